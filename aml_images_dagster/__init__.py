@@ -1,0 +1,1 @@
+"""A container image factory on Dagster: from a repository of Dockerfiles to tested, releasable images."""

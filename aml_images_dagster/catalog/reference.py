@@ -1,0 +1,93 @@
+"""Image references: `registry/repository:tag@digest`, normalised as Docker does it.
+
+Source: https://github.com/distribution/reference (grammar and the `docker.io/library` rule).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from aml_images_dagster.errors import BadInput
+
+DOCKER_HUB = "docker.io"
+
+_COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_DOMAIN = r"(?:\[[0-9a-fA-F:]+\]|[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?)(?::[0-9]+)?"
+_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_DIGEST = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-fA-F]{32,}")
+_MAX_REPOSITORY = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One image reference.
+
+    Attributes:
+        registry: Host and port, e.g. `mcr.microsoft.com` or `127.0.0.1:5000`.
+        repository: Path below the registry, e.g. `azureml/openmpi4.1-debian12`.
+        tag: The tag, or an empty string.
+        digest: `sha256:…`, or an empty string.
+    """
+
+    registry: str
+    repository: str
+    tag: str = ""
+    digest: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """Read a reference as a Dockerfile or the docker command accepts it.
+
+        Raises:
+            BadInput: The text is no image reference.
+        """
+        rest, _, digest = text.partition("@")
+        head, _, last = rest.rpartition("/")
+        name, _, tag = last.partition(":")
+        path = f"{head}/{name}" if head else name
+        first, slash, below = path.partition("/")
+        if slash and ("." in first or ":" in first or first == "localhost" or first != first.lower()):
+            registry, repository = first, below
+        else:
+            registry, repository = DOCKER_HUB, path
+        if registry in (DOCKER_HUB, "index.docker.io"):
+            registry = DOCKER_HUB
+            repository = repository if "/" in repository else f"library/{repository}"
+        well_formed = (
+            re.fullmatch(_DOMAIN, registry)
+            and _REPOSITORY.fullmatch(repository)
+            and len(repository) <= _MAX_REPOSITORY
+            and (_TAG.fullmatch(tag) if tag else ":" not in last)
+            and (_DIGEST.fullmatch(digest) if digest else "@" not in text)
+        )
+        if not well_formed:
+            raise BadInput(
+                f"{text!r} is not an image reference",
+                mend="Write it as [registry/]repository[:tag][@sha256:…]; repositories are lower case.",
+            )
+        return cls(registry, repository, tag, digest)
+
+    def with_digest(self, digest: str) -> Reference:
+        """The same repository, pinned to a digest."""
+        return replace(self, tag="", digest=digest)
+
+    def with_tag(self, tag: str) -> Reference:
+        """The same repository under a tag."""
+        return replace(self, tag=tag, digest="")
+
+    @property
+    def version(self) -> str:
+        """What a registry is asked for: the digest, else the tag, else `latest`."""
+        return self.digest or self.tag or "latest"
+
+    @property
+    def name(self) -> str:
+        """Registry and repository, without tag and digest."""
+        return f"{self.registry}/{self.repository}"
+
+    def __str__(self) -> str:
+        tag = f":{self.tag}" if self.tag else ""
+        digest = f"@{self.digest}" if self.digest else ""
+        return f"{self.name}{tag}{digest}"

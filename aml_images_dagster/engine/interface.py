@@ -1,0 +1,130 @@
+"""What the factory asks of a container engine when it builds. Parts: `docker_engine.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+OperatingSystem = Literal["linux", "windows"]
+
+LogLine = Callable[[str], None]
+"""Receives the engine's output line by line, as it comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What an engine says of itself.
+
+    Attributes:
+        version: The engine's version, e.g. `20.10.24`.
+        os: The operating system of the containers that it runs.
+        architecture: As in OCI, e.g. `amd64`.
+        os_version: For Windows the OS build, e.g. `10.0.20348.2031`; else the distribution's name.
+        free_bytes: Free space where the engine keeps its images; None for an engine elsewhere.
+        network_mtu: MTU of the default bridge network, in bytes; None when the engine does not say.
+    """
+
+    version: str
+    os: OperatingSystem
+    architecture: str
+    os_version: str
+    free_bytes: int | None = None
+    network_mtu: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """One image to build.
+
+    Attributes:
+        context: A tar file: the build context with the rendered Dockerfile in it.
+        dockerfile: Path of the Dockerfile inside the context.
+        tag: The staging reference that the image gets.
+        build_args: Values for ARG.
+        labels: Labels of the image.
+        platform: e.g. `linux/amd64`; verified after the build, because engines ignore it for local bases.
+        timeout_seconds: The whole build may take this long.
+        network: Network of RUN instructions; None is the engine's default.
+        target: A stage to stop at; None builds the last one.
+    """
+
+    context: Path
+    dockerfile: str
+    tag: str
+    platform: str
+    timeout_seconds: float
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    network: str | None = None
+    target: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltImage:
+    """An image in the engine's own store.
+
+    Attributes:
+        image_id: The engine's id, `sha256:…` (the digest of the image's configuration).
+        size_bytes: Size as the engine counts it, unpacked.
+        os: e.g. `linux`.
+        architecture: e.g. `amd64`.
+    """
+
+    image_id: str
+    size_bytes: int
+    os: str
+    architecture: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryLogin:
+    """Name and password for one registry, used for one call and never stored by the engine."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+class Engine(Protocol):
+    """A container engine. Every method raises `Unreachable` when it does not answer."""
+
+    def info(self) -> EngineInfo:
+        """Version, platform and free space."""
+
+    def build(self, request: BuildRequest, log: LogLine) -> BuiltImage:
+        """Build an image.
+
+        Raises:
+            BuildFailed: A failing instruction, a bad Dockerfile, the deadline, a full disk; carries the log's end.
+            Unreachable: The engine was lost while it built.
+        """
+
+    def push(self, reference: str, log: LogLine, login: RegistryLogin | None = None) -> str:
+        """Push a tagged image and return the digest that the registry was given.
+
+        Raises:
+            Unreachable: The registry refuses or does not answer.
+        """
+
+    def pull(self, reference: str, log: LogLine, login: RegistryLogin | None = None) -> str:
+        """Pull an image and return the engine's image id.
+
+        Raises:
+            Unreachable: The registry refuses or does not answer, or has no such image.
+        """
+
+    def local_digest(self, reference: str) -> str | None:
+        """The registry digest under which the engine holds this reference; None when it has none."""
+
+    def keep_as_cache(self, reference: str, cache_name: str) -> None:
+        """Rename a local image to a name that only serves the layer cache, replacing the one before."""
+
+    def forget(self, reference: str) -> None:
+        """Remove a local tag, and its layers when nothing else uses them. Absent is fine."""
+
+    def paths_exist(self, reference: str, paths: tuple[str, ...]) -> dict[str, bool]:
+        """Which of the absolute paths exist in an image, without running it."""
+
+    def sweep_build_containers(self) -> int:
+        """Remove dead containers that failed builds left behind; how many."""

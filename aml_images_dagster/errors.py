@@ -1,0 +1,53 @@
+"""What can go wrong, as a person is told it: what, where, and how to mend it."""
+
+from __future__ import annotations
+
+
+class FactoryError(Exception):
+    """A failure that is explained to the user in one message, without a traceback.
+
+    Args:
+        what: What is wrong, as a sentence without a full stop.
+        where: The place: a file with its line, a setting, a reference, a command-line option.
+        mend: What the user can do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
+        super().__init__(what, where, mend)
+        self.what = what
+        self.where = where
+        self.mend = mend
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        mend = f"\n  {self.mend}" if self.mend else ""
+        return f"{place}{self.what}{mend}"
+
+
+class BadInput(FactoryError):  # noqa: N818 - read as "raise BadInput"
+    """The user's input or surroundings are wrong: nothing was started. Exit code 2."""
+
+    exit_code = 2
+
+
+class BuildFailed(FactoryError):  # noqa: N818
+    """The build was started and failed. Exit code 1.
+
+    Args:
+        what: See `FactoryError`.
+        where: See `FactoryError`.
+        mend: See `FactoryError`.
+        log: The end of the log that shows the failure.
+    """
+
+    def __init__(self, what: str, *, where: str = "", mend: str = "", log: str = "") -> None:
+        super().__init__(what, where=where, mend=mend)
+        self.log = log
+
+
+class Unreachable(FactoryError):  # noqa: N818
+    """An engine, a registry or another service does not answer, or refuses us. Exit code 2."""
+
+    exit_code = 2

@@ -1,0 +1,64 @@
+"""What the factory asks of an image registry. Parts: `oci.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from aml_images_dagster.catalog.reference import Reference
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest as the registry serves it.
+
+    Attributes:
+        digest: sha256 of `body`.
+        media_type: Media type of `body`.
+        body: The bytes; whoever copies an image must send exactly these.
+    """
+
+    digest: str
+    media_type: str
+    body: bytes
+
+
+class Registry(Protocol):
+    """A registry that speaks the OCI distribution protocol.
+
+    Source: https://github.com/opencontainers/distribution-spec. Every method raises `Unreachable`
+    when the registry does not answer or refuses.
+    """
+
+    host: str
+
+    def ping(self) -> None:
+        """Make sure that the registry answers."""
+
+    def digest(self, reference: Reference) -> str | None:
+        """The digest behind a tag or digest; None when there is none."""
+
+    def manifest(self, reference: Reference) -> Manifest | None:
+        """The manifest behind a tag or digest; None when there is none."""
+
+    def config(self, reference: Reference) -> Mapping[str, Any]:
+        """The image configuration (OS, architecture, labels) of a single-platform image."""
+
+    def size_bytes(self, reference: Reference) -> int:
+        """Compressed size: the sum of all layers and the configuration."""
+
+    def repositories(self) -> Sequence[str]:
+        """All repositories, all pages."""
+
+    def tags(self, repository: str) -> Sequence[str]:
+        """All tags of a repository, all pages; none for an unknown repository."""
+
+    def tag(self, reference: Reference, tag: str) -> None:
+        """Give an existing image one more tag; no layer moves."""
+
+    def untag(self, reference: Reference) -> None:
+        """Remove one tag and leave every other tag of the same digest alone. Absent is fine."""
+
+    def delete(self, reference: Reference) -> None:
+        """Remove a digest and with it every tag that points to it. Absent is fine."""

@@ -1,0 +1,100 @@
+"""What the factory asks of a place that runs training jobs. Parts: `containers.py` and its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from aml_images_dagster.catalog.tests_file import Scenario
+from aml_images_dagster.engine.interface import OperatingSystem
+
+JobStatus = Literal["passed", "failed", "canceled", "timed out"]
+
+
+@dataclass(frozen=True, slots=True)
+class TestJob:
+    """One scenario to run in one staged image.
+
+    Attributes:
+        name: The job's name: a function of build, image, scenario and attempt, so that it can be
+            found and cancelled without having been told of it.
+        build: The build's number; everything that the job creates is labelled with it.
+        image: `<family>/<image name>`.
+        reference: The staged image by digest; the job runs what the registry serves, not what the engine has.
+        os: Operating system of the image.
+        scenario: What to run.
+        code: A folder that holds exactly the files that the scenario names, laid out as below `base_images/tests`
+            (for a pytest scenario: as in the repository).
+        timeout_seconds: The job may take this long, without pulling the image.
+    """
+
+    __test__ = False  # not a pytest class
+
+    name: str
+    build: str
+    image: str
+    reference: str
+    os: OperatingSystem
+    scenario: Scenario
+    code: Path
+    timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLog:
+    """What one node of a job printed.
+
+    Attributes:
+        node: `node0`, `node1`, …
+        text: Standard output and error, merged.
+    """
+
+    node: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """How a job ended.
+
+    Attributes:
+        job: The job's name.
+        status: How it ended.
+        seconds: Wall time of the job in seconds.
+        reason: For anything but `passed`: why, in one line; else empty.
+        logs: One per node, in order.
+        url: Where a person can look at the job; empty for local jobs.
+    """
+
+    job: str
+    status: JobStatus
+    seconds: float
+    reason: str = ""
+    logs: tuple[NodeLog, ...] = ()
+    url: str = ""
+
+
+class TestRunner(Protocol):
+    """A place that runs scenarios as training jobs."""
+
+    __test__ = False
+
+    kind: str
+    """What release notes call it, e.g. `local containers`."""
+
+    def run(self, job: TestJob, log: Callable[[str], None]) -> JobResult:
+        """Run a job to its end and remove everything that it created, whatever happens.
+
+        An exception raised into the caller (cancellation) also ends the job before it travels on.
+
+        Raises:
+            Unreachable: The place does not answer, or the image cannot be pulled there.
+        """
+
+    def cancel(self, build: str) -> list[str]:
+        """End every job of a build and remove what it created; the names of what was removed."""
+
+    def live(self, build: str) -> list[str]:
+        """The names of everything that a build still has running or lying about there."""
