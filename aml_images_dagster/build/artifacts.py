@@ -1,0 +1,168 @@
+"""The artifacts store: a folder per build, on a disk or in a blob store, every file written atomically."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import ValidationError
+from upath import UPath
+
+from aml_images_dagster.build.naming import BUILD_NUMBER
+from aml_images_dagster.build.records import (
+    BuildRecord,
+    JobRecord,
+    PassedImage,
+    Record,
+    RunInformation,
+    StagedImage,
+    TestedImage,
+)
+from aml_images_dagster.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+R = TypeVar("R", bound=Record)
+
+RELEASE_FILES = ("release.json", "import.cfg", "drop")
+
+
+def write_atomically(path: UPath, data: bytes) -> None:
+    """Write a file so that a reader sees the old bytes or the new ones, never a part.
+
+    On a local disk by rename; object stores put an object whole.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.protocol not in ("", "file", "local"):
+        path.write_bytes(data)
+        return
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        temporary.write_bytes(data)
+        os.replace(str(temporary), str(path))  # noqa: PTH105 - UPath has no replace
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read(path: UPath, model: type[R]) -> R | None:
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        return None
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        raise BadInput(
+            f"not a record of this version: {error.error_count()} fault(s)",
+            where=str(path),
+            mend="The file was changed or written by another version; start a new build.",
+        ) from None
+
+
+def _write(path: UPath, record: Record) -> None:
+    write_atomically(path, (record.model_dump_json(indent=2) + "\n").encode())
+
+
+class BuildFolder:
+    """The artifacts of one build."""
+
+    def __init__(self, root: UPath, build: str) -> None:
+        self.build = build
+        self.root = root / build
+
+    def image(self, image: str) -> UPath:
+        """Folder of what the build knows of one image."""
+        return self.root / "images" / image
+
+    def read_build(self) -> BuildRecord | None:
+        """`build.json`; None before the build has begun."""
+        return _read(self.root / "build.json", BuildRecord)
+
+    def write_build(self, record: BuildRecord) -> None:
+        """Write `build.json`."""
+        _write(self.root / "build.json", record)
+
+    def read_staged(self, image: str) -> StagedImage | None:
+        """`staged.json` of an image; None when this build has not staged it."""
+        return _read(self.image(image) / "staged.json", StagedImage)
+
+    def write_staged(self, record: StagedImage) -> None:
+        """Write `staged.json`."""
+        _write(self.image(record.image) / "staged.json", record)
+
+    def read_tested(self, image: str) -> TestedImage | None:
+        """`tested.json` of an image; None when it has not passed in this build."""
+        return _read(self.image(image) / "tested.json", TestedImage)
+
+    def write_tested(self, record: TestedImage) -> None:
+        """Write `tested.json`."""
+        _write(self.image(record.image) / "tested.json", record)
+
+    def write_log(self, image: str, name: str, text: str) -> UPath:
+        """Keep a log of an image and return where it is."""
+        path = self.image(image) / "logs" / name
+        write_atomically(path, text.encode("utf-8", "replace"))
+        return path
+
+    def jobs(self) -> tuple[JobRecord, ...]:
+        """Every remote job of the build, oldest first."""
+        folder = self.root / "jobs"
+        records = [_read(path, JobRecord) for path in folder.glob("*.json")] if folder.exists() else []
+        return tuple(sorted((r for r in records if r), key=lambda r: (r.submitted, r.job)))
+
+    def write_job(self, record: JobRecord) -> None:
+        """Write a job down, alone and in `run_information.json`.
+
+        One file per job is the truth, because steps of a build write at the same time; the one file
+        that people and the clean-up read is put together from them after each change.
+        """
+        _write(self.root / "jobs" / f"{record.job}.json", record)
+        self.write_run_information()
+
+    def write_run_information(self) -> None:
+        """Put `run_information.json` together."""
+        _write(self.root / "run_information.json", RunInformation(build=self.build, jobs=self.jobs()))
+
+    def remove_release_files(self) -> list[str]:
+        """Remove what would make the build look releasable; the names of what was there."""
+        removed = []
+        for name in RELEASE_FILES:
+            path = self.root / name
+            if path.is_dir():
+                path.rmdir(recursive=True)
+                removed.append(name)
+            elif path.exists():
+                path.unlink()
+                removed.append(name)
+        return removed
+
+
+class Artifacts:
+    """The artifacts of all builds."""
+
+    def __init__(self, uri: str) -> None:
+        self.root = UPath(uri)
+
+    def build(self, build: str) -> BuildFolder:
+        """The folder of a build, there or not."""
+        return BuildFolder(self.root, build)
+
+    def builds(self) -> Iterator[tuple[BuildFolder, BuildRecord]]:
+        """Every build that has begun, newest first."""
+        folders = self.root.iterdir() if self.root.exists() else ()
+        begun = [
+            (folder, record)
+            for folder in (self.build(path.name) for path in folders if BUILD_NUMBER.fullmatch(path.name))
+            if (record := folder.read_build())
+        ]
+        yield from sorted(begun, key=lambda pair: (pair[1].created, pair[1].build), reverse=True)
+
+    def read_passed(self, content_key: str) -> PassedImage | None:
+        """The image that passed with this content key."""
+        return _read(self.root / "passed" / f"{content_key}.json", PassedImage)
+
+    def write_passed(self, record: PassedImage) -> None:
+        """Remember an image that may be used again."""
+        _write(self.root / "passed" / f"{record.staged.content_key.digest}.json", record)

@@ -1,0 +1,66 @@
+"""The names that a build gives: functions of the run, the image and the scenario, so that they can be found without any event."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.errors import BadInput
+
+BUILD_NUMBER = re.compile(r"\d{8}\.[0-9a-f]{8}")
+_RELEASE_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_SEPARATOR = "--"
+
+
+def build_number(run_id: str, created: datetime) -> str:
+    """`YYYYMMDD.<first 8 of the run id>`, the day in UTC: unique without coordination, traceable to the run."""
+    return f"{created.astimezone(UTC):%Y%m%d}.{run_id.replace('-', '')[:8]}"
+
+
+def release_tag_for(created: datetime, release_num: int | None, release_tag: str | None) -> str:
+    """The tag under which the build is to be released.
+
+    Args:
+        created: When the build was started.
+        release_num: Number of the release on that day; 1 when neither is given.
+        release_tag: Replaces the whole tag.
+
+    Raises:
+        BadInput: Both are given, or one is malformed.
+    """
+    if release_num is not None and release_tag:
+        raise BadInput(
+            f"release_num {release_num} and release_tag {release_tag!r} are both given",
+            where="release",
+            mend="Give release_num for YYYYMMDD.v<num>, or release_tag for the whole tag, not both.",
+        )
+    if release_tag:
+        if not _RELEASE_TAG.fullmatch(release_tag) or release_tag == "latest":
+            raise BadInput(
+                f"{release_tag!r} cannot be a release tag",
+                where="release_tag",
+                mend="Up to 128 letters, digits, '_', '.' and '-', not starting with '.' or '-'; 'latest' is moved by releases.",
+            )
+        return release_tag
+    number = 1 if release_num is None else release_num
+    if number < 1:
+        raise BadInput(f"release_num is {number}", where="release_num", mend="Count releases of a day from 1.")
+    return f"{created.astimezone(UTC):%Y%m%d}.v{number}"
+
+
+def staging_reference(registry: str, family: str, name: str, build: str) -> Reference:
+    """`<staging>/<family>:<image name>--<build>`."""
+    return Reference(registry, family, f"{name}{_SEPARATOR}{build}")
+
+
+def split_staging_tag(tag: str) -> tuple[str, str] | None:
+    """Image name and build of a staging tag; None for any other tag."""
+    name, separator, build = tag.rpartition(_SEPARATOR)
+    return (name, build) if separator and name and BUILD_NUMBER.fullmatch(build) else None
+
+
+def job_name(build: str, family: str, name: str, scenario: str, attempt: int) -> str:
+    """Name of the job of one scenario: letters, digits and dashes, as Azure ML and Docker both accept it."""
+    readable = re.sub(r"[^a-z0-9]+", "-", f"{build}-{family}-{name}-{scenario}".lower()).strip("-")
+    return f"{readable}-{attempt}"

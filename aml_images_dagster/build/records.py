@@ -1,0 +1,171 @@
+"""What a build writes down about itself. Every record is a JSON file in the build's artifacts folder."""
+
+from __future__ import annotations
+
+from datetime import datetime  # noqa: TC003 - pydantic reads the annotations
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from aml_images_dagster.catalog.content_key import ContentKey  # noqa: TC001
+from aml_images_dagster.testing.interface import JobStatus  # noqa: TC001
+
+BuildStatus = Literal["running", "succeeded", "failed", "canceled"]
+
+
+class Record(BaseModel):
+    """A record is written once and read many times; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BuildRecord(Record):
+    """`build.json`: what the build is.
+
+    Attributes:
+        build: Its number.
+        run_id: The Dagster run.
+        status: How far it came.
+        commit: The commit that was built; with `-dirty` when the working tree had changes beyond it.
+        source: URL or path of the repository.
+        created: When it was started, UTC.
+        release_tag: The tag under which it is to be released.
+        images: The images that it was started for, `<family>/<name>`.
+    """
+
+    build: str
+    run_id: str
+    status: BuildStatus
+    commit: str
+    source: str
+    created: datetime
+    release_tag: str
+    images: tuple[str, ...]
+
+
+class BaseImage(Record):
+    """A base of an image.
+
+    Attributes:
+        reference: As the Dockerfile names it.
+        digest: What it stood for in this build.
+    """
+
+    reference: str
+    digest: str
+
+
+class StagedImage(Record):
+    """`staged.json`: an image in the staging registry.
+
+    Attributes:
+        image: `<family>/<name>`.
+        reference: The staging tag.
+        digest: What was pushed.
+        os: Operating system.
+        architecture: As in OCI.
+        size_bytes: Compressed size: what a client pulls.
+        seconds: How long building and pushing took; 0 when reused.
+        reasons: Why the image is part of the build.
+        content_key: All that decides its bytes.
+        bases: What it stands on.
+        built_in: The build that really built it: this one, or an earlier one whose image was reused.
+        dockerfile: The Dockerfile that was built, with every base pinned.
+        notices: Which licence files the image holds, path to presence.
+    """
+
+    image: str
+    reference: str
+    digest: str
+    os: str
+    architecture: str
+    size_bytes: int
+    seconds: float
+    reasons: tuple[str, ...]
+    content_key: ContentKey
+    bases: tuple[BaseImage, ...]
+    built_in: str
+    dockerfile: str
+    notices: dict[str, bool]
+
+    def reused(self, build: str) -> bool:
+        """Whether `build` took the image over instead of building it."""
+        return self.built_in != build
+
+
+class ScenarioRecord(Record):
+    """The result of one scenario.
+
+    Attributes:
+        scenario: Its name.
+        key: sha256 of all that decides the result: image digest, scenario, test code, place.
+        job: Name of the job that ran it.
+        status: How the job ended.
+        seconds: Wall time of the job in seconds.
+        reason: Why it did not pass; empty when it did.
+        url: Where a person can look at the job; empty for local jobs.
+        tested_in: The build that really ran it.
+    """
+
+    scenario: str
+    key: str
+    job: str
+    status: JobStatus
+    seconds: float
+    reason: str
+    url: str
+    tested_in: str
+
+
+class TestedImage(Record):
+    """`tested.json`: the scenarios of an image that passed. An image without scenarios has none."""
+
+    __test__ = False
+
+    image: str
+    digest: str
+    scenarios: tuple[ScenarioRecord, ...]
+
+
+class PassedImage(Record):
+    """What may be used again: an image, and its scenarios that passed."""
+
+    staged: StagedImage
+    tested: TestedImage
+
+
+class JobRecord(Record):
+    """A remote job, written down before it is submitted.
+
+    Attributes:
+        job: Its name.
+        build: The build.
+        image: `<family>/<name>`.
+        scenario: What it runs.
+        attempt: Counted from 1.
+        place: Kind of the test runner.
+        reference: The image by digest.
+        status: `submitting` until the job ended.
+        submitted: When it was written down, UTC.
+        finished: When it ended, UTC.
+        url: Where a person can look at it.
+    """
+
+    job: str
+    build: str
+    image: str
+    scenario: str
+    attempt: int
+    place: str
+    reference: str
+    status: JobStatus | Literal["submitting"]
+    submitted: datetime
+    finished: datetime | None = None
+    url: str = ""
+
+
+class RunInformation(Record):
+    """`run_information.json`: every remote job of the build."""
+
+    build: str
+    jobs: tuple[JobRecord, ...]

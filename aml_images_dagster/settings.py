@@ -1,0 +1,180 @@
+"""Every setting in one typed object.
+
+A value comes from the first place that has it: a command-line option, the environment (`AML_IMAGES_…`),
+the repository's `.env`, the table `[tool.aml-images]` of the repository's pyproject.toml, the default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from aml_images_dagster.errors import BadInput
+
+ENV_PREFIX = "AML_IMAGES_"
+TABLE = "[tool.aml-images]"
+
+
+class Settings(BaseSettings):
+    """What a team configures. `load_settings` is the way to get one."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+    )
+
+    profile: Literal["local"] = Field(default="local", description="Which parts stand behind the interfaces.")
+    repo: Path = Field(description="Root of the repository that holds the image folders.")
+    home: Path = Field(
+        default=Path(".aml-images"),
+        description="Where state is kept (artifacts, the Dagster instance); relative to the repository.",
+    )
+    artifacts: str = Field(default="", description="URI of the artifacts store; default: <home>/artifacts.")
+
+    docker_files_path: str = Field(
+        default="base_images/docker/public", description="Folders with image folders, separated by ';'."
+    )
+    tests_path: str = Field(default="base_images/tests", description="Folder of the training scripts.")
+    published_as: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("mcr.microsoft.com/azureml/{name}",),
+        description="How an image is named when another is FROM it; {name} and {family} are filled in.",
+    )
+    production_names: str = Field(
+        default="public/azureml/{name}", description="Repository of an image in the production registry."
+    )
+
+    staging_registry: str = Field(default="127.0.0.1:5000", description="Host of the staging registry.")
+    production_registry: str = Field(default="127.0.0.1:5001", description="Host of the production registry.")
+    staging_client_id: str | None = Field(default=None, validation_alias=AliasChoices("STAGING_CLIENT_ID"))
+    staging_client_secret: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("STAGING_CLIENT_SECRET")
+    )
+    base_mirrors: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description="Where external bases are found: prefix=mirror, separated by ';', e.g. docker.io=mirror.example/hub.",
+    )
+
+    docker_host: str | None = Field(
+        default=None, description="URL of the engine; default: DOCKER_HOST or the socket."
+    )
+    windows_docker_host: str | None = Field(
+        default=None, description="URL of a Windows engine, for Windows images."
+    )
+    build_network: str | None = Field(default=None, description="Network of RUN instructions, e.g. host.")
+    build_timeout_minutes: float = Field(default=90, gt=0, description="Longest time for building one image.")
+    min_free_gb: float = Field(
+        default=2, ge=0, description="Free space, in 10^9 bytes, that a build needs to start."
+    )
+    parallel: int = Field(
+        default_factory=lambda: max(2, os.cpu_count() or 2),
+        ge=1,
+        le=64,
+        description="Steps that run at once.",
+    )
+
+    @field_validator("published_as", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(filter(None, value.split(";"))) if isinstance(value, str) else value
+
+    @field_validator("base_mirrors", mode="before")
+    @classmethod
+    def _split_pairs(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [pair.partition("=") for pair in value.split(";") if pair.strip()]
+        if not all(prefix.strip() and mirror.strip() for prefix, _, mirror in pairs):
+            raise ValueError("write it as prefix=mirror;prefix=mirror")
+        return {prefix.strip(): mirror.strip() for prefix, _, mirror in pairs}
+
+    @model_validator(mode="after")
+    def _absolute(self) -> Self:
+        repo = self.repo.resolve()
+        object.__setattr__(self, "repo", repo)
+        object.__setattr__(self, "home", (repo / self.home.expanduser()).resolve())
+        return self
+
+    @property
+    def artifacts_uri(self) -> str:
+        """URI of the artifacts store."""
+        return self.artifacts or str(self.home / "artifacts")
+
+
+def find_repository(start: Path) -> Path:
+    """The innermost folder at or above `start` that is a git repository, else `start` itself."""
+    start = start.resolve()
+    return next((folder for folder in (start, *start.parents) if (folder / ".git").exists()), start)
+
+
+def load_settings(**options: Any) -> Settings:
+    """Gather the settings.
+
+    Args:
+        options: What the command line gave, by field name; None means not given.
+
+    Raises:
+        BadInput: A value is wrong, or the repository's table has an unknown key.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    repo = Path(given.pop("repo", None) or os.environ.get(f"{ENV_PREFIX}REPO") or find_repository(Path.cwd()))
+    if not repo.is_dir():
+        raise BadInput(
+            "there is no such folder", where=str(repo), mend="Name the root of the repository with --repo."
+        )
+    table = _repository_table(repo / "pyproject.toml")
+
+    class Sourced(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, dotenv_settings, InitSettingsSource(settings_cls, table)
+
+    try:
+        return Sourced(_env_file=repo / ".env", repo=repo, **given)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)
+        )
+        raise BadInput(
+            f"a setting is wrong: {faults}",
+            where=str(repo),
+            mend=f"Settings come from options, {ENV_PREFIX}… variables, .env and {TABLE} in pyproject.toml.",
+        ) from None
+
+
+def _repository_table(pyproject: Path) -> dict[str, Any]:
+    """`[tool.aml-images]`, keys written with dashes as is usual in TOML."""
+    if not pyproject.is_file():
+        return {}
+    try:
+        table = tomllib.loads(pyproject.read_text("utf-8")).get("tool", {}).get("aml-images", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"not valid TOML: {error}", where=str(pyproject), mend="Mend the file.") from None
+    known = {name.replace("_", "-"): name for name in Settings.model_fields}
+    for key in table:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(sorted(known))}."
+            raise BadInput(f"unknown key {key!r} in {TABLE}", where=str(pyproject), mend=hint)
+    return {known[key]: value for key, value in table.items()}
