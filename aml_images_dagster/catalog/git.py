@@ -1,0 +1,239 @@
+"""What the catalogue asks of git, through git's own command line.
+
+The command line is what users have, so a diff here is exactly the diff they see themselves. Every function takes
+`root`, any folder of a working tree or a bare repository; paths go in and come out relative to it, with `/`.
+Revisions are looked up behind `--end-of-options` and file names travel behind `-z`, so no name is taken for an option.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from aml_images_dagster.errors import BadInput
+
+ChangeStatus = Literal["A", "D", "M", "T"]
+
+# Variables by which a hook or `git -C` tells its children which repository they are in. Inherited, they would win
+# over `root`. Source: `git rev-parse --local-env-vars`; GIT_CONFIG_* stays, CI systems pass safe.directory in it.
+_REPOSITORY_VARIABLES = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_INTERNAL_SUPER_PREFIX",
+    "GIT_NAMESPACE",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedFile:
+    """One line of a diff.
+
+    Attributes:
+        path: The file, relative to `root`.
+        status: As git writes it: A(dded), D(eleted), M(odified), T(ype changed). Renames show as D and A.
+    """
+
+    path: str
+    status: ChangeStatus
+
+
+def environment() -> dict[str, str]:
+    """The environment in which git runs: deaf to a surrounding hook, in English, never asking anything."""
+    kept = {name: value for name, value in os.environ.items() if name not in _REPOSITORY_VARIABLES}
+    return kept | {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+
+
+def command(root: Path, *arguments: str) -> list[str]:
+    """The argument list that runs git in `root`."""
+    return ["git", "-C", str(root), *arguments]
+
+
+def run(root: Path, *arguments: str) -> bytes:
+    """Run a git command and return what it prints.
+
+    Raises:
+        BadInput: git is not installed, `root` is no repository, or git refuses; with git's own words.
+    """
+    done = _try(root, *arguments)
+    if done.returncode:
+        raise _refusal(root, done)
+    return done.stdout
+
+
+def decode(name: bytes) -> str:
+    """A file name as text; bytes that are no UTF-8 survive the way there and back (`surrogateescape`)."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def is_repository(root: Path) -> bool:
+    """Whether git tracks `root`, or a folder above it."""
+    return _try(root, "rev-parse", "--git-dir").returncode == 0
+
+
+def top_level(root: Path) -> Path:
+    """The folder at the top of the working tree that `root` lies in.
+
+    Raises:
+        BadInput: `root` is in no working tree.
+    """
+    return Path(os.fsdecode(run(root, "rev-parse", "--show-toplevel").removesuffix(b"\n")))
+
+
+def resolve(root: Path, revision: str) -> str:
+    """The commit that a branch, tag, `HEAD~2`, … names, as a full object name.
+
+    Raises:
+        BadInput: There is no such commit, or `root` is no repository.
+    """
+    done = _try(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    if done.returncode == 0:
+        return done.stdout.decode("ascii").strip()
+    run(root, "rev-parse", "--git-dir")
+    shallow = " The history here is shallow: `git fetch --unshallow` brings the rest." if is_shallow(root) else ""
+    raise BadInput(
+        f"git knows no revision {revision!r}",
+        where=str(root),
+        mend=f"Name a branch, tag or commit that exists here, or fetch it first.{shallow}",
+    )
+
+
+def merge_base(root: Path, base: str, head: str) -> str:
+    """The commit where `head` left `base`; both are full object names.
+
+    Raises:
+        BadInput: The two have no common history here.
+    """
+    done = _try(root, "merge-base", "--end-of-options", base, head)
+    if done.returncode == 0:
+        return done.stdout.decode("ascii").strip()
+    if done.stderr:
+        raise _refusal(root, done)
+    if is_shallow(root):
+        mend = "The history here is shallow: run `git fetch --unshallow`, or let CI check out with full depth."
+    else:
+        mend = "The two revisions have unrelated histories: name another base."
+    raise BadInput(f"{base[:12]} and {head[:12]} have no common commit", where=str(root), mend=mend)
+
+
+def is_shallow(root: Path) -> bool:
+    """Whether the history was cut off when it was fetched, as CI systems like to do."""
+    return run(root, "rev-parse", "--is-shallow-repository").strip() == b"true"
+
+
+def changed_files(root: Path, base: str, head: str | None) -> list[ChangedFile]:
+    """What differs between the commit `base` and `head`, sorted by path.
+
+    Args:
+        root: The repository, or a folder in it; changes outside of the folder are left out.
+        base: A full object name; for a three-dot diff the merge base.
+        head: A full object name, or None for the working tree with its untracked files.
+
+    Raises:
+        BadInput: git refuses.
+    """
+    options = ("-z", "--no-renames", "--relative", "--name-status")
+    if head is not None:
+        listed = run(root, "diff-tree", "-r", *options, "--end-of-options", base, head)
+    else:
+        listed = run(root, "diff", "--no-ext-diff", *options, "--end-of-options", base, "--")
+    fields = listed.split(b"\0")
+    changes = {decode(path): _status(status) for status, path in zip(fields[::2], fields[1::2], strict=False)}
+    if head is None:
+        for path in untracked_files(root):
+            # Removed from the index only: git lists it as deleted and as untracked; it is still there.
+            changes[path] = "M" if path in changes else "A"
+    return [ChangedFile(path, status) for path, status in sorted(changes.items())]
+
+
+def untracked_files(root: Path) -> list[str]:
+    """Files below `root` that are neither tracked nor ignored. A nested repository ends with `/`."""
+    listed = run(root, "ls-files", "-z", "--others", "--exclude-standard")
+    return [decode(name) for name in listed.split(b"\0") if name]
+
+
+def describe(root: Path) -> str:
+    """The commit that is checked out, with `-dirty` when the working tree differs from it; empty without commits.
+
+    Raises:
+        BadInput: `root` is no repository.
+    """
+    head = _try(root, "rev-parse", "--verify", "--quiet", "HEAD")
+    if head.returncode:
+        run(root, "rev-parse", "--git-dir")
+        return ""
+    dirty = run(root, "status", "--porcelain", "-z", "--untracked-files=normal")
+    return head.stdout.decode("ascii").strip() + ("-dirty" if dirty else "")
+
+
+def origin_url(root: Path) -> str:
+    """Where the repository was cloned from, without any user name or password; empty when there is no origin."""
+    done = _try(root, "config", "--get", "remote.origin.url")
+    return without_credentials(done.stdout.decode("utf-8", "replace").strip())
+
+
+def without_credentials(url: str) -> str:
+    """A URL without user name, password, query and fragment; `git@host:path` and local paths stay as they are."""
+    if "://" not in url:
+        return url
+    parts = urlsplit(url)
+    if parts.scheme in ("ssh", "git+ssh"):
+        user = parts.netloc.rpartition("@")[0].partition(":")[0]
+        host = f"{user}@{_host(parts.netloc)}" if user else parts.netloc
+        return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    return urlunsplit((parts.scheme, _host(parts.netloc), parts.path, "", ""))
+
+
+def _host(netloc: str) -> str:
+    return netloc.rpartition("@")[2]
+
+
+def _status(letter: bytes) -> ChangeStatus:
+    match letter:
+        case b"A":
+            return "A"
+        case b"D":
+            return "D"
+        case b"T":
+            return "T"
+        case _:  # M, and U for a file in the middle of a merge
+            return "M"
+
+
+def _try(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(command(root, *arguments), capture_output=True, check=False, env=environment())
+    except FileNotFoundError as error:
+        raise BadInput("git is not installed", mend="Install git 2.31 or newer and put it on PATH.") from error
+
+
+def _refusal(root: Path, done: subprocess.CompletedProcess[bytes]) -> BadInput:
+    words = done.stderr.decode("utf-8", "replace").strip() or f"git ended with code {done.returncode}"
+    if "not a git repository" in words:
+        return BadInput(
+            "this folder is in no git repository",
+            where=str(root),
+            mend="Run the command in a clone, or name one with --repo.",
+        )
+    if "dubious ownership" in words:
+        return BadInput(
+            "git refuses a repository that belongs to another user",
+            where=str(root),
+            mend=f"If you trust it: git config --global --add safe.directory {root}",
+        )
+    if "cannot change to" in words:
+        return BadInput("there is no such folder", where=str(root), mend="Name a clone with --repo.")
+    return BadInput(f"git refuses: {words}", where=str(root))

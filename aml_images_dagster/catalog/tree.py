@@ -1,0 +1,244 @@
+"""Source trees: the files that images are made of, from a folder or from a git commit.
+
+The same content gives the same paths, modes and bytes from both. Two habits of git stand in the way of that, and
+both are settled in `.gitattributes`: with `core.autocrlf` a working tree has other line ends than the commit (write
+`* -text`, or `eol=lf`), and files kept by Git LFS are pointers in a commit.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Protocol
+
+from aml_images_dagster.catalog import git
+from aml_images_dagster.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+_SUBMODULE = 0o160000
+
+
+class FileMode(IntEnum):
+    """What git, and therefore this package, keeps of a file's mode."""
+
+    REGULAR = 0o100644
+    EXECUTABLE = 0o100755
+    SYMLINK = 0o120000
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file of a tree.
+
+    Attributes:
+        mode: Regular, executable or symbolic link.
+        oid: git's name of the content, where git is the source; else None.
+        size: Size in bytes, where it is known without reading; else None.
+    """
+
+    mode: FileMode
+    oid: str | None = None
+    size: int | None = None
+
+
+class Tree(Protocol):
+    """The files of one state of a repository. Paths are relative to its root and use `/`."""
+
+    root: Path
+    """The repository, or a folder in it."""
+
+    @property
+    def commit(self) -> str | None:
+        """The full object name of the commit; None for a working tree."""
+
+    def files(self) -> Mapping[str, FileEntry]:
+        """All files, sorted by path. Folders and submodules are not files."""
+
+    def read(self, path: str) -> bytes:
+        """The content of one file of `files()`; for a symbolic link its target.
+
+        Raises:
+            KeyError: The tree has no such file.
+        """
+
+    def read_many(self, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Contents of several files in the order asked for, one at a time in memory.
+
+        Raises:
+            KeyError: The tree lacks one of the files.
+        """
+
+
+class WorkingTree:
+    """A folder as it is now: tracked files and those that git would offer to add.
+
+    Outside of a git repository all files below the folder count. Symbolic links are read as links and never
+    followed, so nothing outside of the folder is ever read.
+
+    Args:
+        root: The folder.
+
+    Raises:
+        BadInput: There is no such folder.
+    """
+
+    commit = None
+
+    def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            raise BadInput("there is no such folder", where=str(root), mend="Name a clone with --repo.")
+        self.root = root
+
+    def files(self) -> Mapping[str, FileEntry]:
+        """See `Tree`. The folder is read once; make a new object to see later changes."""
+        return self._files
+
+    def read(self, path: str) -> bytes:
+        """See `Tree`."""
+        if path not in self._files:
+            raise KeyError(path)
+        file = self.root / path
+        # Without core.symlinks, as on Windows, git keeps a link as a file that holds the target.
+        return os.fsencode(file.readlink()) if file.is_symlink() else file.read_bytes()
+
+    def read_many(self, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """See `Tree`."""
+        for path in paths:
+            yield path, self.read(path)
+
+    @cached_property
+    def _files(self) -> Mapping[str, FileEntry]:
+        indexed = _index(self.root) if git.is_repository(self.root) else dict.fromkeys(_walk(self.root))
+        real_folders = {"": True}
+        found = {}
+        for path in sorted(indexed):
+            entry = self._entry(path, indexed[path])
+            if entry is not None and self._is_real_folder(path.rpartition("/")[0], real_folders):
+                found[path] = entry
+        return found
+
+    def _entry(self, path: str, indexed: FileMode | None) -> FileEntry | None:
+        try:
+            status = (self.root / path).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if stat.S_ISLNK(status.st_mode):
+            return FileEntry(FileMode.SYMLINK)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        if indexed is not None:
+            return FileEntry(indexed, size=status.st_size)
+        executable = status.st_mode & stat.S_IXUSR
+        return FileEntry(FileMode.EXECUTABLE if executable else FileMode.REGULAR, size=status.st_size)
+
+    def _is_real_folder(self, folder: str, known: dict[str, bool]) -> bool:
+        """Whether no part of the path is a symbolic link; git takes files below one for deleted."""
+        if folder not in known:
+            parent = folder.rpartition("/")[0]
+            known[folder] = self._is_real_folder(parent, known) and not (self.root / folder).is_symlink()
+        return known[folder]
+
+
+class CommitTree:
+    """The files of a commit, from git's objects alone: nothing is checked out.
+
+    Args:
+        root: A clone (bare ones too), or a folder in it; the tree is what the commit has below that folder.
+        commit: A full object name, from `git.resolve`.
+        prefixes: Restrict the tree to these folders and files; empty takes all.
+    """
+
+    def __init__(self, root: Path, commit: str, prefixes: Iterable[str] = ()) -> None:
+        self.root = root
+        self._commit = commit
+        self._prefixes = tuple(prefixes)
+
+    @property
+    def commit(self) -> str:
+        """See `Tree`."""
+        return self._commit
+
+    def files(self) -> Mapping[str, FileEntry]:
+        """See `Tree`."""
+        return self._files
+
+    def read(self, path: str) -> bytes:
+        """See `Tree`."""
+        return next(self.read_many([path]))[1]
+
+    def read_many(self, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """See `Tree`. One git process serves all files."""
+        wanted = [(path, self._files[path].oid) for path in paths]
+        with tempfile.TemporaryFile() as names:
+            # A file, not a pipe: git may answer before it was asked everything, and nobody waits for the other.
+            names.writelines(f"{oid}\n".encode("ascii") for _, oid in wanted)
+            names.seek(0)
+            with subprocess.Popen(
+                git.command(self.root, "cat-file", "--batch"),
+                stdin=names,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=git.environment(),
+            ) as process:
+                assert process.stdout is not None  # noqa: S101 - a pipe was asked for
+                for path, oid in wanted:
+                    header = process.stdout.readline().split()
+                    if len(header) != 3:
+                        raise BadInput(
+                            f"git has no object {oid}, the content of {path}",
+                            where=str(self.root),
+                            mend="The clone is damaged or partial: fetch again, without a filter.",
+                        )
+                    size = int(header[2])
+                    content = process.stdout.read(size + 1)[:size]
+                    yield path, content
+
+    @cached_property
+    def _files(self) -> Mapping[str, FileEntry]:
+        listed = git.run(self.root, "--literal-pathspecs", "ls-tree", "-r", "-z", self._commit, "--", *self._prefixes)
+        found = {}
+        for line in listed.split(b"\0")[:-1]:
+            details, _, name = line.partition(b"\t")
+            mode, _, oid = details.decode("ascii").split(" ")
+            if int(mode, 8) != _SUBMODULE:
+                found[git.decode(name)] = FileEntry(_file_mode(mode), oid=oid)
+        return dict(sorted(found.items()))
+
+
+def _index(root: Path) -> dict[str, FileMode | None]:
+    """Tracked and addable files; with a mode where the file system cannot tell it and the index must."""
+    keeps_modes = git.run(root, "config", "--type=bool", "--default=true", "--get", "core.fileMode").strip() == b"true"
+    found: dict[str, FileMode | None] = {}
+    for line in git.run(root, "ls-files", "-z", "--stage").split(b"\0")[:-1]:
+        details, _, name = line.partition(b"\t")
+        mode = details.partition(b" ")[0].decode("ascii")
+        if int(mode, 8) != _SUBMODULE:
+            found[git.decode(name)] = None if keeps_modes else _file_mode(mode)
+    for path in git.untracked_files(root):
+        found.setdefault(path, None)
+    return found
+
+
+def _walk(root: Path) -> Iterator[str]:
+    for folder, folders, names in os.walk(root):
+        inside = PurePosixPath(Path(folder).relative_to(root).as_posix())
+        links = [name for name in folders if (Path(folder) / name).is_symlink()]
+        folders[:] = [name for name in folders if name != ".git"]
+        for name in (*names, *links):
+            yield str(inside / name)
+
+
+def _file_mode(mode: str) -> FileMode:
+    """A mode out of git's objects; very old commits have others than the three, e.g. 100664."""
+    bits = int(mode, 8)
+    if stat.S_ISLNK(bits):
+        return FileMode.SYMLINK
+    return FileMode.EXECUTABLE if bits & stat.S_IXUSR else FileMode.REGULAR
