@@ -1,0 +1,67 @@
+"""The parts that a build works with, whatever stands behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from aml_images_dagster.errors import BadInput
+
+if TYPE_CHECKING:
+    from aml_images_dagster.build.artifacts import Artifacts
+    from aml_images_dagster.engine.interface import Engine, RegistryLogin
+    from aml_images_dagster.registry.interface import Registry
+    from aml_images_dagster.registry.resolution import ResolvedBase
+    from aml_images_dagster.testing.interface import TestRunner
+
+
+class Resolver(Protocol):
+    """Finds the digest behind the name of an external base."""
+
+    def resolve(self, reference: str) -> ResolvedBase:
+        """The digest, and the reference to build from.
+
+        Raises:
+            BadInput: Nobody knows the base.
+        """
+
+
+@dataclass(frozen=True)
+class Parts:
+    """One part for each interface.
+
+    Attributes:
+        engine: Builds Linux images.
+        windows_engine: Builds Windows images; None when there is none.
+        staging: Where built images are pushed.
+        staging_login: Login for pushing and pulling; None for an open registry.
+        production: Where released images are.
+        runner: Runs scenarios as training jobs.
+        resolver: Finds external bases.
+        artifacts: Where builds write down what they did.
+    """
+
+    engine: Engine
+    windows_engine: Engine | None
+    staging: Registry
+    staging_login: RegistryLogin | None
+    production: Registry
+    runner: TestRunner
+    resolver: Resolver
+    artifacts: Artifacts
+
+    def engine_for(self, os: str) -> Engine:
+        """The engine that builds images of an operating system.
+
+        Raises:
+            BadInput: There is none.
+        """
+        if os != "windows":
+            return self.engine
+        if self.windows_engine is None:
+            raise BadInput(
+                "no Windows engine is configured",
+                where="windows_docker_host",
+                mend="Windows images need a Windows engine: set AML_IMAGES_WINDOWS_DOCKER_HOST to its URL.",
+            )
+        return self.windows_engine

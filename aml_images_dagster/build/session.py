@@ -1,0 +1,105 @@
+"""A build in progress: what it is for, where its files come from, and the parts that it works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.build.artifacts import BuildFolder
+from aml_images_dagster.build.naming import staging_reference
+from aml_images_dagster.build.records import BuildRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.catalog.catalogue import Catalogue
+    from aml_images_dagster.catalog.image import Image
+    from aml_images_dagster.catalog.reference import Reference
+    from aml_images_dagster.catalog.tree import Tree
+    from aml_images_dagster.settings import Settings
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the image folders come from.
+
+    Attributes:
+        tree: The files.
+        catalogue: The images in them.
+        commit: The commit, with `-dirty` when the files differ from it; empty outside of git.
+        url: URL or path of the repository.
+    """
+
+    tree: Tree
+    catalogue: Catalogue
+    commit: str
+    url: str
+
+
+@dataclass(frozen=True)
+class BuildSession:
+    """A build in progress.
+
+    Attributes:
+        number: The build's number.
+        run_id: The Dagster run.
+        created: When it was started.
+        release_tag: The tag under which it is to be released.
+        images: What it builds, `<family>/<name>`.
+        reasons: Why, by image; an image without reasons was picked by a person.
+        force: Build and test anew even what has passed already.
+        source: Where the image folders come from.
+        settings: All settings.
+        parts: The engine, registries, test runner and artifacts store.
+    """
+
+    number: str
+    run_id: str
+    created: datetime
+    release_tag: str
+    images: frozenset[str]
+    source: Source
+    settings: Settings
+    parts: Parts
+    reasons: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    force: bool = False
+
+    @cached_property
+    def folder(self) -> BuildFolder:
+        """The build's artifacts."""
+        return self.parts.artifacts.build(self.number)
+
+    def image(self, image: str) -> Image:
+        """An image of the catalogue.
+
+        Raises:
+            BadInput: There is none of this name.
+        """
+        return self.source.catalogue.get(image)
+
+    def why(self, image: str) -> tuple[str, ...]:
+        """Why the image is part of the build."""
+        return tuple(self.reasons.get(image, ())) or ("chosen by a person",)
+
+    def staging_reference(self, image: Image) -> Reference:
+        """The staging tag of an image in this build."""
+        return staging_reference(self.parts.staging.host, image.family, image.name, self.number)
+
+    def begin(self) -> None:
+        """Write `build.json` unless it is there. Every step calls this, because any may be the first."""
+        if self.folder.read_build() is None:
+            self.folder.write_build(
+                BuildRecord(
+                    build=self.number,
+                    run_id=self.run_id,
+                    status="running",
+                    commit=self.source.commit,
+                    source=self.source.url,
+                    created=self.created,
+                    release_tag=self.release_tag,
+                    images=tuple(sorted(self.images)),
+                )
+            )

@@ -1,0 +1,160 @@
+"""Staging an image: take over the one that passed with the same content key, or build and push it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.build.artifacts import write_atomically
+from aml_images_dagster.build.recipe import Recipe, parent_finder, reusable, write_recipe
+from aml_images_dagster.build.records import BaseImage, StagedImage
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.catalog.windows import check_host
+from aml_images_dagster.engine.interface import BuildRequest
+from aml_images_dagster.errors import BuildFailed
+
+if TYPE_CHECKING:
+    from aml_images_dagster.build.records import PassedImage
+    from aml_images_dagster.build.session import BuildSession
+    from aml_images_dagster.engine.interface import LogLine
+
+LABEL_PREFIX = "com.microsoft.aml-images."
+
+
+def stage(session: BuildSession, name: str, log: LogLine) -> StagedImage:
+    """Bring an image into the staging registry under this build's tag, and write `staged.json`.
+
+    Args:
+        session: The build.
+        name: `<family>/<name>`.
+        log: Receives the engine's output.
+
+    Raises:
+        BadInput: A base can't be resolved, or no engine fits.
+        BuildFailed: The image can't be built, or the registry does not hold what was pushed.
+        Unreachable: The engine or the registry does not answer.
+    """
+    session.begin()
+    recipe = write_recipe(session.image(name), session.source, session.parts, parent_finder(session))
+    for base in recipe.bases:
+        log(f"base {base.reference} is {base.digest}")
+        if base.warning:
+            log(f"warning: {base.warning}")
+    _keep_sources(session, recipe)
+    passed = None if session.force else reusable(recipe.key, recipe.image, session.parts)
+    record = _take_over(session, recipe, passed, log) if passed else _build_and_push(session, recipe, log)
+    session.folder.write_staged(record)
+    return record
+
+
+def _take_over(session: BuildSession, recipe: Recipe, passed: PassedImage, log: LogLine) -> StagedImage:
+    staged = passed.staged
+    reference = session.staging_reference(recipe.image)
+    log(f"content key {recipe.key.digest} passed in build {staged.built_in}: using {staged.digest}")
+    session.parts.staging.tag(reference.with_digest(staged.digest), reference.tag)
+    return staged.model_copy(
+        update={"reference": str(reference), "seconds": 0.0, "reasons": session.why(recipe.image.id)}
+    )
+
+
+def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> StagedImage:
+    image, parts, settings = recipe.image, session.parts, session.settings
+    engine = parts.engine_for(image.os)
+    info = engine.info()
+    if image.os == "windows":
+        check_host(image, info.os_version)
+    reference = session.staging_reference(image)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix=f"aml-images-{session.number}-") as folder:
+        context = Path(folder) / "context.tar"
+        dockerfile = recipe.context.write_tar(context, recipe.dockerfile)
+        built = engine.build(
+            BuildRequest(
+                context=context,
+                dockerfile=dockerfile,
+                tag=str(reference),
+                platform=image.platform,
+                timeout_seconds=settings.build_timeout_minutes * 60,
+                build_args=image.settings.build_args,
+                labels=labels(session, recipe),
+                network=settings.build_network,
+            ),
+            log,
+        )
+    try:
+        notices = engine.paths_exist(str(reference), notice_paths(image.os))
+        pushed = engine.push(str(reference), log, parts.staging_login)
+    finally:
+        engine.keep_as_cache(str(reference), f"aml-images.cache/{image.family}:{image.name}")
+    served = parts.staging.digest(reference)
+    if served != pushed:
+        raise BuildFailed(
+            f"the registry serves {served or 'nothing'} where {pushed} was pushed",
+            where=str(reference),
+            mend="Somebody else writes to this tag, or the registry lost the push; build again.",
+        )
+    return StagedImage(
+        image=image.id,
+        reference=str(reference),
+        digest=pushed,
+        os=built.os,
+        architecture=built.architecture,
+        size_bytes=parts.staging.size_bytes(reference.with_digest(pushed)),
+        seconds=round(time.monotonic() - started, 3),
+        reasons=session.why(image.id),
+        content_key=recipe.key,
+        bases=tuple(BaseImage(reference=base.reference, digest=base.digest) for base in recipe.bases),
+        built_in=session.number,
+        dockerfile=recipe.dockerfile,
+        notices=notices,
+    )
+
+
+def notice_paths(os: str) -> tuple[str, ...]:
+    """Where the private part of every Dockerfile puts the licence and the third-party notices."""
+    root = "C:\\" if os == "windows" else "/"
+    return (f"{root}LICENSE.txt", f"{root}ThirdPartyNotices.txt")
+
+
+def labels(session: BuildSession, recipe: Recipe) -> dict[str, str]:
+    """Labels of an image.
+
+    Source: https://github.com/opencontainers/image-spec/blob/main/annotations.md
+    """
+    image = recipe.image
+    first = recipe.bases[0] if recipe.bases else None
+    standard = {
+        "org.opencontainers.image.created": session.created.isoformat(),
+        "org.opencontainers.image.title": image.id,
+        "org.opencontainers.image.description": image.settings.description,
+        "org.opencontainers.image.source": session.source.url,
+        "org.opencontainers.image.revision": session.source.commit,
+        "org.opencontainers.image.version": session.release_tag,
+        "org.opencontainers.image.base.name": first.reference if first else "",
+        "org.opencontainers.image.base.digest": first.digest if first else "",
+    }
+    own = {
+        "build": session.number,
+        "content-key": recipe.key.digest,
+        "reasons": json.dumps(session.why(image.id)),
+        "bases": json.dumps({base.reference: base.digest for base in recipe.bases}),
+    }
+    return {key: value for key, value in standard.items() if value} | {LABEL_PREFIX + key: own[key] for key in own}
+
+
+def _keep_sources(session: BuildSession, recipe: Recipe) -> None:
+    """Keep the image folder as it was built, at its own path, in the build's artifacts."""
+    tree = session.source.tree
+    folder = f"{recipe.image.path}/"
+    paths = [path for path in tree.files() if path.startswith(folder)]
+    for path, content in tree.read_many(paths):
+        write_atomically(session.folder.root / path, content)
+
+
+def staged_by_digest(session: BuildSession, staged: StagedImage) -> Reference:
+    """The reference by which everything after staging uses an image."""
+    image = session.image(staged.image)
+    return Reference(session.parts.staging.host, image.family, digest=staged.digest)
