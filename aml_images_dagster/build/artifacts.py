@@ -163,6 +163,11 @@ class Artifacts:
         """The image that passed with this content key."""
         return _read(self.root / "passed" / f"{content_key}.json", PassedImage)
 
+    def read_last_passed(self, image: str) -> PassedImage | None:
+        """The last image of this name that passed, whatever it was made from."""
+        return _read(self.root / "last_passed" / f"{image}.json", PassedImage)
+
     def write_passed(self, record: PassedImage) -> None:
         """Remember an image that may be used again."""
         _write(self.root / "passed" / f"{record.staged.content_key.digest}.json", record)
+        _write(self.root / "last_passed" / f"{record.staged.image}.json", record)

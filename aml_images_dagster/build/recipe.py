@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from aml_images_dagster.build.records import PassedImage
     from aml_images_dagster.build.session import BuildSession, Source
     from aml_images_dagster.catalog.image import Image
+
+
+StagedDigest = Callable[[str], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +69,24 @@ def reusable(key: ContentKey, image: Image, parts: Parts) -> PassedImage | None:
     return passed if parts.staging.digest(reference) else None
 
 
-def parent_finder(session: BuildSession) -> FindParent:
-    """Where a build finds images of our own: itself, the last release, else what passed as the source stands now."""
+def parent_finder(session: BuildSession, staged: StagedDigest) -> FindParent:
+    """Where a build finds images of our own: itself, the last release, else what passed as the source stands now.
+
+    Args:
+        session: The build.
+        staged: Gives the digest of an image that is part of the build.
+    """
 
     def find(parent: str) -> Reference | None:
         image = session.image(parent)
+        staging = Reference(session.parts.staging.host, image.family)
         if parent in session.images:
-            staged = session.folder.read_staged(parent)
-            return Reference(session.parts.staging.host, image.family, digest=staged.digest) if staged else None
+            digest = staged(parent)
+            return staging.with_digest(digest) if digest else None
         release = released(image, session.parts, session.settings.production_names)
         if release:
             return release
         passed = reusable(write_recipe(image, session.source, session.parts, find).key, image, session.parts)
-        return Reference(session.parts.staging.host, image.family, digest=passed.staged.digest) if passed else None
+        return staging.with_digest(passed.staged.digest) if passed else None
 
     return find

@@ -43,7 +43,7 @@ def test(session: BuildSession, staged: StagedImage, log: Callable[[str], None])
     image = session.image(staged.image)
     passed = {} if session.force else _passed_before(session, staged)
     records: list[ScenarioRecord] = []
-    for scenario in image.tests.scenarios if image.tests else ():
+    for scenario in image.scenarios:
         key = scenario_key(session, staged.digest, image, scenario)
         before = passed.get(key)
         if before:
@@ -85,7 +85,6 @@ def _run(
     log: Callable[[str], None],
 ) -> ScenarioRecord:
     runner, tree, folder = session.parts.runner, session.source.tree, session.folder
-    assert image.tests is not None  # noqa: S101 - the caller took the scenario from there
     job = JobRecord(
         job=job_name(session.number, image.family, image.name, scenario.name, attempt=1),
         build=session.number,
@@ -112,7 +111,7 @@ def _run(
                     os=image.os,
                     scenario=scenario,
                     code=code,
-                    timeout_seconds=image.tests.timeout_minutes * 60,
+                    timeout_seconds=image.timeout_minutes * 60,
                 ),
                 log,
             )

@@ -38,7 +38,8 @@ def stage(session: BuildSession, name: str, log: LogLine) -> StagedImage:
         Unreachable: The engine or the registry does not answer.
     """
     session.begin()
-    recipe = write_recipe(session.image(name), session.source, session.parts, parent_finder(session))
+    find_parent = parent_finder(session, lambda parent: _digest_in(session, parent))
+    recipe = write_recipe(session.image(name), session.source, session.parts, find_parent)
     for base in recipe.bases:
         log(f"base {base.reference} is {base.digest}")
         if base.warning:
@@ -48,6 +49,11 @@ def stage(session: BuildSession, name: str, log: LogLine) -> StagedImage:
     record = _take_over(session, recipe, passed, log) if passed else _build_and_push(session, recipe, log)
     session.folder.write_staged(record)
     return record
+
+
+def _digest_in(session: BuildSession, parent: str) -> str | None:
+    staged = session.folder.read_staged(parent)
+    return staged.digest if staged else None
 
 
 def _take_over(session: BuildSession, recipe: Recipe, passed: PassedImage, log: LogLine) -> StagedImage:
