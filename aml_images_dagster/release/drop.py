@@ -1,0 +1,64 @@
+"""The drop: the folder that is handed to the release system, complete and checksummed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.build.artifacts import write_atomically
+from aml_images_dagster.release.rollout import SHELL_PACKAGE, service_group_root
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from upath import UPath
+
+    from aml_images_dagster.release.import_cfg import ImportCfg
+    from aml_images_dagster.release.release_json import ReleaseJson
+
+_SHELL_FILES = ("import.sh", "import_images.py")
+
+
+def drop_files(release: ReleaseJson, cfg: ImportCfg) -> dict[str, bytes]:
+    """Every file of the drop by path, `SHA256SUMS` last. The same build always gives the same bytes."""
+    documents = {"import.cfg": cfg.to_json(), "release.json": release_bytes(release)}
+    drop = dict(documents)
+    for path, content in service_group_root(release.build).items():
+        text = content if isinstance(content, str) else json.dumps(content, indent=2) + "\n"
+        drop[f"ServiceGroupRoot/{path}"] = text.encode()
+    drop[f"ServiceGroupRoot/{SHELL_PACKAGE}"] = _shell_package(documents, int(release.created.timestamp()))
+    drop["SHA256SUMS"] = checksums(drop)
+    return drop
+
+
+def release_bytes(release: ReleaseJson) -> bytes:
+    """The bytes of release.json."""
+    return (release.model_dump_json(indent=2) + "\n").encode()
+
+
+def checksums(drop: Mapping[str, bytes]) -> bytes:
+    """SHA256SUMS in the form that `sha256sum --check` reads."""
+    return "".join(f"{hashlib.sha256(drop[path]).hexdigest()}  {path}\n" for path in sorted(drop)).encode()
+
+
+def write_drop(folder: UPath, drop: Mapping[str, bytes]) -> None:
+    """Write the drop; the checksums come last, so that a folder with them is complete."""
+    for path, content in drop.items():
+        write_atomically(folder / path, content)
+
+
+def _shell_package(documents: Mapping[str, bytes], mtime: int) -> bytes:
+    shell = files("aml_images_dagster.release") / "shell"
+    members = dict(documents) | {name: (shell / name).read_bytes() for name in _SHELL_FILES}
+    package = io.BytesIO()
+    with tarfile.open(fileobj=package, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name in sorted(members):
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime = len(members[name]), mtime
+            member.mode = 0o755 if name.endswith(".sh") else 0o644
+            tar.addfile(member, io.BytesIO(members[name]))
+    return package.getvalue()

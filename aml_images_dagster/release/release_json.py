@@ -1,0 +1,137 @@
+"""`release.json`: what a build made, from what, and how it was tested. Version 1 of the format."""
+
+from __future__ import annotations
+
+from datetime import datetime  # noqa: TC003 - pydantic reads the annotations
+from typing import TYPE_CHECKING, Literal
+
+from aml_images_dagster.build.records import BaseImage, Record
+from aml_images_dagster.errors import BuildFailed
+from aml_images_dagster.testing.interface import JobStatus  # noqa: TC001
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aml_images_dagster.build.session import BuildSession
+
+
+class StagedReference(Record):
+    """Where an image lies in staging.
+
+    Attributes:
+        reference: The staging tag.
+        digest: What was tested, and what is to be imported.
+    """
+
+    reference: str
+    digest: str
+
+
+class TestEntry(Record):
+    """One scenario that passed.
+
+    Attributes:
+        scenario: Its name in tests.json.
+        job: The job that ran it.
+        status: Always `passed` in a complete build.
+        seconds: Wall time of the job in seconds.
+    """
+
+    __test__ = False
+
+    scenario: str
+    job: str
+    status: JobStatus
+    seconds: float
+
+
+class ReleaseImage(Record):
+    """One image of a release.
+
+    Attributes:
+        name: Image name.
+        family: Family.
+        os: Operating system.
+        reasons: Why it is part of the build.
+        staging: Where it lies.
+        destinations: Its names in the production registry; `latest` is the last.
+        content_key: sha256 of all that decides its bytes.
+        bases: What it stands on.
+        tests: The scenarios that passed; empty for an image without tests.json.
+        size_bytes: Compressed size.
+    """
+
+    name: str
+    family: str
+    os: str
+    reasons: tuple[str, ...]
+    staging: StagedReference
+    destinations: tuple[str, ...]
+    content_key: str
+    bases: tuple[BaseImage, ...]
+    tests: tuple[TestEntry, ...]
+    size_bytes: int
+
+
+class ReleaseJson(Record):
+    """The whole of a release.json."""
+
+    version: Literal[1] = 1
+    build: str
+    commit: str
+    source: str
+    created: datetime
+    release_tag: str
+    images: tuple[ReleaseImage, ...]
+
+
+def release_image(session: BuildSession, name: str) -> ReleaseImage:
+    """The entry of an image.
+
+    Raises:
+        BuildFailed: The image was not staged and tested by this build, or staging serves something else now.
+    """
+    image = session.image(name)
+    staged = session.folder.read_staged(name)
+    tested = session.folder.read_tested(name)
+    if staged is None or tested is None:
+        step = "staged" if staged is None else "tested"
+        raise BuildFailed(
+            f"{name} was not {step} by build {session.number}",
+            where=name,
+            mend="Select the whole chain of the image; what failed is taken back, so start a new build.",
+        )
+    served = session.parts.staging.digest(session.staging_reference(image))
+    if tested.digest != staged.digest or served != staged.digest:
+        raise BuildFailed(
+            f"staged {staged.digest}, tested {tested.digest}, but the tag serves {served or 'nothing'}",
+            where=staged.reference,
+            mend="The tag moved after the test. Nothing of this build may be released; build again.",
+        )
+    repository = session.settings.production_names.format(name=image.name, family=image.family)
+    return ReleaseImage(
+        name=image.name,
+        family=image.family,
+        os=image.os,
+        reasons=staged.reasons,
+        staging=StagedReference(reference=staged.reference, digest=staged.digest),
+        destinations=(f"{repository}:{session.release_tag}", f"{repository}:latest"),
+        content_key=staged.content_key.digest,
+        bases=staged.bases,
+        tests=tuple(
+            TestEntry(scenario=r.scenario, job=r.job, status=r.status, seconds=r.seconds) for r in tested.scenarios
+        ),
+        size_bytes=staged.size_bytes,
+    )
+
+
+def release_json(session: BuildSession, images: Iterable[ReleaseImage]) -> ReleaseJson:
+    """Put the entries of all images together, sorted by family and name."""
+    return ReleaseJson(
+        build=session.number,
+        commit=session.source.commit,
+        source=session.source.url,
+        created=session.created,
+        release_tag=session.release_tag,
+        images=tuple(sorted(images, key=lambda image: (image.family, image.name))),
+    )
