@@ -1,0 +1,103 @@
+"""`Dockerfile` and `Dockerfile.private`: the private part is appended when the image is built."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.catalog.dockerfile.dockerfile import Dockerfile, decode, read_dockerfile
+from aml_images_dagster.catalog.dockerfile.instructions import (
+    BYTE_ORDER_MARK,
+    Place,
+    read_directives,
+    read_instructions,
+)
+from aml_images_dagster.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PRIVATE_SUFFIX = ".private"
+
+
+def combine(public: bytes, private: bytes | None, path: str = "Dockerfile") -> str:
+    """The text that is built: the Dockerfile, and below it Dockerfile.private.
+
+    Line ends stay as they are, because they matter in heredocs; the byte order mark of the private part goes.
+
+    Args:
+        public: The Dockerfile.
+        private: The Dockerfile.private, or None when there is none.
+        path: The Dockerfile's name in messages; the private one is named by it with `.private` appended.
+
+    Raises:
+        BadInput: Either part cannot be read, the private one contains FROM, wants another escape character, or
+            would become part of the last instruction of the public one.
+    """
+    text, _ = _joined(public, private, path)
+    return text
+
+
+def parse_combined(
+    public: bytes,
+    private: bytes | None,
+    build_args: Mapping[str, str] | None = None,
+    path: str = "Dockerfile",
+    *,
+    platform: str = "linux/amd64",
+) -> Dockerfile:
+    """`combine` and `parse_dockerfile` in one; messages name the file and the line that the user knows.
+
+    Raises:
+        BadInput: As `combine` and `parse_dockerfile`.
+    """
+    text, place = _joined(public, private, path)
+    return read_dockerfile(text, build_args or {}, place, platform)
+
+
+def _joined(public: bytes, private: bytes | None, path: str) -> tuple[str, Place]:
+    """The joined text, and what names its lines."""
+
+    def public_place(line: int) -> str:
+        return f"{path}:{line}"
+
+    def private_place(line: int) -> str:
+        return f"{path}{PRIVATE_SUFFIX}:{line}"
+
+    upper = decode(public, path)
+    if private is None:
+        return upper, public_place
+    lower = decode(private, path + PRIVATE_SUFFIX).removeprefix(BYTE_ORDER_MARK)
+    escape = read_directives(upper, public_place).get("escape", "\\")
+    _check_private(lower, private_place, escape)
+    instructions = read_instructions(upper, public_place, escape)
+    if instructions and instructions[-1].continued:
+        raise BadInput(
+            f"the last instruction ends with the continuation character {escape}",
+            where=public_place(instructions[-1].line),
+            mend="Remove it; Dockerfile.private would become part of that instruction.",
+        )
+    if upper and not upper.endswith("\n"):
+        upper += "\r\n" if "\r\n" in upper else "\n"
+    above = upper.count("\n")
+
+    def place(line: int) -> str:
+        return public_place(line) if line <= above else private_place(line - above)
+
+    return upper + lower, place
+
+
+def _check_private(text: str, place: Place, escape: str) -> None:
+    own_escape = read_directives(text, place).get("escape", escape)
+    if own_escape != escape:
+        raise BadInput(
+            f"the escape character is {own_escape} here and {escape} in the Dockerfile",
+            where=place(1),
+            mend="Both parts are built as one file: use the same in both.",
+        )
+    for instruction in read_instructions(text, place, escape):
+        if instruction.keyword == "FROM":
+            raise BadInput(
+                "Dockerfile.private may not contain FROM",
+                where=place(instruction.line),
+                mend="It is appended to the last stage of the Dockerfile; put stages into the Dockerfile.",
+            )

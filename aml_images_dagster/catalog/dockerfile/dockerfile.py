@@ -1,0 +1,369 @@
+"""What a Dockerfile says about images: its stages, and the images from outside that it uses.
+
+Rules for names and variables: https://docs.docker.com/reference/dockerfile/#from,
+https://docs.docker.com/reference/dockerfile/#copy---from and BuildKit's dockerfile2llb.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from aml_images_dagster.catalog.dockerfile.expansion import ExpansionError, expand, split_words
+from aml_images_dagster.catalog.dockerfile.instructions import (
+    Instruction,
+    Place,
+    read_directives,
+    read_instructions,
+)
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from aml_images_dagster.catalog.dockerfile.flags import Character
+
+SCRATCH = "scratch"
+
+_STAGE_NAME = re.compile(r"[a-z][a-z0-9._-]*")
+_WORD = re.compile(r"[^\t\v\f\r ]+")
+# What the legacy builder knows; it stops at any other flag of these instructions.
+_LEGACY_FLAGS: Mapping[str, frozenset[str]] = {
+    "FROM": frozenset({"platform"}),
+    "COPY": frozenset({"chown", "from"}),
+    "ADD": frozenset({"chown"}),
+    "RUN": frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUse:
+    """An image from outside the Dockerfile that it uses.
+
+    Attributes:
+        kind: `FROM`, `COPY --from` or `RUN --mount=from=`.
+        reference: The image reference after expansion, as the builder would ask for it.
+        line: Line of the reference, counted from 1.
+        start: Offset of the reference in the text.
+        end: Offset behind the reference in the text.
+    """
+
+    kind: Literal["from", "copy", "mount"]
+    reference: str
+    line: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One build stage.
+
+    Attributes:
+        index: Counted from 0.
+        name: From `AS name`, in lower case; empty without.
+        base: What it is FROM, after expansion: an image reference, a stage's name or `scratch`.
+        parent: Index of the stage that it is FROM; None when it is FROM an image or scratch.
+        platform: From `FROM --platform`, after expansion; a stage FROM a stage has its parent's. Empty without.
+        line: Line of its FROM.
+    """
+
+    index: int
+    name: str
+    base: str
+    parent: int | None
+    platform: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dockerfile:
+    """A Dockerfile that was read.
+
+    Attributes:
+        text: The whole text.
+        escape: The escape character in force.
+        stages: In order; never empty.
+        uses: Images from outside, in order of the text; neither stages nor scratch.
+        buildkit_features: Line and name of everything that the legacy builder refuses.
+    """
+
+    text: str
+    escape: str
+    stages: tuple[Stage, ...]
+    uses: tuple[ImageUse, ...]
+    buildkit_features: tuple[tuple[int, str], ...]
+
+    @property
+    def final_chain(self) -> tuple[Stage, ...]:
+        """The last stage, the stage that it is FROM, and so on; the last of them is FROM an image or scratch."""
+        chain = [self.stages[-1]]
+        while chain[-1].parent is not None:
+            chain.append(self.stages[chain[-1].parent])
+        return tuple(chain)
+
+    @property
+    def base(self) -> str:
+        """The image that the resulting image is made from; `scratch` for none."""
+        return self.final_chain[-1].base
+
+    @property
+    def platform(self) -> str:
+        """The platform that `FROM --platform` gives the resulting image; empty when nothing is said."""
+        return self.stages[-1].platform
+
+
+def parse_dockerfile(
+    text: str | bytes,
+    build_args: Mapping[str, str] | None = None,
+    path: str = "Dockerfile",
+    *,
+    platform: str = "linux/amd64",
+) -> Dockerfile:
+    """Read a Dockerfile.
+
+    Args:
+        text: The file.
+        build_args: Values for ARG; those that the file does not declare have no effect.
+        path: The file's name in messages.
+        platform: What TARGETPLATFORM, BUILDPLATFORM and their companions are made from.
+
+    Raises:
+        BadInput: The builder would refuse it, with `where` as `path:line`.
+    """
+    decoded = decode(text, path) if isinstance(text, bytes) else text
+    return read_dockerfile(decoded, build_args or {}, lambda line: f"{path}:{line}", platform)
+
+
+def decode(content: bytes, path: str) -> str:
+    """The text of a file; a byte order mark and line ends stay.
+
+    Raises:
+        BadInput: It is not UTF-8.
+    """
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise BadInput("the file is not UTF-8", where=f"{path}:{line}", mend="Save it as UTF-8.") from None
+
+
+def read_dockerfile(text: str, build_args: Mapping[str, str], place: Place, platform: str) -> Dockerfile:
+    """`parse_dockerfile` for a text whose lines `place` names."""
+    escape = read_directives(text, place).get("escape", "\\")
+    return _Reader(text, escape, build_args, place, platform).read()
+
+
+class _Reader:
+    def __init__(self, text: str, escape: str, build_args: Mapping[str, str], place: Place, platform: str) -> None:
+        self._text = text
+        self._escape = escape
+        self._build_args = build_args
+        self._place = place
+        self._variables = _platform_variables(platform, build_args)
+        self._stages: list[Stage] = []
+        self._uses: list[ImageUse] = []
+        self._features: list[tuple[int, str]] = []
+        self._later: dict[str, int] = {}
+
+    def read(self) -> Dockerfile:
+        instructions = read_instructions(self._text, self._place, self._escape)
+        self._later = _stage_lines(instructions)
+        for instruction in instructions:
+            self._note_buildkit_features(instruction)
+            if instruction.keyword == "FROM":
+                self._read_from(instruction)
+            elif not self._stages:
+                self._read_global_arg(instruction)
+            elif instruction.keyword == "COPY":
+                self._read_copy(instruction)
+            elif instruction.keyword == "RUN":
+                self._read_mounts(instruction)
+        if not self._stages:
+            raise BadInput("there is no FROM", where=self._place(1), mend="An image begins with FROM <image>.")
+        return Dockerfile(self._text, self._escape, tuple(self._stages), tuple(self._uses), tuple(self._features))
+
+    def _note_buildkit_features(self, instruction: Instruction) -> None:
+        known = _LEGACY_FLAGS.get(instruction.keyword)
+        if known is not None:
+            self._features.extend(
+                (instruction.line, f"{instruction.keyword} --{flag.name}")
+                for flag in instruction.flags
+                if flag.name not in known
+            )
+        if instruction.heredocs:
+            self._features.append((instruction.line, f"{instruction.keyword} <<{instruction.heredocs[0]}"))
+
+    def _read_global_arg(self, instruction: Instruction) -> None:
+        if instruction.keyword != "ARG":
+            raise BadInput(
+                f"{instruction.keyword} stands before the first FROM",
+                where=self._place(instruction.line),
+                mend="Only ARG may stand before FROM.",
+            )
+        try:
+            words = split_words(instruction.body[instruction.arguments :], keep_quoting=True, escape=self._escape)
+            for word in words:
+                name, given, default = word.partition("=")
+                if name in self._build_args:
+                    self._variables[name] = self._build_args[name]
+                elif given:
+                    self._variables[name] = expand(default, self._variables, self._escape).value
+        except ExpansionError as error:
+            raise BadInput(f"ARG: {error}", where=self._place(instruction.line)) from None
+
+    def _read_from(self, instruction: Instruction) -> None:
+        where = self._place(instruction.line)
+        words = list(_WORD.finditer(instruction.body.rstrip(), instruction.arguments))
+        named = len(words) == 3 and words[1].group().upper() == "AS"
+        if len(words) != 1 and not named:
+            raise BadInput("FROM takes <image> or <image> AS <name>", where=where)
+        name = words[2].group().lower() if named else ""
+        if name and not _STAGE_NAME.fullmatch(name):
+            raise BadInput(
+                f"{name!r} is no name for a stage",
+                where=where,
+                mend="It begins with a letter; letters, digits, . _ - follow.",
+            )
+        base, without_value = self._expand(words[0].group(), instruction)
+        platform = next((flag.value for flag in instruction.flags if flag.name == "platform"), "")
+        if platform:
+            platform, missing = self._expand(platform, instruction)
+            if not platform:
+                raise BadInput(f"FROM --platform is empty: {_no_value(missing)}", where=where)
+        if not base:
+            raise BadInput(
+                f"FROM {words[0].group()} names no image: {_no_value(without_value)}",
+                where=where,
+                mend="Give the ARG a default before the first FROM, or a value as a build argument.",
+            )
+        parent = self._stage_named(base)
+        if parent is not None:
+            platform = parent.platform
+        elif base != SCRATCH:
+            self._check_reference(base, instruction, without_value)
+            self._add_use("from", base, instruction, words[0].start(), words[0].end())
+        index = len(self._stages)
+        self._stages.append(Stage(index, name, base, parent.index if parent else None, platform, instruction.line))
+
+    def _read_copy(self, instruction: Instruction) -> None:
+        for flag in instruction.flags:
+            if flag.name != "from" or not flag.value:
+                continue
+            source = flag.value
+            if re.fullmatch(r"[+-]?[0-9]+", source):
+                if not instruction.on_build and not 0 <= int(source) < len(self._stages) - 1:
+                    raise BadInput(
+                        f"COPY --from={source} names no stage before this one",
+                        where=self._place(instruction.line),
+                        mend="Stages are counted from 0, in the order of FROM.",
+                    )
+                continue
+            self._read_source("copy", source, flag.characters, instruction)
+
+    def _read_mounts(self, instruction: Instruction) -> None:
+        for flag in instruction.flags:
+            if flag.name != "mount":
+                continue
+            for field in _split_fields(flag.characters):
+                key, _, source = "".join(character.value for character in field).partition("=")
+                if key.lower() == "from" and source:
+                    self._read_source("mount", source, field[len(field) - len(source) :], instruction)
+
+    def _read_source(
+        self,
+        kind: Literal["copy", "mount"],
+        source: str,
+        characters: Sequence[Character],
+        instruction: Instruction,
+    ) -> None:
+        """The value of `COPY --from=` or of `from=` in `RUN --mount`: a stage or an image."""
+        where = self._place(instruction.line)
+        shown = f"COPY --from={source}" if kind == "copy" else f"RUN --mount=from={source}"
+        if "$" in source:
+            raise BadInput(
+                f"{shown}: variables are not expanded here",
+                where=where,
+                mend="Define a stage, FROM ${…} AS <name>, and name that stage.",
+            )
+        if source == SCRATCH or self._stage_named(source, before=len(self._stages) - 1):
+            return
+        if instruction.on_build and _STAGE_NAME.fullmatch(source.lower()):
+            return  # A stage of the Dockerfile that will be FROM this image.
+        if source.lower() in self._later and not instruction.on_build:
+            raise BadInput(
+                f"{shown} names a stage that is not complete here (line {self._later[source.lower()]})",
+                where=where,
+                mend="Move that stage above this one.",
+            )
+        if characters[0].quote != characters[-1].quote:
+            raise BadInput(f"{shown}: quote the whole of it or nothing", where=where)
+        self._check_reference(source, instruction, ())
+        self._add_use(kind, source, instruction, characters[0].index, characters[-1].index + 1)
+
+    def _expand(self, word: str, instruction: Instruction) -> tuple[str, tuple[str, ...]]:
+        if not any(char in word for char in ("$", "'", '"', self._escape)):
+            return word, ()
+        try:
+            expansion = expand(word, self._variables, self._escape)
+        except ExpansionError as error:
+            raise BadInput(f"FROM {word}: {error}", where=self._place(instruction.line)) from None
+        return expansion.value, expansion.without_value
+
+    def _stage_named(self, name: str, before: int | None = None) -> Stage | None:
+        """The nearest earlier stage of this name; names are case-insensitive."""
+        lowered = name.lower()
+        return next((stage for stage in reversed(self._stages[:before]) if stage.name == lowered), None)
+
+    def _check_reference(self, reference: str, instruction: Instruction, without_value: Sequence[str]) -> None:
+        try:
+            Reference.parse(reference)
+        except BadInput as error:
+            reason = f": {_no_value(without_value)}" if without_value else ""
+            raise BadInput(f"{error.what}{reason}", where=self._place(instruction.line), mend=error.mend) from None
+
+    def _add_use(
+        self, kind: Literal["from", "copy", "mount"], reference: str, instruction: Instruction, start: int, end: int
+    ) -> None:
+        begin, _ = instruction.span(0, 1)
+        first, last = instruction.span(start, end)
+        line = instruction.line + self._text.count("\n", begin, first)
+        self._uses.append(ImageUse(kind, reference, line, first, last))
+
+
+def _stage_lines(instructions: Sequence[Instruction]) -> dict[str, int]:
+    """Lines of the FROM of every named stage."""
+    lines: dict[str, int] = {}
+    for instruction in instructions:
+        if instruction.keyword == "FROM":
+            words = _WORD.findall(instruction.body, instruction.arguments)
+            if len(words) == 3:
+                lines[words[2].lower()] = instruction.line
+    return lines
+
+
+def _split_fields(characters: Sequence[Character]) -> Iterator[Sequence[Character]]:
+    """The comma-separated fields of `RUN --mount`."""
+    start = 0
+    for index, character in enumerate(characters):
+        if character.value == ",":
+            yield characters[start:index]
+            start = index + 1
+    yield characters[start:]
+
+
+def _no_value(names: Sequence[str]) -> str:
+    if not names:
+        return "it is empty"
+    return ", ".join(f"ARG {name}" for name in names) + (" has no value" if len(names) == 1 else " have no value")
+
+
+def _platform_variables(platform: str, build_args: Mapping[str, str]) -> dict[str, str]:
+    """The platform ARGs that BuildKit predefines; see docs.docker.com, "Automatic platform ARGs"."""
+    system, _, rest = platform.partition("/")
+    architecture, _, variant = rest.partition("/")
+    parts = {"PLATFORM": platform, "OS": system, "ARCH": architecture, "VARIANT": variant}
+    variables = {f"{role}{part}": value for role in ("BUILD", "TARGET") for part, value in parts.items()}
+    return {name: build_args.get(name, value) for name, value in variables.items()}
