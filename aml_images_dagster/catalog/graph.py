@@ -1,0 +1,67 @@
+"""The order between images, from which image is built FROM which. An image is named `<family>/<name>`."""
+
+from __future__ import annotations
+
+from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+def topological_order(parents: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+    """All images, parents first, and by name where there is a choice.
+
+    Args:
+        parents: Image → images that it is FROM. A parent need not be a key.
+
+    Raises:
+        BadInput: Images are built FROM each other; the message names the cycle.
+    """
+    sorter = TopologicalSorter(parents)
+    try:
+        sorter.prepare()
+    except CycleError:
+        cycle = " → ".join(find_cycle(parents) or ())
+        raise BadInput(
+            f"images are built FROM each other: {cycle}", mend="Change one FROM so that the circle is broken."
+        ) from None
+    order: list[str] = []
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready())
+        order += ready
+        sorter.done(*ready)
+    return tuple(order)
+
+
+def find_cycle(parents: Mapping[str, Iterable[str]]) -> tuple[str, ...] | None:
+    """A cycle, each image FROM the next, beginning and ending with its first name; None without one."""
+    try:
+        TopologicalSorter(parents).prepare()
+    except CycleError as error:
+        # graphlib lists it from parent to child, with the first repeated at the end.
+        cycle: list[str] = list(reversed(error.args[1]))[1:]
+        start = cycle.index(min(cycle))
+        return (*cycle[start:], *cycle[:start], cycle[start])
+    return None
+
+
+def descendants(parents: Mapping[str, Iterable[str]], ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Images that are built, directly or not, FROM some of `ids`, without these themselves.
+
+    Returns:
+        Descendant → those of its direct parents that are in `ids` or descend from them, by name: the reason
+        for which it is built. Parents come before children.
+
+    Raises:
+        BadInput: Images are built FROM each other.
+    """
+    selected = set(ids)
+    found: dict[str, tuple[str, ...]] = {}
+    for image in topological_order(parents):
+        reasons = tuple(sorted(set(parents.get(image, ())) & (selected | found.keys())))
+        if reasons and image not in selected:
+            found[image] = reasons
+    return found
