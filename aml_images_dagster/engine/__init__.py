@@ -1,0 +1,1 @@
+"""Container engines: what builds images and moves them to and from registries."""

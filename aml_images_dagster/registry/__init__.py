@@ -1,0 +1,1 @@
+"""Image registries: what they hold, and moving images from one to another."""

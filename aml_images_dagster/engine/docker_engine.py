@@ -1,0 +1,417 @@
+"""A Docker engine (or one that speaks its API), through the `docker` package and the engine's own builder.
+
+Importing this module does not import docker-py: that costs a tenth of a second in every process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.engine.faults import build_fault, engine_errors, in_gigabytes, transfer_fault
+from aml_images_dagster.engine.interface import (
+    BuildRequest,
+    BuiltImage,
+    EngineInfo,
+    LogLine,
+    OperatingSystem,
+    RegistryLogin,
+)
+from aml_images_dagster.engine.stream import Event, StreamFault, follow
+from aml_images_dagster.errors import BadInput, BuildFailed, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from aml_images_dagster.engine.client import EngineClient
+
+_SCHEMES = ("unix://", "tcp://", "ssh://", "npipe://", "http://", "https://")
+_LOCAL_SCHEMES = ("unix://", "npipe://")
+_LABEL = "io.github.aml-images.inspection"
+# The engine gives the containers of a build no label and no name of ours. A host entry is the one thing
+# of a build request that they carry and that reaches neither the image nor the cache.
+_BUILD_MARK = "aml-images-build.invalid"
+_MARK_ADDRESS = "127.0.0.1"
+_NEW_PINGS = 3
+
+
+class DockerEngine:
+    """An `Engine` on a Docker daemon.
+
+    Args:
+        host: URL of the engine: `unix://`, `tcp://`, `ssh://` (needs `docker[ssh]`) or, on Windows, `npipe://`.
+            None takes DOCKER_HOST, else this machine's socket.
+        free_space_path: A folder on the disk where the engine keeps its images. None asks an engine
+            on this machine; the disk of an engine elsewhere can't be measured.
+        min_free_bytes: Builds do not start with less free space than this.
+        answer_seconds: Longest wait for a single answer.
+        transfer_seconds: Longest time for one push or pull. The engine repeats failed requests by itself.
+        leftover_seconds: A dead build container older than this was left behind; a younger one may
+            belong to a build that is just storing its result.
+
+    Raises:
+        BadInput: The URL is none of an engine.
+    """
+
+    def __init__(
+        self,
+        host: str | None = None,
+        *,
+        free_space_path: Path | None = None,
+        min_free_bytes: int = 2_000_000_000,
+        answer_seconds: float = 60,
+        transfer_seconds: float = 1800,
+        leftover_seconds: float = 3600,
+    ) -> None:
+        if host is not None and not host.startswith(_SCHEMES):
+            raise BadInput(
+                f"{host!r} is not the URL of an engine",
+                where="docker_host",
+                mend="Write unix:///var/run/docker.sock, tcp://HOST:2376, ssh://USER@HOST or npipe:////./pipe/docker_engine.",
+            )
+        self._host = host
+        self._free_space_path = free_space_path
+        self._min_free_bytes = min_free_bytes
+        self._answer_seconds = answer_seconds
+        self._transfer_seconds = transfer_seconds
+        self._leftover_seconds = leftover_seconds
+
+    @property
+    def where(self) -> str:
+        """Where the engine is, for messages."""
+        return self._host or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+
+    def info(self) -> EngineInfo:
+        """See `Engine.info`."""
+        with self._client() as client:
+            version, info = client.version(), client.info()
+            mtu = None if version["Os"] == "windows" else _bridge_mtu(client)
+        space = self._space(info)
+        operating_system: OperatingSystem = "windows" if version["Os"] == "windows" else "linux"
+        return EngineInfo(
+            version=version["Version"],
+            os=operating_system,
+            architecture=version["Arch"],
+            os_version=_os_version(info, operating_system),
+            free_bytes=space[1] if space else None,
+            network_mtu=mtu,
+        )
+
+    def build(self, request: BuildRequest, log: LogLine) -> BuiltImage:
+        """See `Engine.build`."""
+        with self._client() as client:
+            info = client.info()
+        self._require_space(info, request.tag)
+        # A mark needs a hosts file, which the engine writes for Linux containers only.
+        extra_hosts = {_BUILD_MARK: _MARK_ADDRESS} if info["OSType"] == "linux" else None
+        try:
+            with self._client(request.timeout_seconds) as client, request.context.open("rb") as context:
+                image_id = follow(
+                    client,
+                    lambda: client.build(
+                        fileobj=context,
+                        custom_context=True,
+                        dockerfile=request.dockerfile,
+                        tag=request.tag,
+                        buildargs=dict(request.build_args),
+                        labels=dict(request.labels),
+                        network_mode=request.network,
+                        target=request.target,
+                        platform=request.platform,
+                        extra_hosts=extra_hosts,
+                        rm=True,
+                        forcerm=True,
+                        decode=True,
+                    ),
+                    seconds=request.timeout_seconds,
+                    log=log,
+                    result_of=_built_id,
+                )
+        except StreamFault as fault:
+            raise build_fault(
+                fault, request, engine=self.where, answers=self._still_answers, space=lambda: self._space(info)
+            ) from None
+        return self._inspect_built(image_id, request)
+
+    def push(self, reference: str, log: LogLine, login: RegistryLogin | None = None) -> str:
+        """See `Engine.push`."""
+        wanted = Reference.parse(reference)
+        digest = self._transfer(
+            "push",
+            wanted,
+            log,
+            login,
+            lambda client, auth: client.push(
+                wanted.name, tag=wanted.version, stream=True, decode=True, auth_config=auth
+            ),
+            _pushed_digest,
+        )
+        with self._client() as client:
+            known = _digests(client.image(reference), wanted)
+        if digest not in known:
+            raise Unreachable(
+                f"the engine pushed {digest} but holds the image as {', '.join(known) or 'nothing'}",
+                where=reference,
+                mend="Something else pushed or removed the same tag at the same time: repeat the push.",
+            )
+        return digest
+
+    def pull(self, reference: str, log: LogLine, login: RegistryLogin | None = None) -> str:
+        """See `Engine.pull`."""
+        wanted = Reference.parse(reference)
+        self._transfer(
+            "pull",
+            wanted,
+            log,
+            login,
+            lambda client, auth: client.pull(
+                wanted.name, tag=wanted.version, stream=True, decode=True, auth_config=auth
+            ),
+            _pulled_digest,
+        )
+        with self._client() as client:
+            return str(client.image(_pinned(wanted))["Id"])
+
+    def local_digest(self, reference: str) -> str | None:
+        """See `Engine.local_digest`."""
+        wanted = Reference.parse(reference)
+        with self._client() as client:
+            image = client.find_image(_pinned(wanted))
+        digests = _digests(image, wanted) if image else []
+        if wanted.digest:
+            return wanted.digest if wanted.digest in digests else None
+        return digests[0] if digests else None
+
+    def keep_as_cache(self, reference: str, cache_name: str) -> None:
+        """See `Engine.keep_as_cache`."""
+        cache = Reference.parse(cache_name)
+        with self._client() as client:
+            image = client.find_image(reference)
+            if image is None:
+                raise self._absent(reference)
+            before = client.find_image(cache_name)
+            client.tag(reference, cache.name, cache.version)
+            _remove(client, reference)
+            if before and before["Id"] != image["Id"] and before["RepoTags"] == [cache_name]:
+                _remove(client, before["Id"])
+
+    def forget(self, reference: str) -> None:
+        """See `Engine.forget`."""
+        with self._client() as client:
+            _remove(client, reference)
+
+    def paths_exist(self, reference: str, paths: tuple[str, ...]) -> dict[str, bool]:
+        """See `Engine.paths_exist`.
+
+        Raises:
+            BadInput: The engine has no such image.
+        """
+        import docker.errors
+
+        with self._client() as client:
+            try:
+                # The container is never started; an image without a command only wants any to be named.
+                container = client.create_container(reference, command=["true"], labels={_LABEL: "paths"})["Id"]
+            except docker.errors.ImageNotFound:
+                raise self._absent(reference) from None
+            try:
+                return {path: _has_path(client, container, path) for path in paths}
+            finally:
+                client.remove_container(container, v=True, force=True)
+
+    def sweep_build_containers(self) -> int:
+        """See `Engine.sweep_build_containers`.
+
+        Only containers that this class caused are removed, and only when they are long dead. On a Windows
+        engine build containers can't be told from a user's and are left alone.
+        """
+        import docker.errors
+
+        now = datetime.datetime.now(datetime.UTC)
+        removed = 0
+        with self._client() as client:
+            for status in ("created", "exited", "dead"):
+                for listed in client.containers(all=True, filters={"status": status}):
+                    try:
+                        container = client.inspect_container(listed["Id"])
+                        if _is_ours(container) and _age(container, now) >= self._leftover_seconds:
+                            client.remove_container(listed["Id"], v=True)
+                            removed += 1
+                    except docker.errors.APIError as error:
+                        # Somebody else was faster, or it came back to life.
+                        if error.status_code not in (404, 409):
+                            raise
+        return removed
+
+    @contextlib.contextmanager
+    def _client(self, timeout_seconds: float | None = None) -> Iterator[EngineClient]:
+        """A client of its own for each operation: they are not made for several threads at once."""
+        with engine_errors(self.where):
+            from aml_images_dagster.engine.client import connect
+
+            with contextlib.closing(connect(self._host, timeout_seconds or self._answer_seconds)) as client:
+                yield client
+
+    def _transfer(
+        self,
+        verb: str,
+        wanted: Reference,
+        log: LogLine,
+        login: RegistryLogin | None,
+        start: Any,
+        result_of: Any,
+    ) -> str:
+        auth = {"username": login.username, "password": login.password} if login else None
+        try:
+            with self._client(self._transfer_seconds) as client:
+                return follow(
+                    client,
+                    lambda: start(client, auth),
+                    seconds=self._transfer_seconds,
+                    log=log,
+                    result_of=result_of,
+                    secrets=(login.password,) if login else (),
+                )
+        except StreamFault as fault:
+            raise transfer_fault(fault, verb, str(wanted), wanted.registry) from None
+
+    def _inspect_built(self, image_id: str, request: BuildRequest) -> BuiltImage:
+        with self._client() as client:
+            image = client.image(image_id)
+            built = BuiltImage(image["Id"], image["Size"], image["Os"], image["Architecture"])
+            got = f"{built.os}/{built.architecture}"
+            if got != "/".join(request.platform.split("/")[:2]):
+                _remove(client, request.tag)
+                raise BuildFailed(
+                    f"the image was built for {got}, wanted {request.platform}: the base has no such variant",
+                    where=request.tag,
+                    mend="Build it from a base for that platform, or change the platform.",
+                )
+        return built
+
+    def _still_answers(self) -> bool:
+        """Whether the engine answers, and goes on to: one that is shutting down still does for a moment."""
+        for attempt in range(_NEW_PINGS):
+            if attempt:
+                time.sleep(1)
+            try:
+                with self._client(5) as client:
+                    client.ping()
+            except Unreachable:
+                return False
+        return True
+
+    def _space(self, info: Mapping[str, Any]) -> tuple[str, int] | None:
+        path = self._free_space_path
+        if path is None and self.where.startswith(_LOCAL_SCHEMES):
+            path = Path(info.get("DockerRootDir") or "")
+        # An engine whose socket is mounted into our container has its folder elsewhere.
+        if path is None or not path.is_absolute() or not path.is_dir():
+            return None
+        return str(path), shutil.disk_usage(path).free
+
+    def _require_space(self, info: Mapping[str, Any], tag: str) -> None:
+        space = self._space(info)
+        if space and space[1] < self._min_free_bytes:
+            raise BuildFailed(
+                f"the engine's disk is nearly full: {in_gigabytes(space[1])} are free in {space[0]}, "
+                f"a build needs {in_gigabytes(self._min_free_bytes)}",
+                where=tag,
+                mend="Free space, e.g. with `docker system prune`, or lower min_free_gb.",
+            )
+
+    def _absent(self, reference: str) -> BadInput:
+        return BadInput("the engine has no such image", where=reference, mend="Build or pull it first.")
+
+
+def _built_id(event: Event) -> str | None:
+    return (event.get("aux") or {}).get("ID")
+
+
+def _pushed_digest(event: Event) -> str | None:
+    return (event.get("aux") or {}).get("Digest")
+
+
+def _pulled_digest(event: Event) -> str | None:
+    """A pull has no `aux`; the digest stands in a status line."""
+    status = str(event.get("status", ""))
+    return status.removeprefix("Digest: ") if status.startswith("Digest: ") else None
+
+
+def _pinned(reference: Reference) -> str:
+    """The name to inspect: engines keep no tag beside a digest."""
+    return f"{reference.name}@{reference.digest}" if reference.digest else f"{reference.name}:{reference.version}"
+
+
+def _digests(image: Mapping[str, Any], wanted: Reference) -> list[str]:
+    """The digests under which an image is known in the repository of `wanted`."""
+    known = [Reference.parse(text) for text in image["RepoDigests"] or ()]
+    return [reference.digest for reference in known if reference.name == wanted.name]
+
+
+def _remove(client: EngineClient, reference: str) -> None:
+    import docker.errors
+
+    try:
+        client.remove_image(reference)
+    except docker.errors.APIError as error:
+        # Absent, or in use by a container: both are as they should be.
+        if error.status_code not in (404, 409):
+            raise
+
+
+def _has_path(client: EngineClient, container: str, path: str) -> bool:
+    """Begin to download the path and stop at once: only the answer's status is of interest."""
+    import docker.errors
+
+    try:
+        client.get_archive(container, path)
+    except docker.errors.NotFound:
+        return False
+    except docker.errors.APIError as error:
+        if "not a directory" in str(error.explanation):
+            return False
+        raise
+    finally:
+        client.end_response()
+    return True
+
+
+def _is_ours(container: Mapping[str, Any]) -> bool:
+    if _LABEL in (container["Config"]["Labels"] or {}):
+        return True
+    return any(entry.startswith(f"{_BUILD_MARK}:") for entry in container["HostConfig"]["ExtraHosts"] or ())
+
+
+def _age(container: Mapping[str, Any], now: datetime.datetime) -> float:
+    """Seconds since the container ended, or since it was made if it never ran."""
+    finished = str(container["State"].get("FinishedAt") or "")
+    since = container["Created"] if finished.startswith("0001") or not finished else finished
+    return (now - datetime.datetime.fromisoformat(since[:19] + "+00:00")).total_seconds()
+
+
+def _bridge_mtu(client: EngineClient) -> int | None:
+    import docker.errors
+
+    try:
+        options = client.inspect_network("bridge").get("Options") or {}
+    except docker.errors.NotFound:
+        return None
+    mtu = str(options.get("com.docker.network.driver.mtu", ""))
+    return int(mtu) if mtu.isdigit() else None
+
+
+def _os_version(info: Mapping[str, Any], operating_system: OperatingSystem) -> str:
+    """For Windows the build with its revision, which only the name of the system has."""
+    name = str(info.get("OperatingSystem") or "")
+    if operating_system == "linux":
+        return name
+    build = re.search(r"OS Build (\d+(?:\.\d+)?)", name)
+    return f"10.0.{build.group(1)}" if build else str(info.get("OSVersion") or info.get("KernelVersion") or "")

@@ -1,0 +1,130 @@
+"""What a failure of the engine means, and what the user can do about it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.engine.stream import StreamFault, redact
+from aml_images_dagster.errors import BuildFailed, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from aml_images_dagster.engine.interface import BuildRequest
+
+KILLED = 137
+"""Exit code of a process that got SIGKILL: out of memory, or the engine was stopped."""
+
+_DISK_FULL = re.compile(r"no space left on device|disk quota exceeded|not enough space on the disk", re.IGNORECASE)
+_NEARLY_NOTHING = 50_000_000
+
+
+def build_fault(
+    fault: StreamFault,
+    request: BuildRequest,
+    *,
+    engine: str,
+    answers: Callable[[], bool],
+    space: Callable[[], tuple[str, int] | None],
+) -> BuildFailed | Unreachable:
+    """Tell a failed build from a lost engine.
+
+    Args:
+        fault: How the stream ended.
+        request: What was being built.
+        engine: Where the engine is, for messages.
+        answers: Whether the engine still answers.
+        space: The folder where the engine keeps its images and its free bytes; None when that is unknown.
+    """
+    where = request.tag
+    if fault.kind == "deadline":
+        return BuildFailed(
+            f"the build was stopped at its deadline of {request.timeout_seconds:g} s",
+            where=where,
+            mend="See in the log what it waits for, or give it more time (build_timeout_minutes).",
+            log=fault.tail,
+        )
+    if (fault.kind in ("broken", "no result") or fault.code == KILLED) and not answers():
+        return Unreachable(
+            f"the engine was lost while it built: {fault.message}",
+            where=engine,
+            mend="Start the engine again (its own log says why it stopped) and repeat the build.",
+        )
+    measured = space()
+    full = _DISK_FULL.search(f"{fault.message}\n{fault.tail}") or (measured and measured[1] < _NEARLY_NOTHING)
+    if full:
+        left = f": {in_gigabytes(measured[1])} are free in {measured[0]}" if measured else ""
+        return BuildFailed(
+            f"the engine's disk is full{left} ({fault.message})",
+            where=where,
+            mend="Free space, e.g. with `docker system prune`, and repeat the build.",
+            log=fault.tail,
+        )
+    if fault.kind in ("broken", "no result"):
+        return Unreachable(
+            f"the connection to the engine broke while it built: {fault.message}",
+            where=engine,
+            mend="The engine answers again: repeat the build.",
+        )
+    mend = "The end of the log shows the failing instruction."
+    if fault.code == KILLED:
+        mend = "Exit code 137 means killed: most likely the instruction ran out of memory."
+    return BuildFailed(f"the build failed: {fault.message}", where=where, mend=mend, log=fault.tail)
+
+
+def transfer_fault(fault: StreamFault, verb: str, reference: str, registry: str) -> Unreachable:
+    """Say what is wrong with a push or a pull.
+
+    Args:
+        fault: How the stream ended.
+        verb: `push` or `pull`.
+        reference: What was to be transferred.
+        registry: Host of the registry.
+    """
+    said = fault.message.lower()
+    if fault.kind in ("broken", "no result"):
+        what = f"the connection to the engine broke during a {verb}: {fault.message}"
+        return Unreachable(what, where=reference, mend="Is the engine running? Repeat it then.")
+    if fault.kind == "deadline":
+        mend = f"Does {registry} answer, and is the connection fast enough for the size of the image?"
+    elif any(word in said for word in ("unauthorized", "denied", "authentication required", "no basic auth")):
+        mend = f"Sign in: give a login for {registry} that may {verb} this repository."
+    elif "server gave http response to https client" in said:
+        mend = f"{registry} speaks plain HTTP: add it to the engine's insecure-registries, or give it a certificate."
+    elif "x509" in said or "certificate" in said:
+        mend = f"The engine does not trust the certificate of {registry}: install its CA on the engine's machine."
+    elif "does not exist locally" in said:
+        mend = "Build or pull it first."
+    elif any(word in said for word in ("manifest unknown", "not found", "does not exist")):
+        mend = f"{registry} has no such image, or hides it from this login."
+    else:
+        mend = f"Is {registry} running, and can the engine's machine reach it?"
+    return Unreachable(f"the engine could not {verb} the image: {fault.message}", where=reference, mend=mend)
+
+
+@contextlib.contextmanager
+def engine_errors(engine: str) -> Iterator[None]:
+    """Turn what docker-py raises outside of streams into `Unreachable`."""
+    import docker.errors
+    import requests
+    import urllib3.exceptions
+
+    try:
+        yield
+    except docker.errors.APIError as error:
+        raise Unreachable(
+            f"the engine refuses: {redact(str(error.explanation or error))}", where=engine, mend="See its own log."
+        ) from None
+    except (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        raise Unreachable(
+            f"the Docker engine does not answer: {redact(str(error))}",
+            where=engine,
+            mend="Start it, or name another one (docker_host, DOCKER_HOST); may this user open its socket?",
+        ) from None
+
+
+def in_gigabytes(size: int) -> str:
+    """A size in bytes for people, in units of 10^9 bytes."""
+    return f"{size / 1e9:.1f} GB"
