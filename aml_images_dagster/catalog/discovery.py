@@ -1,0 +1,210 @@
+"""Discovery: which images a change makes it necessary to build, and why."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from aml_images_dagster.catalog import git
+from aml_images_dagster.catalog.catalogue import identify, image_folders
+from aml_images_dagster.catalog.image import DOCKERFILE
+from aml_images_dagster.catalog.scenario_files import scenario_path, scenario_uses
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aml_images_dagster.catalog.catalogue import Catalogue
+    from aml_images_dagster.catalog.git import ChangedFile
+    from aml_images_dagster.catalog.image import Image
+    from aml_images_dagster.catalog.tree import Tree
+
+Change = Literal["added", "modified", "tests", "descendant", "fallback"]
+
+_MAX_FILES_NAMED = 8
+_STATUS_WORDS = {"A": "added", "D": "deleted", "M": "modified", "T": "type changed"}
+
+
+class SelectedImage(BaseModel):
+    """An image to build.
+
+    Attributes:
+        name: Image name.
+        family: Name of the family.
+        path: The image folder, relative to the repository.
+        change: The strongest reason: added, modified, tests, descendant, or fallback.
+        reasons: All reasons, e.g. `modified: base_images/…/Dockerfile`, `FROM base/debian12`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    family: str
+    path: str
+    change: Change
+    reasons: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """`<family>/<name>`."""
+        return f"{self.family}/{self.name}"
+
+
+class RemovedImage(BaseModel):
+    """An image folder that is there at the merge base and no more at the head.
+
+    Attributes:
+        name: Image name.
+        family: Name of the family.
+        path: Where the folder was, relative to the repository.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    family: str
+    path: str
+
+
+class Discovery(BaseModel):
+    """What `discover` found. `model_dump(mode="json")` is what `discover --json` prints.
+
+    Attributes:
+        base: The commit that was compared with.
+        head: The commit whose images they are; None for the working tree.
+        merge_base: Where the head left the base: changes since then count.
+        fallback: No image to build was found, so all are selected.
+        images: What to build, sorted by id.
+        removed: Image folders that are gone; there is nothing to build.
+        end_of_life: Images that a change touched, by id, but that are past their end of life: not selected.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    base: str
+    head: str | None
+    merge_base: str
+    fallback: bool
+    images: tuple[SelectedImage, ...]
+    removed: tuple[RemovedImage, ...]
+    end_of_life: tuple[str, ...]
+
+
+def discover(tree: Tree, catalogue: Catalogue, base: str, *, today: date | None = None) -> Discovery:
+    """Find the images that the changes since `base` touch, and everything built FROM them.
+
+    A three-dot diff: what the head changed since it left the base, as a pull request shows it. With the tree of a
+    commit only git's objects are read; with a working tree its uncommitted and untracked files count as well.
+
+    Args:
+        tree: The source; the head is its commit.
+        catalogue: The catalogue of that tree.
+        base: Branch, tag or commit to compare with.
+        today: The day by which ends of life are judged; default: today in UTC.
+
+    Raises:
+        BadInput: No such revision, no common history, no repository.
+    """
+    root = tree.root
+    base_commit = git.resolve(root, base)
+    merge_base = git.merge_base(root, base_commit, tree.commit or git.resolve(root, "HEAD"))
+    changes = git.changed_files(root, merge_base, tree.commit)
+
+    found = _modified(changes, catalogue)
+    for image, reasons in _tests(changes, catalogue).items():
+        change, before = found.get(image, ("tests", []))
+        found[image] = (change, before + reasons)
+    day = today or datetime.now(UTC).date()
+    ended = {image for image in found if catalogue.images[image].is_past_end_of_life(day)}
+    for image in ended:
+        del found[image]
+    ended |= _add_descendants(found, catalogue, day)
+
+    fallback = not found
+    if fallback:
+        reason = f"no image to build was found since {merge_base[:12]}: all are selected"
+        found = {image: ("fallback", [reason]) for image in catalogue.select_default(day)}
+    gone = [change.path for change in changes if change.status == "D"]
+    return Discovery(
+        base=base_commit,
+        head=tree.commit,
+        merge_base=merge_base,
+        fallback=fallback,
+        images=tuple(_selected(catalogue.images[image], *found[image]) for image in sorted(found)),
+        removed=tuple(_removed(folder, tree) for folder in image_folders(gone, catalogue.paths)),
+        end_of_life=tuple(sorted(ended)),
+    )
+
+
+_Found = dict[str, tuple[Change, list[str]]]
+
+
+def _modified(changes: Sequence[ChangedFile], catalogue: Catalogue) -> _Found:
+    files: dict[Image, list[ChangedFile]] = defaultdict(list)
+    for change in changes:
+        owner = catalogue.owner(change.path)
+        if owner is not None:
+            files[owner].append(change)
+    found: _Found = {}
+    for image, changed in files.items():
+        # git lists the Dockerfile as added exactly when the merge base has none there.
+        is_added = any(file.path == image.file(DOCKERFILE) and file.status == "A" for file in changed)
+        reasons = [f"{_STATUS_WORDS[file.status]}: {file.path}" for file in changed]
+        before = found[image.id][1] if image.id in found else []
+        found[image.id] = ("added" if is_added else "modified", before + _shorten(reasons))
+    return found
+
+
+def _tests(changes: Sequence[ChangedFile], catalogue: Catalogue) -> dict[str, list[str]]:
+    used: dict[tuple[str, str], list[str]] = {}
+    found: dict[str, list[str]] = defaultdict(list)
+    for image in catalogue.images.values():
+        for scenario in image.tests.scenarios if image.tests else ():
+            code = (scenario.kind, scenario_path(scenario, catalogue.tests_path))
+            if code not in used:
+                paths = (change.path for change in changes)
+                used[code] = [path for path in paths if scenario_uses(scenario, path, catalogue.tests_path)]
+            if used[code]:
+                found[image.id] += _shorten([f"tests: {path} (scenario {scenario.name})" for path in used[code]])
+    return found
+
+
+def _add_descendants(found: _Found, catalogue: Catalogue, today: date) -> set[str]:
+    """Add what is built FROM the images found; returns those that are past their end of life, which end a chain."""
+    parents = catalogue.parents
+    children = defaultdict(list)
+    for image, its_parents in parents.items():
+        for parent in its_parents:
+            children[parent].append(image)
+    selected, ended = set(found), set()
+    waiting = list(found)
+    while waiting:
+        for child in children[waiting.pop()]:
+            if catalogue.images[child].is_past_end_of_life(today):
+                ended.add(child)
+            elif child not in selected:
+                selected.add(child)
+                waiting.append(child)
+    for image in selected:
+        reasons = [f"FROM {parent}" for parent in parents[image] if parent in selected]
+        change, before = found.get(image, ("descendant", []))
+        found[image] = (change, before + reasons)
+    return ended
+
+
+def _shorten(reasons: list[str]) -> list[str]:
+    if len(reasons) <= _MAX_FILES_NAMED:
+        return reasons
+    rest = len(reasons) - _MAX_FILES_NAMED + 1
+    return [*reasons[: _MAX_FILES_NAMED - 1], f"and {rest} more files"]
+
+
+def _selected(image: Image, change: Change, reasons: list[str]) -> SelectedImage:
+    return SelectedImage(name=image.name, family=image.family, path=image.path, change=change, reasons=tuple(reasons))
+
+
+def _removed(folder: str, tree: Tree) -> RemovedImage:
+    family, name = identify(folder, tree)
+    return RemovedImage(name=name, family=family, path=folder)

@@ -1,0 +1,86 @@
+"""An image folder, read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from aml_images_dagster.errors import BadInput
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from aml_images_dagster.catalog.dockerfile import Dockerfile
+    from aml_images_dagster.catalog.finding import Finding
+    from aml_images_dagster.catalog.image_file import ImageFile
+    from aml_images_dagster.catalog.tests_file import TestPlan
+
+DOCKERFILE = "Dockerfile"
+PRIVATE_DOCKERFILE = "Dockerfile.private"
+TESTS_FILE = "tests.json"
+IMAGE_FILE = "image.json"
+LICENSE_FILE = "LICENSE.txt"
+NOTICES_FILE = "ThirdPartyNotices.txt"
+
+FACTORY_FILES = frozenset({PRIVATE_DOCKERFILE, TESTS_FILE, IMAGE_FILE})
+"""Files at the top of an image folder that speak to the factory; they never reach a build."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image folder and what was read from it.
+
+    Attributes:
+        family: Name of the parent folder.
+        name: Name of the folder.
+        path: The folder, relative to the repository.
+        os: Operating system of its containers.
+        platform: What it is built for, e.g. `linux/amd64`.
+        parsed: The Dockerfile; None when it cannot be read. Whoever needs it takes `dockerfile`.
+        parents: Images of the catalogue that the Dockerfile names itself, by id, in the order of the file.
+        bases: Other images that it names, as written there, in the order of the file.
+        settings: image.json; the defaults when there is none, or a wrong one.
+        tests: tests.json; None when there is none, or a wrong one.
+        problems: What is wrong with the files.
+        host_build: OS build that the host of a Windows image must have, e.g. `10.0.20348`; None when no base tells.
+    """
+
+    family: str
+    name: str
+    path: str
+    os: Literal["linux", "windows"]
+    platform: str
+    parsed: Dockerfile | None
+    parents: tuple[str, ...]
+    bases: tuple[str, ...]
+    settings: ImageFile
+    tests: TestPlan | None
+    problems: tuple[Finding, ...] = ()
+    host_build: str | None = None
+
+    @property
+    def id(self) -> str:
+        """`<family>/<name>`, by which the image is known everywhere."""
+        return f"{self.family}/{self.name}"
+
+    @property
+    def dockerfile(self) -> Dockerfile:
+        """The Dockerfile, the public and the private part combined.
+
+        Raises:
+            BadInput: It cannot be read.
+        """
+        if self.parsed is None:
+            faults = [str(problem) for problem in self.problems if problem.severity == "error"]
+            raise BadInput(
+                "; ".join(faults) or "the Dockerfile cannot be read", where=self.id, mend="Correct the file."
+            )
+        return self.parsed
+
+    def is_past_end_of_life(self, today: date) -> bool:
+        """Whether the image is built only when it is named."""
+        return self.settings.eol is not None and today >= self.settings.eol
+
+    def file(self, name: str) -> str:
+        """Path of a file of the folder, relative to the repository."""
+        return f"{self.path}/{name}" if self.path else name
