@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.errors import Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from aml_images_dagster.catalog.reference import Reference
+
+
+class NoAnswer(Unreachable):
+    """Nothing answers at the registry's address, as opposed to a registry that refuses."""
 
 
 @dataclass(frozen=True, slots=True)

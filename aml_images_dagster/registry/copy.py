@@ -1,0 +1,76 @@
+"""Copying an image from one registry to another, by digest: the same bytes under the same digest."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.errors import BadInput, Unreachable
+from aml_images_dagster.registry.oci import read_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aml_images_dagster.catalog.reference import Reference
+    from aml_images_dagster.registry.oci import OciRegistry
+
+_AT_ONCE = 3
+_ATTEMPTS = 3
+
+
+def copy_image(
+    source: OciRegistry, target: OciRegistry, reference: Reference, repository: str, tags: Sequence[str] = ()
+) -> str:
+    """Copy an image, with all platforms of an index, and tag the copy.
+
+    What the target has already is not sent again. Manifests are stored after everything that they refer to and
+    tags last, so nobody ever sees half of an image.
+
+    Args:
+        source: Where the image is.
+        target: Where it shall be.
+        reference: The image in the source; it must name a digest.
+        repository: Repository in the target.
+        tags: Tags in the target.
+
+    Returns:
+        The digest, which is that of the reference.
+
+    Raises:
+        BadInput: The reference has no digest, or there is no such image.
+        Unreachable: A registry does not answer, refuses, or the bytes do not match the digest.
+    """
+    if not reference.digest:
+        raise BadInput("an image is copied by digest", where=str(reference), mend="Write it as repository@sha256:….")
+    manifest = source.existing(reference)
+    document = read_manifest(manifest)
+    for entry in document.get("manifests", ()):
+        copy_image(source, target, reference.with_digest(entry["digest"]), repository)
+    if "layers" in document:
+        blobs = {
+            blob["digest"]
+            for blob in (document["config"], *document["layers"])
+            if not blob.get("urls")  # Windows base layers that may not be redistributed stay where they are
+        }
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(lambda digest: _copy_blob(source, target, reference, repository, digest), sorted(blobs)))
+    for version in (manifest.digest, *tags):
+        target.put_manifest(repository, version, manifest)
+    return manifest.digest
+
+
+def _copy_blob(source: OciRegistry, target: OciRegistry, reference: Reference, repository: str, digest: str) -> None:
+    """Send one blob; a transfer that broke off starts anew, because a stream can't be sent twice."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        if target.has_blob(repository, digest):
+            return
+        try:
+            with source.open_blob(reference.repository, digest) as blob:
+                target.upload_blob(repository, digest, blob)
+        except Unreachable:
+            if attempt == _ATTEMPTS:
+                raise
+            time.sleep(attempt)
+        else:
+            return

@@ -1,0 +1,507 @@
+"""A registry over HTTP, as the OCI distribution specification describes it.
+
+Source: https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3.exceptions
+from requests.adapters import HTTPAdapter
+from urllib3 import Retry
+
+from aml_images_dagster.catalog.reference import DOCKER_HUB, Reference
+from aml_images_dagster.errors import BadInput, Unreachable
+from aml_images_dagster.registry.interface import Manifest, NoAnswer
+from aml_images_dagster.registry.tokens import FindLogin, RegistryAuth, is_loopback, plain_reason
+
+if TYPE_CHECKING:
+    from aml_images_dagster.engine.interface import RegistryLogin
+
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_EMPTY = "application/vnd.oci.empty.v1+json"
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+INDEXES = (OCI_INDEX, DOCKER_INDEX)
+# One comma-separated header: some registries look at the first Accept header only.
+ACCEPT = ", ".join((OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST))
+
+_DOCKER_HUB_API = "registry-1.docker.io"
+_PAGE = 1000
+_RETRIED = (429, 502, 503, 504)
+_RETRY_AFTER_MAX = 20
+_EMPTY = b"{}"
+_PIECE = 1 << 20
+_AS_STORED = {"Accept-Encoding": "identity"}
+
+
+class OciRegistry:
+    """A `Registry` that is spoken to directly.
+
+    Args:
+        host: Host and port, e.g. `127.0.0.1:5000`.
+        credentials: A login, or a function that gives the login of the moment; None for anonymous use.
+        insecure: Plain HTTP instead of HTTPS; None decides for HTTP on loopback hosts only, as engines do.
+        timeout_seconds: Longest wait for any single answer.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        credentials: RegistryLogin | FindLogin | None = None,
+        *,
+        insecure: bool | None = None,
+        timeout_seconds: float = 30,
+    ) -> None:
+        self.host = host
+        api_host = _DOCKER_HUB_API if host == DOCKER_HUB else host
+        loopback = is_loopback(urlsplit(f"//{host}").hostname or "")
+        scheme = "http" if (loopback if insecure is None else insecure) else "https"
+        self._base = f"{scheme}://{api_host}"
+        self._timeout = (min(5.0, timeout_seconds), timeout_seconds)
+        find_login: FindLogin = credentials if callable(credentials) else lambda: credentials
+        # A proxy that the environment names is for the world outside, not for this machine.
+        self._session = _session(trust_env=not loopback, repeat=True)
+        self._session.auth = RegistryAuth(api_host, find_login, self._session, self._timeout)
+        # What is streamed can't be sent twice.
+        self._streaming = _session(trust_env=not loopback, repeat=False)
+        self._streaming.auth = self._session.auth
+
+    def ping(self) -> None:
+        """See `Registry.ping`."""
+        self._ask("GET", "/v2/", "whether it is a registry")
+
+    def digest(self, reference: Reference) -> str | None:
+        """See `Registry.digest`."""
+        answer = self._ask_manifest("HEAD", reference)
+        if answer is None:
+            return None
+        named = answer.headers.get("Docker-Content-Digest")
+        if named:
+            return named
+        manifest = self.manifest(reference)
+        return manifest.digest if manifest else None
+
+    def manifest(self, reference: Reference) -> Manifest | None:
+        """See `Registry.manifest`.
+
+        Raises:
+            Unreachable: Also if the bytes do not match the digest.
+        """
+        answer = self._ask_manifest("GET", reference)
+        if answer is None:
+            return None
+        body = answer.content
+        digest = _sha256(body)
+        for claimed in (reference.digest, answer.headers.get("Docker-Content-Digest")):
+            if claimed and claimed.startswith("sha256:") and claimed != digest:
+                raise self._corrupt(str(reference), claimed, digest)
+        media_type = answer.headers.get("Content-Type", "").split(";")[0].strip()
+        return Manifest(digest, media_type, body)
+
+    def config(self, reference: Reference) -> Mapping[str, Any]:
+        """See `Registry.config`.
+
+        Raises:
+            BadInput: There is no such image, or it is an index of several platforms.
+        """
+        document = read_manifest(self.existing(reference))
+        if "config" not in document:
+            raise BadInput(
+                "this is an index of several platforms",
+                where=str(reference),
+                mend="Name the digest of one of its images.",
+            )
+        with self.open_blob(reference.repository, document["config"]["digest"]) as blob:
+            found: Mapping[str, Any] = json.loads(blob.read())
+        return found
+
+    def size_bytes(self, reference: Reference) -> int:
+        """See `Registry.size_bytes`. For an index: of its linux/amd64 image, else of its first.
+
+        Raises:
+            BadInput: There is no such image.
+        """
+        document = read_manifest(self.existing(reference))
+        if "manifests" in document:
+            entries = document["manifests"]
+            ours = [entry for entry in entries if _platform(entry) == ("linux", "amd64")]
+            return self.size_bytes(reference.with_digest((ours or entries)[0]["digest"]))
+        return sum(int(blob["size"]) for blob in (document["config"], *document["layers"]))
+
+    def repositories(self) -> Sequence[str]:
+        """See `Registry.repositories`."""
+        return self._list("/v2/_catalog", "repositories", "its repositories")
+
+    def tags(self, repository: str) -> Sequence[str]:
+        """See `Registry.tags`."""
+        return self._list(f"/v2/{repository}/tags/list", "tags", f"the tags of {repository}")
+
+    def tag(self, reference: Reference, tag: str) -> None:
+        """See `Registry.tag`.
+
+        Raises:
+            BadInput: There is no such image.
+        """
+        self.put_manifest(reference.repository, tag, self.existing(reference))
+
+    def untag(self, reference: Reference) -> None:
+        """See `Registry.untag`.
+
+        Registries differ in what they remove when asked to delete by tag: the tag, the image with all its tags
+        (which must not happen), or nothing. So the tag is first moved to a throw-away manifest. Whatever
+        the registry removes then, the image is not touched.
+
+        Raises:
+            BadInput: The reference names a digest.
+        """
+        if reference.digest:
+            raise BadInput("a digest is no tag", where=str(reference), mend="Name the tag that shall go.")
+        before = self.digest(reference)
+        if before is None:
+            return
+        thrown_away = self._throw_away_manifest(reference.repository)
+        self.put_manifest(reference.repository, reference.version, thrown_away)
+        self._delete_manifest(reference.repository, reference.version, may_refuse=True)
+        self._delete_manifest(reference.repository, thrown_away.digest)
+        left = self.digest(reference)
+        if left is not None:
+            raise Unreachable(
+                f"the registry still has the tag, now for {left}",
+                where=str(reference),
+                mend="Something else pushed it at the same time, or the registry only seems to delete.",
+            )
+        if self.digest(reference.with_digest(before)) is None:
+            raise Unreachable(
+                f"the registry removed the image {before} together with its tag",
+                where=str(reference),
+                mend="Push the image again if another tag needs it, and report which registry this is.",
+            )
+
+    def delete(self, reference: Reference) -> None:
+        """See `Registry.delete`. A tag stands for the digest behind it."""
+        digest = reference.digest or self.digest(reference)
+        if digest is None:
+            return
+        self._delete_manifest(reference.repository, digest)
+        if self.digest(reference.with_digest(digest)) is not None:
+            raise Unreachable(
+                f"the registry said that it deleted {digest} but still has it",
+                where=str(reference),
+                mend="Something else pushed it at the same time, or the registry only seems to delete.",
+            )
+
+    def existing(self, reference: Reference) -> Manifest:
+        """The manifest of an image that has to be there.
+
+        Raises:
+            BadInput: It is not.
+        """
+        manifest = self.manifest(reference)
+        if manifest is None:
+            raise BadInput(
+                "the registry has no such image", where=str(reference), mend="Is the name right, and was it pushed?"
+            )
+        return manifest
+
+    def put_manifest(self, repository: str, version: str, manifest: Manifest) -> None:
+        """Store the bytes of a manifest under a tag or its digest, and read back that they are there.
+
+        Raises:
+            Unreachable: Also if the registry stored something else.
+        """
+        answer = self._ask(
+            "PUT",
+            f"/v2/{repository}/manifests/{version}",
+            f"to store {repository}:{version}",
+            data=manifest.body,
+            headers={"Content-Type": manifest.media_type},
+        )
+        stored = answer.headers.get("Docker-Content-Digest") or manifest.digest
+        where = Reference(self.host, repository)
+        where = where.with_digest(version) if ":" in version else where.with_tag(version)
+        now = self.digest(where)
+        if stored != manifest.digest or now != manifest.digest:
+            raise self._corrupt(str(where), manifest.digest, now or stored)
+
+    def has_blob(self, repository: str, digest: str) -> bool:
+        """Whether a repository has a blob."""
+        answer = self._ask("HEAD", f"/v2/{repository}/blobs/{digest}", f"for blob {digest}", absent_is_fine=True)
+        return answer.ok
+
+    @contextlib.contextmanager
+    def open_blob(self, repository: str, digest: str) -> Iterator[VerifiedBlob]:
+        """Read a blob without holding it in memory; reading to the end verifies it.
+
+        Raises:
+            BadInput: There is no such blob.
+            Unreachable: Also if the bytes do not match the digest.
+        """
+        what = f"for blob {digest} of {repository}"
+        answer = self._ask(
+            "GET", f"/v2/{repository}/blobs/{digest}", what, absent_is_fine=True, stream=True, headers=_AS_STORED
+        )
+        with answer, self._errors(what):
+            if not answer.ok:
+                raise BadInput(
+                    f"the registry has no blob {digest}",
+                    where=f"{self.host}/{repository}",
+                    mend="The image is incomplete: push it again.",
+                )
+            yield VerifiedBlob(answer, digest, lambda reason: self._no_answer(what, reason), self._corrupt)
+
+    def upload_blob(self, repository: str, digest: str, body: bytes | VerifiedBlob) -> None:
+        """Store a blob; the registry verifies its digest.
+
+        Source: distribution-spec, "Pushing a blob monolithically", POST then PUT.
+        """
+        what = f"to store blob {digest} in {repository}"
+        started = self._ask("POST", f"/v2/{repository}/blobs/uploads/", what)
+        location = urljoin(f"{self._base}/", started.headers.get("Location", ""))
+        location += ("&" if urlsplit(location).query else "?") + f"digest={digest}"
+        self._ask(
+            "PUT",
+            location,
+            what,
+            data=body,
+            headers={"Content-Type": "application/octet-stream"},
+            session=self._streaming,
+        )
+
+    def _ask_manifest(self, method: str, reference: Reference) -> requests.Response | None:
+        answer = self._ask(
+            method,
+            f"/v2/{reference.repository}/manifests/{reference.version}",
+            f"for {reference.repository}:{reference.version}",
+            headers={"Accept": ACCEPT},
+            absent_is_fine=True,
+        )
+        return answer if answer.ok else None
+
+    def _delete_manifest(self, repository: str, version: str, *, may_refuse: bool = False) -> None:
+        what = f"to delete {repository}:{version}"
+        answer = self._ask(
+            "DELETE", f"/v2/{repository}/manifests/{version}", what, absent_is_fine=True, check=not may_refuse
+        )
+        if may_refuse and answer.status_code in (requests.codes.unauthorized, requests.codes.forbidden):
+            raise self._refusal(answer, what)
+
+    def _throw_away_manifest(self, repository: str) -> Manifest:
+        """A manifest that nobody else has, over a blob of two bytes that all of them share."""
+        blob = {"digest": _sha256(_EMPTY), "size": len(_EMPTY)}
+        if not self.has_blob(repository, str(blob["digest"])):
+            self.upload_blob(repository, str(blob["digest"]), _EMPTY)
+        body = json.dumps(
+            {
+                "schemaVersion": 2,
+                "mediaType": OCI_MANIFEST,
+                "config": {"mediaType": OCI_CONFIG, **blob},
+                "layers": [{"mediaType": OCI_EMPTY, **blob}],
+                "annotations": {"org.opencontainers.image.title": f"removed tag {uuid.uuid4()}"},
+            }
+        ).encode()
+        return Manifest(_sha256(body), OCI_MANIFEST, body)
+
+    def _list(self, path: str, key: str, what: str) -> list[str]:
+        """All pages of a list. Source: distribution-spec, "Listing tags", and RFC 5988 for the Link header."""
+        found: list[str] = []
+        seen: set[str] = set()
+        url = f"{self._base}{path}?n={_PAGE}"
+        while url and url not in seen:
+            seen.add(url)
+            answer = self._ask("GET", url, f"for {what}", absent_is_fine=True)
+            if not answer.ok:
+                break
+            found.extend(self._json(answer, what).get(key) or ())
+            following = answer.links.get("next", {}).get("url")
+            url = urljoin(url, following) if following else ""
+        return found
+
+    def _json(self, answer: requests.Response, what: str) -> Mapping[str, Any]:
+        try:
+            document = answer.json()
+        except ValueError:
+            document = None
+        if not isinstance(document, Mapping):
+            raise Unreachable(
+                f"the answer to a question for {what} is not from a registry",
+                where=self.host,
+                mend="Is there a proxy or another server at this address?",
+            )
+        return document
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        what: str,
+        *,
+        absent_is_fine: bool = False,
+        check: bool = True,
+        session: requests.Session | None = None,
+        **options: Any,
+    ) -> requests.Response:
+        """One request; every failure says what was asked of whom."""
+        with self._errors(what):
+            answer = (session or self._session).request(
+                method, urljoin(self._base, path), timeout=self._timeout, **options
+            )
+        absent = answer.status_code == requests.codes.not_found and absent_is_fine
+        if check and not answer.ok and not absent:
+            with answer, self._errors(what):
+                raise self._refusal(answer, what)
+        return answer
+
+    @contextlib.contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except requests.exceptions.SSLError as error:
+            raise Unreachable(
+                f"asked {what}, TLS failed: {plain_reason(error)}",
+                where=self.host,
+                mend="Does it have a certificate that this machine trusts (REQUESTS_CA_BUNDLE), or does it speak HTTP?",
+            ) from None
+        except requests.RequestException as error:
+            raise self._no_answer(what, plain_reason(error)) from None
+
+    def _no_answer(self, what: str, reason: str) -> NoAnswer:
+        return NoAnswer(
+            f"asked {what}, the registry does not answer: {reason}",
+            where=self.host,
+            mend="Is it running, is the address right, and can this machine reach it?",
+        )
+
+    def _refusal(self, answer: requests.Response, what: str) -> Unreachable:
+        status = answer.status_code
+        if status == requests.codes.unauthorized:
+            problem, mend = "the login is missing or wrong", f"Sign in to {self.host}, or check the password."
+        elif status == requests.codes.forbidden:
+            problem, mend = "this login may not do that", "Ask the registry's owner for the right to do it."
+        elif status == requests.codes.too_many_requests:
+            problem, mend = "too many requests", "Wait, sign in for a higher limit, or use a mirror."
+        elif status in (400, 405) and answer.request.method == "DELETE":
+            problem = "it does not delete"
+            mend = "Allow it: storage.delete.enabled, REGISTRY_STORAGE_DELETE_ENABLED=true for distribution's registry."
+        else:
+            problem, mend = "the request failed", "See the registry's own log."
+        said = _error_message(answer)
+        return Unreachable(
+            f"asked {what}, {problem} (HTTP {status}{f': {said}' if said else ''})", where=self.host, mend=mend
+        )
+
+    def _corrupt(self, what: str, wanted: str, got: str) -> Unreachable:
+        return Unreachable(
+            f"{what} should be {wanted} but is {got}",
+            where=self.host,
+            mend="The registry, its storage or a proxy changes or truncates content: push the image again.",
+        )
+
+
+def read_manifest(manifest: Manifest) -> dict[str, Any]:
+    """A manifest's document: an image (`config`, `layers`) or an index (`manifests`).
+
+    Raises:
+        BadInput: It is of another kind, e.g. schema 1, which registries gave up.
+    """
+    with contextlib.suppress(ValueError):
+        document = json.loads(manifest.body)
+        if isinstance(document, dict) and ("manifests" in document or {"config", "layers"} <= document.keys()):
+            return document
+    raise BadInput(
+        f"the manifest {manifest.digest} ({manifest.media_type}) is neither an image nor an index",
+        mend="Push the image again with a current engine.",
+    )
+
+
+class VerifiedBlob:
+    """A blob that is read once from a network; its end raises unless the bytes match the digest.
+
+    It has what requests wants of a body of known length: `read`, `__iter__` and `len`.
+
+    Args:
+        answer: The answer whose body the blob is.
+        digest: Its sha256 digest.
+        broken: Makes the exception for a transfer that broke off, from the reason.
+        corrupt: Makes the exception for wrong bytes, from a name, the wanted digest and the one found.
+    """
+
+    def __init__(
+        self,
+        answer: requests.Response,
+        digest: str,
+        broken: Callable[[str], Exception],
+        corrupt: Callable[[str, str, str], Exception],
+    ) -> None:
+        self._source = answer.raw
+        self._digest = digest
+        self._broken = broken
+        self._corrupt = corrupt
+        self._seen = hashlib.sha256()
+        length = answer.headers.get("Content-Length")
+        if length is not None:
+            self.len = int(length)
+
+    def read(self, size: int = -1) -> bytes:
+        """Read on, to the end if `size` is negative."""
+        try:
+            piece: bytes = self._source.read(None if size < 0 else size)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._broken(str(error)) from None
+        self._seen.update(piece)
+        if size < 0 or (size and not piece):
+            found = f"sha256:{self._seen.hexdigest()}"
+            if found != self._digest:
+                raise self._corrupt("a blob", self._digest, found)
+        return piece
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(lambda: self.read(_PIECE), b"")
+
+
+def _session(*, trust_env: bool, repeat: bool) -> requests.Session:
+    session = requests.Session()
+    session.trust_env = trust_env
+    retry = Retry(
+        total=4,
+        connect=1,
+        read=1,
+        status=4,
+        other=0,
+        status_forcelist=_RETRIED,
+        allowed_methods=("GET", "HEAD", "PUT", "DELETE", "POST"),
+        backoff_factor=0.3,
+        retry_after_max=_RETRY_AFTER_MAX,
+        raise_on_status=False,
+    )
+    adapter = HTTPAdapter(max_retries=retry if repeat else 0)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
+
+
+def _sha256(body: bytes) -> str:
+    return f"sha256:{hashlib.sha256(body).hexdigest()}"
+
+
+def _platform(entry: Mapping[str, Any]) -> tuple[str, str]:
+    platform = entry.get("platform") or {}
+    return platform.get("os", ""), platform.get("architecture", "")
+
+
+def _error_message(answer: requests.Response) -> str:
+    """What the registry said. Source: distribution-spec, "Error codes"."""
+    with contextlib.suppress(ValueError, TypeError, AttributeError):
+        errors = answer.json()["errors"] if answer.content else []
+        return "; ".join(str(error.get("message") or error.get("code")) for error in errors)
+    return ""

@@ -1,0 +1,129 @@
+"""Finding the digest that the name of a base image stands for right now."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
+from aml_images_dagster.registry.interface import NoAnswer
+from aml_images_dagster.registry.mirrors import Mirrors
+from aml_images_dagster.registry.oci import OciRegistry
+
+if TYPE_CHECKING:
+    from aml_images_dagster.engine.interface import Engine
+    from aml_images_dagster.registry.interface import Registry
+
+OpenRegistry = Callable[[str], "Registry"]
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedBase:
+    """A base image and what it stands for.
+
+    Attributes:
+        reference: As it was asked for.
+        digest: What it stands for.
+        pull: What FROM is pinned to: the place that answered, by digest.
+        from_engine: No registry answered; it is what the engine happens to hold and may be out of date.
+    """
+
+    reference: str
+    digest: str
+    pull: str
+    from_engine: bool = False
+
+
+class BaseResolver:
+    """Asks the mirror, then the registry itself, then the engine. Answers are kept as long as the object lives.
+
+    Args:
+        mirrors: See `Mirrors`.
+        engine: Asked last; None leaves it out.
+        open_registry: Gives the registry for a host, with the login that it needs.
+
+    Raises:
+        BadInput: See `Mirrors`.
+    """
+
+    def __init__(
+        self,
+        mirrors: Mapping[str, str],
+        engine: Engine | None = None,
+        open_registry: OpenRegistry = OciRegistry,
+    ) -> None:
+        self._mirrors = Mirrors(mirrors)
+        self._engine = engine
+        self._open_registry = open_registry
+        self._registries: dict[str, Registry] = {}
+        self._silent: dict[str, str] = {}
+        self._resolved: dict[str, ResolvedBase] = {}
+        self._lock = threading.Lock()
+
+    def resolve(self, reference: str) -> ResolvedBase:
+        """The digest of a base, and the reference to build from.
+
+        Raises:
+            BadInput: The text is no reference, or nobody knows the image.
+        """
+        # One at a time: images that share a base then ask for it once.
+        with self._lock:
+            if reference not in self._resolved:
+                self._resolved[reference] = self._resolve(reference)
+            return self._resolved[reference]
+
+    def _resolve(self, text: str) -> ResolvedBase:
+        reference = Reference.parse(text)
+        mirrored = self._mirrors.of(reference)
+        places = [place for place in (mirrored, reference) if place]
+        answers: list[str] = []
+        for place in places:
+            digest = self._ask_registry(place, answers)
+            if digest:
+                return ResolvedBase(text, digest, str(place.with_digest(digest)))
+        for place in places:
+            digest = self._ask_engine(place, answers)
+            if digest:
+                return ResolvedBase(text, digest, str(place.with_digest(digest)), from_engine=True)
+        raise BadInput(
+            f"base image {text} can't be resolved: {'; '.join(answers)}",
+            where=text,
+            mend="Check its name and that this machine reaches its registry, name a mirror (base_mirrors), or pull it.",
+        )
+
+    def _ask_registry(self, place: Reference, answers: list[str]) -> str | None:
+        host = place.registry
+        if host in self._silent:
+            answers.append(self._silent[host])
+            return None
+        try:
+            registry = self._registries.setdefault(host, self._open_registry(host))
+            digest = registry.digest(place)
+        except Unreachable as error:
+            answers.append(_said(error))
+            # Every question to a registry that is not there costs a time-out; a refusal says nothing of other images.
+            if isinstance(error, NoAnswer):
+                self._silent[host] = _said(error)
+            return None
+        if digest is None:
+            answers.append(f"{host} has no {place.repository}:{place.version}")
+        return digest
+
+    def _ask_engine(self, place: Reference, answers: list[str]) -> str | None:
+        if self._engine is None:
+            return None
+        try:
+            digest = self._engine.local_digest(str(place))
+        except FactoryError as error:
+            answers.append(_said(error))
+            return None
+        if digest is None:
+            answers.append(f"the engine has not pulled {place}")
+        return digest
+
+
+def _said(error: FactoryError) -> str:
+    return f"{error.where}: {error.what}" if error.where else error.what

@@ -1,0 +1,194 @@
+"""Signing in to a registry: Basic, and the bearer tokens of the distribution project.
+
+Source: https://distribution.github.io/distribution/spec/auth/token/. The registry answers 401 and names a
+token server; the server gives a short-lived token for one repository, to anybody or to a known user.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.auth import AuthBase, HTTPBasicAuth
+from requests.utils import parse_dict_header
+
+from aml_images_dagster.errors import Unreachable
+
+if TYPE_CHECKING:
+    from aml_images_dagster.engine.interface import RegistryLogin
+
+FindLogin = Callable[[], "RegistryLogin | None"]
+"""Gives the login at the moment when it is needed: some expire."""
+
+_DEFAULT_LIFE = 60
+"""Seconds that a token lives when the server does not say, from the specification."""
+_MARGIN = 10
+_CHALLENGE = re.compile(r"(?:^|,)\s*(Bearer|Basic)\b", re.IGNORECASE)
+_REPOSITORY = re.compile(r"/v2/(?P<name>.+)/(?:manifests|blobs|tags|referrers)/")
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    header: str
+    expires: float
+
+
+class RegistryAuth(AuthBase):
+    """Answers the challenges of one registry, and of no other host.
+
+    Tokens are kept until they expire, one for each repository and kind of access.
+
+    Args:
+        host: Host and port of the registry's API, as in its URLs.
+        find_login: Gives name and password, or None for anonymous use.
+        session: Used to ask token servers.
+        timeout: Connect and read time-outs in seconds.
+    """
+
+    def __init__(
+        self, host: str, find_login: FindLogin, session: requests.Session, timeout: tuple[float, float]
+    ) -> None:
+        self._host = host
+        self._find_login = find_login
+        self._session = session
+        self._timeout = timeout
+        self._tokens: dict[tuple[str, str], _Token] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Add what is known to be wanted, and answer a challenge."""
+        # An upload or a page of a list may lead to another host; our login is not meant for it.
+        if urlsplit(request.url or "").netloc != self._host:
+            return request
+        token = self._known(_access(request))
+        if token:
+            request.headers["Authorization"] = token.header
+        request.register_hook("response", self._answer)  # type: ignore[no-untyped-call]
+        return request
+
+    def _known(self, access: tuple[str, str]) -> _Token | None:
+        with self._lock:
+            token = self._tokens.get(access)
+            return token if token and token.expires > time.monotonic() else None
+
+    def _answer(self, response: requests.Response, **options: Any) -> requests.Response:
+        challenge = response.headers.get("WWW-Authenticate", "")
+        body = response.request.body
+        repeatable = body is None or isinstance(body, str | bytes)
+        # A redirect may have led to another host, whose challenge is none of ours.
+        ours = urlsplit(response.url).netloc == self._host
+        if response.status_code != requests.codes.unauthorized or not ours or not repeatable:
+            return response
+        token = self._token(challenge)
+        if token is None:
+            return response
+        with self._lock:
+            self._tokens[_access(response.request)] = token
+        _ = response.content  # lets the connection be used again
+        response.close()
+        again = response.request.copy()
+        again.headers["Authorization"] = token.header
+        answer: requests.Response = response.connection.send(again, **options)
+        answer.history.append(response)
+        answer.request = again
+        return answer
+
+    def _token(self, challenge: str) -> _Token | None:
+        """What answers a challenge; None when we have nothing that could."""
+        schemes = {found.group(1).lower(): found.end() for found in _CHALLENGE.finditer(challenge)}
+        login = self._find_login()
+        if "bearer" in schemes:
+            named = parse_dict_header(challenge[schemes["bearer"] :].strip())  # type: ignore[no-untyped-call]
+            return self._ask_token_server(named, login)
+        if "basic" in schemes and login:
+            prepared = HTTPBasicAuth(login.username, login.password)(requests.Request("GET", "http://-/").prepare())
+            return _Token(prepared.headers["Authorization"], float("inf"))
+        return None
+
+    def _ask_token_server(self, challenge: dict[str, str], login: RegistryLogin | None) -> _Token:
+        realm = challenge.get("realm", "")
+        server = urlsplit(realm)
+        if server.scheme not in ("http", "https") or not server.netloc:
+            raise Unreachable(
+                f"the registry names {realm!r} as its token server", where=self._host, mend="Is it a registry?"
+            )
+        if login and server.scheme == "http" and not is_loopback(server.hostname or ""):
+            raise Unreachable(
+                f"the registry wants the password sent to {realm} without encryption",
+                where=self._host,
+                mend="That is refused: the token server must be reached over https.",
+            )
+        wanted = {key: challenge[key] for key in ("service", "scope") if challenge.get(key)}
+        if login:
+            wanted["account"] = login.username
+        try:
+            answer = self._session.get(
+                realm,
+                params=wanted,
+                auth=HTTPBasicAuth(login.username, login.password) if login else _NoAuth(),
+                timeout=self._timeout,
+            )
+        except requests.RequestException as error:
+            raise Unreachable(
+                f"the token server {server.netloc} does not answer: {plain_reason(error)}",
+                where=self._host,
+                mend="Is it running, and can this machine reach it?",
+            ) from None
+        if answer.status_code in (requests.codes.unauthorized, requests.codes.forbidden):
+            who = f"the login of {login.username}" if login else "anonymous use"
+            raise Unreachable(
+                f"the token server {server.netloc} refuses {who} ({answer.status_code})",
+                where=self._host,
+                mend="Check the user name and the password." if login else f"Sign in to {self._host}.",
+            )
+        try:
+            answer.raise_for_status()
+            given = answer.json()
+            token = str(given.get("token") or given["access_token"])
+            life = float(given.get("expires_in") or _DEFAULT_LIFE)
+        except (requests.RequestException, ValueError, KeyError, AttributeError, TypeError):
+            raise Unreachable(
+                f"the token server {server.netloc} answered {answer.status_code} without a token",
+                where=self._host,
+                mend="See the token server's own log.",
+            ) from None
+        return _Token(f"Bearer {token}", time.monotonic() + max(life - _MARGIN, 1))
+
+
+class _NoAuth(AuthBase):
+    """Keeps requests from taking a login from ~/.netrc."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        return request
+
+
+def _access(request: requests.PreparedRequest) -> tuple[str, str]:
+    """Repository and kind of access of a request: what one token is good for."""
+    found = _REPOSITORY.search(urlsplit(request.url or "").path)
+    kind = {"GET": "pull", "HEAD": "pull", "DELETE": "delete"}.get(request.method or "", "push")
+    return (found["name"] if found else "", kind)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name without port means this machine."""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def plain_reason(error: requests.RequestException) -> str:
+    """Why a request failed, without the layers of wrapping that requests puts around it."""
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    text = str(error)
+    if "timed out" in text:
+        return "no answer in time"
+    for pattern in (r"\[Errno -?\d+\] ([^'\")]+)", r"certificate verify failed: ([^('\")]+)", r"Caused by (.+)"):
+        found = re.search(pattern, text)
+        if found:
+            return found.group(1).strip()
+    return text
