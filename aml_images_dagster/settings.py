@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     )
     artifacts: str = Field(default="", description="URI of the artifacts store; default: <home>/artifacts.")
 
+    source_commit: str = Field(default="", description="Read all files from this commit, not from the working tree.")
     docker_files_path: str = Field(
         default="base_images/docker/public", description="Folders with image folders, separated by ';'."
     )

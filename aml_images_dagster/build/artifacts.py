@@ -12,6 +12,7 @@ from upath import UPath
 from aml_images_dagster.build.naming import BUILD_NUMBER
 from aml_images_dagster.build.records import (
     BuildRecord,
+    BuildStatus,
     JobRecord,
     PassedImage,
     Record,
@@ -83,6 +84,12 @@ class BuildFolder:
     def write_build(self, record: BuildRecord) -> None:
         """Write `build.json`."""
         _write(self.root / "build.json", record)
+
+    def finish(self, status: BuildStatus) -> None:
+        """Say in `build.json` how the build ended; nothing to say for a build that never began."""
+        record = self.read_build()
+        if record is not None:
+            self.write_build(record.model_copy(update={"status": status}))
 
     def read_staged(self, image: str) -> StagedImage | None:
         """`staged.json` of an image; None when this build has not staged it."""

@@ -60,15 +60,15 @@ def cleanup(build: str, parts: Parts, status: BuildStatus) -> CleanupReport:
         status: What the build's record is to say.
     """
     folder = parts.artifacts.build(build)
+    # First of all, because steps that have not begun yet look here before they begin.
+    folder.finish(status)
     rows: list[CleanupRow] = []
     rows += _attempt("release file", build, lambda: _release_files(folder))
     rows += _attempt("job", build, lambda: _jobs(build, parts))
     rows += _attempt("staged image", build, lambda: _staged_images(build, parts))
     clean = not any(row.outcome == "left" for row in rows) and not _left(build, parts)
     report = CleanupReport(build=build, rows=tuple(rows), clean=clean)
-    record = folder.read_build()
-    if record is not None:
-        folder.write_build(record.model_copy(update={"status": status}))
+    if folder.read_build() is not None:
         write_atomically(folder.root / "cleanup.json", (report.model_dump_json(indent=2) + "\n").encode())
     return report
 

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict
 from aml_images_dagster.catalog.content_key import ContentKey  # noqa: TC001
 from aml_images_dagster.testing.interface import JobStatus  # noqa: TC001
 
-BuildStatus = Literal["running", "succeeded", "failed", "canceled"]
+BuildStatus = Literal["running", "partial", "succeeded", "failed", "canceled"]
+"""`partial` is a build that was started for a part of the chain only: it can never be released."""
 
 
 class Record(BaseModel):
@@ -65,6 +66,7 @@ class StagedImage(Record):
         os: Operating system.
         architecture: As in OCI.
         size_bytes: Compressed size: what a client pulls.
+        layers: Number of layers.
         seconds: How long building and pushing took; 0 when reused.
         reasons: Why the image is part of the build.
         content_key: All that decides its bytes.
@@ -80,6 +82,7 @@ class StagedImage(Record):
     os: str
     architecture: str
     size_bytes: int
+    layers: int
     seconds: float
     reasons: tuple[str, ...]
     content_key: ContentKey

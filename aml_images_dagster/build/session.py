@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.build.artifacts import BuildFolder
 from aml_images_dagster.build.naming import staging_reference
 from aml_images_dagster.build.records import BuildRecord
+from aml_images_dagster.errors import BuildFailed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,6 +52,7 @@ class BuildSession:
         images: What it builds, `<family>/<name>`.
         reasons: Why, by image; an image without reasons was picked by a person.
         force: Build and test anew even what has passed already.
+        releasable: Whether the run goes through to release.json; a part of the chain is never released.
         source: Where the image folders come from.
         settings: All settings.
         parts: The engine, registries, test runner and artifacts store.
@@ -66,6 +68,7 @@ class BuildSession:
     parts: Parts
     reasons: Mapping[str, Sequence[str]] = field(default_factory=dict)
     force: bool = False
+    releasable: bool = True
 
     @cached_property
     def folder(self) -> BuildFolder:
@@ -89,13 +92,23 @@ class BuildSession:
         return staging_reference(self.parts.staging.host, image.family, image.name, self.number)
 
     def begin(self) -> None:
-        """Write `build.json` unless it is there. Every step calls this, because any may be the first."""
-        if self.folder.read_build() is None:
+        """Write `build.json` unless it is there. Every step calls this, because any may be the first.
+
+        Raises:
+            BuildFailed: Another step has failed and the build is being taken back: there is no point in going on.
+        """
+        record = self.folder.read_build()
+        if record is not None and record.status in ("failed", "canceled"):
+            raise BuildFailed(
+                f"build {self.number} has {record.status} elsewhere and is taken back",
+                mend="Look at the step that failed first, and start a new build.",
+            )
+        if record is None:
             self.folder.write_build(
                 BuildRecord(
                     build=self.number,
                     run_id=self.run_id,
-                    status="running",
+                    status="running" if self.releasable else "partial",
                     commit=self.source.commit,
                     source=self.source.url,
                     created=self.created,

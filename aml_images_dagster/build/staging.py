@@ -14,7 +14,7 @@ from aml_images_dagster.build.records import BaseImage, StagedImage
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.catalog.windows import check_host
 from aml_images_dagster.engine.interface import BuildRequest
-from aml_images_dagster.errors import BuildFailed
+from aml_images_dagster.errors import BadInput, BuildFailed
 
 if TYPE_CHECKING:
     from aml_images_dagster.build.records import PassedImage
@@ -102,6 +102,8 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
             where=str(reference),
             mend="Somebody else writes to this tag, or the registry lost the push; build again.",
         )
+    manifest = parts.staging.manifest(reference.with_digest(pushed))
+    layers = len(json.loads(manifest.body).get("layers", ())) if manifest else 0
     return StagedImage(
         image=image.id,
         reference=str(reference),
@@ -109,6 +111,7 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
         os=built.os,
         architecture=built.architecture,
         size_bytes=parts.staging.size_bytes(reference.with_digest(pushed)),
+        layers=layers,
         seconds=round(time.monotonic() - started, 3),
         reasons=session.why(image.id),
         content_key=recipe.key,
@@ -158,6 +161,23 @@ def _keep_sources(session: BuildSession, recipe: Recipe) -> None:
     paths = [path for path in tree.files() if path.startswith(folder)]
     for path, content in tree.read_many(paths):
         write_atomically(session.folder.root / path, content)
+
+
+def adopt(session: BuildSession, name: str, build: str) -> StagedImage:
+    """Use the image that an earlier build staged, under this build's tag, without staging it.
+
+    Raises:
+        BadInput: That build did not stage the image, or staging no longer holds it.
+    """
+    session.begin()
+    earlier = session.parts.artifacts.build(build).read_staged(name) if build else None
+    staging, reference = session.parts.staging, session.staging_reference(session.image(name))
+    if earlier is None or staging.digest(reference.with_digest(earlier.digest)) is None:
+        raise BadInput(f"{name} is not in staging", where=name, mend="Materialize its staged asset in the same run.")
+    staging.tag(reference.with_digest(earlier.digest), reference.tag)
+    record = earlier.model_copy(update={"reference": str(reference), "seconds": 0.0, "reasons": session.why(name)})
+    session.folder.write_staged(record)
+    return record
 
 
 def staged_by_digest(session: BuildSession, staged: StagedImage) -> Reference:

@@ -1,0 +1,24 @@
+"""The chain of every image: staged -> tested -> release_config -> import_cfg, and the files of the build."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.assets.release_entries import release_entries
+from aml_images_dagster.assets.release_files import release_files
+from aml_images_dagster.assets.staged import staged_asset
+from aml_images_dagster.assets.tested import tested_asset
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from aml_images_dagster.assets.run import Workshop
+
+
+def image_assets(workshop: Workshop) -> list[dg.AssetsDefinition]:
+    """Every asset of a catalogue: two steps per image and two per build."""
+    images = [image for image in workshop.source.catalogue.images.values() if image.dockerfile]
+    if not images:
+        return []
+    chains = [asset for image in images for asset in (staged_asset(image, workshop), tested_asset(image, workshop))]
+    return [*chains, release_entries(images, workshop), release_files(images, workshop)]

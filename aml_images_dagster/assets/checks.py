@@ -1,0 +1,99 @@
+"""The cheap facts about a staged image, each as an asset check. They cost no step of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from aml_images_dagster.build.staging import staged_by_digest
+from aml_images_dagster.catalog.reference import Reference
+
+if TYPE_CHECKING:
+    from aml_images_dagster.build.records import StagedImage
+    from aml_images_dagster.build.session import BuildSession
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a check found.
+
+    Attributes:
+        passed: Whether the fact holds.
+        found: What was found, in a sentence.
+    """
+
+    passed: bool
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class StagedCheck:
+    """A check of a staged image.
+
+    Attributes:
+        name: Its name in the UI.
+        description: The fact that it checks.
+        blocking: Whether the build fails when the fact does not hold.
+        verdict: Looks.
+    """
+
+    name: str
+    description: str
+    blocking: bool
+    verdict: Callable[[BuildSession, StagedImage], Verdict]
+
+    def spec(self, key: dg.AssetKey) -> dg.AssetCheckSpec:
+        """The check of one image."""
+        return dg.AssetCheckSpec(self.name, asset=key, description=self.description, blocking=self.blocking)
+
+
+def staged_checks(session: BuildSession, record: StagedImage) -> list[dg.AssetCheckResult]:
+    """Run every check of a staged image."""
+    results = []
+    for check in STAGED_CHECKS:
+        verdict = check.verdict(session, record)
+        results.append(
+            dg.AssetCheckResult(
+                check_name=check.name,
+                passed=verdict.passed,
+                severity=dg.AssetCheckSeverity.ERROR if check.blocking else dg.AssetCheckSeverity.WARN,
+                description=verdict.found,
+            )
+        )
+    return results
+
+
+def _digest(session: BuildSession, record: StagedImage) -> Verdict:
+    served = session.parts.staging.digest(Reference.parse(record.reference))
+    return Verdict(served == record.digest, f"{record.reference} serves {served or 'nothing'}")
+
+
+def _size(session: BuildSession, record: StagedImage) -> Verdict:
+    size, budget = record.size_bytes / 1e6, session.image(record.image).settings.size_budget_mb
+    return Verdict(
+        budget is None or size <= budget,
+        f"{size:.1f} MB compressed, budget {f'{budget} MB' if budget else 'not set in image.json'}",
+    )
+
+
+def _platform(session: BuildSession, record: StagedImage) -> Verdict:
+    config = session.parts.staging.config(staged_by_digest(session, record))
+    found = f"{config.get('os')}/{config.get('architecture')}"
+    wanted = session.image(record.image).platform
+    return Verdict(found == wanted, f"{found}, declared {wanted}")
+
+
+def _notices(_: BuildSession, record: StagedImage) -> Verdict:
+    missing = [path for path, there in record.notices.items() if not there]
+    return Verdict(not missing, f"missing: {', '.join(missing)}" if missing else f"found: {', '.join(record.notices)}")
+
+
+STAGED_CHECKS = (
+    StagedCheck("digest", "The registry serves the digest that was pushed.", True, _digest),
+    StagedCheck("platform", "Operating system and architecture are as declared.", True, _platform),
+    StagedCheck("size", "The compressed size is within the budget of image.json.", False, _size),
+    StagedCheck("notices", "Licence and third-party notices are in the image.", False, _notices),
+)

@@ -1,0 +1,27 @@
+"""What happens when a step of a build fails: the whole build is taken back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from aml_images_dagster.assets.run import created_at
+from aml_images_dagster.build.cleanup import cleanup
+from aml_images_dagster.build.naming import build_number
+
+if TYPE_CHECKING:
+    from aml_images_dagster.assets.run import Workshop
+
+
+def take_back(workshop: Workshop) -> dg.HookDefinition:
+    """A hook for assets, so that it also runs for a Materialize click and for runs of sensors and schedules."""
+
+    @dg.failure_hook(name="take_back_build")
+    def take_back_build(context: dg.HookContext) -> None:
+        build = build_number(context.run_id, created_at(context.instance, context.run_id))
+        report = cleanup(build, workshop.parts, "failed")
+        for row in report.rows:
+            context.log.info(f"{row.kind} {row.name}: {row.outcome}{row.detail and f' ({row.detail})'}")
+
+    return take_back_build

@@ -1,0 +1,40 @@
+"""How images and stages are named in Dagster."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from dagster import AssetKey
+
+Stage = Literal["staged", "tested", "release_config", "import_cfg"]
+STAGES: tuple[Stage, ...] = ("staged", "tested", "release_config", "import_cfg")
+
+RELEASE_GROUP = "release"
+RELEASE_JSON = AssetKey(["release", "release.json"])
+IMPORT_CFG = AssetKey(["release", "import.cfg"])
+DROP = AssetKey(["release", "drop"])
+
+BUILD_JOB = "build"
+
+BUILD_POOL = "docker_build"
+WINDOWS_BUILD_POOL = "windows_build"
+TEST_POOL = "image_test"
+
+
+def asset_key(image: str, stage: Stage) -> AssetKey:
+    """Key of one stage of an image, `<family>/<name>/<stage>`."""
+    return AssetKey([*image.split("/"), stage])
+
+
+def image_of(key: AssetKey) -> tuple[str, Stage] | None:
+    """Image and stage of a key; None for the files of a build."""
+    if len(key.path) != 3 or key.path[-1] not in STAGES:  # noqa: PLR2004 - family, name, stage
+        return None
+    stage: Stage = key.path[-1]  # type: ignore[assignment]
+    return "/".join(key.path[:2]), stage
+
+
+def group_name(family: str) -> str:
+    """Group of a family; Dagster allows letters, digits and underscores."""
+    return re.sub(r"\W", "_", family)

@@ -1,0 +1,28 @@
+"""The one launchpad block of a build, however many images it has."""
+
+from __future__ import annotations
+
+import dagster as dg
+from pydantic import Field
+
+
+class BuildOptions(dg.ConfigurableResource):
+    """What a person or a trigger may say about a build. Every field may stay empty."""
+
+    release_num: int | None = Field(
+        default=None, description="Number of the release on its day: YYYYMMDD.v<release_num>. Default: 1."
+    )
+    release_tag: str | None = Field(default=None, description="Replaces the whole release tag.")
+    docker_files_path: str = Field(
+        default="", description="Folders to read the image folders from, separated by ';'. Default: the setting."
+    )
+    source_commit: str = Field(
+        default="", description="Commit to take all files from. Default: what the code location was loaded with."
+    )
+    force: bool = Field(default=False, description="Build and test anew even what has passed already.")
+    reasons: dict[str, list[str]] = Field(
+        default_factory=dict, description="Why each image is part of the build, by <family>/<name>."
+    )
+
+
+RESOURCE = "build_options"

@@ -1,0 +1,75 @@
+"""release_config and import_cfg: what each image adds to release.json and to import.cfg. One step for all images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from aml_images_dagster.assets.description import kinds, owners
+from aml_images_dagster.assets.hooks import take_back
+from aml_images_dagster.assets.keys import asset_key, group_name, image_of
+from aml_images_dagster.assets.options import BuildOptions
+from aml_images_dagster.assets.run import Workshop, explained
+from aml_images_dagster.release.import_cfg import import_entry
+from aml_images_dagster.release.release_json import release_image
+
+if TYPE_CHECKING:
+    from aml_images_dagster.catalog.image import Image
+
+
+def release_entries(images: list[Image], workshop: Workshop) -> dg.AssetsDefinition:
+    """Both entries of every image; a run makes those that it was started for."""
+
+    @dg.multi_asset(
+        name="release_entries",
+        specs=[spec for image in images for spec in _specs(image)],
+        can_subset=True,
+        hooks={take_back(workshop)},
+    )
+    def entries(
+        context: dg.AssetExecutionContext, build_options: BuildOptions
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        with explained():
+            session = workshop.session(context, build_options)
+            session.begin()
+            selected = sorted(split[0] for key in context.selected_asset_keys if (split := image_of(key)))
+            for name in dict.fromkeys(selected):
+                config = release_image(session, name)
+                entry = import_entry(config)
+                for stage, document in (
+                    ("release_config", config.model_dump(mode="json")),
+                    ("import_cfg", entry.model_dump(mode="json", by_alias=True)),
+                ):
+                    key = asset_key(name, stage)  # type: ignore[arg-type]
+                    if key in context.selected_asset_keys:
+                        yield dg.MaterializeResult(
+                            asset_key=key,
+                            metadata={
+                                "entry": dg.MetadataValue.json(document),
+                                "build": dg.MetadataValue.text(session.number),
+                            },
+                            data_version=dg.DataVersion(config.staging.digest),
+                        )
+
+    return entries
+
+
+def _specs(image: Image) -> Iterator[dg.AssetSpec]:
+    config, cfg = asset_key(image.id, "release_config"), asset_key(image.id, "import_cfg")
+    shared = {"group_name": group_name(image.family), "owners": owners(image)}
+    yield dg.AssetSpec(
+        config,
+        deps=[asset_key(image.id, "tested")],
+        description="The image's entry in release.json.",
+        kinds={*kinds(image), "json"},
+        **shared,  # type: ignore[arg-type]
+    )
+    yield dg.AssetSpec(
+        cfg,
+        deps=[config],
+        description="The image's entry in import.cfg.",
+        kinds={*kinds(image), "json"},
+        **shared,  # type: ignore[arg-type]
+    )

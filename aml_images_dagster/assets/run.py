@@ -1,0 +1,110 @@
+"""From a Dagster run to the build that it is."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from aml_images_dagster.assets.keys import RELEASE_JSON, image_of
+from aml_images_dagster.build.naming import build_number, release_tag_for
+from aml_images_dagster.build.session import BuildSession
+from aml_images_dagster.build.source import open_source
+from aml_images_dagster.errors import BuildFailed, FactoryError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from aml_images_dagster.assets.options import BuildOptions
+    from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.build.session import Source
+    from aml_images_dagster.settings import Settings
+
+
+class Workshop:
+    """What every asset of a code location shares: settings, source and parts.
+
+    Args:
+        settings: All settings.
+        source: The image folders that the assets were made from.
+        parts: Engine, registries, test runner, artifacts store.
+    """
+
+    def __init__(self, settings: Settings, source: Source, parts: Parts) -> None:
+        self.settings = settings
+        self.source = source
+        self.parts = parts
+
+    def session(self, context: dg.AssetExecutionContext, options: BuildOptions) -> BuildSession:
+        """The build that a run is.
+
+        Raises:
+            BadInput: The options contradict each other, or name a commit or folder that does not exist.
+        """
+        created = created_at(context.instance, context.run_id)
+        planned = planned_keys(context.instance, context.run_id)
+        source = self.source
+        if options.source_commit or options.docker_files_path:
+            source = open_source(
+                self.settings, options.source_commit or self.settings.source_commit, options.docker_files_path
+            )
+        return BuildSession(
+            number=build_number(context.run_id, created),
+            run_id=context.run_id,
+            created=created,
+            release_tag=release_tag_for(created, options.release_num, options.release_tag),
+            images=frozenset(image for key in planned if (split := image_of(key)) for image in [split[0]]),
+            source=source,
+            settings=self.settings,
+            parts=self.parts,
+            reasons=options.reasons,
+            force=options.force,
+            releasable=RELEASE_JSON in planned,
+        )
+
+
+def created_at(instance: dg.DagsterInstance, run_id: str) -> datetime:
+    """When a run was created, UTC; the same in every step."""
+    record = instance.get_run_record_by_id(run_id)
+    if record is None:
+        raise BuildFailed("the run is not in the Dagster instance", where=run_id, mend="Start a new build.")
+    return record.create_timestamp
+
+
+def planned_keys(instance: dg.DagsterInstance, run_id: str) -> set[dg.AssetKey]:
+    """What a run was started for. Its own events say so; `run.asset_selection` may be empty."""
+    records = instance.get_records_for_run(
+        run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, limit=None
+    ).records
+    events = (record.event_log_entry.dagster_event for record in records)
+    return {event.asset_key for event in events if event is not None and event.asset_key is not None}
+
+
+def step_log(line: str) -> None:
+    """Write to the step's own log, which the UI shows beside its events."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn a failure that explains itself into one that Dagster shows without a traceback of ours.
+
+    Raises:
+        dg.Failure: In place of a `FactoryError`.
+    """
+    try:
+        yield
+    except FactoryError as error:
+        metadata: dict[str, dg.MetadataValue] = {"what": dg.MetadataValue.text(error.what)}
+        if error.where:
+            metadata["where"] = dg.MetadataValue.text(error.where)
+        if error.mend:
+            metadata["mend"] = dg.MetadataValue.text(error.mend)
+        log = error.log if isinstance(error, BuildFailed) else ""
+        if log:
+            metadata["log"] = dg.MetadataValue.md(f"```\n{log}\n```")
+        raise dg.Failure(description=str(error), metadata=metadata, allow_retries=False) from None

@@ -1,0 +1,69 @@
+"""staged: the image is built, or taken over, and lies in the staging registry under this build's tag."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from aml_images_dagster.assets.checks import STAGED_CHECKS, staged_checks
+from aml_images_dagster.assets.description import code_references, kinds, owners
+from aml_images_dagster.assets.hooks import take_back
+from aml_images_dagster.assets.keys import BUILD_POOL, WINDOWS_BUILD_POOL, asset_key, group_name
+from aml_images_dagster.assets.options import BuildOptions
+from aml_images_dagster.assets.run import Workshop, explained, step_log
+from aml_images_dagster.build.staging import stage
+
+if TYPE_CHECKING:
+    from aml_images_dagster.build.records import StagedImage
+    from aml_images_dagster.build.session import BuildSession
+    from aml_images_dagster.catalog.image import Image
+
+
+def staged_asset(image: Image, workshop: Workshop) -> dg.AssetsDefinition:
+    """The asset `staged` of an image; it follows the same asset of every image that the image is FROM."""
+    key = asset_key(image.id, "staged")
+
+    @dg.asset(
+        key=key,
+        deps=[asset_key(parent, "staged") for parent in image.parents],
+        group_name=group_name(image.family),
+        description=image.settings.description or f"{image.id} in the staging registry.",
+        kinds=kinds(image),
+        owners=owners(image),
+        metadata=code_references(image, workshop.source),
+        pool=WINDOWS_BUILD_POOL if image.os == "windows" else BUILD_POOL,
+        check_specs=[check.spec(key) for check in STAGED_CHECKS],
+        hooks={take_back(workshop)},
+    )
+    def staged(context: dg.AssetExecutionContext, build_options: BuildOptions) -> dg.MaterializeResult[None]:
+        with explained():
+            session = workshop.session(context, build_options)
+            record = stage(session, image.id, step_log)
+            return dg.MaterializeResult(
+                metadata=_metadata(session, record),
+                data_version=dg.DataVersion(record.digest),
+                check_results=staged_checks(session, record),
+            )
+
+    return staged
+
+
+def _metadata(session: BuildSession, record: StagedImage) -> dict[str, dg.MetadataValue]:
+    staging = session.parts.staging
+    family = record.image.partition("/")[0]
+    return {
+        "reference": dg.MetadataValue.text(record.reference),
+        "digest": dg.MetadataValue.url(f"{staging.url}/v2/{family}/manifests/{record.digest}"),
+        "size_mb": dg.MetadataValue.float(round(record.size_bytes / 1e6, 3)),
+        "layers": dg.MetadataValue.int(record.layers),
+        "seconds": dg.MetadataValue.float(record.seconds),
+        "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in record.reasons)),
+        "reused": dg.MetadataValue.bool(record.reused(session.number)),
+        "built_in": dg.MetadataValue.text(record.built_in),
+        "build": dg.MetadataValue.text(session.number),
+        "commit": dg.MetadataValue.text(session.source.commit),
+        "content_key": dg.MetadataValue.text(record.content_key.digest),
+        "bases": dg.MetadataValue.json({base.reference: base.digest for base in record.bases}),
+        "dockerfile": dg.MetadataValue.md(f"```dockerfile\n{record.dockerfile.rstrip()}\n```"),
+    }

@@ -1,0 +1,87 @@
+"""tested: every scenario of the image has passed as a training job, run from the staged digest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from aml_images_dagster.assets.description import code_references, kinds, owners
+from aml_images_dagster.assets.hooks import take_back
+from aml_images_dagster.assets.keys import TEST_POOL, asset_key, group_name
+from aml_images_dagster.assets.options import BuildOptions
+from aml_images_dagster.assets.run import Workshop, explained, step_log
+from aml_images_dagster.build.scenarios import test
+from aml_images_dagster.build.staging import adopt
+
+if TYPE_CHECKING:
+    from aml_images_dagster.build.records import StagedImage, TestedImage
+    from aml_images_dagster.build.session import BuildSession
+    from aml_images_dagster.catalog.image import Image
+
+
+def tested_asset(image: Image, workshop: Workshop) -> dg.AssetsDefinition:
+    """The asset `tested` of an image."""
+    staged_key = asset_key(image.id, "staged")
+    scenarios = ", ".join(f"{s.name} ({s.kind})" for s in image.scenarios) or "none: **the image is not tested**"
+
+    @dg.asset(
+        key=asset_key(image.id, "tested"),
+        deps=[staged_key],
+        group_name=group_name(image.family),
+        description=f"Scenarios: {scenarios}",
+        kinds=kinds(image),
+        owners=owners(image),
+        metadata=code_references(image, workshop.source),
+        pool=TEST_POOL,
+        hooks={take_back(workshop)},
+    )
+    def tested(context: dg.AssetExecutionContext, build_options: BuildOptions) -> dg.MaterializeResult[None]:
+        with explained():
+            session = workshop.session(context, build_options)
+            staged = session.folder.read_staged(image.id) or _last_staged(context, session, staged_key)
+            record = test(session, staged, step_log)
+            if not record.scenarios:
+                context.log.warning(f"{image.id} has no tests.json: it is not tested")
+            return dg.MaterializeResult(metadata=_metadata(session, record), data_version=dg.DataVersion(record.digest))
+
+    return tested
+
+
+def _last_staged(context: dg.AssetExecutionContext, session: BuildSession, key: dg.AssetKey) -> StagedImage:
+    """For a run of `tested` alone, the image that was staged last."""
+    event = context.instance.get_latest_materialization_event(key)
+    materialization = event.asset_materialization if event else None
+    build = materialization.metadata.get("build") if materialization else None
+    return adopt(session, "/".join(key.path[:2]), str(build.value) if build else "")
+
+
+def _metadata(session: BuildSession, record: TestedImage) -> dict[str, dg.MetadataValue]:
+    rows = [
+        dg.TableRecord(
+            {
+                "scenario": r.scenario,
+                "status": r.status,
+                "seconds": r.seconds,
+                "job": r.job,
+                "tested in": r.tested_in,
+                "link": r.url,
+            }
+        )
+        for r in record.scenarios
+    ]
+    columns = [
+        dg.TableColumn("scenario", "string"),
+        dg.TableColumn("status", "string"),
+        dg.TableColumn("seconds", "float"),
+        dg.TableColumn("job", "string"),
+        dg.TableColumn("tested in", "string"),
+        dg.TableColumn("link", "string"),
+    ]
+    return {
+        "scenarios": dg.MetadataValue.table(rows, schema=dg.TableSchema(columns=columns)),
+        "digest": dg.MetadataValue.text(record.digest),
+        "test_seconds": dg.MetadataValue.float(sum(r.seconds for r in record.scenarios)),
+        "logs": dg.MetadataValue.path(str(session.folder.image(record.image) / "logs")),
+        "build": dg.MetadataValue.text(session.number),
+    }

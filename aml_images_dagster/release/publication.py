@@ -1,0 +1,53 @@
+"""Publishing a build: its release files, all of them or none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.build.artifacts import write_atomically
+from aml_images_dagster.errors import BuildFailed
+from aml_images_dagster.release.drop import drop_files, release_bytes, write_drop
+from aml_images_dagster.release.import_cfg import ImportCfg, import_cfg
+from aml_images_dagster.release.release_json import ReleaseJson, release_image, release_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aml_images_dagster.build.session import BuildSession
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What was published.
+
+    Attributes:
+        release: release.json.
+        cfg: import.cfg.
+        drop: Every file of the drop by path.
+    """
+
+    release: ReleaseJson
+    cfg: ImportCfg
+    drop: Mapping[str, bytes]
+
+
+def publish(session: BuildSession) -> Publication:
+    """Write drop, import.cfg and release.json, in this order: a build with a release.json is complete.
+
+    Raises:
+        BuildFailed: An image is missing, or staging serves something other than what was tested.
+    """
+    session.begin()
+    if not session.images:
+        raise BuildFailed("there is no image in this build", mend="Select the chains of the images to release.")
+    release = release_json(session, (release_image(session, image) for image in session.images))
+    cfg = import_cfg(release.images)
+    drop = drop_files(release, cfg)
+    folder = session.folder
+    folder.write_run_information()
+    write_drop(folder.root / "drop", drop)
+    write_atomically(folder.root / "import.cfg", cfg.to_json())
+    write_atomically(folder.root / "release.json", release_bytes(release))
+    folder.finish("succeeded")
+    return Publication(release, cfg, drop)
