@@ -1,0 +1,52 @@
+"""Everything that Dagster loads, in one page."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from aml_images_dagster.assets.chain import image_assets
+from aml_images_dagster.assets.keys import BUILD_JOB
+from aml_images_dagster.assets.options import RESOURCE, BuildOptions
+from aml_images_dagster.assets.run import Workshop
+from aml_images_dagster.automation.clean_up import clean_up_sensors
+from aml_images_dagster.build.source import open_source
+from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.settings import Settings, load_settings
+
+PRELOAD = "aml_images_dagster.preload"
+
+
+def definitions(settings: Settings) -> dg.Definitions:
+    """The definitions of a repository of image folders.
+
+    Raises:
+        BadInput: The settings or the repository are wrong.
+    """
+    workshop = Workshop(settings, open_source(settings, settings.source_commit), parts_for(settings))
+    return dg.Definitions(
+        assets=image_assets(workshop),
+        jobs=[
+            dg.define_asset_job(
+                BUILD_JOB,
+                selection=dg.AssetSelection.all(),
+                description="Build, test and describe the selected images, all or nothing.",
+            )
+        ],
+        sensors=clean_up_sensors(workshop),
+        resources={RESOURCE: BuildOptions.configure_at_launch()},
+        executor=dg.multiprocess_executor.configured(
+            {
+                "max_concurrent": settings.parallel,
+                # Every step is a process: forking it off a server that has imported everything makes it cheap.
+                "start_method": {"forkserver": {"preload_modules": [PRELOAD]}},
+            }
+        ),
+    )
+
+
+defs = definitions(load_settings())
+
+
+def build_job() -> dg.JobDefinition:
+    """The job that builds; the command line runs it by naming this function."""
+    return defs.resolve_job_def(BUILD_JOB)
