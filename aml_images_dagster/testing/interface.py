@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from aml_images_dagster.catalog.tests_file import Scenario
-from aml_images_dagster.engine.interface import OperatingSystem
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from aml_images_dagster.catalog.tests_file import Scenario
+    from aml_images_dagster.engine.interface import OperatingSystem
 
 JobStatus = Literal["passed", "failed", "canceled", "timed out"]
 
@@ -78,8 +80,6 @@ class JobResult:
 
 class TestRunner(Protocol):
     """A place that runs scenarios as training jobs."""
-
-    __test__ = False
 
     kind: str
     """What release notes call it, e.g. `local containers`."""

@@ -1,0 +1,109 @@
+"""Following the containers of a job: their output and their ends, as one stream of events."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from docker.errors import NotFound
+
+from aml_images_dagster.testing.docker_connection import ENGINE_ERRORS
+from aml_images_dagster.testing.node_output import KeptOutput, lines
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from docker.models.containers import Container
+
+_WAITING_EVENTS = 1000
+"""Events that may wait to be read; then the reading of output pauses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A node printed a line."""
+
+    node: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A node ended by itself or was killed; the exit code is None when its container was removed."""
+
+    node: str
+    exit_code: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The engine cannot be asked about a node any more."""
+
+    node: str
+    error: Exception
+
+
+Event = Line | Ended | Lost
+
+
+class Watch:
+    """Reads every container in a thread of its own until it ends.
+
+    Args:
+        containers: Started containers by the name of their node.
+        keep: How many characters of each node's output to keep.
+    """
+
+    def __init__(self, containers: Mapping[str, Container], keep: int) -> None:
+        self.outputs = {node: KeptOutput(keep) for node in containers}
+        self._events: queue.Queue[Event] = queue.Queue(_WAITING_EVENTS)
+        self._closed = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._read, args=(node, container), name=f"watch {node}", daemon=True)
+            for node, container in containers.items()
+        ]
+
+    def __enter__(self) -> Watch:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # The threads end with their containers; whoever waits for room in the queue must not wait for ever.
+        self._closed.set()
+
+    def next(self, seconds: float) -> Event | None:
+        """The next event; None when there is none for so many seconds, or never will be."""
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                # Short waits, because the end of all threads is no event.
+                return self._events.get(timeout=max(0.0, min(0.5, until - time.monotonic())))
+            except queue.Empty:
+                if time.monotonic() >= until or not any(thread.is_alive() for thread in self._threads):
+                    return None if self._events.empty() else self._events.get_nowait()
+
+    def _read(self, node: str, container: Container) -> None:
+        try:
+            for line in lines(container.logs(stream=True, follow=True)):
+                self.outputs[node].add(line)
+                self._tell(Line(node, line))
+            self._tell(Ended(node, int(container.wait()["StatusCode"])))
+        except NotFound:
+            self._tell(Ended(node, None))
+        except ENGINE_ERRORS as error:
+            self._tell(Lost(node, error))
+
+    def _tell(self, event: Event) -> None:
+        while not self._closed.is_set():
+            try:
+                self._events.put(event, timeout=1)
+            except queue.Full:
+                continue
+            return
