@@ -142,13 +142,16 @@ _Found = dict[str, tuple[Change, list[str]]]
 
 
 def _modified(changes: Sequence[ChangedFile], catalogue: Catalogue) -> _Found:
-    files: dict[Image, list[ChangedFile]] = defaultdict(list)
+    files: dict[str, list[ChangedFile]] = defaultdict(list)
     for change in changes:
         owner = catalogue.owner(change.path)
         if owner is not None:
-            files[owner].append(change)
+            files[owner.path].append(change)
     found: _Found = {}
-    for image, changed in files.items():
+    for image in catalogue.folders():
+        changed = files[image.path]
+        if not changed:
+            continue
         # git lists the Dockerfile as added exactly when the merge base has none there.
         is_added = any(file.path == image.file(DOCKERFILE) and file.status == "A" for file in changed)
         reasons = [f"{_STATUS_WORDS[file.status]}: {file.path}" for file in changed]

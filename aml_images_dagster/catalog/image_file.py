@@ -15,13 +15,20 @@ Owner = Annotated[str, Field(pattern=r"^(team:)?[^\s@]+(@[^\s@]+\.[^\s@]+)?$")]
 class ImageFile(StrictModel):
     """The whole of an image.json."""
 
-    description: str = Field(default="", max_length=300, description="One sentence; shown in the UI and in README tables.")
+    description: str = Field(
+        default="", max_length=300, description="One sentence; shown in the UI and in README tables."
+    )
     owners: tuple[str, ...] = Field(default=(), description="E-mail addresses, or team:NAME.")
     platform: Literal["linux/amd64", "linux/arm64", "windows/amd64"] | None = Field(
-        default=None, description="What the image is built for; default: linux/amd64, or windows/amd64 for a Windows base."
+        default=None,
+        description="What the image is built for; default: linux/amd64, or windows/amd64 for a Windows base.",
     )
-    build_args: dict[str, str] = Field(default_factory=dict, description="Values for ARG. Never secrets: they show in the image.")
-    size_budget_mb: int | None = Field(default=None, ge=1, description="Compressed size in 10^6 bytes above which a check warns.")
+    build_args: dict[str, str] = Field(
+        default_factory=dict, description="Values for ARG. Never secrets: they show in the image."
+    )
+    size_budget_mb: int | None = Field(
+        default=None, ge=1, description="Compressed size in 10^6 bytes above which a check warns."
+    )
     eol: date | None = Field(
         default=None, description="End of life: from this day on the image is built only when it is named."
     )
