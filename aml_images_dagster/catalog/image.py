@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.catalog.dockerfile import Dockerfile
     from aml_images_dagster.catalog.finding import Finding
     from aml_images_dagster.catalog.image_file import ImageFile
-    from aml_images_dagster.catalog.tests_file import TestPlan
+    from aml_images_dagster.catalog.tests_file import Scenario, TestPlan
 
 DOCKERFILE = "Dockerfile"
 PRIVATE_DOCKERFILE = "Dockerfile.private"
@@ -76,6 +76,11 @@ class Image:
                 "; ".join(faults) or "the Dockerfile cannot be read", where=self.id, mend="Correct the file."
             )
         return self.parsed
+
+    @property
+    def scenarios(self) -> tuple[Scenario, ...]:
+        """The scenarios of tests.json; none when there is none, or a wrong one."""
+        return self.tests.scenarios if self.tests else ()
 
     def is_past_end_of_life(self, today: date) -> bool:
         """Whether the image is built only when it is named."""
