@@ -179,6 +179,20 @@ def describe(root: Path) -> str:
     return head.stdout.decode("ascii").strip() + ("-dirty" if dirty else "")
 
 
+def main_branch(root: Path) -> str:
+    """The branch that changes go to: origin's default branch, else a branch `main` or `master`.
+
+    Raises:
+        BadInput: There is none.
+    """
+    candidates = ("refs/remotes/origin/HEAD", "refs/remotes/origin/main", "refs/remotes/origin/master")
+    for reference in (*candidates, "refs/heads/main", "refs/heads/master"):
+        if _try(root, "rev-parse", "--verify", "--quiet", f"{reference}^{{commit}}").returncode == 0:
+            return reference
+    run(root, "rev-parse", "--git-dir")
+    raise BadInput("there is no branch main or master to compare with", where=str(root), mend="Name one with --base.")
+
+
 def origin_url(root: Path) -> str:
     """Where the repository was cloned from, without any user name or password; empty when there is no origin."""
     done = _try(root, "config", "--get", "remote.origin.url")
