@@ -38,12 +38,18 @@ class Catalogue:
     Attributes:
         images: Every image by id, sorted.
         published: Tells which references name images of the catalogue.
+        published_as: The patterns behind it.
         paths: The folders that were searched, relative to the repository.
         tests_path: Folder of the training scripts, relative to the repository.
     """
 
     def __init__(
-        self, images: Iterable[Image], published: PublishedNames, paths: tuple[str, ...], tests_path: str
+        self,
+        images: Iterable[Image],
+        published: PublishedNames,
+        published_as: Sequence[str],
+        paths: tuple[str, ...],
+        tests_path: str,
     ) -> None:
         by_id = sorted(images, key=lambda image: (image.id, image.path))
         self._folders = {image.path: image for image in by_id}
@@ -52,6 +58,7 @@ class Catalogue:
             first_of_each_id.setdefault(image.id, image)
         self.images: Mapping[str, Image] = first_of_each_id
         self.published = published
+        self.published_as = tuple(published_as)
         self.paths = paths
         self.tests_path = tests_path
 
@@ -92,7 +99,7 @@ class Catalogue:
         edges = {draft: _edges(draft, published) for draft in drafts}
         windows = _windows_images(edges)
         images = [_finish(draft, edges[draft], windows) for draft in drafts]
-        return cls(_mark_duplicates(images), published, paths, tests_path)
+        return cls(_mark_duplicates(images), published, published_as, paths, tests_path)
 
     def get(self, name: str) -> Image:
         """One image, by id or by a name that only one image has.
@@ -213,6 +220,7 @@ class _Draft:
     settings: ImageFile
     tests: TestPlan | None
     problems: tuple[Finding, ...]
+    public_lines: int | None
 
     @property
     def id(self) -> str:
@@ -267,15 +275,21 @@ def _read_draft(tree: Tree, folder: str, files: Mapping[str, FileEntry], content
         )
     except BadInput as error:
         problems.append(_as_finding(error, image, dockerfile_path))
-    return _Draft(family, name, folder, dockerfile, settings, tests, tuple(problems))
+    public = contents[dockerfile_path]
+    public_lines = public.count(b"\n") + (not public.endswith(b"\n")) if private_path in contents else None
+    return _Draft(family, name, folder, dockerfile, settings, tests, tuple(problems), public_lines)
 
 
 def _as_finding(error: BadInput, image: str, path: str) -> Finding:
     place = re.fullmatch(r"(?P<path>.*?)(?::(?P<line>\d+))?", error.where, re.DOTALL)
-    message = f"{error.what}; {error.mend[:1].lower()}{error.mend[1:]}" if error.mend else error.what
+    message = f"{error.what}; {_lower(error.mend)}" if error.mend else error.what
     if place is None or not place["path"]:
         return Finding(image, "error", message, path)
     return Finding(image, "error", message, place["path"], int(place["line"]) if place["line"] else None)
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
 
 
 def _edges(draft: _Draft, published: PublishedNames) -> _Edges:
@@ -288,8 +302,8 @@ def _edges(draft: _Draft, published: PublishedNames) -> _Edges:
         try:
             parent = published.resolve(use.reference)
         except BadInput as error:  # several images are published under this name
-            place = f"{draft.path}/{DOCKERFILE}:{use.line}"
-            problems.append(_as_finding(BadInput(error.what, where=place, mend=error.mend), draft.id, place))
+            message = f"{error.what}; {_lower(error.mend)}"
+            problems.append(Finding(draft.id, "error", message, f"{draft.path}/{DOCKERFILE}", use.line))
             continue
         if parent is None:
             bases.append(use.reference)
@@ -343,6 +357,8 @@ def _finish(draft: _Draft, edges: _Edges, windows: Mapping[str, str | None]) -> 
         settings=draft.settings,
         tests=draft.tests,
         problems=draft.problems + edges.problems,
+        public_lines=draft.public_lines,
+        has_windows_base=draft.id in windows,
         host_build=windows.get(draft.id),
     )
 

@@ -42,6 +42,8 @@ class Image:
         settings: image.json; the defaults when there is none, or a wrong one.
         tests: tests.json; None when there is none, or a wrong one.
         problems: What is wrong with the files.
+        public_lines: How many lines of the Dockerfile's text come before those of Dockerfile.private; None without one.
+        has_windows_base: Whether it is FROM a Windows image, directly or through others.
         host_build: OS build that the host of a Windows image must have, e.g. `10.0.20348`; None when no base tells.
     """
 
@@ -56,6 +58,8 @@ class Image:
     settings: ImageFile
     tests: TestPlan | None
     problems: tuple[Finding, ...] = ()
+    public_lines: int | None = None
+    has_windows_base: bool = False
     host_build: str | None = None
 
     @property
@@ -85,6 +89,12 @@ class Image:
     def is_past_end_of_life(self, today: date) -> bool:
         """Whether the image is built only when it is named."""
         return self.settings.eol is not None and today >= self.settings.eol
+
+    def place(self, line: int) -> tuple[str, int]:
+        """File and line, relative to the repository, of a line of the combined Dockerfile."""
+        if self.public_lines is None or line <= self.public_lines:
+            return self.file(DOCKERFILE), line
+        return self.file(PRIVATE_DOCKERFILE), line - self.public_lines
 
     def file(self, name: str) -> str:
         """Path of a file of the folder, relative to the repository."""

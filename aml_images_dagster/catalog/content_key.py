@@ -1,0 +1,113 @@
+"""The content key: one hash of all that decides an image's bytes, and what is behind it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from aml_images_dagster.catalog.context import BuildContext
+
+_SHOWN_FILES = 5
+_SHOWN_DIGEST = len("sha256:") + 12
+
+
+class ContentKey(BaseModel):
+    """All that decides an image's bytes. Two images with the same `digest` need not both be built.
+
+    Attributes:
+        version: Version of this list. A new one makes every image be built anew.
+        dockerfile: sha256 of the Dockerfile, the public and the private part combined, before its bases are pinned.
+        files: Path in the context → mode as git writes it and sha256, e.g. `100644 9f86d0…`.
+        build_args: Values for ARG.
+        platform: e.g. `linux/amd64`.
+        bases: Every image that the Dockerfile names, as written there → digest that it stands for.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    version: int = 1
+    dockerfile: str
+    files: dict[str, str]
+    build_args: dict[str, str]
+    platform: str
+    bases: dict[str, str]
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        dockerfile: str,
+        context: BuildContext,
+        build_args: Mapping[str, str],
+        platform: str,
+        bases: Mapping[str, str],
+    ) -> ContentKey:
+        """The key of an image.
+
+        Args:
+            dockerfile: The combined text.
+            context: The files that it can copy.
+            build_args: Values for ARG.
+            platform: What the image is built for.
+            bases: Reference as in the Dockerfile → digest.
+        """
+        return cls(
+            dockerfile=hashlib.sha256(dockerfile.encode("utf-8", "surrogateescape")).hexdigest(),
+            files={file.path: f"{file.mode:o} {file.sha256}" for file in context.files},
+            build_args=dict(build_args),
+            platform=platform,
+            bases=dict(bases),
+        )
+
+    @property
+    def digest(self) -> str:
+        """The key itself: sha256, in hexadecimal, of the canonical JSON of all parts."""
+        canonical = json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+
+def explain(old: ContentKey, new: ContentKey) -> list[str]:
+    """What differs between two keys, as sentences for a person; empty when they are the same."""
+    return list(_differences(old, new))
+
+
+def _differences(old: ContentKey, new: ContentKey) -> Iterator[str]:
+    if old.version != new.version:
+        yield "content keys are computed in another way since"
+    if old.dockerfile != new.dockerfile:
+        yield "Dockerfile changed"
+    files = [*_compared(old.files, new.files)]
+    if files:
+        more = f" and {len(files) - _SHOWN_FILES} more" if len(files) > _SHOWN_FILES else ""
+        yield f"context: {', '.join(files[:_SHOWN_FILES])}{more}"
+    for sentence in _compared(old.build_args, new.build_args):
+        yield f"build argument {sentence}"
+    if old.platform != new.platform:
+        yield f"platform {old.platform} → {new.platform}"
+    for base in sorted(old.bases.keys() & new.bases.keys()):
+        if old.bases[base] != new.bases[base]:
+            yield f"base {base} moved {_short(old.bases[base])} → {_short(new.bases[base])}"
+    for base in sorted(new.bases.keys() - old.bases.keys()):
+        yield f"base {base} is new"
+    for base in sorted(old.bases.keys() - new.bases.keys()):
+        yield f"base {base} is gone"
+
+
+def _compared(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted(old.keys() | new.keys()):
+        if name not in old:
+            yield f"{name} added"
+        elif name not in new:
+            yield f"{name} removed"
+        elif old[name] != new[name]:
+            yield f"{name} changed"
+
+
+def _short(digest: str) -> str:
+    return f"{digest[:_SHOWN_DIGEST]}…" if len(digest) > _SHOWN_DIGEST else digest

@@ -1,0 +1,189 @@
+"""Validation: everything that is wrong or doubtful about image folders, all at once and before anything is built."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import defaultdict
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.catalog.finding import Finding
+from aml_images_dagster.catalog.graph import find_cycle
+from aml_images_dagster.catalog.image import DOCKERFILE, IMAGE_FILE, LICENSE_FILE, NOTICES_FILE, TESTS_FILE
+from aml_images_dagster.catalog.image_name import name_fault, plain_name
+from aml_images_dagster.catalog.json_lines import locate
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.catalog.scenario_files import scenario_path
+from aml_images_dagster.catalog.windows import HOST_BUILDS
+from aml_images_dagster.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from aml_images_dagster.catalog.catalogue import Catalogue
+    from aml_images_dagster.catalog.finding import Severity
+    from aml_images_dagster.catalog.image import Image
+    from aml_images_dagster.catalog.tree import Tree
+
+
+def validate(
+    catalogue: Catalogue, tree: Tree, ids: Collection[str] | None = None, *, today: date | None = None
+) -> list[Finding]:
+    """Look for everything that would make a build fail late, or that a reviewer should know.
+
+    Args:
+        catalogue: The images.
+        tree: The tree that the catalogue was loaded from.
+        ids: Which images; None takes all.
+        today: The day by which ends of life are judged; default: today in UTC.
+
+    Returns:
+        Findings, sorted by image, file and line.
+    """
+    day = today or datetime.now(UTC).date()
+    existing = _files_and_folders(tree)
+    clashes = _clashes(catalogue)
+    cycles = _cycles(catalogue)
+    findings: list[Finding] = []
+    for image in catalogue.folders():
+        if ids is None or image.id in ids:
+            findings.extend(image.problems)
+            findings.extend(_check_name(image))
+            findings.extend(clashes[image.path])
+            findings.extend(_check_files(image, existing))
+            findings.extend(_check_scenarios(image, catalogue, tree, existing))
+            findings.extend(_check_bases(image))
+            findings.extend(_check_platform(image, catalogue))
+            findings.extend(_check_parents(image, catalogue, day))
+            if image.id in cycles:
+                cycle = f"images are built FROM each other: {' → '.join(cycles[image.id])}"
+                findings.append(Finding(image.id, "error", cycle, image.file(DOCKERFILE)))
+    return sorted(set(findings), key=lambda f: (f.image, f.path, f.line or 0, f.severity, f.message))
+
+
+def _check_name(image: Image) -> Iterator[Finding]:
+    fault = name_fault(image.family, image.name)
+    if fault:
+        yield Finding(image.id, "error", fault, image.path)
+
+
+def _check_files(image: Image, existing: Collection[str]) -> Iterator[Finding]:
+    for name in (LICENSE_FILE, NOTICES_FILE):
+        if image.file(name) not in existing:
+            yield Finding(image.id, "error", f"{name} is missing", image.file(name))
+    if image.file(TESTS_FILE) not in existing:
+        yield Finding(
+            image.id, "warning", f"there is no {TESTS_FILE}: the image is released untested", image.file(TESTS_FILE)
+        )
+
+
+def _check_scenarios(image: Image, catalogue: Catalogue, tree: Tree, existing: Collection[str]) -> Iterator[Finding]:
+    for index, scenario in enumerate(image.tests.scenarios if image.tests else ()):
+        path = scenario_path(scenario, catalogue.tests_path)
+        if path in existing:
+            continue
+        key = "script" if scenario.kind == "training" else "path"
+        where = locate(tree.read(image.file(TESTS_FILE)).decode("utf-8-sig"))
+        message = f"scenario {scenario.name!r} runs {path}, which does not exist"
+        yield Finding(image.id, "error", message, image.file(TESTS_FILE), where.line(("scenarios", index, key)))
+
+
+def _check_bases(image: Image) -> Iterator[Finding]:
+    for use in image.parsed.uses if image.parsed else ():
+        if use.reference not in image.bases:
+            continue
+        base = Reference.parse(use.reference)
+        if base.version == "latest":
+            message = f"{use.reference} is whatever is newest on the day; name a version"
+            yield _at(image, "warning", message, use.line)
+
+
+def _check_platform(image: Image, catalogue: Catalogue) -> Iterator[Finding]:
+    if image.has_windows_base and image.os != "windows":
+        message = f"the base is a Windows image, but the platform is {image.platform}"
+        yield Finding(image.id, "error", message, image.file(IMAGE_FILE if image.settings.platform else DOCKERFILE))
+    if image.os == "windows" and image.parsed:
+        if not image.has_windows_base:
+            message = f"the platform is {image.platform}, but no base is known to be a Windows image"
+            yield Finding(image.id, "warning", message, image.file(DOCKERFILE))
+        elif image.host_build is None:
+            known = ", ".join(HOST_BUILDS)
+            message = f"the tag of the base tells no Windows that a host could be; known are {known}"
+            yield Finding(image.id, "error", message, image.file(DOCKERFILE))
+        for line, feature in image.parsed.buildkit_features:
+            yield _at(image, "error", f"{feature} needs BuildKit, which Windows engines do not have", line)
+    for use in image.parsed.uses if image.parsed else ():
+        parent = catalogue.images.get(_parent(catalogue, image, use.reference) or "")
+        if parent and use.kind == "from" and parent.platform != image.platform:
+            message = f"the image is for {image.platform}, its base {parent.id} for {parent.platform}"
+            yield _at(image, "error", message, use.line)
+
+
+def _check_parents(image: Image, catalogue: Catalogue, today: date) -> Iterator[Finding]:
+    for use in image.parsed.uses if image.parsed else ():
+        parent = catalogue.images.get(_parent(catalogue, image, use.reference) or "")
+        if parent and parent.is_past_end_of_life(today):
+            message = f"{parent.id} is past its end of life ({parent.settings.eol}) and not built any more"
+            yield _at(image, "warning", message, use.line)
+
+
+def _parent(catalogue: Catalogue, image: Image, reference: str) -> str | None:
+    """The image of the catalogue behind a reference; a doubtful reference is a problem of the image already."""
+    if reference in image.bases:
+        return None
+    try:
+        return catalogue.published.resolve(reference)
+    except BadInput:
+        return None
+
+
+def _clashes(catalogue: Catalogue) -> dict[str, list[Finding]]:
+    """Folders that differ, but not in a name that is derived from theirs; by folder."""
+    found: dict[str, list[Finding]] = defaultdict(list)
+
+    def compare(derive: Callable[[Image], str], severity: Severity, message: str) -> None:
+        same = defaultdict(list)
+        for image in catalogue.images.values():
+            same[derive(image)].append(image)
+        for derived, images in same.items():
+            for image in images:
+                others = ", ".join(other.id for other in images if other is not image)
+                if others:
+                    text = message.format(others=others, derived=derived)
+                    found[image.path].append(Finding(image.id, severity, text, image.path))
+
+    compare(
+        lambda image: plain_name(image.family, image.name),
+        "error",
+        "jobs and assets of {others} would have the same name, {derived}; rename one of the folders",
+    )
+    compare(
+        lambda image: " and ".join(p.format(name=image.name, family=image.family) for p in catalogue.published_as),
+        "warning",
+        "{others} is published under the same name, {derived}: the later release replaces the earlier",
+    )
+    return found
+
+
+def _cycles(catalogue: Catalogue) -> dict[str, tuple[str, ...]]:
+    """Every image that is part of a cycle, with the cycle."""
+    parents = catalogue.parents
+    found = {}
+    while cycle := find_cycle(parents):
+        found.update(dict.fromkeys(cycle, cycle))
+        parents = {image: its for image, its in parents.items() if image not in cycle}
+    return found
+
+
+def _files_and_folders(tree: Tree) -> set[str]:
+    existing = {"."}
+    for path in tree.files():
+        while path and path not in existing:
+            existing.add(path)
+            path = posixpath.dirname(path)
+    return existing
+
+
+def _at(image: Image, severity: Severity, message: str, line: int) -> Finding:
+    path, line_there = image.place(line)
+    return Finding(image.id, severity, message, path, line_there)
