@@ -10,14 +10,15 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Finding:
-    """One remark. The fields, in this order, are what `validate --json` prints.
+    """One remark. `document` is what `validate --json` prints.
 
     Attributes:
         image: `<family>/<image name>`.
-        severity: An image with an error is not built; a warning is only shown.
+        severity: An error has to be mended; a warning is only shown.
         message: What is wrong, and where it helps how to mend it.
         path: The file or folder, relative to the repository.
         line: Line in the file, counted from 1; None when the remark is about the file as a whole.
+        stops_build: Whether an error keeps the image from being built; the others keep it from being released.
     """
 
     image: str
@@ -25,6 +26,17 @@ class Finding:
     message: str
     path: str
     line: int | None = None
+    stops_build: bool = True
+
+    def document(self) -> dict[str, str | int | None]:
+        """The finding for programs."""
+        return {
+            "image": self.image,
+            "severity": self.severity,
+            "message": self.message,
+            "path": self.path,
+            "line": self.line,
+        }
 
     def __str__(self) -> str:
         place = self.path if self.line is None else f"{self.path}:{self.line}"

@@ -70,7 +70,7 @@ def _check_name(image: Image) -> Iterator[Finding]:
 def _check_files(image: Image, existing: Collection[str]) -> Iterator[Finding]:
     for name in (LICENSE_FILE, NOTICES_FILE):
         if image.file(name) not in existing:
-            yield Finding(image.id, "error", f"{name} is missing", image.file(name))
+            yield Finding(image.id, "error", f"{name} is missing", image.file(name), stops_build=False)
     if image.file(TESTS_FILE) not in existing:
         yield Finding(
             image.id, "warning", f"there is no {TESTS_FILE}: the image is released untested", image.file(TESTS_FILE)

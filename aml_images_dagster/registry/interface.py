@@ -41,6 +41,10 @@ class Registry(Protocol):
 
     host: str
 
+    @property
+    def url(self) -> str:
+        """Scheme and host, for links."""
+
     def ping(self) -> None:
         """Make sure that the registry answers."""
 

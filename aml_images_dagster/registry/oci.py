@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ INDEXES = (OCI_INDEX, DOCKER_INDEX)
 ACCEPT = ", ".join((OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST))
 
 _DOCKER_HUB_API = "registry-1.docker.io"
-_PAGE = 1000
+_PAGE = 100
 _RETRIED = (429, 502, 503, 504)
 _RETRY_AFTER_MAX = 20
 _EMPTY = b"{}"
@@ -76,6 +77,11 @@ class OciRegistry:
         # What is streamed can't be sent twice.
         self._streaming = _session(trust_env=not loopback, repeat=False)
         self._streaming.auth = self._session.auth
+
+    @property
+    def url(self) -> str:
+        """See `Registry.url`."""
+        return self._base
 
     def ping(self) -> None:
         """See `Registry.ping`."""
@@ -472,6 +478,8 @@ class VerifiedBlob:
 def _session(*, trust_env: bool, repeat: bool) -> requests.Session:
     session = requests.Session()
     session.trust_env = trust_env
+    if not trust_env:
+        session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
     retry = Retry(
         total=4,
         connect=1,
