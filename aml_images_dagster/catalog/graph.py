@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 
-def topological_order(parents: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+def topological_order(parents: Mapping[str, Collection[str]]) -> tuple[str, ...]:
     """All images, parents first, and by name where there is a choice.
 
     Args:
@@ -36,7 +36,7 @@ def topological_order(parents: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
     return tuple(order)
 
 
-def find_cycle(parents: Mapping[str, Iterable[str]]) -> tuple[str, ...] | None:
+def find_cycle(parents: Mapping[str, Collection[str]]) -> tuple[str, ...] | None:
     """A cycle, each image FROM the next, beginning and ending with its first name; None without one."""
     try:
         TopologicalSorter(parents).prepare()
@@ -48,7 +48,7 @@ def find_cycle(parents: Mapping[str, Iterable[str]]) -> tuple[str, ...] | None:
     return None
 
 
-def descendants(parents: Mapping[str, Iterable[str]], ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
+def descendants(parents: Mapping[str, Collection[str]], ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Images that are built, directly or not, FROM some of `ids`, without these themselves.
 
     Returns:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from string import Formatter
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,8 @@ _MEND = "A pattern is an image reference with {name} and perhaps {family}, e.g. 
 class PublishedNames:
     """Published names of the images of a catalogue.
 
+    An image whose folder cannot be part of a reference (a capital letter, say) has none: no FROM can name it.
+
     Args:
         patterns: How images are published, e.g. `quay.io/jupyter/{name}` or `quay.io/jupyter/{family}:{name}`.
         images: Family and name of every image.
@@ -33,7 +34,10 @@ class PublishedNames:
         self._images: dict[tuple[str, str], list[str]] = {}
         for family, name in images:
             for pattern in patterns:
-                published = _parse(pattern.format(family=family, name=name), pattern)
+                try:
+                    published = Reference.parse(pattern.format(family=family, name=name))
+                except BadInput:
+                    continue
                 known = self._images.setdefault((published.name, published.tag), [])
                 if f"{family}/{name}" not in known:
                     known.append(f"{family}/{name}")
@@ -57,23 +61,19 @@ class PublishedNames:
 
 
 def _check_pattern(pattern: str) -> None:
+    where = f"published-as {pattern!r}"
     try:
-        fields = [field for _, field, _, _ in Formatter().parse(pattern) if field is not None]
+        fields = [field for field in Formatter().parse(pattern) if field[1] is not None]
     except ValueError:
-        raise BadInput(f"published-as {pattern!r}: a brace is not closed", mend=_MEND) from None
-    unknown = sorted(set(fields) - _FIELDS)
-    if unknown:
-        raise BadInput(f"published-as {pattern!r} has the unknown field {{{unknown[0]}}}", mend=_MEND)
-    if "name" not in fields:
-        raise BadInput(f"published-as {pattern!r} has no {{name}}", mend=_MEND)
-    _parse(re.sub(r"\{[^}]*\}", "x", pattern), pattern)
-
-
-def _parse(published: str, pattern: str) -> Reference:
+        raise BadInput("a brace is not closed", where=where, mend=_MEND) from None
+    for _, name, spec, conversion in fields:
+        if name not in _FIELDS or spec or conversion:
+            raise BadInput(f"{{{name}}} is no field, or not in its plain form", where=where, mend=_MEND)
+    if all(field[1] != "name" for field in fields):
+        raise BadInput("{name} is missing", where=where, mend=_MEND)
     try:
-        reference = Reference.parse(published)
+        reference = Reference.parse(pattern.format(family="family", name="name"))
     except BadInput as error:
-        raise BadInput(f"published-as {pattern!r}: {error.what}", mend=_MEND) from None
+        raise BadInput(error.what, where=where, mend=_MEND) from None
     if reference.digest:
-        raise BadInput(f"published-as {pattern!r} has a digest", mend=_MEND)
-    return reference
+        raise BadInput("a digest is no part of a published name", where=where, mend=_MEND)

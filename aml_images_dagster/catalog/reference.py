@@ -13,10 +13,12 @@ from aml_images_dagster.errors import BadInput
 DOCKER_HUB = "docker.io"
 
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-_DOMAIN = r"(?:\[[0-9a-fA-F:]+\]|[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?)(?::[0-9]+)?"
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_DOMAIN = re.compile(rf"(?:\[[0-9a-fA-F:]+\]|{_LABEL}(?:\.{_LABEL})*)(?::[0-9]+)?")
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
-_DIGEST = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-fA-F]{32,}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
+_IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 _MAX_REPOSITORY = 255
 
 
@@ -44,9 +46,9 @@ class Reference:
             BadInput: The text is no image reference.
         """
         rest, _, digest = text.partition("@")
-        head, _, last = rest.rpartition("/")
+        head, slash, last = rest.rpartition("/")
         name, _, tag = last.partition(":")
-        path = f"{head}/{name}" if head else name
+        path = head + slash + name
         first, slash, below = path.partition("/")
         if slash and ("." in first or ":" in first or first == "localhost" or first != first.lower()):
             registry, repository = first, below
@@ -56,8 +58,9 @@ class Reference:
             registry = DOCKER_HUB
             repository = repository if "/" in repository else f"library/{repository}"
         well_formed = (
-            re.fullmatch(_DOMAIN, registry)
+            _DOMAIN.fullmatch(registry)
             and _REPOSITORY.fullmatch(repository)
+            and not _IMAGE_ID.fullmatch(path)
             and len(repository) <= _MAX_REPOSITORY
             and (_TAG.fullmatch(tag) if tag else ":" not in last)
             and (_DIGEST.fullmatch(digest) if digest else "@" not in text)

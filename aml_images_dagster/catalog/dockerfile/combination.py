@@ -68,7 +68,6 @@ def _joined(public: bytes, private: bytes | None, path: str) -> tuple[str, Place
         return upper, public_place
     lower = decode(private, path + PRIVATE_SUFFIX).removeprefix(BYTE_ORDER_MARK)
     escape = read_directives(upper, public_place).get("escape", "\\")
-    _check_private(lower, private_place, escape)
     instructions = read_instructions(upper, public_place, escape)
     if instructions and instructions[-1].continued:
         raise BadInput(
@@ -76,6 +75,7 @@ def _joined(public: bytes, private: bytes | None, path: str) -> tuple[str, Place
             where=public_place(instructions[-1].line),
             mend="Remove it; Dockerfile.private would become part of that instruction.",
         )
+    _check_private(lower, private_place, escape)
     if upper and not upper.endswith("\n"):
         upper += "\r\n" if "\r\n" in upper else "\n"
     above = upper.count("\n")

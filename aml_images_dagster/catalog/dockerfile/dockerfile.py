@@ -205,6 +205,8 @@ class _Reader:
             )
         try:
             words = split_words(instruction.body[instruction.arguments :], keep_quoting=True, escape=self._escape)
+            if not words or words[0].startswith("="):
+                raise BadInput("ARG takes <name> or <name>=<default>", where=self._place(instruction.line))
             for word in words:
                 name, given, default = word.partition("=")
                 if name in self._build_args:
@@ -267,10 +269,17 @@ class _Reader:
         for flag in instruction.flags:
             if flag.name != "mount":
                 continue
-            for field in _split_fields(flag.characters):
-                key, _, source = "".join(character.value for character in field).partition("=")
-                if key.lower() == "from" and source:
-                    self._read_source("mount", source, field[len(field) - len(source) :], instruction)
+            fields = {field.key: field for field in _mount_fields(flag.characters)}
+            source = fields.get("from")
+            if source is None or not source.value:
+                continue
+            if "type" in fields and fields["type"].value == "tmpfs":
+                raise BadInput(
+                    f"RUN --mount=type=tmpfs takes no from={source.value}",
+                    where=self._place(instruction.line),
+                    mend="Remove from=; BuildKit in Docker 20.10 crashes on it, and takes the engine with it.",
+                )
+            self._read_source("mount", source.value, source.characters, instruction)
 
     def _read_source(
         self,
@@ -344,14 +353,20 @@ def _stage_lines(instructions: Sequence[Instruction]) -> dict[str, int]:
     return lines
 
 
-def _split_fields(characters: Sequence[Character]) -> Iterator[Sequence[Character]]:
-    """The comma-separated fields of `RUN --mount`."""
-    start = 0
-    for index, character in enumerate(characters):
-        if character.value == ",":
-            yield characters[start:index]
-            start = index + 1
-    yield characters[start:]
+@dataclass(frozen=True, slots=True)
+class _MountField:
+    """One `key=value` of `RUN --mount`; the characters are those of the value."""
+
+    key: str
+    value: str
+    characters: Sequence[Character]
+
+
+def _mount_fields(characters: Sequence[Character]) -> Iterator[_MountField]:
+    """The fields of `RUN --mount`, which are comma-separated values in which a field may be quoted."""
+    text = "".join(character.value for character in characters)
+    for match in re.finditer(r'(?:^|,)"?([^,"=]+)=([^,"]*)', text):
+        yield _MountField(match[1].lower(), match[2], characters[match.start(2) : match.end(2)])
 
 
 def _no_value(names: Sequence[str]) -> str:

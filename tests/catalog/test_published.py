@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import pytest
+
+from aml_images_dagster.catalog.published import PublishedNames
+from aml_images_dagster.errors import BadInput
+
+IMAGES = [("base", "ubuntu"), ("base", "debian"), ("gpu", "ubuntu-cuda")]
+
+
+@pytest.mark.parametrize(
+    ("reference", "image"),
+    [
+        ("mcr.microsoft.com/azureml/ubuntu", "base/ubuntu"),
+        ("mcr.microsoft.com/azureml/ubuntu:latest", "base/ubuntu"),
+        ("mcr.microsoft.com/azureml/ubuntu:20261123.v1@sha256:" + "0" * 64, "base/ubuntu"),
+        ("mcr.microsoft.com/azureml/ubuntu-cuda", "gpu/ubuntu-cuda"),
+        ("mcr.microsoft.com/azureml/ubuntu-cud", None),
+        ("mcr.microsoft.com/azureml/x/ubuntu", None),
+        ("mcr.microsoft.com:443/azureml/ubuntu", None),
+        ("ubuntu", None),
+    ],
+)
+def test_by_name(reference: str, image: str | None) -> None:
+    assert PublishedNames(["mcr.microsoft.com/azureml/{name}"], IMAGES).resolve(reference) == image
+
+
+def test_docker_hub_names_are_normalised() -> None:
+    names = PublishedNames(["mine/{name}", "{family}-{name}"], IMAGES)
+    for reference in ("mine/debian", "docker.io/mine/debian:3", "index.docker.io/mine/debian"):
+        assert names.resolve(reference) == "base/debian"
+    for reference in ("base-debian", "library/base-debian", "docker.io/library/base-debian"):
+        assert names.resolve(reference) == "base/debian"
+
+
+def test_a_tag_counts_when_the_pattern_has_one() -> None:
+    names = PublishedNames(["quay.io/jupyter/{family}:{name}"], IMAGES)
+    assert names.resolve("quay.io/jupyter/base:debian") == "base/debian"
+    assert names.resolve("quay.io/jupyter/base:other") is None
+    assert names.resolve("quay.io/jupyter/base") is None
+    assert PublishedNames(["quay.io/{name}:latest"], IMAGES).resolve("quay.io/debian") == "base/debian"
+
+
+def test_two_images_under_one_name() -> None:
+    names = PublishedNames(["quay.io/{name}"], [*IMAGES, ("gpu", "ubuntu")])
+    assert names.resolve("quay.io/debian") == "base/debian"
+    with pytest.raises(BadInput, match=r"quay\.io/ubuntu:1 is the published name of base/ubuntu and gpu/ubuntu"):
+        names.resolve("quay.io/ubuntu:1")
+
+
+def test_patterns_that_give_the_same_name() -> None:
+    assert PublishedNames(["mine/{name}", "docker.io/mine/{name}"], IMAGES).resolve("mine/ubuntu") == "base/ubuntu"
+
+
+def test_a_folder_that_no_reference_can_name() -> None:
+    assert PublishedNames(["quay.io/{name}"], [("base", "Ubuntu"), *IMAGES]).resolve("quay.io/ubuntu") == "base/ubuntu"
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "quay.io/x",
+        "",
+        "quay.io/{nome}",
+        "quay.io/{name",
+        "quay.io/{name}}",
+        "quay.io/{}",
+        "quay.io/{0}/{name}",
+        "quay.io/{name!r}",
+        "quay.io/{name:>3}",
+        "quay.io/{name.x}",
+        "Quay/X/{name}",
+        "quay.io/{{name}}",
+        "{name}:{name}:1",
+        "quay.io/{name}@sha256:" + "0" * 64,
+    ],
+)
+def test_bad_patterns(pattern: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        PublishedNames([pattern], [])
+    assert repr(pattern) in caught.value.where
+    assert "{name}" in caught.value.mend
