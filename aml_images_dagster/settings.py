@@ -67,20 +67,14 @@ class Settings(BaseSettings):
     )
     base_mirrors: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict,
-        description="Where external bases are found: prefix=mirror, separated by ';', e.g. docker.io=mirror.example/hub.",
+        description="Where external bases are found: prefix=mirror, separated by ';': docker.io=mirror.example/hub.",
     )
 
-    docker_host: str | None = Field(
-        default=None, description="URL of the engine; default: DOCKER_HOST or the socket."
-    )
-    windows_docker_host: str | None = Field(
-        default=None, description="URL of a Windows engine, for Windows images."
-    )
+    docker_host: str | None = Field(default=None, description="URL of the engine; default: DOCKER_HOST or the socket.")
+    windows_docker_host: str | None = Field(default=None, description="URL of a Windows engine, for Windows images.")
     build_network: str | None = Field(default=None, description="Network of RUN instructions, e.g. host.")
     build_timeout_minutes: float = Field(default=90, gt=0, description="Longest time for building one image.")
-    min_free_gb: float = Field(
-        default=2, ge=0, description="Free space, in 10^9 bytes, that a build needs to start."
-    )
+    min_free_gb: float = Field(default=2, ge=0, description="Free space, in 10^9 bytes, that a build needs to start.")
     parallel: int = Field(
         default_factory=lambda: max(2, os.cpu_count() or 2),
         ge=1,
@@ -134,9 +128,7 @@ def load_settings(**options: Any) -> Settings:
     given = {name: value for name, value in options.items() if value is not None}
     repo = Path(given.pop("repo", None) or os.environ.get(f"{ENV_PREFIX}REPO") or find_repository(Path.cwd()))
     if not repo.is_dir():
-        raise BadInput(
-            "there is no such folder", where=str(repo), mend="Name the root of the repository with --repo."
-        )
+        raise BadInput("there is no such folder", where=str(repo), mend="Name the root of the repository with --repo.")
     table = _repository_table(repo / "pyproject.toml")
 
     class Sourced(Settings):
@@ -154,9 +146,7 @@ def load_settings(**options: Any) -> Settings:
     try:
         return Sourced(_env_file=repo / ".env", repo=repo, **given)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)
-        )
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
         raise BadInput(
             f"a setting is wrong: {faults}",
             where=str(repo),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def image_assets(workshop: Workshop) -> list[dg.AssetsDefinition]:
     """Every asset of a catalogue: two steps per image and two per build."""
-    images = [image for image in workshop.source.catalogue.images.values() if image.dockerfile]
+    images = [image for image in workshop.source.catalogue.images.values() if image.parsed]
     if not images:
         return []
     chains = [asset for image in images for asset in (staged_asset(image, workshop), tested_asset(image, workshop))]

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from aml_images_dagster.build.records import StagedImage
+from aml_images_dagster.build.session import BuildSession
 from aml_images_dagster.build.staging import staged_by_digest
 from aml_images_dagster.catalog.reference import Reference
-
-if TYPE_CHECKING:
-    from aml_images_dagster.build.records import StagedImage
-    from aml_images_dagster.build.session import BuildSession
 
 
 @dataclass(frozen=True, slots=True)

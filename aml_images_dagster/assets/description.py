@@ -26,7 +26,9 @@ def code_references(image: Image, source: Source) -> dict[str, Any]:
     path = image.file("Dockerfile")
     reference: dg.UrlCodeReference | dg.LocalFileCodeReference
     if source.url.startswith("https://") and not source.commit.endswith("-dirty"):
-        reference = dg.UrlCodeReference(f"{source.url.removesuffix('.git')}/blob/{source.commit}/{path}", label=path)
+        reference = dg.UrlCodeReference(
+            url=f"{source.url.removesuffix('.git')}/blob/{source.commit}/{path}", label=path
+        )
     else:
         reference = dg.LocalFileCodeReference(file_path=str(source.tree.root / path), label=path)
     return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}

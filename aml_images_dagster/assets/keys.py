@@ -29,9 +29,9 @@ def asset_key(image: str, stage: Stage) -> AssetKey:
 
 def image_of(key: AssetKey) -> tuple[str, Stage] | None:
     """Image and stage of a key; None for the files of a build."""
-    if len(key.path) != 3 or key.path[-1] not in STAGES:  # noqa: PLR2004 - family, name, stage
+    if len(key.path) != 3 or key.path[-1] not in STAGES:
         return None
-    stage: Stage = key.path[-1]  # type: ignore[assignment]
+    stage = key.path[-1]
     return "/".join(key.path[:2]), stage
 
 

@@ -6,7 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 
-class BuildOptions(dg.ConfigurableResource):
+class BuildOptions(dg.ConfigurableResource[None]):
     """What a person or a trigger may say about a build. Every field may stay empty."""
 
     release_num: int | None = Field(

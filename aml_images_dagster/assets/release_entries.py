@@ -28,9 +28,7 @@ def release_entries(images: list[Image], workshop: Workshop) -> dg.AssetsDefinit
         can_subset=True,
         hooks={take_back(workshop)},
     )
-    def entries(
-        context: dg.AssetExecutionContext, build_options: BuildOptions
-    ) -> Iterator[dg.MaterializeResult[None]]:
+    def entries(context: dg.AssetExecutionContext, build_options: BuildOptions) -> Iterator[dg.MaterializeResult[None]]:
         with explained():
             session = workshop.session(context, build_options)
             session.begin()

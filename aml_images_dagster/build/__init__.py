@@ -1,0 +1,1 @@
+"""A build, without Dagster: what it plans, stages, tests, writes down and takes back."""

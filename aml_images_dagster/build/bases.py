@@ -63,11 +63,3 @@ def pin_bases(image: Image, catalogue: Catalogue, parts: Parts, find_parent: Fin
                 )
             pinned[use.reference] = PinnedBase(use.reference, found.digest, str(found), image=parent)
     return tuple(pinned.values())
-
-
-def released(image: Image, parts: Parts, production_names: str) -> Reference | None:
-    """The last release of an image, by digest; None when it was never released."""
-    repository = production_names.format(name=image.name, family=image.family)
-    latest = Reference(parts.production.host, repository, "latest")
-    digest = parts.production.digest(latest)
-    return latest.with_digest(digest) if digest else None

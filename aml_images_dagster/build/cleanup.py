@@ -120,9 +120,7 @@ def _remove(reference: Reference, parts: Parts) -> Outcome:
 def staged_references(build: str, parts: Parts) -> Iterable[Reference]:
     """Every staging tag of a build that the registry has."""
     record = parts.artifacts.build(build).read_build()
-    families = (
-        sorted({image.partition("/")[0] for image in record.images}) if record else parts.staging.repositories()
-    )
+    families = sorted({image.partition("/")[0] for image in record.images}) if record else parts.staging.repositories()
     for family in families:
         for tag in parts.staging.tags(family):
             split = split_staging_tag(tag)

@@ -1,4 +1,4 @@
-"""The names that a build gives: functions of the run, the image and the scenario, so that they can be found without any event."""
+"""The names that a build gives: functions of the run and the image, so that they can be found without any event."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def release_tag_for(created: datetime, release_num: int | None, release_tag: str
             raise BadInput(
                 f"{release_tag!r} cannot be a release tag",
                 where="release_tag",
-                mend="Up to 128 letters, digits, '_', '.' and '-', not starting with '.' or '-'; 'latest' is moved by releases.",
+                mend="Use up to 128 letters, digits, '_', '.' and '-'; 'latest' is moved by releases.",
             )
         return release_tag
     number = 1 if release_num is None else release_num
@@ -58,9 +58,3 @@ def split_staging_tag(tag: str) -> tuple[str, str] | None:
     """Image name and build of a staging tag; None for any other tag."""
     name, separator, build = tag.rpartition(_SEPARATOR)
     return (name, build) if separator and name and BUILD_NUMBER.fullmatch(build) else None
-
-
-def job_name(build: str, family: str, name: str, scenario: str, attempt: int) -> str:
-    """Name of the job of one scenario: letters, digits and dashes, as Azure ML and Docker both accept it."""
-    readable = re.sub(r"[^a-z0-9]+", "-", f"{build}-{family}-{name}-{scenario}".lower()).strip("-")
-    return f"{readable}-{attempt}"

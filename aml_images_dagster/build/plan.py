@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from aml_images_dagster.build.recipe import Recipe, parent_finder, reusable, write_recipe
+from aml_images_dagster.build.parents import parent_finder
+from aml_images_dagster.build.recipe import Recipe, write_recipe
+from aml_images_dagster.build.reuse import reusable
 from aml_images_dagster.build.scenarios import scenario_key
 from aml_images_dagster.catalog.content_key import explain
 

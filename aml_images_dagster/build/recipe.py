@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.build.bases import FindParent, PinnedBase, pin_bases, released
+from aml_images_dagster.build.bases import FindParent, PinnedBase, pin_bases
 from aml_images_dagster.catalog.content_key import ContentKey
 from aml_images_dagster.catalog.context import BuildContext
 from aml_images_dagster.catalog.dockerfile import pin
-from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.catalog.image import Image
 
 if TYPE_CHECKING:
     from aml_images_dagster.build.parts import Parts
-    from aml_images_dagster.build.records import PassedImage
-    from aml_images_dagster.build.session import BuildSession, Source
-    from aml_images_dagster.catalog.image import Image
-
-
-StagedDigest = Callable[[str], str | None]
+    from aml_images_dagster.build.session import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,35 +52,3 @@ def write_recipe(image: Image, source: Source, parts: Parts, find_parent: FindPa
     )
     dockerfile = pin(image.dockerfile, {base.reference: base.pull for base in bases})
     return Recipe(image, dockerfile, context, bases, key)
-
-
-def reusable(key: ContentKey, image: Image, parts: Parts) -> PassedImage | None:
-    """The image that passed with this key and is still in staging; None when it must be built."""
-    passed = parts.artifacts.read_passed(key.digest)
-    if passed is None or passed.staged.image != image.id:
-        return None
-    reference = Reference(parts.staging.host, image.family, digest=passed.staged.digest)
-    return passed if parts.staging.digest(reference) else None
-
-
-def parent_finder(session: BuildSession, staged: StagedDigest) -> FindParent:
-    """Where a build finds images of our own: itself, the last release, else what passed as the source stands now.
-
-    Args:
-        session: The build.
-        staged: Gives the digest of an image that is part of the build.
-    """
-
-    def find(parent: str) -> Reference | None:
-        image = session.image(parent)
-        staging = Reference(session.parts.staging.host, image.family)
-        if parent in session.images:
-            digest = staged(parent)
-            return staging.with_digest(digest) if digest else None
-        release = released(image, session.parts, session.settings.production_names)
-        if release:
-            return release
-        passed = reusable(write_recipe(image, session.source, session.parts, find).key, image, session.parts)
-        return staging.with_digest(passed.staged.digest) if passed else None
-
-    return find

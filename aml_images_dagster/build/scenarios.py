@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.build.artifacts import write_atomically
-from aml_images_dagster.build.naming import job_name
 from aml_images_dagster.build.records import JobRecord, PassedImage, ScenarioRecord, StagedImage, TestedImage
 from aml_images_dagster.build.staging import staged_by_digest
 from aml_images_dagster.catalog.scenario_files import lay_out, scenario_files
 from aml_images_dagster.errors import BuildFailed, FactoryError
 from aml_images_dagster.testing.interface import JobResult, TestJob
+from aml_images_dagster.testing.job_name import job_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -84,9 +84,10 @@ def _run(
     key: str,
     log: Callable[[str], None],
 ) -> ScenarioRecord:
+    timeout_minutes = image.tests.timeout_minutes if image.tests else 0
     runner, tree, folder = session.parts.runner, session.source.tree, session.folder
     job = JobRecord(
-        job=job_name(session.number, image.family, image.name, scenario.name, attempt=1),
+        job=job_name(session.number, image.id, scenario.name, attempt=1),
         build=session.number,
         image=image.id,
         scenario=scenario.name,
@@ -111,7 +112,7 @@ def _run(
                     os=image.os,
                     scenario=scenario,
                     code=code,
-                    timeout_seconds=image.timeout_minutes * 60,
+                    timeout_seconds=timeout_minutes * 60,
                 ),
                 log,
             )
@@ -119,9 +120,7 @@ def _run(
         status = "failed" if isinstance(error, FactoryError) else "canceled"
         folder.write_job(job.model_copy(update={"status": status, "finished": datetime.now(UTC)}))
         raise
-    folder.write_job(
-        job.model_copy(update={"status": result.status, "finished": datetime.now(UTC), "url": result.url})
-    )
+    folder.write_job(job.model_copy(update={"status": result.status, "finished": datetime.now(UTC), "url": result.url}))
     for node in result.logs:
         folder.write_log(image.id, f"{scenario.name}.{node.node}.log", node.text)
     if result.status != "passed":

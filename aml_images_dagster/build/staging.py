@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.build.artifacts import write_atomically
-from aml_images_dagster.build.recipe import Recipe, parent_finder, reusable, write_recipe
+from aml_images_dagster.build.parents import parent_finder
+from aml_images_dagster.build.recipe import Recipe, write_recipe
 from aml_images_dagster.build.records import BaseImage, StagedImage
+from aml_images_dagster.build.reuse import reusable
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.catalog.windows import check_host
 from aml_images_dagster.engine.interface import BuildRequest

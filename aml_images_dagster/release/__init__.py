@@ -1,0 +1,1 @@
+"""What a build hands to the release system."""

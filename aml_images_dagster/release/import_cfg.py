@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from pydantic import Field, RootModel, field_validator
+from pydantic import ConfigDict, RootModel, field_validator
+from pydantic.alias_generators import to_camel
 
 from aml_images_dagster.build.records import Record
 
@@ -20,7 +21,13 @@ PASSWORD_REFERENCE = "${STAGING_CLIENT_SECRET}"  # noqa: S105 - a name, not a va
 _REFERENCE = re.compile(r"\$\{[A-Z][A-Z0-9_]*\}")
 
 
-class ImportSource(Record):
+class _Camel(Record):
+    """The format is written in camel case."""
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True)
+
+
+class ImportSource(_Camel):
     """Where an image comes from.
 
     Attributes:
@@ -29,9 +36,9 @@ class ImportSource(Record):
         registry_password: Reference to its password.
     """
 
-    image_name: Annotated[str, Field(alias="imageName")]
-    registry_username: Annotated[str, Field(alias="registryUsername")] = USERNAME_REFERENCE
-    registry_password: Annotated[str, Field(alias="registryPassword")] = PASSWORD_REFERENCE
+    image_name: str
+    registry_username: str = USERNAME_REFERENCE
+    registry_password: str = PASSWORD_REFERENCE
 
     @field_validator("registry_username", "registry_password")
     @classmethod
@@ -41,14 +48,14 @@ class ImportSource(Record):
         return value
 
 
-class ImportDestination(Record):
+class ImportDestination(_Camel):
     """Where an image goes.
 
     Attributes:
         image_names: Names in the production registry; `latest` is the last.
     """
 
-    image_names: Annotated[tuple[str, ...], Field(alias="imageNames")]
+    image_names: tuple[str, ...]
 
 
 class ImportEntry(Record):
@@ -69,8 +76,8 @@ class ImportCfg(RootModel[tuple[ImportEntry, ...]]):
 def import_entry(image: ReleaseImage) -> ImportEntry:
     """The entry of an image."""
     return ImportEntry(
-        source=ImportSource(imageName=image.staging.reference),
-        destination=ImportDestination(imageNames=image.destinations),
+        source=ImportSource(image_name=image.staging.reference),
+        destination=ImportDestination(image_names=image.destinations),
     )
 
 

@@ -10,9 +10,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 
-def imports(entries, images):
+def imports(entries: list[Any], images: list[Any]) -> list[tuple[str, str, bool]]:
     """(source digest reference, destination, may overwrite) in the order in which to import.
 
     Raises:
@@ -30,7 +31,8 @@ def imports(entries, images):
     return sorted(steps, key=lambda step: step[2])
 
 
-def main():
+def main() -> None:
+    """Import everything; ends with a message at the first import that fails."""
     here = Path(__file__).resolve().parent
     entries = json.loads((here / "import.cfg").read_text("utf-8"))
     images = json.loads((here / "release.json").read_text("utf-8"))["images"]
@@ -44,10 +46,12 @@ def main():
             sys.exit(f"import of {destination} failed; run the rollout again, what is done stays done")
 
 
-def already_there(registry, destination, source):
+def already_there(registry: str, destination: str, source: str) -> bool:
     """Whether an earlier rollout has imported the same digest under this name."""
     command = ["az", "acr", "manifest", "show-metadata", "--registry", registry, "--name", destination]
-    done = subprocess.run([*command, "--query", "digest", "--output", "tsv"], check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, "--query", "digest", "--output", "tsv"], check=False, capture_output=True, text=True
+    )
     return done.returncode == 0 and done.stdout.strip() == source.rpartition("@")[2]
 
 

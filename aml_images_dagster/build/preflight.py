@@ -1,0 +1,46 @@
+"""Everything that would stop a build, looked for before anything is started."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.catalog.validation import validate
+from aml_images_dagster.catalog.windows import check_host
+from aml_images_dagster.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aml_images_dagster.build.plan import PlannedImage
+    from aml_images_dagster.build.session import BuildSession, Source
+
+
+def check_folders(source: Source, images: Iterable[str]) -> None:
+    """Refuse image folders that cannot be built. What only keeps an image from being released does not count here.
+
+    Raises:
+        BadInput: With all findings at once.
+    """
+    findings = validate(source.catalogue, source.tree, sorted(images))
+    stopping = [finding for finding in findings if finding.severity == "error" and finding.stops_build]
+    if stopping:
+        listed = "\n  ".join(str(finding) for finding in stopping)
+        raise BadInput(f"these image folders cannot be built:\n  {listed}", mend="`aml-images validate` shows all.")
+
+
+def check_surroundings(session: BuildSession, planned: Iterable[PlannedImage]) -> None:
+    """Make sure that registries, engines and test machines answer and fit.
+
+    Raises:
+        BadInput: An image needs an engine that is not there.
+        Unreachable: Something does not answer.
+    """
+    session.parts.staging.ping()
+    to_build = [session.image(step.image) for step in planned if step.action == "build"]
+    for os in sorted({image.os for image in to_build}):
+        engine = session.parts.engine_for(os)
+        info = engine.info()
+        for image in to_build:
+            if image.os == "windows" == os:
+                check_host(image, info.os_version)
+        engine.sweep_build_containers()

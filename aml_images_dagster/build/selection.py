@@ -1,0 +1,34 @@
+"""Which images a build takes, with the reasons of each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.build.parents import find_elsewhere
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.build.session import Source
+    from aml_images_dagster.settings import Settings
+
+Selection = dict[str, tuple[str, ...]]
+"""Images by `<family>/<name>`, each with its reasons."""
+
+
+def with_needed_parents(
+    chosen: Mapping[str, tuple[str, ...]], source: Source, parts: Parts, settings: Settings
+) -> Selection:
+    """Add every image of our own that a chosen one is FROM and that cannot be had otherwise.
+
+    Raises:
+        BadInput: A base can't be resolved, or images are built FROM each other.
+    """
+    selection: Selection = dict(chosen)
+    catalogue = source.catalogue
+    for name in reversed(catalogue.order(catalogue.images)):
+        for parent in catalogue.images[name].parents if name in selection else ():
+            if parent not in selection and find_elsewhere(parent, source, parts, settings) is None:
+                selection[parent] = (f"{name} is built FROM it, and it was neither released nor has it passed",)
+    return selection

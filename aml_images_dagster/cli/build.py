@@ -1,0 +1,149 @@
+"""`aml-images build`."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from aml_images_dagster.build.naming import build_number, release_tag_for
+from aml_images_dagster.build.plan import PlannedImage, plan
+from aml_images_dagster.build.preflight import check_folders, check_surroundings
+from aml_images_dagster.build.selection import Selection, with_needed_parents
+from aml_images_dagster.build.session import BuildSession
+from aml_images_dagster.build.source import open_source
+from aml_images_dagster.catalog import git
+from aml_images_dagster.cli.discover import discover_images
+from aml_images_dagster.cli.options import common_options, print_json
+from aml_images_dagster.errors import BadInput
+from aml_images_dagster.profiles import parts_for
+
+if TYPE_CHECKING:
+    from aml_images_dagster.build.session import Source
+    from aml_images_dagster.settings import Settings
+
+
+@click.command("build")
+@click.argument("images", nargs=-1, metavar="[IMAGE...]")
+@click.option("--base", metavar="REV", help="Build what changed since this branch, tag or commit.")
+@click.option("--head", metavar="REV", help="Build this commit. Default: the working tree.")
+@click.option("--all", "everything", is_flag=True, help="Build all images that are not past their end of life.")
+@click.option("--release-num", type=int, metavar="N", help="Number of the release on its day: YYYYMMDD.vN. Default: 1.")
+@click.option("--release-tag", metavar="T", help="Replaces the whole release tag.")
+@click.option("--dry-run", is_flag=True, help="Show what would be built, and why; change nothing.")
+@click.option("--force", is_flag=True, help="Build and test anew even what has passed already.")
+@common_options
+def command(
+    settings: Settings,
+    as_json: bool,
+    images: tuple[str, ...],
+    base: str | None,
+    head: str | None,
+    everything: bool,
+    release_num: int | None,
+    release_tag: str | None,
+    dry_run: bool,
+    force: bool,
+) -> None:
+    """Build, test and describe images, all or nothing.
+
+    With IMAGE: these, and what they are FROM if it cannot be had otherwise. Without: what changed since --base
+    (default: the main branch) and everything FROM it; when nothing changed, all.
+    """
+    now = datetime.now(UTC)
+    release_tag_for(now, release_num, release_tag)  # contradictions are told before anything is looked at
+    if sum((bool(images), bool(base), everything)) > 1:
+        raise BadInput("IMAGE, --base and --all exclude each other", where="build", mend="Give one of them.")
+    commit = git.resolve(settings.repo, head) if head else ""
+    source = open_source(settings, commit)
+    parts = parts_for(settings)
+    chosen = _choose(settings, source, images, base, head, everything)
+    check_folders(source, chosen)
+    selection = with_needed_parents(chosen, source, parts, settings)
+    check_folders(source, selection)
+    preview = str(uuid.uuid4())
+    session = BuildSession(
+        number=build_number(preview, now),
+        run_id=preview,
+        created=now,
+        release_tag=release_tag_for(now, release_num, release_tag),
+        images=frozenset(selection),
+        source=source,
+        settings=settings,
+        parts=parts,
+        reasons=selection,
+        force=force,
+    )
+    planned = plan(session)
+    if dry_run:
+        _print_plan(planned, session, as_json)
+        return
+    check_surroundings(session, planned)
+
+    # Dagster takes seconds to import: only here, after everything that can be refused has been.
+    from aml_images_dagster.cli.dagster_run import BuildRequest, run_build
+
+    request = BuildRequest(
+        selection=selection, commit=commit, release_num=release_num, release_tag=release_tag, force=force
+    )
+    sys.exit(run_build(settings, parts, request, as_json))
+
+
+def _choose(
+    settings: Settings,
+    source: Source,
+    images: tuple[str, ...],
+    base: str | None,
+    head: str | None,
+    everything: bool,
+) -> Selection:
+    if images:
+        return {source.catalogue.get(image).id: ("named on the command line",) for image in images}
+    if everything:
+        return dict.fromkeys(source.catalogue.select_default(), ("all images were asked for",))
+    return {image.id: image.reasons for image in discover_images(settings, base, head).images}
+
+
+def _print_plan(planned: list[PlannedImage], session: BuildSession, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "commit": session.source.commit,
+                "release_tag": session.release_tag,
+                "images": [
+                    {
+                        "image": step.image,
+                        "action": step.action,
+                        "because": list(step.because),
+                        "reasons": list(step.reasons),
+                        "bases": step.bases,
+                        "tests": step.scenarios,
+                    }
+                    for step in planned
+                ],
+            }
+        )
+        return
+    table = Table(box=None, header_style="bold")
+    for heading in ("image", "action", "because", "tests", "selected because"):
+        table.add_column(heading, overflow="fold")
+    for step in planned:
+        table.add_row(
+            step.image,
+            "[bold yellow]build[/]" if step.action == "build" else "[green]reuse[/]",
+            "\n".join(step.because),
+            "\n".join(f"{name}: {what}" for name, what in step.scenarios.items()) or "[yellow]not tested[/]",
+            "\n".join(step.reasons),
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    building = sum(step.action == "build" for step in planned)
+    console.print(
+        f"Dry run: {building} to build, {len(planned) - building} to reuse, release tag {session.release_tag}. "
+        "Nothing was changed."
+    )

@@ -1,0 +1,52 @@
+"""`aml-images builds`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from aml_images_dagster.build.artifacts import Artifacts
+from aml_images_dagster.cli.options import common_options, print_json
+
+if TYPE_CHECKING:
+    from aml_images_dagster.settings import Settings
+
+COLOURS = {"succeeded": "green", "failed": "red", "canceled": "yellow", "running": "cyan", "partial": "dim"}
+
+
+@click.command("builds")
+@common_options
+def command(settings: Settings, as_json: bool) -> None:
+    """Show all builds, newest first."""
+    found = list(Artifacts(settings.artifacts_uri).builds())
+    if as_json:
+        print_json(
+            [
+                {
+                    "build": record.build,
+                    "status": record.status,
+                    "commit": record.commit,
+                    "created": record.created.isoformat(),
+                    "artifacts": folder.root.as_uri(),
+                    "images": list(record.images),
+                }
+                for folder, record in found
+            ]
+        )
+        return
+    table = Table(box=None, header_style="bold")
+    for heading in ("build", "status", "created", "commit", "release tag", "images"):
+        table.add_column(heading, overflow="fold")
+    for _, record in found:
+        table.add_row(
+            record.build,
+            f"[{COLOURS[record.status]}]{record.status}[/]",
+            f"{record.created:%Y-%m-%d %H:%M:%S}",
+            record.commit[:12] + ("-dirty" if record.commit.endswith("-dirty") else ""),
+            record.release_tag,
+            "\n".join(record.images),
+        )
+    Console().print(table if found else f"No builds in {settings.artifacts_uri} yet.")

@@ -1,0 +1,46 @@
+"""`aml-images cleanup BUILD`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from aml_images_dagster.build.cleanup import CleanupReport, cleanup
+from aml_images_dagster.build.naming import BUILD_NUMBER
+from aml_images_dagster.cli.options import common_options, print_json
+from aml_images_dagster.errors import BadInput
+from aml_images_dagster.profiles import parts_for
+
+if TYPE_CHECKING:
+    from aml_images_dagster.settings import Settings
+
+
+@click.command("cleanup")
+@click.argument("build")
+@common_options
+def command(settings: Settings, as_json: bool, build: str) -> None:
+    """Take BUILD back: its staged images, its jobs and its release files. May be repeated at any time."""
+    if not BUILD_NUMBER.fullmatch(build):
+        raise BadInput(
+            f"{build!r} is not a build number", mend="It looks like 20261123.4f2a9c1e; see `aml-images builds`."
+        )
+    report = cleanup(build, parts_for(settings), "canceled")
+    if as_json:
+        print_json(report.model_dump(mode="json"))
+    else:
+        Console(highlight=False).print(report_table(report) if report.rows else f"Nothing is left of build {build}.")
+    sys.exit(0 if report.clean else 1)
+
+
+def report_table(report: CleanupReport) -> Table:
+    """What a clean-up found and did, for people."""
+    table = Table(box=None, header_style="bold")
+    for heading in ("what", "name", "outcome", ""):
+        table.add_column(heading, overflow="fold")
+    for row in report.rows:
+        table.add_row(row.kind, row.name, row.outcome, row.detail)
+    return table

@@ -1,0 +1,201 @@
+"""Running the Dagster job from the command line, on the instance that the UI shows."""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import dagster as dg
+import yaml
+from rich.console import Console
+
+from aml_images_dagster.assets.keys import (
+    BUILD_JOB,
+    BUILD_POOL,
+    DROP,
+    IMPORT_CFG,
+    RELEASE_JSON,
+    STAGES,
+    TEST_POOL,
+    WINDOWS_BUILD_POOL,
+    asset_key,
+)
+from aml_images_dagster.assets.options import RESOURCE
+from aml_images_dagster.build.cleanup import cleanup
+from aml_images_dagster.build.naming import build_number
+from aml_images_dagster.build.selection import Selection
+from aml_images_dagster.cli.cleanup import report_table
+from aml_images_dagster.cli.options import print_json
+from aml_images_dagster.cli.progress import Failure, Progress, first_failure
+from aml_images_dagster.cli.status import document, find_build, images_table
+from aml_images_dagster.settings import ENV_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.settings import Settings
+
+INVOCATION_TAG = "aml-images/invocation"
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What the command line asks for.
+
+    Attributes:
+        selection: Images and the reasons of each.
+        commit: Build from this commit; empty builds the working tree.
+        release_num: See `release_tag_for`.
+        release_tag: See `release_tag_for`.
+        force: Build and test anew even what has passed already.
+    """
+
+    selection: Selection
+    commit: str
+    release_num: int | None
+    release_tag: str | None
+    force: bool
+
+
+def run_build(settings: Settings, parts: Parts, request: BuildRequest, as_json: bool) -> int:
+    """Run the build to its end, show how it goes, and take it back if it fails.
+
+    Returns:
+        The exit code: 0, or 1 when the build failed or was cancelled.
+    """
+    instance = open_instance(settings)
+    invocation = uuid.uuid4().hex
+    log = settings.home / "logs" / f"{invocation[:8]}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with _own_terminal(log) as terminal:
+        console = Console(file=terminal, highlight=False, quiet=as_json)
+        with Progress(instance, {INVOCATION_TAG: invocation}, list(request.selection), console):
+            run = _execute(settings, instance, request, invocation)
+    build = build_number(run.run_id, _created(instance, run.run_id))
+    succeeded = run.status is dg.DagsterRunStatus.SUCCESS
+    failure = None if succeeded else first_failure(instance, run.run_id)
+    report = None
+    if not succeeded:
+        report = cleanup(build, parts, "canceled" if run.status is dg.DagsterRunStatus.CANCELED else "failed")
+    folder, record = find_build(settings, build) if parts.artifacts.build(build).read_build() else (None, None)
+    if as_json:
+        result = document(folder, record) if folder and record else {"build": build, "status": "failed"}
+        print_json(result | {"error": failure.document() if failure else None})
+        return 0 if succeeded else 1
+    console = Console(highlight=False)
+    if succeeded and folder and record:
+        console.print(images_table(folder, record))
+        console.print(f"\n[green]build [bold]{build}[/] succeeded[/], release tag {record.release_tag}")
+        console.print(f"release.json, import.cfg and drop: {folder.root}", soft_wrap=True)
+        return 0
+    _explain_failure(Console(stderr=True, highlight=False), build, failure, log)
+    if report and report.rows:
+        console.print(report_table(report))
+    left = (
+        "nothing of it is left"
+        if report and report.clean
+        else "NOT everything could be removed: run `aml-images cleanup`"
+    )
+    console.print(f"build {build} was taken back: {left}")
+    return 1
+
+
+def open_instance(settings: Settings) -> dg.DagsterInstance:
+    """The Dagster instance of the settings, made when it is not there yet."""
+    home = Path(os.environ.get("DAGSTER_HOME") or settings.home / "dagster")
+    home.mkdir(parents=True, exist_ok=True)
+    ignore = settings.home / ".gitignore"
+    if settings.home.is_dir() and not ignore.exists():
+        ignore.write_text("*\n")
+    configuration = home / "dagster.yaml"
+    if not configuration.exists():
+        configuration.write_text(yaml.safe_dump({"telemetry": {"enabled": False}}))
+    os.environ["DAGSTER_HOME"] = str(home)
+    instance = dg.DagsterInstance.get()
+    known = {info.name for info in instance.event_log_storage.get_pool_limits()}
+    limits = {BUILD_POOL: settings.parallel, TEST_POOL: settings.parallel, WINDOWS_BUILD_POOL: 1}
+    for pool, limit in limits.items():
+        if pool not in known:  # a limit that somebody has set stays
+            instance.event_log_storage.set_concurrency_slots(pool, limit)
+    return instance
+
+
+def _execute(settings: Settings, instance: dg.DagsterInstance, request: BuildRequest, invocation: str) -> dg.DagsterRun:
+    # The code location and every step process read their settings from the environment.
+    os.environ[f"{ENV_PREFIX}REPO"] = str(settings.repo)
+    os.environ[f"{ENV_PREFIX}HOME"] = str(settings.home)
+    os.environ[f"{ENV_PREFIX}DOCKER_FILES_PATH"] = settings.docker_files_path
+    os.environ[f"{ENV_PREFIX}PUBLISHED_AS"] = ";".join(settings.published_as)
+    os.environ[f"{ENV_PREFIX}SOURCE_COMMIT"] = request.commit
+    from aml_images_dagster.definitions import build_job
+
+    options = {
+        "release_num": request.release_num,
+        "release_tag": request.release_tag,
+        "source_commit": request.commit,
+        "force": request.force,
+        "reasons": {image: list(reasons) for image, reasons in request.selection.items()},
+    }
+    tags = {INVOCATION_TAG: invocation, "aml-images/trigger": "command line"}
+    if request.commit:
+        tags["aml-images/commit"] = request.commit
+    keys = [asset_key(image, stage) for image in request.selection for stage in STAGES]
+    # Interrupted, the run is recorded as cancelled, and what it made is taken back by the caller.
+    with suppress(dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
+        dg.execute_job(
+            dg.reconstructable(build_job),
+            instance=instance,
+            asset_selection=[*keys, RELEASE_JSON, IMPORT_CFG, DROP],
+            run_config={
+                "resources": {RESOURCE: {"config": {k: v for k, v in options.items() if v not in (None, "", {})}}}
+            },
+            tags=tags,
+        )
+    return instance.get_runs(dg.RunsFilter(job_name=BUILD_JOB, tags={INVOCATION_TAG: invocation}))[0]
+
+
+def _created(instance: dg.DagsterInstance, run_id: str) -> datetime:
+    record = instance.get_run_record_by_id(run_id)
+    assert record is not None  # noqa: S101 - it has just been run
+    return record.create_timestamp
+
+
+@contextmanager
+def _own_terminal(log: Path) -> Iterator[TextIO]:
+    """Keep the terminal for ourselves: Dagster and the step processes write to a log file.
+
+    They write to the file descriptors 1 and 2, which child processes inherit, so those are what is turned.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    out, err = os.dup(1), os.dup(2)
+    with log.open("ab") as file, os.fdopen(os.dup(out), "w", encoding="utf-8") as terminal:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield terminal
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os.dup2(out, 1)
+            os.dup2(err, 2)
+            os.close(out)
+            os.close(err)
+
+
+def _explain_failure(console: Console, build: str, failure: Failure | None, log: Path) -> None:
+    if failure is None:
+        console.print(f"[red]build {build} failed[/]; see {log}")
+        return
+    console.print(f"[red]build [bold]{build}[/] failed in {failure.step}[/]")
+    if failure.log:
+        console.print(failure.log, markup=False, style="dim", soft_wrap=True)
+    console.print(failure.message, markup=False, soft_wrap=True)
+    console.print(f"[dim]everything that was printed: {log}[/]", soft_wrap=True)

@@ -1,0 +1,52 @@
+"""`aml-images discover`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from aml_images_dagster.build.source import load_catalogue
+from aml_images_dagster.catalog import git
+from aml_images_dagster.catalog.discovery import Discovery, discover
+from aml_images_dagster.catalog.tree import CommitTree, Tree, WorkingTree
+from aml_images_dagster.cli.options import common_options, print_json
+
+if TYPE_CHECKING:
+    from aml_images_dagster.settings import Settings
+
+
+@click.command("discover")
+@click.option("--base", metavar="REV", help="Compare with this branch, tag or commit. Default: the main branch.")
+@click.option("--head", metavar="REV", help="Look at this commit. Default: the working tree.")
+@common_options
+def command(settings: Settings, as_json: bool, base: str | None, head: str | None) -> None:
+    """Show which images the changes since REV make it necessary to build, and why.
+
+    Compares as a pull request does: with the commit at which the head left the base.
+    """
+    found = discover_images(settings, base, head)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+        return
+    table = Table(box=None, header_style="bold")
+    for heading in ("image", "change", "why"):
+        table.add_column(heading, overflow="fold")
+    for image in found.images:
+        table.add_row(image.id, image.change, "\n".join(image.reasons))
+    for removed in found.removed:
+        table.add_row(f"{removed.family}/{removed.name}", "removed", "the folder is gone: nothing to build")
+    for name in found.end_of_life:
+        table.add_row(name, "end of life", "changed, but built only when it is named")
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"[dim]since {found.merge_base[:12]}, at {(found.head or 'the working tree')[:16]}[/]")
+
+
+def discover_images(settings: Settings, base: str | None, head: str | None) -> Discovery:
+    """What changed between two revisions; see `aml_images_dagster.catalog.discovery`."""
+    tree: Tree = CommitTree(settings.repo, git.resolve(settings.repo, head)) if head else WorkingTree(settings.repo)
+    base = base or git.main_branch(settings.repo)
+    return discover(tree, load_catalogue(settings, tree), base)

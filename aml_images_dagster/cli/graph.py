@@ -1,0 +1,76 @@
+"""`aml-images graph`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.tree import Tree as Branches
+
+from aml_images_dagster.build.source import load_catalogue
+from aml_images_dagster.catalog.tree import WorkingTree
+from aml_images_dagster.cli.options import common_options, print_json
+
+if TYPE_CHECKING:
+    from aml_images_dagster.catalog.catalogue import Catalogue
+    from aml_images_dagster.settings import Settings
+
+
+@click.command("graph")
+@click.option("--format", "form", type=click.Choice(["text", "mermaid", "json"]), default="text", show_default=True)
+@common_options
+def command(settings: Settings, as_json: bool, form: str) -> None:
+    """Show what is built FROM what, directly: FROM and COPY --from."""
+    catalogue = load_catalogue(settings, WorkingTree(settings.repo))
+    catalogue.order(catalogue.images)  # a cycle is an error here, not a picture
+    if as_json or form == "json":
+        print_json({"images": [_node(catalogue, image) for image in catalogue.images]})
+    elif form == "mermaid":
+        click.echo(mermaid(catalogue))
+    else:
+        for branches in _text(catalogue):
+            Console(highlight=False).print(branches)
+
+
+def _node(catalogue: Catalogue, name: str) -> dict[str, object]:
+    image = catalogue.images[name]
+    return {
+        "name": image.name,
+        "family": image.family,
+        "path": image.path,
+        "parents": list(image.parents),
+        "bases": list(image.bases),
+    }
+
+
+def mermaid(catalogue: Catalogue) -> str:
+    """The graph as a Mermaid flowchart, bases on the left.
+
+    Source: https://mermaid.js.org/syntax/flowchart.html
+    """
+    images = catalogue.images.values()
+    bases = sorted({base for image in images for base in image.bases})
+    names = {name: f"n{index}" for index, name in enumerate([*bases, *catalogue.images])}
+    lines = ["flowchart LR"]
+    lines += [f'    {names[base]}(["{base}"])' for base in bases]
+    lines += [f'    {names[image.id]}["{image.id}"]' for image in images]
+    lines += [f"    {names[up]} --> {names[image.id]}" for image in images for up in (*image.bases, *image.parents)]
+    return "\n".join(lines)
+
+
+def _text(catalogue: Catalogue) -> list[Branches]:
+    """Every external base with all that stands on it; an image with several parents stands below each."""
+    children: dict[str, list[str]] = {}
+    for image in catalogue.images.values():
+        for parent in (*image.bases, *image.parents):
+            children.setdefault(parent, []).append(image.id)
+    roots = sorted({base for image in catalogue.images.values() for base in image.bases})
+    roots += [image.id for image in catalogue.images.values() if not image.bases and not image.parents]
+
+    def grow(branches: Branches, name: str) -> Branches:
+        for child in children.get(name, ()):
+            grow(branches.add(f"[bold]{child}[/]"), child)
+        return branches
+
+    return [grow(Branches(f"[dim]{root}[/]"), root) for root in roots]

@@ -1,0 +1,63 @@
+"""`aml-images list`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from aml_images_dagster.build.source import load_catalogue
+from aml_images_dagster.catalog.tree import WorkingTree
+from aml_images_dagster.cli.options import common_options, print_json
+
+if TYPE_CHECKING:
+    from aml_images_dagster.catalog.image import Image
+    from aml_images_dagster.settings import Settings
+
+
+@click.command("list")
+@common_options
+def command(settings: Settings, as_json: bool) -> None:
+    """Show all images."""
+    catalogue = load_catalogue(settings, WorkingTree(settings.repo))
+    images = list(catalogue.images.values())
+    if as_json:
+        print_json([describe(image) for image in images])
+        return
+    today = datetime.now(UTC).date()
+    table = Table(box=None, header_style="bold")
+    for heading in ("image", "platform", "built from", "tests", ""):
+        table.add_column(heading, overflow="fold")
+    for image in images:
+        table.add_row(
+            image.id,
+            image.platform,
+            ", ".join((*image.parents, *image.bases)),
+            ", ".join(scenario.name for scenario in image.scenarios) or "[yellow]not tested[/]",
+            "[dim]end of life[/]" if image.is_past_end_of_life(today) else _faults(image),
+        )
+    Console(soft_wrap=False).print(table)
+
+
+def describe(image: Image) -> dict[str, Any]:
+    """An image for programs."""
+    return {
+        "name": image.name,
+        "family": image.family,
+        "path": image.path,
+        "description": image.settings.description,
+        "platform": image.platform,
+        "parents": list(image.parents),
+        "bases": list(image.bases),
+        "tests": [scenario.name for scenario in image.scenarios],
+        "eol": image.settings.eol,
+        "problems": len(image.problems),
+    }
+
+
+def _faults(image: Image) -> str:
+    errors = sum(problem.severity == "error" for problem in image.problems)
+    return f"[red]{errors} error(s): aml-images validate {image.id}[/]" if errors else ""

@@ -1,0 +1,59 @@
+"""`aml-images`: the entry point. A command's module is imported when the command is run, so that each starts fast."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from aml_images_dagster.errors import FactoryError
+
+_COMMANDS = {
+    "list": ("list_images", "Show all images."),
+    "show": ("show", "Show everything about an image."),
+    "graph": ("graph", "Show what is built FROM what."),
+    "validate": ("validate", "Check image folders, all findings at once."),
+    "discover": ("discover", "Show which images a change makes it necessary to build, and why."),
+    "build": ("build", "Build, test and describe images, all or nothing."),
+    "builds": ("builds", "Show all builds, newest first."),
+    "status": ("status", "Show everything about a build."),
+    "cleanup": ("cleanup", "Take a build back: staged images, jobs, release files."),
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"aml_images_dagster.cli.{_COMMANDS[cmd_name][0]}")
+        command = module.command
+        assert isinstance(command, click.Command)  # noqa: S101 - a module of ours
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="aml-images-dagster")
+def cli() -> None:
+    """A container image factory: changed image folders are built, tested as training jobs and made releasable.
+
+    Exit codes: 0 done, 1 the build failed, 2 bad usage or bad input.
+    """
+
+
+def main() -> None:
+    """Run the command line and turn a failure that explains itself into a message and an exit code."""
+    try:
+        sys.exit(cli(standalone_mode=True))
+    except FactoryError as error:
+        click.echo(f"aml-images: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.exit(1)

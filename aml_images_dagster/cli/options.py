@@ -1,0 +1,55 @@
+"""The options that every command has, and the settings that come of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from aml_images_dagster.settings import Settings, load_settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONS = [
+    click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of text for people."),
+    click.option(
+        "--repo",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Root of the repository of image folders. Default: the repository around the current folder.",
+    ),
+    click.option("--docker-files-path", metavar="P", help="Folders that hold the image folders, separated by ';'."),
+    click.option(
+        "--published-as",
+        multiple=True,
+        metavar="PATTERN",
+        help="How an image is named when another is FROM it, with {name} and {family}. Repeatable.",
+    ),
+]
+
+
+def common_options(command: F) -> F:
+    """Add the options that every command has; it takes `as_json` and `settings`."""
+
+    def with_settings(
+        repo: Path | None, docker_files_path: str | None, published_as: tuple[str, ...], **rest: Any
+    ) -> Any:
+        settings = load_settings(repo=repo, docker_files_path=docker_files_path, published_as=published_as or None)
+        return command(settings=settings, **rest)
+
+    with_settings.__doc__ = command.__doc__
+    with_settings.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
+    decorated: Any = with_settings
+    for option in reversed(_OPTIONS):
+        decorated = option(decorated)
+    return decorated  # type: ignore[no-any-return]
+
+
+def print_json(document: Any) -> None:
+    """Print a document for programs."""
+    click.echo(json.dumps(document, indent=2, default=str))
+
+
+__all__ = ["Settings", "common_options", "print_json"]

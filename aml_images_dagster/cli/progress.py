@@ -1,0 +1,185 @@
+"""Live progress of a run, images by stages, read from the events of the Dagster instance."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+import dagster as dg
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from aml_images_dagster.assets.keys import Stage, image_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from dagster import DagsterEvent
+    from rich.console import Console, RenderableType
+
+_POLL_SECONDS = 0.3
+_STAGES: tuple[Stage, ...] = ("staged", "tested", "import_cfg")
+_COLUMNS = {"staged": "staged", "tested": "tested", "import_cfg": "release entry"}
+
+
+@dataclass
+class _Cell:
+    state: str = "waiting"
+    started: float = 0.0
+    seconds: float = 0.0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run failed.
+
+    Attributes:
+        step: The step that failed first.
+        message: What, where and how to mend it.
+        log: The end of the log that shows it; may be empty.
+    """
+
+    step: str
+    message: str
+    log: str = field(default="", repr=False)
+
+    def document(self) -> dict[str, str]:
+        """For programs."""
+        return {"step": self.step, "message": self.message, "log": self.log}
+
+
+class Progress:
+    """A context in which the progress of the run with the given tags is shown.
+
+    On a terminal it is a table that changes in place; elsewhere a line for every stage that ends.
+    """
+
+    def __init__(
+        self, instance: dg.DagsterInstance, tags: Mapping[str, str], images: Sequence[str], console: Console
+    ) -> None:
+        self._instance = instance
+        self._tags = dict(tags)
+        self._console = console
+        self._cells: dict[tuple[str, Stage], _Cell] = {(i, s): _Cell() for i in images for s in _STAGES}
+        self._images = list(images)
+        self._steps: dict[str, list[tuple[str, Stage]]] = {}
+        self._run_id = ""
+        self._cursor: str | None = None
+        self._done = threading.Event()
+        self._live = Live(console=console, auto_refresh=False, transient=False)
+        self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+        self._live.stop()
+
+    def _watch(self) -> None:
+        while True:
+            last = self._done.wait(_POLL_SECONDS)
+            self._read()
+            if self._console.is_terminal:
+                self._live.update(self._table(), refresh=True)
+            if last:
+                return
+
+    def _read(self) -> None:
+        if not self._run_id:
+            runs = self._instance.get_runs(dg.RunsFilter(tags=self._tags), limit=1)
+            if not runs:
+                return
+            self._run_id = runs[0].run_id
+        connection = self._instance.get_records_for_run(self._run_id, cursor=self._cursor, limit=1000)
+        self._cursor = connection.cursor
+        for record in connection.records:
+            event = record.event_log_entry.dagster_event
+            if event is not None:
+                self._apply(event, record.event_log_entry.timestamp)
+
+    def _apply(self, event: DagsterEvent, when: float) -> None:
+        kind = event.event_type
+        if kind is dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED and event.asset_key and event.step_key:
+            split = image_of(event.asset_key)
+            if split in self._cells:
+                self._steps.setdefault(event.step_key, []).append(split)
+            return
+        if kind is dg.DagsterEventType.ASSET_MATERIALIZATION and event.asset_key:
+            split = image_of(event.asset_key)
+            reused = event.step_materialization_data.materialization.metadata.get("reused")
+            if split in self._cells and reused is not None and reused.value:
+                self._cells[split].note = "reused"
+            return
+        state = {
+            dg.DagsterEventType.STEP_START: "running",
+            dg.DagsterEventType.STEP_SUCCESS: "done",
+            dg.DagsterEventType.STEP_FAILURE: "failed",
+            dg.DagsterEventType.STEP_SKIPPED: "skipped",
+        }.get(kind)
+        if state is None or event.step_key is None:
+            return
+        for split in self._steps.get(event.step_key, ()):
+            cell = self._cells[split]
+            cell.state = state
+            if state == "running":
+                cell.started = when
+            else:
+                cell.seconds = when - cell.started if cell.started else 0.0
+                if not self._console.is_terminal:
+                    image, stage = split
+                    note = f" ({cell.note})" if cell.note else ""
+                    self._console.print(f"{image} {_COLUMNS[stage]}: {state}{note} {cell.seconds:.1f} s", markup=False)
+
+    def _table(self) -> Table:
+        table = Table(box=None, header_style="bold")
+        table.add_column("image")
+        for stage in _STAGES:
+            table.add_column(_COLUMNS[stage], min_width=12)
+        for image in self._images:
+            table.add_row(image, *(_render(self._cells[image, stage]) for stage in _STAGES))
+        return table
+
+
+def _render(cell: _Cell) -> RenderableType:
+    match cell.state:
+        case "running":
+            return Spinner("dots", text=f"{time.time() - cell.started:.0f} s")
+        case "done":
+            return Text(f"{cell.note or 'done'} {cell.seconds:.1f} s", style="green")
+        case "failed":
+            return Text("failed", style="bold red")
+        case "skipped":
+            return Text("-", style="dim")
+    return Text("…", style="dim")
+
+
+def first_failure(instance: dg.DagsterInstance, run_id: str) -> Failure | None:
+    """The failure that ended a run; steps that were stopped because of it fail later."""
+    records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE, ascending=True).records
+    for record in records:
+        event = record.event_log_entry.dagster_event
+        if event is None:
+            continue
+        data = event.step_failure_data
+        explained = data.user_failure_data
+        if explained is not None:
+            log = explained.metadata.get("log")
+            text = str(log.value).strip("`\n") if log else ""
+            return Failure(event.step_key or "", explained.description or "", text)
+        error = data.error
+        message = error.cause.to_string() if error and error.cause else str(error)
+        return Failure(event.step_key or "", message)
+    return None

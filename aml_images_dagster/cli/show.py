@@ -1,0 +1,64 @@
+"""`aml-images show IMAGE`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+
+from aml_images_dagster.build.source import load_catalogue
+from aml_images_dagster.catalog.tree import WorkingTree
+from aml_images_dagster.cli.list_images import describe
+from aml_images_dagster.cli.options import common_options, print_json
+
+if TYPE_CHECKING:
+    from aml_images_dagster.settings import Settings
+
+
+@click.command("show")
+@click.argument("image")
+@common_options
+def command(settings: Settings, as_json: bool, image: str) -> None:
+    """Show everything about IMAGE: what it is built from, what is built from it, its tests and its Dockerfile."""
+    tree = WorkingTree(settings.repo)
+    catalogue = load_catalogue(settings, tree)
+    found = catalogue.get(image)
+    files = sorted(path.removeprefix(f"{found.path}/") for path in tree.files() if path.startswith(f"{found.path}/"))
+    descendants = sorted(catalogue.descendants([found.id]))
+    dockerfile = found.dockerfile.text
+    if as_json:
+        print_json(
+            describe(found)
+            | {"files": files, "descendants": descendants, "dockerfile": dockerfile}
+            | {"scenarios": [scenario.model_dump(mode="json") for scenario in found.scenarios]}
+        )
+        return
+    facts = {
+        "image": f"[bold]{found.id}[/]",
+        "description": found.settings.description,
+        "folder": found.path,
+        "files": ", ".join(files),
+        "platform": found.platform,
+        "built from": "\n".join((*found.parents, *found.bases)),
+        "built from it": "\n".join(descendants) or "nothing",
+        "published as": "\n".join(p.format(name=found.name, family=found.family) for p in settings.published_as),
+        "owners": ", ".join(found.settings.owners),
+        "end of life": str(found.settings.eol or ""),
+        "tests": "\n".join(_scenario(s.model_dump(exclude_none=True)) for s in found.scenarios) or "not tested",
+    }
+    table = Table(box=None, show_header=False)
+    for name, value in facts.items():
+        if value:
+            table.add_row(name, value)
+    console = Console()
+    console.print(table)
+    console.print()
+    console.print(Syntax(dockerfile, "dockerfile", background_color="default"))
+
+
+def _scenario(scenario: dict[str, object]) -> str:
+    rest = ", ".join(f"{key} {value}" for key, value in scenario.items() if key != "name")
+    return f"{scenario['name']}: {rest}"

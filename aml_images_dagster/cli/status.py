@@ -1,0 +1,96 @@
+"""`aml-images status BUILD`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from aml_images_dagster.build.artifacts import Artifacts, BuildFolder
+from aml_images_dagster.build.naming import BUILD_NUMBER
+from aml_images_dagster.cli.builds import COLOURS
+from aml_images_dagster.cli.options import common_options, print_json
+from aml_images_dagster.errors import BadInput
+
+if TYPE_CHECKING:
+    from aml_images_dagster.build.records import BuildRecord
+    from aml_images_dagster.settings import Settings
+
+
+@click.command("status")
+@click.argument("build")
+@common_options
+def command(settings: Settings, as_json: bool, build: str) -> None:
+    """Show everything about BUILD: its images, digests, reasons and tests."""
+    folder, record = find_build(settings, build)
+    if as_json:
+        print_json(document(folder, record))
+        return
+    console = Console(highlight=False)
+    console.print(f"build [bold]{record.build}[/] [{COLOURS[record.status]}]{record.status}[/]")
+    console.print(
+        f"[dim]commit {record.commit or 'none'}, release tag {record.release_tag}, artifacts {folder.root}[/]"
+    )
+    console.print(images_table(folder, record))
+
+
+def find_build(settings: Settings, build: str) -> tuple[BuildFolder, BuildRecord]:
+    """A build by its number.
+
+    Raises:
+        BadInput: There is none.
+    """
+    folder = Artifacts(settings.artifacts_uri).build(build)
+    record = folder.read_build() if BUILD_NUMBER.fullmatch(build) else None
+    if record is None:
+        raise BadInput(
+            f"there is no build {build!r}", where=settings.artifacts_uri, mend="`aml-images builds` shows all."
+        )
+    return folder, record
+
+
+def document(folder: BuildFolder, record: BuildRecord) -> dict[str, Any]:
+    """A build for programs."""
+    images = []
+    for image in record.images:
+        staged, tested = folder.read_staged(image), folder.read_tested(image)
+        images.append(
+            {
+                "image": image,
+                "staged": staged.model_dump(mode="json", exclude={"content_key", "dockerfile"}) if staged else None,
+                "content_key": staged.content_key.digest if staged else None,
+                "reused": staged.reused(record.build) if staged else None,
+                "tests": [scenario.model_dump(mode="json") for scenario in tested.scenarios] if tested else None,
+            }
+        )
+    return {
+        **record.model_dump(mode="json", exclude={"images"}),
+        "artifacts": folder.root.as_uri(),
+        "images": images,
+        "jobs": [job.model_dump(mode="json") for job in folder.jobs()],
+    }
+
+
+def images_table(folder: BuildFolder, record: BuildRecord) -> Table:
+    """The images of a build for people."""
+    table = Table(box=None, header_style="bold")
+    for heading in ("image", "digest", "size", "staged", "tests", "why"):
+        table.add_column(heading, overflow="fold")
+    for image in record.images:
+        staged, tested = folder.read_staged(image), folder.read_tested(image)
+        if staged is None:
+            table.add_row(image, "-")
+            continue
+        how = f"reused from {staged.built_in}" if staged.reused(record.build) else f"built in {staged.seconds:.1f} s"
+        scenarios = [f"{s.scenario} {s.status} {s.seconds:.1f} s" for s in tested.scenarios] if tested else ["-"]
+        table.add_row(
+            image,
+            staged.digest[:19],
+            f"{staged.size_bytes / 1e6:.1f} MB",
+            how,
+            "\n".join(scenarios) or "[yellow]not tested[/]",
+            "\n".join(staged.reasons),
+        )
+    return table

@@ -1,0 +1,44 @@
+"""`aml-images validate`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+
+from aml_images_dagster.build.source import load_catalogue
+from aml_images_dagster.catalog.tree import WorkingTree
+from aml_images_dagster.catalog.validation import validate
+from aml_images_dagster.cli.options import common_options, print_json
+
+if TYPE_CHECKING:
+    from aml_images_dagster.settings import Settings
+
+
+@click.command("validate")
+@click.argument("images", nargs=-1, metavar="[IMAGE...]")
+@common_options
+def command(settings: Settings, as_json: bool, images: tuple[str, ...]) -> None:
+    """Check image folders and show all findings at once; without IMAGE all of them.
+
+    Exit code 2 when there is an error; warnings alone are fine.
+    """
+    tree = WorkingTree(settings.repo)
+    catalogue = load_catalogue(settings, tree)
+    names = [catalogue.get(image).id for image in images] or list(catalogue.images)
+    findings = validate(catalogue, tree, names)
+    if as_json:
+        print_json({"findings": [finding.document() for finding in findings]})
+    else:
+        console = Console(highlight=False, soft_wrap=True)
+        for finding in findings:
+            colour = "red" if finding.severity == "error" else "yellow"
+            place = finding.path if finding.line is None else f"{finding.path}:{finding.line}"
+            console.print(f"[{colour}]{finding.severity}[/] [bold]{finding.image}[/] {place}")
+            console.print(f"    {finding.message}", markup=False)
+        errors = sum(finding.severity == "error" for finding in findings)
+        console.print(f"{len(names)} images: {errors} errors, {len(findings) - errors} warnings")
+    if any(finding.severity == "error" for finding in findings):
+        sys.exit(2)
