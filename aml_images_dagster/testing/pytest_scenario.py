@@ -56,7 +56,7 @@ def launch(job: TestJob, scenario: PytestScenario) -> Launch:
 
 @functools.cache
 def _packages() -> tuple[tuple[str, bytes], ...]:
-    """Name and content of every Python source file of pytest and of what it imports."""
+    """Name and content of the Python sources of pytest and of what it imports."""
     found: list[tuple[str, bytes]] = []
     for distribution in (*_DISTRIBUTIONS, *_FOR_PYTHON_3_10):
         try:
@@ -67,7 +67,8 @@ def _packages() -> tuple[tuple[str, bytes], ...]:
             continue
         for file in files or ():
             name = file.as_posix()
-            if file.suffix == ".py" and not name.startswith(".."):
+            # METADATA, because some of the packages look up their own version.
+            if (file.suffix == ".py" or file.name == "METADATA") and not name.startswith(".."):
                 found.append((name, Path(str(file.locate())).read_bytes()))
     return tuple(sorted(found))
 
