@@ -15,7 +15,6 @@ from aml_images_dagster.catalog.finding import Finding
 from aml_images_dagster.catalog.graph import descendants, topological_order
 from aml_images_dagster.catalog.image import DOCKERFILE, IMAGE_FILE, PRIVATE_DOCKERFILE, TESTS_FILE, Image
 from aml_images_dagster.catalog.image_file import ImageFile
-from aml_images_dagster.catalog.image_name import name_fault
 from aml_images_dagster.catalog.json_file import read_json_file
 from aml_images_dagster.catalog.published import PublishedNames
 from aml_images_dagster.catalog.reference import Reference
@@ -93,9 +92,7 @@ class Catalogue:
                     mend="Name folders of the repository with --docker-files-path, separated by ';'.",
                 )
         drafts = _read_drafts(tree, files, paths)
-        # A folder whose name no registry accepts is published nowhere; it has a finding of its own.
-        publishable = [(d.family, d.name) for d in drafts if name_fault(d.family, d.name) is None]
-        published = PublishedNames(published_as, publishable)
+        published = PublishedNames(published_as, [(draft.family, draft.name) for draft in drafts])
         edges = {draft: _edges(draft, published) for draft in drafts}
         windows = _windows_images(edges)
         images = [_finish(draft, edges[draft], windows) for draft in drafts]

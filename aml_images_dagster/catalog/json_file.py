@@ -61,19 +61,22 @@ def read_json_file(
 def _explain(
     error: ValidationError, model: type[StrictModel], data: object, where: JsonLines
 ) -> Iterator[tuple[int | None, str]]:
-    known = _property_names(model.model_json_schema())
+    schema = model.model_json_schema()
     meant: set[Location] = set()
     absent = []
-    for details in error.errors(include_url=False, include_context=False, include_input=False):
-        location = _in_text(details["loc"], data)
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    for details in faults:
+        location = _in_text(details, data)
         if details["type"] == "missing":
             absent.append(location)
         elif details["type"] == "extra_forbidden":
+            known = _known_keys(schema, location)
             close = difflib.get_close_matches(str(location[-1]), known, n=1)
             meant.update((*location[:-1], key) for key in close)
             hint = f'; did you mean "{close[0]}"?' if close else f"; known keys: {', '.join(sorted(known))}"
             yield where.line(location), f'unknown key "{_written(location)}"{hint}'
-        else:
+        elif details["type"] != "too_short" or not any(_is_inside(other, details) for other in faults):
+            # Else pydantic counts only the good items of a list, and the bad ones are told already.
             name = f"{_written(location)}: " if location else ""
             yield where.line(location), f"{name}{_lower(_message(details))}"
     # A misspelt key is one mistake, though pydantic sees an unknown and a missing one.
@@ -87,20 +90,25 @@ def _message(details: ErrorDetails) -> str:
     return "this text does not have the required form" if details["type"] == "string_pattern_mismatch" else message
 
 
-def _in_text(location: tuple[int | str, ...], data: Any) -> Location:
+def _in_text(details: ErrorDetails, data: Any) -> Location:
     """Pydantic's location without the names of union members, which are not in the text."""
     real: list[int | str] = []
-    for position, step in enumerate(location):
-        exists = step in data if isinstance(data, dict) else isinstance(data, list) and isinstance(step, int)
-        if exists:
+    for step in details["loc"]:
+        if step in data if isinstance(data, dict) else isinstance(data, list) and isinstance(step, int):
             data = data[step]
-        if exists or position == len(location) - 1:
             real.append(step)
+    if details["type"] == "missing":
+        real.append(details["loc"][-1])
     return tuple(real)
 
 
-def _property_names(schema: dict[str, Any]) -> set[str]:
-    objects = [schema, *schema.get("$defs", {}).values()]
+def _is_inside(inner: ErrorDetails, outer: ErrorDetails) -> bool:
+    return len(inner["loc"]) > len(outer["loc"]) and inner["loc"][: len(outer["loc"])] == outer["loc"]
+
+
+def _known_keys(schema: dict[str, Any], location: Location) -> set[str]:
+    """The keys of the file's own object, or those of any object inside of it."""
+    objects = [schema] if len(location) == 1 else schema.get("$defs", {}).values()
     return {name for each in objects for name in each.get("properties", {})}
 
 

@@ -1,0 +1,137 @@
+"""What is wrong with a tests.json or image.json is told at once, with its line and a hint."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aml_images_dagster.catalog.image_file import ImageFile
+from aml_images_dagster.catalog.json_file import read_json_file
+from aml_images_dagster.catalog.json_lines import locate
+from aml_images_dagster.catalog.tests_file import TestPlan
+
+PLAN = """{
+  "scenarios": [
+    {"name": "one", "kind": "training", "script": "train.py"},
+    {
+      "name": "two",
+      "kind": "training",
+      "script": "mpi.py",
+      "nodes": 2,
+      "distribution": "mpi"
+    }
+  ],
+  "timeout_minutes": 5
+}
+"""
+
+
+def faults(text, model=TestPlan):
+    content = text if isinstance(text, bytes) else text.encode()
+    read, findings = read_json_file(model, content, image="base/x", path="tests.json")
+    assert (read is None) == bool(findings)
+    return [(finding.line, finding.message) for finding in findings]
+
+
+def test_a_good_file():
+    plan, findings = read_json_file(TestPlan, PLAN.encode(), image="base/x", path="tests.json")
+    assert not findings
+    assert [scenario.name for scenario in plan.scenarios] == ["one", "two"]
+
+
+def test_byte_order_mark_tabs_and_windows_line_ends():
+    assert faults(b"\xef\xbb\xbf" + PLAN.replace("  ", "\t").replace("\n", "\r\n").encode()) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ('"scenarios"', '"scenario"', [(2, 'unknown key "scenario"; did you mean "scenarios"?')]),
+        ('"nodes": 2', '"node": 2', [(8, 'unknown key "scenarios[1].node"; did you mean "nodes"?')]),
+        ('"nodes": 2', '"nodes": "2"', [(8, "scenarios[1].nodes: input should be a valid integer")]),
+        ('"nodes": 2', '"nodes": 0', [(8, "scenarios[1].nodes: input should be greater than or equal to 1")]),
+        ('      "script": "mpi.py",\n', "", [(4, '"scenarios[1].script" is missing')]),
+        ('"mpi.py"', '"../mpi.py"', [(7, "scenarios[1].script: write a path without a leading /")]),
+        ('"mpi.py"', '"/mpi.py"', [(7, "scenarios[1].script: write a path without a leading /")]),
+        ('"two"', '"one"', [(1, "scenario names must be unique, found twice: one")]),
+        ('"two"', '"Two"', [(5, "scenarios[1].name: this text does not have the required form")]),
+        ('"distribution": "mpi"', '"processes_per_node": 2', [(4, "scenarios[1]: more than one process needs")]),
+        ('"kind": "training",\n', "", [(4, "scenarios[1]: unable to extract tag")]),
+        (
+            '"timeout_minutes": 5',
+            '"timeout_minutes": 5,\n  "timeout_minutes": 6',
+            [(13, "timeout_minutes: the key is")],
+        ),
+        ('"timeout_minutes": 5', '"timeout_minutes": 5,', [(13, "not valid JSON: ")]),
+        ('"timeout_minutes": 5', '"timeout_minutes": five', [(12, "not valid JSON: expecting value, at column 22")]),
+        (
+            '"timeout_minutes": 5',
+            '"xyz": 5',
+            [(12, 'unknown key "xyz"; known keys: compute, scenarios, timeout_minutes')],
+        ),
+    ],
+)
+def test_faults(old, new, expected):
+    assert old in PLAN
+    before, _, after = PLAN.rpartition(old)
+    found = faults(before + new + after)
+    assert [line for line, _ in found] == [line for line, _ in expected]
+    for (_, message), (_, beginning) in zip(found, expected, strict=True):
+        assert message.startswith(beginning)
+
+
+def test_all_faults_at_once():
+    text = '{"scenarios": [\n{"name": "a", "kind": "training", "script": "a.py", "nodez": 1},\n{"kind": "pytest"}],\n"x": 1}'
+    assert [line for line, _ in faults(text)] == [2, 3, 3, 4]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "1", '"text"', '{"scenarios": []}', b"\xff{}", "[" * 100_000])
+def test_nothing_crashes_it(text):
+    assert faults(text)
+
+
+def test_image_file():
+    good = '{"eol": "2026-01-31", "owners": ["team:x", "a@example.org"], "build_args": {"A": "1"}}'
+    assert faults(good, ImageFile) == []
+    assert faults('{\n"eol": "soon"}', ImageFile)[0][0] == 2
+    assert faults('{"build_args": {"A":\n 1}}', ImageFile)[0][1] == "build_args.A: input should be a valid string"
+    assert faults('{\n\n"Platform": "linux/amd64"}', ImageFile) == [
+        (3, 'unknown key "Platform"; did you mean "platform"?')
+    ]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(max_size=5), children, max_size=4),
+    max_leaves=20,
+)
+
+
+def _locations(value, at=()):
+    yield at
+    steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, inner in steps:
+        yield from _locations(inner, (*at, step))
+
+
+@given(json_values, st.sampled_from([None, 1, "\t"]), st.booleans())
+def test_every_value_has_its_line(value, indent, ascii_only):
+    text = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
+    where = locate(text)
+    assert set(where.lines) == set(_locations(value))
+    assert not where.repeated
+    if indent is None:
+        assert set(where.lines.values()) == {1}
+    else:
+        lines = text.split("\n")
+        for location, line in where.lines.items():
+            if location and isinstance(location[-1], str):
+                assert lines[line - 1].strip().startswith(json.dumps(location[-1], ensure_ascii=ascii_only) + ":")
+
+
+@given(st.text() | json_values.map(json.dumps))
+def test_any_text_is_read_or_refused(text):
+    faults(text.encode("utf-8", "surrogatepass"))
