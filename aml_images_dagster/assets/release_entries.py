@@ -1,9 +1,6 @@
 """release_config and import_cfg: what each image adds to release.json and to import.cfg. One step for all images."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -12,11 +9,9 @@ from aml_images_dagster.assets.hooks import take_back
 from aml_images_dagster.assets.keys import asset_key, group_name, image_of
 from aml_images_dagster.assets.options import BuildOptions
 from aml_images_dagster.assets.run import Workshop, explained
+from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.release.import_cfg import import_entry
 from aml_images_dagster.release.release_json import release_image
-
-if TYPE_CHECKING:
-    from aml_images_dagster.catalog.image import Image
 
 
 def release_entries(images: list[Image], workshop: Workshop) -> dg.AssetsDefinition:

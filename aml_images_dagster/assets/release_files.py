@@ -1,9 +1,6 @@
 """release.json, import.cfg and the drop: written once per build, and only when everything before has succeeded."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -11,10 +8,8 @@ from aml_images_dagster.assets.hooks import take_back
 from aml_images_dagster.assets.keys import DROP, IMPORT_CFG, RELEASE_GROUP, RELEASE_JSON, asset_key
 from aml_images_dagster.assets.options import BuildOptions
 from aml_images_dagster.assets.run import Workshop, explained
+from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.release.publication import publish
-
-if TYPE_CHECKING:
-    from aml_images_dagster.catalog.image import Image
 
 
 def release_files(images: list[Image], workshop: Workshop) -> dg.AssetsDefinition:

@@ -1,9 +1,5 @@
 """staged: the image is built, or taken over, and lies in the staging registry under this build's tag."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import dagster as dg
 
 from aml_images_dagster.assets.checks import STAGED_CHECKS, staged_checks
@@ -12,12 +8,10 @@ from aml_images_dagster.assets.hooks import take_back
 from aml_images_dagster.assets.keys import BUILD_POOL, WINDOWS_BUILD_POOL, asset_key, group_name
 from aml_images_dagster.assets.options import BuildOptions
 from aml_images_dagster.assets.run import Workshop, explained, step_log
+from aml_images_dagster.build.records import StagedImage
+from aml_images_dagster.build.session import BuildSession
 from aml_images_dagster.build.staging import stage
-
-if TYPE_CHECKING:
-    from aml_images_dagster.build.records import StagedImage
-    from aml_images_dagster.build.session import BuildSession
-    from aml_images_dagster.catalog.image import Image
+from aml_images_dagster.catalog.image import Image
 
 
 def staged_asset(image: Image, workshop: Workshop) -> dg.AssetsDefinition:
@@ -36,7 +30,7 @@ def staged_asset(image: Image, workshop: Workshop) -> dg.AssetsDefinition:
         check_specs=[check.spec(key) for check in STAGED_CHECKS],
         hooks={take_back(workshop)},
     )
-    def staged(context: dg.AssetExecutionContext, build_options: BuildOptions) -> dg.MaterializeResult[None]:
+    def staged(context: dg.AssetExecutionContext, build_options: BuildOptions) -> dg.MaterializeResult:  # type: ignore[type-arg]
         with explained():
             session = workshop.session(context, build_options)
             record = stage(session, image.id, step_log)

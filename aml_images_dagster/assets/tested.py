@@ -1,9 +1,5 @@
 """tested: every scenario of the image has passed as a training job, run from the staged digest."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import dagster as dg
 
 from aml_images_dagster.assets.description import code_references, kinds, owners
@@ -11,13 +7,11 @@ from aml_images_dagster.assets.hooks import take_back
 from aml_images_dagster.assets.keys import TEST_POOL, asset_key, group_name
 from aml_images_dagster.assets.options import BuildOptions
 from aml_images_dagster.assets.run import Workshop, explained, step_log
+from aml_images_dagster.build.records import StagedImage, TestedImage
 from aml_images_dagster.build.scenarios import test
+from aml_images_dagster.build.session import BuildSession
 from aml_images_dagster.build.staging import adopt
-
-if TYPE_CHECKING:
-    from aml_images_dagster.build.records import StagedImage, TestedImage
-    from aml_images_dagster.build.session import BuildSession
-    from aml_images_dagster.catalog.image import Image
+from aml_images_dagster.catalog.image import Image
 
 
 def tested_asset(image: Image, workshop: Workshop) -> dg.AssetsDefinition:
