@@ -1,0 +1,246 @@
+"""The engine of this machine, for real."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+import docker
+import docker.errors
+import pytest
+
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.engine.docker_engine import DockerEngine
+from aml_images_dagster.engine.interface import BuildRequest, RegistryLogin
+from aml_images_dagster.errors import BadInput, BuildFailed, Unreachable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def build(engine, make_context, staging, repository, lines):
+    tags = []
+
+    def run(text: str, tag: str = "built", part: DockerEngine = engine, **changes):
+        files = changes.pop("files", {})
+        reference = str(Reference(staging.host, repository, tag))
+        tags.append(reference)
+        options = {"platform": "linux/amd64", "timeout_seconds": 120, "dockerfile": "Dockerfile", **changes}
+        request = BuildRequest(make_context({options["dockerfile"]: text, **files}), tag=reference, **options)
+        return part.build(request, lines.append), reference
+
+    yield run
+    for tag in tags:
+        engine.forget(tag)
+
+
+@pytest.fixture
+def client():
+    client = docker.from_env()
+    yield client
+    client.close()
+
+
+def test_importing_the_engine_does_not_import_docker():
+    code = "import sys, aml_images_dagster.engine.docker_engine; sys.exit('docker' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_info_describes_the_engine(engine):
+    info = engine.info()
+    assert (info.os, info.architecture) == ("linux", "amd64")
+    assert info.version[0].isdigit()
+    assert info.free_bytes is None or info.free_bytes > 0
+    assert info.network_mtu is None or 576 <= info.network_mtu <= 65535
+
+
+def test_build_passes_on_all_that_the_request_says(build, busybox, client, lines):
+    built, reference = build(
+        f'FROM {busybox} AS first\nARG WORD\nCOPY note /note\nRUN echo "said $WORD"\nFROM first AS second\nRUN false\n',
+        dockerfile="deep/Dockerfile",
+        files={"note": "text"},
+        build_args={"WORD": "hello"},
+        labels={"org.opencontainers.image.title": "a test"},
+        target="first",
+        network="none",
+    )
+    image = client.images.get(reference)
+    assert image.id == built.image_id
+    assert image.labels["org.opencontainers.image.title"] == "a test"
+    assert (built.os, built.architecture) == ("linux", "amd64")
+    assert built.size_bytes == image.attrs["Size"]
+    assert "said hello" in lines
+
+
+def test_the_mark_of_our_build_containers_does_not_reach_the_image(build, busybox, client):
+    built, _ = build(f"FROM {busybox}\nRUN cp /etc/hosts /hosts.of.the.build; true\n")
+    said = client.containers.run(built.image_id, ["cat", "/etc/hosts"], remove=True)
+    assert b"aml-images" not in said
+    assert "aml-images" not in str(client.api.inspect_image(built.image_id)["Config"])
+
+
+@pytest.mark.parametrize(
+    ("instructions", "said", "in_log"),
+    [
+        ("RUN echo before; exit 3", "non-zero code: 3", "before"),
+        ("RNU true", "unknown instruction: RNU", ""),
+        ("COPY absent /", "absent", "COPY absent"),
+        ("RUN sh -c 'kill -9 $$'; exit $?", "non-zero code: 137", ""),
+    ],
+)
+def test_a_failing_build_says_why_and_leaves_nothing(build, busybox, client, instructions, said, in_log):
+    marker = f"LABEL test={uuid.uuid4().hex}"
+    with pytest.raises(BuildFailed) as failed:
+        build(f"FROM {busybox}\n{marker}\n{instructions}\n")
+    assert said in str(failed.value)
+    assert in_log in failed.value.log
+    assert not client.containers.list(all=True, filters={"label": marker.removeprefix("LABEL ")})
+
+
+def test_a_missing_base_fails_the_build(build, staging):
+    with pytest.raises(BuildFailed, match="manifest unknown"):
+        build(f"FROM {staging.host}/tests/absent:1\n")
+
+
+def test_a_silent_build_ends_at_its_deadline_and_so_does_the_engine(build, busybox, client):
+    label = f"test={uuid.uuid4().hex}"
+    began = time.monotonic()
+    with pytest.raises(BuildFailed, match="stopped at its deadline of 2 s") as failed:
+        build(f"FROM {busybox}\nLABEL {label}\nRUN sleep 60\n", timeout_seconds=2)
+    assert time.monotonic() - began < 10
+    assert "RUN sleep 60" in failed.value.log
+    end = time.monotonic() + 20
+    while client.containers.list(all=True, filters={"label": label}) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert not client.containers.list(all=True, filters={"label": label})
+
+
+def test_another_platform_than_asked_for_fails_the_build(build, busybox, client, staging, repository):
+    with pytest.raises(BuildFailed, match="built for linux/amd64, wanted linux/arm64"):
+        build(f"FROM {busybox}\n", platform="linux/arm64")
+    with pytest.raises(docker.errors.ImageNotFound):
+        client.images.get(f"{staging.host}/{repository}:built")
+
+
+def test_too_little_space_is_said_before_the_build(build, busybox, tmp_path, lines):
+    picky = DockerEngine(free_space_path=tmp_path, min_free_bytes=10**18)
+    with pytest.raises(BuildFailed, match=rf"GB are free in {tmp_path}, a build needs 1000000000\.0 GB"):
+        build(f"FROM {busybox}\n", part=picky)
+    assert not lines
+
+
+def test_push_and_pull_agree_with_the_registry(engine, staging, pushed, lines):
+    assert staging.digest(pushed.with_tag("1")) == pushed.digest
+    assert engine.local_digest(f"{pushed.name}:1") == pushed.digest
+    engine.forget(f"{pushed.name}:1")
+    assert engine.local_digest(f"{pushed.name}:1") is None
+    image_id = engine.pull(str(pushed.with_digest(pushed.digest)), lines.append)
+    assert image_id.startswith("sha256:")
+    assert engine.local_digest(str(pushed.with_digest(pushed.digest))) == pushed.digest
+    engine.forget(str(pushed.with_digest(pushed.digest)))
+
+
+def test_pushing_what_is_not_there_is_explained(engine, staging, repository, lines):
+    with pytest.raises(Unreachable, match="Build or pull it first"):
+        engine.push(f"{staging.host}/{repository}:absent", lines.append)
+
+
+def test_pulling_what_is_not_there_is_explained(engine, staging, repository, lines):
+    with pytest.raises(Unreachable, match="has no such image"):
+        engine.pull(f"{staging.host}/{repository}:absent", lines.append)
+
+
+def test_no_registry_at_the_address(engine, pushed, lines):
+    with pytest.raises(Unreachable, match=r"127\.0\.0\.1:9 running") as failed:
+        engine.pull("127.0.0.1:9/tests/any:1", lines.append, RegistryLogin("robot", "s3cret-word"))
+    assert "s3cret-word" not in f"{failed.value!r} {lines}"
+
+
+def test_the_cache_image_replaces_the_one_before(engine, build, busybox, client):
+    cache = f"tests-cache/{uuid.uuid4().hex[:8]}:latest"
+    ids = []
+    for word in ("one", "two"):
+        built, reference = build(f"FROM {busybox}\nRUN echo {uuid.uuid4()} {word} > /word\n")
+        engine.keep_as_cache(reference, cache)
+        ids.append(built.image_id)
+        with pytest.raises(docker.errors.ImageNotFound):
+            client.images.get(reference)
+    assert client.images.get(cache).id == ids[1]
+    with pytest.raises(docker.errors.ImageNotFound):
+        client.images.get(ids[0])
+    engine.forget(cache)
+    with pytest.raises(docker.errors.ImageNotFound):
+        client.images.get(ids[1])
+
+
+def test_forgetting_what_is_absent_or_in_use_is_fine(engine, build, busybox, client):
+    built, reference = build(f"FROM {busybox}\nRUN echo {uuid.uuid4()} > /word\n")
+    container = client.containers.create(reference, ["true"])
+    try:
+        engine.forget(reference)
+        assert client.images.get(built.image_id)
+    finally:
+        container.remove()
+    engine.forget(reference)
+    engine.forget(reference)
+
+
+def test_paths_exist_without_running_the_image(engine, busybox, client, lines):
+    engine.pull(str(busybox), lines.append)
+    found = engine.paths_exist(str(busybox), ("/bin/sh", "/bin", "/absent", "/bin/sh/below-a-file"))
+    assert found == {"/bin/sh": True, "/bin": True, "/absent": False, "/bin/sh/below-a-file": False}
+    assert not client.containers.list(all=True, filters={"label": "io.github.aml-images.inspection"})
+    with pytest.raises(BadInput, match="no such image"):
+        engine.paths_exist("tests/absent:1", ("/",))
+
+
+def test_the_sweep_removes_our_dead_containers_and_nobody_elses(busybox, client):
+    mark = {"aml-images-build.invalid": "127.0.0.1"}
+    ours = client.containers.create(str(busybox), ["true"], extra_hosts=mark)
+    inspection = client.containers.create(str(busybox), ["true"], labels={"io.github.aml-images.inspection": "paths"})
+    alive = client.containers.run(str(busybox), ["sleep", "60"], extra_hosts=mark, detach=True)
+    of_the_user = client.containers.create(str(busybox), ["true"])
+    others = [alive, of_the_user]
+    try:
+        assert DockerEngine().sweep_build_containers() == 0
+        time.sleep(3)
+        assert DockerEngine(leftover_seconds=2).sweep_build_containers() >= 2
+        for gone in (ours, inspection):
+            with pytest.raises(docker.errors.NotFound):
+                gone.reload()
+        for there in others:
+            there.reload()
+    finally:
+        for container in others:
+            container.remove(force=True)
+
+
+@pytest.mark.parametrize("host", ["tcp://127.0.0.1:9", "unix:///absent/docker.sock"])
+def test_no_engine_at_the_address(host, tmp_path):
+    engine = DockerEngine(host)
+    with pytest.raises(Unreachable, match=f"{host}: the Docker engine does not answer"):
+        engine.info()
+    request = BuildRequest(tmp_path / "none.tar", "Dockerfile", "x/y:1", "linux/amd64", 5)
+    with pytest.raises(Unreachable):
+        engine.build(request, print)
+
+
+def test_a_host_that_is_no_url_is_the_users_mistake():
+    with pytest.raises(BadInput, match="is not the URL of an engine"):
+        DockerEngine("build-host:2376")
+
+
+def test_the_disk_of_an_engine_elsewhere_is_not_guessed(engine, tmp_path: Path):
+    assert DockerEngine(free_space_path=tmp_path / "absent").info().free_bytes is None
+    assert (DockerEngine(free_space_path=tmp_path).info().free_bytes or 0) > 0

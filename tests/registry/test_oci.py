@@ -1,0 +1,215 @@
+"""A real registry, directly and behind a front that fails."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.errors import BadInput, Unreachable
+from aml_images_dagster.registry.interface import NoAnswer
+from aml_images_dagster.registry.oci import OciRegistry, read_manifest
+from tests.emulators.faulty_registry import Fault
+
+pytestmark = pytest.mark.engine
+
+ABSENT = f"sha256:{'0' * 64}"
+
+
+@pytest.fixture
+def through(front) -> OciRegistry:
+    return OciRegistry(front.host, timeout_seconds=1)
+
+
+def test_an_image_is_described(staging, pushed):
+    tagged = pushed.with_tag("1")
+    assert staging.digest(tagged) == pushed.digest == staging.digest(pushed)
+    manifest = staging.manifest(tagged)
+    assert manifest.digest == pushed.digest
+    assert manifest.media_type.endswith("json")
+    document = json.loads(manifest.body)
+    assert staging.size_bytes(tagged) == sum(b["size"] for b in (document["config"], *document["layers"]))
+    assert staging.config(tagged)["os"] == "linux"
+    assert pushed.repository in staging.repositories()
+    assert staging.tags(pushed.repository) == ["1"]
+
+
+def test_what_is_absent_is_none(staging, repository):
+    absent = Reference(staging.host, repository, "none")
+    assert staging.digest(absent) is None
+    assert staging.manifest(absent) is None
+    assert staging.digest(absent.with_digest(ABSENT)) is None
+    assert list(staging.tags(repository)) == []
+    staging.untag(absent)
+    staging.delete(absent)
+    staging.delete(absent.with_digest(ABSENT))
+    for ask in (staging.config, staging.size_bytes, lambda reference: staging.tag(reference, "x")):
+        with pytest.raises(BadInput, match="has no such image"):
+            ask(absent)
+
+
+def test_tags_come_and_go_and_the_image_stays(staging, pushed):
+    for tag in ("2", "3"):
+        staging.tag(pushed, tag)
+    assert sorted(staging.tags(pushed.repository)) == ["1", "2", "3"]
+    staging.untag(pushed.with_tag("2"))
+    staging.untag(pushed.with_tag("2"))
+    assert sorted(staging.tags(pushed.repository)) == ["1", "3"]
+    assert staging.digest(pushed.with_tag("1")) == staging.digest(pushed.with_tag("3")) == pushed.digest
+    staging.untag(pushed.with_tag("1"))
+    staging.untag(pushed.with_tag("3"))
+    assert list(staging.tags(pushed.repository)) == []
+    assert staging.digest(pushed) == pushed.digest
+
+
+def test_a_digest_is_not_untagged(staging, pushed):
+    with pytest.raises(BadInput, match="is no tag"):
+        staging.untag(pushed.with_digest(pushed.digest))
+
+
+def test_deleting_takes_every_tag_of_the_digest(staging, pushed):
+    staging.tag(pushed, "2")
+    staging.delete(pushed.with_tag("2"))
+    assert list(staging.tags(pushed.repository)) == []
+    assert staging.digest(pushed) is None
+
+
+def test_an_index_is_measured_by_its_linux_amd64_image_and_has_no_configuration(staging, pushed):
+    image = staging.manifest(pushed)
+    entry = {"mediaType": image.media_type, "digest": image.digest, "size": len(image.body)}
+    index = push_index(
+        staging,
+        pushed.repository,
+        [
+            {**entry, "digest": ABSENT, "platform": {"os": "linux", "architecture": "arm64"}},
+            {**entry, "platform": {"os": "linux", "architecture": "amd64"}},
+        ],
+        complete=False,
+    )
+    assert staging.size_bytes(index) == staging.size_bytes(pushed)
+    with pytest.raises(BadInput, match="index of several platforms"):
+        staging.config(index)
+
+
+def push_index(registry, repository, entries, *, complete=True):
+    """Store an index; the real registry wants all its images there, so an incomplete one lists the first twice."""
+    from hashlib import sha256
+
+    from aml_images_dagster.registry.interface import Manifest
+    from aml_images_dagster.registry.oci import OCI_INDEX
+
+    if not complete:
+        entries = [{**entries[0], "digest": entries[1]["digest"]}, *entries[1:]]
+    body = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).encode()
+    manifest = Manifest(f"sha256:{sha256(body).hexdigest()}", OCI_INDEX, body)
+    registry.put_manifest(repository, "index", manifest)
+    return Reference(registry.host, repository, "index", manifest.digest)
+
+
+def test_all_pages_are_read(staging, pushed, front, through, monkeypatch):
+    monkeypatch.setattr("aml_images_dagster.registry.oci._PAGE", 1)
+    copies = [f"{pushed.repository}/{name}" for name in ("a", "b", "c")]
+    body = staging.manifest(pushed)
+    from aml_images_dagster.registry.copy import copy_image
+
+    for copy in copies:
+        copy_image(staging, staging, pushed, copy, ["1"])
+    assert body is not None
+    assert set(copies) < set(through.repositories())
+    assert len(front.requests("GET", "_catalog")) > len(copies)
+
+
+@pytest.mark.parametrize(
+    ("status", "what"),
+    [(401, "login is missing or wrong"), (403, "may not do that"), (500, "request failed"), (418, "request failed")],
+)
+def test_refusals_are_told_apart(front, through, pushed, status, what):
+    front.faults.append(Fault("status", status=status))
+    with pytest.raises(Unreachable, match=rf"{front.host}: .*{what} \(HTTP {status}: injected\)") as failed:
+        through.manifest(pushed)
+    assert not isinstance(failed.value, NoAnswer)
+    assert failed.value.mend
+    assert len(front.seen) == 1
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_a_passing_trouble_is_waited_out(front, through, pushed, status, method):
+    front.faults.append(Fault("status", method=method, status=status, times=1))
+    through.tag(pushed, "again")
+    through.untag(pushed.with_tag("again"))
+    assert through.digest(pushed.with_tag("1")) == pushed.digest
+    assert through.digest(pushed.with_tag("again")) is None
+
+
+def test_retry_after_is_honoured(front, through, pushed):
+    front.faults.append(Fault("status", status=429, headers={"Retry-After": "2"}, times=1))
+    began = time.monotonic()
+    assert through.digest(pushed) == pushed.digest
+    assert 2 <= time.monotonic() - began < 6
+
+
+def test_a_lasting_trouble_ends(front, through, pushed):
+    front.faults.append(Fault("status", status=503))
+    began = time.monotonic()
+    with pytest.raises(Unreachable, match="HTTP 503"):
+        through.digest(pushed)
+    assert time.monotonic() - began < 15
+    assert len(front.seen) == 5
+
+
+@pytest.mark.parametrize("kind", ["hang", "drop"])
+def test_no_answer_is_bounded_and_named(front, through, pushed, kind):
+    front.faults.append(Fault(kind))
+    began = time.monotonic()
+    with pytest.raises(NoAnswer, match=f"{front.host}: asked for .*:.*, the registry does not answer"):
+        through.digest(pushed)
+    assert time.monotonic() - began < 8
+
+
+def test_nobody_at_the_address():
+    with pytest.raises(NoAnswer, match=r"127\.0\.0\.1:9: .*Connection refused"):
+        OciRegistry("127.0.0.1:9").ping()
+
+
+def test_a_server_that_is_no_registry(front, through):
+    front.answer = lambda *_: __import__("tests.emulators.faulty_registry").emulators.faulty_registry.Answer(200)
+    with pytest.raises(Unreachable, match="is not from a registry"):
+        through.repositories()
+
+
+def test_changed_bytes_are_noticed(front, through, pushed):
+    front.faults.append(Fault("corrupt", "GET", "/manifests/"))
+    with pytest.raises(Unreachable, match=f"should be {pushed.digest} but is sha256:"):
+        through.manifest(pushed.with_tag("1"))
+
+
+def test_a_registry_that_does_not_delete_is_named(front, through, pushed):
+    front.faults.append(Fault("status", "DELETE", status=405))
+    with pytest.raises(Unreachable, match="it does not delete") as failed:
+        through.delete(pushed)
+    assert "REGISTRY_STORAGE_DELETE_ENABLED" in failed.value.mend
+
+
+def test_untagging_never_deletes_by_the_tag_of_the_image(front, through, pushed):
+    """Some registries would delete the image with all its tags then."""
+    through.tag(pushed, "2")
+    front.seen.clear()
+    through.untag(pushed.with_tag("2"))
+    methods = [method for method, path in front.seen if path.endswith("/manifests/2")]
+    assert methods.index("PUT") < methods.index("DELETE")
+    assert all(pushed.digest not in path for path in front.requests("DELETE"))
+
+
+def test_a_manifest_of_another_kind_is_refused(staging, pushed):
+    manifest = staging.manifest(pushed)
+    with pytest.raises(BadInput, match="neither an image nor an index"):
+        read_manifest(type(manifest)(manifest.digest, "x", b'{"schemaVersion": 1}'))
+
+
+def test_a_proxy_of_the_environment_is_not_used_for_this_machine(staging, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    OciRegistry(staging.host).ping()
