@@ -11,25 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import dagster as dg
-import yaml
 from rich.console import Console
 
 from aml_images_dagster.assets.keys import (
     BUILD_JOB,
-    BUILD_POOL,
     DROP,
     IMPORT_CFG,
     RELEASE_JSON,
     STAGES,
-    TEST_POOL,
-    WINDOWS_BUILD_POOL,
     asset_key,
 )
 from aml_images_dagster.assets.options import RESOURCE
 from aml_images_dagster.build.cleanup import cleanup
 from aml_images_dagster.build.naming import build_number
-from aml_images_dagster.build.selection import Selection
 from aml_images_dagster.cli.cleanup import report_table
+from aml_images_dagster.cli.instance import open_instance
 from aml_images_dagster.cli.options import print_json
 from aml_images_dagster.cli.progress import Failure, Progress, first_failure
 from aml_images_dagster.cli.status import document, find_build, images_table
@@ -40,6 +36,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.build.selection import Selection
     from aml_images_dagster.settings import Settings
 
 INVOCATION_TAG = "aml-images/invocation"
@@ -105,26 +102,6 @@ def run_build(settings: Settings, parts: Parts, request: BuildRequest, as_json: 
     )
     console.print(f"build {build} was taken back: {left}")
     return 1
-
-
-def open_instance(settings: Settings) -> dg.DagsterInstance:
-    """The Dagster instance of the settings, made when it is not there yet."""
-    home = Path(os.environ.get("DAGSTER_HOME") or settings.home / "dagster")
-    home.mkdir(parents=True, exist_ok=True)
-    ignore = settings.home / ".gitignore"
-    if settings.home.is_dir() and not ignore.exists():
-        ignore.write_text("*\n")
-    configuration = home / "dagster.yaml"
-    if not configuration.exists():
-        configuration.write_text(yaml.safe_dump({"telemetry": {"enabled": False}}))
-    os.environ["DAGSTER_HOME"] = str(home)
-    instance = dg.DagsterInstance.get()
-    known = {info.name for info in instance.event_log_storage.get_pool_limits()}
-    limits = {BUILD_POOL: settings.parallel, TEST_POOL: settings.parallel, WINDOWS_BUILD_POOL: 1}
-    for pool, limit in limits.items():
-        if pool not in known:  # a limit that somebody has set stays
-            instance.event_log_storage.set_concurrency_slots(pool, limit)
-    return instance
 
 
 def _execute(settings: Settings, instance: dg.DagsterInstance, request: BuildRequest, invocation: str) -> dg.DagsterRun:

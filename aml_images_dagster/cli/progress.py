@@ -182,4 +182,6 @@ def first_failure(instance: dg.DagsterInstance, run_id: str) -> Failure | None:
         error = data.error
         message = error.cause.to_string() if error and error.cause else str(error)
         return Failure(event.step_key or "", message)
-    return None
+    ended = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.RUN_FAILURE).records
+    event = ended[0].event_log_entry.dagster_event if ended else None
+    return Failure("the run itself", event.message or "") if event else None

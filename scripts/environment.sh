@@ -1,0 +1,36 @@
+# Shared by the scripts beside it: the folder, the virtual environment, and how they talk. Meant to be sourced.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+ROOT=$PWD
+VENV=$ROOT/.venv
+STATE=$ROOT/.aml-images
+CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/aml-images
+
+say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
+fail() { printf 'error: %s\n' "$*" >&2; exit 2; }
+
+state_folder() { mkdir -p "$STATE"; [ -e "$STATE/.gitignore" ] || echo '*' >"$STATE/.gitignore"; }
+
+# apt_install PACKAGE...: Debian packages, asked for without a question.
+apt_install() {
+  command -v apt-get >/dev/null || fail "install these first: $*"
+  [ "$(id -u)" = 0 ] || fail "not root: run 'apt-get install $*' first"
+  apt-get update -qq
+  # RUNLEVEL=1 keeps the packages from starting services of their own.
+  RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+# python_environment LOCK...: a virtual environment with exactly what the lock files name, and this project.
+python_environment() {
+  local locks=("$@") stamp
+  stamp=$(cat "$@" pyproject.toml | sha256sum | cut -d' ' -f1)
+  [ "$(cat "$VENV/.locks" 2>/dev/null)" = "$stamp" ] && return
+  say "Python environment in .venv"
+  if [ ! -x "$VENV/bin/python" ]; then
+    python3 -m venv "$VENV" >/dev/null 2>&1 || { rm -rf "$VENV"; apt_install python3-venv; python3 -m venv "$VENV"; }
+  fi
+  [ -x "$VENV/bin/uv" ] || "$VENV/bin/pip" install --quiet --disable-pip-version-check uv
+  "$VENV/bin/uv" pip sync --quiet --python "$VENV/bin/python" "${locks[@]}"
+  "$VENV/bin/uv" pip install --quiet --python "$VENV/bin/python" --no-deps --editable .
+  printf '%s' "$stamp" >"$VENV/.locks"
+}
