@@ -229,6 +229,17 @@ def test_what_only_buildkit_builds() -> None:
     )
 
 
+def test_platform_args_are_predefined_by_buildkit_only() -> None:
+    text = "ARG A=$TARGETARCH\nARG TARGETOS=linux\nARG TARGETPLATFORM\n"
+    text += "FROM --platform=$BUILDPLATFORM a:$A$TARGETOS\nFROM $TARGETPLATFORM"
+    dockerfile = parse_dockerfile(text, {"TARGETPLATFORM": "b"})
+    assert [use.reference for use in dockerfile.uses] == ["a:amd64linux", "b"]
+    assert dockerfile.buildkit_features == (
+        (1, "predefined ARG TARGETARCH"),
+        (4, "predefined ARG BUILDPLATFORM"),
+    )
+
+
 def test_lines_and_spans() -> None:
     text = "\ufeff# c\nARG B=two\nFROM one\nFROM \\\n  ${B} \\\n AS x\nRUN \\\n --mount=from=three,target=/a ls"
     text = text.replace("\n", "\r\n")

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from aml_images_dagster.catalog.dockerfile.expansion import ExpansionError, expand, split_words
+from aml_images_dagster.catalog.dockerfile.expansion import Expansion, ExpansionError, expand, split_words
 from aml_images_dagster.catalog.dockerfile.instructions import (
     Instruction,
     Place,
@@ -163,6 +163,7 @@ class _Reader:
         self._build_args = build_args
         self._place = place
         self._variables = _platform_variables(platform, build_args)
+        self._predefined = set(self._variables)
         self._stages: list[Stage] = []
         self._uses: list[ImageUse] = []
         self._features: list[tuple[int, str]] = []
@@ -203,18 +204,22 @@ class _Reader:
                 where=self._place(instruction.line),
                 mend="Only ARG may stand before FROM.",
             )
+        where = self._place(instruction.line)
         try:
             words = split_words(instruction.body[instruction.arguments :], keep_quoting=True, escape=self._escape)
-            if not words or words[0].startswith("="):
-                raise BadInput("ARG takes <name> or <name>=<default>", where=self._place(instruction.line))
-            for word in words:
-                name, given, default = word.partition("=")
-                if name in self._build_args:
-                    self._variables[name] = self._build_args[name]
-                elif given:
-                    self._variables[name] = expand(default, self._variables, self._escape).value
         except ExpansionError as error:
-            raise BadInput(f"ARG: {error}", where=self._place(instruction.line)) from None
+            raise BadInput(f"ARG: {error}", where=where) from None
+        if not words or words[0].startswith("="):
+            raise BadInput("ARG takes <name> or <name>=<default>", where=where)
+        for word in words:
+            name, given, default = word.partition("=")
+            if name in self._build_args:
+                self._variables[name] = self._build_args[name]
+            elif given:
+                self._variables[name] = self._expand(default, instruction).value
+            else:
+                continue
+            self._predefined.discard(name)
 
     def _read_from(self, instruction: Instruction) -> None:
         where = self._place(instruction.line)
@@ -229,12 +234,14 @@ class _Reader:
                 where=where,
                 mend="It begins with a letter; letters, digits, . _ - follow.",
             )
-        base, without_value = self._expand(words[0].group(), instruction)
+        expansion = self._expand(words[0].group(), instruction)
+        base, without_value = expansion.value, expansion.without_value
         platform = next((flag.value for flag in instruction.flags if flag.name == "platform"), "")
         if platform:
-            platform, missing = self._expand(platform, instruction)
+            target = self._expand(platform, instruction)
+            platform = target.value
             if not platform:
-                raise BadInput(f"FROM --platform is empty: {_no_value(missing)}", where=where)
+                raise BadInput(f"FROM --platform is empty: {_no_value(target.without_value)}", where=where)
         if not base:
             raise BadInput(
                 f"FROM {words[0].group()} names no image: {_no_value(without_value)}",
@@ -312,14 +319,21 @@ class _Reader:
         self._check_reference(source, instruction, ())
         self._add_use(kind, source, instruction, characters[0].index, characters[-1].index + 1)
 
-    def _expand(self, word: str, instruction: Instruction) -> tuple[str, tuple[str, ...]]:
-        if not any(char in word for char in ("$", "'", '"', self._escape)):
-            return word, ()
+    def _expand(self, word: str, instruction: Instruction) -> Expansion:
+        """Expand a word; a platform ARG in it, which is empty for the legacy builder, needs BuildKit.
+
+        Raises:
+            BadInput: The word cannot be expanded.
+        """
         try:
             expansion = expand(word, self._variables, self._escape)
         except ExpansionError as error:
-            raise BadInput(f"FROM {word}: {error}", where=self._place(instruction.line)) from None
-        return expansion.value, expansion.without_value
+            where = self._place(instruction.line)
+            raise BadInput(f"{instruction.keyword} {word}: {error}", where=where) from None
+        self._features.extend(
+            (instruction.line, f"predefined ARG {name}") for name in expansion.variables if name in self._predefined
+        )
+        return expansion
 
     def _stage_named(self, name: str, before: int | None = None) -> Stage | None:
         """The nearest earlier stage of this name; names are case-insensitive."""

@@ -28,10 +28,12 @@ class Expansion:
 
     Attributes:
         value: The text with quotes, escapes and variables resolved.
-        without_value: Variables in the word that are unset or empty, in order.
+        variables: Names of the variables in the word, in order.
+        without_value: Those of them that are unset or empty.
     """
 
     value: str
+    variables: tuple[str, ...]
     without_value: tuple[str, ...]
 
 
@@ -43,7 +45,8 @@ def expand(word: str, variables: Mapping[str, str], escape: str = "\\") -> Expan
     """
     lexer = _Lexer(word, variables, escape)
     value = "".join(text for text, _ in lexer.pieces())
-    return Expansion(value, tuple(lexer.without_value))
+    without_value = tuple(name for name in lexer.asked_for if not variables.get(name))
+    return Expansion(value, tuple(lexer.asked_for), without_value)
 
 
 def split_words(text: str, *, keep_quoting: bool, escape: str = "\\") -> list[str]:
@@ -88,7 +91,7 @@ class _Lexer:
         self._keep_unset = keep_unset
         self._at = 0
         self._depth = 0
-        self.without_value: dict[str, None] = {}
+        self.asked_for: dict[str, None] = {}
 
     def pieces(self, stop: str = "", *, keep_escapes: bool = False) -> list[tuple[str, bool]]:
         found: list[tuple[str, bool]] = []
@@ -183,10 +186,8 @@ class _Lexer:
         return match.group()
 
     def _lookup(self, name: str) -> str | None:
-        value = self._variables.get(name)
-        if not value:
-            self.without_value[name] = None
-        return value
+        self.asked_for[name] = None
+        return self._variables.get(name)
 
     def _word(self, stop: str, *, keep_escapes: bool = False) -> str:
         return "".join(text for text, _ in self.pieces(stop, keep_escapes=keep_escapes))
