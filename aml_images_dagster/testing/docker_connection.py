@@ -1,7 +1,11 @@
-"""A connection to a Docker engine whose troubles are told as `Unreachable`."""
+"""A connection to a Docker engine for running containers.
+
+This module imports docker-py; import it only where an engine is about to be used.
+"""
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -10,14 +14,15 @@ import urllib3
 from docker import DockerClient
 from docker.errors import APIError, DockerException
 
-from aml_images_dagster.errors import Unreachable
+from aml_images_dagster.engine.faults import engine_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ENGINE_ERRORS = (DockerException, requests.RequestException, urllib3.exceptions.HTTPError)
+"""What docker-py raises when the engine refuses or does not answer."""
 
-_REQUEST_SECONDS = 60
+_ANSWER_SECONDS = 60
 
 
 @contextmanager
@@ -27,25 +32,16 @@ def connected(docker_host: str | None) -> Iterator[DockerClient]:
     Raises:
         Unreachable: The engine does not answer, is lost on the way, or refuses a request.
     """
-    place = docker_host or "the Docker engine"
-    try:
-        client = (
-            DockerClient(base_url=docker_host, timeout=_REQUEST_SECONDS)
-            if docker_host
-            else DockerClient.from_env(timeout=_REQUEST_SECONDS)
+    environment = dict(os.environ) if docker_host is None else {**os.environ, "DOCKER_HOST": docker_host}
+    place = environment.get("DOCKER_HOST", "the Docker engine")
+    with engine_errors(place):
+        client = DockerClient.from_env(
+            timeout=_ANSWER_SECONDS, environment=environment, use_ssh_client=place.startswith("ssh://")
         )
         try:
             yield client
         finally:
             client.close()
-    except APIError as error:
-        raise Unreachable(f"the engine refused: {engine_message(error)}", where=place) from error
-    except ENGINE_ERRORS as error:
-        raise Unreachable(
-            f"the engine does not answer: {error}",
-            where=place,
-            mend="Start it, or set DOCKER_HOST or the engine's URL in the settings.",
-        ) from error
 
 
 def engine_message(error: APIError) -> str:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from docker.errors import NotFound
 
-from aml_images_dagster.testing.docker_connection import ENGINE_ERRORS
 from aml_images_dagster.testing.node_output import KeptOutput, lines
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The engine cannot be asked about a node any more."""
+    """A node cannot be read any more, because the engine is gone."""
 
     node: str
     error: Exception
@@ -97,7 +96,7 @@ class Watch:
             self._tell(Ended(node, int(container.wait()["StatusCode"])))
         except NotFound:
             self._tell(Ended(node, None))
-        except ENGINE_ERRORS as error:
+        except Exception as error:  # noqa: BLE001 - raised again by the thread that waits
             self._tell(Lost(node, error))
 
     def _tell(self, event: Event) -> None:

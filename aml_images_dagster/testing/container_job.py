@@ -1,0 +1,245 @@
+"""One job on a Docker engine: its network and containers are made, watched, and ended.
+
+Removing them is left to the caller. This module imports docker-py; import it only where an engine is about to be used.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from docker.errors import APIError, ImageNotFound, NotFound
+from docker.types import LogConfig
+
+from aml_images_dagster.testing import leftovers
+from aml_images_dagster.testing.docker_connection import engine_message
+from aml_images_dagster.testing.failure_reason import failure_reason, missing_program, telling_line
+from aml_images_dagster.testing.interface import JobResult, JobStatus, NodeLog, TestJob
+from aml_images_dagster.testing.launch import Launch, Node, inside, job_environment
+from aml_images_dagster.testing.watch import Ended, Line, Lost, Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from docker import DockerClient
+    from docker.models.containers import Container
+
+    from aml_images_dagster.testing.containers import Limits
+
+_LAST_WORDS_SECONDS = 10
+"""How long a killed container's output is waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    status: JobStatus
+    reason: str = ""
+
+
+_CANCELED = _Outcome("canceled", "canceled: its containers were removed from outside")
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerJob:
+    """A job that can be run once.
+
+    Attributes:
+        client: The engine.
+        job: What to run.
+        launch: How.
+        image: The engine's id of the image.
+        limits: What one container may use.
+        mtu: Largest packet of the job's network, in bytes; None leaves it to the engine.
+        log: Receives every line of every node.
+    """
+
+    client: DockerClient
+    job: TestJob
+    launch: Launch
+    image: str
+    limits: Limits
+    mtu: int | None
+    log: Callable[[str], None]
+
+    def run(self) -> JobResult:
+        """Run the job to its end; its containers are left behind, ended or not."""
+        started = time.monotonic()
+        logs: tuple[NodeLog, ...] = ()
+        try:
+            containers = self._create()
+            outcome = self._start(containers)
+            if outcome is None:
+                with Watch(containers, self.limits.log_characters) as watch:
+                    outcome = self._follow(watch, containers, started + self.job.timeout_seconds)
+                    _kill(containers)
+                    self._drain(watch)
+                    logs = tuple(NodeLog(node, output.text()) for node, output in watch.outputs.items())
+        except ImageNotFound:
+            raise
+        except NotFound:
+            # A network or a container that was there a moment ago.
+            outcome = _CANCELED
+        return JobResult(self.job.name, outcome.status, time.monotonic() - started, outcome.reason, logs)
+
+    def _create(self) -> dict[str, Container]:
+        """The network, the shared folder and the containers with their files; by the node's name."""
+        labels = _labels(self.job)
+        windows = self.job.os == "windows"
+        # A network does not inherit the MTU of the default one, and packets that are too large for the
+        # machine's own network vanish without a word.
+        options = {"com.docker.network.driver.mtu": str(self.mtu)} if self.mtu and not windows else {}
+        driver = "nat" if windows else "bridge"
+        self.client.networks.create(self.job.name, driver=driver, options=options, labels=labels)
+        if self.launch.shared_folder:
+            self.client.volumes.create(name=self.job.name, labels=labels)
+        containers = {}
+        for node in self.launch.nodes:
+            alias = self.client.api.create_endpoint_config(aliases=[node.name])
+            container = self.client.containers.create(
+                self.image,
+                networking_config={self.job.name: alias},
+                **container_options(self.job, self.launch, node, self.limits),
+            )
+            container.put_archive("C:\\" if windows else "/", self.launch.files)
+            containers[node.name] = container
+        return containers
+
+    def _start(self, containers: Mapping[str, Container]) -> _Outcome | None:
+        """Start all nodes; an outcome when the image is to blame that one cannot be started."""
+        for node, container in containers.items():
+            try:
+                container.start()
+            except APIError as error:
+                reason = _not_started(engine_message(error))
+                if not reason:
+                    raise
+                return _Outcome("failed", self._on(node, reason))
+        return None
+
+    def _follow(self, watch: Watch, containers: Mapping[str, Container], deadline: float) -> _Outcome:
+        """Wait for the end of the job: the leader's, every node's, the first failure or the deadline."""
+        running = set(containers)
+        while True:
+            left = deadline - time.monotonic()
+            match watch.next(left) if left > 0 else None:
+                case None:
+                    return self._timed_out(watch)
+                case Line(node, text):
+                    self.log(f"{node}: {text}")
+                case Lost(_, error):
+                    raise error
+                case Ended(node, exit_code):
+                    running.discard(node)
+                    if exit_code != 0:
+                        return self._failure(node, exit_code, containers[node], watch)
+                    if node == self.launch.leader or not running:
+                        return _Outcome("passed")
+
+    def _timed_out(self, watch: Watch) -> _Outcome:
+        last = telling_line(watch.outputs[self.launch.nodes[0].name].text())
+        said = f"; its last words: {last}" if last else ""
+        return _Outcome("timed out", f"timed out after {self.job.timeout_seconds:g} s{said}")
+
+    def _failure(self, node: str, exit_code: int | None, container: Container, watch: Watch) -> _Outcome:
+        state = _state(container)
+        if exit_code is None or state is None:
+            return _CANCELED
+        if state["OOMKilled"]:
+            limit = self.limits.memory_bytes / 2**30
+            return _Outcome("failed", self._on(node, f"out of memory: the limit is {limit:.3g} GiB"))
+        report = _read_file(container, self.launch.report) if self.launch.report else b""
+        explained = self.launch.explain(report) if self.launch.explain and report else ""
+        reason = explained or failure_reason(exit_code, watch.outputs[node].text())
+        return _Outcome("failed", self._on(node, reason))
+
+    def _on(self, node: str, reason: str) -> str:
+        return f"{node}: {reason}" if len(self.launch.nodes) > 1 else reason
+
+    def _drain(self, watch: Watch) -> None:
+        """Pass on what the containers still had to say."""
+        until = time.monotonic() + _LAST_WORDS_SECONDS
+        while (left := until - time.monotonic()) > 0 and (event := watch.next(left)) is not None:
+            if isinstance(event, Line):
+                self.log(f"{event.node}: {event.text}")
+
+
+def container_options(job: TestJob, launch: Launch, node: Node, limits: Limits) -> dict[str, Any]:
+    """What the engine is told about a container, as arguments of docker-py's `containers.create`."""
+    options: dict[str, Any] = {
+        "name": f"{job.name}-{node.name}",
+        "hostname": node.name,
+        "network": job.name,
+        "labels": _labels(job),
+        "entrypoint": [node.command[0]],
+        "command": list(node.command[1:]),
+        "environment": job_environment(job) | dict(node.environment),
+        "working_dir": inside(job.os, "code"),
+        "mem_limit": limits.memory_bytes,
+        # The runner reads along, so the engine has to keep little on its disk.
+        "log_config": LogConfig(type="json-file", config={"max-size": "20m", "max-file": "2"}),
+    }
+    if job.os == "linux":
+        options |= {
+            "init": True,
+            "memswap_limit": limits.memory_bytes,
+            "pids_limit": limits.processes,
+            "security_opt": ["no-new-privileges"],
+            "shm_size": limits.shared_memory_bytes,
+        }
+    if launch.user:
+        options["user"] = launch.user
+    if launch.shared_folder:
+        options["volumes"] = {job.name: {"bind": launch.shared_folder, "mode": "rw"}}
+    return options
+
+
+def _labels(job: TestJob) -> dict[str, str]:
+    return {
+        leftovers.BUILD: job.build,
+        leftovers.IMAGE: job.image,
+        leftovers.SCENARIO: job.scenario.name,
+        leftovers.JOB: job.name,
+    }
+
+
+def _not_started(message: str) -> str:
+    """Why the image is to blame that a container does not start; empty when it is not."""
+    return missing_program(message) or (
+        message if re.search(r"OCI runtime create failed|hcs::|container_linux", message) else ""
+    )
+
+
+def _state(container: Container) -> Mapping[str, Any] | None:
+    """What the engine knows of a container; None when it is removed or about to be."""
+    try:
+        container.reload()
+    except NotFound:
+        return None
+    state: Mapping[str, Any] = container.attrs["State"]
+    return None if state["Status"] in ("removing", "dead") else state
+
+
+def _read_file(container: Container, path: str) -> bytes:
+    """A file of a container that has ended; empty when there is none."""
+    try:
+        stream, _ = container.get_archive(path)
+    except NotFound:
+        return b""
+    with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
+        member = archive.next()
+        file = archive.extractfile(member) if member and member.isfile() else None
+        return file.read() if file else b""
+
+
+def _kill(containers: Mapping[str, Container]) -> None:
+    for container in containers.values():
+        try:
+            container.kill()
+        except APIError as error:
+            # It has ended meanwhile, or was removed.
+            if error.status_code not in (404, 409):
+                raise
