@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aml_images_dagster.catalog.dockerfile import parse_dockerfile
@@ -360,6 +360,7 @@ FRAGMENTS = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.one_of(st.lists(FRAGMENTS, max_size=40).map("".join), st.text()))
 def test_any_text_is_read_or_refused_with_a_message(text: str) -> None:
     try:
@@ -371,6 +372,7 @@ def test_any_text_is_read_or_refused_with_a_message(text: str) -> None:
         assert all(0 <= use.start < use.end <= len(text) for use in dockerfile.uses)
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_any_bytes_are_read_or_refused_with_a_message(content: bytes) -> None:
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aml_images_dagster.catalog.dockerfile import combine, parse_dockerfile, pin
@@ -101,6 +101,7 @@ def dockerfiles(draw: st.DrawFn) -> tuple[list[str], list[tuple[str, str]]]:
     return lines, expected
 
 
+@settings(deadline=None)
 @given(dockerfiles(), styles)
 def test_uses_are_read_back(made: tuple[list[str], list[tuple[str, str]]], style: Style) -> None:
     lines, expected = made
@@ -109,6 +110,7 @@ def test_uses_are_read_back(made: tuple[list[str], list[tuple[str, str]]], style
     assert parse_dockerfile(text.encode()) == parse_dockerfile(text)
 
 
+@settings(deadline=None)
 @given(dockerfiles(), styles, st.data())
 def test_pinning_changes_the_references_and_nothing_else(
     made: tuple[list[str], list[tuple[str, str]]], style: Style, data: st.DataObject
@@ -128,6 +130,7 @@ def outside_of_uses(text: str, uses: tuple[object, ...]) -> list[str]:
     return [text[start:end] for start, end in zip(borders[::2], borders[1::2], strict=True)]
 
 
+@settings(deadline=None)
 @given(dockerfiles(), styles, st.lists(noise), st.sampled_from(["\n", "\r\n"]), st.booleans())
 def test_a_private_part_is_appended(
     made: tuple[list[str], list[tuple[str, str]]], style: Style, extra: list[str], end: str, newline: bool
@@ -144,6 +147,7 @@ def test_a_private_part_is_appended(
     assert joined.startswith(public)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=30), st.binary(max_size=30))
 def test_any_two_files_are_joined_or_refused(public: bytes, private: bytes) -> None:
     try:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aml_images_dagster.catalog.graph import descendants, find_cycle, topological_order
@@ -64,6 +64,7 @@ def test_a_cycle_is_named(parents: dict[str, list[str]], cycle: str) -> None:
 graphs = st.dictionaries(st.sampled_from("abcdefgh"), st.sets(st.sampled_from("abcdefgh"), max_size=3))
 
 
+@settings(deadline=None)
 @given(graphs)
 def test_an_order_or_a_cycle(parents: dict[str, set[str]]) -> None:
     cycle = find_cycle(parents)
@@ -78,6 +79,7 @@ def test_an_order_or_a_cycle(parents: dict[str, set[str]]) -> None:
         assert all(parent in parents[image] for image, parent in itertools.pairwise(cycle))
 
 
+@settings(deadline=None)
 @given(graphs, st.sets(st.sampled_from("abcdefgh"), max_size=3))
 def test_descendants_are_all_that_reach_a_change(parents: dict[str, set[str]], changed: set[str]) -> None:
     if find_cycle(parents) is not None:

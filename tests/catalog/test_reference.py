@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aml_images_dagster.catalog.reference import Reference
@@ -75,6 +75,7 @@ def test_no_reference(text: str) -> None:
     assert repr(text) in caught.value.what
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(), st.text("ab0A.:/@_-[]", max_size=20)))
 def test_any_text_is_normalised_once_or_refused(text: str) -> None:
     try:
@@ -84,6 +85,7 @@ def test_any_text_is_normalised_once_or_refused(text: str) -> None:
     assert Reference.parse(str(reference)) == reference
 
 
+@settings(deadline=None)
 @given(
     st.from_regex(
         r"[a-z0-9]{1,5}(\.[a-z]{1,3})?(:[0-9]{1,5})?/[a-z0-9]+([._-][a-z0-9]+)*(:[\w]{1,9})?\Z", fullmatch=True
