@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import io
+import json
 import os
 import tarfile
 import uuid
@@ -14,9 +15,10 @@ import pytest
 
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.docker_engine import DockerEngine
-from aml_images_dagster.engine.interface import BuildRequest
 from aml_images_dagster.errors import FactoryError
-from aml_images_dagster.registry.oci import OciRegistry
+from aml_images_dagster.registry.copy import copy_image
+from aml_images_dagster.registry.interface import Manifest
+from aml_images_dagster.registry.oci import OciRegistry, read_manifest
 
 MakeContext = Callable[[Mapping[str, str | bytes]], Path]
 
@@ -42,15 +44,21 @@ def production() -> OciRegistry:
 
 
 @pytest.fixture
-def repository(staging: OciRegistry, production: OciRegistry) -> Iterator[str]:
-    """A repository of the test's own; what it and those below it hold is deleted after the test."""
-    name = f"tests/{uuid.uuid4().hex[:12]}"
+def repository(request: pytest.FixtureRequest, staging: OciRegistry, production: OciRegistry) -> Iterator[str]:
+    """A repository of the test's own; what it and those below it hold is deleted after the test.
+
+    Its name is the same in every run: registries list a repository for ever, so new names would pile up.
+    """
+    owner = f"{request.config.rootpath} {request.node.nodeid}"
+    name = f"tests/{hashlib.sha256(owner.encode()).hexdigest()[:12]}"
+    registries = (staging, production)
+    for registry in registries:
+        _empty(registry, name)
     yield name
-    for registry in (staging, production):
+    for registry in registries:
         for found in registry.repositories():
             if f"{found}/".startswith(f"{name}/"):
-                for tag in registry.tags(found):
-                    registry.delete(Reference(registry.host, found, tag))
+                _empty(registry, found)
 
 
 @pytest.fixture(scope="session")
@@ -81,17 +89,20 @@ def make_context(tmp_path: Path) -> MakeContext:
 
 
 @pytest.fixture
-def pushed(
-    engine: DockerEngine, staging: OciRegistry, busybox: Reference, repository: str, make_context: MakeContext
-) -> Iterator[Reference]:
-    """A small image of the test's own in the staging registry: tag and digest."""
-    reference = Reference(staging.host, repository, "1")
-    context = make_context({"Dockerfile": f"FROM {busybox}\nRUN echo {uuid.uuid4()} > /unique\n"})
-    engine.build(BuildRequest(context, "Dockerfile", str(reference), "linux/amd64", 120), _quiet)
-    digest = engine.push(str(reference), _quiet)
-    yield Reference(staging.host, repository, "1", digest)
-    with contextlib.suppress(FactoryError):
-        engine.forget(str(reference))
+def pushed(staging: OciRegistry, busybox: Reference, repository: str) -> Reference:
+    """An image of the test's own, tagged `1` in the staging registry: a busybox whose configuration is unique."""
+    copy_image(staging, staging, busybox, repository)
+    config = {**staging.config(busybox), "comment": str(uuid.uuid4())}
+    body = json.dumps(config).encode()
+    digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
+    staging.upload_blob(repository, digest, body)
+    base = staging.existing(busybox)
+    document = read_manifest(base)
+    document["config"] |= {"digest": digest, "size": len(body)}
+    content = json.dumps(document).encode()
+    manifest = Manifest(f"sha256:{hashlib.sha256(content).hexdigest()}", base.media_type, content)
+    staging.put_manifest(repository, "1", manifest)
+    return Reference(staging.host, repository, "1", manifest.digest)
 
 
 def _registry(variable: str, default: str) -> OciRegistry:
@@ -100,13 +111,14 @@ def _registry(variable: str, default: str) -> OciRegistry:
     return registry
 
 
+def _empty(registry: OciRegistry, repository: str) -> None:
+    for tag in registry.tags(repository):
+        registry.delete(Reference(registry.host, repository, tag))
+
+
 def _must_answer(ask: Callable[[], object]) -> None:
     """A missing engine fails the tests that need it: a skipped test proves nothing."""
     try:
         ask()
     except FactoryError as error:
         pytest.fail(f"this test needs it running: {error}", pytrace=False)
-
-
-def _quiet(_: str) -> None:
-    """Nobody reads this log."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _SCHEMES = ("unix://", "tcp://", "ssh://", "npipe://", "http://", "https://")
 _LOCAL_SCHEMES = ("unix://", "npipe://")
+_DEFAULT_HOST = "npipe:////./pipe/docker_engine" if os.name == "nt" else "unix:///var/run/docker.sock"
 _LABEL = "io.github.aml-images.inspection"
 # The engine gives the containers of a build no label and no name of ours. A host entry is the one thing
 # of a build request that they carry and that reaches neither the image nor the cache.
@@ -86,7 +87,7 @@ class DockerEngine:
     @property
     def where(self) -> str:
         """Where the engine is, for messages."""
-        return self._host or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+        return self._host or os.environ.get("DOCKER_HOST") or _DEFAULT_HOST
 
     def info(self) -> EngineInfo:
         """See `Engine.info`."""
@@ -199,7 +200,8 @@ class DockerEngine:
             before = client.find_image(cache_name)
             client.tag(reference, cache.name, cache.version)
             _remove(client, reference)
-            if before and before["Id"] != image["Id"] and before["RepoTags"] == [cache_name]:
+            # The one before lost its only tag just now; while it has others, somebody still wants it.
+            if before and before["Id"] != image["Id"] and len(before["RepoTags"]) == 1:
                 _remove(client, before["Id"])
 
     def forget(self, reference: str) -> None:

@@ -84,39 +84,47 @@ def follow(
         tail.append(shown)
         log(shown)
 
+    lines = _Lines(write)
+
     def fault(kind: FaultKind, message: str, code: int | None = None) -> StreamFault:
+        lines.flush()
         if time_is_up.is_set() or time.monotonic() >= deadline:
             kind, message = "deadline", f"not finished after {seconds:g} s"
         return StreamFault(kind, redact(message, hidden), "\n".join(tail), code)
 
+    def events() -> Iterator[Event]:
+        # Only what the engine does is judged here: an error of `log` is the caller's.
+        try:
+            for event in start():
+                if isinstance(event, Mapping):
+                    yield event
+        except docker.errors.APIError as error:
+            raise fault("refused", str(error.explanation or error)) from None
+        except (
+            docker.errors.DockerException,
+            requests.RequestException,
+            urllib3.exceptions.HTTPError,
+            OSError,
+            ValueError,  # half of a JSON document, or a response that was closed under the reader
+        ) as error:
+            raise fault("broken", f"{type(error).__name__}: {error}") from None
+
+    result: str | None = None
     timer = threading.Timer(seconds, end_at_deadline)
     timer.daemon = True
     timer.start()
-    lines = _Lines(write)
-    result: str | None = None
     try:
-        for event in _events(start()):
+        for event in events():
             lines.take(event)
             if "error" in event or "errorDetail" in event:
-                lines.flush()
                 detail = event.get("errorDetail") or {}
                 message = str(detail.get("message") or event.get("error") or "unknown error")
                 raise fault("reported", message, detail.get("code") or _code_in(message))
             result = result_of(event) or result
-    except docker.errors.APIError as error:
-        raise fault("refused", str(error.explanation or error)) from None
-    except (
-        docker.errors.DockerException,
-        requests.RequestException,
-        urllib3.exceptions.HTTPError,
-        OSError,
-        ValueError,  # half of a JSON document, or a response that was closed under the reader
-    ) as error:
-        raise fault("broken", f"{type(error).__name__}: {error}") from None
+        lines.flush()
     finally:
         timer.cancel()
         client.end_response()
-        lines.flush()
     if result is None or time_is_up.is_set():
         raise fault("no result", "the engine ended its answer without a result")
     return result
@@ -127,12 +135,6 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     for secret in secrets:
         text = text.replace(secret, "***")
     return _URL_LOGIN.sub("***", text)
-
-
-def _events(decoded: Iterable[Any]) -> Iterator[Event]:
-    for event in decoded:
-        if isinstance(event, Mapping):
-            yield event
 
 
 def _code_in(message: str) -> int | None:

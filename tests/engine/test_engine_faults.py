@@ -88,9 +88,9 @@ def test_a_silent_transfer_ends_at_the_deadline(verb, word):
     ],
 )
 def test_a_refused_push_says_what_to_do(said, mend):
-    with FaultyEngine(({"error": said, "errorDetail": {"message": said}},)) as engine:
-        with pytest.raises(Unreachable) as failed:
-            DockerEngine(engine.url).push(REFERENCE, print)
+    refusal = {"error": said, "errorDetail": {"message": said}}
+    with FaultyEngine((refusal,)) as engine, pytest.raises(Unreachable) as failed:
+        DockerEngine(engine.url).push(REFERENCE, print)
     assert said in failed.value.what
     assert mend in failed.value.mend
 
@@ -152,3 +152,13 @@ def test_a_context_that_is_not_there_is_no_matter_of_the_engine(request_for):
     request = BuildRequest(Path("/absent/context.tar"), "Dockerfile", REFERENCE, "linux/amd64", 5)
     with FaultyEngine() as engine, pytest.raises(FileNotFoundError):
         DockerEngine(engine.url).build(request, print)
+
+
+def test_an_error_of_the_log_is_the_callers(request_for):
+    def broken_pipe(_: str) -> None:
+        raise BrokenPipeError("nobody reads")
+
+    with FaultyEngine((STEP,), "silence") as engine:
+        with pytest.raises(BrokenPipeError):
+            DockerEngine(engine.url).build(request_for(), broken_pipe)
+        assert engine.hung_up.wait(5)

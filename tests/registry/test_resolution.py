@@ -35,7 +35,9 @@ def test_the_engine_answers_when_no_registry_does(staging, engine, pushed):
     def open_registry(_: str) -> OciRegistry:
         return OciRegistry(NOWHERE)
 
+    engine.pull(f"{pushed.name}:1", print)
     base = BaseResolver({}, engine, open_registry).resolve(f"{pushed.name}:1")
+    engine.forget(f"{pushed.name}:1")
     assert base.from_engine
     assert (base.digest, base.pull) == (pushed.digest, str(pushed.with_digest(pushed.digest)))
 

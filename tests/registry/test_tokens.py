@@ -102,9 +102,9 @@ def test_a_certificate_that_is_not_trusted(staging, pushed, authority, monkeypat
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     monkeypatch.delenv("REQUESTS_CA_BUNDLE")
-    with TokenRegistry(staging.host, USERS, certificate=context) as front:
-        with pytest.raises(Unreachable, match="TLS failed") as failed:
-            OciRegistry(front.host, ROBOT, insecure=False).digest(pushed)
+    front = TokenRegistry(staging.host, USERS, certificate=context)
+    with front, pytest.raises(Unreachable, match="TLS failed") as failed:
+        OciRegistry(front.host, ROBOT, insecure=False).digest(pushed)
     assert "REQUESTS_CA_BUNDLE" in failed.value.mend
 
 
