@@ -38,7 +38,7 @@ def bases(text: str | bytes, **build_args: str) -> list[str]:
         ("# a comment ends the directives\n# escape=`\nFROM debian:12 \\\n AS x", "debian:12"),
         ("\n# escape=`\nFROM debian:12 \\\n AS x", "debian:12"),
         ("# unknown=1\n# escape=`\nFROM debian:12 \\\n AS x", "debian:12"),
-        ("FROM debian:12\nRUN echo \\\\\nUSER x", "debian:12"),
+        ("# escape=`\nARG A=deb`ian\nFROM $A:12", "debian:12"),
         ("FROM debian:12\nRUN a \\", "debian:12"),
         ("FROM debian:12\nRUN a && \\\n  # FROM x\n\n  FROM=y b", "debian:12"),
         ("ARG B=debian:12\nFROM $B", "debian:12"),
@@ -55,6 +55,7 @@ def bases(text: str | bytes, **build_args: str) -> list[str]:
         ("ARG V=12.5.1\nFROM debian:${V%%.*}", "debian:12"),
         ("ARG V=v12\nFROM debian:${V#v}", "debian:12"),
         ("ARG V=a12.b12\nFROM debian:${V##*b}", "debian:12"),
+        ("ARG V=1.2.3\nFROM debian:${V#*.}", "debian:2.3"),
         ("ARG V=12-a-b\nFROM debian:${V%-*}", "debian:12-a"),
         ("ARG V=1_2_3\nFROM debian:${V/_/}", "debian:12_3"),
         ("ARG V=1_2_3\nFROM debian:${V//_/-}", "debian:1-2-3"),
@@ -137,6 +138,15 @@ def test_a_name_defined_later_is_an_image_for_from() -> None:
 
 def test_a_stage_named_like_its_own_base() -> None:
     assert bases("FROM debian AS debian\nFROM debian\nCOPY --from=debian /a /b") == ["debian"]
+
+
+def test_a_doubled_escape_character_continues_nothing() -> None:
+    assert bases("FROM one\nRUN echo \\\\\nFROM two") == ["one", "two"]
+    assert bases("FROM one\nRUN echo \\\nFROM two") == ["one"]
+
+
+def test_a_name_given_twice_is_the_nearest_stage() -> None:
+    assert parse_dockerfile("FROM one AS x\nFROM two AS x\nFROM x").base == "two"
 
 
 def test_stages() -> None:

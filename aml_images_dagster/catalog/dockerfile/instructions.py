@@ -6,7 +6,6 @@ legacy builder shares except for heredocs. Reference: https://docs.docker.com/re
 
 from __future__ import annotations
 
-import json
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
@@ -134,7 +133,7 @@ def read_instructions(text: str, place: Place, escape: str) -> list[Instruction]
         body = "".join(parts)
         keyword, on_build, flags, arguments = _head(body, place, first + 1)
         heredocs: list[str] = []
-        if "<<" in body and keyword in _TAKE_HEREDOCS and not _is_json(body[arguments:]):
+        if "<<" in body and keyword in _TAKE_HEREDOCS:
             for name, tabs, required in _heredocs(body):
                 end = _heredoc_end(lines, number, name, tabs=tabs)
                 if end is not None:
@@ -182,20 +181,10 @@ def _head(body: str, place: Place, line: int) -> tuple[str, bool, tuple[Flag, ..
         on_build, start = True, arguments
 
 
-def _is_json(arguments: str) -> bool:
-    """Whether the exec form is used: a JSON list of strings."""
-    if not arguments.startswith("["):
-        return False
-    try:
-        value = json.loads(arguments)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
 def _heredocs(body: str) -> list[tuple[str, bool, bool]]:
     """Heredocs that a line announces: name, whether tabs before the end are ignored, whether it must end.
 
+    In the exec form, a JSON list, all strings are quoted, so none is found there.
     `<< NAME` with a blank is a heredoc only for newer BuildKit, and may as well be a shift in arithmetic:
     it counts when its end is found.
     """
