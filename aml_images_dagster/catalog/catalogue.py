@@ -173,7 +173,7 @@ def split_paths(docker_files_path: str) -> tuple[str, ...]:
     paths = []
     for part in filter(None, (part.strip() for part in docker_files_path.split(";"))):
         path = PurePosixPath(part.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or ":" in path.parts[0:1]:
+        if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", part):
             raise BadInput(
                 f"{part!r} is no folder of the repository",
                 where="docker_files_path",

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from aml_images_dagster.catalog.tree import Tree
 
 IGNORE_FILE = ".dockerignore"
-OWN_FOLDER = ".aml-images"
-"""Where the tar holds what is ours; a folder of this name is left out of the context."""
+OWN_PREFIX = ".aml-images"
+"""What begins with this at the top of an image folder is ours and left out of the context."""
 
-_BUILT_DOCKERFILE = f"{OWN_FOLDER}/{DOCKERFILE}"
+_BUILT_DOCKERFILE = f"{OWN_PREFIX}.{DOCKERFILE}"
 # Before it runs a build, the engine's classic builder takes the Dockerfile and .dockerignore out of the context when
 # .dockerignore names them. So the rendered Dockerfile, with its private part, is out of reach for `COPY . /`.
 # Source: https://github.com/moby/moby/blob/v20.10.24/builder/remotecontext/detect.go, removeDockerfile
-_OWN_IGNORE_FILE = f"{IGNORE_FILE}\n{OWN_FOLDER}\n"
+_OWN_IGNORE_FILE = f"{IGNORE_FILE}\n{_BUILT_DOCKERFILE}\n"
 # Source: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 
@@ -108,7 +108,7 @@ class BuildContext:
         """
         own = {IGNORE_FILE: _OWN_IGNORE_FILE.encode(), _BUILT_DOCKERFILE: dockerfile.encode()}
         with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
-            for folder in _folders([*own, *(file.path for file in self.files)]):
+            for folder in _folders(file.path for file in self.files):
                 tar.addfile(_member(folder, tarfile.DIRTYPE, 0o755))
             for name, content in own.items():
                 tar.addfile(_member(name, tarfile.REGTYPE, 0o644, len(content)), io.BytesIO(content))
@@ -129,9 +129,9 @@ class BuildContext:
 def not_ignored(paths: Iterable[str], ignore_file: bytes) -> list[str]:
     """The paths that a .dockerignore lets through, in the order given.
 
-    Each pattern counts for the files below what it matches, too, and the last pattern that matches decides.
-    Source: https://docs.docker.com/build/concepts/context/#dockerignore-files and, for the patterns that stand in the
-    way of a lookup by path, https://github.com/moby/patternmatcher.
+    A pattern counts for everything below what it matches, too, and the last one that matches decides. Source:
+    https://docs.docker.com/build/concepts/context/#dockerignore-files; in code `MatchesOrParentMatches` of
+    https://github.com/moby/patternmatcher. Escapes with a backslash are not supported.
     """
     lines = ignore_file.decode("utf-8-sig", "surrogateescape").splitlines()
     written = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
@@ -139,7 +139,8 @@ def not_ignored(paths: Iterable[str], ignore_file: bytes) -> list[str]:
         return list(paths)
     from docker.utils.build import Pattern  # loads the whole Docker SDK, which few images need here
 
-    patterns = [pattern for pattern in map(Pattern, written) if pattern.dirs]
+    # Docker writes a negated class as [^…], its Python SDK as [!…].
+    patterns = [pattern for pattern in (Pattern(line.replace("[^", "[!")) for line in written) if pattern.dirs]
     kept = []
     for path in paths:
         way = [path, *(str(folder) for folder in PurePosixPath(path).parents if folder.name)]
@@ -159,7 +160,7 @@ def _for_the_image(names: Collection[str]) -> list[str]:
         folder, _, last = name.rpartition("/")
         in_image_folder = (f"{folder}/{DOCKERFILE}" if folder else DOCKERFILE) in names
         is_ours = last == PRIVATE_DOCKERFILE or (last in FACTORY_FILES and in_image_folder)
-        if not is_ours and name != IGNORE_FILE and name.partition("/")[0] != OWN_FOLDER:
+        if not is_ours and name != IGNORE_FILE and not name.startswith(OWN_PREFIX):
             kept.append(name)
     return sorted(kept)
 

@@ -1,0 +1,191 @@
+"""Every finding, with its place; all at once; none for what is right."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from aml_images_dagster.catalog.validation import validate
+
+PUBLISHED = "mcr.microsoft.com/azureml"
+ROOT = "base_images/docker/public"
+TODAY = date(2026, 11, 23)
+PLAN = '{"scenarios": [\n{"name": "one", "kind": "training", "script": "train.py"}]}'
+
+
+@pytest.fixture
+def good(git_repository):
+    """A repository without any finding."""
+    git_repository.write("base_images/tests/train.py")
+    git_repository.image("base/good", tests__json=PLAN)
+    return git_repository
+
+
+def findings(repository, ids=None):
+    found = validate(repository.catalogue(), repository.tree(), ids, today=TODAY)
+    return [(f.image, f.severity, f.path.removeprefix(f"{ROOT}/"), f.line, f.message) for f in found]
+
+
+def test_nothing_to_say(good):
+    assert findings(good) == []
+
+
+def test_missing_files(good):
+    good.write(f"{ROOT}/base/x/Dockerfile", "FROM debian:12\n")
+    assert findings(good) == [
+        ("base/x", "error", "base/x/LICENSE.txt", None, "LICENSE.txt is missing"),
+        ("base/x", "error", "base/x/ThirdPartyNotices.txt", None, "ThirdPartyNotices.txt is missing"),
+        (
+            "base/x",
+            "warning",
+            "base/x/tests.json",
+            None,
+            "there is no tests.json: the image is released untested",
+        ),
+    ]
+
+
+def test_only_the_images_asked_for(good):
+    good.write(f"{ROOT}/base/x/Dockerfile", "FROM debian:12\n")
+    assert findings(good, ["base/good"]) == []
+    assert {image for image, *_ in findings(good, ["base/x"])} == {"base/x"}
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"Dockerfile": "FROM debian\n"}, ("warning", "Dockerfile", 1, "debian is whatever is newest")),
+        ({"Dockerfile": "FROM debian:latest\n"}, ("warning", "Dockerfile", 1, "debian:latest is whatever is newest")),
+        ({"Dockerfile": "RUN x\n"}, ("error", "Dockerfile", 1, "RUN stands before the first FROM")),
+        ({"Dockerfile.private": "\nFROM x\n"}, ("error", "Dockerfile.private", 2, "Dockerfile.private may not")),
+        (
+            {"Dockerfile.private": "RUN a\nCOPY --from=busybox /a /b\n"},
+            ("warning", "Dockerfile.private", 2, "busybox is whatever is newest"),
+        ),
+        ({"tests.json": '{\n"scenario": []}'}, ("error", "tests.json", 2, "unknown key")),
+        (
+            {"tests.json": PLAN.replace("train.py", "gone.py")},
+            ("error", "tests.json", 2, "scenario 'one' runs base_images/tests/gone.py, which does not exist"),
+        ),
+        (
+            {"tests.json": '{"scenarios": [{"name": "p", "kind": "pytest",\n"path": "base_images/nosuch"}]}'},
+            ("error", "tests.json", 2, "scenario 'p' runs base_images/nosuch, which does not exist"),
+        ),
+        ({"image.json": '{"platfrom": "x"}'}, ("error", "image.json", 1, 'unknown key "platfrom"; did you mean')),
+        (
+            {"Dockerfile": "FROM mcr.microsoft.com/windows/servercore:2099\n"},
+            ("error", "Dockerfile", None, "the tag of the base tells no Windows that a host could be"),
+        ),
+        (
+            {
+                "Dockerfile": "FROM mcr.microsoft.com/windows/servercore:ltsc2019\n",
+                "image.json": '{"platform": "linux/amd64"}',
+            },
+            ("error", "image.json", None, "the base is a Windows image, but the platform is linux/amd64"),
+        ),
+        (
+            {"image.json": '{"platform": "windows/amd64"}'},
+            ("warning", "Dockerfile", None, "the platform is windows/amd64, but no base"),
+        ),
+        (
+            {"Dockerfile": "FROM mcr.microsoft.com/windows/servercore:ltsc2019\nCOPY --chmod=755 a b\n"},
+            ("error", "Dockerfile", 2, "COPY --chmod needs BuildKit"),
+        ),
+        (
+            {"Dockerfile": f"FROM {PUBLISHED}/good\n", "image.json": '{"platform": "linux/arm64"}'},
+            ("error", "Dockerfile", 1, "the image is for linux/arm64, its base base/good for linux/amd64"),
+        ),
+    ],
+)
+def test_one_finding(good, files, expected):
+    folder = good.image("base/x", tests__json=PLAN)
+    for name, content in files.items():
+        good.write(f"{folder}/{name}", content)
+    (found,) = findings(good)
+    _, severity, path, line, message = found
+    assert (severity, path, line) == (expected[0], f"base/x/{expected[1]}", expected[2])
+    assert message.startswith(expected[3])
+
+
+def test_a_good_windows_image(good):
+    good.image("base-windows/x", "FROM mcr.microsoft.com/windows/servercore:ltsc2019\n", tests__json=PLAN)
+    good.image("base-windows/child", f"FROM {PUBLISHED}/x\n", tests__json=PLAN)
+    assert findings(good) == []
+
+
+def test_pytest_scenarios_that_exist(good):
+    for name, path in (("file", "base_images/tests/train.py"), ("folder", "base_images/tests"), ("all", ".")):
+        plan = f'{{"scenarios": [{{"name": "p", "kind": "pytest", "path": "{path}"}}]}}'
+        good.image(f"base/{name}", tests__json=plan)
+    assert findings(good) == []
+
+
+def test_bad_names_and_clashes(good):
+    for image in ("Base/x", "base/a--b", "base/a.b", "base/a-b"):
+        good.image(image, tests__json=PLAN)
+    found = [
+        (image, path, message.partition(";")[0].partition(":")[0]) for image, _, path, _, message in findings(good)
+    ]
+    assert found == [
+        ("Base/x", "Base/x", "the family name 'Base' does not fit a registry"),
+        ("base/a--b", "base/a--b", "jobs and assets of base/a-b, base/a.b would have the same name, base_a_b"),
+        (
+            "base/a--b",
+            "base/a--b",
+            "the image name 'a--b' contains '--', which stands before the build in staging tags",
+        ),
+        ("base/a-b", "base/a-b", "jobs and assets of base/a--b, base/a.b would have the same name, base_a_b"),
+        ("base/a.b", "base/a.b", "jobs and assets of base/a--b, base/a-b would have the same name, base_a_b"),
+    ]
+
+
+def test_one_published_name(good):
+    good.image("base-gpu/good", tests__json=PLAN)
+    assert [(image, severity) for image, severity, *_ in findings(good)] == [
+        ("base-gpu/good", "warning"),
+        ("base/good", "warning"),
+    ]
+
+
+def test_duplicates(good):
+    good.write("more/base/good/Dockerfile", "FROM debian:12\n")
+    catalogue = good.catalogue(docker_files_path=f"{ROOT};more")
+    found = validate(catalogue, good.tree(), ["base/good"], today=TODAY)
+    places = [finding.path for finding in found if "same family and name" in finding.message]
+    assert places == [f"{ROOT}/base/good", "more/base/good"]
+
+
+def test_all_cycles_are_named(good):
+    for image, parent in (("a", "b"), ("b", "a"), ("c", "d"), ("d", "c"), ("child", "a")):
+        good.image(f"base/{image}", f"FROM {PUBLISHED}/{parent}\n", tests__json=PLAN)
+    messages = {image: message for image, _, _, _, message in findings(good)}
+    assert messages == {
+        "base/a": "images are built FROM each other: base/a → base/b → base/a",
+        "base/b": "images are built FROM each other: base/a → base/b → base/a",
+        "base/c": "images are built FROM each other: base/c → base/d → base/c",
+        "base/d": "images are built FROM each other: base/c → base/d → base/c",
+    }
+
+
+def test_a_parent_past_its_end_of_life(good):
+    good.image("base/old", tests__json=PLAN, image__json='{"eol": "2026-01-31"}')
+    good.image("base/child", f"# one\nFROM {PUBLISHED}/old\n", tests__json=PLAN)
+    assert findings(good) == [
+        (
+            "base/child",
+            "warning",
+            "base/child/Dockerfile",
+            2,
+            "base/old is past its end of life (2026-01-31) and not built any more",
+        )
+    ]
+
+
+def test_everything_at_once(good):
+    good.write(f"{ROOT}/base/a/Dockerfile", "FROM\n")
+    good.write(f"{ROOT}/base/b/Dockerfile", "FROM debian\n")
+    good.write(f"{ROOT}/base/b/tests.json", "{")
+    found = findings(good)
+    assert len(found) == 8
+    assert found == sorted(found, key=lambda f: (f[0], f[2], f[3] or 0))
