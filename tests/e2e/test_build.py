@@ -1,0 +1,117 @@
+"""Whole builds: the command line, Dagster in its own processes, the engine and the registries, on busybox images."""
+
+import hashlib
+import json
+
+import pytest
+
+from aml_images_dagster.catalog.reference import Reference
+
+pytestmark = [pytest.mark.engine, pytest.mark.e2e]
+
+
+def staged_tags(repository, staging, build=""):
+    return [tag for family in repository.families.values() for tag in staging.tags(family) if tag.endswith(build)]
+
+
+def actions(plan):
+    return {image["image"]: image["action"] for image in plan["images"]}
+
+
+def test_build_reuse_and_rebuild_of_what_changed(repository, staging):
+    shell, hello, other = (repository.image(image) for image in ("tools/shell", "apps/hello", "apps/other"))
+
+    first = repository.json("build", "--all", "--release-num", "7")
+    assert first["status"] == "succeeded"
+    folder = repository.artifacts / first["build"]
+    release = json.loads((folder / "release.json").read_text())
+    assert [f"{image['family']}/{image['name']}" for image in release["images"]] == sorted([shell, hello, other])
+    assert release["release_tag"].endswith(".v7")
+    assert release["commit"] == repository.git("rev-parse", "HEAD")
+    for image in release["images"]:
+        reference = Reference.parse(image["staging"]["reference"])
+        assert staging.digest(reference) == image["staging"]["digest"]
+        assert reference.tag == f"{image['name']}--{first['build']}"
+        assert [test["status"] for test in image["tests"]] == ["passed"]
+        labels = staging.config(reference)["config"]["Labels"]
+        assert labels["org.opencontainers.image.revision"] == release["commit"]
+        assert labels["com.microsoft.aml-images.content-key"] == image["content_key"]
+    by_name = {f"{image['family']}/{image['name']}": image for image in release["images"]}
+    assert by_name[hello]["bases"] == [
+        {"reference": "registry.example/shell:latest", "digest": by_name[shell]["staging"]["digest"]}
+    ]
+    cfg = json.loads((folder / "import.cfg").read_text())
+    assert [entry["source"]["imageName"] for entry in cfg] == [i["staging"]["reference"] for i in release["images"]]
+    for line in (folder / "drop" / "SHA256SUMS").read_text().splitlines():
+        digest, path = line.split("  ")
+        assert hashlib.sha256((folder / "drop" / path).read_bytes()).hexdigest() == digest
+    jobs = json.loads((folder / "run_information.json").read_text())["jobs"]
+    assert sorted(job["image"] for job in jobs) == sorted([shell, hello, other])
+    assert all(job["status"] == "passed" for job in jobs)
+    assert "running on" in (folder / "images" / hello / "logs" / "runs.node0.log").read_text()
+
+    assert set(actions(repository.json("build", "--all", "--dry-run")).values()) == {"reuse"}
+    second = repository.json("build", "--all")
+    assert second["status"] == "succeeded"
+    assert {image["image"]: image["reused"] for image in second["images"]} == {shell: True, hello: True, other: True}
+    assert second["jobs"] == []
+    assert {i["image"]: i["staged"]["digest"] for i in second["images"]} == {
+        i["image"]: i["staged"]["digest"] for i in first["images"]
+    }
+
+    (repository.folder("tools/shell") / "greeting").write_text("good day\n")
+    plan = repository.json("build", "--all", "--dry-run")
+    assert actions(plan) == {shell: "build", hello: "build", other: "reuse"}
+    because = {image["image"]: image["because"] for image in plan["images"]}
+    assert because[shell] == ["context: greeting changed"]
+    assert because[hello] == [f"its base {shell} is built anew"]
+    third = repository.json("build", "--all")
+    assert {image["image"]: image["reused"] for image in third["images"]} == {shell: False, hello: False, other: True}
+    builds = repository.json("builds")
+    assert [build["build"] for build in builds] == [third["build"], second["build"], first["build"]]
+    assert {build["status"] for build in builds} == {"succeeded"}
+
+
+def test_a_failing_scenario_takes_the_build_back(repository, staging):
+    (repository.root / "checks" / "runs.sh").write_text("echo all is well; echo loss is rising >&2; exit 3\n")
+    done = repository.run("build", "--all")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "loss is rising" in done.stderr
+    assert "scenario 'runs'" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    (build,) = repository.json("builds")
+    assert build["status"] == "failed"
+    folder = repository.artifacts / build["build"]
+    assert not [name for name in ("release.json", "import.cfg", "drop") if (folder / name).exists()]
+    assert staged_tags(repository, staging) == []
+
+
+def test_a_dockerfile_that_fails_shows_its_log(repository, staging):
+    with (repository.folder("apps/hello") / "Dockerfile").open("a") as dockerfile:
+        dockerfile.write("RUN echo nothing like it; false\n")
+    done = repository.run("build", "--all")
+    assert done.returncode == 1
+    assert "nothing like it" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert staged_tags(repository, staging) == []
+
+
+def test_a_commit_is_built_from_its_own_tree(repository, staging):
+    old = repository.git("rev-parse", "HEAD")
+    (repository.folder("tools/shell") / "greeting").write_text("later\n")
+    (repository.folder("apps/other") / "Dockerfile").unlink()
+    repository.commit("later")
+    (repository.folder("tools/shell") / "greeting").write_text("never committed\n")
+    result = repository.json("build", repository.image("apps/other"), repository.image("tools/shell"), "--head", old)
+    assert result["commit"] == old
+    kept = repository.artifacts / result["build"] / "images".replace("images", "images")
+    assert kept.is_dir()
+    folder = repository.folder("tools/shell").relative_to(repository.root)
+    assert (repository.artifacts / result["build"] / folder / "greeting").read_text() == "hello\n"
+
+
+def test_a_parent_that_can_not_be_had_is_built_with_its_child(repository):
+    plan = repository.json("build", repository.image("apps/hello"), "--dry-run")
+    assert actions(plan) == {repository.image("tools/shell"): "build", repository.image("apps/hello"): "build"}
+    reasons = {image["image"]: image["reasons"] for image in plan["images"]}
+    assert "is built FROM it" in reasons[repository.image("tools/shell")][0]
