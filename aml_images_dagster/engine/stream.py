@@ -121,6 +121,8 @@ def follow(
                 message = str(detail.get("message") or event.get("error") or "unknown error")
                 raise fault("reported", message, detail.get("code") or _code_in(message))
             result = result_of(event) or result
+            if time_is_up.is_set():  # a transport without `shutdown` (Windows pipes) goes on
+                break
         lines.flush()
     finally:
         timer.cancel()

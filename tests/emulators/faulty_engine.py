@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Ending = Literal["orderly", "drop", "silence", "stop"]
+Ending = Literal["orderly", "drop", "silence", "chatter", "stop"]
 
 
 class FaultyEngine:
@@ -21,7 +22,8 @@ class FaultyEngine:
     Args:
         events: The messages of every build, push and pull.
         ending: What comes after them. `orderly`: the end. `drop`: the connection breaks. `silence`: nothing, with the
-            connection open. `stop`: an orderly end of the stream, and of the engine.
+            connection open. `chatter`: lines without end. `stop`: an orderly end of the stream, and of the engine.
+        pause: Seconds between the events.
         info: Answers of `/info`.
         version: Answers of `/version`.
 
@@ -35,11 +37,13 @@ class FaultyEngine:
         self,
         events: tuple[Mapping[str, Any], ...] = (),
         ending: Ending = "orderly",
+        pause: float = 0,
         info: Mapping[str, Any] | None = None,
         version: Mapping[str, Any] | None = None,
     ) -> None:
         self.events = events
         self.ending: Ending = ending
+        self.pause = pause
         self.info = {"OSType": "linux", **(info or {})}
         self.version = {"ApiVersion": "1.41", "Version": "20.10", "Os": "linux", "Arch": "amd64", **(version or {})}
         self.headers: dict[str, str] = {}
@@ -90,8 +94,10 @@ def _handler(engine: FaultyEngine) -> type[BaseHTTPRequestHandler]:
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             for event in engine.events:
-                line = json.dumps(event).encode() + b"\r\n"
-                self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
+                self.send(event)
+            while engine.ending == "chatter":
+                time.sleep(0.1)
+                self.send({"stream": "and on\n"})
             if engine.ending == "silence":
                 self.connection.settimeout(30)
                 if not self.connection.recv(1):
@@ -102,6 +108,11 @@ def _handler(engine: FaultyEngine) -> type[BaseHTTPRequestHandler]:
             else:
                 self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
+
+        def send(self, event: Mapping[str, Any]) -> None:
+            time.sleep(engine.pause)
+            line = json.dumps(event).encode() + b"\r\n"
+            self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
 
         def answer(self, status: int, document: Any) -> None:
             body = document.encode() if isinstance(document, str) else json.dumps(document).encode()

@@ -60,13 +60,20 @@ def test_a_full_disk_is_named(request_for, tmp_path, events):
     assert "docker system prune" in failed.value.mend
 
 
-def test_a_stream_that_falls_silent_ends_at_the_deadline_and_is_hung_up(request_for):
-    with FaultyEngine((STEP,), "silence") as engine:
+def test_a_stream_that_falls_silent_late_ends_at_the_deadline_and_is_hung_up(request_for):
+    """A socket's time-out alone would start anew with every line."""
+    with FaultyEngine((STEP,), "silence", pause=1.5) as engine:
         began = time.monotonic()
-        with pytest.raises(BuildFailed, match="deadline of 1 s"):
-            DockerEngine(engine.url).build(request_for(1), print)
+        with pytest.raises(BuildFailed, match="deadline of 2 s"):
+            DockerEngine(engine.url).build(request_for(2), print)
         assert time.monotonic() - began < 3
         assert engine.hung_up.wait(5)
+
+
+def test_a_stream_that_never_ends_ends_at_the_deadline(request_for):
+    with FaultyEngine((STEP,), "chatter") as engine, pytest.raises(BuildFailed, match="deadline of 1 s") as failed:
+        DockerEngine(engine.url).build(request_for(1), print)
+    assert failed.value.log.endswith("and on")
 
 
 @pytest.mark.parametrize(("verb", "word"), [("push", "push"), ("pull", "pull")])
