@@ -9,9 +9,9 @@ from aml_images_dagster.build.bases import FindParent, PinnedBase, pin_bases
 from aml_images_dagster.catalog.content_key import ContentKey
 from aml_images_dagster.catalog.context import BuildContext
 from aml_images_dagster.catalog.dockerfile import pin
-from aml_images_dagster.catalog.image import Image
 
 if TYPE_CHECKING:
+    from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.build.parts import Parts
     from aml_images_dagster.build.session import Source
 

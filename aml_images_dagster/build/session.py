@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.build.naming import staging_reference
-from aml_images_dagster.build.parts import Parts
 from aml_images_dagster.build.records import BuildRecord
-from aml_images_dagster.catalog.catalogue import Catalogue
-from aml_images_dagster.catalog.tree import Tree
 from aml_images_dagster.errors import BuildFailed
-from aml_images_dagster.settings import Settings
 
 if TYPE_CHECKING:
+    from aml_images_dagster.settings import Settings
+    from aml_images_dagster.catalog.tree import Tree
+    from aml_images_dagster.catalog.catalogue import Catalogue
+    from aml_images_dagster.build.parts import Parts
+    from datetime import datetime
+    from collections.abc import Mapping, Sequence
     from aml_images_dagster.build.artifacts import BuildFolder
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.catalog.reference import Reference

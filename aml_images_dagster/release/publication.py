@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from aml_images_dagster.release.import_cfg import ImportCfg, import_cfg
 from aml_images_dagster.release.release_json import ReleaseJson, release_image, release_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from aml_images_dagster.build.session import BuildSession
 
 
