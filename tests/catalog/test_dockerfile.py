@@ -108,6 +108,7 @@ def test_args_of_a_chain_of_images() -> None:
         ("COPY \\\n # why\n --from=busybox:1 \\\n\n /a /b", ["busybox:1"]),
         ("COPY --from=busy\\\nbox:1 /a /b", ["busybox:1"]),
         ("COPY /a --from=busybox:1 /b", []),
+        ('COPY --chown="a b" --from=busybox:1 /a /b', ["busybox:1"]),
         ("COPY -- --from=busybox:1 /b", []),
         ('COPY ["--from=busybox:1", "/b"]', []),
         ("RUN echo --mount=from=busybox:1", []),
