@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.testing.containers import Limits
 
-_LAST_WORDS_SECONDS = 10
+_LAST_WORDS_SECONDS = 5
 """How long a killed container's output is waited for."""
 
 
@@ -151,9 +151,10 @@ class ContainerJob:
         if state["OOMKilled"]:
             limit = self.limits.memory_bytes / 2**30
             return _Outcome("failed", self._on(node, f"out of memory: the limit is {limit:.3g} GiB"))
-        report = _read_file(container, self.launch.report) if self.launch.report else b""
-        explained = self.launch.explain(report) if self.launch.explain and report else ""
-        reason = explained or failure_reason(exit_code, watch.outputs[node].text())
+        reason = ""
+        if self.launch.explain:
+            reason = self.launch.explain(exit_code, _read_file(container, self.launch.report))
+        reason = reason or failure_reason(exit_code, watch.outputs[node].text())
         return _Outcome("failed", self._on(node, reason))
 
     def _on(self, node: str, reason: str) -> str:

@@ -50,7 +50,7 @@ class Launch:
         user: Who runs the commands; empty for the image's own user.
         shared_folder: A folder that all containers of the job share, on the engine's side; empty for none.
         report: A file that a failed container may hold and that explains the failure; empty for none.
-        explain: Turns the report's bytes into a reason in one line.
+        explain: Turns an exit code and the report into a reason in one line.
     """
 
     nodes: tuple[Node, ...]
@@ -59,7 +59,7 @@ class Launch:
     user: str = ""
     shared_folder: str = ""
     report: str = ""
-    explain: Callable[[bytes], str] | None = None
+    explain: Callable[[int, bytes], str] | None = None
 
 
 def inside(os: OperatingSystem, *parts: str) -> str:

@@ -51,6 +51,6 @@ def launch(job: TestJob, scenario: TrainingScenario) -> Launch:
         nodes=tuple(Node(host, worker if index else head, environment) for index, host in enumerate(hosts)),
         files=archive.finish(),
         leader=hosts[0],
-        user="root",
+        user="0",
         shared_folder=inside(job.os, "keys"),
     )

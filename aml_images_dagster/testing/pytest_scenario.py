@@ -23,7 +23,9 @@ _DISTRIBUTIONS = ("pytest", "pluggy", "iniconfig", "packaging", "pygments")
 _FOR_PYTHON_3_10 = ("exceptiongroup", "typing_extensions")
 _REPORT = "pytest.xml"
 _LONGEST_REPORT = 16 * 2**20
-_NO_TESTS = "pytest collected no tests"
+_TOLD = 3
+_NO_TESTS_COLLECTED = 5
+_COLLECTION_FAILURE = "collection failure"
 
 
 def launch(job: TestJob, scenario: PytestScenario) -> Launch:
@@ -73,12 +75,20 @@ def _packages() -> tuple[tuple[str, bytes], ...]:
     return tuple(sorted(found))
 
 
-def explain(report: bytes) -> str:
+def explain(exit_code: int, report: bytes) -> str:
     """Which tests failed and why, in one line, from a report in JUnit's XML form.
 
     The report comes from the container and is not trusted: anything unreadable gives an empty reason.
-    Its form: https://docs.pytest.org/en/stable/how-to/output.html#creating-junitxml-format-files.
+
+    Sources: https://docs.pytest.org/en/stable/how-to/output.html#creating-junitxml-format-files and
+    https://docs.pytest.org/en/stable/reference/exit-codes.html.
+
+    Args:
+        exit_code: pytest's.
+        report: The file's content.
     """
+    if exit_code == _NO_TESTS_COLLECTED:
+        return "pytest collected no tests"
     if len(report) > _LONGEST_REPORT or b"<!DOCTYPE" in report:
         return ""
     try:
@@ -86,13 +96,11 @@ def explain(report: bytes) -> str:
     except ElementTree.ParseError:
         return ""
     cases = list(root.iter("testcase"))
-    if not cases:
-        return _NO_TESTS
     failures = [(case, problem) for case in cases for problem in (*case.findall("failure"), *case.findall("error"))]
     if not failures:
         return ""
-    told = "; ".join(_told(case, problem) for case, problem in failures[:3])
-    more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
+    told = "; ".join(_told(case, problem) for case, problem in failures[:_TOLD])
+    more = f"; and {len(failures) - _TOLD} more" if len(failures) > _TOLD else ""
     failed = len({id(case) for case, _ in failures})
     return f"{failed} of {len(cases)} tests failed: {told}{more}"
 
@@ -100,6 +108,9 @@ def explain(report: bytes) -> str:
 def _told(case: ElementTree.Element, problem: ElementTree.Element) -> str:
     module = posixpath.basename(case.get("classname", "").replace(".", "/"))
     name = "::".join(part for part in (module, case.get("name", "")) if part)
-    message = (problem.get("message") or problem.text or problem.tag).strip()
-    first = message.splitlines()[0] if message else problem.tag
-    return f"{name}: {first}"
+    message = problem.get("message", "")
+    if message == _COLLECTION_FAILURE:
+        # pytest marks the lines of the text that name the error.
+        marked = [line[2:].strip() for line in (problem.text or "").splitlines() if line.startswith("E ")]
+        message = marked[-1] if marked else message
+    return f"{name}: {message.strip().partition(chr(10))[0] or problem.tag}"

@@ -28,9 +28,9 @@ count=0
 for host in $AML_IMAGES_HOSTS; do
     if [ "$count" -gt 0 ]; then
         tries=0
-        until ssh "$host" true 2>/tmp/ssh-errors; do
+        until ssh "$host" true 2>/aml-images/ssh-errors; do
             tries=$((tries + 1))
-            [ "$tries" -lt 150 ] || fail "$host does not answer over ssh: $(tail -n 1 /tmp/ssh-errors)" 1
+            [ "$tries" -lt 150 ] || fail "$host does not answer over ssh: $(tail -n 1 /aml-images/ssh-errors)" 1
             sleep 0.2
         done
     fi

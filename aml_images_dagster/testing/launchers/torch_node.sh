@@ -5,7 +5,7 @@
 #   LOCAL_WORLD_SIZE  processes on this node
 set -eu
 
-failure=$(mktemp)
+failure=$AML_IMAGES_OUTPUTS/.failure
 trap 'exit "$(cat "$failure")"' USR1
 LOCAL_RANK=0
 while [ "$LOCAL_RANK" -lt "$LOCAL_WORLD_SIZE" ]; do
