@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -25,10 +26,12 @@ def code_references(image: Image, source: Source) -> dict[str, Any]:
     """A link to the image's Dockerfile: on the web for a commit of a hosted repository, else on this disk."""
     path = image.file("Dockerfile")
     reference: dg.UrlCodeReference | dg.LocalFileCodeReference
-    if source.url.startswith("https://") and not source.commit.endswith("-dirty"):
-        reference = dg.UrlCodeReference(
-            url=f"{source.url.removesuffix('.git')}/blob/{source.commit}/{path}", label=path
-        )
-    else:
-        reference = dg.LocalFileCodeReference(file_path=str(source.tree.root / path), label=path)
-    return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        if source.url.startswith("https://") and not source.commit.endswith("-dirty"):
+            reference = dg.UrlCodeReference(
+                url=f"{source.url.removesuffix('.git')}/blob/{source.commit}/{path}", label=path
+            )
+        else:
+            reference = dg.LocalFileCodeReference(file_path=str(source.tree.root / path), label=path)
+        return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}

@@ -10,6 +10,8 @@ from dagster import AssetKey
 Stage = Literal["staged", "tested", "release_config", "import_cfg"]
 STAGES: tuple[Stage, ...] = ("staged", "tested", "release_config", "import_cfg")
 
+_PARTS = 2
+
 RELEASE_GROUP = "release"
 RELEASE_JSON = AssetKey(["release", "release.json"])
 IMPORT_CFG = AssetKey(["release", "import.cfg"])
@@ -23,16 +25,16 @@ TEST_POOL = "image_test"
 
 
 def asset_key(image: str, stage: Stage) -> AssetKey:
-    """Key of one stage of an image, `<family>/<name>/<stage>`."""
-    return AssetKey([*image.split("/"), stage])
+    """Key of one stage of an image, `<family>/<name>.<stage>`: the UI labels a node with the last part only."""
+    family, name = image.split("/")
+    return AssetKey([family, f"{name}.{stage}"])
 
 
 def image_of(key: AssetKey) -> tuple[str, Stage] | None:
     """Image and stage of a key; None for the files of a build."""
-    if len(key.path) != 3 or key.path[-1] not in STAGES:
-        return None
-    stage = key.path[-1]
-    return "/".join(key.path[:2]), stage
+    name, _, last = key.path[-1].rpartition(".")
+    stage = next((stage for stage in STAGES if stage == last), None)
+    return (f"{key.path[0]}/{name}", stage) if stage and len(key.path) == _PARTS else None
 
 
 def group_name(family: str) -> str:

@@ -33,7 +33,7 @@ def tested_asset(image: Image, workshop: Workshop) -> dg.AssetsDefinition:
     def tested(context: dg.AssetExecutionContext, build_options: BuildOptions) -> dg.MaterializeResult[None]:
         with explained():
             session = workshop.session(context, build_options)
-            staged = session.folder.read_staged(image.id) or _last_staged(context, session, staged_key)
+            staged = session.folder.read_staged(image.id) or _last_staged(context, session, image)
             record = test(session, staged, step_log)
             if not record.scenarios:
                 context.log.warning(f"{image.id} has no tests.json: it is not tested")
@@ -42,12 +42,12 @@ def tested_asset(image: Image, workshop: Workshop) -> dg.AssetsDefinition:
     return tested
 
 
-def _last_staged(context: dg.AssetExecutionContext, session: BuildSession, key: dg.AssetKey) -> StagedImage:
+def _last_staged(context: dg.AssetExecutionContext, session: BuildSession, image: Image) -> StagedImage:
     """For a run of `tested` alone, the image that was staged last."""
-    event = context.instance.get_latest_materialization_event(key)
+    event = context.instance.get_latest_materialization_event(asset_key(image.id, "staged"))
     materialization = event.asset_materialization if event else None
     build = materialization.metadata.get("build") if materialization else None
-    return adopt(session, "/".join(key.path[:2]), str(build.value) if build else "")
+    return adopt(session, image.id, str(build.value) if build else "")
 
 
 def _metadata(session: BuildSession, record: TestedImage) -> dict[str, dg.MetadataValue]:

@@ -201,8 +201,10 @@ def image_folders(files: Iterable[str], paths: Collection[str]) -> list[str]:
 
 def identify(folder: str, tree: Tree) -> tuple[str, str]:
     """Family and name of an image folder. At the top of the repository its own folder's name lends itself."""
-    root = tree.root.resolve()
-    parts = (root.parent.name, root.name, *PurePosixPath(folder).parts)
+    parts = PurePosixPath(folder).parts
+    if len(parts) < 2:
+        root = tree.root.resolve()
+        parts = (root.parent.name, root.name, *parts)
     return parts[-2], parts[-1]
 
 

@@ -25,7 +25,7 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
         ignore.write_text("*\n")
     configuration = home / "dagster.yaml"
     if not configuration.exists():
-        configuration.write_text(yaml.safe_dump({"telemetry": {"enabled": False}}))
+        configuration.write_text(yaml.safe_dump({"telemetry": {"enabled": False}, "nux": {"enabled": False}}))
     os.environ["DAGSTER_HOME"] = str(home)
     instance = dg.DagsterInstance.get()
     known = {info.name for info in instance.event_log_storage.get_pool_limits()}

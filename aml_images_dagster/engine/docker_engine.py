@@ -1,6 +1,6 @@
 """A Docker engine (or one that speaks its API), through the `docker` package and the engine's own builder.
 
-Importing this module does not import docker-py: that costs a tenth of a second in every process.
+Importing this module does not import docker-py: that costs tenths of a second in every process.
 """
 
 from __future__ import annotations

@@ -10,17 +10,17 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
-import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
 from aml_images_dagster.catalog.reference import DOCKER_HUB, Reference
 from aml_images_dagster.errors import BadInput, Unreachable
+from aml_images_dagster.registry.blob import VerifiedBlob
 from aml_images_dagster.registry.interface import Manifest, NoAnswer
 from aml_images_dagster.registry.tokens import FindLogin, RegistryAuth, is_loopback, plain_reason
 
@@ -42,7 +42,6 @@ _PAGE = 100
 _RETRIED = (429, 502, 503, 504)
 _RETRY_AFTER_MAX = 20
 _EMPTY = b"{}"
-_PIECE = 1 << 20
 _AS_STORED = {"Accept-Encoding": "identity"}
 
 
@@ -428,51 +427,6 @@ def read_manifest(manifest: Manifest) -> dict[str, Any]:
         f"the manifest {manifest.digest} ({manifest.media_type}) is neither an image nor an index",
         mend="Push the image again with a current engine.",
     )
-
-
-class VerifiedBlob:
-    """A blob that is read once from a network; its end raises unless the bytes match the digest.
-
-    It has what requests wants of a body of known length: `read`, `__iter__` and `len`.
-
-    Args:
-        answer: The answer whose body the blob is.
-        digest: Its sha256 digest.
-        broken: Makes the exception for a transfer that broke off, from the reason.
-        corrupt: Makes the exception for wrong bytes, from a name, the wanted digest and the one found.
-    """
-
-    def __init__(
-        self,
-        answer: requests.Response,
-        digest: str,
-        broken: Callable[[str], Exception],
-        corrupt: Callable[[str, str, str], Exception],
-    ) -> None:
-        self._source = answer.raw
-        self._digest = digest
-        self._broken = broken
-        self._corrupt = corrupt
-        self._seen = hashlib.sha256()
-        length = answer.headers.get("Content-Length")
-        if length is not None:
-            self.len = int(length)
-
-    def read(self, size: int = -1) -> bytes:
-        """Read on, to the end if `size` is negative."""
-        try:
-            piece: bytes = self._source.read(None if size < 0 else size)
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise self._broken(str(error)) from None
-        self._seen.update(piece)
-        if size < 0 or (size and not piece):
-            found = f"sha256:{self._seen.hexdigest()}"
-            if found != self._digest:
-                raise self._corrupt("a blob", self._digest, found)
-        return piece
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(lambda: self.read(_PIECE), b"")
 
 
 def _session(*, trust_env: bool, repeat: bool) -> requests.Session:

@@ -84,7 +84,8 @@ def test_faults(old, new, expected):
 
 
 def test_all_faults_at_once():
-    text = '{"scenarios": [\n{"name": "a", "kind": "training", "script": "a.py", "nodez": 1},\n{"kind": "pytest"}],\n"x": 1}'
+    scenario = '{"name": "a", "kind": "training", "script": "a.py", "nodez": 1}'
+    text = f'{{"scenarios": [\n{scenario},\n{{"kind": "pytest"}}],\n"x": 1}}'
     assert [line for line, _ in faults(text)] == [2, 3, 3, 4]
 
 
