@@ -1,0 +1,60 @@
+"""A blob on its way: read once, held in no memory, verified at its end."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import urllib3.exceptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import requests
+
+PIECE_BYTES = 1 << 20
+
+
+class VerifiedBlob:
+    """A blob that is read once from a network; its end raises unless the bytes match the digest.
+
+    It has what requests wants of a body of known length: `read`, `__iter__` and `len`.
+
+    Args:
+        answer: The answer whose body the blob is.
+        digest: Its sha256 digest.
+        broken: Makes the exception for a transfer that broke off, from the reason.
+        corrupt: Makes the exception for wrong bytes, from a name, the wanted digest and the one found.
+    """
+
+    def __init__(
+        self,
+        answer: requests.Response,
+        digest: str,
+        broken: Callable[[str], Exception],
+        corrupt: Callable[[str, str, str], Exception],
+    ) -> None:
+        self._source = answer.raw
+        self._digest = digest
+        self._broken = broken
+        self._corrupt = corrupt
+        self._seen = hashlib.sha256()
+        length = answer.headers.get("Content-Length")
+        if length is not None:
+            self.len = int(length)
+
+    def read(self, size: int = -1) -> bytes:
+        """Read on, to the end if `size` is negative."""
+        try:
+            piece: bytes = self._source.read(None if size < 0 else size)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._broken(str(error)) from None
+        self._seen.update(piece)
+        if size < 0 or (size and not piece):
+            found = f"sha256:{self._seen.hexdigest()}"
+            if found != self._digest:
+                raise self._corrupt("a blob", self._digest, found)
+        return piece
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(lambda: self.read(PIECE_BYTES), b"")
