@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
+    from aml_images_dagster.build.artifacts import Artifacts
     from aml_images_dagster.engine.interface import Engine, RegistryLogin
     from aml_images_dagster.registry.interface import Registry
-    from aml_images_dagster.build.artifacts import Artifacts
-    from aml_images_dagster.testing.interface import TestRunner
     from aml_images_dagster.registry.resolution import ResolvedBase
+    from aml_images_dagster.testing.interface import TestRunner
 
 
 class Resolver(Protocol):

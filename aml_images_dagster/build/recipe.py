@@ -11,9 +11,9 @@ from aml_images_dagster.catalog.context import BuildContext
 from aml_images_dagster.catalog.dockerfile import pin
 
 if TYPE_CHECKING:
-    from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.build.parts import Parts
     from aml_images_dagster.build.session import Source
+    from aml_images_dagster.catalog.image import Image
 
 
 @dataclass(frozen=True, slots=True)

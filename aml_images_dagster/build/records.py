@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime  # noqa: TC003 - pydantic reads the annotations
+from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from aml_images_dagster.catalog.content_key import ContentKey  # noqa: TC001
-from aml_images_dagster.testing.interface import JobStatus  # noqa: TC001
+from aml_images_dagster.catalog.content_key import ContentKey
+from aml_images_dagster.testing.interface import JobStatus
 
 BuildStatus = Literal["running", "partial", "succeeded", "failed", "canceled"]
 """`partial` is a build that was started for a part of the chain only: it can never be released."""

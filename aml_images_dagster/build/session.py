@@ -11,15 +11,16 @@ from aml_images_dagster.build.records import BuildRecord
 from aml_images_dagster.errors import BuildFailed
 
 if TYPE_CHECKING:
-    from aml_images_dagster.settings import Settings
-    from aml_images_dagster.catalog.tree import Tree
-    from aml_images_dagster.catalog.catalogue import Catalogue
-    from aml_images_dagster.build.parts import Parts
-    from datetime import datetime
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
     from aml_images_dagster.build.artifacts import BuildFolder
+    from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.catalog.catalogue import Catalogue
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.catalog.reference import Reference
+    from aml_images_dagster.catalog.tree import Tree
+    from aml_images_dagster.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import sys
 import uuid
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import dagster as dg
@@ -34,6 +33,7 @@ from aml_images_dagster.settings import ENV_PREFIX
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
+    from pathlib import Path
 
     from aml_images_dagster.build.parts import Parts
     from aml_images_dagster.build.selection import Selection

@@ -13,6 +13,7 @@ from aml_images_dagster.release.release_json import ReleaseJson, release_image, 
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
     from aml_images_dagster.build.session import BuildSession
 
 
