@@ -95,9 +95,8 @@ def main() -> None:
                 processor[name].append(cpu)
         selected = len(json.loads(printed)["images"])
     baseline = statistics.median(times["git diff --name-only"])
-    print(
-        f"{options.images} image folders, {selected} selected, {options.rounds} rounds, seconds per process (cpu: median)"
-    )
+    print(f"{options.images} image folders, {selected} selected, {options.rounds} rounds")
+    print("seconds per process; cpu is the median of the processor time")
     print(f"{'command':<24}{'median':>8}{'min':>8}{'max':>8}{'ratio':>8}{'cpu':>8}")
     for name, taken in times.items():
         median = statistics.median(taken)
