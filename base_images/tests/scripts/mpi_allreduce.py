@@ -22,7 +22,8 @@ def main() -> None:
 
     world = MPI.COMM_WORLD
     rank, size, host = world.Get_rank(), world.Get_size(), MPI.Get_processor_name()
-    print(f"rank {rank} of {size} on {host}: {MPI.Get_library_version().splitlines()[0]}", flush=True)
+    library = MPI.Get_library_version().splitlines()[0].rstrip("\0 ")
+    print(f"rank {rank} of {size} on {host}: {library}", flush=True)
     if size < 2:
         sys.exit("there is only one rank: mpirun and mpi4py belong to different MPI libraries")
 

@@ -77,6 +77,8 @@ def main() -> None:
         flush=True,
     )
 
+    # Several ranks may share a machine, and threads that wait for each other would take all of it.
+    torch.set_num_threads(1)
     torch.manual_seed(rank)
     model = DistributedDataParallel(make_model(device), device_ids=[local_rank] if on_gpu else None)
     points, values = make_data(options.rows, rank, device)
