@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.catalog.git import printable
 from aml_images_dagster.catalog.image import DOCKERFILE, FACTORY_FILES, PRIVATE_DOCKERFILE
 from aml_images_dagster.catalog.tree import FileMode
 from aml_images_dagster.errors import BadInput
@@ -133,7 +134,7 @@ def not_ignored(paths: Iterable[str], ignore_file: bytes) -> list[str]:
     https://docs.docker.com/build/concepts/context/#dockerignore-files; in code `MatchesOrParentMatches` of
     https://github.com/moby/patternmatcher. Escapes with a backslash are not supported.
     """
-    lines = ignore_file.decode("utf-8-sig", "surrogateescape").splitlines()
+    lines = ignore_file.decode("utf-8-sig", "surrogateescape").split("\n")
     written = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not written:
         return list(paths)
@@ -175,8 +176,7 @@ def _check(path: str, content: bytes) -> None:
     try:
         path.encode()
     except UnicodeEncodeError:
-        shown = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        raise BadInput("the name of the file is not UTF-8", where=shown, mend="Rename it.") from None
+        raise BadInput("the name of the file is not UTF-8", where=printable(path), mend="Rename it.") from None
 
 
 def _folders(paths: Iterable[str]) -> list[str]:

@@ -154,7 +154,7 @@ def _modified(changes: Sequence[ChangedFile], catalogue: Catalogue) -> _Found:
             continue
         # git lists the Dockerfile as added exactly when the merge base has none there.
         is_added = any(file.path == image.file(DOCKERFILE) and file.status == "A" for file in changed)
-        reasons = [f"{_STATUS_WORDS[file.status]}: {file.path}" for file in changed]
+        reasons = [f"{_STATUS_WORDS[file.status]}: {git.printable(file.path)}" for file in changed]
         before = found[image.id][1] if image.id in found else []
         found[image.id] = ("added" if is_added else "modified", before + _shorten(reasons))
     return found
@@ -170,7 +170,9 @@ def _tests(changes: Sequence[ChangedFile], catalogue: Catalogue) -> dict[str, li
                 paths = (change.path for change in changes)
                 used[code] = [path for path in paths if scenario_uses(scenario, path, catalogue.tests_path)]
             if used[code]:
-                found[image.id] += _shorten([f"tests: {path} (scenario {scenario.name})" for path in used[code]])
+                found[image.id] += _shorten(
+                    [f"tests: {git.printable(path)} (scenario {scenario.name})" for path in used[code]]
+                )
     return found
 
 

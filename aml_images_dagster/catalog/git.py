@@ -79,6 +79,11 @@ def decode(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
+def printable(name: str) -> str:
+    """A file name from `decode` for people and JSON: bytes that are no UTF-8 show as `\\xe9`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def is_repository(root: Path) -> bool:
     """Whether git tracks `root`, or a folder above it."""
     return _try(root, "rev-parse", "--git-dir").returncode == 0

@@ -172,6 +172,13 @@ def test_many_files_are_shortened(chain):
     assert reasons[-1] == "and 93 more files"
 
 
+def test_reasons_can_be_printed_whatever_a_file_is_called(chain):
+    (chain.root / ROOT / "base/alone" / "caf\udce9").write_text("x")
+    chain.commit()
+    (image,) = found(chain).images
+    assert image.reasons == (f"added: {ROOT}/base/alone/caf\\xe9",)
+
+
 def test_nothing_found_selects_all(chain):
     chain.write("README.md", "other\n")
     chain.image("base/ended", image__json='{"eol": "2020-01-01"}')
