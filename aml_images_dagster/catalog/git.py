@@ -80,7 +80,7 @@ def decode(name: bytes) -> str:
 
 
 def printable(name: str) -> str:
-    """A file name from `decode` for people and JSON: bytes that are no UTF-8 show as `\\xe9`."""
+    """A file name from `decode` for people and JSON: bytes that are no UTF-8 show as escapes."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import uuid
+from typing import TYPE_CHECKING
 
 import pytest
 
 from aml_images_dagster.catalog import git
 from aml_images_dagster.catalog.catalogue import Catalogue
 from aml_images_dagster.catalog.tree import CommitTree, Tree, WorkingTree
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Callable
+    from pathlib import Path
 
 DOCKER_FILES = "base_images/docker/public"
 PUBLISHED_AS = ("mcr.microsoft.com/azureml/{name}",)
