@@ -10,6 +10,7 @@ import difflib
 import os
 import tomllib
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -87,6 +88,17 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(filter(None, value.split(";"))) if isinstance(value, str) else value
 
+    @field_validator("production_names")
+    @classmethod
+    def _names_every_image(cls, value: str) -> str:
+        try:
+            fields = {field for _, field, _, _ in Formatter().parse(value) if field is not None}
+        except ValueError:
+            raise ValueError("a brace is not closed") from None
+        if not {"name"} <= fields <= {"name", "family"}:
+            raise ValueError("write a repository with {name} and perhaps {family}, e.g. public/azureml/{name}")
+        return value
+
     @field_validator("base_mirrors", mode="before")
     @classmethod
     def _split_pairs(cls, value: object) -> object:
@@ -152,6 +164,8 @@ def load_settings(**options: Any) -> Settings:
             where=str(repo),
             mend=f"Settings come from options, {ENV_PREFIX}… variables, .env and {TABLE} in pyproject.toml.",
         ) from None
+    except UnicodeDecodeError:
+        raise BadInput("not UTF-8 text", where=str(repo / ".env"), mend="Mend the file.") from None
 
 
 def _repository_table(pyproject: Path) -> dict[str, Any]:
@@ -159,9 +173,12 @@ def _repository_table(pyproject: Path) -> dict[str, Any]:
     if not pyproject.is_file():
         return {}
     try:
-        table = tomllib.loads(pyproject.read_text("utf-8")).get("tool", {}).get("aml-images", {})
+        tool = tomllib.loads(pyproject.read_text("utf-8")).get("tool", {})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"not valid TOML: {error}", where=str(pyproject), mend="Mend the file.") from None
+    table = tool.get("aml-images", {}) if isinstance(tool, dict) else tool
+    if not isinstance(table, dict):
+        raise BadInput(f"{TABLE} is not a table", where=str(pyproject), mend=f"Write keys below a line {TABLE}.")
     known = {name.replace("_", "-"): name for name in Settings.model_fields}
     for key in table:
         if key not in known:

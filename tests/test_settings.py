@@ -1,0 +1,220 @@
+"""Where a setting comes from, and what a wrong one says."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aml_images_dagster.errors import BadInput
+from aml_images_dagster.settings import Settings, find_repository, load_settings
+
+
+@pytest.fixture(autouse=True)
+def no_settings_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.upper().startswith(("AML_IMAGES_", "STAGING_CLIENT_")):
+            monkeypatch.delenv(name)
+
+
+def table(repo: Path, text: str) -> None:
+    (repo / "pyproject.toml").write_text(f"[tool.aml-images]\n{text}\n")
+
+
+def refusal(repo: Path, **options: object) -> str:
+    with pytest.raises(BadInput) as refused:
+        load_settings(repo=repo, **options)
+    assert refused.value.__cause__ is None
+    return str(refused.value)
+
+
+def test_defaults(tmp_path: Path) -> None:
+    settings = load_settings(repo=tmp_path)
+    assert settings.profile == "local"
+    assert settings.home == tmp_path / ".aml-images"
+    assert settings.artifacts_uri == str(tmp_path / ".aml-images" / "artifacts")
+    assert settings.published_as == ("mcr.microsoft.com/azureml/{name}",)
+    assert settings.base_mirrors == {}
+
+
+def test_the_first_place_that_has_a_value_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def path(**options: object) -> str:
+        return load_settings(repo=tmp_path, **options).docker_files_path
+
+    assert path() == "base_images/docker/public"
+    table(tmp_path, 'docker-files-path = "table"')
+    assert path() == "table"
+    (tmp_path / ".env").write_text("AML_IMAGES_DOCKER_FILES_PATH=dotenv\n")
+    assert path() == "dotenv"
+    monkeypatch.setenv("AML_IMAGES_DOCKER_FILES_PATH", "environment")
+    assert path() == "environment"
+    assert path(docker_files_path="option") == "option"
+    assert path(docker_files_path=None) == "environment"
+
+
+def test_an_empty_variable_is_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AML_IMAGES_DOCKER_FILES_PATH", "")
+    assert load_settings(repo=tmp_path).docker_files_path == "base_images/docker/public"
+
+
+def test_other_variables_of_dotenv_are_none_of_ours(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PATH_OF_SOMETHING=1\nAML_IMAGES_PARALLEL=3\n")
+    assert load_settings(repo=tmp_path).parallel == 3
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ('published-as = ["a.example/{name}", "b.example/{name}"]', ("a.example/{name}", "b.example/{name}")),
+        ('published-as = "a.example/{name};b.example/{name}"', ("a.example/{name}", "b.example/{name}")),
+    ],
+)
+def test_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str, expected: tuple[str, ...]) -> None:
+    table(tmp_path, written)
+    assert load_settings(repo=tmp_path).published_as == expected
+    monkeypatch.setenv("AML_IMAGES_PUBLISHED_AS", "c.example/{name};;d.example/{name};")
+    assert load_settings(repo=tmp_path).published_as == ("c.example/{name}", "d.example/{name}")
+    assert load_settings(repo=tmp_path, published_as=("e.example/{name}",)).published_as == ("e.example/{name}",)
+
+
+def test_mappings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table(tmp_path, 'base-mirrors = { "docker.io" = "mirror.example/hub" }')
+    assert load_settings(repo=tmp_path).base_mirrors == {"docker.io": "mirror.example/hub"}
+    monkeypatch.setenv("AML_IMAGES_BASE_MIRRORS", "docker.io=mirror.example/hub; quay.io = mirror.example/quay ;")
+    assert load_settings(repo=tmp_path).base_mirrors == {
+        "docker.io": "mirror.example/hub",
+        "quay.io": "mirror.example/quay",
+    }
+
+
+@pytest.mark.parametrize("pairs", ["docker.io", "docker.io=", "=mirror.example", "a=b;c"])
+def test_a_mapping_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pairs: str) -> None:
+    monkeypatch.setenv("AML_IMAGES_BASE_MIRRORS", pairs)
+    message = refusal(tmp_path)
+    assert "base_mirrors" in message
+    assert "prefix=mirror;prefix=mirror" in message
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("docker-file-path", "Did you mean 'docker-files-path'?"),
+        ("docker_files_path", "Did you mean 'docker-files-path'?"),
+        ("zzz", "Known keys: artifacts, base-mirrors"),
+    ],
+)
+def test_an_unknown_key(tmp_path: Path, key: str, hint: str) -> None:
+    table(tmp_path, f'{key} = "x"')
+    message = refusal(tmp_path)
+    assert f"unknown key '{key}' in [tool.aml-images]" in message
+    assert hint in message
+    assert str(tmp_path / "pyproject.toml") in message
+
+
+@pytest.mark.parametrize(
+    "text", ["[tool.aml-images", "[tool]\naml-images = 3\n", "tool = 3\n", "[[tool.aml-images]]\nparallel = 2\n"]
+)
+def test_a_pyproject_that_cannot_be_read(tmp_path: Path, text: str) -> None:
+    (tmp_path / "pyproject.toml").write_text(text)
+    assert str(tmp_path / "pyproject.toml") in refusal(tmp_path)
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_bytes(b"\xff\xfe")
+    assert str(tmp_path / "pyproject.toml") in refusal(tmp_path)
+    (tmp_path / "pyproject.toml").unlink()
+    (tmp_path / ".env").write_bytes(b"AML_IMAGES_PARALLEL=\xff\n")
+    assert str(tmp_path / ".env") in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("profile", "cloud"),
+        ("parallel", "0"),
+        ("parallel", "many"),
+        ("min_free_gb", "-1"),
+        ("build_timeout_minutes", "0"),
+        ("production_names", "public/{nmae}"),
+        ("production_names", "public/azureml"),
+        ("production_names", "public/{name"),
+    ],
+)
+def test_a_wrong_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"AML_IMAGES_{name.upper()}", value)
+    message = refusal(tmp_path)
+    assert name in message
+    assert str(tmp_path) in message
+
+
+def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    assert "no such folder" in refusal(tmp_path / "nowhere")
+
+
+SECRET = "correct-horse-battery"
+
+
+def test_a_secret_is_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STAGING_CLIENT_ID", "someone")
+    monkeypatch.setenv("STAGING_CLIENT_SECRET", SECRET)
+    settings = load_settings(repo=tmp_path)
+    assert settings.staging_client_secret is not None
+    assert settings.staging_client_secret.get_secret_value() == SECRET
+    assert settings.staging_client_id == "someone"
+    for text in (repr(settings), str(settings), settings.model_dump_json(), repr(settings.model_dump())):
+        assert SECRET not in text
+
+
+def test_a_secret_is_not_in_the_words_about_another_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STAGING_CLIENT_SECRET", SECRET)
+    monkeypatch.setenv("AML_IMAGES_PARALLEL", "many")
+    with pytest.raises(BadInput) as refused:
+        load_settings(repo=tmp_path)
+    assert SECRET not in "".join(traceback.format_exception(refused.value))
+
+
+def test_a_secret_of_a_wrong_kind_is_not_shown(tmp_path: Path) -> None:
+    table(tmp_path, f'staging-client-secret = ["{SECRET}"]')
+    with pytest.raises(BadInput) as refused:
+        load_settings(repo=tmp_path)
+    assert "STAGING_CLIENT_SECRET" in str(refused.value)
+    assert SECRET not in "".join(traceback.format_exception(refused.value))
+
+
+def test_home_is_relative_to_the_repository_or_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AML_IMAGES_HOME", "state")
+    assert load_settings(repo=tmp_path).home == tmp_path / "state"
+    monkeypatch.setenv("AML_IMAGES_HOME", str(tmp_path / "elsewhere"))
+    assert load_settings(repo=tmp_path).home == tmp_path / "elsewhere"
+
+
+def test_artifacts_may_be_a_uri(tmp_path: Path) -> None:
+    assert load_settings(repo=tmp_path, artifacts="memory://builds").artifacts_uri == "memory://builds"
+
+
+def test_the_repository_around_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = tmp_path / "repository" / "a" / "b"
+    inner.mkdir(parents=True)
+    (tmp_path / "repository" / ".git").mkdir()
+    assert find_repository(inner) == tmp_path / "repository"
+    monkeypatch.chdir(inner)
+    assert load_settings().repo == tmp_path / "repository"
+    monkeypatch.setenv("AML_IMAGES_REPO", str(tmp_path))
+    assert load_settings().repo == tmp_path
+
+
+def test_settings_stay_as_they_are(tmp_path: Path) -> None:
+    settings = load_settings(repo=tmp_path)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.parallel = 5  # type: ignore[misc]
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z]{1,8}\.io", fullmatch=True), st.from_regex(r"[a-z/]{1,8}", fullmatch=True)))
+def test_a_mapping_reads_the_same_in_both_forms(mirrors: dict[str, str]) -> None:
+    joined = ";".join(f"{prefix}={mirror}" for prefix, mirror in mirrors.items())
+    repo = Path.cwd()
+    assert Settings(repo=repo, base_mirrors=joined).base_mirrors == mirrors  # type: ignore[arg-type]
