@@ -156,12 +156,16 @@ def test_platforms(git_repository):
     git_repository.image("base/linux")
     git_repository.image("base/arm", image__json='{"platform": "linux/arm64"}')
     git_repository.image("base/flag", "FROM --platform=linux/arm64 debian:12\n")
+    git_repository.image(
+        "base/files", "FROM debian:12\nCOPY --from=mcr.microsoft.com/windows/nanoserver:ltsc2022 /a /a\n"
+    )
     git_repository.image("base-windows/core", "FROM mcr.microsoft.com/windows/servercore:ltsc2022\n")
     git_repository.image("base-windows/child", f"FROM {PUBLISHED}/core AS x\nFROM x\n")
     git_repository.image("base-windows/grandchild", f"FROM {PUBLISHED}/child\n")
     images = git_repository.catalogue().images.values()
     assert {image.name: (image.os, image.platform, image.host_build) for image in images} == {
         "linux": ("linux", "linux/amd64", None),
+        "files": ("linux", "linux/amd64", None),
         "arm": ("linux", "linux/arm64", None),
         "flag": ("linux", "linux/arm64", None),
         "core": ("windows", "windows/amd64", "10.0.20348"),

@@ -48,7 +48,7 @@ def windows_image(git_repository):
 
 def test_the_host_must_have_the_same_build(windows_image):
     check_host(windows_image, "10.0.17763.6054")
-    for other in ("10.0.20348.2031", "10.0.1776", "", "17763"):
+    for other in ("10.0.20348.2031", "10.0.1776", "10.0.177630.1", "", "17763"):
         with pytest.raises(BadInput, match=r"needs a Windows host of build 10\.0\.17763 \(ltsc2019 or 1809\)"):
             check_host(windows_image, other)
 
