@@ -7,12 +7,15 @@ from pydantic import Field
 
 
 class BuildOptions(dg.ConfigurableResource[None]):
-    """What a person or a trigger may say about a build. Every field may stay empty."""
+    """What a person or a trigger may say about a build. Every field may stay empty.
 
-    release_num: int | None = Field(
-        default=None, description="Number of the release on its day: YYYYMMDD.v<release_num>. Default: 1."
+    None of them is optional in the sense of the type, because the launchpad hides fields that are.
+    """
+
+    release_num: int = Field(
+        default=0, description="Number of the release on its day: YYYYMMDD.v<release_num>. 0 is not given: takes 1."
     )
-    release_tag: str | None = Field(default=None, description="Replaces the whole release tag.")
+    release_tag: str = Field(default="", description="Replaces the whole release tag; not together with release_num.")
     docker_files_path: str = Field(
         default="", description="Folders to read the image folders from, separated by ';'. Default: the setting."
     )

@@ -55,7 +55,7 @@ class Workshop:
             number=build_number(context.run_id, created),
             run_id=context.run_id,
             created=created,
-            release_tag=release_tag_for(created, options.release_num, options.release_tag),
+            release_tag=release_tag_for(created, options.release_num or None, options.release_tag),
             images=frozenset(image for key in planned if (split := image_of(key)) for image in [split[0]]),
             source=source,
             settings=self.settings,
