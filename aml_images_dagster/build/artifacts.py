@@ -33,12 +33,13 @@ RELEASE_FILES = ("release.json", "import.cfg", "drop")
 def write_atomically(path: UPath, data: bytes) -> None:
     """Write a file so that a reader sees the old bytes or the new ones, never a part.
 
-    On a local disk by rename; object stores put an object whole.
+    On a local disk by rename. Object stores have no folders to make, and put an object whole when they are given it
+    in one call: a file that is opened and written may show before it is complete.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.protocol not in ("", "file", "local"):
-        path.write_bytes(data)
+        path.fs.pipe_file(path.path, data)
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         temporary.write_bytes(data)
@@ -49,11 +50,11 @@ def write_atomically(path: UPath, data: bytes) -> None:
 
 def _read(path: UPath, model: type[R]) -> R | None:
     try:
-        text = path.read_text("utf-8")
+        data = path.read_bytes()
     except FileNotFoundError:
         return None
     try:
-        return model.model_validate_json(text)
+        return model.model_validate_json(data)
     except ValidationError as error:
         raise BadInput(
             f"not a record of this version: {error.error_count()} fault(s)",
@@ -129,8 +130,17 @@ class BuildFolder:
         self.write_run_information()
 
     def write_run_information(self) -> None:
-        """Put `run_information.json` together."""
-        _write(self.root / "run_information.json", RunInformation(build=self.build, jobs=self.jobs()))
+        """Put `run_information.json` together.
+
+        Another step may have written its job and this file while ours was on its way, and ours would then lack
+        that job. So it is put together again until nothing has come since: whoever writes last has seen all.
+        """
+        jobs = self.jobs()
+        while True:
+            _write(self.root / "run_information.json", RunInformation(build=self.build, jobs=jobs))
+            written, jobs = jobs, self.jobs()
+            if jobs == written:
+                return
 
     def remove_release_files(self) -> list[str]:
         """Remove what would make the build look releasable; the names of what was there."""

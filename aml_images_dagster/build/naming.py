@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 
-BUILD_NUMBER = re.compile(r"\d{8}\.[0-9a-f]{8}")
+BUILD_NUMBER = re.compile(r"[0-9]{8}\.[0-9a-f]{8}")
 _RELEASE_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _SEPARATOR = "--"
 
