@@ -16,8 +16,10 @@ from aml_images_dagster.build.records import (
     BaseImage,
     BuildRecord,
     JobRecord,
+    PassedImage,
     RunInformation,
     StagedImage,
+    TestedImage,
 )
 from aml_images_dagster.catalog.content_key import ContentKey
 from aml_images_dagster.errors import BadInput
