@@ -68,7 +68,7 @@ def staged(digest: str = "sha256:1") -> StagedImage:
         layers=1,
         seconds=0.5,
         reasons=("modified: Dockerfile",),
-        content_key=ContentKey.model_construct(digest="key"),
+        content_key=KEY,
         bases=(BaseImage(reference="debian:12", digest="sha256:2"),),
         built_in=BUILD,
         dockerfile="FROM debian:12\n",
