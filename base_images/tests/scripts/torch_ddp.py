@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import gc
 import os
 import socket
 import sys
@@ -58,8 +59,28 @@ def check_identical(model: torch.nn.Module, size: int) -> None:
         sys.exit(f"rank {dist.get_rank()}: the ranks have different parameters")
 
 
+def train(rank: int, size: int, device: torch.device, rows: int, steps: int) -> tuple[float, float]:
+    """Train and check the ranks against each other; gives the first and the last loss of this rank."""
+    torch.manual_seed(rank)
+    model = DistributedDataParallel(make_model(device), device_ids=[device.index] if device.type == "cuda" else None)
+    points, values = make_data(rows, rank, device)
+    check_identical(model, size)
+    check_averaged(model, points, values, size)
+
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
+    losses = []
+    for _ in range(steps):
+        optimiser.zero_grad()
+        loss = torch.nn.functional.mse_loss(model(points), values)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    check_identical(model, size)
+    return losses[0], losses[-1]
+
+
 def main() -> None:
-    """Join the other ranks, train, and check."""
+    """Join the other ranks, train, and leave together."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=512, help="Rows on each rank.")
     parser.add_argument("--steps", type=int, default=150)
@@ -79,24 +100,14 @@ def main() -> None:
 
     # Several ranks may share a machine, and threads that wait for each other would take all of it.
     torch.set_num_threads(1)
-    torch.manual_seed(rank)
-    model = DistributedDataParallel(make_model(device), device_ids=[local_rank] if on_gpu else None)
-    points, values = make_data(options.rows, rank, device)
-    check_identical(model, size)
-    check_averaged(model, points, values, size)
+    first, last = train(rank, size, device, options.rows, options.steps)
+    print(f"rank {rank}: loss {first:.4f} -> {last:.4f}, same parameters on all {size} ranks", flush=True)
+    if not last < first / 5:
+        sys.exit(f"rank {rank}: the loss did not fall: {first:.4f} -> {last:.4f}")
 
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
-    losses = []
-    for _ in range(options.steps):
-        optimiser.zero_grad()
-        loss = torch.nn.functional.mse_loss(model(points), values)
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    check_identical(model, size)
-    print(f"rank {rank}: loss {losses[0]:.4f} -> {losses[-1]:.4f}, same parameters on all {size} ranks", flush=True)
-    if not losses[-1] < losses[0] / 5:
-        sys.exit(f"rank {rank}: the loss did not fall: {losses[0]:.4f} -> {losses[-1]:.4f}")
+    # The model holds on to the process group, whose threads abort the process when they outlive Python.
+    gc.collect()
+    dist.barrier()
     dist.destroy_process_group()
 
 
