@@ -75,6 +75,9 @@ def run_build(settings: Settings, parts: Parts, request: BuildRequest, as_json: 
         console = Console(file=terminal, highlight=False, quiet=as_json)
         with Progress(instance, {INVOCATION_TAG: invocation}, list(request.selection), console):
             run = _execute(settings, instance, request, invocation)
+    if run is None:
+        Console(stderr=True).print("Interrupted before the build had begun: there is nothing to take back.")
+        return 1
     build = build_number(run.run_id, _created(instance, run.run_id))
     succeeded = run.status is dg.DagsterRunStatus.SUCCESS
     failure = None if succeeded else first_failure(instance, run.run_id)
@@ -104,7 +107,9 @@ def run_build(settings: Settings, parts: Parts, request: BuildRequest, as_json: 
     return 1
 
 
-def _execute(settings: Settings, instance: dg.DagsterInstance, request: BuildRequest, invocation: str) -> dg.DagsterRun:
+def _execute(
+    settings: Settings, instance: dg.DagsterInstance, request: BuildRequest, invocation: str
+) -> dg.DagsterRun | None:
     # The code location and every step process read their settings from the environment.
     os.environ[f"{ENV_PREFIX}REPO"] = str(settings.repo)
     os.environ[f"{ENV_PREFIX}HOME"] = str(settings.home)
@@ -124,8 +129,7 @@ def _execute(settings: Settings, instance: dg.DagsterInstance, request: BuildReq
     if request.commit:
         tags["aml-images/commit"] = request.commit
     keys = [asset_key(image, stage) for image in request.selection for stage in STAGES]
-    # Interrupted, the run is recorded as cancelled, and what it made is taken back by the caller.
-    with suppress(dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
+    with suppress(KeyboardInterrupt):  # before Dagster had begun
         dg.execute_job(
             dg.reconstructable(build_job),
             instance=instance,
@@ -135,7 +139,20 @@ def _execute(settings: Settings, instance: dg.DagsterInstance, request: BuildReq
             },
             tags=tags,
         )
-    return instance.get_runs(dg.RunsFilter(job_name=BUILD_JOB, tags={INVOCATION_TAG: invocation}))[0]
+    runs = instance.get_runs(dg.RunsFilter(job_name=BUILD_JOB, tags={INVOCATION_TAG: invocation}), limit=1)
+    run = next(iter(runs), None)
+    if run is not None and _was_interrupted(instance, run.run_id):
+        # Dagster takes an interrupt that no UI has asked for as a failure; the person at the terminal has asked for it.
+        instance.report_run_canceled(run, message="Interrupted at the command line.")
+        return instance.get_run_by_id(run.run_id)
+    return run
+
+
+def _was_interrupted(instance: dg.DagsterInstance, run_id: str) -> bool:
+    records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.RUN_FAILURE).records
+    events = (record.event_log_entry.dagster_event for record in records)
+    errors = (event.job_failure_data.error for event in events if event is not None)
+    return any(error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__ for error in errors)
 
 
 def _created(instance: dg.DagsterInstance, run_id: str) -> datetime:

@@ -2,12 +2,22 @@
 
 import hashlib
 import json
+import signal
+import time
 
+import docker
 import pytest
 
 from aml_images_dagster.catalog.reference import Reference
 
 pytestmark = [pytest.mark.engine, pytest.mark.e2e]
+
+
+@pytest.fixture
+def engine_client():
+    client = docker.from_env()
+    yield client
+    client.close()
 
 
 def staged_tags(repository, staging, build=""):
@@ -104,7 +114,7 @@ def test_a_commit_is_built_from_its_own_tree(repository, staging):
     (repository.folder("tools/shell") / "greeting").write_text("never committed\n")
     result = repository.json("build", repository.image("apps/other"), repository.image("tools/shell"), "--head", old)
     assert result["commit"] == old
-    kept = repository.artifacts / result["build"] / "images".replace("images", "images")
+    kept = repository.artifacts / result["build"] / "images"
     assert kept.is_dir()
     folder = repository.folder("tools/shell").relative_to(repository.root)
     assert (repository.artifacts / result["build"] / folder / "greeting").read_text() == "hello\n"
@@ -115,3 +125,23 @@ def test_a_parent_that_can_not_be_had_is_built_with_its_child(repository):
     assert actions(plan) == {repository.image("tools/shell"): "build", repository.image("apps/hello"): "build"}
     reasons = {image["image"]: image["reasons"] for image in plan["images"]}
     assert "is built FROM it" in reasons[repository.image("tools/shell")][0]
+
+
+def test_an_interrupted_build_is_taken_back(repository, staging, engine_client):
+    (repository.root / "checks" / "runs.sh").write_text("echo sleeping; exec sleep 300\n")
+    process = repository.start("build", repository.image("tools/shell"))
+    deadline = time.monotonic() + 120
+    mine = {"label": f"aml-images.image={repository.image('tools/shell')}"}
+    while not (containers := engine_client.containers.list(filters=mine)):
+        assert time.monotonic() < deadline, "no job was started"
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.2)
+    build = containers[0].labels["aml-images.build"]
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" not in out + err
+    assert staged_tags(repository, staging) == []
+    assert engine_client.containers.list(all=True, filters={"label": f"aml-images.build={build}"}) == []
+    assert engine_client.networks.list(filters={"label": f"aml-images.build={build}"}) == []
+    assert [(b["build"], b["status"]) for b in repository.json("builds")] == [(build, "canceled")]
