@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.build.plan import PlannedImage
     from aml_images_dagster.build.session import BuildSession, Source
+    from aml_images_dagster.catalog.image import Image
 
 
 def check_folders(source: Source, images: Iterable[str]) -> None:
@@ -44,3 +45,18 @@ def check_surroundings(session: BuildSession, planned: Iterable[PlannedImage]) -
             if image.os == "windows" == os:
                 check_host(image, info.os_version)
         engine.sweep_build_containers()
+    _check_builder(to_build)
+
+
+def _check_builder(images: Iterable[Image]) -> None:
+    needs = []
+    for image in images:
+        for line, feature in image.dockerfile.buildkit_features:
+            path, its_line = image.place(line)
+            needs.append(f"{path}:{its_line}: {feature}")
+    if needs:
+        listed = "\n  ".join(needs)
+        raise BadInput(
+            f"these instructions need BuildKit:\n  {listed}",
+            mend="Images are built with the engine's classic builder, which every engine has: write them without.",
+        )
