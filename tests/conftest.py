@@ -19,8 +19,10 @@ from aml_images_dagster.errors import FactoryError
 from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.registry.interface import Manifest
 from aml_images_dagster.registry.oci import OciRegistry, read_manifest
+from tests.image_repository import DOCKERFILES, ImageRepository
 
 MakeContext = Callable[[Mapping[str, str | bytes]], Path]
+PushNewImage = Callable[[str, str], Reference]
 
 
 @pytest.fixture(scope="session")
@@ -89,20 +91,50 @@ def make_context(tmp_path: Path) -> MakeContext:
 
 
 @pytest.fixture
-def pushed(staging: OciRegistry, busybox: Reference, repository: str) -> Reference:
-    """An image of the test's own, tagged `1` in the staging registry: a busybox whose configuration is unique."""
-    copy_image(staging, staging, busybox, repository)
-    config = {**staging.config(busybox), "comment": str(uuid.uuid4())}
-    body = json.dumps(config).encode()
-    digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
-    staging.upload_blob(repository, digest, body)
-    base = staging.existing(busybox)
-    document = read_manifest(base)
-    document["config"] |= {"digest": digest, "size": len(body)}
-    content = json.dumps(document).encode()
-    manifest = Manifest(f"sha256:{hashlib.sha256(content).hexdigest()}", base.media_type, content)
-    staging.put_manifest(repository, "1", manifest)
-    return Reference(staging.host, repository, "1", manifest.digest)
+def push_new_image(staging: OciRegistry, busybox: Reference) -> PushNewImage:
+    """Pushes an image that nobody else has, to a repository and a tag: a busybox whose configuration is unique."""
+
+    def push(repository: str, tag: str) -> Reference:
+        copy_image(staging, staging, busybox, repository)
+        config = {**staging.config(busybox), "comment": str(uuid.uuid4())}
+        body = json.dumps(config).encode()
+        digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
+        staging.upload_blob(repository, digest, body)
+        base = staging.existing(busybox)
+        document = read_manifest(base)
+        document["config"] |= {"digest": digest, "size": len(body)}
+        content = json.dumps(document).encode()
+        manifest = Manifest(f"sha256:{hashlib.sha256(content).hexdigest()}", base.media_type, content)
+        staging.put_manifest(repository, tag, manifest)
+        return Reference(staging.host, repository, tag, manifest.digest)
+
+    return push
+
+
+@pytest.fixture
+def pushed(push_new_image: PushNewImage, repository: str) -> Reference:
+    """An image of the test's own, tagged `1` in the staging registry."""
+    return push_new_image(repository, "1")
+
+
+@pytest.fixture
+def image_repository(
+    request: pytest.FixtureRequest, tmp_path: Path, staging: OciRegistry, production: OciRegistry
+) -> Iterator[ImageRepository]:
+    """A git repository with three images, tools/shell, apps/hello FROM it and apps/other, and the real registries.
+
+    What the registries hold of its families is deleted before and after the test.
+    """
+    owner = f"{request.config.rootpath} {request.node.nodeid}"
+    suffix = f"-{hashlib.sha256(owner.encode()).hexdigest()[:8]}"  # see `repository`
+    repository = ImageRepository.create(tmp_path / "repository", staging.host, production.host, suffix)
+    held = [(staging, family) for family in repository.families.values()]
+    held += [(production, f"public{suffix}/{image.partition('/')[2]}") for image in DOCKERFILES]
+    for registry, name in held:
+        _empty(registry, name)
+    yield repository
+    for registry, name in held:
+        _empty(registry, name)
 
 
 def _registry(variable: str, default: str) -> OciRegistry:

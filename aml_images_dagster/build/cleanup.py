@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from aml_images_dagster.build.artifacts import BuildFolder, write_atomically
@@ -11,10 +13,11 @@ from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import FactoryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
     from aml_images_dagster.build.parts import Parts
 
+Kind = Literal["record", "release file", "job", "staged image"]
 Outcome = Literal["removed", "digest kept, tag removed", "left"]
 
 
@@ -28,7 +31,7 @@ class CleanupRow(Record):
         detail: Why it was left; else empty.
     """
 
-    kind: Literal["job", "staged image", "release file"]
+    kind: Kind
     name: str
     outcome: Outcome
     detail: str = ""
@@ -61,26 +64,29 @@ def cleanup(build: str, parts: Parts, status: BuildStatus) -> CleanupReport:
     """
     folder = parts.artifacts.build(build)
     # First of all, because steps that have not begun yet look here before they begin.
-    folder.finish(status)
-    rows: list[CleanupRow] = []
+    rows = _attempt("record", build, lambda: _say(folder, status))
     rows += _attempt("release file", build, lambda: _release_files(folder))
     rows += _attempt("job", build, lambda: _jobs(build, parts))
     rows += _attempt("staged image", build, lambda: _staged_images(build, parts))
     clean = not any(row.outcome == "left" for row in rows) and not _left(build, parts)
     report = CleanupReport(build=build, rows=tuple(rows), clean=clean)
-    if folder.read_build() is not None:
-        write_atomically(folder.root / "cleanup.json", (report.model_dump_json(indent=2) + "\n").encode())
+    with suppress(OSError):  # on a full disk the report is still returned
+        if (folder.root / "build.json").exists():
+            write_atomically(folder.root / "cleanup.json", (report.model_dump_json(indent=2) + "\n").encode())
     return report
 
 
-def _attempt(
-    kind: Literal["job", "staged image", "release file"], build: str, remove: Callable[[], list[CleanupRow]]
-) -> list[CleanupRow]:
-    """One kind that can't be removed must not keep the others from being removed."""
+def _attempt(kind: Kind, name: str, remove: Callable[[], list[CleanupRow]]) -> list[CleanupRow]:
+    """What can't be removed must not keep the rest from being removed."""
     try:
         return remove()
-    except FactoryError as error:
-        return [CleanupRow(kind=kind, name=build, outcome="left", detail=str(error))]
+    except (FactoryError, OSError) as error:
+        return [CleanupRow(kind=kind, name=name, outcome="left", detail=str(error))]
+
+
+def _say(folder: BuildFolder, status: BuildStatus) -> list[CleanupRow]:
+    folder.finish(status)
+    return []
 
 
 def _release_files(folder: BuildFolder) -> list[CleanupRow]:
@@ -92,11 +98,15 @@ def _jobs(build: str, parts: Parts) -> list[CleanupRow]:
 
 
 def _staged_images(build: str, parts: Parts) -> list[CleanupRow]:
-    rows = []
-    for reference in staged_references(build, parts):
-        outcome = _remove(reference, parts)
-        rows.append(CleanupRow(kind="staged image", name=str(reference), outcome=outcome))
-    return rows
+    return [
+        row
+        for reference in staged_references(build, parts)
+        for row in _attempt("staged image", str(reference), partial(_staged_image, reference, parts))
+    ]
+
+
+def _staged_image(reference: Reference, parts: Parts) -> list[CleanupRow]:
+    return [CleanupRow(kind="staged image", name=str(reference), outcome=_remove(reference, parts))]
 
 
 def _remove(reference: Reference, parts: Parts) -> Outcome:
@@ -104,32 +114,48 @@ def _remove(reference: Reference, parts: Parts) -> Outcome:
     digest = staging.digest(reference)
     if digest is None:
         return "removed"
-    name = reference.tag.rpartition("--")[0]
-    siblings = (
-        tag
-        for tag in staging.tags(reference.repository)
-        if tag != reference.tag and tag.startswith(f"{name}--") and split_staging_tag(tag)
-    )
-    if any(staging.digest(reference.with_tag(tag)) == digest for tag in siblings):
+    others = (tag for tag in staging.tags(reference.repository) if _may_share(tag, reference))
+    if any(staging.digest(reference.with_tag(tag)) == digest for tag in others):
         staging.untag(reference)
         return "digest kept, tag removed"
     staging.delete(reference.with_digest(digest))
     return "removed"
 
 
-def staged_references(build: str, parts: Parts) -> Iterable[Reference]:
-    """Every staging tag of a build that the registry has."""
-    record = parts.artifacts.build(build).read_build()
-    families = sorted({image.partition("/")[0] for image in record.images}) if record else parts.staging.repositories()
-    for family in families:
-        for tag in parts.staging.tags(family):
-            split = split_staging_tag(tag)
-            if split and split[1] == build:
-                yield Reference(parts.staging.host, family, tag)
+def _may_share(tag: str, reference: Reference) -> bool:
+    """Whether a tag can stand for the same digest: the same image of another build, or a tag that a person gave.
+
+    Other images never do, because the labels of an image name it; so their many tags need not be looked up.
+    """
+    ours, split = split_staging_tag(reference.tag), split_staging_tag(tag)
+    return tag != reference.tag and (ours is None or split is None or split[0] == ours[0])
+
+
+def staged_references(build: str, parts: Parts) -> list[Reference]:
+    """Every staging tag of a build that the registry has.
+
+    Raises:
+        Unreachable: The registry does not answer.
+    """
+    return [
+        Reference(parts.staging.host, family, tag)
+        for family in _families(build, parts)
+        for tag in parts.staging.tags(family)
+        if (split := split_staging_tag(tag)) and split[1] == build
+    ]
+
+
+def _families(build: str, parts: Parts) -> Sequence[str]:
+    """Where images of a build can be: the record tells; without one that can be read, everywhere."""
+    try:
+        record = parts.artifacts.build(build).read_build()
+    except (FactoryError, OSError):
+        record = None
+    return sorted({image.partition("/")[0] for image in record.images}) if record else parts.staging.repositories()
 
 
 def _left(build: str, parts: Parts) -> bool:
     try:
-        return bool(list(staged_references(build, parts)) or parts.runner.live(build))
+        return bool(staged_references(build, parts) or parts.runner.live(build))
     except FactoryError:
         return True
