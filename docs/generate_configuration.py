@@ -1,0 +1,117 @@
+"""Write the table of docs/configuration.md and the whole of .env.example, from the settings themselves.
+
+Run `python docs/generate_configuration.py` after a change of `aml_images_dagster/settings.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import AliasChoices
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from aml_images_dagster.settings import ENV_PREFIX, Settings
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "configuration.md"
+EXAMPLE = ROOT / ".env.example"
+
+BEGIN, END = "<!-- settings: begin -->\n", "<!-- settings: end -->\n"
+
+# Named on the command line or by where it is; a file inside of the repository cannot say where the repository is.
+FOUND_BEFORE_FILES = {"repo"}
+# The table of pyproject.toml is committed.
+NEVER_COMMITTED = {"staging_client_id", "staging_client_secret"}
+
+COMPUTED = {
+    "repo": "the repository around the current folder",
+    "artifacts": "`<home>/artifacts`",
+    "parallel": "number of processors, at least 2",
+    "base_mirrors": "none",
+}
+# Two that the settings do not describe themselves.
+MEANINGS = {
+    "staging_client_id": "Name of the account that pushes to and pulls from staging; none for an open registry.",
+    "staging_client_secret": "Its password. Never written anywhere by the factory.",
+}
+EXAMPLES = {
+    "artifacts": "/var/lib/aml-images/artifacts",
+    "base_mirrors": "docker.io=mirror.example/hub",
+    "docker_host": "unix:///var/run/docker.sock",
+    "windows_docker_host": "tcp://windows.example:2376",
+    "build_network": "host",
+    "parallel": "2",
+    "source_commit": "",
+}
+
+HEADER = """\
+# Settings of aml-images; copy to .env in the root of the repository of image folders, which git ignores.
+# Every setting is explained in docs/configuration.md. Written by docs/generate_configuration.py.
+"""
+
+
+def variable(name: str, field: FieldInfo) -> str:
+    """The environment variable of a setting."""
+    if isinstance(field.validation_alias, AliasChoices):
+        return str(field.validation_alias.choices[0])
+    return f"{ENV_PREFIX}{name.upper()}"
+
+
+def meaning(name: str, field: FieldInfo) -> str:
+    """What a setting says, as a sentence."""
+    return field.description or MEANINGS[name]
+
+
+def value(name: str, field: FieldInfo) -> str:
+    """The default as a variable is written; empty when there is none that can be written."""
+    default = field.default
+    if default in (PydanticUndefined, None) or name in COMPUTED:
+        return ""
+    return ";".join(default) if isinstance(default, tuple) else str(default)
+
+
+def default_text(name: str, field: FieldInfo) -> str:
+    """The default for the table."""
+    written = value(name, field)
+    return COMPUTED.get(name) or (f"`{written}`" if written else "none")
+
+
+def table() -> str:
+    """The table, in Markdown."""
+    rows = ["| key in pyproject.toml | environment variable | default | meaning |", "|---|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        text = meaning(name, field).replace("<", "&lt;")
+        key = "–" if name in FOUND_BEFORE_FILES | NEVER_COMMITTED else f"`{name.replace('_', '-')}`"
+        rows.append(f"| {key} | `{variable(name, field)}` | {default_text(name, field)} | {text} |")
+    return "\n".join(rows) + "\n"
+
+
+def env_example() -> str:
+    """The text of .env.example: every variable with its default or an example, commented out."""
+    blocks = [HEADER]
+    for name, field in Settings.model_fields.items():
+        if name in FOUND_BEFORE_FILES:
+            continue
+        written = value(name, field) or EXAMPLES.get(name, "")
+        kind = "Default" if value(name, field) else "Example"
+        note = f" {kind}:" if written else ""
+        blocks.append(f"# {meaning(name, field)}{note}\n# {variable(name, field)}={_quoted(written)}\n")
+    return "\n".join(blocks)
+
+
+def page(text: str) -> str:
+    """The page with the table in its place."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text) if set(text) & set(" ;#{}") else text
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text("utf-8")), "utf-8")
+    EXAMPLE.write_text(env_example(), "utf-8")
