@@ -8,7 +8,9 @@ from __future__ import annotations
 import io
 import re
 import tarfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +72,7 @@ class ContainerJob:
         started = time.monotonic()
         logs: tuple[NodeLog, ...] = ()
         try:
-            containers = self._create()
+            containers = self._create_uninterrupted()
             outcome = self._start(containers)
             if outcome is None:
                 with Watch(containers, self.limits.log_characters) as watch:
@@ -85,8 +87,23 @@ class ContainerJob:
             outcome = _CANCELED
         return JobResult(self.job.name, outcome.status, time.monotonic() - started, outcome.reason, logs)
 
-    def _create(self) -> dict[str, Container]:
-        """The network, the shared folder and the containers with their files; by the node's name."""
+    def _create_uninterrupted(self) -> dict[str, Container]:
+        """`_create` in a thread that no signal interrupts.
+
+        An engine goes on with a request whose sender is gone: what it makes then would come too late to be
+        found and removed.
+        """
+        stop = threading.Event()
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            created = thread.submit(self._create, stop)
+            try:
+                return created.result()
+            finally:
+                # Leaving the block waits for the request that is on its way.
+                stop.set()
+
+    def _create(self, stop: threading.Event) -> dict[str, Container]:
+        """The network, the shared folder and the containers with their files, by the node's name."""
         labels = _labels(self.job)
         windows = self.job.os == "windows"
         # A network does not inherit the MTU of the default one, and packets that are too large for the
@@ -98,6 +115,8 @@ class ContainerJob:
             self.client.volumes.create(name=self.job.name, labels=labels)
         containers = {}
         for node in self.launch.nodes:
+            if stop.is_set():
+                break
             alias = self.client.api.create_endpoint_config(aliases=[node.name])
             container = self.client.containers.create(
                 self.image,

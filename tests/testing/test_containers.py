@@ -196,7 +196,7 @@ def test_interrupt_leaves_nothing(runner, make_job, shell_image, build, moment):
     assert _all_names(build) == []
 
 
-@pytest.mark.parametrize("delay", [0.1, 0.3, 0.5, 0.7, 0.9])
+@pytest.mark.parametrize("delay", [0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9])
 def test_interrupt_while_containers_are_made(runner, make_job, shell_image, build, delay):
     job = make_job(shell_image, {"a.sh": "sleep 60"}, nodes=2, distribution="pytorch")
     alarm = threading.Timer(delay, lambda: os.kill(os.getpid(), signal.SIGINT))
