@@ -21,10 +21,14 @@ PASSWORD_REFERENCE = "${STAGING_CLIENT_SECRET}"  # noqa: S105 - a name, not a va
 _REFERENCE = re.compile(r"\$\{[A-Z][A-Z0-9_]*\}")
 
 
+# A credential that does not belong there must not be repeated by the error that says so.
+_SILENT = ConfigDict(hide_input_in_errors=True)
+
+
 class _Camel(Record):
     """The format is written in camel case."""
 
-    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True)
+    model_config = ConfigDict(**_SILENT, alias_generator=to_camel, validate_by_name=True)
 
 
 class ImportSource(_Camel):
@@ -61,12 +65,16 @@ class ImportDestination(_Camel):
 class ImportEntry(Record):
     """One image to import."""
 
+    model_config = _SILENT
+
     source: ImportSource
     destination: ImportDestination
 
 
 class ImportCfg(RootModel[tuple[ImportEntry, ...]]):
     """The whole of an import.cfg."""
+
+    model_config = _SILENT
 
     def to_json(self) -> bytes:
         """The file's bytes."""

@@ -10,34 +10,40 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 
-def imports(entries: list[Any], images: list[Any]) -> list[tuple[str, str, bool]]:
+def imports(here: Path) -> list[tuple[str, str, bool]]:
     """(source digest reference, destination, may overwrite) in the order in which to import.
 
     Raises:
-        SystemExit: import.cfg and release.json disagree.
+        SystemExit: import.cfg or release.json is damaged, or they disagree.
     """
-    digests = {image["staging"]["reference"]: image["staging"]["digest"] for image in images}
+    try:
+        entries = json.loads((here / "import.cfg").read_text("utf-8"))
+        images = json.loads((here / "release.json").read_text("utf-8"))["images"]
+        digests = {image["staging"]["reference"]: image["staging"]["digest"] for image in images}
+        wanted = [(entry["source"]["imageName"], entry["destination"]["imageNames"]) for entry in entries]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        sys.exit(f"import.cfg and release.json cannot be read ({error!r}): the drop is damaged")
     steps = []
-    for entry in entries:
-        reference = entry["source"]["imageName"]
+    for reference, destinations in wanted:
         if reference not in digests:
             sys.exit(f"import.cfg names {reference}, which is not in release.json: the drop is damaged")
         repository = reference.partition("/")[2].rpartition(":")[0]
-        for destination in entry["destination"]["imageNames"]:
+        for destination in destinations:
             steps.append((f"{repository}@{digests[reference]}", destination, destination.endswith(":latest")))
     return sorted(steps, key=lambda step: step[2])
 
 
+def variable(name: str) -> str:
+    """A variable that the release system has to set."""
+    return os.environ.get(name) or sys.exit(f"{name} is not set; ScopeBindings.json names what has to be")
+
+
 def main() -> None:
     """Import everything; ends with a message at the first import that fails."""
-    here = Path(__file__).resolve().parent
-    entries = json.loads((here / "import.cfg").read_text("utf-8"))
-    images = json.loads((here / "release.json").read_text("utf-8"))["images"]
-    registry, staging_id = os.environ["PRODUCTION_REGISTRY"], os.environ["STAGING_REGISTRY_ID"]
-    for source, destination, overwrite in imports(entries, images):
+    registry, staging_id = variable("PRODUCTION_REGISTRY"), variable("STAGING_REGISTRY_ID")
+    for source, destination, overwrite in imports(Path(__file__).resolve().parent):
         print(f"{source} -> {destination}", flush=True)
         command = ["az", "acr", "import", "--name", registry, "--registry", staging_id]
         command += ["--source", source, "--image", destination]

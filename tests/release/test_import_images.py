@@ -1,0 +1,192 @@
+"""The shell package of a drop, unpacked and run as the release system does, with a command `az` that writes down
+what it is asked and stands for a registry: it refuses to import to a tag that is there unless it is forced."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from aml_images_dagster.release.drop import drop_files
+from aml_images_dagster.release.import_cfg import import_cfg
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from aml_images_dagster.release.release_json import ReleaseJson
+
+REGISTRY_ID = "/subscriptions/0/resourceGroups/g/providers/Microsoft.ContainerRegistry/registries/staging"
+PASSWORD = "correct-horse-battery"
+
+AZ = """
+import json, pathlib, sys
+here = pathlib.Path(__file__).parent
+with (here / "asked.jsonl").open("a") as asked:
+    asked.write(json.dumps(sys.argv[1:]) + "\\n")
+state = here / "registry.json"
+tags = json.loads(state.read_text()) if state.exists() else {}
+def option(name):
+    return sys.argv[sys.argv.index(name) + 1]
+if sys.argv[1] == "login":
+    sys.exit(0)
+if sys.argv[1:3] == ["acr", "import"]:
+    image = option("--image")
+    refused = (here / "refuse").read_text() if (here / "refuse").exists() else ""
+    if refused and refused in image:
+        sys.exit("ERROR: refused")
+    if image in tags and "--force" not in sys.argv:
+        sys.exit("ERROR: Tag already exists")
+    tags[image] = option("--source").partition("@")[2]
+    state.write_text(json.dumps(tags))
+elif sys.argv[1:4] == ["acr", "manifest", "show-metadata"]:
+    image = option("--name")
+    if image not in tags:
+        sys.exit("ERROR: not found")
+    print(tags[image])
+else:
+    sys.exit("ERROR: unknown command")
+"""
+
+
+class Rollout:
+    """The unpacked shell package, and a registry behind `az`."""
+
+    def __init__(self, folder: Path, package: bytes) -> None:
+        self.package = folder / "package"
+        self.bin = folder / "bin"
+        self.bin.mkdir()
+        with tarfile.open(fileobj=io.BytesIO(package)) as tar:
+            tar.extractall(self.package, filter="data")
+        (self.bin / "az.py").write_text(AZ)
+        (self.bin / "az").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{self.bin}/az.py" "$@"\n')
+        (self.bin / "az").chmod(0o755)
+
+    def run(self, **environment: str) -> subprocess.CompletedProcess[str]:
+        known = {
+            "PATH": f"{self.bin}:{os.environ['PATH']}",
+            "PRODUCTION_REGISTRY": "production",
+            "STAGING_REGISTRY_ID": REGISTRY_ID,
+            "STAGING_CLIENT_ID": "someone",
+            "STAGING_CLIENT_SECRET": PASSWORD,
+        }
+        return subprocess.run(
+            ["/bin/bash", "import.sh"],
+            cwd=self.package,
+            env={name: value for name, value in (known | environment).items() if value},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    @property
+    def asked(self) -> list[list[str]]:
+        log = self.bin / "asked.jsonl"
+        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+    @property
+    def imports(self) -> list[list[str]]:
+        return [command for command in self.asked if command[:2] == ["acr", "import"]]
+
+    @property
+    def tags(self) -> dict[str, str]:
+        state = self.bin / "registry.json"
+        tags: dict[str, str] = json.loads(state.read_text()) if state.exists() else {}
+        return tags
+
+    def refuse(self, image: str) -> None:
+        (self.bin / "refuse").write_text(image)
+
+    def change(self, name: str, change: Any) -> None:
+        path = self.package / name
+        path.write_text(change(path.read_text()))
+
+
+@pytest.fixture
+def rollout(tmp_path: Path, release: ReleaseJson) -> Rollout:
+    return Rollout(tmp_path, drop_files(release, import_cfg(release.images))["ServiceGroupRoot/import.tar"])
+
+
+ALL_TAGS = {
+    "public/azureml/debian12:20261123.v1": f"sha256:{'1' * 64}",
+    "public/azureml/debian12:latest": f"sha256:{'1' * 64}",
+    "public/azureml/cuda13:20261123.v1": f"sha256:{'2' * 64}",
+    "public/azureml/cuda13:latest": f"sha256:{'2' * 64}",
+}
+
+
+def test_by_digest_release_tags_first_and_latest_last(rollout: Rollout) -> None:
+    done = rollout.run()
+    assert done.returncode == 0, done.stderr
+    assert rollout.tags == ALL_TAGS
+    shared = ["acr", "import", "--name", "production", "--registry", REGISTRY_ID]
+    debian, cuda = f"base@sha256:{'1' * 64}", f"base-gpu@sha256:{'2' * 64}"
+    assert rollout.imports == [
+        [*shared, "--source", debian, "--image", "public/azureml/debian12:20261123.v1"],
+        [*shared, "--source", cuda, "--image", "public/azureml/cuda13:20261123.v1"],
+        [*shared, "--source", debian, "--image", "public/azureml/debian12:latest", "--force"],
+        [*shared, "--source", cuda, "--image", "public/azureml/cuda13:latest", "--force"],
+    ]
+    assert rollout.asked[0] == ["login", "--identity", "--output", "none"]
+
+
+def test_no_password_anywhere(rollout: Rollout) -> None:
+    done = rollout.run()
+    assert PASSWORD not in json.dumps(rollout.asked) + done.stdout + done.stderr
+    assert "--password" not in json.dumps(rollout.asked)
+
+
+def test_latest_stays_when_a_release_tag_fails_and_the_next_run_goes_on(rollout: Rollout) -> None:
+    rollout.refuse("cuda13:2026")
+    done = rollout.run()
+    assert done.returncode == 1
+    assert "import of public/azureml/cuda13:20261123.v1 failed" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(rollout.tags) == ["public/azureml/debian12:20261123.v1"]
+    rollout.refuse("")
+    assert rollout.run().returncode == 0
+    assert rollout.tags == ALL_TAGS
+    assert rollout.run().returncode == 0
+
+
+def test_a_release_tag_that_stands_for_something_else_is_never_moved(rollout: Rollout) -> None:
+    taken = {"public/azureml/debian12:20261123.v1": "sha256:other"}
+    (rollout.bin / "registry.json").write_text(json.dumps(taken))
+    assert rollout.run().returncode == 1
+    assert rollout.tags == taken
+
+
+def test_files_that_disagree_import_nothing(rollout: Rollout) -> None:
+    rollout.change("import.cfg", lambda text: text.replace("base-gpu:cuda13", "base-gpu:cuda14"))
+    done = rollout.run()
+    assert done.returncode == 1
+    assert "which is not in release.json: the drop is damaged" in done.stderr
+    assert rollout.imports == []
+
+
+@pytest.mark.parametrize("name", ["import.cfg", "release.json"])
+@pytest.mark.parametrize("damage", ["cut off", "another shape", "gone"])
+def test_a_damaged_drop_is_told_and_imports_nothing(rollout: Rollout, name: str, damage: str) -> None:
+    if damage == "gone":
+        (rollout.package / name).unlink()
+    else:
+        rollout.change(name, lambda text: text[: len(text) // 2] if damage == "cut off" else '{"version": 1}')
+    done = rollout.run()
+    assert done.returncode == 1
+    assert "the drop is damaged" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert rollout.imports == []
+
+
+@pytest.mark.parametrize("name", ["PRODUCTION_REGISTRY", "STAGING_REGISTRY_ID"])
+def test_what_the_release_system_did_not_say(rollout: Rollout, name: str) -> None:
+    done = rollout.run(**{name: ""})
+    assert done.returncode == 1
+    assert f"{name} is not set" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert rollout.imports == []
