@@ -9,20 +9,31 @@ import os
 import tarfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from aml_images_dagster.build.naming import build_number, release_tag_for
+from aml_images_dagster.build.session import BuildSession
+from aml_images_dagster.build.source import open_source
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.docker_engine import DockerEngine
 from aml_images_dagster.errors import FactoryError
+from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.registry.interface import Manifest
 from aml_images_dagster.registry.oci import OciRegistry, read_manifest
+from aml_images_dagster.settings import Settings, load_settings
 from tests.image_repository import DOCKERFILES, ImageRepository
+
+if TYPE_CHECKING:
+    from aml_images_dagster.build.parts import Parts
 
 MakeContext = Callable[[Mapping[str, str | bytes]], Path]
 PushNewImage = Callable[[str, str], Reference]
+NewSession = Callable[..., BuildSession]
 
 
 @pytest.fixture(scope="session")
@@ -135,6 +146,42 @@ def image_repository(
     yield repository
     for registry, name in held:
         _empty(registry, name)
+
+
+@pytest.fixture
+def settings(image_repository: ImageRepository, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The settings of `image_repository`, whatever this process has in its environment."""
+    for name in os.environ:
+        if name.startswith("AML_IMAGES_"):
+            monkeypatch.delenv(name)
+    return load_settings(repo=image_repository.root)
+
+
+@pytest.fixture
+def parts(settings: Settings) -> Parts:
+    """The real parts behind them."""
+    return parts_for(settings)
+
+
+@pytest.fixture
+def new_session(image_repository: ImageRepository, settings: Settings, parts: Parts) -> NewSession:
+    """Begins a build of images that `tools/…` and `apps/…` name, from the files as they are now."""
+
+    def new(*images: str, commit: str = "", **fields: Any) -> BuildSession:
+        run_id, now = str(uuid.uuid4()), datetime.now(UTC)
+        return BuildSession(
+            number=build_number(run_id, now),
+            run_id=run_id,
+            created=now,
+            release_tag=release_tag_for(now, None, None),
+            images=frozenset(map(image_repository.image, images)),
+            source=open_source(settings, commit),
+            settings=settings,
+            parts=parts,
+            **fields,
+        )
+
+    return new
 
 
 def _registry(variable: str, default: str) -> OciRegistry:

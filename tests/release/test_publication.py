@@ -1,0 +1,126 @@
+"""Publishing a build: complete or not at all, and only what was tested."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aml_images_dagster.build.records import StagedImage, TestedImage
+from aml_images_dagster.catalog.content_key import ContentKey
+from aml_images_dagster.errors import BuildFailed
+from aml_images_dagster.release.publication import publish
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aml_images_dagster.build.session import BuildSession
+    from aml_images_dagster.catalog.reference import Reference
+    from tests.image_repository import ImageRepository
+
+    NewSession = Callable[..., BuildSession]
+
+pytestmark = pytest.mark.engine
+
+KEY = ContentKey(dockerfile="0", files={}, build_args={}, platform="linux/amd64", bases={})
+
+
+@pytest.fixture
+def session(
+    new_session: NewSession, image_repository: ImageRepository, push_new_image: Callable[[str, str], Reference]
+) -> BuildSession:
+    """A build whose two images are staged and tested."""
+    session = new_session("apps/other", "tools/shell")
+    session.begin()
+    for name in sorted(session.images):
+        image = session.image(name)
+        pushed = push_new_image(image.family, session.staging_reference(image).tag)
+        session.folder.write_staged(
+            StagedImage(
+                image=name,
+                reference=str(session.staging_reference(image)),
+                digest=pushed.digest,
+                os="linux",
+                architecture="amd64",
+                size_bytes=1,
+                layers=1,
+                seconds=1,
+                reasons=("because",),
+                content_key=KEY,
+                bases=(),
+                built_in=session.number,
+                dockerfile="",
+                notices={},
+            )
+        )
+        session.folder.write_tested(TestedImage(image=name, digest=pushed.digest, scenarios=()))
+    return session
+
+
+def published(session: BuildSession) -> list[str]:
+    return [name for name in ("release.json", "import.cfg", "drop") if (session.folder.root / name).exists()]
+
+
+def test_a_complete_build(session: BuildSession) -> None:
+    publish(session)
+    assert published(session) == ["release.json", "import.cfg", "drop"]
+    root = session.folder.root
+    for name in ("release.json", "import.cfg"):
+        assert (root / name).read_bytes() == (root / "drop" / name).read_bytes()
+    release = json.loads((root / "release.json").read_text())
+    assert [f"{image['family']}/{image['name']}" for image in release["images"]] == sorted(session.images)
+    for image in release["images"]:
+        repository = session.settings.production_names.format(name=image["name"])
+        assert image["destinations"] == [f"{repository}:{session.release_tag}", f"{repository}:latest"]
+    record = session.folder.read_build()
+    assert record is not None
+    assert record.status == "succeeded"
+
+
+@pytest.mark.parametrize("missing", ["staged", "tested"])
+def test_an_image_that_is_missing(session: BuildSession, image_repository: ImageRepository, missing: str) -> None:
+    (session.folder.image(image_repository.image("apps/other")) / f"{missing}.json").unlink()
+    with pytest.raises(BuildFailed, match=f"was not {missing} by build"):
+        publish(session)
+    assert published(session) == []
+
+
+@pytest.mark.parametrize("how", ["moved", "gone"])
+def test_a_tag_that_moved_after_the_test(
+    session: BuildSession,
+    image_repository: ImageRepository,
+    push_new_image: Callable[[str, str], Reference],
+    how: str,
+) -> None:
+    image = session.image(image_repository.image("apps/other"))
+    reference = session.staging_reference(image)
+    if how == "moved":
+        push_new_image(image.family, reference.tag)
+    else:
+        session.parts.staging.delete(reference)
+    with pytest.raises(BuildFailed, match="the tag serves") as failed:
+        publish(session)
+    assert failed.value.where == str(reference)
+    assert published(session) == []
+
+
+def test_something_else_was_tested(session: BuildSession, image_repository: ImageRepository) -> None:
+    name = image_repository.image("apps/other")
+    session.folder.write_tested(TestedImage(image=name, digest=f"sha256:{'0' * 64}", scenarios=()))
+    with pytest.raises(BuildFailed, match="but the tag serves"):
+        publish(session)
+    assert published(session) == []
+
+
+@pytest.mark.parametrize("status", ["failed", "canceled"])
+def test_a_build_that_is_taken_back_is_not_published(session: BuildSession, status: str) -> None:
+    session.folder.finish(status)  # type: ignore[arg-type]
+    with pytest.raises(BuildFailed, match="is taken back"):
+        publish(session)
+    assert published(session) == []
+
+
+def test_a_build_of_nothing(new_session: NewSession) -> None:
+    with pytest.raises(BuildFailed, match="there is no image in this build"):
+        publish(new_session())
