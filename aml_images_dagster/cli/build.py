@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from aml_images_dagster.build.naming import build_number, release_tag_for
@@ -18,6 +17,7 @@ from aml_images_dagster.build.selection import Selection, with_needed_parents
 from aml_images_dagster.build.session import BuildSession
 from aml_images_dagster.build.source import open_source
 from aml_images_dagster.catalog import git
+from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.discover import discover_images
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
@@ -140,7 +140,7 @@ def _print_plan(planned: list[PlannedImage], session: BuildSession, as_json: boo
             "\n".join(f"{name}: {what}" for name, what in step.scenarios.items()) or "[yellow]not tested[/]",
             "\n".join(step.reasons),
         )
-    console = Console(highlight=False)
+    console = open_console()
     console.print(table)
     building = sum(step.action == "build" for step in planned)
     console.print(

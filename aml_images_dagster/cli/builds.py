@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from aml_images_dagster.build.artifacts import Artifacts
+from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
 
 if TYPE_CHECKING:
@@ -49,4 +49,4 @@ def command(settings: Settings, as_json: bool) -> None:
             record.release_tag,
             "\n".join(record.images),
         )
-    Console().print(table if found else f"No builds in {settings.artifacts_uri} yet.")
+    open_console().print(table if found else f"No builds in {settings.artifacts_uri} yet.")

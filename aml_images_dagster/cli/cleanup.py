@@ -6,11 +6,11 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from aml_images_dagster.build.cleanup import CleanupReport, cleanup
 from aml_images_dagster.build.naming import BUILD_NUMBER
+from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.profiles import parts_for
@@ -32,7 +32,7 @@ def command(settings: Settings, as_json: bool, build: str) -> None:
     if as_json:
         print_json(report.model_dump(mode="json"))
     else:
-        Console(highlight=False).print(report_table(report) if report.rows else f"Nothing is left of build {build}.")
+        open_console().print(report_table(report) if report.rows else f"Nothing is left of build {build}.")
     sys.exit(0 if report.clean else 1)
 
 

@@ -24,6 +24,7 @@ from aml_images_dagster.assets.options import RESOURCE
 from aml_images_dagster.build.cleanup import cleanup
 from aml_images_dagster.build.naming import build_number
 from aml_images_dagster.cli.cleanup import report_table
+from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.instance import open_instance
 from aml_images_dagster.cli.options import print_json
 from aml_images_dagster.cli.progress import Failure, Progress, first_failure
@@ -76,7 +77,7 @@ def run_build(settings: Settings, parts: Parts, request: BuildRequest, as_json: 
         with Progress(instance, {INVOCATION_TAG: invocation}, list(request.selection), console):
             run = _execute(settings, instance, request, invocation)
     if run is None:
-        Console(stderr=True).print("Interrupted before the build had begun: there is nothing to take back.")
+        open_console(stderr=True).print("Interrupted before the build had begun: there is nothing to take back.")
         return 1
     build = build_number(run.run_id, _created(instance, run.run_id))
     succeeded = run.status is dg.DagsterRunStatus.SUCCESS
@@ -89,13 +90,13 @@ def run_build(settings: Settings, parts: Parts, request: BuildRequest, as_json: 
         result = document(folder, record) if folder and record else {"build": build, "status": "failed"}
         print_json(result | {"error": failure.document() if failure else None})
         return 0 if succeeded else 1
-    console = Console(highlight=False)
+    console = open_console()
     if succeeded and folder and record:
         console.print(images_table(folder, record))
         console.print(f"\n[green]build [bold]{build}[/] succeeded[/], release tag {record.release_tag}")
         console.print(f"release.json, import.cfg and drop: {folder.root}", soft_wrap=True)
         return 0
-    _explain_failure(Console(stderr=True, highlight=False), build, failure, log)
+    _explain_failure(open_console(stderr=True), build, failure, log)
     if report and report.rows:
         console.print(report_table(report))
     left = (

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from aml_images_dagster.build.source import load_catalogue
 from aml_images_dagster.catalog import git
 from aml_images_dagster.catalog.discovery import Discovery, discover
 from aml_images_dagster.catalog.tree import CommitTree, Tree, WorkingTree
+from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def command(settings: Settings, as_json: bool, base: str | None, head: str | Non
         table.add_row(f"{removed.family}/{removed.name}", "removed", "the folder is gone: nothing to build")
     for name in found.end_of_life:
         table.add_row(name, "end of life", "changed, but built only when it is named")
-    console = Console(highlight=False)
+    console = open_console()
     console.print(table)
     console.print(f"[dim]since {found.merge_base[:12]}, at {(found.head or 'the working tree')[:16]}[/]")
 

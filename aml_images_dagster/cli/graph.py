@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.tree import Tree as Branches
 
 from aml_images_dagster.build.source import load_catalogue
 from aml_images_dagster.catalog.tree import WorkingTree
+from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def command(settings: Settings, as_json: bool, form: str) -> None:
         click.echo(mermaid(catalogue))
     else:
         for branches in _text(catalogue):
-            Console(highlight=False).print(branches)
+            open_console().print(branches)
 
 
 def _node(catalogue: Catalogue, name: str) -> dict[str, object]:

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from aml_images_dagster.build.source import load_catalogue
 from aml_images_dagster.catalog.tree import WorkingTree
+from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def command(settings: Settings, as_json: bool) -> None:
             ", ".join(scenario.name for scenario in image.scenarios) or "[yellow]not tested[/]",
             "[dim]end of life[/]" if image.is_past_end_of_life(today) else _faults(image),
         )
-    Console(soft_wrap=False).print(table)
+    open_console().print(table)
 
 
 def describe(image: Image) -> dict[str, Any]:

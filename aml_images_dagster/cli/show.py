@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 
 from aml_images_dagster.build.source import load_catalogue
 from aml_images_dagster.catalog.tree import WorkingTree
+from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.list_images import describe
 from aml_images_dagster.cli.options import common_options, print_json
 
@@ -53,7 +53,7 @@ def command(settings: Settings, as_json: bool, image: str) -> None:
     for name, value in facts.items():
         if value:
             table.add_row(name, value)
-    console = Console()
+    console = open_console()
     console.print(table)
     console.print()
     console.print(Syntax(dockerfile, "dockerfile", background_color="default"))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from aml_images_dagster.build.artifacts import Artifacts, BuildFolder
 from aml_images_dagster.build.naming import BUILD_NUMBER
 from aml_images_dagster.cli.builds import COLOURS
+from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
 
@@ -28,7 +28,7 @@ def command(settings: Settings, as_json: bool, build: str) -> None:
     if as_json:
         print_json(document(folder, record))
         return
-    console = Console(highlight=False)
+    console = open_console()
     console.print(f"build [bold]{record.build}[/] [{COLOURS[record.status]}]{record.status}[/]")
     console.print(
         f"[dim]commit {record.commit or 'none'}, release tag {record.release_tag}, artifacts {folder.root}[/]"

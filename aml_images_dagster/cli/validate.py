@@ -6,11 +6,11 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
 from aml_images_dagster.build.source import load_catalogue
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.catalog.validation import validate
+from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def command(settings: Settings, as_json: bool, images: tuple[str, ...]) -> None:
     if as_json:
         print_json({"findings": [finding.document() for finding in findings]})
     else:
-        console = Console(highlight=False, soft_wrap=True)
+        console = open_console()
         for finding in findings:
             colour = "red" if finding.severity == "error" else "yellow"
             place = finding.path if finding.line is None else f"{finding.path}:{finding.line}"
