@@ -31,7 +31,7 @@ def _local(settings: Settings) -> Parts:
         staging=OciRegistry(settings.staging_registry, login),
         staging_login=login,
         production=OciRegistry(settings.production_registry),
-        runner=ContainerRunner(settings.docker_host, login=lambda: login),
+        runner=ContainerRunner(settings.docker_host, windows_docker_host=windows, login=lambda: login),
         resolver=BaseResolver(settings.base_mirrors, engine),
         artifacts=Artifacts(settings.artifacts_uri),
     )

@@ -10,6 +10,7 @@ from aml_images_dagster.build.recipe import Recipe, write_recipe
 from aml_images_dagster.build.reuse import reusable
 from aml_images_dagster.build.scenarios import scenario_key
 from aml_images_dagster.catalog.content_key import explain
+from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
     from aml_images_dagster.build.records import PassedImage
@@ -22,15 +23,15 @@ class PlannedImage:
 
     Attributes:
         image: `<family>/<name>`.
-        action: Build it, or take over what passed before.
-        because: Why it must be built, or which build it is taken from.
+        action: Build it, take over what passed before, or refuse because it cannot be built.
+        because: Why it must be built, which build it is taken from, or what stands in the way.
         reasons: Why the image is part of the build.
         bases: What it would stand on, reference to digest; a base that is yet to be built has no digest.
         scenarios: Each scenario, and whether it would run or has passed already.
     """
 
     image: str
-    action: Literal["build", "reuse"]
+    action: Literal["build", "reuse", "refuse"]
     because: tuple[str, ...]
     reasons: tuple[str, ...]
     bases: dict[str, str]
@@ -45,7 +46,7 @@ def plan(session: BuildSession) -> list[PlannedImage]:
     """What the build would do, parents first.
 
     Raises:
-        BadInput: A base can't be resolved, or images are built FROM each other.
+        BadInput: Images are built FROM each other.
     """
     digests: dict[str, str | None] = {}
 
@@ -62,7 +63,11 @@ def plan(session: BuildSession) -> list[PlannedImage]:
             recipe = write_recipe(session.image(name), session.source, session.parts, find_parent)
         except _BuiltAnew as parent:
             digests[name] = None
-            planned.append(_on_new_base(session, name, str(parent)))
+            planned.append(_without_recipe(session, name, "build", f"its base {parent} is built anew"))
+            continue
+        except BadInput as fault:
+            digests[name] = None
+            planned.append(_without_recipe(session, name, "refuse", str(fault)))
             continue
         passed = None if session.force else reusable(recipe.key, recipe.image, session.parts)
         digests[name] = passed.staged.digest if passed else None
@@ -70,12 +75,12 @@ def plan(session: BuildSession) -> list[PlannedImage]:
     return planned
 
 
-def _on_new_base(session: BuildSession, name: str, parent: str) -> PlannedImage:
+def _without_recipe(session: BuildSession, name: str, action: Literal["build", "refuse"], because: str) -> PlannedImage:
     image = session.image(name)
     return PlannedImage(
         image=name,
-        action="build",
-        because=(f"its base {parent} is built anew",),
+        action=action,
+        because=(because,),
         reasons=session.why(name),
         bases={use.reference: "" for use in image.dockerfile.uses},
         scenarios={scenario.name: "run" for scenario in image.scenarios},

@@ -29,6 +29,17 @@ def check_folders(source: Source, images: Iterable[str]) -> None:
         raise BadInput(f"these image folders cannot be built:\n  {listed}", mend="`aml-images validate` shows all.")
 
 
+def check_plan(planned: Iterable[PlannedImage]) -> None:
+    """Refuse a plan in which an image cannot be built.
+
+    Raises:
+        BadInput: With everything that stands in the way.
+    """
+    refused = [because for step in planned if step.action == "refuse" for because in step.because]
+    if refused:
+        raise BadInput("\n  ".join(["this build is not possible:", *refused]))
+
+
 def check_surroundings(session: BuildSession, planned: Iterable[PlannedImage]) -> None:
     """Make sure that registries, engines and test machines answer and fit.
 

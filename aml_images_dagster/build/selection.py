@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.build.parents import find_elsewhere
+from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,12 +24,19 @@ def with_needed_parents(
     """Add every image of our own that a chosen one is FROM and that cannot be had otherwise.
 
     Raises:
-        BadInput: A base can't be resolved, or images are built FROM each other.
+        BadInput: Images are built FROM each other.
     """
     selection: Selection = dict(chosen)
     catalogue = source.catalogue
     for name in reversed(catalogue.order(catalogue.images)):
         for parent in catalogue.images[name].parents if name in selection else ():
-            if parent not in selection and find_elsewhere(parent, source, parts, settings) is None:
+            if parent not in selection and not _can_be_had(parent, source, parts, settings):
                 selection[parent] = (f"{name} is built FROM it, and it was neither released nor has it passed",)
     return selection
+
+
+def _can_be_had(name: str, source: Source, parts: Parts, settings: Settings) -> bool:
+    try:
+        return find_elsewhere(name, source, parts, settings) is not None
+    except BadInput:  # a base of it can't be resolved; the plan says so when it is part of the build
+        return False

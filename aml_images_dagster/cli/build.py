@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import uuid
+from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from rich.table import Table
 
 from aml_images_dagster.build.naming import build_number, release_tag_for
 from aml_images_dagster.build.plan import PlannedImage, plan
-from aml_images_dagster.build.preflight import check_folders, check_surroundings
+from aml_images_dagster.build.preflight import check_folders, check_plan, check_surroundings
 from aml_images_dagster.build.selection import Selection, with_needed_parents
 from aml_images_dagster.build.session import BuildSession
 from aml_images_dagster.build.source import open_source
@@ -26,6 +27,9 @@ from aml_images_dagster.profiles import parts_for
 if TYPE_CHECKING:
     from aml_images_dagster.build.session import Source
     from aml_images_dagster.settings import Settings
+
+
+_ACTIONS = {"build": "[bold yellow]build[/]", "reuse": "[green]reuse[/]", "refuse": "[bold red]refuse[/]"}
 
 
 @click.command("build")
@@ -82,6 +86,8 @@ def command(
     planned = plan(session)
     if dry_run:
         _print_plan(planned, session, as_json)
+    check_plan(planned)
+    if dry_run:
         return
     check_surroundings(session, planned)
 
@@ -135,15 +141,15 @@ def _print_plan(planned: list[PlannedImage], session: BuildSession, as_json: boo
     for step in planned:
         table.add_row(
             step.image,
-            "[bold yellow]build[/]" if step.action == "build" else "[green]reuse[/]",
+            _ACTIONS[step.action],
             "\n".join(step.because),
             "\n".join(f"{name}: {what}" for name, what in step.scenarios.items()) or "[yellow]not tested[/]",
             "\n".join(step.reasons),
         )
     console = open_console()
     console.print(table)
-    building = sum(step.action == "build" for step in planned)
+    count = Counter(step.action for step in planned)
     console.print(
-        f"Dry run: {building} to build, {len(planned) - building} to reuse, release tag {session.release_tag}. "
-        "Nothing was changed."
+        f"Dry run: {count['build']} to build, {count['reuse']} to reuse, {count['refuse']} refused, "
+        f"release tag {session.release_tag}. Nothing was changed."
     )

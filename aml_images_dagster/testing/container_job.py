@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.containers import Container
 
-    from aml_images_dagster.testing.containers import Limits
+    from aml_images_dagster.testing.limits import Limits
 
 _LAST_WORDS_SECONDS = 5
 """How long a killed container's output is waited for."""

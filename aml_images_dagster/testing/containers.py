@@ -6,13 +6,13 @@ Importing this module does not import docker-py: that costs a tenth of a second 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.tests_file import PytestScenario
 from aml_images_dagster.engine.docker_engine import DockerEngine
 from aml_images_dagster.errors import FactoryError, Unreachable
 from aml_images_dagster.testing import mpi, pytest_scenario, single, torch_ranks
+from aml_images_dagster.testing.limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,23 +22,6 @@ if TYPE_CHECKING:
     from aml_images_dagster.engine.interface import RegistryLogin
     from aml_images_dagster.testing.interface import JobResult, TestJob
     from aml_images_dagster.testing.launch import Launch
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one container may use.
-
-    Attributes:
-        memory_bytes: Memory without swap.
-        shared_memory_bytes: Size of /dev/shm; part of the memory. Linux only.
-        processes: Number of processes and threads. Linux only.
-        log_characters: How much of a node's output a result keeps; the log that is streamed is whole.
-    """
-
-    memory_bytes: int = 8 * 2**30
-    shared_memory_bytes: int = 2 * 2**30
-    processes: int = 4096
-    log_characters: int = 1_000_000
 
 
 class ContainerRunner:
