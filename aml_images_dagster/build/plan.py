@@ -67,7 +67,7 @@ def plan(session: BuildSession) -> list[PlannedImage]:
             continue
         except BadInput as fault:
             digests[name] = None
-            planned.append(_without_recipe(session, name, "refuse", str(fault)))
+            planned.append(_without_recipe(session, name, "refuse", f"{fault.where}: {fault.what}"))
             continue
         passed = None if session.force else reusable(recipe.key, recipe.image, session.parts)
         digests[name] = passed.staged.digest if passed else None

@@ -35,9 +35,14 @@ def check_plan(planned: Iterable[PlannedImage]) -> None:
     Raises:
         BadInput: With everything that stands in the way.
     """
-    refused = [because for step in planned if step.action == "refuse" for because in step.because]
+    refused = [f"{step.image}: {because}" for step in planned if step.action == "refuse" for because in step.because]
     if refused:
-        raise BadInput("\n  ".join(["this build is not possible:", *refused]))
+        listed = "\n  ".join(refused)
+        raise BadInput(
+            f"this build is not possible:\n  {listed}",
+            mend="Check the names and that this machine reaches the registries, name a mirror (base_mirrors), "
+            "or leave these images out.",
+        )
 
 
 def check_surroundings(session: BuildSession, planned: Iterable[PlannedImage]) -> None:

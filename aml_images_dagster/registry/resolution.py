@@ -59,7 +59,7 @@ class BaseResolver:
         self._engine = engine
         self._open_registry = open_registry
         self._registries: dict[str, Registry] = {}
-        self._silent: dict[str, str] = {}
+        self._silent: set[str] = set()
         self._resolved: dict[str, ResolvedBase] = {}
         self._lock = threading.Lock()
 
@@ -89,7 +89,7 @@ class BaseResolver:
             if digest:
                 return ResolvedBase(text, digest, str(place.with_digest(digest)), from_engine=True)
         raise BadInput(
-            f"base image {text} can't be resolved: {'; '.join(answers)}",
+            f"the base can't be resolved: {'; '.join(dict.fromkeys(answers))}",
             where=text,
             mend="Check its name and that this machine reaches its registry, name a mirror (base_mirrors), or pull it.",
         )
@@ -97,7 +97,7 @@ class BaseResolver:
     def _ask_registry(self, place: Reference, answers: list[str]) -> str | None:
         host = place.registry
         if host in self._silent:
-            answers.append(self._silent[host])
+            answers.append(f"{host} does not answer")
             return None
         try:
             registry = self._registries.setdefault(host, self._open_registry(host))
@@ -106,7 +106,7 @@ class BaseResolver:
             answers.append(_said(error))
             # Every question to a registry that is not there costs a time-out; a refusal says nothing of other images.
             if isinstance(error, NoAnswer):
-                self._silent[host] = _said(error)
+                self._silent.add(host)
             return None
         if digest is None:
             answers.append(f"{host} has no {place.repository}:{place.version}")
@@ -121,7 +121,7 @@ class BaseResolver:
             answers.append(_said(error))
             return None
         if digest is None:
-            answers.append(f"the engine has not pulled {place}")
+            answers.append("the engine has not pulled it")
         return digest
 
 

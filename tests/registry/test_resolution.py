@@ -49,7 +49,7 @@ def test_nobody_answers(staging, engine, repository):
     said = str(failed.value)
     assert f"{staging.host} has no {repository}/base:1" in said
     assert f"{NOWHERE}: asked for base:1, the registry does not answer: Connection refused" in said
-    assert f"the engine has not pulled {NOWHERE}/base:1" in said
+    assert "the engine has not pulled it" in said
     assert "base_mirrors" in failed.value.mend
 
 
