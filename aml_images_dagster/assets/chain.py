@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.assets.release_entries import release_entries
 from aml_images_dagster.assets.release_files import release_files
 from aml_images_dagster.assets.staged import staged_asset
 from aml_images_dagster.assets.tested import tested_asset
+from aml_images_dagster.catalog.image_name import plain_name
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -16,8 +18,14 @@ if TYPE_CHECKING:
 
 
 def image_assets(workshop: Workshop) -> list[dg.AssetsDefinition]:
-    """Every asset of a catalogue: two steps per image and two per build."""
-    images = [image for image in workshop.source.catalogue.images.values() if image.parsed]
+    """Every asset of a catalogue: two steps per image and two per build.
+
+    An image that cannot be built at all has none, so that the others load: one whose Dockerfile cannot be read, or
+    whose name Dagster could not tell from another's. Validation says so.
+    """
+    catalogue = workshop.source.catalogue.images.values()
+    names = Counter(plain_name(image.family, image.name) for image in catalogue)
+    images = [image for image in catalogue if image.parsed and names[plain_name(image.family, image.name)] == 1]
     if not images:
         return []
     chains = [asset for image in images for asset in (staged_asset(image, workshop), tested_asset(image, workshop))]

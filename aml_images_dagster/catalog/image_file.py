@@ -9,7 +9,8 @@ from pydantic import Field
 
 from aml_images_dagster.catalog.tests_file import StrictModel
 
-Owner = Annotated[str, Field(pattern=r"^(team:)?[^\s@]+(@[^\s@]+\.[^\s@]+)?$")]
+# Every owner that this lets through must be one for Dagster too, which else refuses to load any image.
+Owner = Annotated[str, Field(pattern=r"^(team:\S+|[A-Za-z0-9_][A-Za-z0-9._%+-]*@[A-Za-z0-9.-]+\.[A-Za-z]{2,7})$")]
 
 
 class ImageFile(StrictModel):
@@ -18,7 +19,7 @@ class ImageFile(StrictModel):
     description: str = Field(
         default="", max_length=300, description="One sentence; shown in the UI and in README tables."
     )
-    owners: tuple[str, ...] = Field(default=(), description="E-mail addresses, or team:NAME.")
+    owners: tuple[Owner, ...] = Field(default=(), description="E-mail addresses, or team:NAME.")
     platform: Literal["linux/amd64", "linux/arm64", "windows/amd64"] | None = Field(
         default=None,
         description="What the image is built for; default: linux/amd64, or windows/amd64 for a Windows base.",
