@@ -44,16 +44,17 @@ class Workshop:
         Raises:
             BadInput: The options contradict each other, or name a commit or folder that does not exist.
         """
-        created = created_at(context.instance, context.run_id)
-        planned = planned_keys(context.instance, context.run_id)
+        run_id = context.run.run_id
+        created = created_at(context.instance, run_id)
+        planned = planned_keys(context.instance, run_id)
         source = self.source
         if options.source_commit or options.docker_files_path:
             source = open_source(
                 self.settings, options.source_commit or self.settings.source_commit, options.docker_files_path
             )
         return BuildSession(
-            number=build_number(context.run_id, created),
-            run_id=context.run_id,
+            number=build_number(run_id, created),
+            run_id=run_id,
             created=created,
             release_tag=release_tag_for(created, options.release_num or None, options.release_tag),
             images=frozenset(image for key in planned if (split := image_of(key)) for image in [split[0]]),

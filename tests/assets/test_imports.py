@@ -1,0 +1,80 @@
+"""What loading costs: every step of a run and every start of a code location pays for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.image_repository import ImageRepository
+
+CLOUD_AND_ML = {"azure", "torch", "tensorflow", "numpy", "pandas", "boto3", "botocore", "google.cloud", "adlfs"}
+
+
+def modules_after(code: str, repository: ImageRepository) -> set[str]:
+    """The modules that a process has imported after it has run some code."""
+    program = f"{code}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AML_IMAGES_")}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        cwd=repository.root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_preloading_works(repository: ImageRepository) -> None:
+    """The server that steps are forked from hides an import that fails, so it has to be seen here."""
+    modules = modules_after("import aml_images_dagster.preload", repository)
+    assert {"docker", "requests", "aml_images_dagster.definitions", "dagster._core.storage.sqlite_storage"} <= modules
+
+
+def test_what_preloading_leaves_to_the_steps(repository: ImageRepository) -> None:
+    """Modules of ours that a step would have to import itself are few: it has all that a build is made of."""
+    modules = modules_after("import aml_images_dagster.preload", repository)
+    for package in ("build.staging", "build.scenarios", "release.publication", "engine.docker_engine", "registry.oci"):
+        assert f"aml_images_dagster.{package}" in modules
+
+
+def test_loading_the_definitions_imports_no_cloud(repository: ImageRepository) -> None:
+    modules = modules_after("import aml_images_dagster.definitions", repository)
+    assert CLOUD_AND_ML & modules == set()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("list",),
+        ("list", "--json"),
+        ("show", "apps/other"),
+        ("graph",),
+        ("graph", "--format", "mermaid"),
+        ("validate",),
+        ("discover", "--base", "main"),
+        ("--help",),
+        ("--version",),
+    ],
+)
+def test_commands_that_only_read_import_neither_dagster_nor_a_network(
+    repository: ImageRepository, arguments: tuple[str, ...]
+) -> None:
+    code = f"""
+import sys
+from aml_images_dagster.cli.main import main
+sys.argv = ["aml-images", *{arguments!r}]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+"""
+    modules = modules_after(code, repository)
+    assert {"dagster", "requests", "docker", "upath", "fsspec", "yaml"} & modules == set()

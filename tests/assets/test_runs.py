@@ -1,0 +1,89 @@
+"""Runs that fail before they reach an engine or a registry, of which neither answers here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pytest
+
+from aml_images_dagster.assets.keys import BUILD_JOB, asset_key
+from aml_images_dagster.assets.options import RESOURCE
+from aml_images_dagster.assets.run import explained
+from aml_images_dagster.errors import BuildFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.image_repository import ImageRepository
+
+    Load = Callable[[ImageRepository], dg.Definitions]
+
+
+def run(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, stage: Any, options: dict[str, Any]
+) -> dg.ExecuteInProcessResult:
+    return definitions.resolve_job_def(BUILD_JOB).execute_in_process(
+        run_config={"resources": {RESOURCE: {"config": options}}},
+        asset_selection=[asset_key("apps/other", stage)],
+        instance=instance,
+        raise_on_error=False,
+    )
+
+
+def failure(result: dg.ExecuteInProcessResult) -> Any:
+    (event,) = [event for event in result.all_events if event.is_step_failure]
+    return event.step_failure_data.user_failure_data
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"release_num": 2, "release_tag": "x"}, "release_num 2 and release_tag 'x' are both given"),
+        ({"release_num": -1}, "release_num is -1"),
+        ({"release_tag": "latest"}, "'latest' cannot be a release tag"),
+        ({"source_commit": "no-such-commit"}, "git knows no revision 'no-such-commit'"),
+        ({"docker_files_path": "nowhere"}, "there is no folder 'nowhere'"),
+        ({"docker_files_path": "images/tools"}, "there is no image 'apps/other'"),
+    ],
+)
+def test_options_that_are_wrong(repository: ImageRepository, load: Load, options: dict[str, Any], what: str) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(load(repository), instance, "staged", options)
+    assert not result.success
+    explained = failure(result)
+    assert what in explained.description
+    assert what in explained.metadata["what"].value
+    assert explained.metadata["mend"].value
+    assert not list(repository.artifacts.glob("*/images/*"))
+    hooks = [event.event_type for event in result.all_events if event.is_hook_event]
+    assert hooks == [dg.DagsterEventType.HOOK_COMPLETED], "it is taken back, though nobody answers"
+
+
+def test_a_registry_that_is_down(repository: ImageRepository, load: Load) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(load(repository), instance, "staged", {})
+    explained = failure(result)
+    assert "can't be resolved" in explained.description
+    assert "127.0.0.1:9" in explained.description
+
+
+def test_a_test_of_an_image_that_was_never_staged(repository: ImageRepository, load: Load) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(load(repository), instance, "tested", {})
+    assert "apps/other is not in staging" in failure(result).description
+
+
+def test_a_release_entry_of_an_image_that_was_never_staged(repository: ImageRepository, load: Load) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(load(repository), instance, "import_cfg", {})
+    assert "apps/other was not staged by build" in failure(result).description
+
+
+def test_a_failure_that_explains_itself_shows_its_log() -> None:
+    with pytest.raises(dg.Failure) as failed, explained():
+        raise BuildFailed("it broke", where="here", mend="Do this.", log="line 1\nline 2")
+    assert failed.value.description == "here: it broke\n  Do this."
+    assert failed.value.__cause__ is None
+    assert not failed.value.allow_retries
+    assert failed.value.metadata["log"].value == "```\nline 1\nline 2\n```"
