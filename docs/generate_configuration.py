@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import AliasChoices
-from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from aml_images_dagster.settings import ENV_PREFIX, Settings
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "configuration.md"
@@ -83,7 +86,7 @@ def table() -> str:
     rows = ["| key in pyproject.toml | environment variable | default | meaning |", "|---|---|---|---|"]
     for name, field in Settings.model_fields.items():
         text = meaning(name, field).replace("<", "&lt;")
-        key = "–" if name in FOUND_BEFORE_FILES | NEVER_COMMITTED else f"`{name.replace('_', '-')}`"
+        key = "-" if name in FOUND_BEFORE_FILES | NEVER_COMMITTED else f"`{name.replace('_', '-')}`"
         rows.append(f"| {key} | `{variable(name, field)}` | {default_text(name, field)} | {text} |")
     return "\n".join(rows) + "\n"
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 GENERATOR = runpy.run_path(str(ROOT / "docs" / "generate_configuration.py"))
 PAGE = (ROOT / "docs" / "configuration.md").read_text("utf-8")
 EXAMPLE = (ROOT / ".env.example").read_text("utf-8")
-ROWS = re.findall(r"^\| (?:`([a-z-]+)`|–) \| `([A-Z_]+)` \| (.*) \| (.*) \|$", PAGE, re.MULTILINE)
+ROWS = re.findall(r"^\| (?:`([a-z-]+)`|-) \| `([A-Z_]+)` \| (.*) \| (.*) \|$", PAGE, re.MULTILINE)
 
 
 @pytest.fixture(autouse=True)
@@ -57,11 +57,15 @@ def test_every_key_of_the_page_is_read(tmp_path: Path) -> None:
 def test_the_defaults_of_the_example_are_the_defaults(tmp_path: Path) -> None:
     blocks = [block for block in EXAMPLE.split("\n\n") if "Default:" in block]
     (tmp_path / ".env").write_text("\n".join(block.splitlines()[-1].removeprefix("# ") for block in blocks))
-    written, plain = load_settings(repo=tmp_path), load_settings(repo=(tmp_path / "other").mkdir() or tmp_path / "other")
+    written, plain = (
+        load_settings(repo=tmp_path),
+        load_settings(repo=(tmp_path / "other").mkdir() or tmp_path / "other"),
+    )
     assert len(written.model_fields_set) == len(blocks) + 1
-    differing = {
-        name for name in Settings.model_fields if getattr(written, name) != getattr(plain, name)
-    } - {"repo", "home"}
+    differing = {name for name in Settings.model_fields if getattr(written, name) != getattr(plain, name)} - {
+        "repo",
+        "home",
+    }
     assert differing == set()
 
 

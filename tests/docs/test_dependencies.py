@@ -1,0 +1,44 @@
+"""docs/dependencies.md has a row for every direct dependency, and for no other."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "dependencies.md").read_text("utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def section(heading: str) -> str:
+    return PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def named(heading: str) -> set[str]:
+    first_cells = re.findall(r"^\| (`.*?) \|", section(heading), re.MULTILINE)
+    return {name for cell in first_cells for name in re.findall(r"`([a-z0-9.-]+)`", cell)}
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[<>=!~\[; ]", requirement)[0] for requirement in requirements}
+
+
+@pytest.mark.parametrize(
+    ("heading", "requirements"),
+    [
+        ("At run time", PROJECT["project"]["dependencies"]),
+        ("For development", PROJECT["dependency-groups"]["dev"] + PROJECT["build-system"]["requires"]),
+    ],
+)
+def test_every_dependency_has_its_row(heading: str, requirements: list[str]) -> None:
+    assert named(heading) == names(requirements)
+
+
+def test_every_debian_package_has_its_row() -> None:
+    scripts = "".join(path.read_text("utf-8") for path in (ROOT / "scripts").iterdir() if path.is_file())
+    installed = {name for line in re.findall(r"apt_install ([a-z][a-z0-9. -]*)", scripts) for name in line.split()}
+    assert installed
+    assert installed <= named("From Debian")
