@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from aml_images_dagster.build.naming import build_number, release_tag_for
@@ -140,11 +141,11 @@ def _print_plan(planned: list[PlannedImage], session: BuildSession, as_json: boo
         table.add_column(heading, overflow="fold")
     for step in planned:
         table.add_row(
-            step.image,
+            escape(step.image),
             _ACTIONS[step.action],
-            "\n".join(step.because),
-            "\n".join(f"{name}: {what}" for name, what in step.scenarios.items()) or "[yellow]not tested[/]",
-            "\n".join(step.reasons),
+            escape("\n".join(step.because)),
+            escape("\n".join(f"{name}: {what}" for name, what in step.scenarios.items())) or "[yellow]not tested[/]",
+            escape("\n".join(step.reasons)),
         )
     console = open_console()
     console.print(table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from aml_images_dagster.build.artifacts import Artifacts
@@ -47,6 +48,6 @@ def command(settings: Settings, as_json: bool) -> None:
             f"{record.created:%Y-%m-%d %H:%M:%S}",
             record.commit[:12] + ("-dirty" if record.commit.endswith("-dirty") else ""),
             record.release_tag,
-            "\n".join(record.images),
+            escape("\n".join(record.images)),
         )
-    open_console().print(table if found else f"No builds in {settings.artifacts_uri} yet.")
+    open_console().print(table if found else f"No builds in {escape(settings.artifacts_uri)} yet.")

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from aml_images_dagster.build.cleanup import CleanupReport, cleanup
@@ -42,5 +43,5 @@ def report_table(report: CleanupReport) -> Table:
     for heading in ("what", "name", "outcome", ""):
         table.add_column(heading, overflow="fold")
     for row in report.rows:
-        table.add_row(row.kind, row.name, row.outcome, row.detail)
+        table.add_row(row.kind, escape(row.name), row.outcome, escape(row.detail))
     return table

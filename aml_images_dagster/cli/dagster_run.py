@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import dagster as dg
 from rich.console import Console
+from rich.markup import escape
 
 from aml_images_dagster.assets.keys import (
     BUILD_JOB,
@@ -94,7 +95,7 @@ def run_build(settings: Settings, parts: Parts, request: BuildRequest, as_json: 
     if succeeded and folder and record:
         console.print(images_table(folder, record))
         console.print(f"\n[green]build [bold]{build}[/] succeeded[/], release tag {record.release_tag}")
-        console.print(f"release.json, import.cfg and drop: {folder.root}", soft_wrap=True)
+        console.print(f"release.json, import.cfg and drop: {folder.root}", markup=False, soft_wrap=True)
         return 0
     _explain_failure(open_console(stderr=True), build, failure, log)
     if report and report.rows:
@@ -187,10 +188,10 @@ def _own_terminal(log: Path) -> Iterator[TextIO]:
 
 def _explain_failure(console: Console, build: str, failure: Failure | None, log: Path) -> None:
     if failure is None:
-        console.print(f"[red]build {build} failed[/]; see {log}")
+        console.print(f"[red]build {build} failed[/]; see {escape(str(log))}")
         return
-    console.print(f"[red]build [bold]{build}[/] failed in {failure.step}[/]")
+    console.print(f"[red]build [bold]{build}[/] failed in {escape(failure.step)}[/]")
     if failure.log:
         console.print(failure.log, markup=False, style="dim", soft_wrap=True)
     console.print(failure.message, markup=False, soft_wrap=True)
-    console.print(f"[dim]everything that was printed: {log}[/]", soft_wrap=True)
+    console.print(f"[dim]everything that was printed: {escape(str(log))}[/]", soft_wrap=True)

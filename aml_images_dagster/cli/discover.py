@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from aml_images_dagster.build.source import load_catalogue
@@ -35,11 +36,11 @@ def command(settings: Settings, as_json: bool, base: str | None, head: str | Non
     for heading in ("image", "change", "why"):
         table.add_column(heading, overflow="fold")
     for image in found.images:
-        table.add_row(image.id, image.change, "\n".join(image.reasons))
+        table.add_row(escape(image.id), image.change, escape("\n".join(image.reasons)))
     for removed in found.removed:
-        table.add_row(f"{removed.family}/{removed.name}", "removed", "the folder is gone: nothing to build")
+        table.add_row(escape(f"{removed.family}/{removed.name}"), "removed", "the folder is gone: nothing to build")
     for name in found.end_of_life:
-        table.add_row(name, "end of life", "changed, but built only when it is named")
+        table.add_row(escape(name), "end of life", "changed, but built only when it is named")
     console = open_console()
     console.print(table)
     console.print(f"[dim]since {found.merge_base[:12]}, at {(found.head or 'the working tree')[:16]}[/]")

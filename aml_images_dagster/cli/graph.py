@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+from rich.markup import escape
 from rich.tree import Tree as Branches
 
 from aml_images_dagster.build.source import load_catalogue
@@ -70,7 +71,7 @@ def _text(catalogue: Catalogue) -> list[Branches]:
 
     def grow(branches: Branches, name: str) -> Branches:
         for child in children.get(name, ()):
-            grow(branches.add(f"[bold]{child}[/]"), child)
+            grow(branches.add(f"[bold]{escape(child)}[/]"), child)
         return branches
 
-    return [grow(Branches(f"[dim]{root}[/]"), root) for root in roots]
+    return [grow(Branches(f"[dim]{escape(root)}[/]"), root) for root in roots]

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from aml_images_dagster.build.source import load_catalogue
@@ -33,10 +34,10 @@ def command(settings: Settings, as_json: bool) -> None:
         table.add_column(heading, overflow="fold")
     for image in images:
         table.add_row(
-            image.id,
+            escape(image.id),
             image.platform,
-            ", ".join((*image.parents, *image.bases)),
-            ", ".join(scenario.name for scenario in image.scenarios) or "[yellow]not tested[/]",
+            escape(", ".join((*image.parents, *image.bases))),
+            escape(", ".join(scenario.name for scenario in image.scenarios)) or "[yellow]not tested[/]",
             "[dim]end of life[/]" if image.is_past_end_of_life(today) else _faults(image),
         )
     open_console().print(table)
@@ -60,4 +61,4 @@ def describe(image: Image) -> dict[str, Any]:
 
 def _faults(image: Image) -> str:
     errors = sum(problem.severity == "error" for problem in image.problems)
-    return f"[red]{errors} error(s): aml-images validate {image.id}[/]" if errors else ""
+    return f"[red]{errors} error(s): aml-images validate {escape(image.id)}[/]" if errors else ""

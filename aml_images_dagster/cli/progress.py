@@ -149,7 +149,7 @@ class Progress:
         for stage in _STAGES:
             table.add_column(_COLUMNS[stage], min_width=12)
         for image in self._images:
-            table.add_row(image, *(_render(self._cells[image, stage]) for stage in _STAGES))
+            table.add_row(Text(image), *(_render(self._cells[image, stage]) for stage in _STAGES))
         return table
 
 

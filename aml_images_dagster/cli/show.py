@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 
@@ -37,7 +38,7 @@ def command(settings: Settings, as_json: bool, image: str) -> None:
         )
         return
     facts = {
-        "image": f"[bold]{found.id}[/]",
+        "image": found.id,
         "description": found.settings.description,
         "folder": found.path,
         "files": ", ".join(files),
@@ -52,7 +53,7 @@ def command(settings: Settings, as_json: bool, image: str) -> None:
     table = Table(box=None, show_header=False)
     for name, value in facts.items():
         if value:
-            table.add_row(name, value)
+            table.add_row(name, escape(value))
     console = open_console()
     console.print(table)
     console.print()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from aml_images_dagster.build.artifacts import Artifacts, BuildFolder
@@ -30,9 +31,8 @@ def command(settings: Settings, as_json: bool, build: str) -> None:
         return
     console = open_console()
     console.print(f"build [bold]{record.build}[/] [{COLOURS[record.status]}]{record.status}[/]")
-    console.print(
-        f"[dim]commit {record.commit or 'none'}, release tag {record.release_tag}, artifacts {folder.root}[/]"
-    )
+    artifacts = escape(str(folder.root))
+    console.print(f"[dim]commit {record.commit or 'none'}, release tag {record.release_tag}, artifacts {artifacts}[/]")
     console.print(images_table(folder, record))
 
 
@@ -81,16 +81,16 @@ def images_table(folder: BuildFolder, record: BuildRecord) -> Table:
     for image in record.images:
         staged, tested = folder.read_staged(image), folder.read_tested(image)
         if staged is None:
-            table.add_row(image, "-")
+            table.add_row(escape(image), "-")
             continue
         how = f"reused from {staged.built_in}" if staged.reused(record.build) else f"built in {staged.seconds:.1f} s"
         scenarios = [f"{s.scenario} {s.status} {s.seconds:.1f} s" for s in tested.scenarios] if tested else ["-"]
         table.add_row(
-            image,
+            escape(image),
             staged.digest[:19],
             f"{staged.size_bytes / 1e6:.1f} MB",
             how,
-            "\n".join(scenarios) or "[yellow]not tested[/]",
-            "\n".join(staged.reasons),
+            escape("\n".join(scenarios)) or "[yellow]not tested[/]",
+            escape("\n".join(staged.reasons)),
         )
     return table

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
+from rich.markup import escape
 
 from aml_images_dagster.build.source import load_catalogue
 from aml_images_dagster.catalog.tree import WorkingTree
@@ -36,7 +37,7 @@ def command(settings: Settings, as_json: bool, images: tuple[str, ...]) -> None:
         for finding in findings:
             colour = "red" if finding.severity == "error" else "yellow"
             place = finding.path if finding.line is None else f"{finding.path}:{finding.line}"
-            console.print(f"[{colour}]{finding.severity}[/] [bold]{finding.image}[/] {place}")
+            console.print(f"[{colour}]{finding.severity}[/] [bold]{escape(finding.image)}[/] {escape(place)}")
             console.print(f"    {finding.message}", markup=False)
         errors = sum(finding.severity == "error" for finding in findings)
         console.print(f"{len(names)} images: {errors} errors, {len(findings) - errors} warnings")

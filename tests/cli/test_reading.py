@@ -1,0 +1,194 @@
+"""Commands that only read: what they print for programs and for people."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.image_repository import ImageRepository
+
+
+def test_list(repository: ImageRepository) -> None:
+    images = repository.json("list")
+    assert [f"{image['family']}/{image['name']}" for image in images] == ["apps/hello", "apps/other", "tools/shell"]
+    assert images[0] == {
+        "name": "hello",
+        "family": "apps",
+        "path": "images/apps/hello",
+        "description": "",
+        "platform": "linux/amd64",
+        "parents": ["tools/shell"],
+        "bases": [],
+        "tests": ["runs"],
+        "eol": None,
+        "problems": 0,
+    }
+    shown = repository.run("list")
+    assert shown.returncode == 0
+    for image in images:
+        assert f"{image['family']}/{image['name']}" in shown.stdout
+
+
+def test_show(repository: ImageRepository) -> None:
+    shell = repository.json("show", "shell")
+    assert shell["descendants"] == ["apps/hello"]
+    assert shell["files"] == [
+        "Dockerfile",
+        "Dockerfile.private",
+        "LICENSE.txt",
+        "ThirdPartyNotices.txt",
+        "greeting",
+        "python",
+        "tests.json",
+    ]
+    assert shell["dockerfile"].startswith("FROM busybox\n")
+    assert shell["scenarios"][0]["name"] == "runs"
+    assert "registry.example/shell" in repository.run("show", "tools/shell").stdout
+
+
+def test_graph_for_programs(repository: ImageRepository) -> None:
+    expected = {
+        "images": [
+            {
+                "name": "hello",
+                "family": "apps",
+                "path": "images/apps/hello",
+                "parents": ["tools/shell"],
+                "bases": [],
+            },
+            {
+                "name": "other",
+                "family": "apps",
+                "path": "images/apps/other",
+                "parents": [],
+                "bases": ["busybox:latest"],
+            },
+            {"name": "shell", "family": "tools", "path": "images/tools/shell", "parents": [], "bases": ["busybox"]},
+        ]
+    }
+    assert repository.json("graph") == expected
+    assert json.loads(repository.run("graph", "--format", "json").stdout) == expected
+
+
+def test_graph_for_people(repository: ImageRepository) -> None:
+    lines = repository.run("graph").stdout.splitlines()
+    assert lines == ["busybox", "└── tools/shell", "    └── apps/hello", "busybox:latest", "└── apps/other"]
+
+
+def test_graph_as_mermaid(repository: ImageRepository) -> None:
+    assert repository.run("graph", "--format", "mermaid").stdout == (
+        "flowchart LR\n"
+        '    n0(["busybox"])\n'
+        '    n1(["busybox:latest"])\n'
+        '    n2["apps/hello"]\n'
+        '    n3["apps/other"]\n'
+        '    n4["tools/shell"]\n'
+        "    n4 --> n2\n"
+        "    n1 --> n3\n"
+        "    n0 --> n4\n"
+    )
+
+
+def test_validate(repository: ImageRepository) -> None:
+    done = repository.run("validate", "--json")
+    assert done.returncode == 0
+    for finding in json.loads(done.stdout)["findings"]:
+        assert set(finding) == {"image", "severity", "message", "path", "line"}
+        assert finding["severity"] == "warning"
+    (repository.folder("apps/other") / "tests.json").write_text('{\n  "scenarioz": []\n}\n')
+    done = repository.run("validate", "--json")
+    assert done.returncode == 2
+    errors = [f for f in json.loads(done.stdout)["findings"] if f["severity"] == "error"]
+    assert {(error["image"], error["path"], error["line"]) for error in errors} >= {
+        ("apps/other", "images/apps/other/tests.json", 2)
+    }
+    assert repository.run("validate", "apps/hello").returncode == 0
+    shown = repository.run("validate")
+    assert shown.returncode == 2
+    assert "images/apps/other/tests.json:2" in shown.stdout
+
+
+def test_discover(repository: ImageRepository) -> None:
+    base = repository.git("rev-parse", "HEAD")
+    found = repository.json("discover", "--base", base)
+    assert set(found) >= {"base", "head", "merge_base", "fallback", "images", "removed"}
+    assert found["fallback"] is True
+    assert [image["change"] for image in found["images"]] == ["fallback"] * 3
+
+    (repository.folder("tools/shell") / "greeting").write_text("good day\n")
+    (repository.folder("apps/other") / "Dockerfile").unlink()
+    head = repository.commit("change")
+    found = repository.json("discover", "--base", base, "--head", "HEAD")
+    assert (found["base"], found["head"], found["merge_base"], found["fallback"]) == (base, head, base, False)
+    assert found["images"] == [
+        {
+            "name": "hello",
+            "family": "apps",
+            "path": "images/apps/hello",
+            "change": "descendant",
+            "reasons": ["FROM tools/shell"],
+        },
+        {
+            "name": "shell",
+            "family": "tools",
+            "path": "images/tools/shell",
+            "change": "modified",
+            "reasons": ["modified: images/tools/shell/greeting"],
+        },
+    ]
+    assert found["removed"] == [{"name": "other", "family": "apps", "path": "images/apps/other"}]
+    shown = repository.run("discover", "--base", base).stdout
+    assert "FROM tools/shell" in shown
+    assert "apps/other" in shown
+
+
+def test_builds_and_status_before_any_build(repository: ImageRepository) -> None:
+    assert repository.json("builds") == []
+    assert "No builds" in repository.run("builds").stdout
+    done = repository.run("status", "20261123.4f2a9c1e")
+    assert done.returncode == 2
+    assert "there is no build '20261123.4f2a9c1e'" in done.stderr
+    assert not (repository.root / ".aml-images").exists()
+
+
+@pytest.mark.parametrize("command", [("list",), ("show", "apps/other"), ("graph",), ("validate",), ("discover",)])
+def test_what_a_file_says_is_never_taken_for_markup(repository: ImageRepository, command: tuple[str, ...]) -> None:
+    """Rich reads square brackets as styles, and stops at a closing one that nothing opened."""
+    folder = repository.folder("apps/other")
+    tests = {"scenarios": [{"name": "runs", "kind": "training", "script": "runs.sh"}]}
+    repository.write(folder / "image.json", json.dumps({"description": "about [/nothing] [bold]"}))
+    repository.write(folder / "tests.json", json.dumps(tests))
+    repository.write(folder / "[/a] [red]b", "")
+    repository.write(folder / "Dockerfile", "FROM busybox\nCOPY [/a]* /\nSTOPSIGNAL [/x]\n")
+    done = repository.run(*command, COLUMNS="300")
+    assert "Traceback" not in done.stderr, done.stderr
+    if command[0] in ("show", "discover"):
+        assert "[/a] [red]b" in done.stdout
+    if command[0] == "show":
+        assert "about [/nothing] [bold]" in done.stdout
+
+
+def test_help_names_every_command_and_the_exit_codes(repository: ImageRepository) -> None:
+    shown = repository.run("--help")
+    assert shown.returncode == 0
+    for command in ("list", "show", "graph", "validate", "discover", "build", "builds", "status", "cleanup"):
+        assert f"  {command} " in shown.stdout
+        own = repository.run(command, "--help")
+        assert own.returncode == 0
+        assert "--json" in own.stdout
+        assert "--repo" in own.stdout
+    assert "Exit codes: 0 done, 1" in shown.stdout
+
+
+def test_a_pipe_that_is_closed_is_no_trouble(repository: ImageRepository) -> None:
+    code = "from aml_images_dagster.cli.main import main; main()"
+    command = f'"{sys.executable}" -c "{code}" graph --format mermaid | head -1'
+    done = subprocess.run(["bash", "-c", command], cwd=repository.root, capture_output=True, text=True, check=False)
+    assert done.stdout == "flowchart LR\n"
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
