@@ -51,3 +51,12 @@ class Unreachable(FactoryError):  # noqa: N818
     """An engine, a registry or another service does not answer, or refuses us. Exit code 2."""
 
     exit_code = 2
+
+
+def refused_by_system(error: OSError) -> BadInput:
+    """What the operating system refuses, such as to write on a full disk, as a failure that explains itself."""
+    return BadInput(
+        error.strerror or str(error) or type(error).__name__,
+        where=str(error.filename or ""),
+        mend="Look at the free space and at the permissions there.",
+    )

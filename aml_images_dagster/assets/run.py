@@ -12,7 +12,7 @@ from aml_images_dagster.assets.keys import RELEASE_JSON, image_of
 from aml_images_dagster.build.naming import build_number, release_tag_for
 from aml_images_dagster.build.session import BuildSession
 from aml_images_dagster.build.source import open_source
-from aml_images_dagster.errors import BuildFailed, FactoryError
+from aml_images_dagster.errors import BuildFailed, FactoryError, refused_by_system
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,11 +95,12 @@ def explained() -> Iterator[None]:
     """Turn a failure that explains itself into one that Dagster shows without a traceback of ours.
 
     Raises:
-        dg.Failure: In place of a `FactoryError`.
+        dg.Failure: In place of a `FactoryError`, and of what the operating system refuses.
     """
     try:
         yield
-    except FactoryError as error:
+    except (FactoryError, OSError) as fault:
+        error = refused_by_system(fault) if isinstance(fault, OSError) else fault
         metadata: dict[str, dg.MetadataValue] = {"what": dg.MetadataValue.text(error.what)}
         if error.where:
             metadata["where"] = dg.MetadataValue.text(error.where)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def open_instance(settings: Settings) -> dg.DagsterInstance:
     """The Dagster instance of the settings, made when it is not there yet."""
-    home = Path(os.environ.get("DAGSTER_HOME") or settings.home / "dagster")
+    home = Path(os.environ.get("DAGSTER_HOME") or settings.home / "dagster").absolute()
     home.mkdir(parents=True, exist_ok=True)
     ignore = settings.home / ".gitignore"
     if settings.home.is_dir() and not ignore.exists():

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from aml_images_dagster.errors import FactoryError
+from aml_images_dagster.errors import FactoryError, refused_by_system
 
 _COMMANDS = {
     "list": ("list_images", "Show all images."),
@@ -57,3 +57,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as error:
+        refusal = refused_by_system(error)
+        click.echo(f"aml-images: {refusal}", err=True)
+        sys.exit(refusal.exit_code)

@@ -68,6 +68,20 @@ def test_a_registry_that_is_down(repository: ImageRepository, load: Load) -> Non
     assert "127.0.0.1:9" in explained.description
 
 
+def test_artifacts_that_cannot_be_written(
+    repository: ImageRepository, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repository.root / "file").write_text("")
+    monkeypatch.setenv("AML_IMAGES_HOME", "file/home")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(load(repository), instance, "staged", {})
+    assert "file/home" in failure(result).description
+    assert "Not a directory" in failure(result).description
+    assert [event.event_type for event in result.all_events if event.is_hook_event] == [
+        dg.DagsterEventType.HOOK_COMPLETED
+    ]
+
+
 def test_a_test_of_an_image_that_was_never_staged(repository: ImageRepository, load: Load) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         result = run(load(repository), instance, "tested", {})

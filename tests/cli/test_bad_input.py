@@ -1,0 +1,224 @@
+"""What goes wrong for people: one clear message, the right exit code, no traceback, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from aml_images_dagster.registry.oci import OciRegistry
+    from tests.image_repository import ImageRepository
+
+NOWHERE = "127.0.0.1:9"
+
+
+def told(done: subprocess.CompletedProcess[str], code: int = 2) -> str:
+    """The one message of a command that failed."""
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert done.stderr.count("aml-images: ") + done.stderr.count("Error: ") <= 1
+    assert done.stderr.strip(), "a failure says something"
+    return done.stderr
+
+
+def state(repository: ImageRepository) -> list[Path]:
+    return sorted((repository.root / ".aml-images").rglob("*"))
+
+
+def break_tests_json(repository: ImageRepository) -> None:
+    (repository.folder("apps/other") / "tests.json").write_text('{\n  "scenarios": [\n    {"name": "x"}\n  ]\n}\n')
+
+
+def make_cycle(repository: ImageRepository) -> None:
+    (repository.folder("tools/shell") / "Dockerfile").write_text("FROM registry.example/hello\n")
+
+
+def break_dockerfile(repository: ImageRepository) -> None:
+    (repository.folder("apps/other") / "Dockerfile").write_text("FRUM busybox\n")
+
+
+def break_settings(repository: ImageRepository) -> None:
+    with (repository.root / "pyproject.toml").open("a") as table:
+        table.write("paralel = 3\n")
+
+
+def no_git(repository: ImageRepository) -> None:
+    shutil.rmtree(repository.root / ".git")
+
+
+def no_commits(repository: ImageRepository) -> None:
+    no_git(repository)
+    repository.git("init", "-q", "-b", "main")
+
+
+def nothing_at_all(repository: ImageRepository) -> None:
+    for path in repository.root.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def nothing(_: ImageRepository) -> None:
+    pass
+
+
+BUILD_ALL = ("build", "--all")
+HEAD = ("build", "--all", "--head")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "arguments", "words"),
+    [
+        pytest.param(break_tests_json, BUILD_ALL, ["images/apps/other/tests.json:3", "validate"], id="tests.json"),
+        pytest.param(make_cycle, BUILD_ALL, ["apps/hello", "tools/shell"], id="cycle"),
+        pytest.param(make_cycle, ("build", "hello"), ["apps/hello", "tools/shell"], id="cycle, one image"),
+        pytest.param(make_cycle, ("graph",), ["apps/hello", "tools/shell"], id="cycle in a graph"),
+        pytest.param(break_dockerfile, BUILD_ALL, ["images/apps/other/Dockerfile:1"], id="Dockerfile"),
+        pytest.param(nothing, ("build", "apps/hullo"), ["apps/hullo", "Did you mean apps/hello"], id="image"),
+        pytest.param(nothing, ("show", "zzz"), ["no image 'zzz'", "aml-images list"], id="image to show"),
+        pytest.param(nothing, ("validate", "zzz"), ["no image 'zzz'"], id="image to validate"),
+        pytest.param(
+            nothing,
+            (*BUILD_ALL, "--release-num", "2", "--release-tag", "x"),
+            ["release_num 2 and release_tag 'x' are both given"],
+            id="release number and tag",
+        ),
+        pytest.param(nothing, (*BUILD_ALL, "--release-num", "0"), ["release_num is 0"], id="release number"),
+        pytest.param(nothing, (*BUILD_ALL, "--release-num", "two"), ["'two' is not a valid integer"], id="no number"),
+        pytest.param(
+            nothing, (*BUILD_ALL, "--release-tag", "a b"), ["'a b' cannot be a release tag"], id="release tag"
+        ),
+        pytest.param(nothing, (*HEAD, "no-such"), ["git knows no revision 'no-such'"], id="head"),
+        pytest.param(nothing, (*HEAD, "--all"), ["git knows no revision '--all'"], id="head that is an option"),
+        pytest.param(nothing, ("build", "--base", "no-such"), ["git knows no revision 'no-such'"], id="base"),
+        pytest.param(nothing, ("discover", "--base", "no-such"), ["git knows no revision"], id="base to discover"),
+        pytest.param(nothing, ("build", "hello", "--all"), ["exclude each other"], id="image and all"),
+        pytest.param(nothing, ("list", "--docker-files-path", "none"), ["no folder 'none'"], id="docker_files_path"),
+        pytest.param(nothing, ("list", "--docker-files-path", "/etc"), ["no folder of the repository"], id="absolute"),
+        pytest.param(nothing, ("list", "--docker-files-path", "../.."), ["no folder of the repository"], id="outside"),
+        pytest.param(nothing, ("list", "--repo", "nowhere"), ["there is no such folder", "--repo"], id="repo"),
+        pytest.param(nothing, ("list", "--published-as", "a/{nam}"), ["{nam} is no field"], id="published-as"),
+        pytest.param(break_settings, ("list",), ["unknown key 'paralel'", "Did you mean 'parallel'?"], id="setting"),
+        pytest.param(no_git, ("discover",), ["in no git repository"], id="no git"),
+        pytest.param(no_git, (*HEAD, "main"), ["in no git repository"], id="no git to build"),
+        pytest.param(no_commits, ("discover",), ["no branch main or master"], id="no commits"),
+        pytest.param(no_commits, (*HEAD, "HEAD"), ["git knows no revision 'HEAD'"], id="no commits to build"),
+        pytest.param(nothing_at_all, ("list",), ["docker_files_path", "no folder"], id="empty folder"),
+        pytest.param(nothing_at_all, BUILD_ALL, ["docker_files_path", "no folder"], id="empty folder to build"),
+        pytest.param(nothing, BUILD_ALL, ["busybox", NOWHERE], id="registry that is down"),
+        pytest.param(nothing, (*BUILD_ALL, "--dry-run"), ["busybox", NOWHERE], id="registry that is down, dry run"),
+        pytest.param(nothing, ("status", "../.."), ["there is no build '../..'"], id="build"),
+        pytest.param(nothing, ("cleanup", "zzz"), ["'zzz' is not a build number"], id="build to clean up"),
+        pytest.param(nothing, ("biuld",), ["No such command 'biuld'"], id="command"),
+    ],
+)
+def test_it_is_told_and_nothing_is_left(
+    repository: ImageRepository,
+    prepare: Callable[[ImageRepository], None],
+    arguments: tuple[str, ...],
+    words: list[str],
+) -> None:
+    prepare(repository)
+    message = told(repository.run(*arguments))
+    for word in words:
+        assert word in message
+    assert state(repository) == []
+
+
+def test_an_empty_git_repository_has_no_images_and_no_trouble(repository: ImageRepository) -> None:
+    no_commits(repository)
+    assert len(repository.json("list")) == 3
+    assert repository.run("validate").returncode == 0
+
+
+def test_without_git_the_files_are_still_read(repository: ImageRepository) -> None:
+    no_git(repository)
+    assert len(repository.json("list")) == 3
+    without = {"PATH": "/nowhere"}
+    assert "git is not installed" in told(repository.run("discover", **without))
+
+
+@pytest.mark.parametrize("command", [("builds",), ("status", "20261123.4f2a9c1e")])
+def test_a_home_that_is_below_a_file(repository: ImageRepository, command: tuple[str, ...]) -> None:
+    (repository.root / "file").write_text("")
+    done = repository.run(*command, AML_IMAGES_HOME="file/home")
+    if command == ("builds",):
+        assert (done.returncode, done.stderr) == (0, "")
+    else:
+        assert "file/home" in told(done)
+
+
+def test_a_record_that_is_damaged(repository: ImageRepository) -> None:
+    repository.write(repository.artifacts / "20261123.4f2a9c1e" / "build.json", "{")
+    for command in (("builds",), ("status", "20261123.4f2a9c1e")):
+        assert "build.json: not a record of this version" in told(repository.run(*command))
+
+
+def test_a_registry_that_is_down_is_not_cleaned_up(repository: ImageRepository) -> None:
+    done = repository.run("cleanup", "20261123.4f2a9c1e", "--json", DOCKER_HOST="unix:///nowhere.sock")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    report = json.loads(done.stdout)
+    assert report["clean"] is False
+    assert {row["kind"] for row in report["rows"]} == {"job", "staged image"}
+    assert {row["outcome"] for row in report["rows"]} == {"left"}
+
+
+def staged(repository: ImageRepository, staging: OciRegistry) -> list[str]:
+    return [tag for family in repository.families.values() for tag in staging.tags(family)]
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        pytest.param({"AML_IMAGES_DOCKER_HOST": "unix:///nowhere.sock"}, ["nowhere.sock"], id="no engine"),
+        pytest.param({"DOCKER_HOST": "unix:///nowhere.sock"}, ["nowhere.sock"], id="no engine, as docker is told"),
+        pytest.param({"AML_IMAGES_DOCKER_HOST": f"tcp://{NOWHERE}"}, [NOWHERE], id="no engine on the network"),
+        pytest.param({"AML_IMAGES_STAGING_REGISTRY": NOWHERE}, [NOWHERE], id="no staging registry"),
+        pytest.param({"AML_IMAGES_PRODUCTION_REGISTRY": NOWHERE}, [NOWHERE], id="no production registry"),
+        pytest.param({"AML_IMAGES_HOME": "file/home"}, ["file/home"], id="a home that cannot be made"),
+        pytest.param({"DAGSTER_HOME": "file/home"}, ["file/home"], id="a Dagster home that cannot be made"),
+    ],
+)
+def test_surroundings_that_do_not_fit(
+    image_repository: ImageRepository, staging: OciRegistry, environment: dict[str, str], words: list[str]
+) -> None:
+    (image_repository.root / "file").write_text("")
+    target = "apps/hello" if "AML_IMAGES_PRODUCTION_REGISTRY" in environment else "apps/other"
+    message = told(image_repository.run("build", image_repository.image(target), **environment))
+    for word in words:
+        assert word in message
+    assert not list(image_repository.artifacts.glob("*/build.json"))
+    assert staged(image_repository, staging) == []
+
+
+@pytest.mark.engine
+def test_a_disk_that_is_full(image_repository: ImageRepository, staging: OciRegistry) -> None:
+    image = image_repository.image("apps/other")
+    message = told(image_repository.run("build", image, AML_IMAGES_MIN_FREE_GB="1000000"), code=1)
+    assert "the engine's disk is nearly full" in message
+    (build,) = image_repository.json("builds")
+    assert build["status"] == "failed"
+    assert staged(image_repository, staging) == []
+
+
+@pytest.mark.engine
+def test_a_base_that_nobody_has(image_repository: ImageRepository, staging: OciRegistry) -> None:
+    image_repository.write_image("apps/other", f"FROM {staging.host}/no/such:1\n")
+    message = told(image_repository.run("build", image_repository.image("apps/other")))
+    assert f"{staging.host}/no/such:1" in message
+    assert state(image_repository) == []
+    assert staged(image_repository, staging) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is unreadable for root")
+def test_a_file_that_may_not_be_read(repository: ImageRepository) -> None:
+    (repository.folder("apps/other") / "Dockerfile").chmod(0)
+    assert "images/apps/other/Dockerfile" in told(repository.run("list"))
