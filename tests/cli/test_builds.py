@@ -1,0 +1,145 @@
+"""`builds` and `status`, from the records that builds have written."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aml_images_dagster.build.artifacts import Artifacts
+from aml_images_dagster.build.records import (
+    BaseImage,
+    BuildRecord,
+    JobRecord,
+    ScenarioRecord,
+    StagedImage,
+    TestedImage,
+)
+from aml_images_dagster.catalog.content_key import ContentKey
+
+if TYPE_CHECKING:
+    from tests.image_repository import ImageRepository
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+EARLIER, LATER = "20261122.bbbbbbbb", "20261123.aaaaaaaa"
+DIGEST = f"sha256:{'1' * 64}"
+KEY = ContentKey(dockerfile="0", files={}, build_args={}, platform="linux/amd64", bases={})
+
+
+@pytest.fixture
+def repository(repository: ImageRepository) -> ImageRepository:
+    """With two builds: one that succeeded, and one that was cancelled after its first image."""
+    artifacts = Artifacts(str(repository.artifacts))
+    for number, days, status in ((EARLIER, 1, "succeeded"), (LATER, 0, "canceled")):
+        folder = artifacts.build(number)
+        folder.write_build(
+            BuildRecord(
+                build=number,
+                run_id="run",
+                status=status,  # type: ignore[arg-type]
+                commit="abc-dirty",
+                source="https://git.example/images",
+                created=NOW - timedelta(days=days),
+                release_tag="20261123.v1",
+                images=("apps/other", "tools/shell"),
+            )
+        )
+        folder.write_staged(
+            StagedImage(
+                image="apps/other",
+                reference=f"staging.example/apps:other--{number}",
+                digest=DIGEST,
+                os="linux",
+                architecture="amd64",
+                size_bytes=2_500_000,
+                layers=2,
+                seconds=1.5,
+                reasons=("modified: a [/b] c",),
+                content_key=KEY,
+                bases=(BaseImage(reference="busybox", digest=DIGEST),),
+                built_in=EARLIER,
+                dockerfile="FROM busybox\n",
+                notices={},
+            )
+        )
+    scenario = ScenarioRecord(
+        scenario="runs", key="k", job="job-1", status="passed", seconds=2.5, reason="", url="", tested_in=EARLIER
+    )
+    folder = artifacts.build(EARLIER)
+    folder.write_tested(TestedImage(image="apps/other", digest=DIGEST, scenarios=(scenario,)))
+    folder.write_job(
+        JobRecord(
+            job="job-1",
+            build=EARLIER,
+            image="apps/other",
+            scenario="runs",
+            attempt=1,
+            place="here",
+            reference=f"staging.example/apps@{DIGEST}",
+            status="passed",
+            submitted=NOW,
+        )
+    )
+    return repository
+
+
+def test_builds_newest_first(repository: ImageRepository) -> None:
+    assert repository.json("builds") == [
+        {
+            "build": number,
+            "status": status,
+            "commit": "abc-dirty",
+            "created": created,
+            "artifacts": (repository.artifacts / number).as_uri(),
+            "images": ["apps/other", "tools/shell"],
+        }
+        for number, status, created in (
+            (LATER, "canceled", "2026-11-23T12:00:00+00:00"),
+            (EARLIER, "succeeded", "2026-11-22T12:00:00+00:00"),
+        )
+    ]
+    shown = repository.run("builds", COLUMNS="200").stdout
+    assert shown.index(LATER) < shown.index(EARLIER)
+    assert "abc-dirty" in shown
+
+
+def test_status_for_programs(repository: ImageRepository) -> None:
+    found = repository.json("status", EARLIER)
+    assert found["build"] == EARLIER
+    assert found["status"] == "succeeded"
+    assert found["release_tag"] == "20261123.v1"
+    assert found["artifacts"] == (repository.artifacts / EARLIER).as_uri()
+    other, shell = found["images"]
+    assert other["image"] == "apps/other"
+    assert other["staged"]["digest"] == DIGEST
+    assert other["staged"]["bases"] == [{"reference": "busybox", "digest": DIGEST}]
+    assert other["content_key"] == KEY.digest
+    assert other["reused"] is False
+    assert [test["scenario"] for test in other["tests"]] == ["runs"]
+    assert shell == {"image": "tools/shell", "staged": None, "content_key": None, "reused": None, "tests": None}
+    assert [job["job"] for job in found["jobs"]] == ["job-1"]
+    assert repository.json("status", LATER)["images"][0]["reused"] is True
+
+
+def test_status_for_people(repository: ImageRepository) -> None:
+    shown = repository.run("status", EARLIER, COLUMNS="200").stdout
+    for text in (
+        EARLIER,
+        "succeeded",
+        "apps/other",
+        "2.5 MB",
+        "runs passed 2.5 s",
+        "modified: a [/b] c",
+        "tools/shell",
+    ):
+        assert text in shown
+    assert f"reused from {EARLIER}" in repository.run("status", LATER, COLUMNS="200").stdout
+
+
+def test_builds_of_another_place(repository: ImageRepository) -> None:
+    elsewhere = str(repository.root / "elsewhere")
+    assert repository.json("builds", AML_IMAGES_ARTIFACTS=elsewhere) == []
+    repository.artifacts.rename(elsewhere)
+    assert len(repository.json("builds", AML_IMAGES_ARTIFACTS=elsewhere)) == 2
+    assert repository.json("builds") == []
