@@ -1,0 +1,99 @@
+"""Take the pictures of the docs from a running Dagster UI; by hand, after a build of the images below.
+
+scripts/ui & python docs/screenshots.py [URL] && pngquant --force --ext .png --strip docs/images/*.png
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from playwright.sync_api import ViewportSize, sync_playwright
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from playwright.sync_api import Page
+
+IMAGES = Path(__file__).parent / "images"
+LOCATION = "aml_images_dagster"
+
+SHOWN = ("base/openmpi4.1-debian12", "framework/scikit-learn", "framework/lightgbm")
+GROUPS = ("base", "framework", "release")
+STAGED = "framework/scikit-learn.staged"
+
+# What a person would choose in the UI: a narrow navigation, and on an asset its checks and its status only.
+CHOICES = {"dagster-nav-collapsed": "true", "asset-node-facets": json.dumps(["unsynced-tag", "checks", "status"])}
+LAST_BUILD = """{ runsOrError(filter: {pipelineName: "build", statuses: [SUCCESS]}, limit: 1) {
+    ... on Runs { results { runId } } } }"""
+
+
+def lineage(page: Page, _: str) -> None:
+    """The chains of a base image and of the images FROM it, down to the files of the build."""
+    selection = " or ".join([*(f'key:"{image}.*"' for image in SHOWN), 'group:"release"'])
+    expanded = ",".join(f"global@global:{group}" for group in GROUPS)
+    page.goto(f"/asset-groups~{quote(selection, safe='')}/?expanded={quote(expanded)}")
+    page.get_by_text("drop", exact=True).first.wait_for()
+    page.locator("[aria-label=panel_show_right]").last.click()  # the list of groups
+    page.wait_for_timeout(1000)
+    page.mouse.dblclick(110, 980)  # on the empty canvas: fit the graph in
+
+
+def staged(page: Page, _: str) -> None:
+    """An image in staging: where, why, from what."""
+    page.goto(f"/assets/{STAGED}")
+    page.get_by_text("content_key", exact=True).wait_for()
+
+
+def run(page: Page, url: str) -> None:
+    """The run of a build: its steps in time, and what the checks found."""
+    request = urllib.request.Request(
+        f"{url}/graphql", json.dumps({"query": LAST_BUILD}).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request) as answer:
+        (last,) = json.load(answer)["data"]["runsOrError"]["results"]
+    page.goto(f"/runs/{last['runId']}?logs={quote('type:ASSET_CHECK_EVALUATION')}")
+    page.get_by_text("Check notices").first.wait_for()
+
+
+def launchpad(page: Page, _: str) -> None:
+    """The options of a build."""
+    page.goto(f"/locations/{LOCATION}/jobs/build/playground")
+    page.get_by_text("No errors").wait_for()
+    page.locator(".CodeMirror-line").filter(has_text="release_num:").click()  # explains the fields at the right
+
+
+# Width and height in CSS pixels: nothing is cut off.
+SCALE = 1.25
+PICTURES: dict[Callable[[Page, str], None], tuple[int, int]] = {
+    lineage: (1840, 1000),
+    staged: (2150, 1440),
+    run: (1600, 1000),
+    launchpad: (1600, 1000),
+}
+
+
+def main() -> None:
+    url = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:3000"
+    IMAGES.mkdir(exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        for show, (width, height) in PICTURES.items():
+            viewport = ViewportSize(width=width, height=height)
+            context = browser.new_context(base_url=url, viewport=viewport, device_scale_factor=SCALE)
+            context.add_init_script(f"Object.assign(localStorage, {json.dumps(CHOICES)})")
+            page = context.new_page()
+            show(page, url)
+            page.wait_for_timeout(3000)  # until the status of every asset has arrived and the graph stands still
+            page.screenshot(path=IMAGES / f"{show.__name__}.png")
+            context.close()
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""What a person does in the Dagster UI: find an image, see its chain, click on Materialize, read what came of it."""
+
+import json
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from aml_images_dagster.catalog.reference import Reference
+from tests.browser.dagster_ui import LOCATION
+
+pytestmark = [pytest.mark.engine, pytest.mark.browser]
+
+STAGES = ("staged", "tested", "release_config", "import_cfg")
+CHECKS = ("digest", "platform", "size", "notices")
+MATERIALIZED = """query ($key: [String!]!) { assetOrError(assetKey: {path: $key}) { ... on Asset {
+    assetMaterializations(limit: 1) { runId metadataEntries { label
+        ... on TextMetadataEntry { value: text } ... on UrlMetadataEntry { value: url } } } } } }"""
+
+
+def group(repository, family):
+    """Group of a family: its name with what Dagster's names allow."""
+    return repository.families[family].replace("-", "_")
+
+
+def lineage(repository, family):
+    return f"/locations/{LOCATION}/asset-groups/{group(repository, family)}/lineage"
+
+
+def button(page, text):
+    return page.get_by_role("button").filter(has_text=re.compile(f"^{text}$"))
+
+
+def follow_launched_run(page):
+    """Follow the message that a run was launched to the run's page."""
+    expect(page.get_by_text("Launched run")).to_be_visible()
+    page.get_by_role("link", name="View", exact=True).click()
+
+
+def finished_run(page, ui):
+    """On a run's page, wait for the run's success; its id and what the UI knows of it."""
+    page.wait_for_url("**/runs/*")
+    run_id = page.url.rpartition("/")[2]
+    run = ui.finished_run(run_id)
+    assert run["status"] == "SUCCESS", run["errors"]
+    expect(page.get_by_text("Success", exact=True).first).to_be_visible()
+    return run_id, run
+
+
+def materialized(ui, image, stage):
+    """Run and metadata (texts and addresses) of the latest materialization of one stage of an image."""
+    family, name = image.split("/")
+    asset = ui.graphql(MATERIALIZED, key=[family, f"{name}.{stage}"])["assetOrError"]
+    (latest,) = asset["assetMaterializations"]
+    return latest["runId"], {entry["label"]: entry.get("value") for entry in latest["metadataEntries"]}
+
+
+def test_families_are_groups(page, repository):
+    page.goto("/asset-groups")
+    for family in repository.families:
+        expect(page.get_by_text(group(repository, family), exact=True).first).to_be_visible()
+    expect(page.get_by_text("release", exact=True).first).to_be_visible()
+
+
+def test_lineage_shows_the_chain_of_an_image_from_left_to_right(page, repository):
+    page.goto(lineage(repository, "tools"))
+    nodes = [page.get_by_text(f"shell.{stage}", exact=True).first for stage in STAGES]
+    for node in nodes:
+        expect(node).to_be_visible()
+    lefts = [node.bounding_box()["x"] for node in nodes]
+    assert lefts == sorted(set(lefts))
+    # What follows in other groups is linked: the image FROM this one, and the files of the build.
+    for follower in ("hello.staged", "release.json", "import.cfg"):
+        expect(page.get_by_text(follower, exact=True).first).to_be_visible()
+
+
+def test_materialize_one_image(page, ui, repository, staging):
+    image = repository.image("apps/other")
+    page.goto(f"/assets/{image}.staged")
+    button(page, "Materialize").click()
+    follow_launched_run(page)
+    run_id, run = finished_run(page, ui)
+    assert [asset["path"] for asset in run["assetSelection"]] == [f"{image}.staged".split("/")]
+
+    built_by, metadata = materialized(ui, image, "staged")
+    assert built_by == run_id
+    reference = Reference.parse(metadata["reference"])
+    assert reference.tag.endswith(run_id[:8])
+    assert metadata["digest"].endswith(staging.digest(reference))
+
+    page.goto(f"/assets/{image}.staged")
+    for value in (metadata["reference"], metadata["digest"], metadata["commit"], metadata["content_key"]):
+        expect(page.get_by_text(value, exact=True).first).to_be_visible()
+    expect(page.get_by_text("COPY python /bin/python")).to_be_visible()
+
+    page.goto(f"/assets/{image}.staged?view=checks")
+    for check in CHECKS:
+        expect(page.get_by_text(check, exact=True).first).to_be_visible()
+    expect(page.get_by_text("Succeeded", exact=True)).to_have_count(len(CHECKS))
+
+
+def test_materialize_the_whole_chain_of_a_family(page, ui, repository):
+    image = repository.image("tools/shell")
+    page.goto(lineage(repository, "tools"))
+    button(page, "Materialize all").click()
+    follow_launched_run(page)
+    run_id, run = finished_run(page, ui)
+    assert {step["status"] for step in run["stepStats"]} == {"SUCCESS"}
+    assert {materialized(ui, image, stage)[0] for stage in STAGES} == {run_id}
+
+    page.goto(lineage(repository, "tools"))
+    expect(page.get_by_text("Materialized", exact=True)).to_have_count(len(STAGES))
+    expect(page.get_by_text(f"{len(CHECKS)} / {len(CHECKS)} Passed")).to_be_visible()
+    page.goto(f"/assets/{image}.tested")
+    expect(page.get_by_text("runs", exact=True).first).to_be_visible()
+    expect(page.get_by_text("passed", exact=True).first).to_be_visible()
+
+
+def test_launchpad_shows_one_block_of_options(page):
+    page.goto(f"/locations/{LOCATION}/jobs/build/playground")
+    editor = page.locator(".CodeMirror-code").first
+    for field in ("docker_files_path", "force", "release_num", "release_tag", "source_commit"):
+        expect(editor).to_contain_text(f"{field}:")
+    written = editor.inner_text()
+    assert written.count("build_options:") == 1
+    assert "ops:" not in written
+    expect(page.get_by_text("No errors")).to_be_visible()
+    expect(button(page, "Launch Run")).to_be_enabled()
+
+
+def test_a_release_number_given_in_the_launchpad_reaches_the_release(page, ui, repository):
+    page.goto(f"/locations/{LOCATION}/jobs/build/playground")
+    page.locator(".CodeMirror-line").filter(has_text="release_num:").locator(".cm-number").dblclick()
+    page.keyboard.type("7")
+    expect(page.get_by_text("No errors")).to_be_visible()
+    button(page, "Launch Run").click()
+    run_id, _ = finished_run(page, ui)
+
+    (folder,) = [path for path in repository.artifacts.iterdir() if path.name.endswith(run_id[:8])]
+    release = json.loads((folder / "release.json").read_text())
+    assert release["release_tag"].endswith(".v7")
+    assert len(release["images"]) == 3
+    page.goto("/assets/release/drop")
+    expect(page.get_by_text(release["release_tag"], exact=True).first).to_be_visible()
+    expect(page.get_by_text("SHA256SUMS", exact=True).first).to_be_visible()
