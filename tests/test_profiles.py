@@ -1,0 +1,54 @@
+"""The parts behind the interfaces."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aml_images_dagster.errors import BadInput, Unreachable
+from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.settings import load_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOBODY = {
+    "staging_registry": "127.0.0.1:9",
+    "production_registry": "127.0.0.1:9",
+    "docker_host": "unix:///nowhere.sock",
+}
+
+
+@pytest.fixture(autouse=True)
+def no_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("STAGING_CLIENT_ID", "STAGING_CLIENT_SECRET", "AML_IMAGES_WINDOWS_DOCKER_HOST"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_nothing_is_contacted_before_it_is_used(tmp_path: Path) -> None:
+    parts = parts_for(load_settings(repo=tmp_path, **NOBODY))
+    with pytest.raises(Unreachable):
+        parts.staging.ping()
+    with pytest.raises(Unreachable):
+        parts.engine.info()
+    assert not list(parts.artifacts.builds())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_windows_engine_is_asked_for_by_name(tmp_path: Path) -> None:
+    parts = parts_for(load_settings(repo=tmp_path, **NOBODY))
+    assert parts.engine_for("linux") is parts.engine
+    with pytest.raises(BadInput, match="no Windows engine is configured"):
+        parts.engine_for("windows")
+    parts = parts_for(load_settings(repo=tmp_path, windows_docker_host="tcp://127.0.0.1:9", **NOBODY))
+    assert parts.engine_for("windows") is parts.windows_engine is not None
+
+
+def test_a_login_needs_both_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STAGING_CLIENT_ID", "someone")
+    assert parts_for(load_settings(repo=tmp_path, **NOBODY)).staging_login is None
+    monkeypatch.setenv("STAGING_CLIENT_SECRET", "correct-horse-battery")
+    parts = parts_for(load_settings(repo=tmp_path, **NOBODY))
+    assert parts.staging_login is not None
+    assert "correct-horse-battery" not in repr(parts)
