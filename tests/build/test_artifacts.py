@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from upath import UPath
 
-from aml_images_dagster.build.artifacts import RELEASE_FILES, Artifacts, write_atomically
+from aml_images_dagster.build.artifacts import RELEASE_FILES, Artifacts, BuildFolder, write_atomically
 from aml_images_dagster.build.records import (
     BaseImage,
     BuildRecord,
@@ -153,13 +152,23 @@ def test_jobs_oldest_first_and_all_of_them_in_run_information(artifacts: Artifac
     assert [found.status for found in folder.jobs()] == ["submitting", "submitting", "passed"]
 
 
-def test_run_information_names_every_job_however_many_steps_write(tmp_path: Path) -> None:
-    folder = Artifacts(str(tmp_path)).build(BUILD)  # fsspec's memory is not for several threads
-    names = [f"job-{number:02}" for number in range(60)]
-    with ThreadPoolExecutor(max_workers=6) as steps:
-        list(steps.map(lambda name: folder.write_job(job(name, 0)), names))
+def test_a_step_that_is_overtaken_loses_no_job_from_run_information(artifacts: Artifacts) -> None:
+    class Overtaken(BuildFolder):
+        """Another step writes its job after ours has looked which there are."""
+
+        waits = True
+
+        def jobs(self) -> tuple[JobRecord, ...]:
+            found = super().jobs()
+            if self.waits:
+                self.waits = False
+                artifacts.build(BUILD).write_job(job("b", 1))
+            return found
+
+    Overtaken(artifacts.root, BUILD).write_job(job("a", 0))
+    folder = artifacts.build(BUILD)
     written = RunInformation.model_validate_json((folder.root / "run_information.json").read_text())
-    assert [found.job for found in written.jobs] == names
+    assert [found.job for found in written.jobs] == ["a", "b"]
 
 
 def test_release_files_are_removed(artifacts: Artifacts) -> None:
