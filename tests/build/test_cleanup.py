@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.engine
 
-BUILD = "20261123.aaaaaaaa"
-OTHER = "20261123.bbbbbbbb"
+# Of this process alone: a clean-up without a record looks for its build in the whole registry.
+BUILD, OTHER = (f"20261123.{uuid.uuid4().hex[:8]}" for _ in range(2))
 
 
 @pytest.fixture
@@ -89,16 +90,15 @@ def test_twice_is_fine_and_says_so(
     assert cleanup(BUILD, parts, "failed").clean
     again = cleanup(BUILD, parts, "failed")
     assert again.clean
-    assert again.rows == ()
+    assert "left" not in outcomes(again).values()
     record = parts.artifacts.build(BUILD).read_build()
     assert record is not None
     assert record.status == "failed"
 
 
 def test_a_build_that_never_was(parts: Parts) -> None:
-    assert cleanup("20200101.00000000", parts, "canceled") == CleanupReport(
-        build="20200101.00000000", rows=(), clean=True
-    )
+    report = cleanup("20200101.00000000", parts, "canceled")
+    assert (report.build, report.rows, report.clean) == ("20200101.00000000", (), True)
     assert not parts.artifacts.build("20200101.00000000").root.exists()
 
 
@@ -236,11 +236,8 @@ def test_the_command(parts: Parts, image_repository: ImageRepository, stage: Cal
     assert report["clean"] is False
     code, report = cleanup_command(image_repository)
     assert code == 0
-    assert report == {
-        "build": BUILD,
-        "rows": [{"kind": "staged image", "name": str(tag_of(pushed)), "outcome": "removed", "detail": ""}],
-        "clean": True,
-    }
+    assert (report["build"], report["clean"]) == (BUILD, True)
+    assert report["rows"] == [{"kind": "staged image", "name": str(tag_of(pushed)), "outcome": "removed", "detail": ""}]
     refused = image_repository.run("cleanup", "latest")
     assert refused.returncode == 2
     assert "'latest' is not a build number" in refused.stderr

@@ -194,9 +194,10 @@ def test_where_a_parent_is_found(
             f"{image_repository.image('apps/hello')} is built FROM it, and it was neither released nor has it passed",
         )
     }
-    with pytest.raises(BadInput, match="neither part of the build nor released") as refused:
-        plan(session)
-    assert "Dockerfile:2" in refused.value.where
+    (refused,) = plan(session)
+    assert refused.action == "refuse"
+    assert "Dockerfile:2: " in refused.because[0]
+    assert f"{shell.id} is neither part of the build nor released" in refused.because[0]
 
     passed = let_pass(session, "tools/shell")
     assert find() == Reference(parts.staging.host, shell.family, digest=passed.digest)
@@ -239,10 +240,14 @@ def test_a_cycle_is_told(
         with_needed_parents({image_repository.image("apps/hello"): ()}, session.source, parts, settings)
 
 
-def test_a_base_that_nobody_knows(new_session: NewSession, image_repository: ImageRepository) -> None:
+def test_a_base_that_nobody_knows_is_refused_beside_what_can_be_built(
+    new_session: NewSession, image_repository: ImageRepository
+) -> None:
     image_repository.write_image("apps/other", "FROM 127.0.0.1:9/none/such:1\n")
-    with pytest.raises(BadInput, match=r"base image 127\.0\.0\.1:9/none/such:1 can.t be resolved"):
-        plan(new_session("apps/other"))
+    steps = by_image(plan(new_session("apps/other", "tools/shell")), image_repository)
+    assert {short: step.action for short, step in steps.items()} == {"apps/other": "refuse", "tools/shell": "build"}
+    assert "127.0.0.1:9/none/such:1" in steps["apps/other"].because[0]
+    assert "can't be resolved" in steps["apps/other"].because[0]
 
 
 def test_the_plan_of_a_commit_is_that_of_its_own_files(
