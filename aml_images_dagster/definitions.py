@@ -5,7 +5,8 @@ from __future__ import annotations
 import dagster as dg
 
 from aml_images_dagster.assets.chain import image_assets
-from aml_images_dagster.assets.keys import BUILD_JOB
+from aml_images_dagster.assets.clean_up import clean_up_asset
+from aml_images_dagster.assets.keys import BUILD_JOB, OPERATIONS_GROUP
 from aml_images_dagster.assets.options import RESOURCE, BuildOptions
 from aml_images_dagster.assets.run import Workshop
 from aml_images_dagster.automation.clean_up import clean_up_sensors
@@ -24,11 +25,11 @@ def definitions(settings: Settings) -> dg.Definitions:
     """
     workshop = Workshop(settings, open_source(settings, settings.source_commit), parts_for(settings))
     return dg.Definitions(
-        assets=image_assets(workshop),
+        assets=[*image_assets(workshop), clean_up_asset(workshop)],
         jobs=[
             dg.define_asset_job(
                 BUILD_JOB,
-                selection=dg.AssetSelection.all(),
+                selection=dg.AssetSelection.all() - dg.AssetSelection.groups(OPERATIONS_GROUP),
                 description="Build, test and describe the selected images, all or nothing.",
             )
         ],

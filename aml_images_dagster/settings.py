@@ -76,6 +76,15 @@ class Settings(BaseSettings):
     build_network: str | None = Field(default=None, description="Network of RUN instructions, e.g. host.")
     build_timeout_minutes: float = Field(default=90, gt=0, description="Longest time for building one image.")
     min_free_gb: float = Field(default=2, ge=0, description="Free space, in 10^9 bytes, that a build needs to start.")
+    engine_patience_seconds: float = Field(
+        default=120, ge=0, description="How long a build waits for an engine that was lost, before it fails."
+    )
+    keep_failed_hours: float = Field(
+        default=24, gt=0, description="How long a failed build is kept for a person who asked for it."
+    )
+    keep_staged_days: float = Field(
+        default=15, gt=0, description="How long a build that was not released stays in staging."
+    )
     parallel: int = Field(
         default_factory=lambda: max(2, os.cpu_count() or 2),
         ge=1,

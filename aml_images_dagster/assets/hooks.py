@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from aml_images_dagster.assets.clean_up import announce
 from aml_images_dagster.assets.run import created_at
-from aml_images_dagster.build.cleanup import cleanup
+from aml_images_dagster.build import cleanup
 from aml_images_dagster.build.naming import build_number
 
 if TYPE_CHECKING:
@@ -20,8 +21,10 @@ def take_back(workshop: Workshop) -> dg.HookDefinition:
     @dg.failure_hook(name="take_back_build")
     def take_back_build(context: dg.HookContext) -> None:
         build = build_number(context.run_id, created_at(context.instance, context.run_id))
-        report = cleanup(build, workshop.parts, "failed")
+        report = cleanup.take_back(build, workshop.parts, "failed")
         for row in report.rows:
-            context.log.info(f"{row.kind} {row.name}: {row.outcome}{row.detail and f' ({row.detail})'}")
+            tell = context.log.info if row.outcome == "removed" else context.log.warning
+            tell(f"{row.kind} {row.name}: {row.outcome}{row.detail and f' ({row.detail})'}")
+        announce(context.instance, [report])
 
     return take_back_build

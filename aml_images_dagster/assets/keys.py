@@ -15,6 +15,10 @@ _PARTS = 2
 RELEASE_GROUP = "release"
 RELEASE_JSON = AssetKey(["release", "release.json"])
 IMPORT_CFG = AssetKey(["release", "import.cfg"])
+OPERATIONS_GROUP = "operations"
+CLEAN_UP = AssetKey(["operations", "clean_up"])
+NOTHING_LEFT = "nothing_left"
+
 DROP = AssetKey(["release", "drop"])
 
 BUILD_JOB = "build"

@@ -7,13 +7,11 @@ from pydantic import Field
 
 
 class BuildOptions(dg.ConfigurableResource[None]):
-    """What a person or a trigger may say about a build. Every field may stay empty.
+    """What a person or a trigger may say about a build. Every field may stay empty."""
 
-    None of them is optional in the sense of the type, because the launchpad hides fields that are.
-    """
-
+    # None of them is optional in the sense of the type, because the launchpad hides fields that are.
     release_num: int = Field(
-        default=0, description="Number of the release on its day: YYYYMMDD.v<release_num>. 0 is not given: takes 1."
+        default=0, description="Number of the release on its day: YYYYMMDD.v<release_num>. 0: not given, 1 is used."
     )
     release_tag: str = Field(default="", description="Replaces the whole release tag; not together with release_num.")
     docker_files_path: str = Field(
@@ -23,6 +21,9 @@ class BuildOptions(dg.ConfigurableResource[None]):
         default="", description="Commit to take all files from. Default: what the code location was loaded with."
     )
     force: bool = Field(default=False, description="Build and test anew even what has passed already.")
+    keep_failed: bool = Field(
+        default=False, description="If it fails, keep its images and containers for a while, to look at them."
+    )
     reasons: dict[str, list[str]] = Field(
         default_factory=dict, description="Why each image is part of the build, by <family>/<name>."
     )

@@ -20,8 +20,18 @@ def release_files(images: list[Image], workshop: Workshop) -> dg.AssetsDefinitio
     @dg.multi_asset(
         name="release_files",
         specs=[
-            dg.AssetSpec(RELEASE_JSON, deps=configs, description="What the build made.", kinds={"json"}),
-            dg.AssetSpec(IMPORT_CFG, deps=entries, description="What production imports.", kinds={"json"}),
+            dg.AssetSpec(
+                RELEASE_JSON,
+                deps=configs,
+                description="What the build made: images, digests, reasons, bases and tests.",
+                kinds={"json"},
+            ),
+            dg.AssetSpec(
+                IMPORT_CFG,
+                deps=entries,
+                description="What production imports from staging, and under which names.",
+                kinds={"json"},
+            ),
             dg.AssetSpec(
                 DROP,
                 deps=[RELEASE_JSON, IMPORT_CFG],

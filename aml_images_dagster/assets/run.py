@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from aml_images_dagster.build.parts import Parts
     from aml_images_dagster.build.session import Source
     from aml_images_dagster.settings import Settings
+
+
+BUILD_TAG = "aml-images/build"
+"""The build's number, so that the page of all runs shows it."""
 
 
 class Workshop:
@@ -46,6 +51,9 @@ class Workshop:
         """
         run_id = context.run.run_id
         created = created_at(context.instance, run_id)
+        number = build_number(run_id, created)
+        if context.run.tags.get(BUILD_TAG) != number:
+            context.instance.add_run_tags(run_id, {BUILD_TAG: number})
         planned = planned_keys(context.instance, run_id)
         source = self.source
         if options.source_commit or options.docker_files_path:
@@ -53,7 +61,7 @@ class Workshop:
                 self.settings, options.source_commit or self.settings.source_commit, options.docker_files_path
             )
         return BuildSession(
-            number=build_number(run_id, created),
+            number=number,
             run_id=run_id,
             created=created,
             release_tag=release_tag_for(created, options.release_num or None, options.release_tag),
@@ -63,6 +71,7 @@ class Workshop:
             parts=self.parts,
             reasons=options.reasons,
             force=options.force,
+            keep_until=created + timedelta(hours=self.settings.keep_failed_hours) if options.keep_failed else None,
             releasable=RELEASE_JSON in planned,
         )
 

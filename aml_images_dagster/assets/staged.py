@@ -46,18 +46,21 @@ def staged_asset(image: Image, workshop: Workshop) -> dg.AssetsDefinition:
 def _metadata(session: BuildSession, record: StagedImage) -> dict[str, dg.MetadataValue]:
     staging = session.parts.staging
     family = record.image.partition("/")[0]
-    return {
+    metadata: dict[str, dg.MetadataValue] = {
+        "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in record.reasons)),
         "reference": dg.MetadataValue.text(record.reference),
-        "digest": dg.MetadataValue.url(f"{staging.url}/v2/{family}/manifests/{record.digest}"),
+        "digest": dg.MetadataValue.text(record.digest),
+        "manifest": dg.MetadataValue.url(f"{staging.url}/v2/{family}/manifests/{record.digest}"),
         "size_mb": dg.MetadataValue.float(round(record.size_bytes / 1e6, 3)),
         "layers": dg.MetadataValue.int(record.layers),
-        "seconds": dg.MetadataValue.float(record.seconds),
-        "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in record.reasons)),
+        "build_seconds": dg.MetadataValue.float(record.seconds),
         "reused": dg.MetadataValue.bool(record.reused(session.number)),
-        "built_in": dg.MetadataValue.text(record.built_in),
         "build": dg.MetadataValue.text(session.number),
         "commit": dg.MetadataValue.text(session.source.commit),
         "content_key": dg.MetadataValue.text(record.content_key.digest),
         "bases": dg.MetadataValue.json({base.reference: base.digest for base in record.bases}),
         "dockerfile": dg.MetadataValue.md(f"```dockerfile\n{record.dockerfile.rstrip()}\n```"),
     }
+    if record.reused(session.number):
+        metadata["built_in"] = dg.MetadataValue.text(record.built_in)
+    return metadata

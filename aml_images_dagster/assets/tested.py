@@ -17,13 +17,15 @@ from aml_images_dagster.catalog.image import Image
 def tested_asset(image: Image, workshop: Workshop) -> dg.AssetsDefinition:
     """The asset `tested` of an image."""
     staged_key = asset_key(image.id, "staged")
-    scenarios = ", ".join(f"{s.name} ({s.kind})" for s in image.scenarios) or "none: **the image is not tested**"
+    scenarios = (
+        ", ".join(f"{s.name} ({s.kind})" for s in image.scenarios) or "there are none, **the image is not tested**"
+    )
 
     @dg.asset(
         key=asset_key(image.id, "tested"),
         deps=[staged_key],
         group_name=group_name(image.family),
-        description=f"Scenarios: {scenarios}",
+        description=f"{image.id} has passed its scenarios: {scenarios}",
         kinds=kinds(image),
         owners=owners(image),
         metadata=code_references(image, workshop.source),
@@ -58,7 +60,7 @@ def _metadata(session: BuildSession, record: TestedImage) -> dict[str, dg.Metada
                 "status": r.status,
                 "seconds": r.seconds,
                 "job": r.job,
-                "tested in": r.tested_in,
+                "tested_in": r.tested_in,
                 "link": r.url,
             }
         )
@@ -69,7 +71,7 @@ def _metadata(session: BuildSession, record: TestedImage) -> dict[str, dg.Metada
         dg.TableColumn("status", "string"),
         dg.TableColumn("seconds", "float"),
         dg.TableColumn("job", "string"),
-        dg.TableColumn("tested in", "string"),
+        dg.TableColumn("tested_in", "string"),
         dg.TableColumn("link", "string"),
     ]
     return {

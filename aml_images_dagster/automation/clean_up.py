@@ -1,4 +1,4 @@
-"""Take back the build of every run that failed or was cancelled, however it was started."""
+"""Take back the build of every run that failed or was cancelled, however it was started, and what crashes left."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from aml_images_dagster.build.cleanup import cleanup
+from aml_images_dagster.assets.clean_up import announce, sweep_now
+from aml_images_dagster.assets.keys import image_of
+from aml_images_dagster.assets.run import planned_keys
+from aml_images_dagster.build.cleanup import CleanupReport, take_back
 from aml_images_dagster.build.naming import build_number
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aml_images_dagster.assets.run import Workshop
     from aml_images_dagster.build.records import BuildStatus
 
@@ -20,8 +25,8 @@ _STATUSES: dict[dg.DagsterRunStatus, BuildStatus] = {
 
 
 def clean_up_sensors(workshop: Workshop) -> list[dg.SensorDefinition]:
-    """One sensor for failed runs and one for cancelled ones; both call the same idempotent clean-up."""
-    return [_sensor(workshop, run_status, status) for run_status, status in _STATUSES.items()]
+    """One sensor for failed runs, one for cancelled ones, and the janitor."""
+    return [*(_sensor(workshop, run, status) for run, status in _STATUSES.items()), _janitor(workshop)]
 
 
 def _sensor(workshop: Workshop, run_status: dg.DagsterRunStatus, status: BuildStatus) -> dg.SensorDefinition:
@@ -32,12 +37,35 @@ def _sensor(workshop: Workshop, run_status: dg.DagsterRunStatus, status: BuildSt
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
-    def take_back(context: dg.RunStatusSensorContext) -> dg.SkipReason:
-        record = context.instance.get_run_record_by_id(context.dagster_run.run_id)
-        if record is None:
-            return dg.SkipReason("the run is gone")
-        build = build_number(context.dagster_run.run_id, record.create_timestamp)
-        report = cleanup(build, workshop.parts, status)
-        return dg.SkipReason(f"{build}: {len(report.rows)} found, {'nothing left' if report.clean else 'NOT CLEAN'}")
+    def take_back_build(context: dg.RunStatusSensorContext) -> dg.SkipReason:
+        run_id, instance = context.dagster_run.run_id, context.instance
+        record = instance.get_run_record_by_id(run_id)
+        if record is None or not any(image_of(key) for key in planned_keys(instance, run_id)):
+            return dg.SkipReason("the run was no build")
+        report = take_back(build_number(run_id, record.create_timestamp), workshop.parts, status)
+        announce(instance, [report])
+        return dg.SkipReason(_summary([report]))
 
-    return take_back
+    return take_back_build
+
+
+def _janitor(workshop: Workshop) -> dg.SensorDefinition:
+    @dg.sensor(
+        name="janitor",
+        description="Finds what killed processes left, sweeps again, and lets builds that were not released expire.",
+        minimum_interval_seconds=15,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def janitor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        reports = sweep_now(workshop, context.instance)
+        announce(context.instance, reports)
+        return dg.SkipReason(_summary(reports) or "nothing to take back")
+
+    return janitor
+
+
+def _summary(reports: Sequence[CleanupReport]) -> str:
+    return "; ".join(
+        f"{report.build}: {len(report.rows)} found, {'nothing left' if report.clean else 'NOT CLEAN'}"
+        for report in reports
+    )

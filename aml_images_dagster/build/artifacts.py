@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 from upath import UPath
@@ -21,9 +21,6 @@ from aml_images_dagster.build.records import (
     TestedImage,
 )
 from aml_images_dagster.errors import BadInput
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 R = TypeVar("R", bound=Record)
 
@@ -166,15 +163,19 @@ class Artifacts:
         """The folder of a build, there or not."""
         return BuildFolder(self.root, build)
 
-    def builds(self) -> Iterator[tuple[BuildFolder, BuildRecord]]:
-        """Every build that has begun, newest first."""
-        folders = self.root.iterdir() if self.root.exists() else ()
-        begun = [
-            (folder, record)
-            for folder in (self.build(path.name) for path in folders if BUILD_NUMBER.fullmatch(path.name))
-            if (record := folder.read_build())
-        ]
-        yield from sorted(begun, key=lambda pair: (pair[1].created, pair[1].build), reverse=True)
+    def folders(self) -> list[BuildFolder]:
+        """The folder of every build, whatever is in it."""
+        paths = self.root.iterdir() if self.root.exists() else ()
+        return [self.build(path.name) for path in paths if BUILD_NUMBER.fullmatch(path.name)]
+
+    def builds(self) -> list[tuple[BuildFolder, BuildRecord]]:
+        """Every build that has begun, newest first.
+
+        Raises:
+            BadInput: A record cannot be read.
+        """
+        begun = [(folder, record) for folder in self.folders() if (record := folder.read_build())]
+        return sorted(begun, key=lambda pair: (pair[1].created, pair[1].build), reverse=True)
 
     def read_passed(self, content_key: str) -> PassedImage | None:
         """The image that passed with this content key."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from aml_images_dagster.build.artifacts import BuildFolder, write_atomically
-from aml_images_dagster.build.naming import split_staging_tag
-from aml_images_dagster.build.records import BuildStatus, Record
+from aml_images_dagster.build.naming import split_staging_tag, temporary_prefix
+from aml_images_dagster.build.records import BuildRecord, BuildStatus, Record
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import FactoryError
 
@@ -17,8 +21,8 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.build.parts import Parts
 
-Kind = Literal["record", "release file", "job", "staged image"]
-Outcome = Literal["removed", "digest kept, tag removed", "left"]
+Kind = Literal["record", "release file", "job", "staged image", "temporary folder", "build"]
+Outcome = Literal["removed", "digest kept, tag removed", "left", "kept"]
 
 
 class CleanupRow(Record):
@@ -44,11 +48,31 @@ class CleanupReport(Record):
         build: The build.
         rows: Everything that was found.
         clean: Whether reading back showed nothing of the build.
+        attempts: How often in a row it was not clean; 0 when it is.
+        finished: When the clean-up ended, UTC.
     """
 
     build: str
     rows: tuple[CleanupRow, ...]
     clean: bool
+    attempts: int
+    finished: datetime
+
+
+def take_back(build: str, parts: Parts, status: BuildStatus, now: datetime | None = None) -> CleanupReport:
+    """`cleanup`, but for a build whose failure a person wants to look at: that one is kept until its time is over.
+
+    Release files go in any case, so that a kept build can never be released.
+    """
+    folder = parts.artifacts.build(build)
+    record = _record(folder)
+    if record is None or record.keep_until is None or record.keep_until <= (now or datetime.now(UTC)):
+        return cleanup(build, parts, status)
+    folder.finish(status)
+    rows = _attempt("release file", build, lambda: _release_files(folder))
+    detail = f"kept to look at until {record.keep_until:%Y-%m-%d %H:%M} UTC, or until `aml-images cleanup {build}`"
+    rows.append(CleanupRow(kind="build", name=build, outcome="kept", detail=detail))
+    return CleanupReport(build=build, rows=tuple(rows), clean=True, attempts=0, finished=datetime.now(UTC))
 
 
 def cleanup(build: str, parts: Parts, status: BuildStatus) -> CleanupReport:
@@ -68,12 +92,30 @@ def cleanup(build: str, parts: Parts, status: BuildStatus) -> CleanupReport:
     rows += _attempt("release file", build, lambda: _release_files(folder))
     rows += _attempt("job", build, lambda: _jobs(build, parts))
     rows += _attempt("staged image", build, lambda: _staged_images(build, parts))
+    rows += _attempt("temporary folder", build, lambda: _temporary_folders(build))
     clean = not any(row.outcome == "left" for row in rows) and not _left(build, parts)
-    report = CleanupReport(build=build, rows=tuple(rows), clean=clean)
+    last = read_report(folder)
+    # Layer after layer cleans: what the ones before have removed belongs to the same story.
+    before = [row for row in last.rows if row.outcome != "left"] if last else []
+    report = CleanupReport(
+        build=build,
+        rows=tuple(dict.fromkeys([*before, *rows])),
+        clean=clean,
+        attempts=0 if clean else 1 + (last.attempts if last else 0),
+        finished=datetime.now(UTC),
+    )
     with suppress(OSError):  # on a full disk the report is still returned
         if (folder.root / "build.json").exists():
             write_atomically(folder.root / "cleanup.json", (report.model_dump_json(indent=2) + "\n").encode())
     return report
+
+
+def read_report(folder: BuildFolder) -> CleanupReport | None:
+    """What the last clean-up of a build found; None when there was none, or it cannot be read."""
+    try:
+        return CleanupReport.model_validate_json((folder.root / "cleanup.json").read_bytes())
+    except (OSError, ValueError):
+        return None
 
 
 def _attempt(kind: Kind, name: str, remove: Callable[[], list[CleanupRow]]) -> list[CleanupRow]:
@@ -107,6 +149,17 @@ def _staged_images(build: str, parts: Parts) -> list[CleanupRow]:
 
 def _staged_image(reference: Reference, parts: Parts) -> list[CleanupRow]:
     return [CleanupRow(kind="staged image", name=str(reference), outcome=_remove(reference, parts))]
+
+
+def _temporary_folders(build: str) -> list[CleanupRow]:
+    """What a step that was killed left on this machine."""
+    rows = []
+    for folder in Path(tempfile.gettempdir()).glob(f"{temporary_prefix(build)}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+        rows.append(
+            CleanupRow(kind="temporary folder", name=str(folder), outcome="left" if folder.exists() else "removed")
+        )
+    return rows
 
 
 def _remove(reference: Reference, parts: Parts) -> Outcome:
@@ -147,15 +200,28 @@ def staged_references(build: str, parts: Parts) -> list[Reference]:
 
 def _families(build: str, parts: Parts) -> Sequence[str]:
     """Where images of a build can be: the record tells; without one that can be read, everywhere."""
-    try:
-        record = parts.artifacts.build(build).read_build()
-    except (FactoryError, OSError):
-        record = None
+    record = _record(parts.artifacts.build(build))
     return sorted({image.partition("/")[0] for image in record.images}) if record else parts.staging.repositories()
+
+
+def anything_left(build: str, parts: Parts) -> bool:
+    """Whether a build has anything in staging or on its test machines.
+
+    Raises:
+        Unreachable: The registry or the engine does not answer.
+    """
+    return bool(staged_references(build, parts) or parts.runner.live(build))
+
+
+def _record(folder: BuildFolder) -> BuildRecord | None:
+    try:
+        return folder.read_build()
+    except (FactoryError, OSError):
+        return None
 
 
 def _left(build: str, parts: Parts) -> bool:
     try:
-        return bool(staged_references(build, parts) or parts.runner.live(build))
+        return anything_left(build, parts)
     except FactoryError:
         return True

@@ -54,6 +54,11 @@ def staging_reference(registry: str, family: str, name: str, build: str) -> Refe
     return Reference(registry, family, f"{name}{_SEPARATOR}{build}")
 
 
+def temporary_prefix(build: str) -> str:
+    """How the names of all temporary folders of a build begin."""
+    return f"aml-images-{build}-"
+
+
 def split_staging_tag(tag: str) -> tuple[str, str] | None:
     """Image name and build of a staging tag; None for any other tag."""
     name, separator, build = tag.rpartition(_SEPARATOR)

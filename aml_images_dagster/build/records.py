@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict
 from aml_images_dagster.catalog.content_key import ContentKey
 from aml_images_dagster.testing.interface import JobStatus
 
-BuildStatus = Literal["running", "partial", "succeeded", "failed", "canceled"]
-"""`partial` is a build that was started for a part of the chain only: it can never be released."""
+BuildStatus = Literal["running", "partial", "succeeded", "failed", "canceled", "expired"]
+"""`partial` was started for a part of the chain only and can never be released; `expired` succeeded, was not released
+in time, and has left staging."""
 
 
 class Record(BaseModel):
@@ -32,6 +33,7 @@ class BuildRecord(Record):
         created: When it was started, UTC.
         release_tag: The tag under which it is to be released.
         images: The images that it was started for, `<family>/<name>`.
+        keep_until: Until when a failure is kept for a person to look at, UTC; None takes it back at once.
     """
 
     build: str
@@ -42,6 +44,7 @@ class BuildRecord(Record):
     created: datetime
     release_tag: str
     images: tuple[str, ...]
+    keep_until: datetime | None = None
 
 
 class BaseImage(Record):

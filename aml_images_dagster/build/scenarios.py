@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.build.artifacts import write_atomically
+from aml_images_dagster.build.naming import temporary_prefix
 from aml_images_dagster.build.records import JobRecord, PassedImage, ScenarioRecord, StagedImage, TestedImage
 from aml_images_dagster.build.staging import staged_by_digest
 from aml_images_dagster.catalog.scenario_files import lay_out, scenario_files
@@ -99,7 +100,7 @@ def _run(
     )
     folder.write_job(job)
     try:
-        with tempfile.TemporaryDirectory(prefix=f"aml-images-{session.number}-") as temporary:
+        with tempfile.TemporaryDirectory(prefix=temporary_prefix(session.number)) as temporary:
             code = Path(temporary)
             lay_out(tree, scenario, session.settings.tests_path, code)
             _keep_code(session, scenario)
@@ -113,6 +114,7 @@ def _run(
                     scenario=scenario,
                     code=code,
                     timeout_seconds=timeout_minutes * 60,
+                    keep_failed=session.keep_until is not None,
                 ),
                 log,
             )

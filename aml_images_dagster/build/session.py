@@ -52,6 +52,7 @@ class BuildSession:
         images: What it builds, `<family>/<name>`.
         reasons: Why, by image; an image without reasons was picked by a person.
         force: Build and test anew even what has passed already.
+        keep_until: Until when a failure is kept for a person to look at; None takes it back at once.
         releasable: Whether the run goes through to release.json; a part of the chain is never released.
         source: Where the image folders come from.
         settings: All settings.
@@ -69,6 +70,7 @@ class BuildSession:
     reasons: Mapping[str, Sequence[str]] = field(default_factory=dict)
     force: bool = False
     releasable: bool = True
+    keep_until: datetime | None = None
 
     @cached_property
     def folder(self) -> BuildFolder:
@@ -98,7 +100,7 @@ class BuildSession:
             BuildFailed: Another step has failed and the build is being taken back: there is no point in going on.
         """
         record = self.folder.read_build()
-        if record is not None and record.status in ("failed", "canceled"):
+        if record is not None and record.status in ("failed", "canceled", "expired"):
             raise BuildFailed(
                 f"build {self.number} has {record.status} elsewhere and is taken back",
                 mend="Look at the step that failed first, and start a new build.",
@@ -114,5 +116,6 @@ class BuildSession:
                     created=self.created,
                     release_tag=self.release_tag,
                     images=tuple(sorted(self.images)),
+                    keep_until=self.keep_until,
                 )
             )

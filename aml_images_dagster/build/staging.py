@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.build.artifacts import write_atomically
+from aml_images_dagster.build.naming import temporary_prefix
 from aml_images_dagster.build.parents import parent_finder
 from aml_images_dagster.build.recipe import Recipe, write_recipe
 from aml_images_dagster.build.records import BaseImage, StagedImage
@@ -16,12 +17,12 @@ from aml_images_dagster.build.reuse import reusable
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.catalog.windows import check_host
 from aml_images_dagster.engine.interface import BuildRequest
-from aml_images_dagster.errors import BadInput, BuildFailed
+from aml_images_dagster.errors import BadInput, BuildFailed, Unreachable
 
 if TYPE_CHECKING:
     from aml_images_dagster.build.records import PassedImage
     from aml_images_dagster.build.session import BuildSession
-    from aml_images_dagster.engine.interface import LogLine
+    from aml_images_dagster.engine.interface import BuiltImage, Engine, LogLine
 
 LABEL_PREFIX = "com.microsoft.aml-images."
 
@@ -76,10 +77,11 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
         check_host(image, info.os_version)
     reference = session.staging_reference(image)
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix=f"aml-images-{session.number}-") as folder:
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix(session.number)) as folder:
         context = Path(folder) / "context.tar"
         dockerfile = recipe.context.write_tar(context, recipe.dockerfile)
-        built = engine.build(
+        built = _build(
+            engine,
             BuildRequest(
                 context=context,
                 dockerfile=dockerfile,
@@ -90,8 +92,11 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
                 labels=labels(session, recipe),
                 network=settings.build_network,
             ),
+            settings.engine_patience_seconds,
             log,
         )
+    # Another step may have failed meanwhile: what is pushed now would come after the clean-up.
+    session.begin()
     try:
         notices = engine.paths_exist(str(reference), notice_paths(image.os))
         pushed = engine.push(str(reference), log, parts.staging_login)
@@ -122,6 +127,25 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
         dockerfile=recipe.dockerfile,
         notices=notices,
     )
+
+
+def _build(engine: Engine, request: BuildRequest, patience_seconds: float, log: LogLine) -> BuiltImage:
+    """Build; once more if the engine was lost on the way and comes back in time."""
+    try:
+        return engine.build(request, log)
+    except Unreachable as lost:
+        log(f"{lost}\nwaiting up to {patience_seconds:g} s for the engine to come back")
+        until = time.monotonic() + patience_seconds
+        while True:
+            try:
+                engine.info()
+                break
+            except Unreachable:
+                if time.monotonic() > until:
+                    raise lost from None
+                time.sleep(1)
+    log("the engine is back: building once more")
+    return engine.build(request, log)
 
 
 def notice_paths(os: str) -> tuple[str, ...]:

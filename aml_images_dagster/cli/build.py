@@ -42,6 +42,7 @@ _ACTIONS = {"build": "[bold yellow]build[/]", "reuse": "[green]reuse[/]", "refus
 @click.option("--release-tag", metavar="T", help="Replaces the whole release tag.")
 @click.option("--dry-run", is_flag=True, help="Show what would be built, and why; change nothing.")
 @click.option("--force", is_flag=True, help="Build and test anew even what has passed already.")
+@click.option("--keep-failed", is_flag=True, help="If it fails, keep its images and containers for a while.")
 @common_options
 def command(
     settings: Settings,
@@ -54,6 +55,7 @@ def command(
     release_tag: str | None,
     dry_run: bool,
     force: bool,
+    keep_failed: bool,
 ) -> None:
     """Build, test and describe images, all or nothing.
 
@@ -95,10 +97,8 @@ def command(
     # Dagster takes seconds to import: only here, after everything that can be refused has been.
     from aml_images_dagster.cli.dagster_run import BuildRequest, run_build
 
-    request = BuildRequest(
-        selection=selection, commit=commit, release_num=release_num, release_tag=release_tag, force=force
-    )
-    sys.exit(run_build(settings, parts, request, as_json))
+    request = BuildRequest(selection, commit, release_num, release_tag, force, keep_failed)
+    sys.exit(run_build(settings, source, parts, request, as_json))
 
 
 def _choose(

@@ -7,12 +7,14 @@ import sys
 import uuid
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
 import dagster as dg
 from rich.console import Console
 from rich.markup import escape
 
+from aml_images_dagster.assets.clean_up import announce
 from aml_images_dagster.assets.keys import (
     BUILD_JOB,
     DROP,
@@ -22,7 +24,9 @@ from aml_images_dagster.assets.keys import (
     asset_key,
 )
 from aml_images_dagster.assets.options import RESOURCE
-from aml_images_dagster.build.cleanup import cleanup
+from aml_images_dagster.assets.run_state import PROCESS_TAG, run_states, this_process
+from aml_images_dagster.build.cleanup import CleanupReport, take_back
+from aml_images_dagster.build.janitor import sweep
 from aml_images_dagster.build.naming import build_number
 from aml_images_dagster.cli.cleanup import report_table
 from aml_images_dagster.cli.console import open_console
@@ -34,11 +38,11 @@ from aml_images_dagster.settings import ENV_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
     from pathlib import Path
 
     from aml_images_dagster.build.parts import Parts
     from aml_images_dagster.build.selection import Selection
+    from aml_images_dagster.build.session import Source
     from aml_images_dagster.settings import Settings
 
 INVOCATION_TAG = "aml-images/invocation"
@@ -54,6 +58,7 @@ class BuildRequest:
         release_num: See `release_tag_for`.
         release_tag: See `release_tag_for`.
         force: Build and test anew even what has passed already.
+        keep_failed: If it fails, keep its images and containers for a while.
     """
 
     selection: Selection
@@ -61,15 +66,18 @@ class BuildRequest:
     release_num: int | None
     release_tag: str | None
     force: bool
+    keep_failed: bool
 
 
-def run_build(settings: Settings, parts: Parts, request: BuildRequest, as_json: bool) -> int:
+def run_build(settings: Settings, source: Source, parts: Parts, request: BuildRequest, as_json: bool) -> int:
     """Run the build to its end, show how it goes, and take it back if it fails.
 
     Returns:
         The exit code: 0, or 1 when the build failed or was cancelled.
     """
     instance = open_instance(settings)
+    # Where no daemon runs, this is what finds the builds whose process was killed.
+    announce(instance, sweep(parts, settings, source, run_states(instance), datetime.now(UTC)))
     invocation = uuid.uuid4().hex
     log = settings.home / "logs" / f"{invocation[:8]}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +93,7 @@ def run_build(settings: Settings, parts: Parts, request: BuildRequest, as_json: 
     failure = None if succeeded else first_failure(instance, run.run_id)
     report = None
     if not succeeded:
-        report = cleanup(build, parts, "canceled" if run.status is dg.DagsterRunStatus.CANCELED else "failed")
+        report = take_back(build, parts, "canceled" if run.status is dg.DagsterRunStatus.CANCELED else "failed")
     folder, record = find_build(settings, build) if parts.artifacts.build(build).read_build() else (None, None)
     if as_json:
         result = document(folder, record) if folder and record else {"build": build, "status": "failed"}
@@ -100,13 +108,19 @@ def run_build(settings: Settings, parts: Parts, request: BuildRequest, as_json: 
     _explain_failure(open_console(stderr=True), build, failure, log)
     if report and report.rows:
         console.print(report_table(report))
-    left = (
-        "nothing of it is left"
-        if report and report.clean
-        else "NOT everything could be removed: run `aml-images cleanup`"
-    )
-    console.print(f"build {build} was taken back: {left}")
+    console.print(_taken_back(build, report))
     return 1
+
+
+def _taken_back(build: str, report: CleanupReport | None) -> str:
+    if report and any(row.outcome == "kept" for row in report.rows):
+        return f"[bold yellow]build {build} is KEPT to look at[/]; end it with `aml-images cleanup {build}`"
+    if report and report.clean:
+        return f"build {build} was taken back: nothing of it is left"
+    return (
+        f"[bold red]build {build} could not be taken back as a whole[/]: the janitor of `scripts/ui` and the next "
+        f"build try again, or you with `aml-images cleanup {build}`"
+    )
 
 
 def _execute(
@@ -125,9 +139,10 @@ def _execute(
         "release_tag": request.release_tag,
         "source_commit": request.commit,
         "force": request.force,
+        "keep_failed": request.keep_failed,
         "reasons": {image: list(reasons) for image, reasons in request.selection.items()},
     }
-    tags = {INVOCATION_TAG: invocation, "aml-images/trigger": "command line"}
+    tags = {INVOCATION_TAG: invocation, PROCESS_TAG: this_process(), "aml-images/trigger": "command line"}
     if request.commit:
         tags["aml-images/commit"] = request.commit
     keys = [asset_key(image, stage) for image in request.selection for stage in STAGES]

@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
 
 
+_CONFIGURATION = {
+    "telemetry": {"enabled": False},
+    "nux": {"enabled": False},
+    # A run whose process is killed is noticed within seconds, and its places in the pools become free.
+    "run_monitoring": {"enabled": True, "poll_interval_seconds": 10, "free_slots_after_run_end_seconds": 30},
+}
+
+
 def open_instance(settings: Settings) -> dg.DagsterInstance:
     """The Dagster instance of the settings, made when it is not there yet."""
     home = Path(os.environ.get("DAGSTER_HOME") or settings.home / "dagster").absolute()
@@ -25,7 +33,7 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
         ignore.write_text("*\n")
     configuration = home / "dagster.yaml"
     if not configuration.exists():
-        configuration.write_text(yaml.safe_dump({"telemetry": {"enabled": False}, "nux": {"enabled": False}}))
+        configuration.write_text(yaml.safe_dump(_CONFIGURATION))
     os.environ["DAGSTER_HOME"] = str(home)
     instance = dg.DagsterInstance.get()
     known = {info.name for info in instance.event_log_storage.get_pool_limits()}
@@ -33,6 +41,11 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
     for pool, limit in limits.items():
         if pool not in known:  # a limit that somebody has set stays
             instance.event_log_storage.set_concurrency_slots(pool, limit)
+        # A run that was killed keeps its places in a pool, and later builds would wait for them.
+        for run_id in instance.event_log_storage.get_concurrency_info(pool).active_run_ids:
+            run = instance.get_run_by_id(run_id)
+            if run is None or run.is_finished:
+                instance.event_log_storage.free_concurrency_slots_for_run(run_id)
     return instance
 
 

@@ -5,6 +5,7 @@ Importing this module does not import docker-py: that costs a tenth of a second 
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -76,8 +77,12 @@ class ContainerRunner:
         with connected(host) as client:
             leftovers.remove(client, leftovers.JOB, job.name)
             running = ContainerJob(client, job, launch, image, self._limits, info.network_mtu, log)
-            with _nothing_left(client, job):
-                return running.run()
+            with _nothing_left(client, job) as leave:
+                result = running.run()
+                if job.keep_failed and result.status != "passed":
+                    leave()
+                    log(f"kept to look at: docker ps --all --filter label={leftovers.JOB}={job.name}")
+                return result
 
     def cancel(self, build: str) -> list[str]:
         """See `TestRunner.cancel`."""
@@ -115,17 +120,22 @@ def launch_of(job: TestJob) -> Launch:
 
 
 @contextmanager
-def _nothing_left(client: DockerClient, job: TestJob) -> Iterator[None]:
-    """Remove everything of the job at the end, however it ends; what ended it stays what the caller sees."""
+def _nothing_left(client: DockerClient, job: TestJob) -> Iterator[Callable[[], None]]:
+    """Remove everything of the job at the end, however it ends; what ended it stays what the caller sees.
+
+    Gives a function that leaves it all where it is instead.
+    """
     from aml_images_dagster.testing import leftovers
     from aml_images_dagster.testing.docker_connection import ENGINE_ERRORS
 
+    kept = threading.Event()
     try:
-        yield
+        yield kept.set
     except BaseException as error:
         try:
             leftovers.remove(client, leftovers.JOB, job.name)
         except (FactoryError, *ENGINE_ERRORS) as leftover:
             error.add_note(f"Not everything of the job {job.name} could be removed: {leftover}")
         raise
-    leftovers.remove(client, leftovers.JOB, job.name)
+    if not kept.is_set():
+        leftovers.remove(client, leftovers.JOB, job.name)

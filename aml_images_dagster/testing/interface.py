@@ -30,6 +30,7 @@ class TestJob:
         code: A folder that holds exactly the files that the scenario names, laid out as below `base_images/tests`
             (for a pytest scenario: as in the repository).
         timeout_seconds: The job may take this long, without pulling the image.
+        keep_failed: Leave the ended containers of a job that does not pass, for a person to look at.
     """
 
     __test__ = False  # not a pytest class
@@ -42,6 +43,7 @@ class TestJob:
     scenario: Scenario
     code: Path
     timeout_seconds: float
+    keep_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class TestRunner(Protocol):
     """What release notes call it, e.g. `local containers`."""
 
     def run(self, job: TestJob, log: Callable[[str], None]) -> JobResult:
-        """Run a job to its end and remove everything that it created, whatever happens.
+        """Run a job to its end and remove everything that it created, whatever happens, unless it is to be kept.
 
         An exception raised into the caller (cancellation) also ends the job before it travels on.
 

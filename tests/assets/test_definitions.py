@@ -12,8 +12,10 @@ from dagster._core.execution.api import create_execution_plan
 from aml_images_dagster.assets.keys import (
     BUILD_JOB,
     BUILD_POOL,
+    CLEAN_UP,
     DROP,
     IMPORT_CFG,
+    OPERATIONS_GROUP,
     RELEASE_GROUP,
     RELEASE_JSON,
     STAGES,
@@ -55,10 +57,12 @@ def test_every_asset(repository: ImageRepository, load: Load) -> None:
         RELEASE_JSON,
         IMPORT_CFG,
         DROP,
+        CLEAN_UP,
     }
     for key, node in found.items():
         split = image_of(key)
-        assert node.group_name == (split[0].partition("/")[0] if split else RELEASE_GROUP)
+        others = OPERATIONS_GROUP if key == CLEAN_UP else RELEASE_GROUP
+        assert node.group_name == (split[0].partition("/")[0] if split else others)
         assert node.description
         assert 1 <= len(node.kinds) <= 3
         assert node.is_materializable
@@ -67,6 +71,8 @@ def test_every_asset(repository: ImageRepository, load: Load) -> None:
 
 def test_every_asset_takes_the_build_back_when_it_fails(repository: ImageRepository, load: Load) -> None:
     for asset in load(repository).resolve_asset_graph().assets_defs:
+        if asset.keys == {CLEAN_UP}:  # it is no part of a build
+            continue
         assert {hook.name for hook in asset.hook_defs} == {"take_back_build"}, asset
 
 
@@ -185,7 +191,7 @@ def test_a_broken_folder_keeps_no_other_from_loading(
 def test_a_repository_without_images_loads(repository: ImageRepository, load: Load) -> None:
     for image in IMAGES:
         (repository.folder(image) / "Dockerfile").unlink()
-    assert nodes(load(repository)) == {}
+    assert set(nodes(load(repository))) == {CLEAN_UP}
 
 
 def test_the_job_sensors_and_executor(repository: ImageRepository, load: Load) -> None:
@@ -207,7 +213,15 @@ def fields(definitions: dg.Definitions) -> dict[str, Any]:
 
 def test_the_one_block_of_the_launchpad(repository: ImageRepository, load: Load) -> None:
     found = fields(load(repository))
-    assert set(found) == {"release_num", "release_tag", "docker_files_path", "source_commit", "force", "reasons"}
+    assert set(found) == {
+        "release_num",
+        "release_tag",
+        "docker_files_path",
+        "source_commit",
+        "force",
+        "keep_failed",
+        "reasons",
+    }
     assert {name for name, field in found.items() if field.is_required} == set()
     assert all(field.description for field in found.values())
 

@@ -45,8 +45,10 @@ def test_every_variable_of_the_page_is_read(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_every_key_of_the_page_is_read(tmp_path: Path) -> None:
-    values = {"profile": '"local"', "production-names": '"{name}"', "base-mirrors": '{"a" = "b"}', "parallel": "3"}
-    numbers = {"build-timeout-minutes": "3", "min-free-gb": "3"}
+    values = {"profile": '"local"', "production-names": '"{name}"', "base-mirrors": '{"a" = "b"}'}
+    numbers = dict.fromkeys(
+        (n.replace("_", "-") for n, field in Settings.model_fields.items() if field.annotation in (int, float)), "3"
+    )
     keys = [key for key, _, _, _ in ROWS if key]
     lines = [f"{key} = " + (values | numbers).get(key, '"x"') for key in keys]
     (tmp_path / "pyproject.toml").write_text("\n".join(["[tool.aml-images]", *lines]))

@@ -1,0 +1,66 @@
+"""The clean-up in the UI: one asset whose table says what was taken back last, and whether anything is left."""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from aml_images_dagster.assets.keys import CLEAN_UP, NOTHING_LEFT, OPERATIONS_GROUP
+from aml_images_dagster.assets.run import Workshop
+from aml_images_dagster.assets.run_state import run_states
+from aml_images_dagster.build.cleanup import CleanupReport
+from aml_images_dagster.build.janitor import sweep
+
+
+def clean_up_asset(workshop: Workshop) -> dg.AssetsDefinition:
+    """Materializing it sweeps now; sensors and hooks report their clean-ups to it as they happen."""
+
+    @dg.asset(
+        key=CLEAN_UP,
+        group_name=OPERATIONS_GROUP,
+        description="What failed, cancelled and expired builds left, and what became of it. Materialize to sweep now.",
+        kinds={"docker"},
+        check_specs=[dg.AssetCheckSpec(NOTHING_LEFT, asset=CLEAN_UP, description="Nothing of a failed build is left.")],
+    )
+    def clean_up(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        reports = sweep_now(workshop, context.instance)
+        return dg.MaterializeResult(
+            metadata=_metadata(reports),
+            check_results=[dg.AssetCheckResult(passed=all(r.clean for r in reports), check_name=NOTHING_LEFT)],
+        )
+
+    return clean_up
+
+
+def sweep_now(workshop: Workshop, instance: dg.DagsterInstance) -> list[CleanupReport]:
+    """Run the janitor once."""
+    return sweep(workshop.parts, workshop.settings, workshop.source, run_states(instance), datetime.now(UTC))
+
+
+def announce(instance: dg.DagsterInstance, reports: list[CleanupReport]) -> None:
+    """Show clean-ups in the UI; a build that is not clean turns the asset unhealthy."""
+    if not reports:
+        return
+    instance.report_runless_asset_event(dg.AssetMaterialization(CLEAN_UP, metadata=_metadata(reports)))
+    instance.report_runless_asset_event(
+        dg.AssetCheckEvaluation(
+            asset_key=CLEAN_UP,
+            check_name=NOTHING_LEFT,
+            passed=all(report.clean for report in reports),
+            metadata=_metadata(reports),
+        )
+    )
+
+
+def _metadata(reports: list[CleanupReport]) -> dict[str, dg.MetadataValue]:
+    names = ("build", "what", "name", "outcome", "detail")
+    rows = [
+        dg.TableRecord(dict(zip(names, (report.build, row.kind, row.name, row.outcome, row.detail), strict=True)))
+        for report in reports
+        for row in report.rows
+    ]
+    schema = dg.TableSchema([dg.TableColumn(name, "string") for name in names])
+    return {
+        "builds": dg.MetadataValue.int(len(reports)),
+        "not_clean": dg.MetadataValue.int(sum(not report.clean for report in reports)),
+        "found": dg.MetadataValue.table(rows, schema=schema),
+    }

@@ -1,0 +1,57 @@
+"""What became of a run, also of one whose process was killed where Dagster could not see it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+if TYPE_CHECKING:
+    from aml_images_dagster.build.janitor import RunState, StateOf
+
+PROCESS_TAG = "aml-images/process"
+"""`<host>:<process id>` of a run that the command line executes in its own process."""
+
+
+def this_process() -> str:
+    """The value of `PROCESS_TAG` for a run of this process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def run_states(instance: dg.DagsterInstance) -> StateOf:
+    """How to ask an instance for the state of a run."""
+
+    def state_of(run_id: str) -> RunState:
+        run = instance.get_run_by_id(run_id)
+        if run is None:
+            return "unknown"
+        if not run.is_finished and _process_is_dead(run.tags.get(PROCESS_TAG, "")):
+            # Nobody else can tell: the daemon watches only the runs that it has launched.
+            instance.report_run_failed(run, message="The process that executed the run is gone.")
+            instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+            return "failed"
+        match run.status:
+            case dg.DagsterRunStatus.SUCCESS:
+                return "succeeded"
+            case dg.DagsterRunStatus.FAILURE:
+                return "failed"
+            case dg.DagsterRunStatus.CANCELED:
+                return "canceled"
+        return "alive"
+
+    return state_of
+
+
+def _process_is_dead(process: str) -> bool:
+    host, _, pid = process.rpartition(":")
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
