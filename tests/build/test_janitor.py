@@ -1,0 +1,169 @@
+"""The janitor: which builds are taken back without any event, and when. Real registry, real engine."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aml_images_dagster.build.cleanup import anything_left, read_report
+from aml_images_dagster.build.janitor import sweep
+from aml_images_dagster.build.records import BuildRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aml_images_dagster.build.cleanup import CleanupReport
+    from aml_images_dagster.build.janitor import RunState
+    from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.build.session import BuildSession
+    from aml_images_dagster.catalog.reference import Reference
+    from aml_images_dagster.settings import Settings
+    from tests.image_repository import ImageRepository
+
+pytestmark = pytest.mark.engine
+
+NOW = datetime.now(UTC)
+BUILD = f"20261123.{uuid.uuid4().hex[:8]}"
+
+
+class House:
+    """One build with one staged image, and the janitor on its round."""
+
+    def __init__(
+        self,
+        session: BuildSession,
+        repository: ImageRepository,
+        push: Callable[[str, str], Reference],
+    ) -> None:
+        self.parts: Parts = session.parts
+        self.settings: Settings = session.settings
+        self.source = session.source
+        self.repository = repository
+        self.push = push
+        self.folder = self.parts.artifacts.build(BUILD)
+
+    def begin(self, status: str, created: datetime = NOW, keep_until: datetime | None = None) -> None:
+        self.folder.write_build(
+            BuildRecord.model_validate(
+                {
+                    "build": BUILD,
+                    "run_id": "aaaaaaaa",
+                    "status": status,
+                    "commit": "",
+                    "source": "",
+                    "created": created,
+                    "release_tag": "v1",
+                    "images": (self.repository.image("tools/shell"),),
+                    "keep_until": keep_until,
+                }
+            )
+        )
+        self.stage()
+
+    def stage(self) -> None:
+        family, name = self.repository.image("tools/shell").split("/")
+        self.push(family, f"{name}--{BUILD}")
+
+    def sweep(self, state: RunState = "alive", now: datetime = NOW) -> list[CleanupReport]:
+        return sweep(self.parts, self.settings, self.source, lambda _: state, now)
+
+    @property
+    def is_staged(self) -> bool:
+        return anything_left(BUILD, self.parts)
+
+    @property
+    def status(self) -> str:
+        record = self.folder.read_build()
+        assert record is not None
+        return record.status
+
+
+@pytest.fixture
+def house(
+    new_session: Callable[..., BuildSession],
+    image_repository: ImageRepository,
+    push_new_image: Callable[[str, str], Reference],
+) -> House:
+    return House(new_session("tools/shell"), image_repository, push_new_image)
+
+
+@pytest.mark.parametrize("status", ["running", "partial"])
+@pytest.mark.parametrize("state", ["failed", "canceled"])
+def test_a_build_whose_run_is_over_is_taken_back(house: House, status: str, state: RunState) -> None:
+    house.begin(status)
+    (report,) = house.sweep(state)
+    assert report.clean
+    assert not house.is_staged
+    assert house.status == state
+
+
+@pytest.mark.parametrize("state", ["alive", "unknown", "succeeded"])
+def test_a_build_that_may_be_running_is_left_alone(house: House, state: RunState) -> None:
+    house.begin("running")
+    assert house.sweep(state) == []
+    assert house.is_staged
+    assert house.status == "running"
+
+
+def test_what_an_orphan_step_pushes_after_the_clean_up_goes_too(house: House) -> None:
+    house.begin("running")
+    house.sweep("failed")
+    assert house.sweep("failed") == []
+    house.stage()
+    (report,) = house.sweep("failed", datetime.now(UTC))
+    assert [row.kind for row in report.rows].count("staged image") >= 1
+    assert not house.is_staged
+
+
+def test_a_clean_up_that_could_not_finish_is_tried_again_ever_more_rarely(house: House) -> None:
+    house.begin("running")
+    registry = house.parts.staging
+    object.__setattr__(house.parts, "staging", type(registry)("127.0.0.1:9"))
+    (report,) = house.sweep("failed")
+    assert not report.clean
+    assert report.attempts == 1
+    assert house.sweep("failed", report.finished + timedelta(seconds=14)) == []
+    (report,) = house.sweep("failed", report.finished + timedelta(seconds=16))
+    assert report.attempts == 2
+    assert house.sweep("failed", report.finished + timedelta(seconds=29)) == []
+    object.__setattr__(house.parts, "staging", registry)
+    (report,) = house.sweep("failed", report.finished + timedelta(seconds=31))
+    assert report.clean
+    assert report.attempts == 0
+    assert not house.is_staged
+    written = read_report(house.folder)
+    assert written is not None
+    assert written.clean
+
+
+def test_a_failure_that_is_kept_is_taken_back_when_its_time_is_over(house: House) -> None:
+    house.begin("running", keep_until=NOW + timedelta(hours=1))
+    (report,) = house.sweep("failed")
+    assert [row.outcome for row in report.rows] == ["kept"]
+    assert house.is_staged
+    assert house.status == "failed"
+    assert house.sweep("failed", NOW + timedelta(minutes=59)) == []
+    (report,) = house.sweep("failed", NOW + timedelta(minutes=61))
+    assert report.clean
+    assert not house.is_staged
+
+
+def test_a_build_that_was_not_released_expires(house: House) -> None:
+    house.begin("succeeded", created=NOW - timedelta(days=14))
+    assert house.sweep("succeeded") == []
+    house.sweep("succeeded", NOW + timedelta(days=2))
+    assert not house.is_staged
+    assert house.status == "expired"
+
+
+def test_a_damaged_record_is_reported_and_keeps_nothing_else(house: House) -> None:
+    house.begin("running")
+    other = house.parts.artifacts.build("20261122.00000000")
+    other.root.mkdir(parents=True)
+    (other.root / "build.json").write_text("{")
+    reports = {report.build: report.clean for report in house.sweep("failed")}
+    assert reports == {BUILD: True, "20261122.00000000": False}
+    assert not house.is_staged
