@@ -36,17 +36,19 @@ class DagsterUi:
 
     Args:
         repository: Root of the repository of images that it serves.
-        home: Folder of the instance, and of the log of all its processes.
+        home: Folder of the instance, and of the log of all its processes; one that is there already is gone on with.
+        workspace: What it loads.
     """
 
-    def __init__(self, repository: Path, home: Path) -> None:
+    def __init__(self, repository: Path, home: Path, workspace: Path = WORKSPACE) -> None:
         self.repository = repository
         self.home = home
+        self.workspace = workspace
         self.log = home / "dagster-dev.log"
         self.url = ""
 
     def __enter__(self) -> DagsterUi:
-        self.home.mkdir(parents=True)
+        self.home.mkdir(parents=True, exist_ok=True)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -60,8 +62,8 @@ class DagsterUi:
             check=True,
             timeout=START_SECONDS,
         )
-        command = [sys.executable, "-m", "dagster", "dev", "--workspace", str(WORKSPACE)]
-        with self.log.open("wb") as log:
+        command = [sys.executable, "-m", "dagster", "dev", "--workspace", str(self.workspace)]
+        with self.log.open("ab") as log:
             # A group of its own: the parent alone, when ended, leaves servers that hold the port and take up runs.
             self._process = subprocess.Popen(
                 [*command, "--host", "127.0.0.1", "--port", str(port)],
@@ -81,6 +83,16 @@ class DagsterUi:
 
     def __exit__(self, *_: object) -> None:
         self._stop()
+
+    @property
+    def process_group(self) -> int:
+        """Group of all its processes."""
+        return self._process.pid
+
+    def restart(self) -> None:
+        """End what is left of it, and start it again on the same instance."""
+        self._stop()
+        self.__enter__()
 
     def graphql(self, query: str, **variables: object) -> Any:
         """The data that a query answers with."""

@@ -1,0 +1,70 @@
+"""What faults happen to: an engine, a registry and a Dagster of the tests' own; and the matrix of what was seen."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.browser.dagster_ui import DagsterUi
+from tests.faults.gate import GatedRegistry
+from tests.faults.matrix import Row, markdown
+from tests.faults.own_engine import OwnEngine
+from tests.faults.own_registry import OwnRegistry
+from tests.faults.scene import Scene, World, mirror_busybox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aml_images_dagster.catalog.reference import Reference
+    from aml_images_dagster.registry.oci import OciRegistry
+
+TABLE_FILE = "FAULT_MATRIX"
+
+
+@pytest.fixture(scope="session")
+def world(staging: OciRegistry, busybox: Reference) -> Iterator[World]:
+    # Not below pytest's folders: the path of a socket is short.
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder, OwnRegistry(Path(folder) / "registry") as registry:
+        mirror_busybox(staging, busybox, registry)
+        with GatedRegistry(registry.host) as front:
+            port = int(front.host.partition(":")[2])
+            with OwnEngine(Path(folder) / "engine", (port,)) as engine:
+                yield World(engine, registry, front)
+
+
+@pytest.fixture(scope="session")
+def command_line(world: World, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    """The command line alone: no daemon runs."""
+    scene = Scene.create(tmp_path_factory.mktemp("faults") / "repository", world)
+    scene.first_build()
+    return scene
+
+
+@pytest.fixture(scope="session")
+def with_daemon(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """UI and daemon on the instance that the command line uses too."""
+    scene = Scene.create(tmp_path_factory.mktemp("faults") / "repository", world)
+    with DagsterUi(scene.repository.root, scene.home) as scene.ui:
+        scene.succeed("UI")
+        yield scene
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    rows = [
+        Row(*value)
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == "fault" and report.when == "call"
+    ]
+    if not rows:
+        return
+    table = markdown(rows)
+    terminalreporter.section("faults")
+    terminalreporter.write_line(table)
+    if file := os.environ.get(TABLE_FILE):
+        Path(file).write_text(table + "\n")

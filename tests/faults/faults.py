@@ -1,0 +1,321 @@
+"""Every fault is a small function: it starts a build, lets the fault strike at its moment, and says when it was over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tests.emulators.faulty_registry import Fault as Answer
+from tests.faults.scene import FAULTY, group_members, is_alive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.faults.scene import Build, Scene, Started
+
+Inflict = Callable[["Scene", "Started"], "Build"] if TYPE_CHECKING else object
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault that a build meets.
+
+    Attributes:
+        name: As the matrix shows it.
+        started: How the build is started.
+        inflict: Lets it happen.
+        daemon: Whether the Dagster daemon has to run, because nobody else is there to clean up.
+    """
+
+    name: str
+    started: Started
+    inflict: Inflict
+    daemon: bool
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.started}".replace(" ", "-")
+
+
+FAULTS: list[Fault] = []
+
+
+def fault(name: str, *started: Started, daemon: bool = False) -> Callable[[Inflict], Inflict]:
+    def register(inflict: Inflict) -> Inflict:
+        FAULTS.extend(Fault(name, how, inflict, daemon or how == "UI") for how in started)
+        return inflict
+
+    return register
+
+
+def soon_over(scene: Scene, build: Build) -> Build:
+    """The build fails by itself."""
+    scene.wait_for_end(build)
+    return build
+
+
+# Exceptions
+
+
+@fault("RUN fails", "command line", "UI")
+def run_fails(scene: Scene, started: Started) -> Build:
+    scene.instruction("RUN false")
+    return soon_over(scene, scene.start(started))
+
+
+@fault("scenario fails", "command line", "UI")
+def scenario_fails(scene: Scene, started: Started) -> Build:
+    scene.scenario("exit 3")
+    return soon_over(scene, scene.start(started))
+
+
+@fault("scenario times out", "command line")
+def scenario_times_out(scene: Scene, started: Started) -> Build:
+    scene.scenario("sleep 300", timeout_minutes=0.02)
+    return soon_over(scene, scene.start(started))
+
+
+# The registry, in mid-push
+
+
+def pushed_to(scene: Scene) -> str:
+    return f"/v2/{scene.repository.families['apps']}/manifests/"
+
+
+def answered(scene: Scene, started: Started, answer: Answer) -> Build:
+    scene.content()
+    scene.world.front.faults = [answer]
+    return soon_over(scene, scene.start(started))
+
+
+@fault("push: auth refused", "command line")
+def auth_refused(scene: Scene, started: Started) -> Build:
+    return answered(scene, started, Answer("status", "PUT", pushed_to(scene), status=401))
+
+
+@fault("push: registry answers 500", "command line")
+def registry_500(scene: Scene, started: Started) -> Build:
+    return answered(scene, started, Answer("status", "PUT", pushed_to(scene), status=500))
+
+
+@fault("push: connection dropped", "command line")
+def registry_drops(scene: Scene, started: Started) -> Build:
+    return answered(scene, started, Answer("drop", "PUT", pushed_to(scene)))
+
+
+@fault("push: registry hangs", "command line")
+def registry_hangs(scene: Scene, started: Started) -> Build:
+    return answered(scene, started, Answer("hang", "PUT", pushed_to(scene)))
+
+
+@fault("registry stopped in mid-push", "command line", daemon=True)
+def registry_stopped(scene: Scene, started: Started) -> Build:
+    scene.content()
+    front = scene.world.front
+    front.close_gate(pushed_to(scene))
+    build = scene.start(started)
+    scene.until(front.waiting.is_set, "nothing was pushed")
+    scene.strike(build, lambda: scene.world.registry.end(signal.SIGTERM))
+    front.gate.set()
+    scene.wait_for_end(build, 150)
+    scene.world.registry.start()
+    build.recovered_at = time.time()
+    return build
+
+
+@fault("registry stopped in mid-test", "UI")
+def registry_stopped_in_test(scene: Scene, started: Started) -> Build:
+    scene.scenario("sleep 2; exit 3")
+    build = scene.start(started)
+    scene.wait_for_job(build)
+    scene.strike(build, lambda: scene.world.registry.end(signal.SIGKILL))
+    scene.wait_for_end(build, 150)
+    scene.world.registry.start()
+    build.recovered_at = time.time()
+    return build
+
+
+# Interrupted by a person, or by what runs the command
+
+
+def signalled(scene: Scene, started: Started, how: signal.Signals) -> Build:
+    scene.scenario("sleep 300")
+    build = scene.start(started)
+    scene.wait_for_job(build)
+    process = build.process
+    assert process is not None
+    scene.strike(build, lambda: process.send_signal(how))
+    return soon_over(scene, build)
+
+
+@fault("Ctrl-C in test", "command line")
+def interrupted(scene: Scene, started: Started) -> Build:
+    return signalled(scene, started, signal.SIGINT)
+
+
+@fault("SIGTERM in test", "command line")
+def ended(scene: Scene, started: Started) -> Build:
+    return signalled(scene, started, signal.SIGTERM)
+
+
+def terminated(scene: Scene, started: Started, policy: str, *, in_test: bool) -> Build:
+    build = in_mid_test(scene, started) if in_test else in_mid_build(scene, started)
+    scene.strike(build, lambda: scene.terminate(build, policy))
+    return soon_over(scene, build)
+
+
+@fault("terminate in test", "UI")
+def terminated_in_test(scene: Scene, started: Started) -> Build:
+    return terminated(scene, started, "SAFE_TERMINATE", in_test=True)
+
+
+@fault("terminate in build", "UI")
+def terminated_in_build(scene: Scene, started: Started) -> Build:
+    return terminated(scene, started, "SAFE_TERMINATE", in_test=False)
+
+
+@fault("force-terminate in test", "UI")
+def force_terminated_in_test(scene: Scene, started: Started) -> Build:
+    return terminated(scene, started, "MARK_AS_CANCELED_IMMEDIATELY", in_test=True)
+
+
+@fault("force-terminate in build", "UI")
+def force_terminated_in_build(scene: Scene, started: Started) -> Build:
+    return terminated(scene, started, "MARK_AS_CANCELED_IMMEDIATELY", in_test=False)
+
+
+# Killed processes
+
+
+def in_mid_test(scene: Scene, started: Started) -> Build:
+    scene.scenario("sleep 300")
+    build = scene.start(started)
+    scene.wait_for_job(build)
+    return build
+
+
+def in_mid_build(scene: Scene, started: Started, seconds: float = 8) -> Build:
+    scene.instruction(f"RUN sleep {seconds}")
+    build = scene.start(started)
+    scene.wait_for_instruction(build)
+    return build
+
+
+def kill(*pids: int) -> None:
+    assert pids
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+@fault("kill -9 of the step in test", "command line", "UI")
+def step_killed_in_test(scene: Scene, started: Started) -> Build:
+    build = in_mid_test(scene, started)
+    scene.strike(build, lambda: kill(*scene.steps(build)))
+    return soon_over(scene, build)
+
+
+@fault("kill -9 of the step in build", "command line")
+def step_killed_in_build(scene: Scene, started: Started) -> Build:
+    build = in_mid_build(scene, started)
+    scene.strike(build, lambda: kill(*scene.steps(build)))
+    return soon_over(scene, build)
+
+
+@fault("kill -9 of the run worker in test", "command line", "UI", daemon=True)
+def worker_killed_in_test(scene: Scene, started: Started) -> Build:
+    build = in_mid_test(scene, started)
+    scene.strike(build, lambda: kill(scene.worker(build)))
+    return build
+
+
+@fault("kill -9 of the run worker in build", "command line", "UI", daemon=True)
+def worker_killed_in_build(scene: Scene, started: Started) -> Build:
+    build = in_mid_build(scene, started)
+    scene.strike(build, lambda: kill(scene.worker(build)))
+    return build
+
+
+@fault("orphan step pushes after the clean-up", "command line", "UI", daemon=True)
+def orphan_pushes(scene: Scene, started: Started) -> Build:
+    scene.content()
+    front = scene.world.front
+    front.close_gate(pushed_to(scene))
+    build = scene.start(started)
+    scene.until(front.waiting.is_set, "nothing was pushed")
+    orphans = scene.steps(build)
+    scene.strike(build, lambda: kill(scene.worker(build)))
+    scene.until(
+        lambda: "/cleanup.json" and (scene.eyes.artifacts / build.number / "cleanup.json").exists(), "no clean-up"
+    )
+    front.gate.set()
+    scene.until(lambda: scene.eyes.tags(f"{FAULTY.partition('/')[2]}--{build.number}"), "the orphan has not pushed")
+    build.struck_at = build.recovered_at = time.time()
+    build.observer.look()
+    scene.until(lambda: not any(map(is_alive, orphans)), "the orphan has not ended")
+    return build
+
+
+@fault("kill -9 of the daemon, in test", "UI")
+def daemon_killed(scene: Scene, started: Started) -> Build:
+    assert scene.ui is not None
+    build = in_mid_test(scene, started)
+    group = scene.ui.process_group
+    scene.strike(
+        build, lambda: kill(*(pid for pid, command in group_members(group).items() if "dagster._daemon" in command))
+    )
+    scene.ui.restart()
+    build.recovered_at = time.time()
+    scene.terminate(build, "SAFE_TERMINATE")
+    return build
+
+
+@fault("kill -9 of UI, daemon and run worker at once, in test", "UI")
+def all_killed(scene: Scene, started: Started) -> Build:
+    assert scene.ui is not None
+    build = in_mid_test(scene, started)
+    everything = {scene.worker(build), *scene.steps(build), *group_members(scene.ui.process_group)}
+    scene.strike(build, lambda: kill(*everything))
+    scene.ui.restart()
+    build.recovered_at = time.time()
+    return build
+
+
+# The engine
+
+
+def engine_ended(scene: Scene, started: Started, how: signal.Signals, *, in_test: bool) -> Build:
+    build = in_mid_test(scene, started) if in_test else in_mid_build(scene, started, seconds=30)
+    scene.strike(build, lambda: scene.world.engine.end(how))
+    time.sleep(1)
+    scene.world.engine.start()
+    build.recovered_at = time.time()
+    return build
+
+
+@fault("engine stopped in test", "command line", daemon=True)
+def engine_stopped_in_test(scene: Scene, started: Started) -> Build:
+    return engine_ended(scene, started, signal.SIGTERM, in_test=True)
+
+
+@fault("engine killed in test", "UI")
+def engine_killed_in_test(scene: Scene, started: Started) -> Build:
+    return engine_ended(scene, started, signal.SIGKILL, in_test=True)
+
+
+@fault("disk full in build", "command line")
+def disk_full(scene: Scene, started: Started) -> Build:
+    build = in_mid_build_that_writes(scene, started)
+    scene.strike(build, scene.world.engine.fill_disk)
+    scene.wait_for_end(build)
+    scene.world.engine.free_disk()
+    build.recovered_at = time.time()
+    return build
+
+
+def in_mid_build_that_writes(scene: Scene, started: Started) -> Build:
+    scene.instruction("RUN sleep 3; dd if=/dev/zero of=/zeroes bs=1M count=5")
+    build = scene.start(started)
+    scene.wait_for_instruction(build)
+    return build

@@ -1,0 +1,213 @@
+"""A Docker engine of the tests' own, which they may stop, kill and let run out of disk.
+
+It lives in a network namespace of its own: two engines in one would take each other's networks away. Its images lie on a
+small file system in a file. Both need root.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import docker
+import docker.errors
+import requests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_CLONE_NEWNET = 0x40000000
+_START_SECONDS = 30
+_STOP_SECONDS = 20
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class OwnEngine:
+    """A context manager.
+
+    Args:
+        folder: Where it keeps everything; short, because a socket's path is short.
+        ports: Loopback ports of this machine that the engine reaches under the same name.
+        disk_bytes: Size of its disk.
+
+    Attributes:
+        url: For settings.
+    """
+
+    def __init__(self, folder: Path, ports: tuple[int, ...], disk_bytes: int = 400_000_000) -> None:
+        self.folder = folder
+        self.url = f"unix://{folder}/engine.sock"
+        self._ports = ports
+        self._disk_bytes = disk_bytes
+        self._namespace = f"faults-{os.getpid()}"
+        self._stack = ExitStack()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        assert os.geteuid() == 0, "an engine of the tests' own needs root, for its network namespace and its disk"
+        with ExitStack() as stack:
+            self.folder.mkdir(parents=True)
+            disk, self._data = self.folder / "disk.img", self.folder / "data"
+            self._data.mkdir()
+            with disk.open("wb") as file:
+                file.truncate(self._disk_bytes)
+            _run("mkfs.ext4", "-q", "-F", str(disk))
+            _run("mount", "-o", "loop", str(disk), str(self._data))
+            stack.callback(_run, "umount", "--lazy", str(self._data))
+            _run("ip", "netns", "add", self._namespace)
+            stack.callback(_run, "ip", "netns", "del", self._namespace)
+            _run("ip", "netns", "exec", self._namespace, "ip", "link", "set", "lo", "up")
+            stack.callback(self._end_all)
+            for port in self._ports:
+                stack.enter_context(_Tunnel(self._namespace, port))
+            self.start()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def start(self) -> None:
+        """Start the engine unless it runs, and wait until it answers."""
+        if self.answers():
+            return
+        command = ["nsenter", f"--net=/var/run/netns/{self._namespace}", "dockerd", "--host", self.url]
+        command += ["--bridge", "none", "--iptables=false", "--ip-masq=false", "--shutdown-timeout", "2"]
+        command += ["--data-root", str(self._data), "--exec-root", f"{self.folder}/exec"]
+        command += ["--pidfile", f"{self.folder}/engine.pid"]
+        with (self.folder / "engine.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        _wait(self.answers, _START_SECONDS, f"the engine does not start: {self.folder}/engine.log")
+
+    def end(self, how: signal.Signals) -> None:
+        """End the engine; its containers are killed by SIGTERM, and outlive SIGKILL until it is started again."""
+        assert self._process is not None
+        self._process.send_signal(how)
+        self._process.wait(_STOP_SECONDS)
+
+    def answers(self) -> bool:
+        try:
+            with self.client(seconds=3) as client:
+                return bool(client.ping())
+        except (docker.errors.DockerException, requests.RequestException):
+            return False
+
+    def client(self, seconds: float = 20) -> _Client:
+        return _Client(self.url, seconds)
+
+    def fill_disk(self) -> None:
+        free = os.statvfs(self._data)
+        with suppress(OSError), (self._data / "filler").open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize - 65536)
+        with suppress(OSError), (self._data / "filler").open("ab") as file:
+            while True:
+                file.write(bytes(4096))
+                file.flush()
+
+    def free_disk(self) -> None:
+        (self._data / "filler").unlink(missing_ok=True)
+
+    def _end_all(self) -> None:
+        """Containers first: they are children of shims, and would outlive all the rest."""
+        with suppress(AssertionError, docker.errors.DockerException, requests.RequestException):
+            self.free_disk()
+            self.start()
+            with self.client() as client:
+                for container in client.containers.list(all=True):
+                    container.remove(force=True)
+            self.end(signal.SIGTERM)
+        for _ in range(100):
+            pids = _run("ip", "netns", "pids", self._namespace).split()
+            mine = [int(pid) for pid in pids if int(pid) != os.getpid()]
+            if not mine:
+                return
+            for pid in mine:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.1)
+
+
+class _Client(docker.DockerClient):
+    """A client that closes itself."""
+
+    def __init__(self, url: str, seconds: float) -> None:
+        super().__init__(base_url=url, timeout=int(seconds), version="1.41")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Tunnel:
+    """A loopback port inside of a network namespace that leads to the same port outside.
+
+    A socket belongs to the namespace of the thread that made it, whoever uses it.
+    """
+
+    def __init__(self, namespace: str, port: int) -> None:
+        self._port = port
+        made: list[socket.socket] = []
+
+        def listen() -> None:
+            with Path(f"/var/run/netns/{namespace}").open("rb") as file:
+                assert _LIBC.setns(file.fileno(), _CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+            made.append(socket.create_server(("127.0.0.1", port)))
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        thread.join()
+        (self._listener,) = made
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                inner, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(inner,), daemon=True).start()
+
+    def _serve(self, inner: socket.socket) -> None:
+        with inner, suppress(OSError), socket.create_connection(("127.0.0.1", self._port)) as outer:
+            back = threading.Thread(target=_pump, args=(outer, inner), daemon=True)
+            back.start()
+            _pump(inner, outer)
+            back.join()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(1 << 16):
+            sink.sendall(data)
+    with suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+    return done.stdout
+
+
+def _wait(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.1)

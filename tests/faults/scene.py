@@ -1,0 +1,364 @@
+"""A repository of images with an engine, a registry and perhaps a Dagster UI of its own, where a build meets a fault."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import dagster as dg
+
+from aml_images_dagster.assets.keys import BUILD_JOB, DROP, IMPORT_CFG, RELEASE_JSON, STAGES, asset_key
+from aml_images_dagster.build.naming import build_number
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.registry.copy import copy_image
+from aml_images_dagster.registry.oci import OciRegistry
+from tests.browser.dagster_ui import LOCATION, DagsterUi
+from tests.faults.evidence import Eyes, Observer
+from tests.faults.gate import GatedRegistry
+from tests.faults.own_engine import OwnEngine
+from tests.faults.own_registry import OwnRegistry
+from tests.image_repository import PRIVATE, TESTS, ImageRepository
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+Started = Literal["command line", "UI"]
+T = TypeVar("T")
+
+IMAGES = ("tools/shell", "apps/other")
+FAULTY = "apps/other"
+PATIENCE_SECONDS = 60
+"""How long after recovery something of a build may be left."""
+
+LAUNCH = """mutation ($params: ExecutionParams!) { launchPipelineExecution(executionParams: $params) { __typename
+    ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
+TERMINATE = """mutation ($id: String!, $policy: TerminateRunPolicy) { terminateRun(runId: $id, terminatePolicy: $policy)
+    { __typename ... on TerminateRunFailure { message } ... on PythonError { message } } }"""
+
+
+@dataclass
+class World:
+    """What builds stand on: an engine and a registry that may be broken, and a front that answers wrongly when told to.
+
+    Attributes:
+        engine: Reaches the front under the same name as this machine.
+        registry: Staging itself; asked directly for evidence.
+        front: Staging as builds know it.
+    """
+
+    engine: OwnEngine
+    registry: OwnRegistry
+    front: GatedRegistry
+
+    def recover(self) -> None:
+        """Undo every fault."""
+        self.front.faults.clear()
+        self.front.gate.set()
+        self.registry.start()
+        self.engine.free_disk()
+        self.engine.start()
+
+
+def mirror_busybox(staging: OciRegistry, busybox: Reference, registry: OwnRegistry) -> None:
+    """Put the base of all images into a registry of the tests' own."""
+    own = OciRegistry(registry.host)
+    name = "mirror/docker.io/library/busybox"
+    copy_image(staging, own, busybox, name)
+    own.tag(Reference(own.host, name, digest=busybox.digest), "latest")
+
+
+@dataclass
+class Build:
+    """A build that runs, or has run.
+
+    Attributes:
+        run_id: The Dagster run.
+        number: The build's number.
+        observer: What is seen of it.
+        process: The command line that runs it; None for one that the UI launched.
+        struck_at: When the fault struck.
+        recovered_at: When it was over: only then can anybody clean up.
+    """
+
+    run_id: str
+    number: str
+    observer: Observer
+    process: subprocess.Popen[str] | None = None
+    struck_at: float | None = None
+    recovered_at: float | None = None
+    output: str = ""
+
+
+@dataclass
+class Scene:
+    """Where faults happen. Its builds run one after another.
+
+    Attributes:
+        world: What builds stand on.
+        repository: Its images.
+        ui: Serves the repository's own instance, so that it also sees what the command line runs; None without.
+        intact: Staging tags of every build that succeeded, with their digests: no fault may take them away.
+    """
+
+    world: World
+    repository: ImageRepository
+    ui: DagsterUi | None = None
+    intact: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def create(cls, root: Path, world: World, **settings: object) -> Scene:
+        """A repository whose settings name the world's parts."""
+        repository = ImageRepository.create(root, world.front.host, world.registry.host, f"-{uuid.uuid4().hex[:6]}")
+        own = {"docker-host": world.engine.url, "min-free-gb": 0.02, "build-network": "none", **settings}
+        with (root / "pyproject.toml").open("a") as file:
+            file.writelines(f"{key} = {json.dumps(value)}\n" for key, value in own.items())
+        repository.commit("settings")
+        return cls(world, repository)
+
+    @property
+    def home(self) -> Path:
+        return self.repository.root / ".aml-images" / "dagster"
+
+    @cached_property
+    def instance(self) -> dg.DagsterInstance:
+        return dg.DagsterInstance.from_config(str(self.home))
+
+    @cached_property
+    def eyes(self) -> Eyes:
+        families = tuple(self.repository.families.values())
+        artifacts = self.repository.artifacts
+        return Eyes(self.world.engine, OciRegistry(self.world.registry.host, timeout_seconds=5), families, artifacts)
+
+    # What is built
+
+    def scenario(self, script: str, timeout_minutes: float = 2) -> None:
+        """Give both images a test, and the faulty one new content, so that it is built and tested anew."""
+        self._renew()
+        self.repository.write(self.repository.root / "checks" / "faulty.sh", f"{script}\n")
+        scenarios = [{"name": "faulty", "kind": "training", "script": "faulty.sh"}]
+        tests = {"scenarios": scenarios, "timeout_minutes": timeout_minutes}
+        self.repository.write(self.repository.folder(FAULTY) / "tests.json", json.dumps(tests))
+
+    def instruction(self, dockerfile_line: str) -> None:
+        """Add an instruction to the faulty image that no cache has."""
+        self._renew()
+        with (self.repository.folder(FAULTY) / "Dockerfile").open("a") as file:
+            file.write(f"{dockerfile_line}\n")
+
+    def content(self) -> None:
+        """New content for the faulty image."""
+        self._renew()
+
+    def mend(self) -> None:
+        """Images that can be built; with new content, so that nothing is taken over from a build that failed."""
+        self.repository.git("checkout", "-q", "--", ".")
+        self._renew()
+
+    def _renew(self) -> None:
+        self.repository.write(self.repository.folder(FAULTY) / "Dockerfile.private", f"# {uuid.uuid4()}\n{PRIVATE}")
+        self.repository.write(self.repository.folder(FAULTY) / "tests.json", json.dumps(TESTS))
+
+    # Builds
+
+    def start(self, started: Started, *images: str) -> Build:
+        """Start a build and observe it from the moment on that its run is known."""
+        chosen = [self.repository.image(image) for image in images or IMAGES]
+        if started == "UI":
+            run_id, process = self._launch(chosen), None
+        else:
+            known = {run.run_id for run in self.instance.get_runs()}
+            process = self.repository.start("build", *chosen)
+            run_id = self.until(lambda: self._new_run(known, process), "no run was started")
+        record = self.instance.get_run_record_by_id(run_id)
+        assert record is not None
+        number = build_number(run_id, record.create_timestamp)
+        return Build(run_id, number, Observer(self.eyes, number), process)
+
+    def _new_run(self, known: set[str], process: subprocess.Popen[str]) -> str | None:
+        assert process.poll() is None, process.communicate()
+        return next((run.run_id for run in self.instance.get_runs() if run.run_id not in known), None)
+
+    def _launch(self, images: list[str]) -> str:
+        assert self.ui is not None
+        keys = [asset_key(image, stage) for image in images for stage in STAGES]
+        selector = {
+            "repositoryName": "__repository__",
+            "repositoryLocationName": LOCATION,
+            "jobName": BUILD_JOB,
+            "assetSelection": [{"path": key.path} for key in (*keys, RELEASE_JSON, IMPORT_CFG, DROP)],
+        }
+        answer = self.ui.graphql(LAUNCH, params={"selector": selector, "runConfigData": {}})["launchPipelineExecution"]
+        assert answer["__typename"] == "LaunchRunSuccess", answer
+        return str(answer["run"]["runId"])
+
+    def terminate(self, build: Build, policy: str) -> None:
+        assert self.ui is not None
+        answer = self.ui.graphql(TERMINATE, id=build.run_id, policy=policy)["terminateRun"]
+        assert answer["__typename"] == "TerminateRunSuccess", answer
+
+    def succeed(self, started: Started) -> Build:
+        """A build that must succeed; its images are intact from now on."""
+        build = self.start(started)
+        self.wait_for_end(build, 120)
+        build.observer.stop()
+        status = self.eyes.status(build.number)
+        assert status == "succeeded", f"the next build of {self.repository.root} has {status}: {build.output}"
+        for tag in self.eyes.tags(f"--{build.number}"):
+            family, _, version = tag.partition(":")
+            reference = Reference(self.eyes.registry.host, family, version)
+            self.intact[str(reference)] = str(self.eyes.registry.digest(reference))
+        assert len([tag for tag in self.intact if tag.endswith(build.number)]) == len(IMAGES)
+        return build
+
+    def first_build(self) -> None:
+        """Prepare the instance, which the first build would be too late for, and have something to lose."""
+        subprocess.run(
+            [sys.executable, "-m", "aml_images_dagster.cli.instance"],
+            cwd=self.repository.root,
+            check=True,
+            env={k: v for k, v in os.environ.items() if not k.startswith(("AML_IMAGES_", "DAGSTER_"))},
+        )
+        self.succeed("command line")
+
+    def damaged(self) -> list[str]:
+        """Tags of successful builds that are gone or have moved."""
+        digest = self.eyes.registry.digest
+        return [tag for tag, kept in self.intact.items() if digest(Reference.parse(tag)) != kept]
+
+    # Waiting for the moment, and striking
+
+    def until(self, condition: Callable[[], T | None], otherwise: str, seconds: float = 60) -> T:
+        deadline = time.monotonic() + seconds
+        while not (found := condition()):
+            assert time.monotonic() < deadline, f"{otherwise} after {seconds} s"
+            time.sleep(0.1)
+        return found
+
+    def wait_for_job(self, build: Build) -> None:
+        """Until a scenario of the faulty image runs."""
+
+        def runs() -> bool:
+            with self.world.engine.client() as client:
+                return bool(client.api.containers(filters={"label": f"aml-images.build={build.number}"}))
+
+        self._until_or_end(build, runs, "no job was started")
+
+    def wait_for_instruction(self, build: Build) -> None:
+        """Until a RUN of a Dockerfile runs."""
+
+        def runs() -> bool:
+            with self.world.engine.client() as client:
+                return any("aml-images.build" not in found["Labels"] for found in client.api.containers())
+
+        self._until_or_end(build, runs, "no RUN was started")
+
+    def _until_or_end(self, build: Build, condition: Callable[[], bool], otherwise: str) -> None:
+        def met() -> bool:
+            if condition():
+                return True
+            run = self.instance.get_run_by_id(build.run_id)
+            assert run is not None and not run.is_finished, f"{otherwise}: the run is over, {self.messages(build)}"
+            return False
+
+        self.until(met, otherwise)
+
+    def wait_for_end(self, build: Build, seconds: float = PATIENCE_SECONDS) -> None:
+        """Until the run is over, and the command line that ran it."""
+        if build.process is not None and not build.output:
+            try:
+                out, err = build.process.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                os.killpg(build.process.pid, signal.SIGKILL)
+                raise
+            build.output = out + err
+            assert "Traceback" not in build.output, build.output
+
+        def ended() -> bool:
+            run = self.instance.get_run_by_id(build.run_id)
+            return run is not None and run.is_finished
+
+        self.until(ended, "the run has not ended", seconds)
+
+    def strike(self, build: Build, fault: Callable[[], object]) -> None:
+        """Let a fault happen now; unless it lasts, its end is the recovery."""
+        build.observer.look()
+        build.struck_at = time.time()
+        fault()
+
+    def worker(self, build: Build) -> int:
+        """Process that runs the run: the command line itself, or what the UI launched."""
+        return int(self._logged(build, r"multiprocess executor: parent process \(pid: (\d+)\)")[0])
+
+    def steps(self, build: Build) -> list[int]:
+        """Processes of the steps that have been started and live."""
+        pids = [int(pid) for pid in self._logged(build, r"STEP_WORKER_STARTED pid (\d+)")]
+        return [pid for pid in pids if is_alive(pid)]
+
+    def _logged(self, build: Build, pattern: str) -> list[str]:
+        return [found.group(1) for line in self.messages(build) if (found := re.search(pattern, line))]
+
+    def messages(self, build: Build) -> list[str]:
+        """What the run has logged, with the process ids of its steps."""
+        lines = []
+        for entry in self.instance.all_logs(build.run_id):
+            event = entry.dagster_event
+            lines.append(f"{entry.timestamp:.2f} {entry.user_message or (event.message if event else '')}")
+            if event and event.event_type_value == "STEP_WORKER_STARTED":
+                pid = event.engine_event_data.metadata.get("pid")
+                lines.append(f"STEP_WORKER_STARTED pid {pid.value if pid else ''}")
+        return lines
+
+    def first_failure(self, build: Build) -> float | None:
+        """When the first step failed."""
+        entries = self.instance.all_logs(build.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+        return min((entry.timestamp for entry in entries), default=None)
+
+    def cleaners(self, build: Build, until: float) -> str:
+        """Which layers found something of the build before a moment, as far as they have said so."""
+        seen: list[tuple[float, str]] = []
+        for entry in self.instance.all_logs(build.run_id):
+            if re.search(r"(job|staged image|temporary folder) \S+: (removed|digest kept)", entry.user_message):
+                seen.append((entry.timestamp, "hook"))
+        for state in self.instance.all_instigator_state():
+            for tick in self.instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=40):
+                found = re.search(rf"{re.escape(build.number)}: (\d+) found", tick.skip_reason or "")
+                if found and int(found.group(1)):
+                    seen.append((tick.timestamp, layer_of(state.instigator_name)))
+        if "was taken back" in build.output:
+            seen.append((build.observer.samples[-1].time, "command line"))
+        layers = [layer for moment, layer in sorted(seen) if moment <= until + 1]
+        return ", ".join(dict.fromkeys(layers)) or "the step itself"
+
+
+def layer_of(sensor: str) -> str:
+    return sensor if sensor == "janitor" else "status sensor"
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def group_members(group: int) -> Mapping[int, str]:
+    """Command lines of the processes of a group."""
+    found: dict[int, Any] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if os.getpgid(int(entry.name)) == group:
+                    found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    return found
