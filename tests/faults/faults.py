@@ -1,10 +1,12 @@
-"""Every fault is a small function: it starts a build, lets the fault strike at its moment, and says when it was over."""
+"""Every fault is a small function: it starts a build, strikes at the right moment, and says when the fault was over."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,11 +14,9 @@ from tests.emulators.faulty_registry import Fault as Answer
 from tests.faults.scene import FAULTY, group_members, is_alive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.faults.scene import Build, Scene, Started
 
-Inflict = Callable[["Scene", "Started"], "Build"] if TYPE_CHECKING else object
+Inflict = Callable[["Scene", "Started"], "Build"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Fault:
     daemon: bool
 
     def __str__(self) -> str:
-        return f"{self.name}, {self.started}".replace(" ", "-")
+        return re.sub(r"\W+", "-", f"{self.name} by {self.started}")
 
 
 FAULTS: list[Fault] = []
@@ -246,9 +246,7 @@ def orphan_pushes(scene: Scene, started: Started) -> Build:
     scene.until(front.waiting.is_set, "nothing was pushed")
     orphans = scene.steps(build)
     scene.strike(build, lambda: kill(scene.worker(build)))
-    scene.until(
-        lambda: "/cleanup.json" and (scene.eyes.artifacts / build.number / "cleanup.json").exists(), "no clean-up"
-    )
+    scene.until((scene.eyes.artifacts / build.number / "cleanup.json").exists, "nobody has cleaned up")
     front.gate.set()
     scene.until(lambda: scene.eyes.tags(f"{FAULTY.partition('/')[2]}--{build.number}"), "the orphan has not pushed")
     build.struck_at = build.recovered_at = time.time()

@@ -1,7 +1,7 @@
 """A Docker engine of the tests' own, which they may stop, kill and let run out of disk.
 
-It lives in a network namespace of its own: two engines in one would take each other's networks away. Its images lie on a
-small file system in a file. Both need root.
+It lives in a network namespace of its own: two engines in one would take each other's networks away. Its images lie
+on a small file system in a file. Both need root.
 """
 
 from __future__ import annotations

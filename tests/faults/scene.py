@@ -1,4 +1,4 @@
-"""A repository of images with an engine, a registry and perhaps a Dagster UI of its own, where a build meets a fault."""
+"""A repository of images with an engine, a registry and perhaps a Dagster UI of its own, where builds meet faults."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.registry.oci import OciRegistry
 from tests.browser.dagster_ui import LOCATION, DagsterUi
 from tests.faults.evidence import Eyes, Observer
-from tests.faults.gate import GatedRegistry
-from tests.faults.own_engine import OwnEngine
-from tests.faults.own_registry import OwnRegistry
 from tests.image_repository import PRIVATE, TESTS, ImageRepository
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from tests.faults.gate import GatedRegistry
+    from tests.faults.own_engine import OwnEngine
+    from tests.faults.own_registry import OwnRegistry
 
 Started = Literal["command line", "UI"]
 T = TypeVar("T")
@@ -336,7 +337,7 @@ class Scene:
                     seen.append((tick.timestamp, layer_of(state.instigator_name)))
         if "was taken back" in build.output:
             seen.append((build.observer.samples[-1].time, "command line"))
-        layers = [layer for moment, layer in sorted(seen) if moment <= until + 1]
+        layers = [layer for moment, layer in sorted(seen) if moment <= until + 3]
         return ", ".join(dict.fromkeys(layers)) or "the step itself"
 
 

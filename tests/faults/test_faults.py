@@ -1,4 +1,4 @@
-"""Whatever happens to a build: within a minute nothing of it is left, nothing else has suffered, and the next one succeeds."""
+"""Whatever happens to a build: within a minute nothing of it is left, no other has suffered, the next one succeeds."""
 
 from __future__ import annotations
 
