@@ -23,15 +23,20 @@ def parts_for(settings: Settings) -> Parts:
 
 def _local(settings: Settings) -> Parts:
     login = _staging_login(settings)
-    engine = DockerEngine(settings.docker_host, min_free_bytes=int(settings.min_free_gb * 1e9))
+    transfer_seconds = settings.transfer_timeout_minutes * 60
+    engine = DockerEngine(
+        settings.docker_host, min_free_bytes=int(settings.min_free_gb * 1e9), transfer_seconds=transfer_seconds
+    )
     windows = settings.windows_docker_host
     return Parts(
         engine=engine,
-        windows_engine=DockerEngine(windows) if windows else None,
+        windows_engine=DockerEngine(windows, transfer_seconds=transfer_seconds) if windows else None,
         staging=OciRegistry(settings.staging_registry, login),
         staging_login=login,
         production=OciRegistry(settings.production_registry),
-        runner=ContainerRunner(settings.docker_host, windows_docker_host=windows, login=lambda: login),
+        runner=ContainerRunner(
+            settings.docker_host, windows_docker_host=windows, login=lambda: login, pull_seconds=transfer_seconds
+        ),
         resolver=BaseResolver(settings.base_mirrors, engine),
         artifacts=Artifacts(settings.artifacts_uri),
     )

@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     windows_docker_host: str | None = Field(default=None, description="URL of a Windows engine, for Windows images.")
     build_network: str | None = Field(default=None, description="Network of RUN instructions, e.g. host.")
     build_timeout_minutes: float = Field(default=90, gt=0, description="Longest time for building one image.")
+    transfer_timeout_minutes: float = Field(
+        default=30, gt=0, description="Longest time for one push or pull of one image."
+    )
     min_free_gb: float = Field(default=2, ge=0, description="Free space, in 10^9 bytes, that a build needs to start.")
     engine_patience_seconds: float = Field(
         default=120, ge=0, description="How long a build waits for an engine that was lost, before it fails."

@@ -33,6 +33,7 @@ class ContainerRunner:
         windows_docker_host: URL of the engine for Windows images; None takes the same one.
         login: Asked before every pull; None pulls without a name.
         limits: What one container may use.
+        pull_seconds: Longest time for pulling the image.
     """
 
     kind = "local containers"
@@ -44,10 +45,12 @@ class ContainerRunner:
         windows_docker_host: str | None = None,
         login: Callable[[], RegistryLogin | None] | None = None,
         limits: Limits | None = None,
+        pull_seconds: float = 1800,
     ) -> None:
         self._hosts = {"linux": docker_host, "windows": windows_docker_host or docker_host}
         self._login = login
         self._limits = limits or Limits()
+        self._pull_seconds = pull_seconds
 
     def run(self, job: TestJob, log: Callable[[str], None]) -> JobResult:
         """See `TestRunner.run`.
@@ -64,7 +67,7 @@ class ContainerRunner:
 
         launch = launch_of(job)
         host = self._hosts[job.os]
-        engine = DockerEngine(host)
+        engine = DockerEngine(host, transfer_seconds=self._pull_seconds)
         info = engine.info()
         if info.os != job.os:
             raise Unreachable(

@@ -1,8 +1,7 @@
-"""What faults happen to: an engine, a registry and a Dagster of the tests' own; and the matrix of what was seen."""
+"""What faults happen to: an engine, a registry and a Dagster of the tests' own."""
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,6 @@ import pytest
 
 from tests.browser.dagster_ui import DagsterUi
 from tests.faults.gate import GatedRegistry
-from tests.faults.matrix import Row, markdown
 from tests.faults.own_engine import OwnEngine
 from tests.faults.own_registry import OwnRegistry
 from tests.faults.scene import Scene, World, mirror_busybox
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.catalog.reference import Reference
     from aml_images_dagster.registry.oci import OciRegistry
-
-TABLE_FILE = "FAULT_MATRIX"
 
 
 @pytest.fixture(scope="session")
@@ -51,20 +47,3 @@ def with_daemon(world: World, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with DagsterUi(scene.repository.root, scene.home) as scene.ui:
         scene.succeed("UI")
         yield scene
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    rows = [
-        Row(*value)
-        for reports in terminalreporter.stats.values()
-        for report in reports
-        for name, value in getattr(report, "user_properties", ())
-        if name == "fault" and report.when == "call"
-    ]
-    if not rows:
-        return
-    table = markdown(rows)
-    terminalreporter.section("faults")
-    terminalreporter.write_line(table)
-    if file := os.environ.get(TABLE_FILE):
-        Path(file).write_text(table + "\n")

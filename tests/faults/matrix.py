@@ -1,11 +1,19 @@
-"""The matrix: fault, what it left, who removed it, how long that took."""
+"""The matrix: fault, what it left, who removed it, how long that took. Printed at the end of a run of pytest."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    import pytest
+
+PROPERTY = "fault"
+FILE = "FAULT_MATRIX"
+"""Environment variable: a file that the matrix is also written to."""
 
 
 class Row(NamedTuple):
@@ -22,3 +30,20 @@ def markdown(rows: Iterable[Row]) -> str:
     lines = ["| fault | started by | there when it struck | found by | seconds until clean |", "|---|---|---|---|---|"]
     lines += [f"| {r.fault} | {r.started} | {r.left} | {r.cleaners} | {r.seconds:.1f} |" for r in rows]
     return "\n".join(lines)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Reports come from the workers of pytest-xdist, too; so this hook belongs to the outermost conftest."""
+    rows = [
+        Row(*value)
+        for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+        for name, value in report.user_properties
+        if name == PROPERTY
+    ]
+    if not rows:
+        return
+    table = markdown(rows)
+    terminalreporter.section("faults")
+    terminalreporter.write_line(table)
+    if file := os.environ.get(FILE):
+        Path(file).write_text(f"{table}\n")

@@ -108,6 +108,7 @@ class Scene:
         world: What builds stand on.
         repository: Its images.
         ui: Serves the repository's own instance, so that it also sees what the command line runs; None without.
+        environment: Settings of the next builds that the command line starts.
         intact: Staging tags of every build that succeeded, with their digests: no fault may take them away.
     """
 
@@ -115,6 +116,7 @@ class Scene:
     repository: ImageRepository
     ui: DagsterUi | None = None
     intact: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def create(cls, root: Path, world: World, **settings: object) -> Scene:
@@ -162,6 +164,7 @@ class Scene:
 
     def mend(self) -> None:
         """Images that can be built; with new content, so that nothing is taken over from a build that failed."""
+        self.environment.clear()
         self.repository.git("checkout", "-q", "--", ".")
         self._renew()
 
@@ -178,7 +181,7 @@ class Scene:
             run_id, process = self._launch(chosen), None
         else:
             known = {run.run_id for run in self.instance.get_runs()}
-            process = self.repository.start("build", *chosen)
+            process = self.repository.start("build", *chosen, **self.environment)
             run_id = self.until(lambda: self._new_run(known, process), "no run was started")
         record = self.instance.get_run_record_by_id(run_id)
         assert record is not None

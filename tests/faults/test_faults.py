@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faults.faults import FAULTS, Fault
-from tests.faults.matrix import Row
+from tests.faults.matrix import PROPERTY, Row
 from tests.faults.scene import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.faults.scene import Scene
 
@@ -29,7 +29,7 @@ def scene(fault: Fault, request: pytest.FixtureRequest) -> Iterator[Scene]:
 
 # Those without the daemon first: it takes a share of the machine.
 @pytest.mark.parametrize("fault", sorted(FAULTS, key=lambda fault: fault.daemon), ids=str)
-def test_nothing_is_left(fault: Fault, scene: Scene, record_property: pytest.FixtureRequest) -> None:
+def test_nothing_is_left(fault: Fault, scene: Scene, record_property: Callable[[str, object], None]) -> None:
     build = fault.inflict(scene, fault.started)
     struck_at = build.struck_at or scene.first_failure(build)
     assert struck_at is not None, f"the build has not failed: {scene.messages(build)}"
@@ -43,7 +43,8 @@ def test_nothing_is_left(fault: Fault, scene: Scene, record_property: pytest.Fix
     clean_since = build.observer.clean_since()
     assert clean_since is not None, f"{build.number} left {build.observer.look()}\n{build.output}"
     cleaners = scene.cleaners(build, clean_since)
-    record_property("fault", Row(fault.name, fault.started, str(there), cleaners, max(0.0, clean_since - recovered_at)))
+    row = Row(fault.name, fault.started, str(there), cleaners, max(0.0, clean_since - recovered_at))
+    record_property(PROPERTY, row)
 
     scene.world.recover()
     scene.mend()
