@@ -145,8 +145,12 @@ class Scene:
     # What is built
 
     def scenario(self, script: str, timeout_minutes: float = 2) -> None:
-        """Give both images a test, and the faulty one new content, so that it is built and tested anew."""
+        """Give the faulty image another test, and new content, so that it is built and tested anew."""
         self._renew()
+        self.new_test(script, timeout_minutes)
+
+    def new_test(self, script: str, timeout_minutes: float = 2) -> None:
+        """Another test for the faulty image as it is."""
         self.repository.write(self.repository.root / "checks" / "faulty.sh", f"{script}\n")
         scenarios = [{"name": "faulty", "kind": "training", "script": "faulty.sh"}]
         tests = {"scenarios": scenarios, "timeout_minutes": timeout_minutes}
@@ -217,12 +221,16 @@ class Scene:
         build.observer.stop()
         status = self.eyes.status(build.number)
         assert status == "succeeded", f"the next build of {self.repository.root} has {status}: {build.output}"
+        self.keep(build)
+        return build
+
+    def keep(self, build: Build) -> None:
+        """Remember the images of a build that has succeeded."""
         for tag in self.eyes.tags(f"--{build.number}"):
             family, _, version = tag.partition(":")
             reference = Reference(self.eyes.registry.host, family, version)
             self.intact[str(reference)] = str(self.eyes.registry.digest(reference))
         assert len([tag for tag in self.intact if tag.endswith(build.number)]) == len(IMAGES)
-        return build
 
     def first_build(self) -> None:
         """Prepare the instance, which the first build would be too late for, and have something to lose."""

@@ -1,0 +1,84 @@
+"""Builds that share an image: what happens to one may not take anything from the other."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aml_images_dagster.catalog.reference import Reference
+from tests.faults.scene import FAULTY
+
+if TYPE_CHECKING:
+    from tests.faults.scene import Scene
+
+pytestmark = [pytest.mark.engine, pytest.mark.faults]
+
+
+def digest_in(scene: Scene, build: str) -> str | None:
+    family, name = scene.repository.image(FAULTY).split("/")
+    return scene.eyes.registry.digest(Reference(scene.eyes.registry.host, family, f"{name}--{build}"))
+
+
+def test_a_cancelled_build_leaves_an_image_that_another_has_taken_over(command_line: Scene) -> None:
+    scene = command_line
+    scene.mend()
+    # The first build stages the image and is cancelled while it tests; the second has the same image, and builds
+    # or takes over while the first is being taken back.
+    scene.scenario("sleep 8")
+    first = scene.start("command line")
+    scene.wait_for_job(first)
+    second = scene.start("command line")
+    scene.wait_for_job(second)
+    assert digest_in(scene, first.number)
+    assert first.process is not None
+    first.process.send_signal(signal.SIGINT)
+    scene.wait_for_end(first)
+    scene.wait_for_end(second)
+    for build in (first, second):
+        build.observer.stop()
+    assert scene.eyes.look(first.number).clean
+    assert scene.eyes.status(second.number) == "succeeded", second.output
+    assert digest_in(scene, second.number)
+    assert scene.damaged() == []
+
+
+def test_a_build_that_has_taken_over_an_image_takes_only_its_tag_along(command_line: Scene) -> None:
+    scene = command_line
+    scene.mend()
+    owner = scene.succeed("command line")
+    kept = digest_in(scene, owner.number)
+    # The test is another, the image is the same: it is taken over, and tested anew.
+    scene.new_test("sleep 300")
+    cancelled = scene.start("command line")
+    scene.wait_for_job(cancelled)
+    assert digest_in(scene, cancelled.number) == kept
+    assert cancelled.process is not None
+    cancelled.process.send_signal(signal.SIGINT)
+    scene.wait_for_end(cancelled)
+    cancelled.observer.stop()
+    assert scene.eyes.look(cancelled.number).clean
+    assert digest_in(scene, owner.number) == kept
+    scene.mend()
+    assert scene.damaged() == []
+
+
+def test_an_image_that_goes_while_it_is_taken_over_is_built(command_line: Scene) -> None:
+    """A build finds an image that passed; before it has tagged it, the only build that has it is taken back."""
+    scene = command_line
+    scene.mend()
+    owner = scene.succeed("command line")
+    front = scene.world.front
+    front.close_gate(f"/manifests/{FAULTY.partition('/')[2]}--")
+    second = scene.start("command line")
+    scene.until(front.waiting.is_set, "nothing is tagged")
+    done = scene.repository.run("cleanup", owner.number)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for tag in [tag for tag in scene.intact if tag.endswith(owner.number)]:
+        del scene.intact[tag]
+    front.gate.set()
+    scene.wait_for_end(second)
+    second.observer.stop()
+    assert scene.eyes.status(second.number) == "succeeded", second.output
+    assert digest_in(scene, second.number)
