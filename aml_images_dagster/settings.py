@@ -45,7 +45,7 @@ class Settings(BaseSettings):
         default=Path(".aml-images"),
         description="Where state is kept (artifacts, the Dagster instance); relative to the repository.",
     )
-    artifacts: str = Field(default="", description="URI of the artifacts store; default: <home>/artifacts.")
+    artifacts: str = Field(default="", description="URI or folder of the artifacts store; default: <home>/artifacts.")
 
     source_commit: str = Field(default="", description="Read all files from this commit, not from the working tree.")
     docker_files_path: str = Field(
@@ -130,8 +130,12 @@ class Settings(BaseSettings):
 
     @property
     def artifacts_uri(self) -> str:
-        """URI of the artifacts store."""
-        return self.artifacts or str(self.home / "artifacts")
+        """URI of the artifacts store; a folder is absolute, because every process must find the same one."""
+        if "://" in self.artifacts:
+            return self.artifacts
+        return str(
+            (self.repo / Path(self.artifacts).expanduser()).resolve() if self.artifacts else self.home / "artifacts"
+        )
 
 
 def find_repository(start: Path) -> Path:

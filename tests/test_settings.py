@@ -196,6 +196,14 @@ def test_artifacts_may_be_a_uri(tmp_path: Path) -> None:
     assert load_settings(repo=tmp_path, artifacts="memory://builds").artifacts_uri == "memory://builds"
 
 
+def test_a_folder_of_artifacts_is_the_same_for_every_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "repository" / "inside").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "repository" / "inside")
+    found = load_settings(repo=tmp_path / "repository", artifacts="out/builds").artifacts_uri
+    assert found == str(tmp_path / "repository" / "out" / "builds")
+    assert load_settings(repo=tmp_path, artifacts=str(tmp_path / "a")).artifacts_uri == str(tmp_path / "a")
+
+
 def test_the_repository_around_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inner = tmp_path / "repository" / "a" / "b"
     inner.mkdir(parents=True)

@@ -9,7 +9,7 @@ from aml_images_dagster.assets.release_entries import release_entries
 from aml_images_dagster.assets.release_files import release_files
 from aml_images_dagster.assets.staged import staged_asset
 from aml_images_dagster.assets.tested import tested_asset
-from aml_images_dagster.catalog.image_name import plain_name
+from aml_images_dagster.catalog.image_name import name_fault, plain_name
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 def image_assets(workshop: Workshop) -> list[dg.AssetsDefinition]:
     """Every asset of a catalogue: two steps per image and two per build.
 
-    An image that cannot be built at all has none, so that the others load: one whose Dockerfile cannot be read, or
-    whose name Dagster could not tell from another's. Validation says so.
+    An image that cannot be built at all has none, so that the others load: one whose Dockerfile cannot be read, whose
+    name no registry takes, or whose name Dagster could not tell from another's. Validation says so.
     """
     catalogue = workshop.source.catalogue.images.values()
-    names = Counter(plain_name(image.family, image.name) for image in catalogue)
-    images = [image for image in catalogue if image.parsed and names[plain_name(image.family, image.name)] == 1]
+    named = [image for image in catalogue if name_fault(image.family, image.name) is None]
+    names = Counter(plain_name(image.family, image.name) for image in named)
+    images = [image for image in named if image.parsed and names[plain_name(image.family, image.name)] == 1]
     if not images:
         return []
     chains = [asset for image in images for asset in (staged_asset(image, workshop), tested_asset(image, workshop))]

@@ -7,7 +7,8 @@ import dagster as dg
 from aml_images_dagster.assets.keys import CLEAN_UP, NOTHING_LEFT, OPERATIONS_GROUP
 from aml_images_dagster.assets.run import Workshop
 from aml_images_dagster.assets.run_state import run_states
-from aml_images_dagster.build.cleanup import CleanupReport
+from aml_images_dagster.build.artifacts import Artifacts
+from aml_images_dagster.build.cleanup import CleanupReport, not_clean
 from aml_images_dagster.build.janitor import sweep
 
 
@@ -23,9 +24,12 @@ def clean_up_asset(workshop: Workshop) -> dg.AssetsDefinition:
     )
     def clean_up(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
         reports = sweep_now(workshop, context.instance)
+        left = _left(reports, workshop.parts.artifacts)
         return dg.MaterializeResult(
             metadata=_metadata(reports),
-            check_results=[dg.AssetCheckResult(passed=all(r.clean for r in reports), check_name=NOTHING_LEFT)],
+            check_results=[
+                dg.AssetCheckResult(passed=not left, check_name=NOTHING_LEFT, metadata={"left": ", ".join(left)})
+            ],
         )
 
     return clean_up
@@ -36,19 +40,24 @@ def sweep_now(workshop: Workshop, instance: dg.DagsterInstance) -> list[CleanupR
     return sweep(workshop.parts, workshop.settings, workshop.source, run_states(instance), datetime.now(UTC))
 
 
-def announce(instance: dg.DagsterInstance, reports: list[CleanupReport]) -> None:
-    """Show clean-ups in the UI; a build that is not clean turns the asset unhealthy."""
+def announce(instance: dg.DagsterInstance, reports: list[CleanupReport], artifacts: Artifacts) -> None:
+    """Show clean-ups in the UI; the asset is unhealthy as long as any build is not clean, also one that waits."""
     if not reports:
         return
+    left = _left(reports, artifacts)
     instance.report_runless_asset_event(dg.AssetMaterialization(CLEAN_UP, metadata=_metadata(reports)))
     instance.report_runless_asset_event(
         dg.AssetCheckEvaluation(
             asset_key=CLEAN_UP,
             check_name=NOTHING_LEFT,
-            passed=all(report.clean for report in reports),
-            metadata=_metadata(reports),
+            passed=not left,
+            metadata=_metadata(reports) | {"left": dg.MetadataValue.text(", ".join(left))},
         )
     )
+
+
+def _left(reports: list[CleanupReport], artifacts: Artifacts) -> list[str]:
+    return sorted({*(report.build for report in reports if not report.clean), *not_clean(artifacts)})
 
 
 def _metadata(reports: list[CleanupReport]) -> dict[str, dg.MetadataValue]:

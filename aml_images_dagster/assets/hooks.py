@@ -25,6 +25,6 @@ def take_back(workshop: Workshop) -> dg.HookDefinition:
         for row in report.rows:
             tell = context.log.info if row.outcome == "removed" else context.log.warning
             tell(f"{row.kind} {row.name}: {row.outcome}{row.detail and f' ({row.detail})'}")
-        announce(context.instance, [report])
+        announce(context.instance, [report], workshop.parts.artifacts)
 
     return take_back_build

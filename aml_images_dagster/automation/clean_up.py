@@ -43,7 +43,7 @@ def _sensor(workshop: Workshop, run_status: dg.DagsterRunStatus, status: BuildSt
         if record is None or not any(image_of(key) for key in planned_keys(instance, run_id)):
             return dg.SkipReason("the run was no build")
         report = take_back(build_number(run_id, record.create_timestamp), workshop.parts, status)
-        announce(instance, [report])
+        announce(instance, [report], workshop.parts.artifacts)
         return dg.SkipReason(_summary([report]))
 
     return take_back_build
@@ -58,7 +58,7 @@ def _janitor(workshop: Workshop) -> dg.SensorDefinition:
     )
     def janitor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         reports = sweep_now(workshop, context.instance)
-        announce(context.instance, reports)
+        announce(context.instance, reports, workshop.parts.artifacts)
         return dg.SkipReason(_summary(reports) or "nothing to take back")
 
     return janitor

@@ -60,6 +60,14 @@ def _read(path: UPath, model: type[R]) -> R | None:
         ) from None
 
 
+def _read_memory(path: UPath) -> PassedImage | None:
+    """What only saves work: an image whose entry is damaged, or of another version, is built anew."""
+    try:
+        return _read(path, PassedImage)
+    except BadInput:
+        return None
+
+
 def _write(path: UPath, record: Record) -> None:
     write_atomically(path, (record.model_dump_json(indent=2) + "\n").encode())
 
@@ -178,12 +186,12 @@ class Artifacts:
         return sorted(begun, key=lambda pair: (pair[1].created, pair[1].build), reverse=True)
 
     def read_passed(self, content_key: str) -> PassedImage | None:
-        """The image that passed with this content key."""
-        return _read(self.root / "passed" / f"{content_key}.json", PassedImage)
+        """The image that passed with this content key; None also when what was remembered cannot be read."""
+        return _read_memory(self.root / "passed" / f"{content_key}.json")
 
     def read_last_passed(self, image: str) -> PassedImage | None:
         """The last image of this name that passed, whatever it was made from."""
-        return _read(self.root / "last_passed" / f"{image}.json", PassedImage)
+        return _read_memory(self.root / "last_passed" / f"{image}.json")
 
     def write_passed(self, record: PassedImage) -> None:
         """Remember an image that may be used again."""

@@ -58,7 +58,7 @@ def pin_bases(image: Image, catalogue: Catalogue, parts: Parts, find_parent: Fin
             if found is None:
                 raise BadInput(
                     f"{parent} is neither part of the build nor released",
-                    where=f"{image.path}/Dockerfile:{use.line}",
+                    where=":".join(map(str, image.place(use.line))),
                     mend=f"Select {parent} as well, or release it first.",
                 )
             pinned[use.reference] = PinnedBase(use.reference, found.digest, str(found), image=parent)

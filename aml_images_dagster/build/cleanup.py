@@ -19,6 +19,7 @@ from aml_images_dagster.errors import FactoryError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from aml_images_dagster.build.artifacts import Artifacts
     from aml_images_dagster.build.parts import Parts
 
 Kind = Literal["record", "release file", "job", "staged image", "temporary folder", "build"]
@@ -116,6 +117,11 @@ def read_report(folder: BuildFolder) -> CleanupReport | None:
         return CleanupReport.model_validate_json((folder.root / "cleanup.json").read_bytes())
     except (OSError, ValueError):
         return None
+
+
+def not_clean(artifacts: Artifacts) -> list[str]:
+    """Builds whose last clean-up left something: it is tried again, and until then they count as unhealthy."""
+    return [folder.build for folder in artifacts.folders() if (last := read_report(folder)) and not last.clean]
 
 
 def _attempt(kind: Kind, name: str, remove: Callable[[], list[CleanupRow]]) -> list[CleanupRow]:

@@ -183,7 +183,7 @@ def labels(session: BuildSession, recipe: Recipe) -> dict[str, str]:
 def _keep_sources(session: BuildSession, recipe: Recipe) -> None:
     """Keep the image folder as it was built, at its own path, in the build's artifacts."""
     tree = session.source.tree
-    folder = f"{recipe.image.path}/"
+    folder = recipe.image.file("")
     paths = [path for path in tree.files() if path.startswith(folder)]
     for path, content in tree.read_many(paths):
         write_atomically(session.folder.root / path, content)

@@ -66,6 +66,7 @@ def command(
     release_tag_for(now, release_num, release_tag)  # contradictions are told before anything is looked at
     if sum((bool(images), bool(base), everything)) > 1:
         raise BadInput("IMAGE, --base and --all exclude each other", where="build", mend="Give one of them.")
+    head = head or settings.source_commit  # as the code location, which has no --head, reads it
     commit = git.resolve(settings.repo, head) if head else ""
     source = open_source(settings, commit)
     parts = parts_for(settings)

@@ -13,9 +13,17 @@ from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
 
 if TYPE_CHECKING:
+    from aml_images_dagster.build.records import BuildStatus
     from aml_images_dagster.settings import Settings
 
-COLOURS = {"succeeded": "green", "failed": "red", "canceled": "yellow", "running": "cyan", "partial": "dim"}
+COLOURS: dict[BuildStatus, str] = {
+    "succeeded": "green",
+    "failed": "red",
+    "canceled": "yellow",
+    "running": "cyan",
+    "partial": "dim",
+    "expired": "dim",
+}
 
 
 @click.command("builds")

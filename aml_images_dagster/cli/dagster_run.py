@@ -77,7 +77,8 @@ def run_build(settings: Settings, source: Source, parts: Parts, request: BuildRe
     """
     instance = open_instance(settings)
     # Where no daemon runs, this is what finds the builds whose process was killed.
-    announce(instance, sweep(parts, settings, source, run_states(instance), datetime.now(UTC)))
+    reports = sweep(parts, settings, source, run_states(instance), datetime.now(UTC))
+    announce(instance, reports, parts.artifacts)
     invocation = uuid.uuid4().hex
     log = settings.home / "logs" / f"{invocation[:8]}.log"
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,8 @@ def command(settings: Settings, as_json: bool, image: str) -> None:
     tree = WorkingTree(settings.repo)
     catalogue = load_catalogue(settings, tree)
     found = catalogue.get(image)
-    files = sorted(path.removeprefix(f"{found.path}/") for path in tree.files() if path.startswith(f"{found.path}/"))
+    folder = found.file("")
+    files = sorted(path.removeprefix(folder) for path in tree.files() if path.startswith(folder))
     descendants = sorted(catalogue.descendants([found.id]))
     dockerfile = found.dockerfile.text
     if as_json:

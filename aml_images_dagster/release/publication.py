@@ -36,7 +36,8 @@ def publish(session: BuildSession) -> Publication:
     """Write drop, import.cfg and release.json, in this order: a build with a release.json is complete.
 
     Raises:
-        BuildFailed: An image is missing, or staging serves something other than what was tested.
+        BuildFailed: An image is missing, staging serves something other than what was tested, or the build is being
+            taken back.
     """
     session.begin()
     if not session.images:
@@ -49,5 +50,10 @@ def publish(session: BuildSession) -> Publication:
     write_drop(folder.root / "drop", drop)
     write_atomically(folder.root / "import.cfg", cfg.to_json())
     write_atomically(folder.root / "release.json", release_bytes(release))
+    try:
+        session.begin()
+    except BuildFailed:  # it was taken back meanwhile, perhaps before these files were there to be removed
+        folder.remove_release_files()
+        raise
     folder.finish("succeeded")
     return Publication(release, cfg, drop)

@@ -126,6 +126,14 @@ def test_names_that_dagster_cannot_tell_apart_keep_no_other_from_loading(
     assert told == {"apps/a-b", "apps/a.b", "apps/a_b"}
 
 
+@pytest.mark.parametrize("folder", ["apps/a b", "Apps/other", "apps/ä", "a b/c", "apps/x--y"])
+def test_names_that_no_registry_takes_keep_no_other_from_loading(
+    repository: ImageRepository, load: Load, folder: str
+) -> None:
+    repository.write(repository.root / "images" / folder / "Dockerfile", "FROM busybox\n")
+    assert {image_of(key)[0] for key in nodes(load(repository)) if image_of(key)} == set(IMAGES)  # type: ignore[index]
+
+
 @pytest.mark.parametrize("names", [("staged", "a.staged", "tested"), ("a", "a.staged", "a.release-config")])
 def test_names_like_stages(repository: ImageRepository, load: Load, names: tuple[str, ...]) -> None:
     for name in names:

@@ -198,6 +198,13 @@ def test_what_passed(artifacts: Artifacts) -> None:
     assert list(artifacts.builds()) == []
 
 
+def test_what_passed_but_cannot_be_read_is_made_anew(artifacts: Artifacts) -> None:
+    for path in (f"passed/{KEY.digest}.json", "last_passed/base/a.json"):
+        write_atomically(artifacts.root / path, b'{"staged": {}')
+    assert artifacts.read_passed(KEY.digest) is None
+    assert artifacts.read_last_passed("base/a") is None
+
+
 def test_staged_and_tested_images(artifacts: Artifacts) -> None:
     folder = artifacts.build(BUILD)
     assert folder.read_staged("base/a") is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 
@@ -11,6 +11,7 @@ from aml_images_dagster.build.artifacts import Artifacts
 from aml_images_dagster.build.records import (
     BaseImage,
     BuildRecord,
+    BuildStatus,
     JobRecord,
     ScenarioRecord,
     StagedImage,
@@ -143,3 +144,13 @@ def test_builds_of_another_place(repository: ImageRepository) -> None:
     repository.artifacts.rename(elsewhere)
     assert len(repository.json("builds", AML_IMAGES_ARTIFACTS=elsewhere)) == 2
     assert repository.json("builds") == []
+    assert len(repository.json("builds", AML_IMAGES_ARTIFACTS="elsewhere")) == 2
+
+
+@pytest.mark.parametrize("status", get_args(BuildStatus))
+def test_every_status_is_shown(repository: ImageRepository, status: BuildStatus) -> None:
+    Artifacts(str(repository.artifacts)).build(LATER).finish(status)
+    for command in (("builds",), ("status", LATER)):
+        done = repository.run(*command)
+        assert done.returncode == 0, done.stderr
+        assert status in done.stdout

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,7 +30,7 @@ def test_list(repository: ImageRepository) -> None:
         "eol": None,
         "problems": 0,
     }
-    shown = repository.run("list")
+    shown = repository.run_in_a_copy("list")
     assert shown.returncode == 0
     for image in images:
         assert f"{image['family']}/{image['name']}" in shown.stdout
@@ -48,7 +50,20 @@ def test_show(repository: ImageRepository) -> None:
     ]
     assert shell["dockerfile"].startswith("FROM busybox\n")
     assert shell["scenarios"][0]["name"] == "runs"
-    assert "registry.example/shell" in repository.run("show", "tools/shell").stdout
+    assert "registry.example/shell" in repository.run_in_a_copy("show", "tools/shell").stdout
+
+
+def test_names_that_are_no_text(repository: ImageRepository) -> None:
+    (Path(os.fsdecode(bytes(repository.folder("apps/other")) + b"/caf\xe9"))).write_text("")
+    shown = repository.run_in_a_copy("show", "other", PYTHONIOENCODING="utf-8:strict")
+    assert shown.returncode == 0, shown.stderr
+    assert "udce9" in shown.stdout
+
+
+def test_an_image_at_the_top_of_the_repository(repository: ImageRepository) -> None:
+    repository.write(repository.root / "Dockerfile", "FROM busybox\n")
+    shown = repository.json("show", repository.root.name, "--docker-files-path", ".")
+    assert {"Dockerfile", "checks/runs.sh"} <= set(shown["files"])
 
 
 def test_graph_for_programs(repository: ImageRepository) -> None:
@@ -72,16 +87,16 @@ def test_graph_for_programs(repository: ImageRepository) -> None:
         ]
     }
     assert repository.json("graph") == expected
-    assert json.loads(repository.run("graph", "--format", "json").stdout) == expected
+    assert json.loads(repository.run_in_a_copy("graph", "--format", "json").stdout) == expected
 
 
 def test_graph_for_people(repository: ImageRepository) -> None:
-    lines = repository.run("graph").stdout.splitlines()
+    lines = repository.run_in_a_copy("graph").stdout.splitlines()
     assert lines == ["busybox", "└── tools/shell", "    └── apps/hello", "busybox:latest", "└── apps/other"]
 
 
 def test_graph_as_mermaid(repository: ImageRepository) -> None:
-    assert repository.run("graph", "--format", "mermaid").stdout == (
+    assert repository.run_in_a_copy("graph", "--format", "mermaid").stdout == (
         "flowchart LR\n"
         '    n0(["busybox"])\n'
         '    n1(["busybox:latest"])\n'
@@ -95,20 +110,20 @@ def test_graph_as_mermaid(repository: ImageRepository) -> None:
 
 
 def test_validate(repository: ImageRepository) -> None:
-    done = repository.run("validate", "--json")
+    done = repository.run_in_a_copy("validate", "--json")
     assert done.returncode == 0
     for finding in json.loads(done.stdout)["findings"]:
         assert set(finding) == {"image", "severity", "message", "path", "line"}
         assert finding["severity"] == "warning"
     (repository.folder("apps/other") / "tests.json").write_text('{\n  "scenarioz": []\n}\n')
-    done = repository.run("validate", "--json")
+    done = repository.run_in_a_copy("validate", "--json")
     assert done.returncode == 2
     errors = [f for f in json.loads(done.stdout)["findings"] if f["severity"] == "error"]
     assert {(error["image"], error["path"], error["line"]) for error in errors} >= {
         ("apps/other", "images/apps/other/tests.json", 2)
     }
-    assert repository.run("validate", "apps/hello").returncode == 0
-    shown = repository.run("validate")
+    assert repository.run_in_a_copy("validate", "apps/hello").returncode == 0
+    shown = repository.run_in_a_copy("validate")
     assert shown.returncode == 2
     assert "images/apps/other/tests.json:2" in shown.stdout
 
@@ -142,15 +157,15 @@ def test_discover(repository: ImageRepository) -> None:
         },
     ]
     assert found["removed"] == [{"name": "other", "family": "apps", "path": "images/apps/other"}]
-    shown = repository.run("discover", "--base", base).stdout
+    shown = repository.run_in_a_copy("discover", "--base", base).stdout
     assert "FROM tools/shell" in shown
     assert "apps/other" in shown
 
 
 def test_builds_and_status_before_any_build(repository: ImageRepository) -> None:
     assert repository.json("builds") == []
-    assert "No builds" in repository.run("builds").stdout
-    done = repository.run("status", "20261123.4f2a9c1e")
+    assert "No builds" in repository.run_in_a_copy("builds").stdout
+    done = repository.run_in_a_copy("status", "20261123.4f2a9c1e")
     assert done.returncode == 2
     assert "there is no build '20261123.4f2a9c1e'" in done.stderr
     assert not (repository.root / ".aml-images").exists()
@@ -165,7 +180,7 @@ def test_what_a_file_says_is_never_taken_for_markup(repository: ImageRepository,
     repository.write(folder / "tests.json", json.dumps(tests))
     repository.write(folder / "[/a] [red]b", "")
     repository.write(folder / "Dockerfile", "FROM busybox\nCOPY [/a]* /\nSTOPSIGNAL [/x]\n")
-    done = repository.run(*command, COLUMNS="300")
+    done = repository.run_in_a_copy(*command, COLUMNS="300")
     assert "Traceback" not in done.stderr, done.stderr
     if command[0] in ("show", "discover"):
         assert "[/a] [red]b" in done.stdout
@@ -174,11 +189,11 @@ def test_what_a_file_says_is_never_taken_for_markup(repository: ImageRepository,
 
 
 def test_help_names_every_command_and_the_exit_codes(repository: ImageRepository) -> None:
-    shown = repository.run("--help")
+    shown = repository.run_in_a_copy("--help")
     assert shown.returncode == 0
     for command in ("list", "show", "graph", "validate", "discover", "build", "builds", "status", "cleanup"):
         assert f"  {command} " in shown.stdout
-        own = repository.run(command, "--help")
+        own = repository.run_in_a_copy(command, "--help")
         assert own.returncode == 0
         assert "--json" in own.stdout
         assert "--repo" in own.stdout
@@ -192,3 +207,9 @@ def test_a_pipe_that_is_closed_is_no_trouble(repository: ImageRepository) -> Non
     assert done.stdout == "flowchart LR\n"
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
+
+
+def test_a_build_reads_the_commit_of_the_settings(repository: ImageRepository) -> None:
+    done = repository.run_in_a_copy("build", "--all", "--dry-run", AML_IMAGES_SOURCE_COMMIT="no-such-commit")
+    assert done.returncode == 2
+    assert "git knows no revision 'no-such-commit'" in done.stderr

@@ -10,10 +10,13 @@ import pytest
 from aml_images_dagster.build.records import StagedImage, TestedImage
 from aml_images_dagster.catalog.content_key import ContentKey
 from aml_images_dagster.errors import BuildFailed
+from aml_images_dagster.release.drop import write_drop
 from aml_images_dagster.release.publication import publish
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from upath import UPath
 
     from aml_images_dagster.build.session import BuildSession
     from aml_images_dagster.catalog.reference import Reference
@@ -119,6 +122,23 @@ def test_a_build_that_is_taken_back_is_not_published(session: BuildSession, stat
     with pytest.raises(BuildFailed, match="is taken back"):
         publish(session)
     assert published(session) == []
+
+
+def test_a_build_that_is_taken_back_while_it_is_published(
+    session: BuildSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken_back(folder: UPath, drop: Mapping[str, bytes]) -> None:
+        write_drop(folder, drop)
+        session.folder.finish("canceled")
+        session.folder.remove_release_files()
+
+    monkeypatch.setattr("aml_images_dagster.release.publication.write_drop", taken_back)
+    with pytest.raises(BuildFailed, match="is taken back"):
+        publish(session)
+    assert published(session) == []
+    record = session.folder.read_build()
+    assert record is not None
+    assert record.status == "canceled"
 
 
 def test_a_build_of_nothing(new_session: NewSession) -> None:
