@@ -20,17 +20,23 @@ apt_install() {
   RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
-# python_environment LOCK...: a virtual environment with exactly what the lock files name, and this project.
+# python_environment LOCK: a virtual environment with what the lock file names, and this project. The lock file for
+# development holds that for running too, so an environment for development is left as it is.
 python_environment() {
-  local locks=("$@") stamp
-  stamp=$(cat "$@" pyproject.toml | sha256sum | cut -d' ' -f1)
-  [ "$(cat "$VENV/.locks" 2>/dev/null)" = "$stamp" ] && return
+  local lock=$1 installed
+  installed=$(cat "$VENV/.installed" 2>/dev/null || true)
+  for file in "$lock" requirements-dev.txt; do
+    [ "$installed" != "$(stamp "$file")" ] || return 0
+  done
   say "Python environment in .venv"
   if [ ! -x "$VENV/bin/python" ]; then
     python3 -m venv "$VENV" >/dev/null 2>&1 || { rm -rf "$VENV"; apt_install python3-venv; python3 -m venv "$VENV"; }
   fi
   [ -x "$VENV/bin/uv" ] || "$VENV/bin/pip" install --quiet --disable-pip-version-check uv
-  "$VENV/bin/uv" pip sync --quiet --python "$VENV/bin/python" "${locks[@]}"
+  rm -f "$VENV/.installed"
+  "$VENV/bin/uv" pip sync --quiet --python "$VENV/bin/python" "$lock"
   "$VENV/bin/uv" pip install --quiet --python "$VENV/bin/python" --no-deps --editable .
-  printf '%s' "$stamp" >"$VENV/.locks"
+  stamp "$lock" >"$VENV/.installed"
 }
+
+stamp() { cat "$1" pyproject.toml | sha256sum | cut -d' ' -f1; }

@@ -7,8 +7,22 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+# Imported here so that copies of this process need not: the command imports each of its modules late.
+import aml_images_dagster.cli.build
+import aml_images_dagster.cli.builds
+import aml_images_dagster.cli.cleanup
+import aml_images_dagster.cli.discover
+import aml_images_dagster.cli.graph
+import aml_images_dagster.cli.list_images
+import aml_images_dagster.cli.show
+import aml_images_dagster.cli.status
+import aml_images_dagster.cli.validate  # noqa: F401
+from aml_images_dagster.cli.main import main
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -124,7 +138,9 @@ base-mirrors = {{ "docker.io" = "{staging}/mirror/docker.io" }}
         )
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run `aml-images` to its end."""
+        """Run `aml-images` to its end. What only reads runs in a copy of this process, which starts at once."""
+        if arguments[:1] != ("build",):
+            return self.run_in_a_copy(*arguments, **environment)
         process = self.start(*arguments, **environment)
         try:
             out, err = process.communicate(timeout=300)
@@ -132,6 +148,44 @@ base-mirrors = {{ "docker.io" = "{staging}/mirror/docker.io" }}
             os.killpg(process.pid, signal.SIGKILL)
             raise
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def run_in_a_copy(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run `aml-images` in a copy of this process: at once, and good for all that does not start Dagster."""
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            child = os.fork()
+            if child == 0:
+                os._exit(self._be_the_command(arguments, environment, out.fileno(), err.fileno()))
+            _, status = os.waitpid(child, 0)
+            out.seek(0)
+            err.seek(0)
+            return subprocess.CompletedProcess(arguments, os.waitstatus_to_exitcode(status), out.read(), err.read())
+
+    def _be_the_command(self, arguments: tuple[str, ...], environment: Mapping[str, str], out: int, err: int) -> int:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        sys.stdin, sys.stdout, sys.stderr = (
+            open(number, mode, closefd=False)  # noqa: SIM115 - for the life of the process
+            for number, mode in enumerate(("r", "w", "w"))
+        )
+        sys.argv = ["aml-images", *arguments]
+        os.chdir(self.root)
+        for name in list(os.environ):
+            if name.startswith(("AML_IMAGES_", "DAGSTER_")):
+                del os.environ[name]
+        os.environ.update(environment)
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except BaseException:  # noqa: BLE001 - as Python itself would end
+            traceback.print_exc()
+            code = 1
+        else:
+            code = 0
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return code
 
     def json(self, *arguments: str, **environment: str) -> Any:
         """What a command that succeeds prints as JSON."""
