@@ -95,9 +95,9 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
             settings.engine_patience_seconds,
             log,
         )
-    # Another step may have failed meanwhile: what is pushed now would come after the clean-up.
-    session.begin()
     try:
+        # Another step may have failed meanwhile: what is pushed now would come after the clean-up.
+        session.begin()
         notices = engine.paths_exist(str(reference), notice_paths(image.os))
         pushed = engine.push(str(reference), log, parts.staging_login)
     finally:

@@ -154,3 +154,15 @@ def test_every_status_is_shown(repository: ImageRepository, status: BuildStatus)
         done = repository.run(*command)
         assert done.returncode == 0, done.stderr
         assert status in done.stdout
+
+
+@pytest.mark.parametrize(("before", "after"), [("failed", "failed"), ("expired", "expired"), ("running", "canceled")])
+def test_a_clean_up_does_not_rewrite_how_a_build_ended(
+    repository: ImageRepository, before: BuildStatus, after: BuildStatus
+) -> None:
+    folder = Artifacts(str(repository.artifacts)).build(LATER)
+    folder.finish(before)
+    assert repository.run("cleanup", LATER, DOCKER_HOST="unix:///nowhere.sock").returncode == 1
+    record = folder.read_build()
+    assert record is not None
+    assert record.status == after

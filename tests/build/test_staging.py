@@ -1,0 +1,54 @@
+"""Staging an image with the real engine and the real registry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import docker
+import docker.errors
+import pytest
+
+from aml_images_dagster.build import staging
+from aml_images_dagster.errors import BuildFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from aml_images_dagster.build.session import BuildSession
+    from tests.image_repository import ImageRepository
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+def client() -> Iterator[docker.DockerClient]:
+    client = docker.from_env()
+    yield client
+    client.close()
+
+
+def test_a_build_that_was_taken_back_meanwhile_leaves_no_staging_tag_in_the_engine(
+    new_session: Callable[..., BuildSession],
+    image_repository: ImageRepository,
+    client: docker.DockerClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session = new_session("apps/other")
+    name = image_repository.image("apps/other")
+    reference = session.staging_reference(session.image(name))
+    built = []
+    build = staging._build
+
+    def fail_elsewhere(*arguments: Any) -> Any:
+        image = build(*arguments)
+        built.append(client.images.get(str(reference)))
+        session.folder.finish("failed")
+        return image
+
+    monkeypatch.setattr(staging, "_build", fail_elsewhere)
+    with pytest.raises(BuildFailed, match="is taken back"):
+        staging.stage(session, name, print)
+    assert built
+    with pytest.raises(docker.errors.ImageNotFound):
+        client.images.get(str(reference))
+    assert session.parts.staging.digest(reference) is None
