@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import AwareDatetime  # noqa: TC002 - pydantic reads the annotations
+
 from aml_images_dagster.build.artifacts import BuildFolder, write_atomically
 from aml_images_dagster.build.naming import split_staging_tag, temporary_prefix
 from aml_images_dagster.build.records import BuildRecord, BuildStatus, Record
@@ -57,7 +59,7 @@ class CleanupReport(Record):
     rows: tuple[CleanupRow, ...]
     clean: bool
     attempts: int
-    finished: datetime
+    finished: AwareDatetime
 
 
 def take_back(build: str, parts: Parts, status: BuildStatus, now: datetime | None = None) -> CleanupReport:

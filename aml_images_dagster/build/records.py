@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from aml_images_dagster.catalog.content_key import ContentKey
 from aml_images_dagster.testing.interface import JobStatus
@@ -41,10 +40,10 @@ class BuildRecord(Record):
     status: BuildStatus
     commit: str
     source: str
-    created: datetime
+    created: AwareDatetime
     release_tag: str
     images: tuple[str, ...]
-    keep_until: datetime | None = None
+    keep_until: AwareDatetime | None = None
 
 
 class BaseImage(Record):
@@ -165,8 +164,8 @@ class JobRecord(Record):
     place: str
     reference: str
     status: JobStatus | Literal["submitting"]
-    submitted: datetime
-    finished: datetime | None = None
+    submitted: AwareDatetime
+    finished: AwareDatetime | None = None
     url: str = ""
 
 

@@ -22,7 +22,8 @@ Event = Mapping[str, Any]
 FaultKind = Literal["reported", "refused", "broken", "deadline", "no result"]
 
 _TAIL_LINES = 40
-_URL_LOGIN = re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
+# Name and password anywhere; on the web also what stands alone before the @, because tokens are given so.
+_URL_LOGIN = re.compile(r"(?<=://)[^/\s:@]*:[^/\s]+(?=@)|(?<=http://)[^/\s]+(?=@)|(?<=https://)[^/\s]+(?=@)")
 
 
 class StreamFault(Exception):  # noqa: N818

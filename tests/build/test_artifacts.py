@@ -140,6 +140,14 @@ def test_a_record_of_another_version_is_bad_input(artifacts: Artifacts) -> None:
         folder.read_build()
 
 
+def test_a_time_without_a_zone_is_a_damaged_record(artifacts: Artifacts) -> None:
+    folder = artifacts.build(BUILD)
+    naive = record().model_dump_json().replace('"2026-11-23T12:00:00Z"', '"2026-11-23T12:00:00"')
+    write_atomically(folder.root / "build.json", naive.encode())
+    with pytest.raises(BadInput, match="not a record of this version"):
+        folder.read_build()
+
+
 def test_jobs_oldest_first_and_all_of_them_in_run_information(artifacts: Artifacts) -> None:
     folder = artifacts.build(BUILD)
     assert folder.jobs() == ()
