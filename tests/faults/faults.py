@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.emulators.faulty_registry import Fault as Answer
+from tests.faults.matrix import FILE
 from tests.faults.scene import FAULTY, group_members, is_alive
 
 if TYPE_CHECKING:
@@ -28,12 +29,14 @@ class Fault:
         started: How the build is started.
         inflict: Lets it happen.
         daemon: Whether the Dagster daemon has to run, because nobody else is there to clean up.
+        by_hand: Left out where time is short: it is slow, or a variant of another one.
     """
 
     name: str
     started: Started
     inflict: Inflict
     daemon: bool
+    by_hand: bool
 
     def __str__(self) -> str:
         return re.sub(r"\W+", "-", f"{self.name} by {self.started}")
@@ -42,12 +45,19 @@ class Fault:
 FAULTS: list[Fault] = []
 
 
-def fault(name: str, *started: Started, daemon: bool = False) -> Callable[[Inflict], Inflict]:
+def fault(
+    name: str, *started: Started, daemon: bool = False, by_hand: tuple[Started, ...] = ()
+) -> Callable[[Inflict], Inflict]:
     def register(inflict: Inflict) -> Inflict:
-        FAULTS.extend(Fault(name, how, inflict, daemon or how == "UI") for how in started)
+        FAULTS.extend(Fault(name, how, inflict, daemon or how == "UI", how in by_hand) for how in started)
         return inflict
 
     return register
+
+
+def chosen(*, daemon: bool) -> list[Fault]:
+    """The faults that are to be run: all of them when the matrix is wanted as a file."""
+    return [fault for fault in FAULTS if fault.daemon == daemon and (os.environ.get(FILE) or not fault.by_hand)]
 
 
 def soon_over(scene: Scene, build: Build) -> Build:

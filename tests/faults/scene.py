@@ -86,6 +86,7 @@ class Build:
         run_id: The Dagster run.
         number: The build's number.
         observer: What is seen of it.
+        started: How.
         process: The command line that runs it; None for one that the UI launched.
         struck_at: When the fault struck.
         recovered_at: When it was over: only then can anybody clean up.
@@ -94,6 +95,7 @@ class Build:
     run_id: str
     number: str
     observer: Observer
+    started: Started
     process: subprocess.Popen[str] | None = None
     struck_at: float | None = None
     recovered_at: float | None = None
@@ -190,7 +192,7 @@ class Scene:
         record = self.instance.get_run_record_by_id(run_id)
         assert record is not None
         number = build_number(run_id, record.create_timestamp)
-        return Build(run_id, number, Observer(self.eyes, number), process)
+        return Build(run_id, number, Observer(self.eyes, number), started, process)
 
     def _new_run(self, known: set[str], process: subprocess.Popen[str]) -> str | None:
         assert process.poll() is None, process.communicate()

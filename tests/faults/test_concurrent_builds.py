@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aml_images_dagster.catalog.reference import Reference
+from tests.faults.evidence import LABEL
 from tests.faults.scene import FAULTY
 
 if TYPE_CHECKING:
@@ -21,12 +22,10 @@ def digest_in(scene: Scene, build: str) -> str | None:
     return scene.eyes.registry.digest(Reference(scene.eyes.registry.host, family, f"{name}--{build}"))
 
 
-def test_a_cancelled_build_leaves_an_image_that_another_has_taken_over(command_line: Scene) -> None:
+def test_two_builds_of_one_image_at_once(command_line: Scene) -> None:
     scene = command_line
     scene.mend()
-    # The first build stages the image and is cancelled while it tests; the second has the same image, and builds
-    # or takes over while the first is being taken back.
-    scene.scenario("sleep 8")
+    scene.scenario("while [ ! -e /go ]; do sleep 0.1; done")
     first = scene.start("command line")
     scene.wait_for_job(first)
     second = scene.start("command line")
@@ -35,6 +34,9 @@ def test_a_cancelled_build_leaves_an_image_that_another_has_taken_over(command_l
     assert first.process is not None
     first.process.send_signal(signal.SIGINT)
     scene.wait_for_end(first)
+    with scene.world.engine.client() as client:
+        (job,) = client.containers.list(filters={"label": f"{LABEL}={second.number}"})
+        job.exec_run(["touch", "/go"])
     scene.wait_for_end(second)
     for build in (first, second):
         build.observer.stop()
@@ -44,7 +46,7 @@ def test_a_cancelled_build_leaves_an_image_that_another_has_taken_over(command_l
     assert scene.damaged() == []
 
 
-def test_a_build_that_has_taken_over_an_image_takes_only_its_tag_along(command_line: Scene) -> None:
+def test_a_cancelled_build_leaves_the_image_that_it_has_taken_over(command_line: Scene) -> None:
     scene = command_line
     scene.mend()
     owner = scene.succeed("command line")
@@ -64,8 +66,8 @@ def test_a_build_that_has_taken_over_an_image_takes_only_its_tag_along(command_l
     assert scene.damaged() == []
 
 
-def test_an_image_that_goes_while_it_is_taken_over_is_built(command_line: Scene) -> None:
-    """A build finds an image that passed; before it has tagged it, the only build that has it is taken back."""
+def test_an_image_that_goes_while_it_is_taken_over_stays(command_line: Scene) -> None:
+    """A build finds an image that has passed; before it has tagged it, the only build that has it is taken back."""
     scene = command_line
     scene.mend()
     owner = scene.succeed("command line")

@@ -1,0 +1,30 @@
+"""The command line alone, without a Dagster daemon: whatever happens to a build, nothing of it is left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.faults.faults import Fault, chosen
+from tests.faults.matrix import PROPERTY
+from tests.faults.verification import nothing_is_left
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.faults.scene import Scene
+
+pytestmark = [pytest.mark.engine, pytest.mark.faults]
+
+
+@pytest.fixture
+def scene(command_line: Scene) -> Iterator[Scene]:
+    yield command_line
+    command_line.world.recover()
+    command_line.mend()
+
+
+@pytest.mark.parametrize("fault", chosen(daemon=False), ids=str)
+def test_nothing_is_left(fault: Fault, scene: Scene, record_property: Callable[[str, object], None]) -> None:
+    record_property(PROPERTY, nothing_is_left(fault, scene))

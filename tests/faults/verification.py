@@ -1,0 +1,47 @@
+"""What is asked after every fault, and written into the matrix."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from tests.faults.matrix import Row
+from tests.faults.scene import PATIENCE_SECONDS
+
+if TYPE_CHECKING:
+    from tests.faults.faults import Fault
+    from tests.faults.scene import Build, Scene
+
+
+def row_of(name: str, build: Build, scene: Scene) -> Row:
+    """Wait until nothing is left of a build.
+
+    Raises:
+        AssertionError: Something is left a minute after the fault was over.
+    """
+    struck_at = build.struck_at or scene.first_failure(build)
+    assert struck_at is not None, f"the build has not failed: {scene.messages(build)}"
+    recovered_at = build.recovered_at or struck_at
+    there = build.observer.at(struck_at).left
+    try:
+        while build.observer.clean_since() is None and time.time() < recovered_at + PATIENCE_SECONDS:
+            time.sleep(0.2)
+    finally:
+        build.observer.stop()
+    clean_since = build.observer.clean_since()
+    assert clean_since is not None, f"{build.number} left {build.observer.look()}\n{build.output}"
+    seconds = max(0.0, clean_since - recovered_at)
+    return Row(name, build.started, str(there), scene.cleaners(build, clean_since), seconds)
+
+
+def nothing_is_left(fault: Fault, scene: Scene) -> Row:
+    """Let a fault strike, and see that it leaves nothing, harms no other build, and that the next build succeeds."""
+    build = fault.inflict(scene, fault.started)
+    row = row_of(fault.name, build, scene)
+    scene.world.recover()
+    scene.mend()
+    scene.succeed(fault.started)
+    again = scene.eyes.look(build.number)
+    assert again.clean, f"{build.number} has come back: {again}"
+    assert scene.damaged() == []
+    return row
