@@ -81,7 +81,8 @@ class BuildFolder:
 
     def image(self, image: str) -> UPath:
         """Folder of what the build knows of one image."""
-        return self.root / "images" / image
+        # Not below a name that a repository could have: its own files are kept beside, at their own paths.
+        return self.root / ".records" / image
 
     def read_build(self) -> BuildRecord | None:
         """`build.json`; None before the build has begun."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import AwareDatetime  # noqa: TC002 - pydantic reads the annotations
 
 from aml_images_dagster.build.artifacts import BuildFolder, write_atomically
-from aml_images_dagster.build.naming import split_staging_tag, temporary_prefix
+from aml_images_dagster.build.naming import split_staging_tag, staging_reference, temporary_prefix
 from aml_images_dagster.build.records import BuildRecord, BuildStatus, Record
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import FactoryError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.build.artifacts import Artifacts
     from aml_images_dagster.build.parts import Parts
 
-Kind = Literal["record", "release file", "job", "staged image", "temporary folder", "build"]
+Kind = Literal["record", "release file", "job", "staged image", "temporary folder", "local tag", "build"]
 Outcome = Literal["removed", "digest kept, tag removed", "left", "kept"]
 
 
@@ -96,6 +96,8 @@ def cleanup(build: str, parts: Parts, status: BuildStatus) -> CleanupReport:
     rows += _attempt("job", build, lambda: _jobs(build, parts))
     rows += _attempt("staged image", build, lambda: _staged_images(build, parts))
     rows += _attempt("temporary folder", build, lambda: _temporary_folders(build))
+    rows += _attempt("local tag", build, lambda: _local_tags(build, parts))
+    rows += _attempt("record", build, lambda: _close_jobs(folder))
     clean = not any(row.outcome == "left" for row in rows) and not _left(build, parts)
     last = read_report(folder)
     # Layer after layer cleans: what the ones before have removed belongs to the same story.
@@ -168,6 +170,25 @@ def _temporary_folders(build: str) -> list[CleanupRow]:
             CleanupRow(kind="temporary folder", name=str(folder), outcome="left" if folder.exists() else "removed")
         )
     return rows
+
+
+def _local_tags(build: str, parts: Parts) -> list[CleanupRow]:
+    """What a build that was killed before its push left in the engines; they do not tell whether it was there."""
+    record = _record(parts.artifacts.build(build))
+    for image in record.images if record else ():
+        family, _, name = image.partition("/")
+        reference = staging_reference(parts.staging.host, family, name, build)
+        for engine in filter(None, (parts.engine, parts.windows_engine)):
+            engine.forget(str(reference))
+    return []
+
+
+def _close_jobs(folder: BuildFolder) -> list[CleanupRow]:
+    """Jobs of a step that was killed are over too."""
+    for job in folder.jobs():
+        if job.status == "submitting":
+            folder.write_job(job.model_copy(update={"status": "canceled", "finished": datetime.now(UTC)}))
+    return []
 
 
 def _remove(reference: Reference, parts: Parts) -> Outcome:

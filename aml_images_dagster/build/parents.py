@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.build.recipe import write_recipe
@@ -22,10 +23,11 @@ StagedDigest = Callable[[str], str | None]
 
 def parent_finder(session: BuildSession, staged: StagedDigest) -> FindParent:
     """How a build finds parents: what it stages itself comes first."""
+    elsewhere = finder_elsewhere(session.source, session.parts, session.settings)
 
     def find(parent: str) -> Reference | None:
         if parent not in session.images:
-            return find_elsewhere(parent, session.source, session.parts, session.settings)
+            return elsewhere(parent)
         digest = staged(parent)
         family = session.image(parent).family
         return Reference(session.parts.staging.host, family, digest=digest) if digest else None
@@ -33,24 +35,24 @@ def parent_finder(session: BuildSession, staged: StagedDigest) -> FindParent:
     return find
 
 
-def find_elsewhere(name: str, source: Source, parts: Parts, settings: Settings) -> Reference | None:
-    """An image that the build does not make: its last release, else what passed as its folder stands now.
+def finder_elsewhere(source: Source, parts: Parts, settings: Settings) -> FindParent:
+    """How to find an image that the build does not make: its last release, else what passed as its folder stands now.
 
-    Raises:
-        BadInput: A base of it can't be resolved.
+    The finder raises BadInput when a base of the image can't be resolved. It keeps its answers.
     """
-    image = source.catalogue.get(name)
-    release = released(image, parts, settings)
-    if release:
-        return release
 
-    def find(parent: str) -> Reference | None:
-        return find_elsewhere(parent, source, parts, settings)
+    @cache
+    def find(name: str) -> Reference | None:
+        image = source.catalogue.get(name)
+        release = released(image, parts, settings)
+        if release:
+            return release
+        if any(find(parent) is None for parent in image.parents):
+            return None
+        passed = reusable(write_recipe(image, source, parts, find).key, image, parts)
+        return Reference(parts.staging.host, image.family, digest=passed.staged.digest) if passed else None
 
-    if any(find(parent) is None for parent in image.parents):
-        return None
-    passed = reusable(write_recipe(image, source, parts, find).key, image, parts)
-    return Reference(parts.staging.host, image.family, digest=passed.staged.digest) if passed else None
+    return find
 
 
 def released(image: Image, parts: Parts, settings: Settings) -> Reference | None:

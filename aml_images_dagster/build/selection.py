@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.build.parents import find_elsewhere
+from aml_images_dagster.build.parents import finder_elsewhere
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from aml_images_dagster.build.bases import FindParent
     from aml_images_dagster.build.parts import Parts
     from aml_images_dagster.build.session import Source
     from aml_images_dagster.settings import Settings
@@ -28,15 +29,16 @@ def with_needed_parents(
     """
     selection: Selection = dict(chosen)
     catalogue = source.catalogue
+    elsewhere = finder_elsewhere(source, parts, settings)
     for name in reversed(catalogue.order(catalogue.images)):
         for parent in catalogue.images[name].parents if name in selection else ():
-            if parent not in selection and not _can_be_had(parent, source, parts, settings):
+            if parent not in selection and not _can_be_had(parent, elsewhere):
                 selection[parent] = (f"{name} is built FROM it, and it was neither released nor has it passed",)
     return selection
 
 
-def _can_be_had(name: str, source: Source, parts: Parts, settings: Settings) -> bool:
+def _can_be_had(name: str, find: FindParent) -> bool:
     try:
-        return find_elsewhere(name, source, parts, settings) is not None
+        return find(name) is not None
     except BadInput:  # a base of it can't be resolved; the plan says so when it is part of the build
         return False

@@ -55,7 +55,7 @@ def test_options_that_are_wrong(repository: ImageRepository, load: Load, options
     assert what in explained.description
     assert what in explained.metadata["what"].value
     assert explained.metadata["mend"].value
-    assert not list(repository.artifacts.glob("*/images/*"))
+    assert not list(repository.artifacts.glob("*/.records/*"))
     hooks = [event.event_type for event in result.all_events if event.is_hook_event]
     assert hooks == [dg.DagsterEventType.HOOK_COMPLETED], "it is taken back, though nobody answers"
 

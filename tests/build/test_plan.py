@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aml_images_dagster.build.parents import find_elsewhere, released
+from aml_images_dagster.build.parents import finder_elsewhere, released
 from aml_images_dagster.build.plan import PlannedImage, plan
 from aml_images_dagster.build.recipe import write_recipe
 from aml_images_dagster.build.records import (
@@ -49,7 +49,7 @@ def let_pass(image_repository: ImageRepository, push_new_image: Callable[[str, s
             image,
             session.source,
             parts,
-            lambda parent: find_elsewhere(parent, session.source, parts, session.settings),
+            finder_elsewhere(session.source, parts, session.settings),
         )
         pushed = push_new_image(image.family, f"{image.name}--{session.number}")
         staged = StagedImage(
@@ -186,7 +186,7 @@ def test_where_a_parent_is_found(
     chosen = {image_repository.image("apps/hello"): ("named",)}
 
     def find() -> Reference | None:
-        return find_elsewhere(shell.id, source, parts, settings)
+        return finder_elsewhere(source, parts, settings)(shell.id)
 
     assert find() is None
     assert with_needed_parents(chosen, source, parts, settings) == chosen | {

@@ -58,7 +58,7 @@ def test_build_reuse_and_rebuild_of_what_changed(repository, staging):
     jobs = json.loads((folder / "run_information.json").read_text())["jobs"]
     assert sorted(job["image"] for job in jobs) == sorted([shell, hello, other])
     assert all(job["status"] == "passed" for job in jobs)
-    assert "running on" in (folder / "images" / hello / "logs" / "runs.node0.log").read_text()
+    assert "running on" in (folder / ".records" / hello / "logs" / "runs.node0.log").read_text()
 
     assert set(actions(repository.json("build", "--all", "--dry-run")).values()) == {"reuse"}
     second = repository.json("build", "--all")
