@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -12,12 +13,12 @@ if TYPE_CHECKING:
     from aml_images_dagster.build.janitor import RunState, StateOf
 
 PROCESS_TAG = "aml-images/process"
-"""`<host>:<process id>` of a run that the command line executes in its own process."""
+"""`<host>:<process id>:<start of the process>` of a run that the command line executes in its own process."""
 
 
 def this_process() -> str:
     """The value of `PROCESS_TAG` for a run of this process."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+    return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
 
 
 def run_states(instance: dg.DagsterInstance) -> StateOf:
@@ -45,7 +46,8 @@ def run_states(instance: dg.DagsterInstance) -> StateOf:
 
 
 def _process_is_dead(process: str) -> bool:
-    host, _, pid = process.rpartition(":")
+    host, _, rest = process.partition(":")
+    pid, _, started = rest.partition(":")
     if host != socket.gethostname() or not pid.isdigit():
         return False
     try:
@@ -54,4 +56,21 @@ def _process_is_dead(process: str) -> bool:
         return True
     except PermissionError:
         return False
-    return False
+    # Its number may have gone to another process since.
+    return _started(int(pid)) != started
+
+
+def _started(pid: int) -> str:
+    """When a process started, in the clock ticks of this machine; empty where it is dead or nothing tells.
+
+    A process that was killed and that its parent does not wait for, as in containers without an init, stays in the
+    table and answers to signals; its state is Z.
+
+    Source: https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
+    """
+    try:
+        _, _, after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
+    except OSError:
+        return ""
+    state, *fields = after_name.split()
+    return "" if state in "ZX" else fields[18]

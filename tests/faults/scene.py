@@ -311,7 +311,8 @@ class Scene:
 
     def worker(self, build: Build) -> int:
         """Process that runs the run: the command line itself, or what the UI launched."""
-        return int(self._logged(build, r"multiprocess executor: parent process \(pid: (\d+)\)")[0])
+        pattern = r"multiprocess executor: parent process \(pid: (\d+)\)"
+        return int(self.until(lambda: self._logged(build, pattern), "the run has not begun")[0])
 
     def steps(self, build: Build) -> list[int]:
         """Processes of the steps that have been started and live."""
