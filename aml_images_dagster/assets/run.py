@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from aml_images_dagster.assets.keys import RELEASE_JSON, image_of
+from aml_images_dagster.assets.run_state import name_process
 from aml_images_dagster.build.naming import build_number, release_tag_for
 from aml_images_dagster.build.session import BuildSession
 from aml_images_dagster.build.source import open_source
@@ -50,6 +51,7 @@ class Workshop:
             BadInput: The options contradict each other, or name a commit or folder that does not exist.
         """
         run_id = context.run.run_id
+        name_process(context.instance, context.run)
         created = created_at(context.instance, run_id)
         number = build_number(run_id, created)
         if context.run.tags.get(BUILD_TAG) != number:

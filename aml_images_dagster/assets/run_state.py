@@ -13,12 +13,26 @@ if TYPE_CHECKING:
     from aml_images_dagster.build.janitor import RunState, StateOf
 
 PROCESS_TAG = "aml-images/process"
-"""`<host>:<process id>:<start of the process>` of a run that the command line executes in its own process."""
+"""`<host>:<process id>:<start of the process>` that executes a run."""
 
 
 def this_process() -> str:
     """The value of `PROCESS_TAG` for a run of this process."""
-    return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
+    return _named(os.getpid())
+
+
+def name_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Let a step write down the process of its run, unless somebody has.
+
+    Called in a step's process, whose parent is the process of the run or a server that ends with it. Dagster itself
+    loses sight of a run when the server that launched it is killed together with it.
+    """
+    if PROCESS_TAG not in run.tags:
+        instance.add_run_tags(run.run_id, {PROCESS_TAG: _named(os.getppid())})
+
+
+def _named(pid: int) -> str:
+    return f"{socket.gethostname()}:{pid}:{_started(pid)}"
 
 
 def run_states(instance: dg.DagsterInstance) -> StateOf:

@@ -266,7 +266,7 @@ def orphan_pushes(scene: Scene, started: Started) -> Build:
     return build
 
 
-@fault("kill -9 of the daemon, in test", "UI")
+@fault("kill -9 of the daemon in test, which ends `dagster dev`", "UI")
 def daemon_killed(scene: Scene, started: Started) -> Build:
     assert scene.ui is not None
     build = in_mid_test(scene, started)
@@ -276,11 +276,10 @@ def daemon_killed(scene: Scene, started: Started) -> Build:
     )
     scene.ui.restart()
     build.recovered_at = time.time()
-    scene.terminate(build, "SAFE_TERMINATE")
     return build
 
 
-@fault("kill -9 of UI, daemon and run worker at once, in test", "UI")
+@fault("kill -9 of UI, daemon, worker and step at once in test", "UI")
 def all_killed(scene: Scene, started: Started) -> Build:
     assert scene.ui is not None
     build = in_mid_test(scene, started)
