@@ -77,7 +77,7 @@ def _metadata(session: BuildSession, record: TestedImage) -> dict[str, dg.Metada
     return {
         "scenarios": dg.MetadataValue.table(rows, schema=dg.TableSchema(columns=columns)),
         "digest": dg.MetadataValue.text(record.digest),
-        "test_seconds": dg.MetadataValue.float(sum(r.seconds for r in record.scenarios)),
+        "test_seconds": dg.MetadataValue.float(sum((r.seconds for r in record.scenarios), 0.0)),
         "logs": dg.MetadataValue.path(str(session.folder.image(record.image) / "logs")),
         "build": dg.MetadataValue.text(session.number),
     }

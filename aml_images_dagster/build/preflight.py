@@ -27,6 +27,7 @@ def check_folders(source: Source, images: Iterable[str]) -> None:
     if stopping:
         listed = "\n  ".join(str(finding) for finding in stopping)
         raise BadInput(f"these image folders cannot be built:\n  {listed}", mend="`aml-images validate` shows all.")
+    _check_builder(source.catalogue.get(image) for image in images)
 
 
 def check_plan(planned: Iterable[PlannedImage]) -> None:
@@ -61,7 +62,6 @@ def check_surroundings(session: BuildSession, planned: Iterable[PlannedImage]) -
             if image.os == "windows" == os:
                 check_host(image, info.os_version)
         engine.sweep_build_containers()
-    _check_builder(to_build)
 
 
 def _check_builder(images: Iterable[Image]) -> None:

@@ -91,6 +91,7 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
                 build_args=image.settings.build_args,
                 labels=labels(session, recipe),
                 network=settings.build_network,
+                no_cache=session.force,
             ),
             settings.engine_patience_seconds,
             log,

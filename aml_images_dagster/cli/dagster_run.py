@@ -91,13 +91,18 @@ def run_build(settings: Settings, source: Source, parts: Parts, request: BuildRe
         return 1
     build = build_number(run.run_id, _created(instance, run.run_id))
     succeeded = run.status is dg.DagsterRunStatus.SUCCESS
-    failure = None if succeeded else first_failure(instance, run.run_id)
+    canceled = run.status is dg.DagsterRunStatus.CANCELED
+    failure = None if succeeded or canceled else first_failure(instance, run.run_id)
     report = None
     if not succeeded:
-        report = take_back(build, parts, "canceled" if run.status is dg.DagsterRunStatus.CANCELED else "failed")
+        report = take_back(build, parts, "canceled" if canceled else "failed")
     folder, record = find_build(settings, build) if parts.artifacts.build(build).read_build() else (None, None)
     if as_json:
-        result = document(folder, record) if folder and record else {"build": build, "status": "failed"}
+        result = (
+            document(folder, record)
+            if folder and record
+            else {"build": build, "status": "canceled" if canceled else "failed"}
+        )
         print_json(result | {"error": failure.document() if failure else None})
         return 0 if succeeded else 1
     console = open_console()
@@ -106,7 +111,10 @@ def run_build(settings: Settings, source: Source, parts: Parts, request: BuildRe
         console.print(f"\n[green]build [bold]{build}[/] succeeded[/], release tag {record.release_tag}")
         console.print(f"release.json, import.cfg and drop: {folder.root}", markup=False, soft_wrap=True)
         return 0
-    _explain_failure(open_console(stderr=True), build, failure, log)
+    if canceled:
+        open_console(stderr=True).print(f"[yellow]build [bold]{build}[/] was cancelled[/]")
+    else:
+        _explain_failure(open_console(stderr=True), build, failure, log)
     if report and report.rows:
         console.print(report_table(report))
     console.print(_taken_back(build, report))

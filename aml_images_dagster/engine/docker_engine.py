@@ -129,6 +129,7 @@ class DockerEngine:
                         extra_hosts=extra_hosts,
                         rm=True,
                         forcerm=True,
+                        nocache=request.no_cache,
                         decode=True,
                     ),
                     seconds=request.timeout_seconds,

@@ -50,6 +50,7 @@ class BuildRequest:
         timeout_seconds: The whole build may take this long.
         network: Network of RUN instructions; None is the engine's default.
         target: A stage to stop at; None builds the last one.
+        no_cache: Run every instruction again, e.g. to bring in newer packages.
     """
 
     context: Path
@@ -61,6 +62,7 @@ class BuildRequest:
     labels: Mapping[str, str] = field(default_factory=dict)
     network: str | None = None
     target: str | None = None
+    no_cache: bool = False
 
 
 @dataclass(frozen=True, slots=True)

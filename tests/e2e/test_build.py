@@ -96,6 +96,16 @@ def test_a_failing_scenario_takes_the_build_back(repository, staging):
     assert staged_tags(repository, staging) == []
 
 
+def test_images_without_tests_are_built_and_shown_as_not_tested(repository, staging):
+    for image in ("tools/shell", "apps/hello"):
+        (repository.folder(image) / "tests.json").unlink()
+    built = repository.json("build", repository.image("tools/shell"), repository.image("apps/hello"))
+    assert built["status"] == "succeeded"
+    assert [image["tests"] for image in built["images"]] == [[], []]
+    forced = repository.json("build", repository.image("apps/hello"), "--force")
+    assert [image["reused"] for image in forced["images"]] == [False]
+
+
 def test_a_dockerfile_that_fails_shows_its_log(repository, staging):
     with (repository.folder("apps/hello") / "Dockerfile").open("a") as dockerfile:
         dockerfile.write("RUN echo nothing like it; false\n")
@@ -141,6 +151,8 @@ def test_an_interrupted_build_is_taken_back(repository, staging, engine_client):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "Traceback" not in out + err
+    assert "Stack Trace" not in out + err
+    assert f"{build} was cancelled" in err
     assert staged_tags(repository, staging) == []
     assert engine_client.containers.list(all=True, filters={"label": f"aml-images.build={build}"}) == []
     assert engine_client.networks.list(filters={"label": f"aml-images.build={build}"}) == []
