@@ -29,7 +29,8 @@ StateOf = Callable[[str], RunState]
 
 _LOOK_AGAIN = timedelta(hours=1)
 _FIRST_RETRY = timedelta(seconds=15)
-_LONGEST_BACK_OFF = timedelta(hours=1)
+_LONGEST_BACK_OFF = timedelta(seconds=30)
+"""Short, because whoever is away may be back at any moment, and then nothing is to be left a minute later."""
 
 
 def sweep(parts: Parts, settings: Settings, source: Source, state_of: StateOf, now: datetime) -> list[CleanupReport]:

@@ -69,13 +69,13 @@ def soon_over(scene: Scene, build: Build) -> Build:
 # Exceptions
 
 
-@fault("RUN fails", "command line", "UI")
+@fault("RUN fails", "command line", "UI", by_hand=("UI",))
 def run_fails(scene: Scene, started: Started) -> Build:
     scene.instruction("RUN false")
     return soon_over(scene, scene.start(started))
 
 
-@fault("scenario fails", "command line", "UI")
+@fault("scenario fails", "command line", "UI", by_hand=("UI",))
 def scenario_fails(scene: Scene, started: Started) -> Build:
     scene.scenario("exit 3")
     return soon_over(scene, scene.start(started))
@@ -110,7 +110,7 @@ def registry_500(scene: Scene, started: Started) -> Build:
     return answered(scene, started, Answer("status", "PUT", pushed_to(scene), status=500))
 
 
-@fault("push: connection dropped", "command line")
+@fault("push: connection dropped", "command line", by_hand=("command line",))
 def registry_drops(scene: Scene, started: Started) -> Build:
     return answered(scene, started, Answer("drop", "PUT", pushed_to(scene)))
 
@@ -136,7 +136,7 @@ def registry_stopped(scene: Scene, started: Started) -> Build:
     return build
 
 
-@fault("registry stopped in mid-test", "UI")
+@fault("registry stopped in mid-test", "UI", by_hand=("UI",))
 def registry_stopped_in_test(scene: Scene, started: Started) -> Build:
     scene.scenario("sleep 2; exit 3")
     build = scene.start(started)
@@ -182,12 +182,12 @@ def terminated_in_test(scene: Scene, started: Started) -> Build:
     return terminated(scene, started, "SAFE_TERMINATE", in_test=True)
 
 
-@fault("terminate in build", "UI")
+@fault("terminate in build", "UI", by_hand=("UI",))
 def terminated_in_build(scene: Scene, started: Started) -> Build:
     return terminated(scene, started, "SAFE_TERMINATE", in_test=False)
 
 
-@fault("force-terminate in test", "UI")
+@fault("force-terminate in test", "UI", by_hand=("UI",))
 def force_terminated_in_test(scene: Scene, started: Started) -> Build:
     return terminated(scene, started, "MARK_AS_CANCELED_IMMEDIATELY", in_test=True)
 
@@ -220,35 +220,35 @@ def kill(*pids: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-@fault("kill -9 of the step in test", "command line", "UI")
+@fault("kill -9 of the step in test", "command line", "UI", by_hand=("UI",))
 def step_killed_in_test(scene: Scene, started: Started) -> Build:
     build = in_mid_test(scene, started)
     scene.strike(build, lambda: kill(*scene.steps(build)))
     return soon_over(scene, build)
 
 
-@fault("kill -9 of the step in build", "command line")
+@fault("kill -9 of the step in build", "command line", by_hand=("command line",))
 def step_killed_in_build(scene: Scene, started: Started) -> Build:
     build = in_mid_build(scene, started)
     scene.strike(build, lambda: kill(*scene.steps(build)))
     return soon_over(scene, build)
 
 
-@fault("kill -9 of the run worker in test", "command line", "UI", daemon=True)
+@fault("kill -9 of the run worker in test", "command line", "UI", daemon=True, by_hand=("command line",))
 def worker_killed_in_test(scene: Scene, started: Started) -> Build:
     build = in_mid_test(scene, started)
     scene.strike(build, lambda: kill(scene.worker(build)))
     return build
 
 
-@fault("kill -9 of the run worker in build", "command line", "UI", daemon=True)
+@fault("kill -9 of the run worker in build", "command line", "UI", daemon=True, by_hand=("UI",))
 def worker_killed_in_build(scene: Scene, started: Started) -> Build:
     build = in_mid_build(scene, started)
     scene.strike(build, lambda: kill(scene.worker(build)))
     return build
 
 
-@fault("orphan step pushes after the clean-up", "command line", "UI", daemon=True)
+@fault("orphan step pushes after the clean-up", "command line", "UI", daemon=True, by_hand=("command line",))
 def orphan_pushes(scene: Scene, started: Started) -> Build:
     scene.content()
     front = scene.world.front
@@ -266,7 +266,7 @@ def orphan_pushes(scene: Scene, started: Started) -> Build:
     return build
 
 
-@fault("kill -9 of the daemon in test, which ends `dagster dev`", "UI")
+@fault("kill -9 of the daemon in test, which ends `dagster dev`", "UI", by_hand=("UI",))
 def daemon_killed(scene: Scene, started: Started) -> Build:
     assert scene.ui is not None
     build = in_mid_test(scene, started)
@@ -293,23 +293,43 @@ def all_killed(scene: Scene, started: Started) -> Build:
 # The engine
 
 
-def engine_ended(scene: Scene, started: Started, how: signal.Signals, *, in_test: bool) -> Build:
-    build = in_mid_test(scene, started) if in_test else in_mid_build(scene, started, seconds=30)
+def engine_ended_in_test(scene: Scene, started: Started, how: signal.Signals) -> Build:
+    build = in_mid_test(scene, started)
     scene.strike(build, lambda: scene.world.engine.end(how))
-    time.sleep(1)
+    scene.wait_for_end(build)
     scene.world.engine.start()
     build.recovered_at = time.time()
     return build
 
 
-@fault("engine stopped in test", "command line", daemon=True)
+@fault("engine stopped in test", "command line", daemon=True, by_hand=("command line",))
 def engine_stopped_in_test(scene: Scene, started: Started) -> Build:
-    return engine_ended(scene, started, signal.SIGTERM, in_test=True)
+    return engine_ended_in_test(scene, started, signal.SIGTERM)
 
 
-@fault("engine killed in test", "UI")
+@fault("engine killed in test", "UI", by_hand=("UI",))
 def engine_killed_in_test(scene: Scene, started: Started) -> Build:
-    return engine_ended(scene, started, signal.SIGKILL, in_test=True)
+    return engine_ended_in_test(scene, started, signal.SIGKILL)
+
+
+def engine_ended_in_build(scene: Scene, started: Started, how: signal.Signals) -> Build:
+    scene.environment["AML_IMAGES_ENGINE_PATIENCE_SECONDS"] = "1"
+    build = in_mid_build(scene, started, seconds=60)
+    scene.strike(build, lambda: scene.world.engine.end(how))
+    scene.wait_for_end(build)
+    scene.world.engine.start()
+    build.recovered_at = time.time()
+    return build
+
+
+@fault("engine stopped in build, longer than a build waits for it", "command line", daemon=True)
+def engine_stopped_in_build(scene: Scene, started: Started) -> Build:
+    return engine_ended_in_build(scene, started, signal.SIGTERM)
+
+
+@fault("engine killed in build, longer than a build waits for it", "command line", daemon=True)
+def engine_killed_in_build(scene: Scene, started: Started) -> Build:
+    return engine_ended_in_build(scene, started, signal.SIGKILL)
 
 
 @fault("disk full in build", "command line")

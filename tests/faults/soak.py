@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from tests.faults.scene import Build
 
-TOO_LONG = ("registry stopped", "UI, daemon", "of the daemon", "orphan", "engine stopped")
+TOO_LONG = ("registry stopped", "UI, daemon", "of the daemon", "orphan", "engine stopped", "engine killed in build")
 LONGEST_MOMENT_SECONDS = 10.0
 
 

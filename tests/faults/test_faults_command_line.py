@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.faults import Fault, chosen
+from tests.faults.faults import Fault, chosen, in_mid_build
 from tests.faults.matrix import PROPERTY
 from tests.faults.verification import nothing_is_left
 
@@ -28,3 +29,14 @@ def scene(command_line: Scene) -> Iterator[Scene]:
 @pytest.mark.parametrize("fault", chosen(daemon=False), ids=str)
 def test_nothing_is_left(fault: Fault, scene: Scene, record_property: Callable[[str, object], None]) -> None:
     record_property(PROPERTY, nothing_is_left(fault, scene))
+
+
+def test_a_build_goes_on_when_the_engine_comes_back(scene: Scene) -> None:
+    build = in_mid_build(scene, "command line", seconds=2)
+    scene.strike(build, lambda: scene.world.engine.end(signal.SIGTERM))
+    scene.world.engine.start()
+    scene.wait_for_end(build)
+    build.observer.stop()
+    assert scene.eyes.status(build.number) == "succeeded", build.output
+    scene.keep(build)
+    assert scene.damaged() == []

@@ -30,8 +30,9 @@ def row_of(name: str, build: Build, scene: Scene) -> Row:
         build.observer.stop()
     clean_since = build.observer.clean_since()
     assert clean_since is not None, f"{build.number} left {build.observer.look()}\n{build.output}"
-    seconds = max(0.0, clean_since - recovered_at)
-    return Row(name, build.started, str(there), scene.cleaners(build, clean_since), seconds)
+    time.sleep(2)  # the layers say what they have done when they are done
+    cleaners = scene.cleaners(build, clean_since)
+    return Row(name, build.started, str(there), cleaners, max(0.0, clean_since - recovered_at))
 
 
 def nothing_is_left(fault: Fault, scene: Scene) -> Row:
@@ -41,6 +42,8 @@ def nothing_is_left(fault: Fault, scene: Scene) -> Row:
     scene.world.recover()
     scene.mend()
     scene.succeed(fault.started)
+    if build.process is not None:
+        build.process.wait(60)
     again = scene.eyes.look(build.number)
     assert again.clean, f"{build.number} has come back: {again}"
     assert scene.damaged() == []
