@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 PROPERTY = "fault"
 FILE = "FAULT_MATRIX"
-"""Environment variable: a file that the matrix is also written to."""
+"""Environment variable: a page with the two marks below, between which the matrix is written."""
+BEGIN, END = "<!-- matrix: begin -->", "<!-- matrix: end -->"
 
 
 class Row(NamedTuple):
@@ -46,4 +47,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("faults")
     terminalreporter.write_line(table)
     if file := os.environ.get(FILE):
-        Path(file).write_text(f"{table}\n")
+        page = Path(file)
+        before, _, rest = page.read_text().partition(BEGIN)
+        page.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}")

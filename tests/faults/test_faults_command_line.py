@@ -28,7 +28,7 @@ def scene(command_line: Scene) -> Iterator[Scene]:
 
 @pytest.mark.parametrize("fault", chosen(daemon=False), ids=str)
 def test_nothing_is_left(fault: Fault, scene: Scene, record_property: Callable[[str, object], None]) -> None:
-    record_property(PROPERTY, nothing_is_left(fault, scene))
+    record_property(PROPERTY, list(nothing_is_left(fault, scene)))
 
 
 def test_a_build_goes_on_when_the_engine_comes_back(scene: Scene) -> None:

@@ -27,4 +27,4 @@ def scene(with_daemon: Scene) -> Iterator[Scene]:
 
 @pytest.mark.parametrize("fault", chosen(daemon=True), ids=str)
 def test_nothing_is_left(fault: Fault, scene: Scene, record_property: Callable[[str, object], None]) -> None:
-    record_property(PROPERTY, nothing_is_left(fault, scene))
+    record_property(PROPERTY, list(nothing_is_left(fault, scene)))

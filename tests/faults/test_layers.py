@@ -53,7 +53,7 @@ def test_every_layer_is_enough(
     build = scene.start("UI")
     scene.wait_for_end(build)
     row = row_of(f"scenario fails; broken: {', '.join(others)}", build, scene)
-    record_property(PROPERTY, row)
+    record_property(PROPERTY, list(row))
     assert "container" in row.left, "the job has cleaned up after itself"
     assert row.cleaners == working
 
