@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import signal
 import tarfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -115,3 +116,11 @@ def make_job(build: str, tmp_path: Path) -> MakeJob:
         return Job(name, build, "base/tests", reference, os_, parsed, code, seconds)
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def interruptible():
+    """What runs tests in the background may have them ignore SIGINT; these send it to themselves."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
