@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from aml_images_dagster.build.cleanup import CleanupReport, CleanupRow, anything_left, read_report, take_back
 from aml_images_dagster.build.parents import released
-from aml_images_dagster.errors import FactoryError
+from aml_images_dagster.errors import FactoryError, Unreachable
 
 if TYPE_CHECKING:
     from aml_images_dagster.build.artifacts import BuildFolder
@@ -86,7 +86,10 @@ def _look_again(folder: BuildFolder, record: BuildRecord, parts: Parts, now: dat
         return True
     if not last.clean:
         return now - last.finished > min(_FIRST_RETRY * (1 << min(last.attempts - 1, 20)), _LONGEST_BACK_OFF)
-    return now - last.finished < _LOOK_AGAIN and anything_left(record.build, parts)
+    try:
+        return now - last.finished < _LOOK_AGAIN and anything_left(record.build, parts)
+    except Unreachable:  # it was clean, and is looked at again when they are back
+        return False
 
 
 def _is_released(folder: BuildFolder, record: BuildRecord, parts: Parts, settings: Settings, source: Source) -> bool:
