@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.build.artifacts import Artifacts
 from aml_images_dagster.build.parts import Parts
 from aml_images_dagster.engine.docker_engine import DockerEngine
-from aml_images_dagster.engine.interface import RegistryLogin
+from aml_images_dagster.engine.interface import LoginFor, RegistryLogin
+from aml_images_dagster.registry.importer import CopyingImporter
 from aml_images_dagster.registry.oci import OciRegistry
 from aml_images_dagster.registry.resolution import BaseResolver
 from aml_images_dagster.testing.containers import ContainerRunner
@@ -22,30 +23,40 @@ def parts_for(settings: Settings) -> Parts:
 
 
 def _local(settings: Settings) -> Parts:
-    login = _staging_login(settings)
+    login_for = _staging_login(settings)
     transfer_seconds = settings.transfer_timeout_minutes * 60
     engine = DockerEngine(
         settings.docker_host, min_free_bytes=int(settings.min_free_gb * 1e9), transfer_seconds=transfer_seconds
     )
     windows = settings.windows_docker_host
+
+    def registry(host: str) -> OciRegistry:
+        return OciRegistry(host, login_for(host))
+
+    staging, production = registry(settings.staging_registry), registry(settings.production_registry)
     return Parts(
         engine=engine,
         windows_engine=DockerEngine(windows, transfer_seconds=transfer_seconds) if windows else None,
-        staging=OciRegistry(settings.staging_registry, login),
-        staging_login=login,
-        production=OciRegistry(settings.production_registry),
+        staging=staging,
+        login_for=login_for,
+        production=production,
+        importer=CopyingImporter(staging, production),
         runner=ContainerRunner(
-            settings.docker_host, windows_docker_host=windows, login=lambda: login, pull_seconds=transfer_seconds
+            settings.docker_host,
+            windows_docker_host=windows,
+            login=lambda: login_for(settings.staging_registry),
+            pull_seconds=transfer_seconds,
         ),
-        resolver=BaseResolver(settings.base_mirrors, engine),
+        resolver=BaseResolver(settings.base_mirrors, engine, registry),
         artifacts=Artifacts(settings.artifacts_uri),
     )
 
 
-def _staging_login(settings: Settings) -> RegistryLogin | None:
-    if settings.staging_client_id is None or settings.staging_client_secret is None:
-        return None
-    return RegistryLogin(settings.staging_client_id, settings.staging_client_secret.get_secret_value())
+def _staging_login(settings: Settings) -> LoginFor:
+    """The account of the settings is one of the staging registry; every other registry is open."""
+    name, secret = settings.staging_client_id, settings.staging_client_secret
+    login = RegistryLogin(name, secret.get_secret_value()) if name and secret else None
+    return lambda host: login if host == settings.staging_registry else None
 
 
 _PROFILES = {"local": _local}

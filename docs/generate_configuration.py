@@ -1,6 +1,6 @@
 """Write the table of docs/configuration.md and the whole of .env.example, from the settings themselves.
 
-Run `python docs/generate_configuration.py` after a change of `aml_images_dagster/settings.py`.
+Run `python docs/generate_configuration.py` after a change in `aml_images_dagster/settings/`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pydantic import AliasChoices
 from pydantic_core import PydanticUndefined
 
 from aml_images_dagster.settings import ENV_PREFIX, Settings
+from aml_images_dagster.settings.group import every_setting
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -46,7 +47,7 @@ EXAMPLES = {
     "windows_docker_host": "tcp://windows.example:2376",
     "build_network": "host",
     "parallel": "2",
-    "source_commit": "",
+    "source_commit": "HEAD",
 }
 
 HEADER = """\
@@ -55,11 +56,16 @@ HEADER = """\
 """
 
 
+def settings() -> list[tuple[str, FieldInfo]]:
+    """Every setting by its name, `group.name` for those of a group."""
+    return [(".".join(path), field) for path, field in every_setting(Settings)]
+
+
 def variable(name: str, field: FieldInfo) -> str:
     """The environment variable of a setting."""
     if isinstance(field.validation_alias, AliasChoices):
         return str(field.validation_alias.choices[0])
-    return f"{ENV_PREFIX}{name.upper()}"
+    return ENV_PREFIX + name.replace(".", "__").upper()
 
 
 def meaning(name: str, field: FieldInfo) -> str:
@@ -70,8 +76,10 @@ def meaning(name: str, field: FieldInfo) -> str:
 def value(name: str, field: FieldInfo) -> str:
     """The default as a variable is written; empty when there is none that can be written."""
     default = field.default
-    if default in (PydanticUndefined, None) or name in COMPUTED:
+    if default in (PydanticUndefined, None, {}) or name in COMPUTED:
         return ""
+    if isinstance(default, bool):
+        return str(default).lower()
     return ";".join(default) if isinstance(default, tuple) else str(default)
 
 
@@ -84,7 +92,7 @@ def default_text(name: str, field: FieldInfo) -> str:
 def table() -> str:
     """The table, in Markdown."""
     rows = ["| key in pyproject.toml | environment variable | default | meaning |", "|---|---|---|---|"]
-    for name, field in Settings.model_fields.items():
+    for name, field in settings():
         text = meaning(name, field).replace("<", "&lt;")
         key = "-" if name in FOUND_BEFORE_FILES | NEVER_COMMITTED else f"`{name.replace('_', '-')}`"
         rows.append(f"| {key} | `{variable(name, field)}` | {default_text(name, field)} | {text} |")
@@ -94,7 +102,7 @@ def table() -> str:
 def env_example() -> str:
     """The text of .env.example: every variable with its default or an example, commented out."""
     blocks = [HEADER]
-    for name, field in Settings.model_fields.items():
+    for name, field in settings():
         if name in FOUND_BEFORE_FILES:
             continue
         written = value(name, field) or EXAMPLES.get(name, "")

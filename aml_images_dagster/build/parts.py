@@ -9,7 +9,8 @@ from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
     from aml_images_dagster.build.artifacts import Artifacts
-    from aml_images_dagster.engine.interface import Engine, RegistryLogin
+    from aml_images_dagster.engine.interface import Engine, LoginFor
+    from aml_images_dagster.registry.importer import Importer
     from aml_images_dagster.registry.interface import Registry
     from aml_images_dagster.registry.resolution import ResolvedBase
     from aml_images_dagster.testing.interface import TestRunner
@@ -34,8 +35,9 @@ class Parts:
         engine: Builds Linux images.
         windows_engine: Builds Windows images; None when there is none.
         staging: Where built images are pushed.
-        staging_login: Login for pushing and pulling; None for an open registry.
+        login_for: Logins for pushing and pulling.
         production: Where released images are.
+        importer: Brings staged images into production.
         runner: Runs scenarios as training jobs.
         resolver: Finds external bases.
         artifacts: Where builds write down what they did.
@@ -44,8 +46,9 @@ class Parts:
     engine: Engine
     windows_engine: Engine | None
     staging: Registry
-    staging_login: RegistryLogin | None
+    login_for: LoginFor
     production: Registry
+    importer: Importer
     runner: TestRunner
     resolver: Resolver
     artifacts: Artifacts

@@ -20,9 +20,10 @@ from aml_images_dagster.engine.interface import BuildRequest
 from aml_images_dagster.errors import BadInput, BuildFailed, Unreachable
 
 if TYPE_CHECKING:
+    from aml_images_dagster.build.parts import Parts
     from aml_images_dagster.build.records import PassedImage
     from aml_images_dagster.build.session import BuildSession
-    from aml_images_dagster.engine.interface import BuiltImage, Engine, LogLine
+    from aml_images_dagster.engine.interface import BuiltImage, Engine, LogLine, RegistryLogin
 
 LABEL_PREFIX = "com.microsoft.aml-images."
 
@@ -92,6 +93,7 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
                 labels=labels(session, recipe),
                 network=settings.build_network,
                 no_cache=session.force,
+                logins=_logins(recipe, parts),
             ),
             settings.engine_patience_seconds,
             log,
@@ -100,7 +102,7 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
         # Another step may have failed meanwhile: what is pushed now would come after the clean-up.
         session.begin()
         notices = engine.paths_exist(str(reference), notice_paths(image.os))
-        pushed = engine.push(str(reference), log, parts.staging_login)
+        pushed = engine.push(str(reference), log, parts.login_for(reference.registry))
     finally:
         engine.keep_as_cache(str(reference), f"aml-images.cache/{image.family}:{image.name}")
     served = parts.staging.digest(reference)
@@ -128,6 +130,12 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
         dockerfile=recipe.dockerfile,
         notices=notices,
     )
+
+
+def _logins(recipe: Recipe, parts: Parts) -> dict[str, RegistryLogin]:
+    """What the engine needs to pull the bases."""
+    hosts = {Reference.parse(base.pull).registry for base in recipe.bases}
+    return {host: login for host in hosts if (login := parts.login_for(host))}
 
 
 def _build(engine: Engine, request: BuildRequest, patience_seconds: float, log: LogLine) -> BuiltImage:

@@ -15,7 +15,11 @@ import docker.errors
 from docker.utils import kwargs_from_env
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import requests
+
+    from aml_images_dagster.engine.interface import RegistryLogin
 
 
 class EngineClient(docker.APIClient):
@@ -26,6 +30,15 @@ class EngineClient(docker.APIClient):
     """
 
     latest: requests.Response | None = None
+
+    def sign_in(self, logins: Mapping[str, RegistryLogin]) -> None:
+        """Use these logins for what a build pulls.
+
+        docker-py takes the logins of a build from its configuration; this client's is a copy of its own.
+        """
+        for host, login in logins.items():
+            entry = {"username": login.username, "password": login.password}
+            self._auth_configs.add_auth(host, entry)  # type: ignore[attr-defined]
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send a request with a time-out and remember its response."""

@@ -114,6 +114,7 @@ class DockerEngine:
         extra_hosts = {_BUILD_MARK: _MARK_ADDRESS} if info["OSType"] == "linux" else None
         try:
             with self._client(request.timeout_seconds) as client, request.context.open("rb") as context:
+                client.sign_in(request.logins)
                 image_id = follow(
                     client,
                     lambda: client.build(
@@ -135,6 +136,7 @@ class DockerEngine:
                     seconds=request.timeout_seconds,
                     log=log,
                     result_of=_built_id,
+                    secrets=tuple(login.password for login in request.logins.values()),
                 )
         except StreamFault as fault:
             raise build_fault(

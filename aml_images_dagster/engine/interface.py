@@ -37,6 +37,18 @@ class EngineInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class RegistryLogin:
+    """Name and password for one registry, used for one call and never stored by the engine."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+LoginFor = Callable[[str], RegistryLogin | None]
+"""A login for a registry's host, fresh at every call; None for a registry that is open to us."""
+
+
+@dataclass(frozen=True, slots=True)
 class BuildRequest:
     """One image to build.
 
@@ -51,6 +63,7 @@ class BuildRequest:
         network: Network of RUN instructions; None is the engine's default.
         target: A stage to stop at; None builds the last one.
         no_cache: Run every instruction again, e.g. to bring in newer packages.
+        logins: Logins by registry host, for pulling what the Dockerfile is FROM.
     """
 
     context: Path
@@ -63,6 +76,7 @@ class BuildRequest:
     network: str | None = None
     target: str | None = None
     no_cache: bool = False
+    logins: Mapping[str, RegistryLogin] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +94,6 @@ class BuiltImage:
     size_bytes: int
     os: str
     architecture: str
-
-
-@dataclass(frozen=True, slots=True)
-class RegistryLogin:
-    """Name and password for one registry, used for one call and never stored by the engine."""
-
-    username: str
-    password: str = field(repr=False)
 
 
 class Engine(Protocol):

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from aml_images_dagster.settings import Settings, load_settings
+from aml_images_dagster.settings.group import Group, every_setting
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 ROOT = Path(__file__).parents[2]
 GENERATOR = runpy.run_path(str(ROOT / "docs" / "generate_configuration.py"))
 PAGE = (ROOT / "docs" / "configuration.md").read_text("utf-8")
 EXAMPLE = (ROOT / ".env.example").read_text("utf-8")
-ROWS = re.findall(r"^\| (?:`([a-z-]+)`|-) \| `([A-Z_]+)` \| (.*) \| (.*) \|$", PAGE, re.MULTILINE)
+SETTINGS = {".".join(path): field for path, field in every_setting(Settings)}
+ROWS = re.findall(r"^\| (?:`([a-z.-]+)`|-) \| `([A-Z_]+)` \| (.*) \| (.*) \|$", PAGE, re.MULTILINE)
 
 
 @pytest.fixture(autouse=True)
@@ -33,27 +40,43 @@ def test_the_example_is_current() -> None:
     assert GENERATOR["env_example"]() == EXAMPLE, "run docs/generate_configuration.py"
 
 
+def given(settings: BaseModel) -> set[str]:
+    """The names of all settings that got a value, those of groups included."""
+    names = set()
+    for name in settings.model_fields_set:
+        value = getattr(settings, name)
+        names |= {f"{name}.{inner}" for inner in given(value)} if isinstance(value, Group) else {name}
+    return names
+
+
+def sample(name: str) -> str:
+    """A value that the setting accepts, as a variable is written."""
+    field = SETTINGS[name]
+    samples = {"production_names": "{name}", "base_mirrors": "a=b", "repo": "."} | GENERATOR["EXAMPLES"]
+    return samples.get(name) or GENERATOR["value"](name, field) or "3"
+
+
 def test_every_setting_has_a_row() -> None:
-    assert len(ROWS) == len(Settings.model_fields)
+    assert len(ROWS) == len(SETTINGS)
 
 
 def test_every_variable_of_the_page_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    values = {"PROFILE": "local", "REPO": str(tmp_path), "PRODUCTION_NAMES": "{name}", "BASE_MIRRORS": "a=b"}
-    for _, variable, _, _ in ROWS:
-        monkeypatch.setenv(variable, values.get(variable.removeprefix("AML_IMAGES_"), "3"))
-    assert load_settings().model_fields_set == set(Settings.model_fields)
+    for (_, variable, _, _), name in zip(ROWS, SETTINGS, strict=True):
+        monkeypatch.setenv(variable, str(tmp_path) if name == "repo" else sample(name))
+    assert given(load_settings()) == set(SETTINGS)
 
 
 def test_every_key_of_the_page_is_read(tmp_path: Path) -> None:
-    values = {"profile": '"local"', "production-names": '"{name}"', "base-mirrors": '{"a" = "b"}'}
-    numbers = dict.fromkeys(
-        (n.replace("_", "-") for n, field in Settings.model_fields.items() if field.annotation in (int, float)), "3"
-    )
+    lines = ["[tool.aml-images]"]
     keys = [key for key, _, _, _ in ROWS if key]
-    lines = [f"{key} = " + (values | numbers).get(key, '"x"') for key in keys]
-    (tmp_path / "pyproject.toml").write_text("\n".join(["[tool.aml-images]", *lines]))
-    fields = load_settings(repo=tmp_path).model_fields_set
-    assert fields == {key.replace("-", "_") for key in keys} | {"repo"}
+    for key in keys:
+        name = key.replace("-", "_")
+        kind = SETTINGS[name].annotation
+        text = sample(name)
+        value = text if kind in (int, float, bool, int | None, float | None) else json.dumps(text)
+        lines.append(f"{key} = {value}")
+    (tmp_path / "pyproject.toml").write_text("\n".join(lines))
+    assert given(load_settings(repo=tmp_path)) == {key.replace("-", "_") for key in keys} | {"repo"}
 
 
 def test_the_defaults_of_the_example_are_the_defaults(tmp_path: Path) -> None:
@@ -63,7 +86,7 @@ def test_the_defaults_of_the_example_are_the_defaults(tmp_path: Path) -> None:
         load_settings(repo=tmp_path),
         load_settings(repo=(tmp_path / "other").mkdir() or tmp_path / "other"),
     )
-    assert len(written.model_fields_set) == len(blocks) + 1
+    assert len(given(written)) == len(blocks) + 1
     differing = {name for name in Settings.model_fields if getattr(written, name) != getattr(plain, name)} - {
         "repo",
         "home",

@@ -16,6 +16,7 @@ from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.docker_engine import DockerEngine
 from aml_images_dagster.engine.interface import BuildRequest, RegistryLogin
 from aml_images_dagster.errors import BadInput, BuildFailed, Unreachable
+from tests.emulators.token_registry import TokenRegistry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,6 +121,19 @@ def test_a_failing_build_says_why_and_leaves_nothing(build, busybox, client, ins
 def test_a_missing_base_fails_the_build(build, staging):
     with pytest.raises(BuildFailed, match="manifest unknown"):
         build(f"FROM {staging.host}/tests/absent:1\n")
+
+
+def test_a_base_behind_a_login_is_pulled_with_it(build, staging, pushed, client, lines):
+    secret = "correct-horse-battery"
+    with TokenRegistry(staging.host, {"robot": secret}) as guarded:
+        base = f"{guarded.host}/{pushed.repository}@{pushed.digest}"
+        text = f"FROM {base}\nLABEL test={uuid.uuid4().hex}\n"
+        with pytest.raises(BuildFailed):
+            build(text)
+        built, _ = build(text, logins={guarded.host: RegistryLogin("robot", secret)})
+    assert client.api.inspect_image(built.image_id)["Os"] == "linux"
+    assert secret not in "".join(lines)
+    client.api.remove_image(base)
 
 
 def test_a_silent_build_ends_at_its_deadline_and_so_does_the_engine(build, busybox, client):

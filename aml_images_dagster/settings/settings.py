@@ -1,31 +1,22 @@
-"""Every setting in one typed object.
-
-A value comes from the first place that has it: a command-line option, the environment (`AML_IMAGES_…`),
-the repository's `.env`, the table `[tool.aml-images]` of the repository's pyproject.toml, the default.
-"""
+"""Every setting in one typed object."""
 
 from __future__ import annotations
 
-import difflib
 import os
-import tomllib
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from aml_images_dagster.errors import BadInput
+from aml_images_dagster.settings.azure import AzureSettings
+from aml_images_dagster.settings.open_source import OpenSourceSettings
+from aml_images_dagster.settings.pull_requests import PullRequestSettings
+from aml_images_dagster.settings.release import ReleaseSettings
+from aml_images_dagster.settings.upstream import UpstreamSettings
 
 ENV_PREFIX = "AML_IMAGES_"
-TABLE = "[tool.aml-images]"
 
 
 class Settings(BaseSettings):
@@ -34,12 +25,13 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
         env_ignore_empty=True,
+        env_nested_delimiter="__",
         extra="ignore",
         frozen=True,
         populate_by_name=True,
     )
 
-    profile: Literal["local"] = Field(default="local", description="Which parts stand behind the interfaces.")
+    profile: Literal["local", "azure"] = Field(default="local", description="Which parts stand behind the interfaces.")
     repo: Path = Field(description="Root of the repository that holds the image folders.")
     home: Path = Field(
         default=Path(".aml-images"),
@@ -95,6 +87,12 @@ class Settings(BaseSettings):
         description="Steps that run at once.",
     )
 
+    azure: AzureSettings = AzureSettings()
+    pull_requests: PullRequestSettings = PullRequestSettings()
+    upstream: UpstreamSettings = UpstreamSettings()
+    release: ReleaseSettings = ReleaseSettings()
+    open_source: OpenSourceSettings = OpenSourceSettings()
+
     @field_validator("published_as", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -136,69 +134,3 @@ class Settings(BaseSettings):
         return str(
             (self.repo / Path(self.artifacts).expanduser()).resolve() if self.artifacts else self.home / "artifacts"
         )
-
-
-def find_repository(start: Path) -> Path:
-    """The innermost folder at or above `start` that is a git repository, else `start` itself."""
-    start = start.resolve()
-    return next((folder for folder in (start, *start.parents) if (folder / ".git").exists()), start)
-
-
-def load_settings(**options: Any) -> Settings:
-    """Gather the settings.
-
-    Args:
-        options: What the command line gave, by field name; None means not given.
-
-    Raises:
-        BadInput: A value is wrong, or the repository's table has an unknown key.
-    """
-    given = {name: value for name, value in options.items() if value is not None}
-    repo = Path(given.pop("repo", None) or os.environ.get(f"{ENV_PREFIX}REPO") or find_repository(Path.cwd()))
-    if not repo.is_dir():
-        raise BadInput("there is no such folder", where=str(repo), mend="Name the root of the repository with --repo.")
-    table = _repository_table(repo / "pyproject.toml")
-
-    class Sourced(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, dotenv_settings, InitSettingsSource(settings_cls, table)
-
-    try:
-        return Sourced(_env_file=repo / ".env", repo=repo, **given)
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
-        raise BadInput(
-            f"a setting is wrong: {faults}",
-            where=str(repo),
-            mend=f"Settings come from options, {ENV_PREFIX}… variables, .env and {TABLE} in pyproject.toml.",
-        ) from None
-    except UnicodeDecodeError:
-        raise BadInput("not UTF-8 text", where=str(repo / ".env"), mend="Mend the file.") from None
-
-
-def _repository_table(pyproject: Path) -> dict[str, Any]:
-    """`[tool.aml-images]`, keys written with dashes as is usual in TOML."""
-    if not pyproject.is_file():
-        return {}
-    try:
-        tool = tomllib.loads(pyproject.read_text("utf-8")).get("tool", {})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"not valid TOML: {error}", where=str(pyproject), mend="Mend the file.") from None
-    table = tool.get("aml-images", {}) if isinstance(tool, dict) else tool
-    if not isinstance(table, dict):
-        raise BadInput(f"{TABLE} is not a table", where=str(pyproject), mend=f"Write keys below a line {TABLE}.")
-    known = {name.replace("_", "-"): name for name in Settings.model_fields}
-    for key in table:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(sorted(known))}."
-            raise BadInput(f"unknown key {key!r} in {TABLE}", where=str(pyproject), mend=hint)
-    return {known[key]: value for key, value in table.items()}

@@ -1,0 +1,55 @@
+"""Bringing a staged image into the production registry, by digest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from aml_images_dagster.errors import BadInput
+from aml_images_dagster.registry.copy import copy_image
+
+if TYPE_CHECKING:
+    from aml_images_dagster.catalog.reference import Reference
+    from aml_images_dagster.registry.oci import OciRegistry
+
+
+class Importer(Protocol):
+    """A way into the production registry."""
+
+    def import_image(self, source: Reference, destination: Reference, *, replace: bool) -> None:
+        """Make a tag of the production registry stand for a staged image. Done already is done.
+
+        Args:
+            source: The image in staging, by digest.
+            destination: The tag in production.
+            replace: Whether the tag may move away from another digest.
+
+        Raises:
+            BadInput: The tag stands for another digest and may not move, or there is no such image.
+            Unreachable: A registry does not answer or refuses.
+        """
+
+
+class CopyingImporter:
+    """An `Importer` that copies the bytes through this machine.
+
+    Args:
+        staging: Where images come from.
+        production: Where they go.
+    """
+
+    def __init__(self, staging: OciRegistry, production: OciRegistry) -> None:
+        self._staging = staging
+        self._production = production
+
+    def import_image(self, source: Reference, destination: Reference, *, replace: bool) -> None:
+        """See `Importer.import_image`."""
+        there = self._production.digest(destination)
+        if there == source.digest:
+            return
+        if there and not replace:
+            raise BadInput(
+                f"the tag stands for {there}, not for {source.digest}",
+                where=str(destination),
+                mend="A released tag never moves: release under another tag.",
+            )
+        copy_image(self._staging, self._production, source, destination.repository, [destination.tag])
