@@ -34,6 +34,7 @@ COMPUTED = {
     "artifacts": "`<home>/artifacts`",
     "parallel": "number of processors, at least 2",
     "base_mirrors": "none",
+    "automation": "off in the profile local, else on",
 }
 # Two that the settings do not describe themselves.
 MEANINGS = {
@@ -48,6 +49,7 @@ EXAMPLES = {
     "build_network": "host",
     "parallel": "2",
     "source_commit": "HEAD",
+    "automation": "on",
 }
 
 HEADER = """\

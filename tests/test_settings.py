@@ -104,7 +104,7 @@ def test_a_mapping_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     [
         ("docker-file-path", "Did you mean 'docker-files-path'?"),
         ("docker_files_path", "Did you mean 'docker-files-path'?"),
-        ("zzz", "Known keys: artifacts, azure, base-mirrors"),
+        ("zzz", "Known keys: artifacts, automation, azure"),
     ],
 )
 def test_an_unknown_key(tmp_path: Path, key: str, hint: str) -> None:

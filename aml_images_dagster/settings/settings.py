@@ -87,6 +87,12 @@ class Settings(BaseSettings):
         description="Steps that run at once.",
     )
 
+    automation: Literal["on", "off"] | None = Field(
+        default=None,
+        description="Whether what starts builds by itself (sensors and schedules) runs without having been switched on "
+        "in the UI; default: off in the profile local, else on.",
+    )
+
     azure: AzureSettings = AzureSettings()
     pull_requests: PullRequestSettings = PullRequestSettings()
     upstream: UpstreamSettings = UpstreamSettings()
@@ -125,6 +131,11 @@ class Settings(BaseSettings):
         object.__setattr__(self, "repo", repo)
         object.__setattr__(self, "home", (repo / self.home.expanduser()).resolve())
         return self
+
+    @property
+    def is_automatic(self) -> bool:
+        """Whether sensors and schedules that start builds run unless somebody has switched them off in the UI."""
+        return self.profile != "local" if self.automation is None else self.automation == "on"
 
     @property
     def artifacts_uri(self) -> str:

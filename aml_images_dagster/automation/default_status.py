@@ -1,0 +1,23 @@
+"""Whether a sensor or schedule that starts builds runs before anybody has touched its switch in the UI.
+
+Off on a laptop, on in production; the setting `automation` says so. What takes builds back always runs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+if TYPE_CHECKING:
+    from aml_images_dagster.settings import Settings
+
+
+def sensor_status(settings: Settings) -> dg.DefaultSensorStatus:
+    """Of a sensor that starts builds."""
+    return dg.DefaultSensorStatus.RUNNING if settings.is_automatic else dg.DefaultSensorStatus.STOPPED
+
+
+def schedule_status(settings: Settings) -> dg.DefaultScheduleStatus:
+    """Of a schedule."""
+    return dg.DefaultScheduleStatus.RUNNING if settings.is_automatic else dg.DefaultScheduleStatus.STOPPED
