@@ -1,0 +1,63 @@
+"""An Azure of a test: an identity, a certificate, Azure Resource Manager, and whatever services a test adds.
+
+Nothing but environment variables leads the factory and the SDKs here.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from tests.emulators.azure.certificate import TrustedAuthority
+from tests.emulators.azure.managed_identity import ManagedIdentity
+from tests.emulators.azure.service import AzureService
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
+RESOURCE_GROUP = "images"
+MANAGEMENT_AUDIENCE = "https://management.azure.com"
+
+Service = TypeVar("Service", bound=AzureService)
+
+
+class EmulatedCloud:
+    """Everything starts with `with`, on free loopback ports, and is gone after it.
+
+    Args:
+        folder: For the bundle of certificates.
+
+    Attributes:
+        identity: Gives tokens.
+        certificate: For services that a test starts.
+        arm: Azure Resource Manager. Providers add their routes.
+        environment: Variables that a process needs; services that are added may add theirs.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._running = ExitStack()
+        authority = TrustedAuthority(folder)
+        self.certificate = authority.context
+        self.identity = ManagedIdentity()
+        self.arm = AzureService(self.certificate, self.identity, MANAGEMENT_AUDIENCE)
+        self.environment = {
+            **authority.environment,
+            **self.identity.environment,
+            "AML_IMAGES_PROFILE": "azure",
+            "AML_IMAGES_AZURE__SUBSCRIPTION_ID": SUBSCRIPTION,
+            "AML_IMAGES_AZURE__RESOURCE_GROUP": RESOURCE_GROUP,
+            "AML_IMAGES_AZURE__MANAGEMENT_ENDPOINT": self.arm.url,
+        }
+
+    def __enter__(self) -> Self:
+        self._running.enter_context(self.identity)
+        self.start(self.arm)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._running.close()
+
+    def start(self, service: Service) -> Service:
+        """Start a service that ends with the cloud."""
+        return self._running.enter_context(service)
