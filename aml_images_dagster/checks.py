@@ -6,7 +6,7 @@ Parts bring the checks of what they stand on. A build asks them before it starts
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from aml_images_dagster.errors import FactoryError
 
@@ -21,12 +21,12 @@ class Check:
     Attributes:
         name: What is looked at, e.g. `staging registry`.
         ask: Gives what was found, in a few words, or raises a `FactoryError` that says what is wrong.
-        needed_for: What cannot be done without it.
+        before_build: Whether every build asks it before it starts; the others are shown by `aml-images doctor` only.
     """
 
     name: str
     ask: Callable[[], str]
-    needed_for: Literal["build", "release"] = "build"
+    before_build: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,10 @@ MEANINGS = {
     "staging_client_id": "Name of the account that pushes to and pulls from staging; none for an open registry.",
     "staging_client_secret": "Its password. Never written anywhere by the factory.",
 }
+REGISTRIES = (
+    "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/images/providers"
+    "/Microsoft.ContainerRegistry/registries"
+)
 EXAMPLES = {
     "artifacts": "/var/lib/aml-images/artifacts",
     "base_mirrors": "docker.io=mirror.example/hub",
@@ -50,6 +54,14 @@ EXAMPLES = {
     "parallel": "2",
     "source_commit": "HEAD",
     "automation": "on",
+    "azure.management_endpoint": "https://management.azure.com",
+    "azure.identity_client_id": "00000000-0000-0000-0000-000000000000",
+    "azure.subscription_id": "00000000-0000-0000-0000-000000000000",
+    "azure.resource_group": "images",
+    "azure.workspace": "images",
+    "azure.compute": "cpu-cluster",
+    "azure.staging_registry_id": f"{REGISTRIES}/contosostaging",
+    "azure.production_registry_id": f"{REGISTRIES}/contoso",
 }
 
 HEADER = """\

@@ -9,6 +9,7 @@ from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
     from aml_images_dagster.build.artifacts import Artifacts
+    from aml_images_dagster.checks import Check
     from aml_images_dagster.engine.interface import Engine, LoginFor
     from aml_images_dagster.registry.importer import Importer
     from aml_images_dagster.registry.interface import Registry
@@ -41,6 +42,7 @@ class Parts:
         runner: Runs scenarios as training jobs.
         resolver: Finds external bases.
         artifacts: Where builds write down what they did.
+        checks: Whether all of these can be used, in the order in which a person would mend them.
     """
 
     engine: Engine
@@ -52,6 +54,7 @@ class Parts:
     runner: TestRunner
     resolver: Resolver
     artifacts: Artifacts
+    checks: tuple[Check, ...] = ()
 
     def engine_for(self, os: str) -> Engine:
         """The engine that builds images of an operating system.

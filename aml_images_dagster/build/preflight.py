@@ -53,7 +53,9 @@ def check_surroundings(session: BuildSession, planned: Iterable[PlannedImage]) -
         BadInput: An image needs an engine that is not there.
         Unreachable: Something does not answer.
     """
-    session.parts.staging.ping()
+    for check in session.parts.checks:
+        if check.before_build:
+            check.ask()
     to_build = [session.image(step.image) for step in planned if step.action == "build"]
     for os in sorted({image.os for image in to_build}):
         engine = session.parts.engine_for(os)

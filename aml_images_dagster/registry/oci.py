@@ -8,19 +8,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3 import Retry
 
 from aml_images_dagster.catalog.reference import DOCKER_HUB, Reference
 from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.registry.blob import VerifiedBlob
+from aml_images_dagster.registry.http_session import open_session
 from aml_images_dagster.registry.interface import Manifest, NoAnswer
 from aml_images_dagster.registry.tokens import FindLogin, RegistryAuth, is_loopback, plain_reason
 
@@ -39,8 +37,6 @@ ACCEPT = ", ".join((OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST))
 
 _DOCKER_HUB_API = "registry-1.docker.io"
 _PAGE = 100
-_RETRIED = (429, 502, 503, 504)
-_RETRY_AFTER_MAX = 20
 _EMPTY = b"{}"
 _AS_STORED = {"Accept-Encoding": "identity"}
 
@@ -70,11 +66,10 @@ class OciRegistry:
         self._base = f"{scheme}://{api_host}"
         self._timeout = (min(5.0, timeout_seconds), timeout_seconds)
         find_login: FindLogin = credentials if callable(credentials) else lambda: credentials
-        # A proxy that the environment names is for the world outside, not for this machine.
-        self._session = _session(trust_env=not loopback, repeat=True)
+        self._session = open_session(loopback=loopback, repeat=True)
         self._session.auth = RegistryAuth(api_host, find_login, self._session, self._timeout)
         # What is streamed can't be sent twice.
-        self._streaming = _session(trust_env=not loopback, repeat=False)
+        self._streaming = open_session(loopback=loopback, repeat=False)
         self._streaming.auth = self._session.auth
 
     @property
@@ -427,29 +422,6 @@ def read_manifest(manifest: Manifest) -> dict[str, Any]:
         f"the manifest {manifest.digest} ({manifest.media_type}) is neither an image nor an index",
         mend="Push the image again with a current engine.",
     )
-
-
-def _session(*, trust_env: bool, repeat: bool) -> requests.Session:
-    session = requests.Session()
-    session.trust_env = trust_env
-    if not trust_env:
-        session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
-    retry = Retry(
-        total=4,
-        connect=1,
-        read=1,
-        status=4,
-        other=0,
-        status_forcelist=_RETRIED,
-        allowed_methods=("GET", "HEAD", "PUT", "DELETE", "POST"),
-        backoff_factor=0.3,
-        retry_after_max=_RETRY_AFTER_MAX,
-        raise_on_status=False,
-    )
-    adapter = HTTPAdapter(max_retries=retry if repeat else 0)
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
-    return session
 
 
 def _sha256(body: bytes) -> str:

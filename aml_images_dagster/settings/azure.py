@@ -1,9 +1,59 @@
-"""Settings of azure."""
+"""Settings of the profile `azure`."""
 
 from __future__ import annotations
 
+import re
+from typing import Literal
+
+from pydantic import Field, field_validator
+
 from aml_images_dagster.settings.group import Group
+
+_REGISTRY_ID = re.compile(
+    r"/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.ContainerRegistry/registries/[^/]+", re.IGNORECASE
+)
 
 
 class AzureSettings(Group):
     """The profile `azure`: where things are in Azure. Names and ids only, never a secret."""
+
+    cloud: Literal["public", "us-government", "china"] = Field(default="public", description="Which Azure.")
+    management_endpoint: str = Field(
+        default="", description="URL of Azure Resource Manager; default: that of the cloud."
+    )
+    identity_client_id: str = Field(
+        default="", description="Client id of a user-assigned managed identity; default: the machine's own."
+    )
+    subscription_id: str = Field(default="", description="Id of the subscription of workspace and registries.")
+    resource_group: str = Field(default="", description="Resource group of workspace and registries.")
+    workspace: str = Field(default="", description="Name of the Azure ML workspace that runs the tests.")
+    compute: str = Field(default="", description="Compute for tests whose tests.json names none.")
+    staging_registry_id: str = Field(
+        default="", description="Resource id of the staging registry; default: by its host, in resource_group."
+    )
+    production_registry_id: str = Field(
+        default="", description="Resource id of the production registry; default: by its host, in resource_group."
+    )
+    import_by: Literal["identity", "password"] = Field(
+        default="identity",
+        description="How production pulls from staging: as the identity that imports, or by the account that "
+        "STAGING_CLIENT_ID and STAGING_CLIENT_SECRET name.",
+    )
+    import_timeout_minutes: float = Field(default=60, gt=0, description="Longest time for importing one image.")
+
+    @field_validator("staging_registry_id", "production_registry_id")
+    @classmethod
+    def _is_a_registry(cls, value: str) -> str:
+        if value and not _REGISTRY_ID.fullmatch(value):
+            raise ValueError(
+                "write it as /subscriptions/<id>/resourceGroups/<name>/providers/Microsoft.ContainerRegistry"
+                "/registries/<name>; `az acr show --query id` prints it"
+            )
+        return value
+
+    @field_validator("management_endpoint")
+    @classmethod
+    def _is_https(cls, value: str) -> str:
+        if value and not value.startswith("https://"):
+            raise ValueError("write a URL that begins with https://")
+        return value.rstrip("/")

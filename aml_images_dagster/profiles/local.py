@@ -1,4 +1,4 @@
-"""Profiles: which parts stand behind the interfaces. The only place that knows them by name."""
+"""The profile `local`: an engine and two registries on this machine; no account is needed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from aml_images_dagster.build.artifacts import Artifacts
 from aml_images_dagster.build.parts import Parts
 from aml_images_dagster.engine.docker_engine import DockerEngine
 from aml_images_dagster.engine.interface import LoginFor, RegistryLogin
+from aml_images_dagster.profiles.checks import engine_check, registry_checks
 from aml_images_dagster.registry.importer import CopyingImporter
 from aml_images_dagster.registry.oci import OciRegistry
 from aml_images_dagster.registry.resolution import BaseResolver
@@ -17,12 +18,8 @@ if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
 
 
-def parts_for(settings: Settings) -> Parts:
-    """The parts of the configured profile. Nothing is contacted before a part is used."""
-    return _PROFILES[settings.profile](settings)
-
-
-def _local(settings: Settings) -> Parts:
+def local_parts(settings: Settings) -> Parts:
+    """The parts of the profile `local`."""
     login_for = _staging_login(settings)
     transfer_seconds = settings.transfer_timeout_minutes * 60
     engine = DockerEngine(
@@ -49,6 +46,7 @@ def _local(settings: Settings) -> Parts:
         ),
         resolver=BaseResolver(settings.base_mirrors, engine, registry),
         artifacts=Artifacts(settings.artifacts_uri),
+        checks=(engine_check(engine), *registry_checks(staging, production)),
     )
 
 
@@ -57,6 +55,3 @@ def _staging_login(settings: Settings) -> LoginFor:
     name, secret = settings.staging_client_id, settings.staging_client_secret
     login = RegistryLogin(name, secret.get_secret_value()) if name and secret else None
     return lambda host: login if host == settings.staging_registry else None
-
-
-_PROFILES = {"local": _local}

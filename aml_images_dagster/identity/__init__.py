@@ -1,0 +1,1 @@
+"""Who we are in Azure, and where its services are."""

@@ -1,0 +1,83 @@
+"""What a fault of an Azure service means, and what the user can do about it."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PATIENCE: dict[str, Any] = {
+    "retry_total": 8,
+    "retry_status": 8,
+    "retry_connect": 2,
+    "retry_read": 2,
+    "retry_backoff_max": 20,
+    "connection_timeout": 10,
+    "read_timeout": 60,
+}
+"""Options of every Azure SDK client: how often a request is repeated (`Retry-After` is honoured), and seconds."""
+
+
+@contextmanager
+def explained(where: str, asking: str, *, role: str = "") -> Iterator[None]:
+    """Turn what an Azure SDK raises into a failure that explains itself.
+
+    Args:
+        where: The service as a person knows it, e.g. `contoso.azurecr.io` or `workspace images-tests`.
+        asking: What it was asked, e.g. `to import base:1`.
+        role: The Azure role that allows it, for the message.
+
+    Raises:
+        BadInput: There is no such thing.
+        Unreachable: Everything else.
+    """
+    from azure.core.exceptions import AzureError
+
+    try:
+        yield
+    except AzureError as error:
+        raise fault(error, where, asking, role=role) from None
+
+
+def fault(error: Exception, where: str, asking: str, *, role: str = "") -> FactoryError:
+    """The failure that an exception of an Azure SDK stands for; see `explained`."""
+    status = getattr(error, "status_code", None)
+    said = _said(error)
+    if status is None:
+        return Unreachable(
+            f"asked {asking}, it does not answer: {said}",
+            where=where,
+            mend="Is the name right, and can this machine reach it (proxy, firewall, private endpoint)?",
+        )
+    told = f"(HTTP {status}: {said})"
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        mend = f"Give this identity the role {role} there" if role else "Ask its owner for the right to do it"
+        return Unreachable(
+            f"asked {asking}, this identity may not do that {told}",
+            where=where,
+            mend=f"{mend}; a new role takes some minutes to be known everywhere.",
+        )
+    if status == HTTPStatus.NOT_FOUND:
+        return BadInput(
+            f"asked {asking}, there is no such thing {told}", where=where, mend="Check the names in the settings."
+        )
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return Unreachable(
+            f"asked {asking}, too many requests {told}", where=where, mend="Wait some minutes, or run fewer builds."
+        )
+    return Unreachable(
+        f"asked {asking}, the request failed {told}", where=where, mend="See the activity log in the Azure portal."
+    )
+
+
+def _said(error: Exception) -> str:
+    """The service's own words, in one line, without the SDK's decoration."""
+    inner = getattr(error, "error", None)
+    message = str(getattr(inner, "message", None) or getattr(error, "message", None) or error)
+    return re.sub(r"\s+", " ", message.partition("\nCode:")[0]).strip().rstrip(".")

@@ -1,0 +1,19 @@
+"""Profiles: which parts stand behind the interfaces. The only place that knows them by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.profiles.azure import azure_parts
+from aml_images_dagster.profiles.local import local_parts
+
+if TYPE_CHECKING:
+    from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.settings import Settings
+
+_PROFILES = {"local": local_parts, "azure": azure_parts}
+
+
+def parts_for(settings: Settings) -> Parts:
+    """The parts of the configured profile. Nothing is contacted before a part is used."""
+    return _PROFILES[settings.profile](settings)

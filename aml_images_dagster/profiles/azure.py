@@ -1,0 +1,90 @@
+"""The profile `azure`: Azure Container Registry, Azure Machine Learning, and import by Azure Resource Manager.
+
+No module of Azure's SDKs is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.build.artifacts import Artifacts
+from aml_images_dagster.build.parts import Parts
+from aml_images_dagster.checks import Check
+from aml_images_dagster.engine.docker_engine import DockerEngine
+from aml_images_dagster.engine.interface import RegistryLogin
+from aml_images_dagster.identity.credential import credential_for
+from aml_images_dagster.identity.endpoints import endpoints_of
+from aml_images_dagster.identity.registry_id import registry_id
+from aml_images_dagster.profiles.checks import engine_check, registry_checks
+from aml_images_dagster.registry.acr import AcrRegistry
+from aml_images_dagster.registry.acr_import import AcrImporter, PasswordSource, ResourceSource
+from aml_images_dagster.registry.acr_login import AcrLogins
+from aml_images_dagster.registry.oci import OciRegistry
+from aml_images_dagster.registry.resolution import BaseResolver
+from aml_images_dagster.testing.containers import ContainerRunner
+
+if TYPE_CHECKING:
+    from aml_images_dagster.registry.interface import Registry
+    from aml_images_dagster.settings import Settings
+
+
+def azure_parts(settings: Settings) -> Parts:
+    """The parts of the profile `azure`."""
+    azure, endpoints = settings.azure, endpoints_of(settings.azure)
+    credential = credential_for(azure)
+    ours = (settings.staging_registry, settings.production_registry)
+    login_for = AcrLogins(credential, endpoints.registry_scope, ours)
+    transfer_seconds = settings.transfer_timeout_minutes * 60
+    engine = DockerEngine(
+        settings.docker_host, min_free_bytes=int(settings.min_free_gb * 1e9), transfer_seconds=transfer_seconds
+    )
+    windows = settings.windows_docker_host
+
+    def registry(host: str) -> Registry:
+        return (
+            AcrRegistry(host, credential, endpoints.registry_audience, login_for) if host in ours else OciRegistry(host)
+        )
+
+    staging, production = registry(settings.staging_registry), registry(settings.production_registry)
+    importer = AcrImporter(
+        production,
+        lambda: registry_id(azure, "production_registry_id", settings.production_registry),
+        _source(settings),
+        credential,
+        endpoints,
+        timeout_seconds=azure.import_timeout_minutes * 60,
+    )
+    return Parts(
+        engine=engine,
+        windows_engine=DockerEngine(windows, transfer_seconds=transfer_seconds) if windows else None,
+        staging=staging,
+        login_for=login_for,
+        production=production,
+        importer=importer,
+        runner=ContainerRunner(
+            settings.docker_host,
+            windows_docker_host=windows,
+            login=lambda: login_for(settings.staging_registry),
+            pull_seconds=transfer_seconds,
+        ),
+        resolver=BaseResolver(settings.base_mirrors, engine, registry),
+        artifacts=Artifacts(settings.artifacts_uri),
+        checks=(
+            engine_check(engine),
+            Check("identity", lambda: credential.found(endpoints.management_scope), before_build=True),
+            *registry_checks(staging, production),
+            Check("import into production", importer.found),
+        ),
+    )
+
+
+def _source(settings: Settings) -> ResourceSource | PasswordSource:
+    if settings.azure.import_by == "identity":
+        return ResourceSource(lambda: registry_id(settings.azure, "staging_registry_id", settings.staging_registry))
+    return PasswordSource(lambda: _account(settings))
+
+
+def _account(settings: Settings) -> RegistryLogin | None:
+    """What the references of import.cfg stand for."""
+    name, secret = settings.staging_client_id, settings.staging_client_secret
+    return RegistryLogin(name, secret.get_secret_value()) if name and secret else None

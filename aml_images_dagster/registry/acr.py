@@ -1,0 +1,109 @@
+"""Azure Container Registry.
+
+Manifests and blobs are read and written by the OCI protocol (`oci.py`): ACR speaks it like any registry, and the SDK's
+functions for them know fewer media types and hold whole layers in memory. Listing, untagging and deleting are the
+SDK's (azure-containerregistry): these are ACR's own interface. It swallows "not found" of what it deletes, so
+every deletion is proven by reading.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.errors import BadInput, Unreachable
+from aml_images_dagster.identity.faults import PATIENCE, explained
+from aml_images_dagster.registry.oci import OciRegistry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+    import requests
+    from azure.containerregistry import ContainerRegistryClient
+
+    from aml_images_dagster.catalog.reference import Reference
+    from aml_images_dagster.engine.interface import LoginFor
+    from aml_images_dagster.identity.credential import Credential
+
+_PAGE = 100
+_ROLES = "AcrPush and AcrDelete"
+
+
+class AcrRegistry(OciRegistry):
+    """A `Registry` of Azure.
+
+    Args:
+        host: E.g. `contoso.azurecr.io`.
+        credential: Who we are.
+        audience: What tokens for registries are given for.
+        login_for: Gives logins for the OCI protocol.
+        roles: What an identity needs to be allowed what is asked here, for messages.
+    """
+
+    def __init__(
+        self, host: str, credential: Credential, audience: str, login_for: LoginFor, *, roles: str = _ROLES
+    ) -> None:
+        super().__init__(host, lambda: login_for(host), insecure=False)
+        self._credential = credential
+        self._audience = audience
+        self._roles = roles
+
+    def repositories(self) -> Sequence[str]:
+        """See `Registry.repositories`."""
+        with self._explained("for its repositories"), self._client() as client:
+            return list(client.list_repository_names(results_per_page=_PAGE))
+
+    def tags(self, repository: str) -> Sequence[str]:
+        """See `Registry.tags`."""
+        from azure.core.exceptions import ResourceNotFoundError
+
+        with self._explained(f"for the tags of {repository}"), self._client() as client:
+            try:
+                return [tag.name for tag in client.list_tag_properties(repository, results_per_page=_PAGE)]
+            except ResourceNotFoundError:
+                return []
+
+    def untag(self, reference: Reference) -> None:
+        """See `Registry.untag`.
+
+        Raises:
+            BadInput: The reference names a digest.
+        """
+        if reference.digest:
+            raise BadInput("a digest is no tag", where=str(reference), mend="Name the tag that shall go.")
+        with self._explained(f"to remove the tag {reference}"), self._client() as client:
+            client.delete_tag(reference.repository, reference.version)
+        self._must_be_gone(reference)
+
+    def delete(self, reference: Reference) -> None:
+        """See `Registry.delete`. A tag stands for the digest behind it."""
+        digest = reference.digest or self.digest(reference)
+        if digest is None:
+            return
+        with self._explained(f"to delete {reference}"), self._client() as client:
+            client.delete_manifest(reference.repository, digest)
+        self._must_be_gone(reference.with_digest(digest))
+
+    def _must_be_gone(self, reference: Reference) -> None:
+        left = self.digest(reference)
+        if left is not None:
+            raise Unreachable(
+                f"the registry said that it deleted this but still serves {left}",
+                where=str(reference),
+                mend="Something else pushed it at the same time, or it is locked (`az acr repository show`).",
+            )
+
+    def _client(self) -> ContainerRegistryClient:
+        """A new client for every call: the SDK's cache of tokens uses those that are about to end."""
+        from azure.containerregistry import ContainerRegistryClient
+
+        return ContainerRegistryClient(self.url, self._credential, audience=self._audience, **PATIENCE)
+
+    def _explained(self, asking: str) -> AbstractContextManager[None]:
+        return explained(self.host, asking, role=self._roles)
+
+    def _refusal(self, answer: requests.Response, what: str) -> Unreachable:
+        refusal = super()._refusal(answer, what)
+        if answer.status_code in (401, 403):
+            refusal.mend = f"Give this identity {self._roles} there; a new role takes some minutes to be known."
+        return refusal

@@ -1,0 +1,188 @@
+"""Import into an Azure Container Registry: production pulls the image itself, by digest; no byte passes this machine.
+
+Source: https://learn.microsoft.com/azure/container-registry/container-registry-import-images.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aml_images_dagster.errors import BadInput, Unreachable
+from aml_images_dagster.identity.faults import PATIENCE, explained
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from azure.core.polling import LROPoller
+    from azure.mgmt.containerregistry import ContainerRegistryManagementClient
+
+    from aml_images_dagster.catalog.reference import Reference
+    from aml_images_dagster.engine.interface import RegistryLogin
+    from aml_images_dagster.identity.credential import Credential
+    from aml_images_dagster.identity.endpoints import Endpoints
+    from aml_images_dagster.identity.registry_id import RegistryId
+    from aml_images_dagster.registry.interface import Registry
+
+_ROLE = "Container Registry Data Importer and Data Reader"
+_POLL_SECONDS = 2
+
+
+class ResourceSource:
+    """Production pulls as the identity that imports: no password anywhere.
+
+    Args:
+        staging_id: Gives the staging registry's resource id.
+    """
+
+    def __init__(self, staging_id: Callable[[], RegistryId]) -> None:
+        self._staging_id = staging_id
+
+    def __call__(self, source: Reference) -> Mapping[str, Any]:
+        """The `source` of the request, without the image."""
+        return {"resourceId": str(self._staging_id())}
+
+
+class PasswordSource:
+    """Production pulls by an account of the staging registry; its password lives in the request's body alone.
+
+    Args:
+        login: Resolves the references of import.cfg; None when they lead nowhere.
+    """
+
+    def __init__(self, login: Callable[[], RegistryLogin | None]) -> None:
+        self._login = login
+
+    def __call__(self, source: Reference) -> Mapping[str, Any]:
+        """The `source` of the request, without the image.
+
+        Raises:
+            BadInput: There is no such account.
+        """
+        login = self._login()
+        if login is None:
+            raise BadInput(
+                "the account that production is to pull with is not known",
+                where="STAGING_CLIENT_ID, STAGING_CLIENT_SECRET",
+                mend="Set both in the environment, or import as an identity: AML_IMAGES_AZURE__IMPORT_BY=identity.",
+            )
+        credentials = {"username": login.username, "password": login.password}
+        return {"registryUri": source.registry, "credentials": credentials}
+
+
+class AcrImporter:
+    """An `Importer` by `importImage` of Azure Resource Manager.
+
+    By digest, because an import by tag races with whoever moves the tag; and the result is read back.
+
+    Args:
+        production: Where images go.
+        production_id: Gives its resource id.
+        source_for: Says how production reaches an image.
+        credential: Who we are.
+        endpoints: Of the Azure cloud.
+        timeout_seconds: For one import.
+    """
+
+    def __init__(
+        self,
+        production: Registry,
+        production_id: Callable[[], RegistryId],
+        source_for: ResourceSource | PasswordSource,
+        credential: Credential,
+        endpoints: Endpoints,
+        *,
+        timeout_seconds: float,
+    ) -> None:
+        self._production = production
+        self._production_id = production_id
+        self._source_for = source_for
+        self._credential = credential
+        self._endpoints = endpoints
+        self._timeout_seconds = timeout_seconds
+
+    def import_image(self, source: Reference, destination: Reference, *, replace: bool) -> None:
+        """See `Importer.import_image`."""
+        if not source.digest:
+            raise BadInput("an image is imported by digest", where=str(source), mend="Write repository@sha256:….")
+        there = self._production.digest(destination)
+        if there == source.digest:
+            return
+        if there and not replace:
+            raise _released_already(destination, there, source)
+        with explained(self._production.host, f"to import {destination}", role=_ROLE), self._client() as client:
+            self._import(client, source, destination, replace=replace)
+        served = self._production.digest(destination)
+        if served != source.digest:
+            raise Unreachable(
+                f"the registry serves {served or 'nothing'} where {source.digest} was imported",
+                where=str(destination),
+                mend="Somebody else writes to this tag; look at the registry's activity log, then release again.",
+            )
+
+    def found(self) -> str:
+        """What production is, for a check.
+
+        Raises:
+            BadInput: There is no such registry, or the settings name two.
+            Unreachable: This identity may not see it.
+        """
+        registry_id, host = self._production_id(), self._production.host
+        with explained(host, f"what {registry_id} is", role=_ROLE), self._client() as client:
+            registry = client.registries.get(registry_id.resource_group, registry_id.name)
+        if registry.login_server != host:
+            raise BadInput(
+                f"{registry_id} is the registry {registry.login_server}, not {host}",
+                where="azure.production_registry_id",
+                mend="Set it and production_registry to the same registry.",
+            )
+        return f"{registry.login_server}, {registry.sku.name if registry.sku else 'unknown tier'}"
+
+    def _import(
+        self, client: ContainerRegistryManagementClient, source: Reference, destination: Reference, *, replace: bool
+    ) -> None:
+        from azure.core.exceptions import ResourceExistsError
+
+        registry_id = self._production_id()
+        request = {
+            "source": {**self._source_for(source), "sourceImage": f"{source.repository}@{source.digest}"},
+            "targetTags": [f"{destination.repository}:{destination.tag}"],
+            "mode": "Force" if replace else "NoForce",
+        }
+        try:
+            poller: LROPoller[None] = client.registries.begin_import_image(
+                registry_id.resource_group, registry_id.name, request, polling_interval=_POLL_SECONDS
+            )
+            poller.wait(self._timeout_seconds)
+            if not poller.done():
+                raise Unreachable(
+                    f"the import takes longer than {self._timeout_seconds / 60:g} minutes",
+                    where=str(destination),
+                    mend="It goes on in Azure: release again later, or set AML_IMAGES_AZURE__IMPORT_TIMEOUT_MINUTES.",
+                )
+            poller.result()
+        except ResourceExistsError:
+            # Somebody was faster since we looked; with the same image that is as good.
+            there = self._production.digest(destination)
+            if there and there != source.digest:
+                raise _released_already(destination, there, source) from None
+            if there is None:
+                raise
+
+    def _client(self) -> ContainerRegistryManagementClient:
+        from azure.mgmt.containerregistry import ContainerRegistryManagementClient
+
+        return ContainerRegistryManagementClient(
+            self._credential,
+            self._production_id().subscription_id,
+            base_url=self._endpoints.management,
+            credential_scopes=[self._endpoints.management_scope],
+            **PATIENCE,
+        )
+
+
+def _released_already(destination: Reference, there: str, source: Reference) -> BadInput:
+    return BadInput(
+        f"the tag stands for {there}, not for {source.digest}",
+        where=str(destination),
+        mend="A released tag never moves: release under another tag.",
+    )
