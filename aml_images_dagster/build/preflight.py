@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.build.plan import PlannedImage
     from aml_images_dagster.build.session import BuildSession, Source
-    from aml_images_dagster.catalog.image import Image
 
 
 def check_folders(source: Source, images: Iterable[str]) -> None:
-    """Refuse image folders that cannot be built. What only keeps an image from being released does not count here.
+    """Refuse image folders that cannot be built. What only keeps their source from being published does
+    not count here.
 
     Raises:
         BadInput: With all findings at once.
@@ -27,7 +27,6 @@ def check_folders(source: Source, images: Iterable[str]) -> None:
     if stopping:
         listed = "\n  ".join(str(finding) for finding in stopping)
         raise BadInput(f"these image folders cannot be built:\n  {listed}", mend="`aml-images validate` shows all.")
-    _check_builder(source.catalogue.get(image) for image in images)
 
 
 def check_plan(planned: Iterable[PlannedImage]) -> None:
@@ -64,17 +63,3 @@ def check_surroundings(session: BuildSession, planned: Iterable[PlannedImage]) -
             if image.os == "windows" == os:
                 check_host(image, info.os_version)
         engine.sweep_build_containers()
-
-
-def _check_builder(images: Iterable[Image]) -> None:
-    needs = []
-    for image in images:
-        for line, feature in image.dockerfile.buildkit_features:
-            path, its_line = image.place(line)
-            needs.append(f"{path}:{its_line}: {feature}")
-    if needs:
-        listed = "\n  ".join(needs)
-        raise BadInput(
-            f"these instructions need BuildKit:\n  {listed}",
-            mend="Images are built with the engine's classic builder, which every engine has: write them without.",
-        )

@@ -77,10 +77,7 @@ class BuildContext:
         Raises:
             BadInput: A file is a Git LFS pointer, or has a name that is not UTF-8.
         """
-        prefix = f"{image.path}/" if image.path else ""
-        below = {path.removeprefix(prefix): path for path in tree.files() if path.startswith(prefix)}
-        ignored = tree.read(below[IGNORE_FILE]) if IGNORE_FILE in below else b""
-        kept = {name: below[name] for name in not_ignored(_for_the_image(below), ignored)}
+        kept = {name: image.file(name) for name in context_names(tree, image)}
         entries = tree.files()
         files = []
         for name, (path, content) in zip(kept, tree.read_many(kept.values()), strict=True):
@@ -125,6 +122,14 @@ class BuildContext:
                     mode = 0o755 if file.mode is FileMode.EXECUTABLE else 0o644
                     tar.addfile(_member(file.path, tarfile.REGTYPE, mode, len(content)), io.BytesIO(content))
         return _BUILT_DOCKERFILE
+
+
+def context_names(tree: Tree, image: Image) -> list[str]:
+    """Names of all files in the context of an image, relative to its folder, sorted; no content is read."""
+    prefix = image.file("")
+    below = {path.removeprefix(prefix) for path in tree.files() if path.startswith(prefix)}
+    ignored = tree.read(image.file(IGNORE_FILE)) if IGNORE_FILE in below else b""
+    return not_ignored(_for_the_image(below), ignored)
 
 
 def not_ignored(paths: Iterable[str], ignore_file: bytes) -> list[str]:

@@ -92,7 +92,9 @@ class Discovery(BaseModel):
     end_of_life: tuple[str, ...]
 
 
-def discover(tree: Tree, catalogue: Catalogue, base: str, *, today: date | None = None) -> Discovery:
+def discover(
+    tree: Tree, catalogue: Catalogue, base: str, *, fallback: bool = True, today: date | None = None
+) -> Discovery:
     """Find the images that the changes since `base` touch, and everything built FROM them.
 
     A three-dot diff: what the head changed since it left the base, as a pull request shows it. With the tree of a
@@ -102,6 +104,7 @@ def discover(tree: Tree, catalogue: Catalogue, base: str, *, today: date | None 
         tree: The source; the head is its commit.
         catalogue: The catalogue of that tree.
         base: Branch, tag or commit to compare with.
+        fallback: Select all images when no image to build is found.
         today: The day by which ends of life are judged; default: today in UTC.
 
     Raises:
@@ -122,9 +125,9 @@ def discover(tree: Tree, catalogue: Catalogue, base: str, *, today: date | None 
         del found[image]
     ended |= _add_descendants(found, catalogue, day)
 
-    fallback = not found
+    fallback = fallback and not found
     if fallback:
-        reason = f"no image to build was found since {merge_base[:12]}: all are selected"
+        reason = f"{nothing_to_build(merge_base)}; all are selected"
         found = {image: ("fallback", [reason]) for image in catalogue.select_default(day)}
     gone = [change.path for change in changes if change.status == "D"]
     return Discovery(
@@ -136,6 +139,11 @@ def discover(tree: Tree, catalogue: Catalogue, base: str, *, today: date | None 
         removed=tuple(_removed(folder, tree) for folder in image_folders(gone, catalogue.paths)),
         end_of_life=tuple(sorted(ended)),
     )
+
+
+def nothing_to_build(merge_base: str) -> str:
+    """How it is said that a change touches no image."""
+    return f"no image to build: nothing that matters changed since {merge_base[:12]}"
 
 
 _Found = dict[str, tuple[Change, list[str]]]

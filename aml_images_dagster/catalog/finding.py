@@ -18,7 +18,8 @@ class Finding:
         message: What is wrong, and where it helps how to mend it.
         path: The file or folder, relative to the repository.
         line: Line in the file, counted from 1; None when the remark is about the file as a whole.
-        stops_build: Whether an error keeps the image from being built; the others keep it from being released.
+        stops_build: Whether an error keeps the image from being built; the others keep its source from being
+            published.
     """
 
     image: str

@@ -7,9 +7,18 @@ from collections import defaultdict
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.catalog.context import context_names
+from aml_images_dagster.catalog.dockerfile import copy_sources
 from aml_images_dagster.catalog.finding import Finding
 from aml_images_dagster.catalog.graph import find_cycle
-from aml_images_dagster.catalog.image import DOCKERFILE, IMAGE_FILE, LICENSE_FILE, NOTICES_FILE, TESTS_FILE
+from aml_images_dagster.catalog.image import (
+    DOCKERFILE,
+    FACTORY_FILES,
+    IMAGE_FILE,
+    LICENSE_FILE,
+    NOTICES_FILE,
+    TESTS_FILE,
+)
 from aml_images_dagster.catalog.image_name import name_fault, plain_name
 from aml_images_dagster.catalog.json_lines import locate
 from aml_images_dagster.catalog.reference import Reference
@@ -51,6 +60,7 @@ def validate(
             findings.extend(_check_name(image))
             findings.extend(clashes[image.path])
             findings.extend(_check_files(image, existing))
+            findings.extend(_check_instructions(image, tree))
             findings.extend(_check_scenarios(image, catalogue, tree, existing))
             findings.extend(_check_bases(image))
             findings.extend(_check_platform(image, catalogue))
@@ -70,11 +80,31 @@ def _check_name(image: Image) -> Iterator[Finding]:
 def _check_files(image: Image, existing: Collection[str]) -> Iterator[Finding]:
     for name in (LICENSE_FILE, NOTICES_FILE):
         if image.file(name) not in existing:
-            yield Finding(image.id, "error", f"{name} is missing", image.file(name), stops_build=False)
+            message = f"{name} is missing: the image can be built, but its source can't be published"
+            yield Finding(image.id, "error", message, image.file(name), stops_build=False)
     if image.file(TESTS_FILE) not in existing:
         yield Finding(
             image.id, "warning", f"there is no {TESTS_FILE}: the image is released untested", image.file(TESTS_FILE)
         )
+
+
+def _check_instructions(image: Image, tree: Tree) -> Iterator[Finding]:
+    """What the builder refuses, or fails at only when it gets there."""
+    if image.parsed is None:
+        return
+    for line, feature in image.parsed.buildkit_features:
+        message = f"{feature} needs BuildKit; images are built with the engine's classic builder: write it without"
+        yield _at(image, "error", message, line)
+    names = None
+    for source in copy_sources(image.parsed, image.settings.build_args):
+        if names is None:
+            names = context_names(tree, image)
+        if source.pattern is None or source.matches(names):
+            continue
+        message = f"{source.keyword} {source.written}: there is nothing of this name in the build context"
+        if source.pattern.removeprefix("./") in FACTORY_FILES:
+            message = f"{source.keyword} {source.written}: the file speaks to the factory and never reaches a build"
+        yield _at(image, "error", message, source.line)
 
 
 def _check_scenarios(image: Image, catalogue: Catalogue, tree: Tree, existing: Collection[str]) -> Iterator[Finding]:
@@ -110,8 +140,6 @@ def _check_platform(image: Image, catalogue: Catalogue) -> Iterator[Finding]:
             known = ", ".join(HOST_BUILDS)
             message = f"the tag of the base tells no Windows that a host could be; known are {known}"
             yield Finding(image.id, "error", message, image.file(DOCKERFILE))
-        for line, feature in image.parsed.buildkit_features:
-            yield _at(image, "error", f"{feature} needs BuildKit, which Windows engines do not have", line)
     for use in image.parsed.uses if image.parsed else ():
         parent = catalogue.images.get(_parent(catalogue, image, use.reference) or "")
         if parent and use.kind == "from" and parent.platform != image.platform:

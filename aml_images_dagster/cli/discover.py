@@ -10,7 +10,7 @@ from rich.table import Table
 
 from aml_images_dagster.build.source import load_catalogue
 from aml_images_dagster.catalog import git
-from aml_images_dagster.catalog.discovery import Discovery, discover
+from aml_images_dagster.catalog.discovery import Discovery, discover, nothing_to_build
 from aml_images_dagster.catalog.tree import CommitTree, Tree, WorkingTree
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 @click.command("discover")
 @click.option("--base", metavar="REV", help="Compare with this branch, tag or commit. Default: the main branch.")
 @click.option("--head", metavar="REV", help="Look at this commit. Default: the working tree.")
+@click.option("--no-fallback", is_flag=True, help="When nothing that matters changed, select nothing instead of all.")
 @common_options
-def command(settings: Settings, as_json: bool, base: str | None, head: str | None) -> None:
+def command(settings: Settings, as_json: bool, base: str | None, head: str | None, no_fallback: bool) -> None:
     """Show which images the changes since REV make it necessary to build, and why.
 
     Compares as a pull request does: with the commit at which the head left the base.
     """
-    found = discover_images(settings, base, head)
+    found = discover_images(settings, base, head, fallback=not no_fallback)
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
@@ -42,12 +43,12 @@ def command(settings: Settings, as_json: bool, base: str | None, head: str | Non
     for name in found.end_of_life:
         table.add_row(escape(name), "end of life", "changed, but built only when it is named")
     console = open_console()
-    console.print(table)
+    console.print(table if table.rows else f"{nothing_to_build(found.merge_base)}.")
     console.print(f"[dim]since {found.merge_base[:12]}, at {(found.head or 'the working tree')[:16]}[/]")
 
 
-def discover_images(settings: Settings, base: str | None, head: str | None) -> Discovery:
+def discover_images(settings: Settings, base: str | None, head: str | None, *, fallback: bool = True) -> Discovery:
     """What changed between two revisions; see `aml_images_dagster.catalog.discovery`."""
     tree: Tree = CommitTree(settings.repo, git.resolve(settings.repo, head)) if head else WorkingTree(settings.repo)
     base = base or git.main_branch(settings.repo)
-    return discover(tree, load_catalogue(settings, tree), base)
+    return discover(tree, load_catalogue(settings, tree), base, fallback=fallback)

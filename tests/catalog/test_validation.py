@@ -33,9 +33,10 @@ def test_nothing_to_say(good):
 
 def test_missing_files(good):
     good.write(f"{ROOT}/base/x/Dockerfile", "FROM debian:12\n")
+    missing = "is missing: the image can be built, but its source can't be published"
     assert findings(good) == [
-        ("base/x", "error", "base/x/LICENSE.txt", None, "LICENSE.txt is missing"),
-        ("base/x", "error", "base/x/ThirdPartyNotices.txt", None, "ThirdPartyNotices.txt is missing"),
+        ("base/x", "error", "base/x/LICENSE.txt", None, f"LICENSE.txt {missing}"),
+        ("base/x", "error", "base/x/ThirdPartyNotices.txt", None, f"ThirdPartyNotices.txt {missing}"),
         (
             "base/x",
             "warning",
@@ -89,8 +90,24 @@ def test_only_the_images_asked_for(good):
             ("warning", "Dockerfile", None, "the platform is windows/amd64, but no base"),
         ),
         (
-            {"Dockerfile": "FROM mcr.microsoft.com/windows/servercore:ltsc2019\nCOPY --chmod=755 a b\n"},
+            {"Dockerfile": "FROM mcr.microsoft.com/windows/servercore:ltsc2019\nCOPY --chmod=755 LICENSE.txt b\n"},
             ("error", "Dockerfile", 2, "COPY --chmod needs BuildKit"),
+        ),
+        (
+            {"Dockerfile": "FROM debian:12\nRUN --mount=type=cache,target=/x true\n"},
+            ("error", "Dockerfile", 2, "RUN --mount needs BuildKit"),
+        ),
+        (
+            {"Dockerfile": "FROM debian:12\n\nCOPY LICENSE.txt gone.txt /\n"},
+            ("error", "Dockerfile", 3, "COPY gone.txt: there is nothing of this name in the build context"),
+        ),
+        (
+            {"Dockerfile": "FROM debian:12\nARG F=left.txt\nADD $F /\n", "left.txt": "", ".dockerignore": "*.txt\n"},
+            ("error", "Dockerfile", 3, "ADD $F: there is nothing of this name in the build context"),
+        ),
+        (
+            {"Dockerfile.private": "# ours\nCOPY tests.json /\n"},
+            ("error", "Dockerfile.private", 2, "COPY tests.json: the file speaks to the factory"),
         ),
         (
             {"Dockerfile": f"FROM {PUBLISHED}/good\n", "image.json": '{"platform": "linux/arm64"}'},

@@ -1,0 +1,62 @@
+"""What COPY and ADD take from the context."""
+
+from __future__ import annotations
+
+import pytest
+
+from aml_images_dagster.catalog.dockerfile import copy_sources, parse_dockerfile
+
+FILES = ("Dockerfile", "a.txt", "b.txt", "deep/er/x.py", "deep/y.py", "with blank.txt")
+
+
+def copied(instructions: str, build_args: dict[str, str] | None = None) -> list[str]:
+    dockerfile = parse_dockerfile(f"ARG OUTER=a\nFROM debian:12 AS first\nFROM debian:12\n{instructions}\n", build_args)
+    sources = copy_sources(dockerfile, build_args)
+    return sorted({file for source in sources for file in source.matches(FILES)})
+
+
+@pytest.mark.parametrize(
+    ("instructions", "expected"),
+    [
+        ("COPY a.txt b.txt /", ["a.txt", "b.txt"]),
+        ("COPY --chown=1:1 ./a.txt /", ["a.txt"]),
+        ("ADD /a.txt /", ["a.txt"]),
+        ("COPY . /", list(FILES)),
+        ("COPY deep /", ["deep/er/x.py", "deep/y.py"]),
+        ("COPY deep/ /", ["deep/er/x.py", "deep/y.py"]),
+        ("COPY *.txt /", ["a.txt", "b.txt", "with blank.txt"]),
+        ("COPY deep/*.py /", ["deep/y.py"]),
+        ("COPY [^a].txt /", ["b.txt"]),
+        ('COPY ["with blank.txt", "/"]', ["with blank.txt"]),
+        ('COPY "with blank.txt" /', ["with blank.txt"]),
+        ("COPY a.txt \\\n  # a comment\n  b.txt /", ["a.txt", "b.txt"]),
+        ("ARG NAME=b\nCOPY ${NAME}.txt /", ["b.txt"]),
+        ("ARG OUTER\nCOPY $OUTER.txt /", ["a.txt"]),
+        ("ENV ONE=a TWO=${ONE}.txt\nCOPY $TWO /", []),
+        ("ENV ONE a\nCOPY $ONE.txt /", ["a.txt"]),
+        ("COPY $OUTER.txt /", []),
+        ("COPY --from=first /a.txt /", []),
+        ("COPY --from=busybox a.txt /", []),
+        ("ADD https://example.org/a.txt /", []),
+        ("COPY ../a.txt /", []),
+        ("ONBUILD COPY a.txt /", []),
+        ("RUN cp a.txt /", []),
+    ],
+)
+def test_copied_files(instructions: str, expected: list[str]) -> None:
+    assert copied(instructions) == expected
+
+
+def test_a_build_argument_wins() -> None:
+    assert copied("ARG NAME=b\nCOPY ${NAME}.txt /", {"NAME": "a"}) == ["a.txt"]
+
+
+def test_what_cannot_be_known() -> None:
+    (source,) = copy_sources(parse_dockerfile("FROM debian:12\nARG NAME\nRUN x\nCOPY $NAME /\n"))
+    assert (source.written, source.pattern, source.keyword, source.line) == ("$NAME", None, "COPY", 4)
+
+
+def test_backslashes_of_windows() -> None:
+    dockerfile = parse_dockerfile("# escape=`\nFROM x\nCOPY deep\\y.py C:/\n")
+    (source,) = copy_sources(dockerfile)
+    assert source.matches(FILES) == ["deep/y.py"]
