@@ -13,7 +13,7 @@ from pydantic import AliasChoices
 from pydantic_core import PydanticUndefined
 
 from aml_images_dagster.settings import ENV_PREFIX, Settings
-from aml_images_dagster.settings.group import every_setting
+from aml_images_dagster.settings.group import every_setting, is_secret
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -26,8 +26,8 @@ BEGIN, END = "<!-- settings: begin -->\n", "<!-- settings: end -->\n"
 
 # Named on the command line or by where it is; a file inside of the repository cannot say where the repository is.
 FOUND_BEFORE_FILES = {"repo"}
-# The table of pyproject.toml is committed.
-NEVER_COMMITTED = {"staging_client_id", "staging_client_secret"}
+# The table of pyproject.toml is committed: neither secrets nor who they belong to.
+NEVER_COMMITTED = {"staging_client_id"}
 
 COMPUTED = {
     "repo": "the repository around the current folder",
@@ -108,7 +108,8 @@ def table() -> str:
     rows = ["| key in pyproject.toml | environment variable | default | meaning |", "|---|---|---|---|"]
     for name, field in settings():
         text = meaning(name, field).replace("<", "&lt;")
-        key = "-" if name in FOUND_BEFORE_FILES | NEVER_COMMITTED else f"`{name.replace('_', '-')}`"
+        elsewhere = name in FOUND_BEFORE_FILES | NEVER_COMMITTED or is_secret(field)
+        key = "-" if elsewhere else f"`{name.replace('_', '-')}`"
         rows.append(f"| {key} | `{variable(name, field)}` | {default_text(name, field)} | {text} |")
     return "\n".join(rows) + "\n"
 

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 
 def check_folders(source: Source, images: Iterable[str]) -> None:
-    """Refuse image folders that cannot be built. What only keeps their source from being published does
-    not count here.
+    """Refuse image folders that cannot be built; what only keeps a source from being published is none of its business.
 
     Raises:
         BadInput: With all findings at once.

@@ -19,6 +19,7 @@ _COMMANDS = {
     "build": ("build", "Build, test and describe images, all or nothing."),
     "builds": ("builds", "Show all builds, newest first."),
     "status": ("status", "Show everything about a build."),
+    "publish-source": ("publish_source", "Propose the public part of image folders to the public repository."),
     "cleanup": ("cleanup", "Take a build back: staged images, jobs, release files."),
 }
 

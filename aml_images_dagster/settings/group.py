@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SecretStr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,3 +25,8 @@ def every_setting(model: type[BaseModel], *above: str) -> Iterator[tuple[tuple[s
             yield from every_setting(field.annotation, *above, name)
         else:
             yield (*above, name), field
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """Whether a setting is a secret: it may stand in the environment and in .env, and in no file that is committed."""
+    return field.annotation in (SecretStr, SecretStr | None)

@@ -12,11 +12,11 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.settings.group import Group
+from aml_images_dagster.settings.group import Group, is_secret
 from aml_images_dagster.settings.settings import ENV_PREFIX, Settings
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _by_field_name(table: object, model: type[BaseModel], name: str, pyproject: 
             hint = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(sorted(known))}."
             raise BadInput(f"unknown key {key!r} in [{name}]", where=str(pyproject), mend=hint)
         field = model.model_fields[known[key]]
-        if _is_secret(field):
+        if is_secret(field):
             raise BadInput(
                 f"{key} in [{name}] is a secret, and this file is committed",
                 where=str(pyproject),
@@ -108,10 +108,6 @@ def _by_field_name(table: object, model: type[BaseModel], name: str, pyproject: 
             else value
         )
     return values
-
-
-def _is_secret(field: FieldInfo) -> bool:
-    return field.annotation in (SecretStr, SecretStr | None)
 
 
 def _variable(table: str, field_name: str, field: FieldInfo) -> str:

@@ -2,8 +2,101 @@
 
 from __future__ import annotations
 
+import re
+from string import Formatter
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import NoDecode
+
 from aml_images_dagster.settings.group import Group
+
+Texts = Annotated[tuple[str, ...], NoDecode]
+
+_INTERNAL_NAMES = (
+    # Names that only an organisation's own network resolves; RFC 6762, RFC 8375, and what is customary.
+    r"\b[\w.-]+\.(corp|internal|intranet|lan|local|localdomain|home\.arpa|private)\b",
+    r"\b[\w-]+\.corp\.[\w.-]+",
+    # Registries and feeds that ask for a login.
+    r"\b[\w-]+\.azurecr\.(io|cn|us)\b",
+    r"\b[\w-]+\.pkgs\.visualstudio\.com\b",
+    r"\bpkgs\.dev\.azure\.com\b",
+    # Addresses of private networks, RFC 1918.
+    r"\b(10(\.\d{1,3}){3}|192\.168(\.\d{1,3}){2}|172\.(1[6-9]|2\d|3[01])(\.\d{1,3}){2})\b",
+)
 
 
 class OpenSourceSettings(Group):
     """The sync of the public part of the image folders to an open-source repository."""
+
+    repository: str = Field(
+        default="", description="URL or folder of the public git repository; empty: nothing is published."
+    )
+    target_branch: str = Field(default="main", description="Branch of the public repository that pull requests go to.")
+    sync_branch: str = Field(
+        default="aml-images/sync", description="Branch that the factory pushes; one commit, replaced by each sync."
+    )
+    image_folder: str = Field(
+        default="{family}/{name}", description="Folder of an image in the public repository; {family} and {name}."
+    )
+    readme: str = Field(default="README.md", description="File of the public repository with the image table.")
+    token: SecretStr | None = Field(
+        default=None, description="Token for pushing to the public repositories and opening pull requests."
+    )
+    author_name: str = Field(default="aml-images", description="Author of the commits.")
+    author_email: str = Field(
+        default="aml-images@users.noreply.github.com", description="E-mail address of the author of the commits."
+    )
+    internal_names: Texts = Field(
+        default=(),
+        description="Regular expressions of names that may not become public, besides those that the factory knows.",
+    )
+    binary_files: Texts = Field(
+        default=(), description="Patterns of files that may be published although they are not text, e.g. */logo.png."
+    )
+    after_release: bool = Field(default=False, description="Publish the sources of an image when it is released.")
+    docs_repository: str = Field(
+        default="", description="URL or folder of the git repository with the registry's documentation; empty: none."
+    )
+    docs_target_branch: str = Field(default="main", description="Branch of it that pull requests go to.")
+    docs_folder: str = Field(
+        default="teams/azureml/{name}", description="Folder of an image's documentation there; {family} and {name}."
+    )
+
+    @field_validator("internal_names", "binary_files", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(filter(None, map(str.strip, value.split(";")))) if isinstance(value, str) else value
+
+    @field_validator("internal_names")
+    @classmethod
+    def _compiles(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+        return value
+
+    @field_validator("image_folder", "docs_folder")
+    @classmethod
+    def _names_every_image(cls, value: str) -> str:
+        try:
+            fields = {field for _, field, _, _ in Formatter().parse(value) if field is not None}
+        except ValueError:
+            raise ValueError("a brace is not closed") from None
+        if not {"name"} <= fields <= {"name", "family"} or value.startswith("/") or ".." in value.split("/"):
+            raise ValueError("write a relative folder with {name} and perhaps {family}, e.g. {family}/{name}")
+        return value.strip("/")
+
+    @field_validator("repository", "docs_repository")
+    @classmethod
+    def _without_password(cls, value: str) -> str:
+        if re.match(r"https?://[^/]*@", value):
+            raise ValueError("a user name or password is no part of it; give the token as a setting of its own")
+        return value
+
+    @property
+    def internal_name_patterns(self) -> tuple[str, ...]:
+        """All patterns: those that the factory knows, and the configured ones."""
+        return _INTERNAL_NAMES + self.internal_names

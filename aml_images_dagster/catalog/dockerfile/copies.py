@@ -49,11 +49,8 @@ class CopySource:
             return list(files)
         # A pattern with a slash in front has to match the whole path. Go writes a negated class as [^…].
         pattern = f"/{cleaned}".replace("[^", "[!")
-        return [
-            file
-            for file in files
-            if any(PurePosixPath("/", step).match(pattern) for step in (file, *PurePosixPath(file).parents))
-        ]
+        paths = {file: PurePosixPath("/", file) for file in files}
+        return [file for file, path in paths.items() if any(step.match(pattern) for step in (path, *path.parents))]
 
 
 def copy_sources(dockerfile: Dockerfile, build_args: Mapping[str, str] | None = None) -> list[CopySource]:

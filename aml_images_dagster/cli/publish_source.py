@@ -1,0 +1,76 @@
+"""`aml-images publish-source`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from rich.markup import escape
+from rich.syntax import Syntax
+
+from aml_images_dagster.build.source import open_source
+from aml_images_dagster.catalog import git
+from aml_images_dagster.cli.console import open_console
+from aml_images_dagster.cli.options import common_options, print_json
+from aml_images_dagster.open_source.publication import publish_source
+from aml_images_dagster.profiles import parts_for
+
+if TYPE_CHECKING:
+    from aml_images_dagster.open_source.proposal import Proposal
+    from aml_images_dagster.settings import Settings
+
+
+@click.command("publish-source")
+@click.argument("images", nargs=-1, metavar="[IMAGE...]")
+@click.option("--head", metavar="REV", help="Publish this commit. Default: the working tree.")
+@click.option("--dry-run", is_flag=True, help="Show the diff and what the leak check finds; build and push nothing.")
+@common_options
+def command(settings: Settings, as_json: bool, images: tuple[str, ...], head: str | None, dry_run: bool) -> None:
+    """Propose the public part of image folders to the public repository: a branch with one commit, a pull request.
+
+    Without IMAGE all that are not past their end of life. Nothing is pushed unless the leak check finds nothing and
+    every changed public Dockerfile builds alone.
+    """
+    head = head or settings.source_commit
+    source = open_source(settings, git.resolve(settings.repo, head) if head else "")
+    chosen = [source.catalogue.get(image).id for image in images] or None
+    console = open_console(stderr=True)
+    proposal = publish_source(
+        source,
+        parts_for(settings),
+        settings,
+        lambda line: console.print(line, markup=False, style="dim"),
+        images=chosen,
+        dry_run=dry_run,
+    )
+    print_proposal(proposal, as_json)
+
+
+def print_proposal(proposal: Proposal, as_json: bool) -> None:
+    """What became of a proposal; a dry run shows the diff."""
+    if as_json:
+        print_json(
+            {
+                "outcome": proposal.outcome,
+                "repository": git.without_credentials(proposal.repository),
+                "branch": proposal.branch,
+                "commit": proposal.commit,
+                "changes": [{"path": git.printable(c.path), "status": c.status} for c in proposal.changes],
+                "diff": proposal.diff,
+            }
+        )
+        return
+    console = open_console()
+    place = f"branch {escape(proposal.branch)} of {escape(proposal.repository)}"
+    match proposal.outcome:
+        case "unchanged":
+            console.print(f"Nothing to publish: {escape(proposal.repository)} has it all.")
+        case "dry run":
+            console.print(Syntax(proposal.diff, "diff", background_color="default"))
+            console.print(
+                f"Dry run: {len(proposal.changes)} changed files, no leak found. Nothing was built or pushed."
+            )
+        case "proposed before":
+            console.print(f"Proposed before: {place} is at {proposal.commit[:12]}.")
+        case "proposed":
+            console.print(f"Proposed: {len(proposal.changes)} changed files, {place} is at {proposal.commit[:12]}.")

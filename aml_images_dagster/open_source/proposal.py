@@ -1,0 +1,118 @@
+"""From files in a checkout to a proposal: looked through for leaks, proved, pushed as one commit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from aml_images_dagster.catalog.tree import FileMode
+from aml_images_dagster.errors import BadInput
+from aml_images_dagster.open_source.leak_check import Leak, LeakRules, check_for_leaks
+from aml_images_dagster.open_source.public_part import PublicFile
+from aml_images_dagster.open_source.public_repository import Author, PublicRepository, open_public_repository
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from aml_images_dagster.catalog.git import ChangedFile
+    from aml_images_dagster.settings import Settings
+
+COMMIT_MESSAGE = "the commit message"
+"""Where a finding is said to be that is in no file."""
+
+
+class LeaksFound(BadInput):
+    """Something that is not public would have become so; nothing was pushed.
+
+    Args:
+        leaks: All findings.
+    """
+
+    def __init__(self, leaks: Collection[Leak]) -> None:
+        listed = "\n  ".join(map(str, leaks))
+        super().__init__(f"the leak check has {len(leaks)} finding(s); nothing was pushed:\n  {listed}")
+        self.leaks = tuple(leaks)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What became of it.
+
+    Attributes:
+        outcome: `unchanged`: the public repository has it all. `proposed before`: the branch has it already.
+        repository: The public repository.
+        branch: The branch that proposes the changes.
+        changes: Changed files of the public repository.
+        diff: The same as a unified diff.
+        commit: The commit on the branch; empty when there is none.
+    """
+
+    outcome: Literal["unchanged", "dry run", "proposed", "proposed before"]
+    repository: str
+    branch: str
+    changes: tuple[ChangedFile, ...] = ()
+    diff: str = field(default="", repr=False)
+    commit: str = ""
+
+
+def open_configured(
+    url: str, target: str, setting: str, settings: Settings
+) -> AbstractContextManager[PublicRepository]:
+    """Check out a public repository that the settings name.
+
+    Raises:
+        BadInput: They name none, or it can't be had.
+        Unreachable: It does not answer.
+    """
+    if not url:
+        name = f"AML_IMAGES_OPEN_SOURCE__{setting.upper()}"
+        raise BadInput("no public repository is configured", where=f"open_source.{setting}", mend=f"Set {name}.")
+    wanted = settings.open_source
+    return open_public_repository(url, target, Author(wanted.author_name, wanted.author_email), wanted.token)
+
+
+def propose(
+    repository: PublicRepository,
+    published: Mapping[str, PublicFile],
+    rules: LeakRules,
+    describe: Callable[[Sequence[ChangedFile]], tuple[str, str]],
+    settings: Settings,
+    *,
+    further_leaks: Collection[Leak] = (),
+    prove: Callable[[Sequence[ChangedFile]], None] = lambda _: None,
+    dry_run: bool = False,
+) -> Proposal:
+    """Look for leaks, prove, push.
+
+    Args:
+        repository: The checkout, with the new files in it.
+        published: What is published, changed or not; all of it is looked through.
+        rules: What must not become public.
+        describe: Gives title and text of the commit.
+        settings: Name the branch.
+        further_leaks: Findings of whoever knows more than the files.
+        prove: Raises unless the changed files are as they should be.
+        dry_run: Stop before proving and pushing.
+
+    Raises:
+        LeaksFound: Something that is not public would have become so.
+        BadInput: The repository refuses.
+        Unreachable: It does not answer.
+    """
+    changes = tuple(repository.changes())
+    title, text = describe(changes)
+    words = {COMMIT_MESSAGE: PublicFile(FileMode.REGULAR, f"{title}\n{text}".encode())}
+    leaks = sorted({*check_for_leaks({**published, **words}, rules), *further_leaks})
+    if leaks:
+        raise LeaksFound(leaks)
+    branch = settings.open_source.sync_branch
+    if not changes:
+        return Proposal("unchanged", repository.url, branch)
+    diff = repository.diff()
+    if dry_run:
+        return Proposal("dry run", repository.url, branch, changes, diff)
+    prove(changes)
+    commit, pushed = repository.propose(branch, title, text)
+    outcome: Literal["proposed", "proposed before"] = "proposed" if pushed else "proposed before"
+    return Proposal(outcome, repository.url, branch, changes, diff, commit)

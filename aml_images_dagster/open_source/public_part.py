@@ -1,0 +1,76 @@
+"""The public part of an image folder: Dockerfile, licence, notices, and what the Dockerfile copies; nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.catalog.context import context_names
+from aml_images_dagster.catalog.dockerfile import Dockerfile, copy_sources, parse_dockerfile
+from aml_images_dagster.catalog.image import DOCKERFILE, LICENSE_FILE, NOTICES_FILE
+from aml_images_dagster.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aml_images_dagster.catalog.image import Image
+    from aml_images_dagster.catalog.tree import FileMode, Tree
+
+
+@dataclass(frozen=True, slots=True)
+class PublicFile:
+    """One file, as it is published; of a symbolic link the content is the target."""
+
+    mode: FileMode
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PublicPart:
+    """What of an image folder is for everybody.
+
+    Attributes:
+        image: The image.
+        dockerfile: The public Dockerfile by itself, read without the build arguments of image.json, which nobody
+            else has.
+        files: Every file by its name relative to the image folder, sorted.
+    """
+
+    image: Image
+    dockerfile: Dockerfile
+    files: Mapping[str, PublicFile]
+
+    @classmethod
+    def of(cls, image: Image, tree: Tree) -> PublicPart:
+        """Gather the public part of an image.
+
+        Raises:
+            BadInput: A file is missing, or the Dockerfile can't be read without its private part.
+        """
+        modes = tree.files()
+        names = set(context_names(tree, image))
+        for name in (DOCKERFILE, LICENSE_FILE, NOTICES_FILE):
+            if image.file(name) not in modes:
+                raise BadInput(
+                    f"{name} is missing", where=image.file(name), mend="Add it: no source is published without."
+                )
+        dockerfile = parse_dockerfile(
+            tree.read(image.file(DOCKERFILE)), path=image.file(DOCKERFILE), platform=image.platform
+        )
+        public = {DOCKERFILE, LICENSE_FILE, NOTICES_FILE}
+        for source in copy_sources(dockerfile):
+            copied = source.matches(names)
+            if not copied:
+                raise BadInput(
+                    f"{source.keyword} {source.written} names nothing that could be published with it",
+                    where=f"{image.file(DOCKERFILE)}:{source.line}",
+                    mend="Name a file of the folder; a variable needs a default in the Dockerfile.",
+                )
+            public.update(copied)
+        paths = {name: image.file(name) for name in sorted(public)}
+        contents = (content for _, content in tree.read_many(paths.values()))
+        files = {
+            name: PublicFile(modes[path].mode, content)
+            for (name, path), content in zip(paths.items(), contents, strict=True)
+        }
+        return cls(image, dockerfile, files)

@@ -1,0 +1,210 @@
+"""A public git repository: what is there, what would change, and a branch with one commit that proposes it."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.catalog import git
+from aml_images_dagster.catalog.tree import FileMode
+from aml_images_dagster.errors import BadInput, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pydantic import SecretStr
+
+    from aml_images_dagster.catalog.git import ChangedFile
+    from aml_images_dagster.open_source.public_part import PublicFile
+
+_TIMEOUT_SECONDS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who is named in the commit."""
+
+    name: str
+    email: str
+
+
+class PublicRepository:
+    """A checkout of the branch that pull requests go to. `open_public_repository` makes one.
+
+    Attributes:
+        url: The repository.
+        target: The branch.
+        root: The checkout.
+    """
+
+    def __init__(self, url: str, target: str, root: Path, author: Author, token: SecretStr | None) -> None:
+        self.url = url
+        self.target = target
+        self.root = root
+        self._author = author
+        self._token = token
+
+    def read(self, path: str) -> bytes | None:
+        """A file as it is there; None when it is not."""
+        file = self.root / path
+        return file.read_bytes() if file.is_file() and not file.is_symlink() else None
+
+    def write(self, path: str, content: bytes, mode: FileMode = FileMode.REGULAR) -> None:
+        """Write a file.
+
+        Raises:
+            BadInput: The repository has something there that is not a file.
+        """
+        file = self.root / path
+        above = [folder for folder in file.parents if self.root in folder.parents]
+        if file.is_symlink() or file.is_dir() or any(f.is_symlink() or f.is_file() for f in above):
+            raise BadInput("the public repository has something else there", where=path, mend="Remove it there first.")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        file.chmod(0o755 if mode is FileMode.EXECUTABLE else 0o644)
+
+    def replace_folder(self, folder: str, files: Mapping[str, PublicFile]) -> None:
+        """Make a folder hold exactly these files. Folders inside of it that are images of their own stay.
+
+        Raises:
+            BadInput: As `write`.
+        """
+        kept = {f"{folder}/{name}" for name in files}
+        listed = git.run(self.root, "ls-files", "-z", "--", folder).split(b"\0")
+        there = [git.decode(name) for name in listed if name]
+        nested = [path.removesuffix("Dockerfile") for path in there if path.endswith("/Dockerfile")]
+        inner = tuple(path for path in nested if path != f"{folder}/")
+        for path in there:
+            if path not in kept and not path.startswith(inner):
+                (self.root / path).unlink(missing_ok=True)
+        for name, file in files.items():
+            self.write(f"{folder}/{name}", file.content, file.mode)
+
+    def changes(self) -> list[ChangedFile]:
+        """What differs from the target branch, sorted by path."""
+        self._git("add", "--all", "--force")
+        return git.changed_files(self.root, git.resolve(self.root, "HEAD"), None)
+
+    def diff(self) -> str:
+        """The same as a unified diff."""
+        return self._git("diff", "--no-ext-diff", "--cached", "HEAD")
+
+    def propose(self, branch: str, title: str, body: str) -> tuple[str, bool]:
+        """Push all changes as one commit on a branch, in place of what the factory pushed there before.
+
+        Returns:
+            The commit, and whether it was pushed; not when the branch proposes the same already.
+
+        Raises:
+            BadInput: Somebody else has committed to the branch, or the repository refuses.
+            Unreachable: The repository does not answer.
+        """
+        before = self._tip(branch)
+        self._git("commit", "-q", "--no-verify", "-m", title, "-m", body)
+        commit = git.resolve(self.root, "HEAD")
+        if before:
+            self._git("fetch", "-q", "--depth=2", "origin", f"+refs/heads/{branch}:refs/remotes/origin/{branch}")
+            if self._git("log", "-1", "--format=%ae", before).strip() != self._author.email:
+                raise BadInput(
+                    "somebody else has committed to the branch",
+                    where=f"{branch} of {self.url}",
+                    mend="Merge or close its pull request and delete the branch, then publish again.",
+                )
+            if self._what_it_says(before) == self._what_it_says(commit):
+                return before, False
+        # What is replaced is what was looked at: a commit that came meanwhile stays.
+        self._git(
+            "push", "-q", f"--force-with-lease=refs/heads/{branch}:{before}", "origin", f"HEAD:refs/heads/{branch}"
+        )
+        return commit, True
+
+    def _what_it_says(self, commit: str) -> str:
+        """Parents, files and words of a commit; not its time."""
+        return self._git("log", "-1", "--format=%P %T%n%B", commit)
+
+    def _tip(self, branch: str) -> str:
+        listed = self._git("ls-remote", "origin", f"refs/heads/{branch}").split()
+        return listed[0] if listed else ""
+
+    def _git(self, *arguments: str) -> str:
+        return _git(self.root, self.url, self._author, self._token, *arguments)
+
+
+@contextmanager
+def open_public_repository(
+    url: str, target: str, author: Author, token: SecretStr | None = None
+) -> Iterator[PublicRepository]:
+    """Check out the target branch into a temporary folder, without its history.
+
+    Raises:
+        BadInput: There is no such repository or branch, or it refuses us.
+        Unreachable: The repository does not answer.
+    """
+    with tempfile.TemporaryDirectory(prefix="aml-images-public-") as folder:
+        # A depth is for URLs; git does without it for a folder.
+        source = Path(url).expanduser().resolve().as_uri() if "://" not in url and Path(url).is_dir() else url
+        clone = ("clone", "-q", "--depth=1", "--single-branch", f"--branch={target}", "--", source, "checkout")
+        _git(Path(folder), url, author, token, *clone)
+        yield PublicRepository(url, target, Path(folder) / "checkout", author, token)
+
+
+def _git(root: Path, url: str, author: Author, token: SecretStr | None, *arguments: str) -> str:
+    who = {
+        f"GIT_{role}_{what}": value
+        for role in ("AUTHOR", "COMMITTER")
+        for what, value in (("NAME", author.name), ("EMAIL", author.email))
+    }
+    # The files are published byte by byte, whatever git is told elsewhere on this machine.
+    options = ["-c", "core.autocrlf=false", "-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false"]
+    environment = git.environment() | who | _credentials(url, token)
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *options, *arguments],
+            capture_output=True,
+            check=False,
+            env=environment,
+            timeout=_TIMEOUT_SECONDS,
+        )
+    except FileNotFoundError:
+        raise BadInput("git is not installed", mend="Install git 2.31 or newer and put it on PATH.") from None
+    except subprocess.TimeoutExpired:
+        raise Unreachable(f"no answer in {_TIMEOUT_SECONDS} s", where=url, mend="Try again.") from None
+    if done.returncode:
+        raise _refusal(done.stderr.decode("utf-8", "replace").strip(), url)
+    return done.stdout.decode("utf-8", "replace")
+
+
+def _credentials(url: str, token: SecretStr | None) -> dict[str, str]:
+    """The token as a header, in the environment: arguments can be seen by everybody on the machine."""
+    if token is None or not url.startswith("https://"):
+        return {}
+    basic = base64.b64encode(f"x-access-token:{token.get_secret_value()}".encode()).decode()
+    origin = "/".join(url.split("/")[:3])
+    return {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"http.{origin}/.extraHeader",
+        "GIT_CONFIG_VALUE_0": f"Authorization: Basic {basic}",
+    }
+
+
+def _refusal(words: str, url: str) -> BadInput | Unreachable:
+    last = words.splitlines()[-1] if words else "git says nothing"
+    lowered = words.lower()
+    if "could not resolve host" in lowered or "connection refused" in lowered or "failed to connect" in lowered:
+        return Unreachable(f"the public repository does not answer: {last}", where=url, mend="Try again later.")
+    if "remote branch" in lowered and "not found" in lowered:
+        return BadInput(
+            f"the public repository has no such branch: {last}", where=url, mend="Name it in open_source.target_branch."
+        )
+    if "authentication failed" in lowered or "could not read username" in lowered or "403" in lowered:
+        return BadInput(
+            f"the public repository refuses us: {last}",
+            where=url,
+            mend="Set AML_IMAGES_OPEN_SOURCE__TOKEN to a token that may push branches there.",
+        )
+    return BadInput(f"git refuses: {last}", where=url, mend="Check the settings of the group open_source.")

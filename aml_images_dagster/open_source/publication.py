@@ -1,0 +1,92 @@
+"""Publishing sources: the public part of image folders, proposed to the public repository."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.catalog.tree import FileMode
+from aml_images_dagster.open_source.image_table import image_table, list_images, with_table
+from aml_images_dagster.open_source.leak_check import LeakRules, private_files
+from aml_images_dagster.open_source.proof import prove_that_they_build
+from aml_images_dagster.open_source.proposal import Proposal, open_configured, propose
+from aml_images_dagster.open_source.public_part import PublicFile, PublicPart
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.build.session import Source
+    from aml_images_dagster.catalog.git import ChangedFile
+    from aml_images_dagster.catalog.image import Image
+    from aml_images_dagster.engine.interface import LogLine
+    from aml_images_dagster.settings import Settings
+
+
+def publish_source(
+    source: Source,
+    parts: Parts,
+    settings: Settings,
+    log: LogLine,
+    *,
+    images: Iterable[str] | None = None,
+    dry_run: bool = False,
+) -> Proposal:
+    """Propose the public part of image folders to the public repository.
+
+    Args:
+        source: Where the image folders come from.
+        parts: Their engine proves that the public Dockerfiles build; production says which tags there are.
+        settings: Name the public repository and what may not be in it.
+        log: Receives what is going on, the engine's output included.
+        images: Ids of the images; None takes all that are not past their end of life.
+        dry_run: Stop before building and pushing.
+
+    Raises:
+        LeaksFound: Something that is not public would have become so.
+        BadInput: A public part is not complete, a setting is missing, or the public repository refuses.
+        BuildFailed: A public Dockerfile does not build alone.
+        Unreachable: A registry, the engine or the public repository does not answer.
+    """
+    wanted = settings.open_source
+    chosen = source.catalogue.select_default() if images is None else images
+    with open_configured(wanted.repository, wanted.target_branch, "repository", settings) as repository:
+        public = {
+            public_folder(image, settings): PublicPart.of(image, source.tree)
+            for image in map(source.catalogue.get, chosen)
+        }
+        for folder, part in public.items():
+            repository.replace_folder(folder, part.files)
+        table = image_table(list_images(source, parts, settings), datetime.now(UTC).date())
+        readme = (repository.read(wanted.readme) or b"").decode("utf-8", "replace")
+        repository.write(wanted.readme, with_table(readme, table, f"{wanted.readme} of {wanted.repository}").encode())
+
+        published = {f"{folder}/{name}": file for folder, part in public.items() for name, file in part.files.items()}
+        published[wanted.readme] = PublicFile(FileMode.REGULAR, table.encode())
+
+        def touched(changes: Sequence[ChangedFile]) -> list[PublicPart]:
+            paths = [change.path for change in changes]
+            return [part for folder, part in public.items() if any(path.startswith(f"{folder}/") for path in paths)]
+
+        def describe(changes: Sequence[ChangedFile]) -> tuple[str, str]:
+            names = [part.image.id for part in touched(changes)]
+            if not names:
+                return "Update the table of images", ""
+            title = f"Update {names[0]}" if len(names) == 1 else f"Update {len(names)} images"
+            return title, "\n".join(f"- {name}" for name in names)
+
+        return propose(
+            repository,
+            published,
+            LeakRules.of(settings, source.catalogue, source.tree),
+            describe,
+            settings,
+            further_leaks=[leak for folder, part in public.items() for leak in private_files(part, folder)],
+            prove=lambda changes: prove_that_they_build(touched(changes), source, parts, settings, log),
+            dry_run=dry_run,
+        )
+
+
+def public_folder(image: Image, settings: Settings) -> str:
+    """The folder of an image in the public repository."""
+    return settings.open_source.image_folder.format(family=image.family, name=image.name)
