@@ -31,18 +31,18 @@ def test_nothing_is_contacted_before_it_is_used(tmp_path: Path) -> None:
     with pytest.raises(Unreachable):
         parts.staging.ping()
     with pytest.raises(Unreachable):
-        parts.engine.info()
+        parts.builder.info()
     assert not list(parts.artifacts.builds())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_windows_engine_is_asked_for_by_name(tmp_path: Path) -> None:
     parts = parts_for(load_settings(repo=tmp_path, **NOBODY))
-    assert parts.engine_for("linux") is parts.engine
-    with pytest.raises(BadInput, match="no Windows engine is configured"):
-        parts.engine_for("windows")
+    assert parts.builder_for("linux") is parts.builder
+    with pytest.raises(BadInput, match="nothing is configured that builds Windows images"):
+        parts.builder_for("windows")
     parts = parts_for(load_settings(repo=tmp_path, windows_docker_host="tcp://127.0.0.1:9", **NOBODY))
-    assert parts.engine_for("windows") is parts.windows_engine is not None
+    assert parts.builder_for("windows") is parts.windows_builder is not None
 
 
 def test_the_login_is_for_staging_only_and_needs_both_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

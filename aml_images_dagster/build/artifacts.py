@@ -106,6 +106,15 @@ class BuildFolder:
         """Write `staged.json`."""
         _write(self.image(record.image) / "staged.json", record)
 
+    def read_remote_work(self, image: str) -> str | None:
+        """The name of the work elsewhere that builds an image, or did; None when there was none."""
+        path = self.image(image) / "remote_work"
+        return path.read_text() if path.exists() else None
+
+    def write_remote_work(self, image: str, work: str) -> None:
+        """Write down what builds an image elsewhere, so that anybody can end it."""
+        write_atomically(self.image(image) / "remote_work", work.encode())
+
     def read_tested(self, image: str) -> TestedImage | None:
         """`tested.json` of an image; None when it has not passed in this build."""
         return _read(self.image(image) / "tested.json", TestedImage)

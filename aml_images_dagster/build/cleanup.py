@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.build.artifacts import Artifacts
     from aml_images_dagster.build.parts import Parts
 
-Kind = Literal["record", "release file", "job", "staged image", "temporary folder", "local tag", "build"]
+Kind = Literal["record", "release file", "job", "staged image", "temporary folder", "unfinished image", "build"]
 Outcome = Literal["removed", "digest kept, tag removed", "left", "kept"]
 
 
@@ -94,9 +94,10 @@ def cleanup(build: str, parts: Parts, status: BuildStatus) -> CleanupReport:
     rows = _attempt("record", build, lambda: _say(folder, status))
     rows += _attempt("release file", build, lambda: _release_files(folder))
     rows += _attempt("job", build, lambda: _jobs(build, parts))
+    # Before the staged images: what still builds elsewhere would push after they are gone.
+    rows += _attempt("unfinished image", build, lambda: _unfinished(build, parts))
     rows += _attempt("staged image", build, lambda: _staged_images(build, parts))
     rows += _attempt("temporary folder", build, lambda: _temporary_folders(build))
-    rows += _attempt("local tag", build, lambda: _local_tags(build, parts))
     rows += _attempt("record", build, lambda: _close_jobs(folder))
     clean = not any(row.outcome == "left" for row in rows) and not _left(build, parts)
     last = read_report(folder)
@@ -172,14 +173,15 @@ def _temporary_folders(build: str) -> list[CleanupRow]:
     return rows
 
 
-def _local_tags(build: str, parts: Parts) -> list[CleanupRow]:
-    """What a build that was killed before its push left in the engines; they do not tell whether it was there."""
-    record = _record(parts.artifacts.build(build))
+def _unfinished(build: str, parts: Parts) -> list[CleanupRow]:
+    """What a build that was killed left with the builders, before its push or while one builds elsewhere."""
+    folder = parts.artifacts.build(build)
+    record = _record(folder)
     for image in record.images if record else ():
         family, _, name = image.partition("/")
         reference = staging_reference(parts.staging.host, family, name, build)
-        for engine in filter(None, (parts.engine, parts.windows_engine)):
-            engine.forget(str(reference))
+        for builder in filter(None, (parts.builder, parts.windows_builder)):
+            builder.abandon(str(reference), folder.read_remote_work(image))
     return []
 
 

@@ -10,7 +10,7 @@ from aml_images_dagster.errors import BadInput
 if TYPE_CHECKING:
     from aml_images_dagster.build.artifacts import Artifacts
     from aml_images_dagster.checks import Check
-    from aml_images_dagster.engine.interface import Engine, LoginFor
+    from aml_images_dagster.engine.interface import Builder, LoginFor
     from aml_images_dagster.registry.importer import Importer
     from aml_images_dagster.registry.interface import Registry
     from aml_images_dagster.registry.resolution import ResolvedBase
@@ -33,8 +33,8 @@ class Parts:
     """One part for each interface.
 
     Attributes:
-        engine: Builds Linux images.
-        windows_engine: Builds Windows images; None when there is none.
+        builder: Builds Linux images.
+        windows_builder: Builds Windows images; None when there is none.
         staging: Where built images are pushed.
         login_for: Logins for pushing and pulling.
         production: Where released images are.
@@ -45,8 +45,8 @@ class Parts:
         checks: Whether all of these can be used, in the order in which a person would mend them.
     """
 
-    engine: Engine
-    windows_engine: Engine | None
+    builder: Builder
+    windows_builder: Builder | None
     staging: Registry
     login_for: LoginFor
     production: Registry
@@ -56,18 +56,19 @@ class Parts:
     artifacts: Artifacts
     checks: tuple[Check, ...] = ()
 
-    def engine_for(self, os: str) -> Engine:
-        """The engine that builds images of an operating system.
+    def builder_for(self, os: str) -> Builder:
+        """What builds images of an operating system.
 
         Raises:
-            BadInput: There is none.
+            BadInput: There is nothing.
         """
         if os != "windows":
-            return self.engine
-        if self.windows_engine is None:
+            return self.builder
+        if self.windows_builder is None:
             raise BadInput(
-                "no Windows engine is configured",
+                "nothing is configured that builds Windows images",
                 where="windows_docker_host",
-                mend="Windows images need a Windows engine: set AML_IMAGES_WINDOWS_DOCKER_HOST to its URL.",
+                mend="Set AML_IMAGES_WINDOWS_DOCKER_HOST to the URL of a Windows engine, or, in the profile azure, "
+                "AML_IMAGES_AZURE__WINDOWS_BUILDER to acr-tasks.",
             )
-        return self.windows_engine
+        return self.windows_builder

@@ -56,9 +56,9 @@ def check_surroundings(session: BuildSession, planned: Iterable[PlannedImage]) -
             check.ask()
     to_build = [session.image(step.image) for step in planned if step.action == "build"]
     for os in sorted({image.os for image in to_build}):
-        engine = session.parts.engine_for(os)
-        info = engine.info()
+        builder = session.parts.builder_for(os)
+        info = builder.info()
         for image in to_build:
-            if image.os == "windows" == os:
+            if image.os == "windows" == os and info.os_version is not None:
                 check_host(image, info.os_version)
-        engine.sweep_build_containers()
+        builder.sweep()

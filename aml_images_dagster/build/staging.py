@@ -17,13 +17,14 @@ from aml_images_dagster.build.reuse import reusable
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.catalog.windows import check_host
 from aml_images_dagster.engine.interface import BuildRequest
-from aml_images_dagster.errors import BadInput, BuildFailed, Unreachable
+from aml_images_dagster.errors import BadInput, BuildFailed
+from aml_images_dagster.registry.layers import files_in
 
 if TYPE_CHECKING:
     from aml_images_dagster.build.parts import Parts
     from aml_images_dagster.build.records import PassedImage
     from aml_images_dagster.build.session import BuildSession
-    from aml_images_dagster.engine.interface import BuiltImage, Engine, LogLine, RegistryLogin
+    from aml_images_dagster.engine.interface import LogLine, RegistryLogin
 
 LABEL_PREFIX = "com.microsoft.aml-images."
 
@@ -72,17 +73,16 @@ def _take_over(session: BuildSession, recipe: Recipe, passed: PassedImage, log: 
 
 def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> StagedImage:
     image, parts, settings = recipe.image, session.parts, session.settings
-    engine = parts.engine_for(image.os)
-    info = engine.info()
-    if image.os == "windows":
+    builder = parts.builder_for(image.os)
+    info = builder.info()
+    if image.os == "windows" and info.os_version is not None:
         check_host(image, info.os_version)
     reference = session.staging_reference(image)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=temporary_prefix(session.number)) as folder:
         context = Path(folder) / "context.tar"
         dockerfile = recipe.context.write_tar(context, recipe.dockerfile)
-        built = _build(
-            engine,
+        pushed = builder.build_and_push(
             BuildRequest(
                 context=context,
                 dockerfile=dockerfile,
@@ -94,33 +94,31 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
                 network=settings.build_network,
                 no_cache=session.force,
                 logins=_logins(recipe, parts),
+                look_for=notice_paths(image.os),
+                cache_name=f"aml-images.cache/{image.family}:{image.name}",
             ),
-            settings.engine_patience_seconds,
             log,
+            # Another step may have failed meanwhile: what is pushed then would come after the clean-up.
+            still_wanted=session.begin,
+            started=lambda work: session.folder.write_remote_work(image.id, work),
         )
-    try:
-        # Another step may have failed meanwhile: what is pushed now would come after the clean-up.
-        session.begin()
-        notices = engine.paths_exist(str(reference), notice_paths(image.os))
-        pushed = engine.push(str(reference), log, parts.login_for(reference.registry))
-    finally:
-        engine.keep_as_cache(str(reference), f"aml-images.cache/{image.family}:{image.name}")
     served = parts.staging.digest(reference)
-    if served != pushed:
+    if served is None or (pushed.digest and pushed.digest != served):
         raise BuildFailed(
-            f"the registry serves {served or 'nothing'} where {pushed} was pushed",
+            f"the registry serves {served or 'nothing'} where {pushed.digest or 'an image'} was pushed",
             where=str(reference),
             mend="Somebody else writes to this tag, or the registry lost the push; build again.",
         )
-    manifest = parts.staging.manifest(reference.with_digest(pushed))
+    by_digest = reference.with_digest(served)
+    manifest, config = parts.staging.manifest(by_digest), parts.staging.config(by_digest)
     layers = len(json.loads(manifest.body).get("layers", ())) if manifest else 0
     return StagedImage(
         image=image.id,
         reference=str(reference),
-        digest=pushed,
-        os=built.os,
-        architecture=built.architecture,
-        size_bytes=parts.staging.size_bytes(reference.with_digest(pushed)),
+        digest=served,
+        os=str(config.get("os", "")),
+        architecture=str(config.get("architecture", "")),
+        size_bytes=parts.staging.size_bytes(by_digest),
         layers=layers,
         seconds=round(time.monotonic() - started, 3),
         reasons=session.why(image.id),
@@ -128,7 +126,7 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
         bases=tuple(BaseImage(reference=base.reference, digest=base.digest) for base in recipe.bases),
         built_in=session.number,
         dockerfile=recipe.dockerfile,
-        notices=notices,
+        notices=dict(pushed.files or files_in(parts.staging, by_digest, notice_paths(image.os))),
     )
 
 
@@ -136,25 +134,6 @@ def _logins(recipe: Recipe, parts: Parts) -> dict[str, RegistryLogin]:
     """What the engine needs to pull the bases."""
     hosts = {Reference.parse(base.pull).registry for base in recipe.bases}
     return {host: login for host in hosts if (login := parts.login_for(host))}
-
-
-def _build(engine: Engine, request: BuildRequest, patience_seconds: float, log: LogLine) -> BuiltImage:
-    """Build; once more if the engine was lost on the way and comes back in time."""
-    try:
-        return engine.build(request, log)
-    except Unreachable as lost:
-        log(f"{lost}\nwaiting up to {patience_seconds:g} s for the engine to come back")
-        until = time.monotonic() + patience_seconds
-        while True:
-            try:
-                engine.info()
-                break
-            except Unreachable:
-                if time.monotonic() > until:
-                    raise lost from None
-                time.sleep(1)
-    log("the engine is back: building once more")
-    return engine.build(request, log)
 
 
 def notice_paths(os: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What the factory asks of a container engine when it builds. Parts: `docker_engine.py`."""
+"""What the factory asks of what builds images. Parts: `engine_builder.py` on `docker_engine.py`, and `acr_tasks/`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ class EngineInfo:
     """What an engine says of itself.
 
     Attributes:
-        version: The engine's version, e.g. `20.10.24`.
+        version: The engine's version, e.g. `20.10.24`; of a service its name.
         os: The operating system of the containers that it runs.
         architecture: As in OCI, e.g. `amd64`.
-        os_version: For Windows the OS build, e.g. `10.0.20348.2031`; else the distribution's name.
+        os_version: For Windows the OS build, e.g. `10.0.20348.2031`; else the distribution's name. None for a service
+            that picks a machine when a build starts.
         free_bytes: Free space where the engine keeps its images; None for an engine elsewhere.
         network_mtu: MTU of the default bridge network, in bytes; None when the engine does not say.
     """
@@ -31,7 +32,7 @@ class EngineInfo:
     version: str
     os: OperatingSystem
     architecture: str
-    os_version: str
+    os_version: str | None
     free_bytes: int | None = None
     network_mtu: int | None = None
 
@@ -64,6 +65,8 @@ class BuildRequest:
         target: A stage to stop at; None builds the last one.
         no_cache: Run every instruction again, e.g. to bring in newer packages.
         logins: Logins by registry host, for pulling what the Dockerfile is FROM.
+        look_for: Absolute paths of files, to see whether they are in the image.
+        cache_name: Local name under which an engine keeps the layers, for the next build of the image.
     """
 
     context: Path
@@ -77,6 +80,8 @@ class BuildRequest:
     target: str | None = None
     no_cache: bool = False
     logins: Mapping[str, RegistryLogin] = field(default_factory=dict)
+    look_for: tuple[str, ...] = ()
+    cache_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,53 @@ class BuiltImage:
     size_bytes: int
     os: str
     architecture: str
+
+
+@dataclass(frozen=True, slots=True)
+class PushedImage:
+    """An image that a builder has pushed.
+
+    Attributes:
+        digest: What the registry was given; None when the builder does not say.
+        files: Which of the files to look for are in it; None when the builder cannot look inside.
+    """
+
+    digest: str | None
+    files: Mapping[str, bool] | None
+
+
+class Builder(Protocol):
+    """Builds images and pushes them, here or elsewhere. Every method raises `Unreachable` when it does not answer."""
+
+    def info(self) -> EngineInfo:
+        """What it builds on."""
+
+    def build_and_push(
+        self, request: BuildRequest, log: LogLine, *, still_wanted: Callable[[], None], started: Callable[[str], None]
+    ) -> PushedImage:
+        """Build an image and push it under its tag.
+
+        Args:
+            request: What to build.
+            log: Receives the output.
+            still_wanted: Raises when the image is not wanted any more; asked before anything is pushed, at the latest.
+            started: Receives the name of work that goes on elsewhere, also without us; see `abandon`.
+
+        Raises:
+            BuildFailed: A failing instruction, a bad Dockerfile, the deadline, a full disk; carries the log's end.
+            Unreachable: What builds was lost, or the registry refuses.
+        """
+
+    def abandon(self, tag: str, work: str | None) -> None:
+        """Remove what a build that was killed left behind under a tag; absent is fine.
+
+        Args:
+            tag: The tag of the request.
+            work: What `started` received; None when it received nothing.
+        """
+
+    def sweep(self) -> int:
+        """Remove what failed builds of anybody left behind long ago; how much that was."""
 
 
 class Engine(Protocol):

@@ -11,6 +11,7 @@ from aml_images_dagster.build.artifacts import Artifacts
 from aml_images_dagster.build.parts import Parts
 from aml_images_dagster.checks import Check
 from aml_images_dagster.engine.docker_engine import DockerEngine
+from aml_images_dagster.engine.engine_builder import EngineBuilder
 from aml_images_dagster.engine.interface import RegistryLogin
 from aml_images_dagster.identity.credential import credential_for
 from aml_images_dagster.identity.endpoints import endpoints_of
@@ -45,6 +46,9 @@ def azure_parts(settings: Settings) -> Parts:
             AcrRegistry(host, credential, endpoints.registry_audience, login_for) if host in ours else OciRegistry(host)
         )
 
+    def builder(engine: DockerEngine) -> EngineBuilder:
+        return EngineBuilder(engine, login_for, patience_seconds=settings.engine_patience_seconds)
+
     staging, production = registry(settings.staging_registry), registry(settings.production_registry)
     importer = AcrImporter(
         production,
@@ -55,8 +59,8 @@ def azure_parts(settings: Settings) -> Parts:
         timeout_seconds=azure.import_timeout_minutes * 60,
     )
     return Parts(
-        engine=engine,
-        windows_engine=DockerEngine(windows, transfer_seconds=transfer_seconds) if windows else None,
+        builder=builder(engine),
+        windows_builder=builder(DockerEngine(windows, transfer_seconds=transfer_seconds)) if windows else None,
         staging=staging,
         login_for=login_for,
         production=production,

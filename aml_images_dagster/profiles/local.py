@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.build.artifacts import Artifacts
 from aml_images_dagster.build.parts import Parts
 from aml_images_dagster.engine.docker_engine import DockerEngine
+from aml_images_dagster.engine.engine_builder import EngineBuilder
 from aml_images_dagster.engine.interface import LoginFor, RegistryLogin
 from aml_images_dagster.profiles.checks import engine_check, registry_checks
 from aml_images_dagster.registry.importer import CopyingImporter
@@ -30,10 +31,13 @@ def local_parts(settings: Settings) -> Parts:
     def registry(host: str) -> OciRegistry:
         return OciRegistry(host, login_for(host))
 
+    def builder(engine: DockerEngine) -> EngineBuilder:
+        return EngineBuilder(engine, login_for, patience_seconds=settings.engine_patience_seconds)
+
     staging, production = registry(settings.staging_registry), registry(settings.production_registry)
     return Parts(
-        engine=engine,
-        windows_engine=DockerEngine(windows, transfer_seconds=transfer_seconds) if windows else None,
+        builder=builder(engine),
+        windows_builder=builder(DockerEngine(windows, transfer_seconds=transfer_seconds)) if windows else None,
         staging=staging,
         login_for=login_for,
         production=production,

@@ -9,8 +9,10 @@ from aml_images_dagster.errors import Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from aml_images_dagster.catalog.reference import Reference
+    from aml_images_dagster.registry.blob import VerifiedBlob
 
 
 class NoAnswer(Unreachable):
@@ -56,6 +58,13 @@ class Registry(Protocol):
 
     def config(self, reference: Reference) -> Mapping[str, Any]:
         """The image configuration (OS, architecture, labels) of a single-platform image."""
+
+    def open_blob(self, repository: str, digest: str) -> AbstractContextManager[VerifiedBlob]:
+        """Read a blob without holding it in memory; reading to the end verifies it.
+
+        Raises:
+            BadInput: There is no such blob.
+        """
 
     def size_bytes(self, reference: Reference) -> int:
         """Compressed size: the sum of all layers and the configuration."""

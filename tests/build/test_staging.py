@@ -9,6 +9,7 @@ import docker.errors
 import pytest
 
 from aml_images_dagster.build import staging
+from aml_images_dagster.engine.docker_engine import DockerEngine
 from aml_images_dagster.errors import BuildFailed
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def test_a_build_that_was_taken_back_meanwhile_leaves_no_staging_tag_in_the_engi
     name = image_repository.image("apps/other")
     reference = session.staging_reference(session.image(name))
     built = []
-    build = staging._build
+    build = DockerEngine.build
 
     def fail_elsewhere(*arguments: Any) -> Any:
         image = build(*arguments)
@@ -45,7 +46,7 @@ def test_a_build_that_was_taken_back_meanwhile_leaves_no_staging_tag_in_the_engi
         session.folder.finish("failed")
         return image
 
-    monkeypatch.setattr(staging, "_build", fail_elsewhere)
+    monkeypatch.setattr(DockerEngine, "build", fail_elsewhere)
     with pytest.raises(BuildFailed, match="is taken back"):
         staging.stage(session, name, print)
     assert built

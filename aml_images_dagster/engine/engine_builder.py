@@ -1,0 +1,73 @@
+"""A `Builder` on a container engine: what is built is pushed from the engine's own store."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.engine.interface import PushedImage
+from aml_images_dagster.errors import Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aml_images_dagster.engine.interface import BuildRequest, Engine, EngineInfo, LoginFor, LogLine
+
+
+class EngineBuilder:
+    """A `Builder` on an engine.
+
+    Args:
+        engine: Builds and pushes.
+        login_for: Logins for pushing, asked right before.
+        patience_seconds: How long a build waits for an engine that was lost, before it fails.
+    """
+
+    def __init__(self, engine: Engine, login_for: LoginFor, *, patience_seconds: float) -> None:
+        self._engine = engine
+        self._login_for = login_for
+        self._patience_seconds = patience_seconds
+
+    def info(self) -> EngineInfo:
+        """See `Builder.info`."""
+        return self._engine.info()
+
+    def build_and_push(
+        self, request: BuildRequest, log: LogLine, *, still_wanted: Callable[[], None], started: Callable[[str], None]
+    ) -> PushedImage:
+        """See `Builder.build_and_push`. Nothing goes on without us, so `started` is not called."""
+        self._build(request, log)
+        try:
+            still_wanted()
+            files = self._engine.paths_exist(request.tag, request.look_for)
+            digest = self._engine.push(request.tag, log, self._login_for(Reference.parse(request.tag).registry))
+        finally:
+            self._engine.keep_as_cache(request.tag, request.cache_name)
+        return PushedImage(digest, files)
+
+    def abandon(self, tag: str, work: str | None) -> None:
+        """See `Builder.abandon`."""
+        self._engine.forget(tag)
+
+    def sweep(self) -> int:
+        """See `Builder.sweep`."""
+        return self._engine.sweep_build_containers()
+
+    def _build(self, request: BuildRequest, log: LogLine) -> None:
+        """Build; once more if the engine was lost on the way and comes back in time."""
+        try:
+            self._engine.build(request, log)
+        except Unreachable as lost:
+            log(f"{lost}\nwaiting up to {self._patience_seconds:g} s for the engine to come back")
+            until = time.monotonic() + self._patience_seconds
+            while True:
+                try:
+                    self._engine.info()
+                    break
+                except Unreachable:
+                    if time.monotonic() > until:
+                        raise lost from None
+                    time.sleep(1)
+            log("the engine is back: building once more")
+            self._engine.build(request, log)

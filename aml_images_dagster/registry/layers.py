@@ -1,0 +1,82 @@
+"""Which files an image in a registry has, without pulling it.
+
+Source of the layers' form, with the names of removed files: https://github.com/opencontainers/image-spec/blob/main/layer.md.
+Layers of Windows images keep the files of `C:` below `Files/`.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from typing import IO, TYPE_CHECKING, cast
+
+from aml_images_dagster.errors import BadInput
+from aml_images_dagster.registry.oci import read_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from aml_images_dagster.catalog.reference import Reference
+    from aml_images_dagster.registry.interface import Registry
+
+_WINDOWS_DRIVE, _WINDOWS_FILES = "C:/", "Files/"
+_REMOVED, _ALL_REMOVED = ".wh.", ".wh..wh..opq"
+
+
+def files_in(registry: Registry, reference: Reference, paths: Iterable[str]) -> dict[str, bool]:
+    """Which of the absolute paths an image of one platform has.
+
+    Layers are read newest first, only until every path is decided: what an image adds at its end costs little. A layer
+    in a compression that Python cannot read counts as one without files.
+
+    Raises:
+        BadInput: There is no such image.
+        Unreachable: The registry does not answer, or serves something else than it promised.
+    """
+    manifest = registry.manifest(reference)
+    if manifest is None:
+        raise BadInput("the registry has no such image", where=str(reference), mend="Is the name right?")
+    names = {path: _name_in_layers(path) for path in paths}
+    decided: dict[str, bool] = {}
+    for layer in reversed(read_manifest(manifest).get("layers", ())):
+        looked_for = {path: name for path, name in names.items() if path not in decided}
+        if looked_for and not layer.get("urls"):  # a Windows base is in the registry of Microsoft alone
+            decided |= _decide(_entries(registry, reference.repository, layer["digest"]), looked_for)
+    return {path: decided.get(path, False) for path in names}
+
+
+def _decide(entries: Iterable[str], looked_for: dict[str, str]) -> dict[str, bool]:
+    """What one layer says: there, removed, or nothing."""
+    decided = {}
+    removes = {path: set(_removers(name)) for path, name in looked_for.items()}
+    for entry in entries:
+        for path, name in looked_for.items():
+            if entry == name:
+                decided[path] = True
+            elif entry in removes[path]:
+                decided.setdefault(path, False)
+    return decided
+
+
+def _removers(name: str) -> Iterator[str]:
+    """The entries by which a layer removes a file of the layers below it, or a folder around it."""
+    parts = name.split("/")
+    for depth in range(len(parts)):
+        folder = "".join(f"{part}/" for part in parts[:depth])
+        yield f"{folder}{_REMOVED}{parts[depth]}"
+        yield f"{folder}{_ALL_REMOVED}"
+
+
+def _name_in_layers(path: str) -> str:
+    return path.replace("\\", "/").replace(_WINDOWS_DRIVE, _WINDOWS_FILES).removeprefix("/")
+
+
+def _entries(registry: Registry, repository: str, digest: str) -> Iterator[str]:
+    try:
+        with (
+            registry.open_blob(repository, digest) as blob,
+            tarfile.open(fileobj=cast("IO[bytes]", blob), mode="r|*") as layer,
+        ):
+            for member in layer:
+                yield member.name.removeprefix("./").rstrip("/")
+    except tarfile.ReadError:
+        return
