@@ -10,7 +10,7 @@ from aml_images_dagster.errors import BadInput
 if TYPE_CHECKING:
     from aml_images_dagster.build.artifacts import Artifacts
     from aml_images_dagster.checks import Check
-    from aml_images_dagster.engine.interface import Builder, LoginFor
+    from aml_images_dagster.engine.interface import Builder, Engine, LoginFor
     from aml_images_dagster.registry.importer import Importer
     from aml_images_dagster.registry.interface import Registry
     from aml_images_dagster.registry.resolution import ResolvedBase
@@ -33,8 +33,10 @@ class Parts:
     """One part for each interface.
 
     Attributes:
-        builder: Builds Linux images.
-        windows_builder: Builds Windows images; None when there is none.
+        builder: Builds and pushes Linux images.
+        windows_builder: Builds and pushes Windows images; None when there is nothing that could.
+        engine: Builds Linux images that are only tried and stay here.
+        windows_engine: The same for Windows images; None when there is none.
         staging: Where built images are pushed.
         login_for: Logins for pushing and pulling.
         production: Where released images are.
@@ -47,6 +49,8 @@ class Parts:
 
     builder: Builder
     windows_builder: Builder | None
+    engine: Engine
+    windows_engine: Engine | None
     staging: Registry
     login_for: LoginFor
     production: Registry
@@ -72,3 +76,19 @@ class Parts:
                 "AML_IMAGES_AZURE__WINDOWS_BUILDER to acr-tasks.",
             )
         return self.windows_builder
+
+    def engine_for(self, os: str) -> Engine:
+        """The engine on which images of an operating system are tried.
+
+        Raises:
+            BadInput: There is none.
+        """
+        if os != "windows":
+            return self.engine
+        if self.windows_engine is None:
+            raise BadInput(
+                "no Windows engine is configured",
+                where="windows_docker_host",
+                mend="Trying a Windows image needs a Windows engine: set AML_IMAGES_WINDOWS_DOCKER_HOST to its URL.",
+            )
+        return self.windows_engine

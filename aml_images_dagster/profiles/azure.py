@@ -40,6 +40,7 @@ def azure_parts(settings: Settings) -> Parts:
         settings.docker_host, min_free_bytes=int(settings.min_free_gb * 1e9), transfer_seconds=transfer_seconds
     )
     windows = settings.windows_docker_host
+    windows_engine = DockerEngine(windows, transfer_seconds=transfer_seconds) if windows else None
 
     def registry(host: str) -> Registry:
         return (
@@ -60,7 +61,9 @@ def azure_parts(settings: Settings) -> Parts:
     )
     return Parts(
         builder=builder(engine),
-        windows_builder=builder(DockerEngine(windows, transfer_seconds=transfer_seconds)) if windows else None,
+        windows_builder=builder(windows_engine) if windows_engine else None,
+        engine=engine,
+        windows_engine=windows_engine,
         staging=staging,
         login_for=login_for,
         production=production,

@@ -27,6 +27,7 @@ def local_parts(settings: Settings) -> Parts:
         settings.docker_host, min_free_bytes=int(settings.min_free_gb * 1e9), transfer_seconds=transfer_seconds
     )
     windows = settings.windows_docker_host
+    windows_engine = DockerEngine(windows, transfer_seconds=transfer_seconds) if windows else None
 
     def registry(host: str) -> OciRegistry:
         return OciRegistry(host, login_for(host))
@@ -37,7 +38,9 @@ def local_parts(settings: Settings) -> Parts:
     staging, production = registry(settings.staging_registry), registry(settings.production_registry)
     return Parts(
         builder=builder(engine),
-        windows_builder=builder(DockerEngine(windows, transfer_seconds=transfer_seconds)) if windows else None,
+        windows_builder=builder(windows_engine) if windows_engine else None,
+        engine=engine,
+        windows_engine=windows_engine,
         staging=staging,
         login_for=login_for,
         production=production,
