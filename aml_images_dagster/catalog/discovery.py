@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from aml_images_dagster.catalog import git
 from aml_images_dagster.catalog.catalogue import identify, image_folders
+from aml_images_dagster.catalog.descent import with_descendants
 from aml_images_dagster.catalog.image import DOCKERFILE
 from aml_images_dagster.catalog.scenario_files import scenario_path, scenario_uses
 
@@ -123,7 +124,9 @@ def discover(
     ended = {image for image in found if catalogue.images[image].is_past_end_of_life(day)}
     for image in ended:
         del found[image]
-    ended |= _add_descendants(found, catalogue, day)
+    built, ended_below = with_descendants({image: reasons for image, (_, reasons) in found.items()}, catalogue, day)
+    ended |= ended_below
+    found = {image: (found[image][0] if image in found else "descendant", list(built[image])) for image in built}
 
     fallback = fallback and not found
     if fallback:
@@ -182,29 +185,6 @@ def _tests(changes: Sequence[ChangedFile], catalogue: Catalogue) -> dict[str, li
                     [f"tests: {git.printable(path)} (scenario {scenario.name})" for path in used[code]]
                 )
     return found
-
-
-def _add_descendants(found: _Found, catalogue: Catalogue, today: date) -> set[str]:
-    """Add what is built FROM the images found; returns those that are past their end of life, which end a chain."""
-    parents = catalogue.parents
-    children = defaultdict(list)
-    for image, its_parents in parents.items():
-        for parent in its_parents:
-            children[parent].append(image)
-    selected, ended = set(found), set()
-    waiting = list(found)
-    while waiting:
-        for child in children[waiting.pop()]:
-            if catalogue.images[child].is_past_end_of_life(today):
-                ended.add(child)
-            elif child not in selected:
-                selected.add(child)
-                waiting.append(child)
-    for image in selected:
-        reasons = [f"FROM {parent}" for parent in parents[image] if parent in selected]
-        change, before = found.get(image, ("descendant", []))
-        found[image] = (change, before + reasons)
-    return ended
 
 
 def _shorten(reasons: list[str]) -> list[str]:

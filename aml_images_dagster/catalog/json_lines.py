@@ -7,15 +7,15 @@ import re
 from dataclasses import dataclass, field
 
 Location = tuple[str | int, ...]
-"""The way from the root of a JSON text to a value: keys of objects and indexes of arrays."""
+"""The way from the root of a text to a value: keys of objects and indexes of arrays."""
 
 # Enough for a text that `json.loads` has accepted; source: https://www.rfc-editor.org/rfc/rfc8259
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s\[\]{},:"]+')
 
 
 @dataclass(frozen=True, slots=True)
-class JsonLines:
-    """Where things are in a JSON text.
+class TextLines:
+    """Where things are in a text of JSON's kind, or of YAML's.
 
     Attributes:
         lines: The line, counted from 1, of every value; in objects that of its key.
@@ -32,9 +32,9 @@ class JsonLines:
         return self.lines.get(location)
 
 
-def locate(text: str) -> JsonLines:
+def locate(text: str) -> TextLines:
     """Find the lines of a text that is valid JSON."""
-    found = JsonLines()
+    found = TextLines()
     location: list[str | int] = []
     awaits_key = False
     line, scanned = 1, 0

@@ -13,6 +13,7 @@ from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.catalog.validation import validate
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
+from aml_images_dagster.schedules.schedule import read_schedules
 
 if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @click.argument("images", nargs=-1, metavar="[IMAGE...]")
 @common_options
 def command(settings: Settings, as_json: bool, images: tuple[str, ...]) -> None:
-    """Check image folders and show all findings at once; without IMAGE all of them.
+    """Check image folders and show all findings at once; without IMAGE all of them, and the files of schedules/.
 
     Exit code 2 when there is an error; warnings alone are fine.
     """
@@ -30,6 +31,8 @@ def command(settings: Settings, as_json: bool, images: tuple[str, ...]) -> None:
     catalogue = load_catalogue(settings, tree)
     names = [catalogue.get(image).id for image in images] or list(catalogue.images)
     findings = validate(catalogue, tree, names)
+    if not images:
+        findings += read_schedules(tree, catalogue)[1]
     if as_json:
         print_json({"findings": [finding.document() for finding in findings]})
     else:
@@ -37,7 +40,8 @@ def command(settings: Settings, as_json: bool, images: tuple[str, ...]) -> None:
         for finding in findings:
             colour = "red" if finding.severity == "error" else "yellow"
             place = finding.path if finding.line is None else f"{finding.path}:{finding.line}"
-            console.print(f"[{colour}]{finding.severity}[/] [bold]{escape(finding.image)}[/] {escape(place)}")
+            image = f"[bold]{escape(finding.image)}[/] " if finding.image else ""
+            console.print(f"[{colour}]{finding.severity}[/] {image}{escape(place)}")
             console.print(f"    {finding.message}", markup=False)
         errors = sum(finding.severity == "error" for finding in findings)
         console.print(f"{len(names)} images: {errors} errors, {len(findings) - errors} warnings")

@@ -213,3 +213,14 @@ def test_a_build_reads_the_commit_of_the_settings(repository: ImageRepository) -
     done = repository.run_in_a_copy("build", "--all", "--dry-run", AML_IMAGES_SOURCE_COMMIT="no-such-commit")
     assert done.returncode == 2
     assert "git knows no revision 'no-such-commit'" in done.stderr
+
+
+def test_validate_shows_what_is_wrong_with_schedules(repository: ImageRepository) -> None:
+    repository.write(repository.root / "schedules" / "nightly.yaml", "name: nightly\ncorn: 0 3 * * *\n")
+    shown = repository.run_in_a_copy("validate", "--json")
+    assert shown.returncode == 2
+    findings = [finding for finding in json.loads(shown.stdout)["findings"] if finding["path"].startswith("schedules")]
+    assert findings[0]["message"] == '"description" is missing'
+    assert {(finding["image"], finding["line"]) for finding in findings} == {("", 1), ("", 2)}
+    assert "error schedules/nightly.yaml:2" in repository.run_in_a_copy("validate").stdout
+    assert repository.run_in_a_copy("validate", "tools/shell").returncode == 0

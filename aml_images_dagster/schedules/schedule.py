@@ -1,0 +1,102 @@
+"""The schedules of a repository: every file of `schedules/` that is right, and what is wrong with the others."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.catalog.descent import Reasons, with_descendants
+from aml_images_dagster.catalog.finding import Finding
+from aml_images_dagster.schedules.schedule_file import ScheduleFile
+from aml_images_dagster.schedules.yaml_file import read_yaml_file
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from aml_images_dagster.catalog.catalogue import Catalogue
+    from aml_images_dagster.catalog.image import Image
+    from aml_images_dagster.catalog.tree import Tree
+
+FOLDER = "schedules"
+"""Where the files are, at the top of a repository."""
+_ENDING = ".yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A schedule.
+
+    Attributes:
+        path: Its file, relative to the repository.
+        file: What the file says.
+    """
+
+    path: str
+    file: ScheduleFile
+
+    def chooses(self, image: Image, today: date) -> bool:
+        """Whether an image is one of those that the file selects."""
+        wanted = self.file.selection
+        named = image.id in wanted.images
+        return (
+            (wanted.os is None or image.os == wanted.os)
+            and (named or not wanted.images or any(fnmatchcase(image.id, pattern) for pattern in wanted.images))
+            and (named or not image.is_past_end_of_life(today))
+        )
+
+    def images(self, catalogue: Catalogue, today: date) -> Reasons:
+        """What is built, with the reasons: what the file selects, and what is FROM it."""
+        reason = f"schedule {self.file.name}"
+        chosen = {image.id: (reason,) for image in catalogue.images.values() if self.chooses(image, today)}
+        return with_descendants(chosen, catalogue, today)[0]
+
+    def release_by(self, tick: datetime) -> datetime:
+        """The end of the day of a build, in the time zone of the schedule."""
+        return datetime.combine(tick.date() + timedelta(days=1), time(), tick.tzinfo)
+
+
+def read_schedules(tree: Tree, catalogue: Catalogue) -> tuple[list[Schedule], list[Finding]]:
+    """Read every schedule of a tree.
+
+    Args:
+        tree: The source; it need not have the folder.
+        catalogue: The images of the tree.
+
+    Returns:
+        The schedules whose files are right, by name; and everything that is wrong, by file and line.
+    """
+    files = [path for path in tree.files() if path.rpartition("/")[0] == FOLDER]
+    findings = [
+        Finding("", "warning", f"only files that end in {_ENDING} are read here", path)
+        for path in files
+        if not path.endswith(_ENDING)
+    ]
+    by_name: dict[str, Schedule] = {}
+    for path, content in tree.read_many(path for path in files if path.endswith(_ENDING)):
+        file, faults = read_yaml_file(ScheduleFile, content, path)
+        findings += faults
+        if file is None:
+            continue
+        if file.name in by_name:
+            message = f"name: {file.name!r} is also the name of {by_name[file.name].path}"
+            findings.append(Finding("", "error", message, path))
+            continue
+        by_name[file.name] = Schedule(path, file)
+        findings += _unknown_images(by_name[file.name], catalogue)
+    return [by_name[name] for name in sorted(by_name)], sorted(findings, key=lambda f: (f.path, f.line or 0, f.message))
+
+
+def _unknown_images(schedule: Schedule, catalogue: Catalogue) -> list[Finding]:
+    """A schedule runs with the images that are left: one that stops altogether would be noticed too late."""
+    findings = []
+    for pattern in schedule.file.selection.images:
+        if any(fnmatchcase(image, pattern) for image in catalogue.images):
+            continue
+        close = difflib.get_close_matches(pattern, catalogue.images, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        message = f"selection.images: no image is named {pattern!r}{hint}"
+        findings.append(Finding("", "error", message, schedule.path, stops_build=False))
+    return findings

@@ -1,0 +1,96 @@
+"""A file of `schedules/`: when which images are built, and when that has to be released."""
+
+from __future__ import annotations
+
+import difflib
+from datetime import timedelta
+from typing import Annotated, Literal
+from zoneinfo import available_timezones
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+
+from aml_images_dagster.catalog.tests_file import StrictModel
+from aml_images_dagster.schedules.cron import check_cron, longest_gap
+
+ReleaseRule = Literal["none", "approval", "automatic"]
+
+_SLACK = timedelta(days=1)
+"""By how much longer one build may take than another without an image being called stale."""
+
+
+def _is_cron(expression: str) -> str:
+    check_cron(expression)
+    return " ".join(expression.split())
+
+
+def _is_timezone(name: str) -> str:
+    known = available_timezones()
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        raise ValueError(
+            f"there is no time zone {name!r}; "
+            + (f"did you mean {close[0]!r}?" if close else "write it as Area/City, e.g. America/Los_Angeles, or UTC")
+        )
+    return name
+
+
+class ScheduledImages(StrictModel):
+    """Which images are built; an image has to fulfil every key that is given. Images FROM them are built as well."""
+
+    os: Literal["linux", "windows"] | None = Field(default=None, description="Operating system of the images.")
+    images: tuple[str, ...] = Field(
+        default=(),
+        description="<family>/<name>, or a pattern with *. An image that is past its end of life has to be named.",
+    )
+
+    @model_validator(mode="after")
+    def _says_something(self) -> ScheduledImages:
+        if self.os is None and not self.images:
+            raise ValueError('say which: "os", "images" or both; images: ["*"] takes all')
+        return self
+
+
+class ScheduleFile(StrictModel):
+    """The whole of a file of `schedules/`."""
+
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9_]{0,59}$",
+        description="Unique. Small letters, digits and underscores; the UI shows it as <name>_schedule.",
+    )
+    description: str = Field(min_length=1, max_length=500, description="What it is for; shown in the UI.")
+    cron: Annotated[str, AfterValidator(_is_cron)] = Field(
+        description="Minute, hour, day of the month, month, day of the week. The second Wednesday is 3#2."
+    )
+    timezone: Annotated[str, AfterValidator(_is_timezone)] = Field(
+        description="Time zone of the cron expression, e.g. America/Los_Angeles; daylight saving time is followed."
+    )
+    selection: ScheduledImages = Field(description="Which images are built.")
+    force: bool = Field(default=False, description="Build and test anew even what has passed already.")
+    release: ReleaseRule = Field(
+        default="none",
+        description="none: the build is not meant for release. approval: it waits for a person, to be released by the "
+        "end of its day. automatic: it is released when it succeeds, by the end of its day.",
+    )
+    after_patch_tuesday: bool = Field(
+        default=False,
+        description="The build is meant to hold the month's Windows updates: warn when it comes before them.",
+    )
+    stale_after_days: float | None = Field(
+        default=None,
+        gt=0,
+        description="An image that was not built for so long is shown as unhealthy. More than the longest time between "
+        "two builds.",
+    )
+
+    @field_validator("stale_after_days")
+    @classmethod
+    def _does_not_flap(cls, days: float | None, info: ValidationInfo) -> float | None:
+        if days is None or "cron" not in info.data:
+            return days
+        gap = longest_gap(info.data["cron"])
+        if timedelta(days=days) < gap + _SLACK:
+            raise ValueError(
+                f"{gap.days} days can lie between two builds, and images would be unhealthy although nothing is wrong; "
+                f"write {(gap + _SLACK).days} or more"
+            )
+        return days
