@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dagster as dg
 
+from aml_images_dagster.assets.bases import base_assets
 from aml_images_dagster.assets.chain import image_assets
 from aml_images_dagster.assets.clean_up import clean_up_asset
 from aml_images_dagster.assets.keys import BUILD_JOB, OPERATIONS_GROUP
 from aml_images_dagster.assets.options import RESOURCE, BuildOptions
 from aml_images_dagster.assets.run import Workshop
 from aml_images_dagster.automation.clean_up import clean_up_sensors
+from aml_images_dagster.automation.main_branch import MainBranch
+from aml_images_dagster.automation.schedules import schedule_definitions, schedule_files_sensor
+from aml_images_dagster.automation.upstream import upstream_sensor
 from aml_images_dagster.build.source import open_source
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.settings import Settings, load_settings
@@ -24,8 +28,9 @@ def definitions(settings: Settings) -> dg.Definitions:
         BadInput: The settings or the repository are wrong.
     """
     workshop = Workshop(settings, open_source(settings, settings.source_commit), parts_for(settings))
+    main = MainBranch(workshop)
     return dg.Definitions(
-        assets=[*image_assets(workshop), clean_up_asset(workshop)],
+        assets=[*base_assets(workshop), *image_assets(workshop), clean_up_asset(workshop)],
         jobs=[
             dg.define_asset_job(
                 BUILD_JOB,
@@ -33,7 +38,8 @@ def definitions(settings: Settings) -> dg.Definitions:
                 description="Build, test and describe the selected images, all or nothing.",
             )
         ],
-        sensors=clean_up_sensors(workshop),
+        schedules=schedule_definitions(workshop, main),
+        sensors=[*clean_up_sensors(workshop), upstream_sensor(workshop, main), schedule_files_sensor(workshop)],
         resources={RESOURCE: BuildOptions.configure_at_launch()},
         executor=dg.multiprocess_executor.configured(
             {

@@ -15,18 +15,24 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from aml_images_dagster.assets.run import Workshop
+    from aml_images_dagster.catalog.catalogue import Catalogue
+    from aml_images_dagster.catalog.image import Image
+
+
+def images_with_assets(catalogue: Catalogue) -> list[Image]:
+    """The images that Dagster knows.
+
+    An image that cannot be built at all has no assets, so that the others load: one whose Dockerfile cannot be read,
+    whose name no registry takes, or whose name Dagster could not tell from another's. Validation says so.
+    """
+    named = [image for image in catalogue.images.values() if name_fault(image.family, image.name) is None]
+    names = Counter(plain_name(image.family, image.name) for image in named)
+    return [image for image in named if image.parsed and names[plain_name(image.family, image.name)] == 1]
 
 
 def image_assets(workshop: Workshop) -> list[dg.AssetsDefinition]:
-    """Every asset of a catalogue: two steps per image and two per build.
-
-    An image that cannot be built at all has none, so that the others load: one whose Dockerfile cannot be read, whose
-    name no registry takes, or whose name Dagster could not tell from another's. Validation says so.
-    """
-    catalogue = workshop.source.catalogue.images.values()
-    named = [image for image in catalogue if name_fault(image.family, image.name) is None]
-    names = Counter(plain_name(image.family, image.name) for image in named)
-    images = [image for image in named if image.parsed and names[plain_name(image.family, image.name)] == 1]
+    """Every asset of a catalogue: two steps per image and two per build."""
+    images = images_with_assets(workshop.source.catalogue)
     if not images:
         return []
     chains = [asset for image in images for asset in (staged_asset(image, workshop), tested_asset(image, workshop))]

@@ -17,6 +17,8 @@ RELEASE_JSON = AssetKey(["release", "release.json"])
 IMPORT_CFG = AssetKey(["release", "import.cfg"])
 OPERATIONS_GROUP = "operations"
 CLEAN_UP = AssetKey(["operations", "clean_up"])
+UPSTREAM_GROUP = "upstream"
+REBUILT = "images_are_rebuilt"
 NOTHING_LEFT = "nothing_left"
 
 DROP = AssetKey(["release", "drop"])
@@ -39,6 +41,14 @@ def image_of(key: AssetKey) -> tuple[str, Stage] | None:
     name, _, last = key.path[-1].rpartition(".")
     stage = next((stage for stage in STAGES if stage == last), None)
     return (f"{key.path[0]}/{name}", stage) if stage and len(key.path) == _PARTS else None
+
+
+def base_key(base: str) -> AssetKey:
+    """Key of an external base by its full name, with -- for the colon, which Dagster does not allow.
+
+    The UI labels a node with the last part: `ubuntu--22.04`.
+    """
+    return AssetKey([UPSTREAM_GROUP, *(re.sub(r"[^A-Za-z0-9_.-]+", "--", part) for part in base.split("/"))])
 
 
 def group_name(family: str) -> str:

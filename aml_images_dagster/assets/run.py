@@ -15,6 +15,7 @@ from aml_images_dagster.build.naming import build_number, release_tag_for
 from aml_images_dagster.build.session import BuildSession
 from aml_images_dagster.build.source import open_source
 from aml_images_dagster.errors import BuildFailed, FactoryError, refused_by_system
+from aml_images_dagster.schedules.schedule import read_timetable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,7 @@ BUILD_TAG = "aml-images/build"
 
 
 class Workshop:
-    """What every asset of a code location shares: settings, source and parts.
+    """What every asset of a code location shares: settings, source with its schedules, and parts.
 
     Args:
         settings: All settings.
@@ -43,6 +44,7 @@ class Workshop:
         self.settings = settings
         self.source = source
         self.parts = parts
+        self.timetable = read_timetable(source.tree, source.catalogue)
 
     def session(self, context: dg.AssetExecutionContext, options: BuildOptions) -> BuildSession:
         """The build that a run is.

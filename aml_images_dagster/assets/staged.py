@@ -5,22 +5,27 @@ import dagster as dg
 from aml_images_dagster.assets.checks import STAGED_CHECKS, staged_checks
 from aml_images_dagster.assets.description import code_references, kinds, owners
 from aml_images_dagster.assets.hooks import take_back
-from aml_images_dagster.assets.keys import BUILD_POOL, WINDOWS_BUILD_POOL, asset_key, group_name
+from aml_images_dagster.assets.keys import BUILD_POOL, WINDOWS_BUILD_POOL, asset_key, base_key, group_name
 from aml_images_dagster.assets.options import BuildOptions
+from aml_images_dagster.assets.request import WARNING_TAG
 from aml_images_dagster.assets.run import Workshop, explained, step_log
 from aml_images_dagster.build.records import StagedImage
 from aml_images_dagster.build.session import BuildSession
 from aml_images_dagster.build.staging import stage
 from aml_images_dagster.catalog.image import Image
+from aml_images_dagster.upstream.bases import external_bases
 
 
 def staged_asset(image: Image, workshop: Workshop) -> dg.AssetsDefinition:
-    """The asset `staged` of an image; it follows the same asset of every image that the image is FROM."""
+    """The asset `staged` of an image; it follows its bases, and the same asset of every image that it is FROM."""
     key = asset_key(image.id, "staged")
 
     @dg.asset(
         key=key,
-        deps=[asset_key(parent, "staged") for parent in image.parents],
+        deps=[
+            *(asset_key(parent, "staged") for parent in image.parents),
+            *(base_key(base) for base in external_bases([image])),
+        ],
         group_name=group_name(image.family),
         description=image.settings.description or f"{image.id} in the staging registry.",
         kinds=kinds(image),
@@ -33,6 +38,9 @@ def staged_asset(image: Image, workshop: Workshop) -> dg.AssetsDefinition:
     def staged(context: dg.AssetExecutionContext, build_options: BuildOptions) -> dg.MaterializeResult:  # type: ignore[type-arg]
         with explained():
             session = workshop.session(context, build_options)
+            warning = context.run.tags.get(WARNING_TAG)
+            if warning:
+                context.log.warning(warning)
             record = stage(session, image.id, step_log)
             return dg.MaterializeResult(
                 metadata=_metadata(session, record),

@@ -21,3 +21,9 @@ def sensor_status(settings: Settings) -> dg.DefaultSensorStatus:
 def schedule_status(settings: Settings) -> dg.DefaultScheduleStatus:
     """Of a schedule."""
     return dg.DefaultScheduleStatus.RUNNING if settings.is_automatic else dg.DefaultScheduleStatus.STOPPED
+
+
+def is_running(instance: dg.DagsterInstance, sensor: str, settings: Settings) -> bool:
+    """Whether a sensor that starts builds is switched on."""
+    states = [state for state in instance.all_instigator_state() if state.name == sensor]
+    return states[-1].is_running if states else settings.is_automatic

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from aml_images_dagster.build.artifacts import Artifacts
     from aml_images_dagster.checks import Check
     from aml_images_dagster.engine.interface import Builder, Engine, LoginFor
@@ -26,6 +28,12 @@ class Resolver(Protocol):
         Raises:
             BadInput: Nobody knows the base.
         """
+
+    def observe(self, references: Iterable[str]) -> Mapping[str, ResolvedBase | BadInput]:
+        """What registries serve now, whatever was answered before; or why there is no answer."""
+
+    def forget(self) -> None:
+        """Forget all answers, so that a process that lives long asks anew."""
 
 
 @dataclass(frozen=True)

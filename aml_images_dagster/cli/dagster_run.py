@@ -15,15 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from aml_images_dagster.assets.clean_up import announce
-from aml_images_dagster.assets.keys import (
-    BUILD_JOB,
-    DROP,
-    IMPORT_CFG,
-    RELEASE_JSON,
-    STAGES,
-    asset_key,
-)
-from aml_images_dagster.assets.options import RESOURCE
+from aml_images_dagster.assets.keys import BUILD_JOB
+from aml_images_dagster.assets.request import COMMIT_TAG, TRIGGER_TAG, build_config, build_keys
 from aml_images_dagster.assets.run_state import PROCESS_TAG, run_states, this_process
 from aml_images_dagster.build.cleanup import CleanupReport, take_back
 from aml_images_dagster.build.janitor import sweep
@@ -151,18 +144,15 @@ def _execute(
         "keep_failed": request.keep_failed,
         "reasons": {image: list(reasons) for image, reasons in request.selection.items()},
     }
-    tags = {INVOCATION_TAG: invocation, PROCESS_TAG: this_process(), "aml-images/trigger": "command line"}
+    tags = {INVOCATION_TAG: invocation, PROCESS_TAG: this_process(), TRIGGER_TAG: "command line"}
     if request.commit:
-        tags["aml-images/commit"] = request.commit
-    keys = [asset_key(image, stage) for image in request.selection for stage in STAGES]
+        tags[COMMIT_TAG] = request.commit
     with suppress(KeyboardInterrupt):  # before Dagster had begun
         dg.execute_job(
             dg.reconstructable(build_job),
             instance=instance,
-            asset_selection=[*keys, RELEASE_JSON, IMPORT_CFG, DROP],
-            run_config={
-                "resources": {RESOURCE: {"config": {k: v for k, v in options.items() if v not in (None, "", {})}}}
-            },
+            asset_selection=build_keys(request.selection),
+            run_config=build_config(**options),
             tags=tags,
         )
     runs = instance.get_runs(dg.RunsFilter(job_name=BUILD_JOB, tags={INVOCATION_TAG: invocation}), limit=1)

@@ -13,7 +13,7 @@ from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.catalog.validation import validate
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
-from aml_images_dagster.schedules.schedule import read_schedules
+from aml_images_dagster.schedules.schedule import read_timetable
 
 if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
@@ -32,7 +32,7 @@ def command(settings: Settings, as_json: bool, images: tuple[str, ...]) -> None:
     names = [catalogue.get(image).id for image in images] or list(catalogue.images)
     findings = validate(catalogue, tree, names)
     if not images:
-        findings += read_schedules(tree, catalogue)[1]
+        findings += read_timetable(tree, catalogue).findings
     if as_json:
         print_json({"findings": [finding.document() for finding in findings]})
     else:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from aml_images_dagster.registry.interface import Registry
 
 OpenRegistry = Callable[[str], "Registry"]
+
+_AT_ONCE = 16
+"""Questions asked at once when many bases are observed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +76,43 @@ class BaseResolver:
         # One at a time: images that share a base then ask for it once.
         with self._lock:
             if reference not in self._resolved:
-                self._resolved[reference] = self._resolve(reference)
+                self._resolved[reference] = self._resolve(reference, self._silent, self._engine)
             return self._resolved[reference]
 
-    def _resolve(self, text: str) -> ResolvedBase:
+    def observe(self, references: Iterable[str]) -> dict[str, ResolvedBase | BadInput]:
+        """What registries serve now, whatever was answered before; the engine is not asked.
+
+        Returns:
+            The answer for each reference, or why there is none.
+        """
+        silent: set[str] = set()
+
+        def ask(reference: str) -> ResolvedBase | BadInput:
+            try:
+                return self._resolve(reference, silent, None)
+            except BadInput as error:
+                return error
+
+        wanted = list(dict.fromkeys(references))
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return dict(zip(wanted, pool.map(ask, wanted), strict=True))
+
+    def forget(self) -> None:
+        """Forget all answers, so that a process that lives long asks anew."""
+        with self._lock:
+            self._silent.clear()
+            self._resolved.clear()
+
+    def _resolve(self, text: str, silent: set[str], engine: Engine | None) -> ResolvedBase:
         reference = Reference.parse(text)
         mirrored = self._mirrors.of(reference)
         places = [place for place in (mirrored, reference) if place]
         answers: list[str] = []
         for place in places:
-            digest = self._ask_registry(place, answers)
+            digest = self._ask_registry(place, silent, answers)
             if digest:
                 return ResolvedBase(text, digest, str(place.with_digest(digest)))
-        for place in places:
+        for place in places if engine else ():
             digest = self._ask_engine(place, answers)
             if digest:
                 return ResolvedBase(text, digest, str(place.with_digest(digest)), from_engine=True)
@@ -94,9 +122,9 @@ class BaseResolver:
             mend="Check its name and that this machine reaches its registry, name a mirror (base_mirrors), or pull it.",
         )
 
-    def _ask_registry(self, place: Reference, answers: list[str]) -> str | None:
+    def _ask_registry(self, place: Reference, silent: set[str], answers: list[str]) -> str | None:
         host = place.registry
-        if host in self._silent:
+        if host in silent:
             answers.append(f"{host} does not answer")
             return None
         try:
@@ -106,7 +134,7 @@ class BaseResolver:
             answers.append(_said(error))
             # Every question to a registry that is not there costs a time-out; a refusal says nothing of other images.
             if isinstance(error, NoAnswer):
-                self._silent.add(host)
+                silent.add(host)
             return None
         if digest is None:
             answers.append(f"{host} has no {place.repository}:{place.version}")

@@ -58,15 +58,34 @@ class Schedule:
         return datetime.combine(tick.date() + timedelta(days=1), time(), tick.tzinfo)
 
 
-def read_schedules(tree: Tree, catalogue: Catalogue) -> tuple[list[Schedule], list[Finding]]:
+@dataclass(frozen=True, slots=True)
+class Timetable:
+    """All schedules of a repository.
+
+    Attributes:
+        schedules: Those whose files are right, by name.
+        findings: Everything that is wrong, by file and line.
+    """
+
+    schedules: tuple[Schedule, ...]
+    findings: tuple[Finding, ...]
+
+    def stale_after(self, image: Image, today: date) -> timedelta | None:
+        """After which time without a build an image is stale; None when no schedule says so."""
+        days = [
+            schedule.file.stale_after_days
+            for schedule in self.schedules
+            if schedule.file.stale_after_days is not None and schedule.chooses(image, today)
+        ]
+        return timedelta(days=min(days)) if days else None
+
+
+def read_timetable(tree: Tree, catalogue: Catalogue) -> Timetable:
     """Read every schedule of a tree.
 
     Args:
         tree: The source; it need not have the folder.
         catalogue: The images of the tree.
-
-    Returns:
-        The schedules whose files are right, by name; and everything that is wrong, by file and line.
     """
     files = [path for path in tree.files() if path.rpartition("/")[0] == FOLDER]
     findings = [
@@ -86,7 +105,10 @@ def read_schedules(tree: Tree, catalogue: Catalogue) -> tuple[list[Schedule], li
             continue
         by_name[file.name] = Schedule(path, file)
         findings += _unknown_images(by_name[file.name], catalogue)
-    return [by_name[name] for name in sorted(by_name)], sorted(findings, key=lambda f: (f.path, f.line or 0, f.message))
+    return Timetable(
+        tuple(by_name[name] for name in sorted(by_name)),
+        tuple(sorted(findings, key=lambda finding: (finding.path, finding.line or 0, finding.message))),
+    )
 
 
 def _unknown_images(schedule: Schedule, catalogue: Catalogue) -> list[Finding]:

@@ -20,8 +20,10 @@ from aml_images_dagster.assets.keys import (
     RELEASE_JSON,
     STAGES,
     TEST_POOL,
+    UPSTREAM_GROUP,
     WINDOWS_BUILD_POOL,
     asset_key,
+    base_key,
     image_of,
 )
 from aml_images_dagster.assets.options import RESOURCE
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     Load = Callable[[ImageRepository], dg.Definitions]
 
+BUSYBOX = base_key("docker.io/library/busybox:latest")
 IMAGES = ("apps/hello", "apps/other", "tools/shell")
 WINDOWS = "FROM mcr.microsoft.com/windows/servercore:ltsc2022\n"
 
@@ -58,8 +61,11 @@ def test_every_asset(repository: ImageRepository, load: Load) -> None:
         IMPORT_CFG,
         DROP,
         CLEAN_UP,
+        BUSYBOX,
     }
     for key, node in found.items():
+        if key == BUSYBOX:
+            continue
         split = image_of(key)
         others = OPERATIONS_GROUP if key == CLEAN_UP else RELEASE_GROUP
         assert node.group_name == (split[0].partition("/")[0] if split else others)
@@ -71,7 +77,7 @@ def test_every_asset(repository: ImageRepository, load: Load) -> None:
 
 def test_every_asset_takes_the_build_back_when_it_fails(repository: ImageRepository, load: Load) -> None:
     for asset in load(repository).resolve_asset_graph().assets_defs:
-        if asset.keys == {CLEAN_UP}:  # it is no part of a build
+        if asset.keys in ({CLEAN_UP}, {BUSYBOX}):  # they are no part of a build
             continue
         assert {hook.name for hook in asset.hook_defs} == {"take_back_build"}, asset
 
@@ -92,7 +98,7 @@ def test_the_chain_of_each_image_and_the_edges_between_them(repository: ImageRep
         assert parents(definitions, image, "release_config") == {asset_key(image, "tested")}
         assert parents(definitions, image, "import_cfg") == {asset_key(image, "release_config")}
     assert parents(definitions, "apps/hello", "staged") == {asset_key("tools/shell", "staged")}
-    assert parents(definitions, "apps/other", "staged") == set()
+    assert parents(definitions, "apps/other", "staged") == {BUSYBOX}
     found = nodes(definitions)
     assert set(found[RELEASE_JSON].parent_keys) == {asset_key(image, "release_config") for image in IMAGES}
     assert set(found[IMPORT_CFG].parent_keys) == {asset_key(image, "import_cfg") for image in IMAGES}
@@ -101,7 +107,7 @@ def test_the_chain_of_each_image_and_the_edges_between_them(repository: ImageRep
 
 def test_copy_from_is_an_edge_too(repository: ImageRepository, load: Load) -> None:
     repository.write_image("apps/other", "FROM busybox\nCOPY --from=registry.example/shell /greeting /\n")
-    assert parents(load(repository), "apps/other", "staged") == {asset_key("tools/shell", "staged")}
+    assert parents(load(repository), "apps/other", "staged") == {asset_key("tools/shell", "staged"), BUSYBOX}
 
 
 @pytest.mark.parametrize("more", [0, 4])
@@ -111,6 +117,28 @@ def test_two_steps_per_image_and_two_per_build(repository: ImageRepository, load
     keys = plan_of(load(repository))
     assert len(keys) == 2 * (len(IMAGES) + more) + 2
     assert keys[-2:] == ["release_entries", "release_files"]
+
+
+def test_bases_are_observed_before_what_stands_on_them(repository: ImageRepository, load: Load) -> None:
+    repository.write_image(
+        "apps/tool", "FROM ubuntu:22.04\nCOPY --from=127.0.0.1:5000/x/y@sha256:" + "0" * 64 + " / /\n"
+    )
+    repository.write_image("apps/same", "FROM docker.io/library/ubuntu:22.04\n")
+    found = nodes(load(repository))
+    ubuntu = base_key("docker.io/library/ubuntu:22.04")
+    assert ubuntu.path[-1] == "ubuntu--22.04"
+    assert found[ubuntu].is_observable
+    assert not found[ubuntu].is_materializable
+    assert found[ubuntu].child_keys == {asset_key("apps/tool", "staged"), asset_key("apps/same", "staged")}
+    assert found[ubuntu].group_name == UPSTREAM_GROUP
+
+
+def test_bases_that_dagster_cannot_tell_apart_keep_nothing_from_loading(
+    repository: ImageRepository, load: Load
+) -> None:
+    for number, tag in enumerate(("1.0", "1-0", "1_0")):
+        repository.write_image(f"apps/tool{number}", f"FROM ubuntu:{tag}\n")
+    assert asset_key("apps/tool2", "import_cfg") in nodes(load(repository))
 
 
 def test_names_that_dagster_cannot_tell_apart_keep_no_other_from_loading(
@@ -183,6 +211,7 @@ def test_no_image_json_keeps_the_others_from_loading(
         ("image.json", json.dumps({"description": "[/] {x} {{ </b> \u202e"})),
         ("tests.json", "["),
         ("Dockerfile", "NONSENSE\n"),
+        ("Dockerfile", "FROM No Such:Thing\n"),
         ("Dockerfile", ""),
     ],
 )

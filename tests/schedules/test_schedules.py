@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from aml_images_dagster.catalog.catalogue import Catalogue
 from aml_images_dagster.catalog.tree import WorkingTree
-from aml_images_dagster.schedules.schedule import read_schedules
+from aml_images_dagster.schedules.schedule import read_timetable
 from aml_images_dagster.schedules.schedule_file import ScheduleFile
 from aml_images_dagster.schedules.yaml_file import read_yaml_file
 
@@ -56,7 +56,8 @@ def read(root: Path, **files: str) -> tuple[list[Schedule], list[Finding]]:
         (root / "schedules" / f"{name}.yaml").write_text(text)
     tree = WorkingTree(root)
     catalogue = Catalogue.load(tree, "images", ["registry.example/{name}"])
-    return read_schedules(tree, catalogue)
+    timetable = read_timetable(tree, catalogue)
+    return list(timetable.schedules), list(timetable.findings)
 
 
 def chosen(root: Path, selection: object) -> list[str]:
@@ -75,9 +76,9 @@ def faults(text: str) -> list[str]:
 def test_the_schedules_of_this_repository() -> None:
     tree = WorkingTree(ROOT)
     catalogue = Catalogue.load(tree, "base_images/docker/public", ["mcr.microsoft.com/azureml/{name}"])
-    schedules, findings = read_schedules(tree, catalogue)
-    assert findings == []
-    (patch_day,) = [each for each in schedules if each.file.name == "windows_patch_day"]
+    timetable = read_timetable(tree, catalogue)
+    assert timetable.findings == ()
+    (patch_day,) = [each for each in timetable.schedules if each.file.name == "windows_patch_day"]
     assert list(patch_day.images(catalogue, TODAY)) == [
         "base-windows/servercore-ltsc2019",
         "base-windows/servercore-ltsc2022",

@@ -1,0 +1,29 @@
+"""What a build of certain images is for Dagster: the assets, the options, and the tags by which runs are told apart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aml_images_dagster.assets.keys import DROP, IMPORT_CFG, RELEASE_JSON, STAGES, asset_key
+from aml_images_dagster.assets.options import RESOURCE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dagster import AssetKey
+
+TRIGGER_TAG = "aml-images/trigger"
+"""What started a build: `command line`, `schedule`, `upstream bases`, …"""
+COMMIT_TAG = "aml-images/commit"
+WARNING_TAG = "aml-images/warning"
+"""Something about the whole build that a person should know, in a few words."""
+
+
+def build_keys(images: Iterable[str]) -> list[AssetKey]:
+    """The whole chain of some images, and the files of the build."""
+    return [*(asset_key(image, stage) for image in images for stage in STAGES), RELEASE_JSON, IMPORT_CFG, DROP]
+
+
+def build_config(**options: Any) -> dict[str, Any]:
+    """The run configuration for some of the fields of `BuildOptions`; what is empty is left out."""
+    return {"resources": {RESOURCE: {"config": {k: v for k, v in options.items() if v not in (None, "", {}, False)}}}}
