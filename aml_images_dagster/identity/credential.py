@@ -43,7 +43,7 @@ class Credential:
         """A token. Source: the protocol `azure.core.credentials.TokenCredential`.
 
         Raises:
-            BadInput: Nobody has said how to sign in.
+            BadInput: It is not known how to sign in.
             Unreachable: It failed.
         """
         with self._lock:
@@ -78,7 +78,7 @@ class Credential:
             return DefaultAzureCredential(require_envvar=True, **{name: text for name, text in chosen.items() if text})
         except ValueError as error:
             raise BadInput(
-                f"nothing says how to sign in to Azure: {_first_line(error)}",
+                f"it is not known how to sign in to Azure: {_first_line(error).partition('. ')[0]}",
                 where=_VARIABLE,
                 mend=f"Set {_VARIABLE} to AzureCliCredential (a person, after `az login`), WorkloadIdentityCredential "
                 "(CI, Kubernetes) or ManagedIdentityCredential (a machine in Azure).",
@@ -86,13 +86,14 @@ class Credential:
 
 
 @cache
-def _shared(authority: str, client_id: str) -> Credential:
+def shared_credential(authority: str, client_id: str) -> Credential:
+    """The same object for the same arguments in the whole process, so that tokens are asked for once."""
     return Credential(authority, client_id)
 
 
 def credential_for(azure: AzureSettings) -> Credential:
-    """The credential of the settings; the same object in the whole process, so that tokens are asked for once."""
-    return _shared(endpoints_of(azure).authority, azure.identity_client_id)
+    """The credential of the settings."""
+    return shared_credential(endpoints_of(azure).authority, azure.identity_client_id)
 
 
 def _first_line(error: Exception) -> str:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PATIENCE: dict[str, Any] = {
-    "retry_total": 8,
-    "retry_status": 8,
+    "retry_total": 6,
+    "retry_status": 6,
     "retry_connect": 2,
     "retry_read": 2,
     "retry_backoff_max": 20,

@@ -5,6 +5,7 @@ Source: https://learn.microsoft.com/azure/container-registry/container-registry-
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from aml_images_dagster.errors import BadInput, Unreachable
@@ -135,12 +136,12 @@ class AcrImporter:
                 where="azure.production_registry_id",
                 mend="Set it and production_registry to the same registry.",
             )
-        return f"{registry.login_server}, {registry.sku.name if registry.sku else 'unknown tier'}"
+        return str(registry_id)
 
     def _import(
         self, client: ContainerRegistryManagementClient, source: Reference, destination: Reference, *, replace: bool
     ) -> None:
-        from azure.core.exceptions import ResourceExistsError
+        from azure.core.exceptions import HttpResponseError
 
         registry_id = self._production_id()
         request = {
@@ -160,7 +161,9 @@ class AcrImporter:
                     mend="It goes on in Azure: release again later, or set AML_IMAGES_AZURE__IMPORT_TIMEOUT_MINUTES.",
                 )
             poller.result()
-        except ResourceExistsError:
+        except HttpResponseError as error:
+            if error.status_code != HTTPStatus.CONFLICT:
+                raise
             # Somebody was faster since we looked; with the same image that is as good.
             there = self._production.digest(destination)
             if there and there != source.digest:

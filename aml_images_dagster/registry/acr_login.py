@@ -46,7 +46,7 @@ class AcrLogins:
         """A login, or None for a registry that is not ours.
 
         Raises:
-            BadInput: Nobody has said how to sign in.
+            BadInput: It is not known how to sign in.
             Unreachable: The registry does not answer, or does not let this identity in.
         """
         if host not in self._hosts:

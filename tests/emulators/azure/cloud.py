@@ -8,6 +8,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from tests.emulators.azure.acr import Acr
+from tests.emulators.azure.arm_registries import ArmRegistries
 from tests.emulators.azure.certificate import TrustedAuthority
 from tests.emulators.azure.managed_identity import ManagedIdentity
 from tests.emulators.azure.service import AzureService
@@ -32,6 +34,9 @@ class EmulatedCloud:
         identity: Gives tokens.
         certificate: For services that a test starts.
         arm: Azure Resource Manager. Providers add their routes.
+        staging: The staging registry.
+        production: The production registry.
+        registries: What Azure Resource Manager knows of them.
         environment: Variables that a process needs; services that are added may add theirs.
     """
 
@@ -41,6 +46,11 @@ class EmulatedCloud:
         self.certificate = authority.context
         self.identity = ManagedIdentity()
         self.arm = AzureService(self.certificate, self.identity, MANAGEMENT_AUDIENCE)
+        self.registries = ArmRegistries(self.arm)
+        self.staging, self.production = (
+            Acr(name, folder / name, self.certificate, self.identity) for name in ("staging", "production")
+        )
+        self.registries.registries |= {one.name: one for one in (self.staging, self.production)}
         self.environment = {
             **authority.environment,
             **self.identity.environment,
@@ -48,11 +58,17 @@ class EmulatedCloud:
             "AML_IMAGES_AZURE__SUBSCRIPTION_ID": SUBSCRIPTION,
             "AML_IMAGES_AZURE__RESOURCE_GROUP": RESOURCE_GROUP,
             "AML_IMAGES_AZURE__MANAGEMENT_ENDPOINT": self.arm.url,
+            "AML_IMAGES_STAGING_REGISTRY": self.staging.host,
+            "AML_IMAGES_PRODUCTION_REGISTRY": self.production.host,
+            # Their hosts are addresses, so their names can't be read from them.
+            "AML_IMAGES_AZURE__STAGING_REGISTRY_ID": self._id_of(self.staging),
+            "AML_IMAGES_AZURE__PRODUCTION_REGISTRY_ID": self._id_of(self.production),
         }
 
     def __enter__(self) -> Self:
         self._running.enter_context(self.identity)
-        self.start(self.arm)
+        for service in (self.arm, self.staging, self.production):
+            self.start(service)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -61,3 +77,6 @@ class EmulatedCloud:
     def start(self, service: Service) -> Service:
         """Start a service that ends with the cloud."""
         return self._running.enter_context(service)
+
+    def _id_of(self, registry: Acr) -> str:
+        return self.registries.resource_id(registry, SUBSCRIPTION, RESOURCE_GROUP)

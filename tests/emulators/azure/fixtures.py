@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from aml_images_dagster.identity.credential import shared_credential
 from tests.emulators.azure.cloud import EmulatedCloud
 
 if TYPE_CHECKING:
@@ -23,4 +24,6 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatedC
     with EmulatedCloud(tmp_path) as cloud:
         for name, value in cloud.environment.items():
             monkeypatch.setenv(name, value)
+        shared_credential.cache_clear()
         yield cloud
+        shared_credential.cache_clear()

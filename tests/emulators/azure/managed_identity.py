@@ -6,7 +6,6 @@ as there: it is on the same machine. Reached by `IDENTITY_ENDPOINT` and `IDENTIT
 
 from __future__ import annotations
 
-import base64
 import json
 import secrets
 import threading
@@ -15,6 +14,8 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
+
+from tests.emulators.azure.tokens import new_token
 
 
 @dataclass(frozen=True)
@@ -73,15 +74,7 @@ class ManagedIdentity:
     def issue(self, resource: str, client_id: str = "") -> str:
         """A new token."""
         expires = time.time() + self.life_seconds
-        # It looks like a JWT, whose claims some clients read; nobody but this endpoint verifies it.
-        claims = {
-            "aud": resource,
-            "exp": int(expires),
-            "oid": "emulated",
-            "tid": "emulated",
-            "jti": secrets.token_hex(),
-        }
-        token = ".".join(map(_encoded, ({"alg": "none", "typ": "JWT"}, claims))) + "." + secrets.token_urlsafe()
+        token = new_token(aud=resource, exp=int(expires), oid="emulated", tid="emulated")
         self.issued[token] = IssuedToken(resource, client_id, expires)
         return token
 
@@ -94,10 +87,6 @@ class ManagedIdentity:
         """Let every token end now."""
         for token, known in list(self.issued.items()):
             self.issued[token] = IssuedToken(known.resource, known.client_id, 0)
-
-
-def _encoded(claims: dict[str, Any]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
 
 
 def _handler(identity: ManagedIdentity) -> type[BaseHTTPRequestHandler]:
