@@ -6,11 +6,11 @@ import dagster as dg
 
 from aml_images_dagster.assets.bases import base_assets
 from aml_images_dagster.assets.chain import image_assets
-from aml_images_dagster.assets.clean_up import clean_up_asset
+from aml_images_dagster.assets.cleanup import cleanup_asset
 from aml_images_dagster.assets.keys import BUILD_JOB, OPERATIONS_GROUP
 from aml_images_dagster.assets.options import RESOURCE, BuildOptions
 from aml_images_dagster.assets.run import Workshop
-from aml_images_dagster.automation.clean_up import clean_up_sensors
+from aml_images_dagster.automation.cleanup import cleanup_sensors
 from aml_images_dagster.automation.main_branch import MainBranch
 from aml_images_dagster.automation.schedules import schedule_definitions, schedule_files_sensor
 from aml_images_dagster.automation.upstream import upstream_sensor
@@ -30,7 +30,7 @@ def definitions(settings: Settings) -> dg.Definitions:
     workshop = Workshop(settings, open_source(settings, settings.source_commit), parts_for(settings))
     main = MainBranch(workshop)
     return dg.Definitions(
-        assets=[*base_assets(workshop), *image_assets(workshop), clean_up_asset(workshop)],
+        assets=[*base_assets(workshop), *image_assets(workshop), cleanup_asset(workshop)],
         jobs=[
             dg.define_asset_job(
                 BUILD_JOB,
@@ -39,7 +39,7 @@ def definitions(settings: Settings) -> dg.Definitions:
             )
         ],
         schedules=schedule_definitions(workshop, main),
-        sensors=[*clean_up_sensors(workshop), upstream_sensor(workshop, main), schedule_files_sensor(workshop)],
+        sensors=[*cleanup_sensors(workshop), upstream_sensor(workshop, main), schedule_files_sensor(workshop)],
         resources={RESOURCE: BuildOptions.configure_at_launch()},
         executor=dg.multiprocess_executor.configured(
             {

@@ -47,6 +47,10 @@ class BuildFailed(FactoryError):  # noqa: N818
         self.log = log
 
 
+class BuildStopped(BuildFailed):
+    """This part of a build is not to blame: it was stopped, because the build has failed elsewhere or was cancelled."""
+
+
 class Unreachable(FactoryError):  # noqa: N818
     """An engine, a registry or another service does not answer, or refuses us. Exit code 2."""
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import dagster as dg
 
 from aml_images_dagster.assets.description import kinds, owners
-from aml_images_dagster.assets.hooks import take_back
+from aml_images_dagster.assets.hooks import cleanup_hook
 from aml_images_dagster.assets.keys import asset_key, group_name, image_of
 from aml_images_dagster.assets.options import BuildOptions
-from aml_images_dagster.assets.run import Workshop, explained
+from aml_images_dagster.assets.run import Workshop
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.release.import_cfg import import_entry
 from aml_images_dagster.release.release_json import release_image
@@ -21,11 +21,10 @@ def release_entries(images: list[Image], workshop: Workshop) -> dg.AssetsDefinit
         name="release_entries",
         specs=[spec for image in images for spec in _specs(image)],
         can_subset=True,
-        hooks={take_back(workshop)},
+        hooks={cleanup_hook(workshop)},
     )
     def entries(context: dg.AssetExecutionContext, build_options: BuildOptions) -> Iterator[dg.MaterializeResult[None]]:
-        with explained():
-            session = workshop.session(context, build_options)
+        with workshop.step(context, build_options) as session:
             session.begin()
             selected = sorted(split[0] for key in context.selected_asset_keys if (split := image_of(key)))
             for name in dict.fromkeys(selected):

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from aml_images_dagster.assets.hooks import take_back
+from aml_images_dagster.assets.hooks import cleanup_hook
 from aml_images_dagster.assets.keys import DROP, IMPORT_CFG, RELEASE_GROUP, RELEASE_JSON, asset_key
 from aml_images_dagster.assets.options import BuildOptions
-from aml_images_dagster.assets.run import Workshop, explained
+from aml_images_dagster.assets.run import Workshop
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.release.publication import publish
 
@@ -40,11 +40,10 @@ def release_files(images: list[Image], workshop: Workshop) -> dg.AssetsDefinitio
             ),
         ],
         group_name=RELEASE_GROUP,
-        hooks={take_back(workshop)},
+        hooks={cleanup_hook(workshop)},
     )
     def files(context: dg.AssetExecutionContext, build_options: BuildOptions) -> Iterator[dg.MaterializeResult[None]]:
-        with explained():
-            session = workshop.session(context, build_options)
+        with workshop.step(context, build_options) as session:
             publication = publish(session)
             shared = {
                 "build": dg.MetadataValue.text(session.number),

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from aml_images_dagster.assets.failure import STOPPED
 from aml_images_dagster.assets.keys import RELEASE_JSON, image_of
 from aml_images_dagster.assets.run_state import name_process
+from aml_images_dagster.assets.stop import stopped_with
 from aml_images_dagster.build.naming import build_number, release_tag_for
 from aml_images_dagster.build.session import BuildSession
 from aml_images_dagster.build.source import open_source
-from aml_images_dagster.errors import BuildFailed, FactoryError, refused_by_system
+from aml_images_dagster.errors import BuildFailed, BuildStopped, FactoryError, refused_by_system
 from aml_images_dagster.schedules.schedule import read_timetable
 
 if TYPE_CHECKING:
@@ -45,6 +47,18 @@ class Workshop:
         self.source = source
         self.parts = parts
         self.timetable = read_timetable(source.tree, source.catalogue)
+
+    @contextmanager
+    def step(self, context: dg.AssetExecutionContext, options: BuildOptions) -> Iterator[BuildSession]:
+        """A step of the build that a run is: its failure explains itself, and it ends when the build has ended.
+
+        Raises:
+            dg.Failure: In place of a `FactoryError`, and of what the operating system refuses.
+        """
+        with explained():
+            session = self.session(context, options)
+            with stopped_with(session):
+                yield session
 
     def session(self, context: dg.AssetExecutionContext, options: BuildOptions) -> BuildSession:
         """The build that a run is.
@@ -119,6 +133,8 @@ def explained() -> Iterator[None]:
             metadata["where"] = dg.MetadataValue.text(error.where)
         if error.mend:
             metadata["mend"] = dg.MetadataValue.text(error.mend)
+        if isinstance(error, BuildStopped):
+            metadata[STOPPED] = dg.MetadataValue.bool(True)
         log = error.log if isinstance(error, BuildFailed) else ""
         if log:
             metadata["log"] = dg.MetadataValue.md(f"```\n{log}\n```")

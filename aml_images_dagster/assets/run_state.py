@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from aml_images_dagster.assets.failure import first_failure
+
 if TYPE_CHECKING:
-    from aml_images_dagster.build.janitor import RunState, StateOf
+    from aml_images_dagster.build.janitor import RunState
+    from aml_images_dagster.build.records import BuildFailure
 
 PROCESS_TAG = "aml-images/process"
-"""`<host>:<process id>:<start of the process>` that executes a run."""
+"""`<host>:<start of the machine>:<process id>:<start of the process>` that executes a run."""
 
 
 def this_process() -> str:
@@ -32,20 +35,24 @@ def name_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 
 
 def _named(pid: int) -> str:
-    return f"{socket.gethostname()}:{pid}:{_started(pid)}"
+    return f"{socket.gethostname()}:{_boot()}:{pid}:{_started(pid)}"
 
 
-def run_states(instance: dg.DagsterInstance) -> StateOf:
-    """How to ask an instance for the state of a run."""
+class InstanceRuns:
+    """The runs of a Dagster instance; see `Runs`."""
 
-    def state_of(run_id: str) -> RunState:
-        run = instance.get_run_by_id(run_id)
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self._instance = instance
+
+    def state(self, run_id: str) -> RunState:
+        """See `Runs.state`. A run whose process is gone is reported as failed to the instance, too."""
+        run = self._instance.get_run_by_id(run_id)
         if run is None:
             return "unknown"
         if not run.is_finished and _process_is_dead(run.tags.get(PROCESS_TAG, "")):
             # Nobody else can tell: the daemon watches only the runs that it has launched.
-            instance.report_run_failed(run, message="The process that executed the run is gone.")
-            instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+            self._instance.report_run_failed(run, message="The process that executed the run is gone.")
+            self._instance.event_log_storage.free_concurrency_slots_for_run(run_id)
             return "failed"
         match run.status:
             case dg.DagsterRunStatus.SUCCESS:
@@ -56,14 +63,20 @@ def run_states(instance: dg.DagsterInstance) -> StateOf:
                 return "canceled"
         return "alive"
 
-    return state_of
+    def failure(self, run_id: str) -> BuildFailure | None:
+        """See `Runs.failure`."""
+        return first_failure(self._instance, run_id)
 
 
 def _process_is_dead(process: str) -> bool:
+    """Whether a process as `PROCESS_TAG` names it has ended; False where this machine cannot tell."""
     host, _, rest = process.partition(":")
+    boot, _, rest = rest.partition(":")
     pid, _, started = rest.partition(":")
     if host != socket.gethostname() or not pid.isdigit():
         return False
+    if boot != _boot():
+        return True
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:
@@ -72,6 +85,17 @@ def _process_is_dead(process: str) -> bool:
         return False
     # Its number may have gone to another process since.
     return _started(int(pid)) != started
+
+
+def _boot() -> str:
+    """Which start of this machine it is; empty where nothing tells.
+
+    Source: https://man7.org/linux/man-pages/man5/proc_sys_kernel.5.html
+    """
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _started(pid: int) -> str:

@@ -4,11 +4,11 @@ import dagster as dg
 
 from aml_images_dagster.assets.checks import STAGED_CHECKS, staged_checks
 from aml_images_dagster.assets.description import code_references, kinds, owners
-from aml_images_dagster.assets.hooks import take_back
+from aml_images_dagster.assets.hooks import cleanup_hook
 from aml_images_dagster.assets.keys import BUILD_POOL, WINDOWS_BUILD_POOL, asset_key, base_key, group_name
 from aml_images_dagster.assets.options import BuildOptions
 from aml_images_dagster.assets.request import WARNING_TAG
-from aml_images_dagster.assets.run import Workshop, explained, step_log
+from aml_images_dagster.assets.run import Workshop, step_log
 from aml_images_dagster.build.records import StagedImage
 from aml_images_dagster.build.session import BuildSession
 from aml_images_dagster.build.staging import stage
@@ -33,11 +33,10 @@ def staged_asset(image: Image, workshop: Workshop) -> dg.AssetsDefinition:
         metadata=code_references(image, workshop.source),
         pool=WINDOWS_BUILD_POOL if image.os == "windows" else BUILD_POOL,
         check_specs=[check.spec(key) for check in STAGED_CHECKS],
-        hooks={take_back(workshop)},
+        hooks={cleanup_hook(workshop)},
     )
     def staged(context: dg.AssetExecutionContext, build_options: BuildOptions) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        with explained():
-            session = workshop.session(context, build_options)
+        with workshop.step(context, build_options) as session:
             warning = context.run.tags.get(WARNING_TAG)
             if warning:
                 context.log.warning(warning)

@@ -3,10 +3,10 @@
 import dagster as dg
 
 from aml_images_dagster.assets.description import code_references, kinds, owners
-from aml_images_dagster.assets.hooks import take_back
+from aml_images_dagster.assets.hooks import cleanup_hook
 from aml_images_dagster.assets.keys import TEST_POOL, asset_key, group_name
 from aml_images_dagster.assets.options import BuildOptions
-from aml_images_dagster.assets.run import Workshop, explained, step_log
+from aml_images_dagster.assets.run import Workshop, step_log
 from aml_images_dagster.build.records import StagedImage, TestedImage
 from aml_images_dagster.build.scenarios import test
 from aml_images_dagster.build.session import BuildSession
@@ -30,11 +30,10 @@ def tested_asset(image: Image, workshop: Workshop) -> dg.AssetsDefinition:
         owners=owners(image),
         metadata=code_references(image, workshop.source),
         pool=TEST_POOL,
-        hooks={take_back(workshop)},
+        hooks={cleanup_hook(workshop)},
     )
     def tested(context: dg.AssetExecutionContext, build_options: BuildOptions) -> dg.MaterializeResult[None]:
-        with explained():
-            session = workshop.session(context, build_options)
+        with workshop.step(context, build_options) as session:
             staged = session.folder.read_staged(image.id) or _last_staged(context, session, image)
             record = test(session, staged, step_log)
             if not record.scenarios:

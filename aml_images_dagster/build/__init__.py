@@ -1,1 +1,1 @@
-"""A build, without Dagster: what it plans, stages, tests, writes down and takes back."""
+"""A build, without Dagster: what it plans, stages, tests, writes down and cleans up."""

@@ -11,6 +11,7 @@ from upath import UPath
 
 from aml_images_dagster.build.naming import BUILD_NUMBER
 from aml_images_dagster.build.records import (
+    BuildFailure,
     BuildRecord,
     BuildStatus,
     JobRecord,
@@ -45,6 +46,10 @@ def write_atomically(path: UPath, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+class DamagedRecord(BadInput):
+    """A record of which nothing can be made, in any version."""
+
+
 def _read(path: UPath, model: type[R]) -> R | None:
     try:
         data = path.read_bytes()
@@ -53,10 +58,12 @@ def _read(path: UPath, model: type[R]) -> R | None:
     try:
         return model.model_validate_json(data)
     except ValidationError as error:
-        raise BadInput(
+        # A newer version has fields and words that this one lacks; what it needs itself it writes.
+        newer = all(found["type"] in ("extra_forbidden", "literal_error") for found in error.errors())
+        raise (BadInput if newer else DamagedRecord)(
             f"not a record of this version: {error.error_count()} fault(s)",
             where=str(path),
-            mend="The file was changed or written by another version; start a new build.",
+            mend="The file was changed, or written by another version: use that one, or start a new build.",
         ) from None
 
 
@@ -92,11 +99,16 @@ class BuildFolder:
         """Write `build.json`."""
         _write(self.root / "build.json", record)
 
-    def finish(self, status: BuildStatus) -> None:
-        """Say in `build.json` how the build ended; nothing to say for a build that never began."""
+    def finish(self, status: BuildStatus, failure: BuildFailure | None = None) -> None:
+        """Say in `build.json` how the build ended, and the first time why; a build that never began says nothing."""
         record = self.read_build()
         if record is not None:
-            self.write_build(record.model_copy(update={"status": status}))
+            self.write_build(record.model_copy(update={"status": status, "failure": record.failure or failure}))
+
+    def images(self) -> list[str]:
+        """Images that the build has written something down about, `<family>/<name>`."""
+        paths = (self.root / ".records").glob("*/*")
+        return sorted(f"{path.parent.name}/{path.name}" for path in paths)
 
     def read_staged(self, image: str) -> StagedImage | None:
         """`staged.json` of an image; None when this build has not staged it."""
@@ -139,7 +151,7 @@ class BuildFolder:
         """Write a job down, alone and in `run_information.json`.
 
         One file per job is the truth, because steps of a build write at the same time; the one file
-        that people and the clean-up read is put together from them after each change.
+        that people and the cleanup read is put together from them after each change.
         """
         _write(self.root / "jobs" / f"{record.job}.json", record)
         self.write_run_information()

@@ -1,4 +1,4 @@
-"""All or nothing: take a build back, whatever of it is left, and prove by reading back that nothing is."""
+"""All or nothing: clean up a build, whatever of it is left, and prove by reading back that nothing is."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import AwareDatetime  # noqa: TC002 - pydantic reads the annotations
 
-from aml_images_dagster.build.artifacts import BuildFolder, write_atomically
+from aml_images_dagster.build.artifacts import BuildFolder, DamagedRecord, write_atomically
+from aml_images_dagster.build.healing import heal
 from aml_images_dagster.build.naming import split_staging_tag, staging_reference, temporary_prefix
-from aml_images_dagster.build.records import BuildRecord, BuildStatus, Record
+from aml_images_dagster.build.records import ENDED, BuildFailure, BuildRecord, BuildStatus, Record
 from aml_images_dagster.catalog.reference import Reference
-from aml_images_dagster.errors import FactoryError
+from aml_images_dagster.errors import FactoryError, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.build.parts import Parts
 
 Kind = Literal["record", "release file", "job", "staged image", "temporary folder", "unfinished image", "build"]
-Outcome = Literal["removed", "digest kept, tag removed", "left", "kept"]
+Outcome = Literal["removed", "digest kept, tag removed", "made anew", "left", "kept"]
 
 
 class CleanupRow(Record):
@@ -45,14 +46,14 @@ class CleanupRow(Record):
 
 
 class CleanupReport(Record):
-    """`cleanup.json`: what a clean-up found and did.
+    """`cleanup.json`: what a cleanup found and did.
 
     Attributes:
         build: The build.
         rows: Everything that was found.
         clean: Whether reading back showed nothing of the build.
         attempts: How often in a row it was not clean; 0 when it is.
-        finished: When the clean-up ended, UTC.
+        finished: When the cleanup ended, UTC.
     """
 
     build: str
@@ -62,62 +63,78 @@ class CleanupReport(Record):
     finished: AwareDatetime
 
 
-def take_back(build: str, parts: Parts, status: BuildStatus, now: datetime | None = None) -> CleanupReport:
-    """`cleanup`, but for a build whose failure a person wants to look at: that one is kept until its time is over.
-
-    Release files go in any case, so that a kept build can never be released.
-    """
-    folder = parts.artifacts.build(build)
-    record = _record(folder)
-    if record is None or record.keep_until is None or record.keep_until <= (now or datetime.now(UTC)):
-        return cleanup(build, parts, status)
-    folder.finish(status)
-    rows = _attempt("release file", build, lambda: _release_files(folder))
-    detail = f"kept to look at until {record.keep_until:%Y-%m-%d %H:%M} UTC, or until `aml-images cleanup {build}`"
-    rows.append(CleanupRow(kind="build", name=build, outcome="kept", detail=detail))
-    return CleanupReport(build=build, rows=tuple(rows), clean=True, attempts=0, finished=datetime.now(UTC))
-
-
-def cleanup(build: str, parts: Parts, status: BuildStatus) -> CleanupReport:
+def cleanup(
+    build: str,
+    parts: Parts,
+    status: BuildStatus,
+    failure: BuildFailure | None = None,
+    *,
+    even_if_kept: bool = False,
+    now: datetime | None = None,
+) -> CleanupReport:
     """Remove everything that a build has in staging and on its test machines, and its release files.
 
     May be called any number of times, by anybody, while others do the same. A digest that another tag
-    refers to is kept; only this build's tag goes.
+    refers to is kept; only this build's tag goes. Of a build whose failure a person wants to look at only the
+    release files go until its time is over, so that it can never be released.
 
     Args:
         build: The build's number.
         parts: Where to look.
         status: What the build's record is to say.
+        failure: Why it failed, unless that is known already.
+        even_if_kept: Do not wait until a kept build's time is over.
+        now: The time, UTC; the clock's unless given.
+
+    Returns:
+        What was found and done now; `cleanup.json` tells of the cleanups before, too.
     """
     folder = parts.artifacts.build(build)
     # First of all, because steps that have not begun yet look here before they begin.
-    rows = _attempt("record", build, lambda: _say(folder, status))
+    rows = _attempt("record", build, lambda: _finish(folder, parts, status, failure))
     rows += _attempt("release file", build, lambda: _release_files(folder))
+    record = _record(folder)
+    until = record.keep_until if record and not even_if_kept else None
+    if until and until > (now or datetime.now(UTC)):
+        detail = f"kept to look at until {until:%Y-%m-%d %H:%M} UTC, or until `aml-images cleanup {build}`"
+        return _report(folder, [*rows, CleanupRow(kind="build", name=build, outcome="kept", detail=detail)])
     rows += _attempt("job", build, lambda: _jobs(build, parts))
     # Before the staged images: what still builds elsewhere would push after they are gone.
     rows += _attempt("unfinished image", build, lambda: _unfinished(build, parts))
     rows += _attempt("staged image", build, lambda: _staged_images(build, parts))
     rows += _attempt("temporary folder", build, lambda: _temporary_folders(build))
     rows += _attempt("record", build, lambda: _close_jobs(folder))
-    clean = not any(row.outcome == "left" for row in rows) and not _left(build, parts)
+    if _is_clean(rows):
+        rows += _attempt("build", build, lambda: _read_back(folder, parts, status))
+    return _report(folder, rows)
+
+
+def not_done(folder: BuildFolder, error: Exception) -> CleanupReport:
+    """The report of a cleanup that could not begin."""
+    return _report(folder, [CleanupRow(kind="build", name=folder.build, outcome="left", detail=str(error))])
+
+
+def _report(folder: BuildFolder, rows: Sequence[CleanupRow]) -> CleanupReport:
+    """Report what was done now, and add it to the story that `cleanup.json` tells."""
     last = read_report(folder)
-    # Layer after layer cleans: what the ones before have removed belongs to the same story.
-    before = [row for row in last.rows if row.outcome != "left"] if last else []
+    clean = _is_clean(rows)
     report = CleanupReport(
-        build=build,
-        rows=tuple(dict.fromkeys([*before, *rows])),
+        build=folder.build,
+        rows=tuple(dict.fromkeys(rows)),
         clean=clean,
         attempts=0 if clean else 1 + (last.attempts if last else 0),
         finished=datetime.now(UTC),
     )
+    before = [row for row in last.rows if row.outcome not in ("left", "kept")] if last else []
+    story = report.model_copy(update={"rows": tuple(dict.fromkeys([*before, *report.rows]))})
     with suppress(OSError):  # on a full disk the report is still returned
-        if (folder.root / "build.json").exists():
-            write_atomically(folder.root / "cleanup.json", (report.model_dump_json(indent=2) + "\n").encode())
+        if folder.root.exists():
+            write_atomically(folder.root / "cleanup.json", (story.model_dump_json(indent=2) + "\n").encode())
     return report
 
 
 def read_report(folder: BuildFolder) -> CleanupReport | None:
-    """What the last clean-up of a build found; None when there was none, or it cannot be read."""
+    """What the last cleanup of a build found; None when there was none, or it cannot be read."""
     try:
         return CleanupReport.model_validate_json((folder.root / "cleanup.json").read_bytes())
     except (OSError, ValueError):
@@ -125,8 +142,12 @@ def read_report(folder: BuildFolder) -> CleanupReport | None:
 
 
 def not_clean(artifacts: Artifacts) -> list[str]:
-    """Builds whose last clean-up left something: it is tried again, and until then they count as unhealthy."""
+    """Builds whose last cleanup left something: it is tried again, and until then they count as unhealthy."""
     return [folder.build for folder in artifacts.folders() if (last := read_report(folder)) and not last.clean]
+
+
+def _is_clean(rows: Sequence[CleanupRow]) -> bool:
+    return all(row.outcome != "left" for row in rows)
 
 
 def _attempt(kind: Kind, name: str, remove: Callable[[], list[CleanupRow]]) -> list[CleanupRow]:
@@ -137,9 +158,15 @@ def _attempt(kind: Kind, name: str, remove: Callable[[], list[CleanupRow]]) -> l
         return [CleanupRow(kind=kind, name=name, outcome="left", detail=str(error))]
 
 
-def _say(folder: BuildFolder, status: BuildStatus) -> list[CleanupRow]:
-    folder.finish(status)
-    return []
+def _finish(folder: BuildFolder, parts: Parts, status: BuildStatus, failure: BuildFailure | None) -> list[CleanupRow]:
+    rows = []
+    try:
+        folder.read_build()
+    except DamagedRecord:
+        heal(folder, parts)
+        rows.append(CleanupRow(kind="record", name="build.json", outcome="made anew"))
+    folder.finish(status, failure)
+    return rows
 
 
 def _release_files(folder: BuildFolder) -> list[CleanupRow]:
@@ -153,13 +180,29 @@ def _jobs(build: str, parts: Parts) -> list[CleanupRow]:
 def _staged_images(build: str, parts: Parts) -> list[CleanupRow]:
     return [
         row
-        for reference in staged_references(build, parts)
+        for reference in (*staged_references(build, parts), *_untagged(build, parts))
         for row in _attempt("staged image", str(reference), partial(_staged_image, reference, parts))
     ]
 
 
 def _staged_image(reference: Reference, parts: Parts) -> list[CleanupRow]:
     return [CleanupRow(kind="staged image", name=str(reference), outcome=_remove(reference, parts))]
+
+
+def _untagged(build: str, parts: Parts) -> list[Reference]:
+    """Images of a build that staging holds without any tag: a cleanup was killed before it could delete them."""
+    folder = parts.artifacts.build(build)
+    found = []
+    for image in _images(folder):
+        staged = None
+        with suppress(FactoryError):  # a record that is damaged tells of nothing
+            staged = folder.read_staged(image)
+        if staged is not None:
+            reference = Reference.parse(staged.reference)
+            digest = reference.with_digest(staged.digest)
+            if parts.staging.digest(digest) and not _is_shared(reference, staged.digest, parts, and_own_tag=True):
+                found.append(digest)
+    return found
 
 
 def _temporary_folders(build: str) -> list[CleanupRow]:
@@ -176,8 +219,7 @@ def _temporary_folders(build: str) -> list[CleanupRow]:
 def _unfinished(build: str, parts: Parts) -> list[CleanupRow]:
     """What a build that was killed left with the builders, before its push or while one builds elsewhere."""
     folder = parts.artifacts.build(build)
-    record = _record(folder)
-    for image in record.images if record else ():
+    for image in _images(folder):
         family, _, name = image.partition("/")
         reference = staging_reference(parts.staging.host, family, name, build)
         for builder in filter(None, (parts.builder, parts.windows_builder)):
@@ -194,16 +236,33 @@ def _close_jobs(folder: BuildFolder) -> list[CleanupRow]:
 
 
 def _remove(reference: Reference, parts: Parts) -> Outcome:
+    """Remove a tag, and the image behind it unless it is shared.
+
+    Of two builds that share an image and are cleaned up at once each sees the other's tag. So after its own tag is
+    gone each looks again, and whoever comes last deletes the image.
+    """
     staging = parts.staging
-    digest = staging.digest(reference)
+    digest = reference.digest or staging.digest(reference)
     if digest is None:
         return "removed"
-    others = (tag for tag in staging.tags(reference.repository) if _may_share(tag, reference))
-    if any(staging.digest(reference.with_tag(tag)) == digest for tag in others):
-        staging.untag(reference)
-        return "digest kept, tag removed"
+    if not reference.digest and _is_shared(reference, digest, parts):
+        try:
+            staging.untag(reference)
+        except Unreachable:
+            if staging.digest(reference.with_digest(digest)) is not None:
+                raise
+            return "removed"  # by the one who came last, while we looked
+        if _is_shared(reference, digest, parts):
+            return "digest kept, tag removed"
     staging.delete(reference.with_digest(digest))
     return "removed"
+
+
+def _is_shared(reference: Reference, digest: str, parts: Parts, *, and_own_tag: bool = False) -> bool:
+    """Whether another tag names a digest."""
+    tags = [tag for tag in parts.staging.tags(reference.repository) if _may_share(tag, reference)]
+    candidates = (*tags, *((reference.tag,) if and_own_tag else ()))
+    return any(parts.staging.digest(reference.with_tag(tag)) == digest for tag in candidates)
 
 
 def _may_share(tag: str, reference: Reference) -> bool:
@@ -235,6 +294,12 @@ def _families(build: str, parts: Parts) -> Sequence[str]:
     return sorted({image.partition("/")[0] for image in record.images}) if record else parts.staging.repositories()
 
 
+def _images(folder: BuildFolder) -> Sequence[str]:
+    """The images that a build was started for, and any other that it has written something down about."""
+    record = _record(folder)
+    return sorted({*(record.images if record else ()), *folder.images()})
+
+
 def anything_left(build: str, parts: Parts) -> bool:
     """Whether a build has anything in staging or on its test machines.
 
@@ -244,15 +309,21 @@ def anything_left(build: str, parts: Parts) -> bool:
     return bool(staged_references(build, parts) or parts.runner.live(build))
 
 
+def _read_back(folder: BuildFolder, parts: Parts, status: BuildStatus) -> list[CleanupRow]:
+    """What is there again, although nothing has refused to go."""
+    rows = []
+    record = _record(folder)
+    if record is not None and record.status not in ENDED:
+        # It was being published, and had looked at its record a moment before this cleanup wrote there.
+        folder.finish(status)
+        rows = _release_files(folder)
+    left = [*map(str, staged_references(folder.build, parts)), *parts.runner.live(folder.build)]
+    rows += [CleanupRow(kind="build", name=name, outcome="left", detail="it has come back") for name in left]
+    return rows
+
+
 def _record(folder: BuildFolder) -> BuildRecord | None:
     try:
         return folder.read_build()
     except (FactoryError, OSError):
         return None
-
-
-def _left(build: str, parts: Parts) -> bool:
-    try:
-        return anything_left(build, parts)
-    except FactoryError:
-        return True

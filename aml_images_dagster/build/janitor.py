@@ -1,31 +1,29 @@
-"""The janitor: finds builds whose run is over but that are not taken back, and takes them back.
+"""The janitor: finds builds whose run is over but that are not cleaned up, and cleans them up.
 
 It is the last of four layers (docs/reliability.md). It needs no event: it looks at what the builds have written down,
 asks what became of their runs, and looks again at builds that ended lately, because a step whose run was killed goes
-on and can still push after the clean-up.
+on and can still push after the cleanup.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from aml_images_dagster.build.cleanup import CleanupReport, CleanupRow, anything_left, read_report, take_back
-from aml_images_dagster.build.parents import released
+from aml_images_dagster.build.artifacts import DamagedRecord
+from aml_images_dagster.build.cleanup import CleanupReport, anything_left, cleanup, not_done, read_report
+from aml_images_dagster.build.healing import heal
+from aml_images_dagster.build.production import served
+from aml_images_dagster.build.records import ENDED
 from aml_images_dagster.errors import FactoryError, Unreachable
 
 if TYPE_CHECKING:
     from aml_images_dagster.build.artifacts import BuildFolder
     from aml_images_dagster.build.parts import Parts
-    from aml_images_dagster.build.records import BuildRecord, BuildStatus
-    from aml_images_dagster.build.session import Source
+    from aml_images_dagster.build.records import BuildFailure, BuildRecord, BuildStatus
     from aml_images_dagster.settings import Settings
 
 RunState = Literal["alive", "succeeded", "failed", "canceled", "unknown"]
-
-StateOf = Callable[[str], RunState]
-"""What became of a run, by its id; `unknown` for a run of another instance."""
 
 _LOOK_AGAIN = timedelta(hours=1)
 _FIRST_RETRY = timedelta(seconds=15)
@@ -33,75 +31,83 @@ _LONGEST_BACK_OFF = timedelta(seconds=30)
 """Short, because whoever is away may be back at any moment, and then nothing is to be left a minute later."""
 
 
-def sweep(parts: Parts, settings: Settings, source: Source, state_of: StateOf, now: datetime) -> list[CleanupReport]:
-    """Take back every build that is due; a build that cannot be looked at is reported as not clean.
+class Runs(Protocol):
+    """What became of the runs that the builds are."""
+
+    def state(self, run_id: str) -> RunState:
+        """How a run is; `unknown` for a run of another instance."""
+
+    def failure(self, run_id: str) -> BuildFailure | None:
+        """Why a run failed; None unless it did."""
+
+
+def sweep(parts: Parts, settings: Settings, runs: Runs, now: datetime) -> list[CleanupReport]:
+    """Clean up every build that is due; one that cannot be looked at is tried again and unhealthy until then.
 
     Args:
         parts: Where to look.
-        settings: How long what is kept.
-        source: The catalogue, which tells where released images are.
-        state_of: What became of a run.
+        settings: How long what is kept, and the names in production.
+        runs: What became of the runs.
         now: The time, UTC.
     """
     reports = []
     for folder in parts.artifacts.folders():
+        last = read_report(folder)
+        if last is not None and _waits(last, now):
+            continue
         try:
-            record = folder.read_build()
-            status = _due(folder, record, parts, settings, source, state_of, now) if record else None
-            if status is not None:
-                reports.append(take_back(folder.build, parts, status, now))
+            record = _read(folder, parts)
+            status = _due(folder, record, last, parts, settings, runs, now) if record else None
+            if record is not None and status is not None:
+                failure = runs.failure(record.run_id) if status == "failed" else None
+                reports.append(cleanup(folder.build, parts, status, failure, now=now))
         except (FactoryError, OSError) as error:
-            reports.append(_not_looked_at(folder.build, error, now))
+            reports.append(not_done(folder, error))
     return reports
+
+
+def _read(folder: BuildFolder, parts: Parts) -> BuildRecord | None:
+    try:
+        return folder.read_build()
+    except DamagedRecord:
+        return heal(folder, parts)
+
+
+def _waits(last: CleanupReport, now: datetime) -> bool:
+    """Whether it is too early to try again what could not be finished."""
+    if last.clean:
+        return False
+    return now - last.finished <= min(_FIRST_RETRY * (1 << min(last.attempts - 1, 20)), _LONGEST_BACK_OFF)
 
 
 def _due(
     folder: BuildFolder,
     record: BuildRecord,
+    last: CleanupReport | None,
     parts: Parts,
     settings: Settings,
-    source: Source,
-    state_of: StateOf,
+    runs: Runs,
     now: datetime,
 ) -> BuildStatus | None:
-    """The status with which a build is to be taken back now; None when it is to be left alone."""
-    if record.status in ("running", "partial"):
-        state = state_of(record.run_id)
-        if state == "failed" or state == "canceled":
-            return state
-        is_old = now - record.created > timedelta(days=settings.keep_staged_days)
-        return "expired" if is_old and state != "alive" else None
-    if record.status in ("failed", "canceled"):
-        return record.status if _look_again(folder, record, parts, now) else None
-    if record.status == "succeeded" and now - record.created > timedelta(days=settings.keep_staged_days):
-        return None if _is_released(folder, record, parts, settings, source) else "expired"
-    return None
+    """The status with which a build is to be cleaned up now; None when it is to be left alone."""
+    if record.status in ENDED:
+        return record.status if _look_again(record, last, parts, now) else None
+    is_old = now - record.created > timedelta(days=settings.keep_staged_days)
+    if record.status == "succeeded":
+        latest = (name for name in served(folder, record, parts, settings) if name.tag == "latest")
+        return "expired" if is_old and not any(latest) else None
+    state = runs.state(record.run_id)
+    if state == "failed" or state == "canceled":
+        return state
+    return "expired" if is_old and state != "alive" else None
 
 
-def _look_again(folder: BuildFolder, record: BuildRecord, parts: Parts, now: datetime) -> bool:
+def _look_again(record: BuildRecord, last: CleanupReport | None, parts: Parts, now: datetime) -> bool:
     if record.keep_until is not None and record.keep_until > now:
         return False
-    last = read_report(folder)
-    if last is None:
+    if last is None or not last.clean or any(row.outcome == "kept" for row in last.rows):
         return True
-    if not last.clean:
-        return now - last.finished > min(_FIRST_RETRY * (1 << min(last.attempts - 1, 20)), _LONGEST_BACK_OFF)
     try:
         return now - last.finished < _LOOK_AGAIN and anything_left(record.build, parts)
     except Unreachable:  # it was clean, and is looked at again when they are back
         return False
-
-
-def _is_released(folder: BuildFolder, record: BuildRecord, parts: Parts, settings: Settings, source: Source) -> bool:
-    """Whether production serves one of the images as the latest; then the build must stay importable."""
-    for name in record.images:
-        staged, image = folder.read_staged(name), source.catalogue.images.get(name)
-        production = released(image, parts, settings) if image else None
-        if staged is not None and production is not None and production.digest == staged.digest:
-            return True
-    return False
-
-
-def _not_looked_at(build: str, error: Exception, now: datetime) -> CleanupReport:
-    row = CleanupRow(kind="build", name=build, outcome="left", detail=str(error))
-    return CleanupReport(build=build, rows=(row,), clean=False, attempts=1, finished=now)

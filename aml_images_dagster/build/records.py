@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from aml_images_dagster.catalog.content_key import ContentKey
 from aml_images_dagster.testing.interface import JobStatus
@@ -20,6 +20,24 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+ENDED: frozenset[BuildStatus] = frozenset({"failed", "canceled", "expired"})
+"""Of a build with one of these nothing is to be left."""
+
+
+class BuildFailure(Record):
+    """Why a build failed.
+
+    Attributes:
+        step: The step that failed first; empty when it was none.
+        message: What, where and how to mend it.
+        log: The end of the log that shows it; may be empty.
+    """
+
+    step: str
+    message: str
+    log: str = Field(default="", repr=False)
+
+
 class BuildRecord(Record):
     """`build.json`: what the build is.
 
@@ -32,7 +50,8 @@ class BuildRecord(Record):
         created: When it was started, UTC.
         release_tag: The tag under which it is to be released.
         images: The images that it was started for, `<family>/<name>`.
-        keep_until: Until when a failure is kept for a person to look at, UTC; None takes it back at once.
+        keep_until: Until when a failure is kept for a person to look at, UTC; None cleans it up at once.
+        failure: Why it failed; None unless it did.
     """
 
     build: str
@@ -44,6 +63,7 @@ class BuildRecord(Record):
     release_tag: str
     images: tuple[str, ...]
     keep_until: AwareDatetime | None = None
+    failure: BuildFailure | None = None
 
 
 class BaseImage(Record):

@@ -125,6 +125,8 @@ def _run(
     folder.write_job(job.model_copy(update={"status": result.status, "finished": datetime.now(UTC), "url": result.url}))
     for node in result.logs:
         folder.write_log(image.id, f"{scenario.name}.{node.node}.log", node.text)
+    if result.status == "canceled":
+        session.begin()  # by the cleanup of the build, most likely
     if result.status != "passed":
         raise BuildFailed(
             f"scenario {scenario.name!r} {result.status}: {result.reason}",

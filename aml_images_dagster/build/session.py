@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.build.naming import staging_reference
-from aml_images_dagster.build.records import BuildRecord
-from aml_images_dagster.errors import BuildFailed
+from aml_images_dagster.build.records import ENDED, BuildRecord
+from aml_images_dagster.errors import BuildStopped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ class BuildSession:
         images: What it builds, `<family>/<name>`.
         reasons: Why, by image; an image without reasons was picked by a person.
         force: Build and test anew even what has passed already.
-        keep_until: Until when a failure is kept for a person to look at; None takes it back at once.
+        keep_until: Until when a failure is kept for a person to look at; None cleans it up at once.
         releasable: Whether the run goes through to release.json; a part of the chain is never released.
         source: Where the image folders come from.
         settings: All settings.
@@ -93,16 +93,21 @@ class BuildSession:
         """The staging tag of an image in this build."""
         return staging_reference(self.parts.staging.host, image.family, image.name, self.number)
 
+    def has_ended(self) -> bool:
+        """Whether the build has failed or was cancelled, here or elsewhere."""
+        record = self.folder.read_build()
+        return record is not None and record.status in ENDED
+
     def begin(self) -> None:
         """Write `build.json` unless it is there. Every step calls this, because any may be the first.
 
         Raises:
-            BuildFailed: Another step has failed and the build is being taken back: there is no point in going on.
+            BuildStopped: Another step has failed and the build is being cleaned up: there is no point in going on.
         """
         record = self.folder.read_build()
-        if record is not None and record.status in ("failed", "canceled", "expired"):
-            raise BuildFailed(
-                f"build {self.number} has {record.status} elsewhere and is taken back",
+        if record is not None and record.status in ENDED:
+            raise BuildStopped(
+                f"build {self.number} has {record.status} elsewhere and is cleaned up",
                 mend="Look at the step that failed first, and start a new build.",
             )
         if record is None:

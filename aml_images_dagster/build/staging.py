@@ -98,7 +98,7 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
                 cache_name=f"aml-images.cache/{image.family}:{image.name}",
             ),
             log,
-            # Another step may have failed meanwhile: what is pushed then would come after the clean-up.
+            # Another step may have failed meanwhile: what is pushed then would come after the cleanup.
             still_wanted=session.begin,
             started=lambda work: session.folder.write_remote_work(image.id, work),
         )

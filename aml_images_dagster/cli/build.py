@@ -99,7 +99,7 @@ def command(
     from aml_images_dagster.cli.dagster_run import BuildRequest, run_build
 
     request = BuildRequest(selection, commit, release_num, release_tag, force, keep_failed)
-    sys.exit(run_build(settings, source, parts, request, as_json))
+    sys.exit(run_build(settings, parts, request, as_json))
 
 
 def _choose(

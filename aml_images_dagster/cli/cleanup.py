@@ -10,30 +10,41 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from aml_images_dagster.build.artifacts import DamagedRecord
 from aml_images_dagster.build.cleanup import CleanupReport, cleanup
+from aml_images_dagster.build.healing import heal
 from aml_images_dagster.build.naming import BUILD_NUMBER
+from aml_images_dagster.build.production import served
+from aml_images_dagster.build.records import ENDED
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
-from aml_images_dagster.errors import BadInput, FactoryError
+from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
 from aml_images_dagster.profiles import parts_for
 
 if TYPE_CHECKING:
-    from aml_images_dagster.build.artifacts import BuildFolder
-    from aml_images_dagster.build.records import BuildStatus
+    from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.build.records import BuildRecord
     from aml_images_dagster.settings import Settings
 
 
 @click.command("cleanup")
 @click.argument("build")
+@click.option("--yes", is_flag=True, help="Do not ask before a build that has succeeded is cleaned up.")
+@click.option("--force", is_flag=True, help="Clean up even a build that is released.")
 @common_options
-def command(settings: Settings, as_json: bool, build: str) -> None:
-    """Take BUILD back: its staged images, its jobs and its release files. May be repeated at any time."""
+def command(settings: Settings, as_json: bool, build: str, yes: bool, force: bool) -> None:
+    """Clean up BUILD: its staged images, its jobs and its release files. May be repeated at any time."""
     if not BUILD_NUMBER.fullmatch(build):
         raise BadInput(
             f"{build!r} is not a build number", mend="It looks like 20261123.4f2a9c1e; see `aml-images builds`."
         )
     parts = parts_for(settings)
-    report = cleanup(build, parts, _status(parts.artifacts.build(build)))
+    record = _record(parts, build)
+    if record is not None and record.status == "succeeded" and not force:
+        _may_go(settings, parts, record, yes=yes, ask=not as_json and sys.stdin.isatty())
+    # A build that had ended already stays what it was; any other is cancelled by the person.
+    status = record.status if record is not None and record.status in ENDED else "canceled"
+    report = cleanup(build, parts, status, even_if_kept=True)
     if as_json:
         print_json(report.model_dump(mode="json"))
     else:
@@ -41,17 +52,49 @@ def command(settings: Settings, as_json: bool, build: str) -> None:
     sys.exit(0 if report.clean else 1)
 
 
-def _status(folder: BuildFolder) -> BuildStatus:
-    """A build that had ended already stays what it was; any other is cancelled by the person."""
-    with suppress(FactoryError, OSError):
-        record = folder.read_build()
-        if record is not None and record.status in ("failed", "expired"):
-            return record.status
-    return "canceled"
+def _record(parts: Parts, build: str) -> BuildRecord | None:
+    """What the build says of itself; None when it never began, or nothing can be read."""
+    folder = parts.artifacts.build(build)
+    with suppress(OSError, Unreachable):
+        try:
+            return folder.read_build()
+        except DamagedRecord:
+            return heal(folder, parts)
+    return None
+
+
+def _may_go(settings: Settings, parts: Parts, record: BuildRecord, *, yes: bool, ask: bool) -> None:
+    """Make sure that a person means it: a build that has succeeded is worth something.
+
+    Raises:
+        BadInput: It is released, or nobody is there to be asked.
+        click.Abort: The person does not want it.
+    """
+    build = record.build
+    what = f"build {build} of {record.created:%Y-%m-%d %H:%M} UTC, which has succeeded, with {', '.join(record.images)}"
+    try:
+        released = [str(name) for name in served(parts.artifacts.build(build), record, parts, settings)]
+    except FactoryError as error:
+        raise BadInput(
+            f"nobody can say whether {what}, is released",
+            where=build,
+            mend=f"{error}\n  `--force` cleans it up all the same.",
+        ) from None
+    if released:
+        raise BadInput(
+            f"this is {what}; it is released as {', '.join(released)}",
+            where=build,
+            mend="`--force` removes its staged images and release files; what production serves stays.",
+        )
+    if yes:
+        return
+    if not ask:
+        raise BadInput(f"this is {what}, and was not released", where=build, mend="Say --yes if it shall go.")
+    click.confirm(f"This is {what}, and was not released. Clean it up?", abort=True)
 
 
 def report_table(report: CleanupReport) -> Table:
-    """What a clean-up found and did, for people."""
+    """What a cleanup found and did, for people."""
     table = Table(box=None, header_style="bold")
     for heading in ("what", "name", "outcome", ""):
         table.add_column(heading, overflow="fold")

@@ -14,19 +14,20 @@ import dagster as dg
 from rich.console import Console
 from rich.markup import escape
 
-from aml_images_dagster.assets.clean_up import announce
+from aml_images_dagster.assets.cleanup import announce
+from aml_images_dagster.assets.failure import first_failure
 from aml_images_dagster.assets.keys import BUILD_JOB
 from aml_images_dagster.assets.request import COMMIT_TAG, TRIGGER_TAG, build_config, build_keys
-from aml_images_dagster.assets.run_state import PROCESS_TAG, run_states, this_process
-from aml_images_dagster.build.cleanup import CleanupReport, take_back
+from aml_images_dagster.assets.run_state import PROCESS_TAG, InstanceRuns, this_process
+from aml_images_dagster.build.cleanup import CleanupReport, cleanup, read_report
 from aml_images_dagster.build.janitor import sweep
 from aml_images_dagster.build.naming import build_number
 from aml_images_dagster.cli.cleanup import report_table
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.instance import open_instance
 from aml_images_dagster.cli.options import print_json
-from aml_images_dagster.cli.progress import Failure, Progress, first_failure
-from aml_images_dagster.cli.status import document, find_build, images_table
+from aml_images_dagster.cli.progress import Progress
+from aml_images_dagster.cli.status import document, explain_failure, find_build, images_table, in_step
 from aml_images_dagster.settings import ENV_PREFIX
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.build.parts import Parts
     from aml_images_dagster.build.selection import Selection
-    from aml_images_dagster.build.session import Source
     from aml_images_dagster.settings import Settings
 
 INVOCATION_TAG = "aml-images/invocation"
@@ -62,15 +62,15 @@ class BuildRequest:
     keep_failed: bool
 
 
-def run_build(settings: Settings, source: Source, parts: Parts, request: BuildRequest, as_json: bool) -> int:
-    """Run the build to its end, show how it goes, and take it back if it fails.
+def run_build(settings: Settings, parts: Parts, request: BuildRequest, as_json: bool) -> int:
+    """Run the build to its end, show how it goes, and clean it up if it fails.
 
     Returns:
         The exit code: 0, or 1 when the build failed or was cancelled.
     """
     instance = open_instance(settings)
     # Where no daemon runs, this is what finds the builds whose process was killed.
-    reports = sweep(parts, settings, source, run_states(instance), datetime.now(UTC))
+    reports = sweep(parts, settings, InstanceRuns(instance), datetime.now(UTC))
     announce(instance, reports, parts.artifacts)
     invocation = uuid.uuid4().hex
     log = settings.home / "logs" / f"{invocation[:8]}.log"
@@ -80,7 +80,7 @@ def run_build(settings: Settings, source: Source, parts: Parts, request: BuildRe
         with Progress(instance, {INVOCATION_TAG: invocation}, list(request.selection), console):
             run = _execute(settings, instance, request, invocation)
     if run is None:
-        open_console(stderr=True).print("Interrupted before the build had begun: there is nothing to take back.")
+        open_console(stderr=True).print("Interrupted before the build had begun: there is nothing to clean up.")
         return 1
     build = build_number(run.run_id, _created(instance, run.run_id))
     succeeded = run.status is dg.DagsterRunStatus.SUCCESS
@@ -88,7 +88,7 @@ def run_build(settings: Settings, source: Source, parts: Parts, request: BuildRe
     failure = None if succeeded or canceled else first_failure(instance, run.run_id)
     report = None
     if not succeeded:
-        report = take_back(build, parts, "canceled" if canceled else "failed")
+        report = cleanup(build, parts, "canceled" if canceled else "failed", failure)
     folder, record = find_build(settings, build) if parts.artifacts.build(build).read_build() else (None, None)
     if as_json:
         result = (
@@ -96,7 +96,7 @@ def run_build(settings: Settings, source: Source, parts: Parts, request: BuildRe
             if folder and record
             else {"build": build, "status": "canceled" if canceled else "failed"}
         )
-        print_json(result | {"error": failure.document() if failure else None})
+        print_json(result | {"error": failure.model_dump(mode="json") if failure else None})
         return 0 if succeeded else 1
     console = open_console()
     if succeeded and folder and record:
@@ -107,20 +107,25 @@ def run_build(settings: Settings, source: Source, parts: Parts, request: BuildRe
     if canceled:
         open_console(stderr=True).print(f"[yellow]build [bold]{build}[/] was cancelled[/]")
     else:
-        _explain_failure(open_console(stderr=True), build, failure, log)
-    if report and report.rows:
-        console.print(report_table(report))
-    console.print(_taken_back(build, report))
+        errors = open_console(stderr=True)
+        errors.print(f"[red]build [bold]{build}[/] failed{in_step(failure)}[/]")
+        if failure:
+            explain_failure(errors, failure)
+        errors.print(f"[dim]everything that was printed: {escape(str(log))}[/]", soft_wrap=True)
+    story = read_report(parts.artifacts.build(build)) or report  # hooks may have been here before
+    if story and story.rows:
+        console.print(report_table(story))
+    console.print(_cleaned_up(build, report))
     return 1
 
 
-def _taken_back(build: str, report: CleanupReport | None) -> str:
+def _cleaned_up(build: str, report: CleanupReport | None) -> str:
     if report and any(row.outcome == "kept" for row in report.rows):
         return f"[bold yellow]build {build} is KEPT to look at[/]; end it with `aml-images cleanup {build}`"
     if report and report.clean:
-        return f"build {build} was taken back: nothing of it is left"
+        return f"build {build} was cleaned up: nothing of it is left"
     return (
-        f"[bold red]build {build} could not be taken back as a whole[/]: the janitor of `scripts/ui` and the next "
+        f"[bold red]build {build} could not be cleaned up as a whole[/]: the janitor of `scripts/ui` and the next "
         f"build try again, or you with `aml-images cleanup {build}`"
     )
 
@@ -198,14 +203,3 @@ def _own_terminal(log: Path) -> Iterator[TextIO]:
             os.dup2(err, 2)
             os.close(out)
             os.close(err)
-
-
-def _explain_failure(console: Console, build: str, failure: Failure | None, log: Path) -> None:
-    if failure is None:
-        console.print(f"[red]build {build} failed[/]; see {escape(str(log))}")
-        return
-    console.print(f"[red]build [bold]{build}[/] failed in {escape(failure.step)}[/]")
-    if failure.log:
-        console.print(failure.log, markup=False, style="dim", soft_wrap=True)
-    console.print(failure.message, markup=False, soft_wrap=True)
-    console.print(f"[dim]everything that was printed: {escape(str(log))}[/]", soft_wrap=True)

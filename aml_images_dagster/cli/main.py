@@ -20,7 +20,7 @@ _COMMANDS = {
     "builds": ("builds", "Show all builds, newest first."),
     "status": ("status", "Show everything about a build."),
     "publish-source": ("publish_source", "Propose the public part of image folders to the public repository."),
-    "cleanup": ("cleanup", "Take a build back: staged images, jobs, release files."),
+    "cleanup": ("cleanup", "Clean up a build: staged images, jobs, release files."),
 }
 
 

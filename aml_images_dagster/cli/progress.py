@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import dagster as dg
@@ -13,6 +13,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from aml_images_dagster.assets.failure import was_stopped
 from aml_images_dagster.assets.keys import Stage, image_of
 
 if TYPE_CHECKING:
@@ -33,25 +34,6 @@ class _Cell:
     started: float = 0.0
     seconds: float = 0.0
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a run failed.
-
-    Attributes:
-        step: The step that failed first.
-        message: What, where and how to mend it.
-        log: The end of the log that shows it; may be empty.
-    """
-
-    step: str
-    message: str
-    log: str = field(default="", repr=False)
-
-    def document(self) -> dict[str, str]:
-        """For programs."""
-        return {"step": self.step, "message": self.message, "log": self.log}
 
 
 class Progress:
@@ -131,6 +113,8 @@ class Progress:
         }.get(kind)
         if state is None or event.step_key is None:
             return
+        if state == "failed" and was_stopped(event):
+            state = "stopped"
         for split in self._steps.get(event.step_key, ()):
             cell = self._cells[split]
             cell.state = state
@@ -161,27 +145,8 @@ def _render(cell: _Cell) -> RenderableType:
             return Text(f"{cell.note or 'done'} {cell.seconds:.1f} s", style="green")
         case "failed":
             return Text("failed", style="bold red")
+        case "stopped":
+            return Text("stopped", style="yellow")
         case "skipped":
             return Text("-", style="dim")
     return Text("…", style="dim")
-
-
-def first_failure(instance: dg.DagsterInstance, run_id: str) -> Failure | None:
-    """The failure that ended a run; steps that were stopped because of it fail later."""
-    records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE, ascending=True).records
-    for record in records:
-        event = record.event_log_entry.dagster_event
-        if event is None:
-            continue
-        data = event.step_failure_data
-        explained = data.user_failure_data
-        if explained is not None:
-            log = explained.metadata.get("log")
-            text = str(log.value).strip("`\n") if log else ""
-            return Failure(event.step_key or "", explained.description or "", text)
-        error = data.error
-        message = error.cause.to_string() if error and error.cause else str(error)
-        return Failure(event.step_key or "", message)
-    ended = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.RUN_FAILURE).records
-    event = ended[0].event_log_entry.dagster_event if ended else None
-    return Failure("the run itself", event.message or "") if event else None

@@ -16,7 +16,9 @@ from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
-    from aml_images_dagster.build.records import BuildRecord
+    from rich.console import Console
+
+    from aml_images_dagster.build.records import BuildFailure, BuildRecord
     from aml_images_dagster.settings import Settings
 
 
@@ -24,16 +26,32 @@ if TYPE_CHECKING:
 @click.argument("build")
 @common_options
 def command(settings: Settings, as_json: bool, build: str) -> None:
-    """Show everything about BUILD: its images, digests, reasons and tests."""
+    """Show everything about BUILD: its images, digests, reasons and tests, and why it failed."""
     folder, record = find_build(settings, build)
     if as_json:
         print_json(document(folder, record))
         return
     console = open_console()
-    console.print(f"build [bold]{record.build}[/] [{COLOURS[record.status]}]{record.status}[/]")
+    console.print(
+        f"build [bold]{record.build}[/] [{COLOURS[record.status]}]{record.status}{in_step(record.failure)}[/]"
+    )
     artifacts = escape(str(folder.root))
     console.print(f"[dim]commit {record.commit or 'none'}, release tag {record.release_tag}, artifacts {artifacts}[/]")
+    if record.failure:
+        explain_failure(console, record.failure)
     console.print(images_table(folder, record))
+
+
+def explain_failure(console: Console, failure: BuildFailure) -> None:
+    """Why a build failed, for people."""
+    if failure.log:
+        console.print(failure.log, markup=False, style="dim", soft_wrap=True)
+    console.print(failure.message, markup=False, soft_wrap=True)
+
+
+def in_step(failure: BuildFailure | None) -> str:
+    """Where a build failed, to follow the word `failed`; empty when it was in no step."""
+    return f" in {escape(failure.step)}" if failure and failure.step else ""
 
 
 def find_build(settings: Settings, build: str) -> tuple[BuildFolder, BuildRecord]:

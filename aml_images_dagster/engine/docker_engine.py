@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import os
 import re
 import shutil
@@ -38,7 +39,7 @@ _DEFAULT_HOST = "npipe:////./pipe/docker_engine" if os.name == "nt" else "unix:/
 _LABEL = "io.github.aml-images.inspection"
 # The engine gives the containers of a build no label and no name of ours. A host entry is the one thing
 # of a build request that they carry and that reaches neither the image nor the cache.
-_BUILD_MARK = "aml-images-build.invalid"
+_BUILD_MARK = ".aml-images-build.invalid"
 _MARK_ADDRESS = "127.0.0.1"
 _NEW_PINGS = 3
 
@@ -111,7 +112,7 @@ class DockerEngine:
             info = client.info()
         self._require_space(info, request.tag)
         # A mark needs a hosts file, which the engine writes for Linux containers only.
-        extra_hosts = {_BUILD_MARK: _MARK_ADDRESS} if info["OSType"] == "linux" else None
+        extra_hosts = {_build_mark(request.tag): _MARK_ADDRESS} if info["OSType"] == "linux" else None
         try:
             with self._client(request.timeout_seconds) as client, request.context.open("rb") as context:
                 client.sign_in(request.logins)
@@ -208,8 +209,11 @@ class DockerEngine:
                 _remove(client, before["Id"])
 
     def forget(self, reference: str) -> None:
-        """See `Engine.forget`."""
+        """See `Engine.forget`. On a Windows engine build containers can't be told from a user's and are left alone."""
         with self._client() as client:
+            for container in _containers(client, "created", "restarting", "running", "paused", "exited", "dead"):
+                if _build_mark(reference) in _build_marks(container):
+                    _remove_container(client, container["Id"], force=True)
             _remove(client, reference)
 
     def paths_exist(self, reference: str, paths: tuple[str, ...]) -> dict[str, bool]:
@@ -237,22 +241,13 @@ class DockerEngine:
         Only containers that this class caused are removed, and only when they are long dead. On a Windows
         engine build containers can't be told from a user's and are left alone.
         """
-        import docker.errors
-
         now = datetime.datetime.now(datetime.UTC)
         removed = 0
         with self._client() as client:
-            for status in ("created", "exited", "dead"):
-                for listed in client.containers(all=True, filters={"status": status}):
-                    try:
-                        container = client.inspect_container(listed["Id"])
-                        if _is_ours(container) and _age(container, now) >= self._leftover_seconds:
-                            client.remove_container(listed["Id"], v=True)
-                            removed += 1
-                    except docker.errors.APIError as error:
-                        # Somebody else was faster, or it came back to life.
-                        if error.status_code not in (404, 409):
-                            raise
+            for container in _containers(client, "created", "exited", "dead"):
+                ours = _LABEL in (container["Config"]["Labels"] or {}) or _build_marks(container)
+                if ours and _age(container, now) >= self._leftover_seconds:
+                    removed += _remove_container(client, container["Id"])
         return removed
 
     @contextlib.contextmanager
@@ -389,10 +384,37 @@ def _has_path(client: EngineClient, container: str, path: str) -> bool:
     return True
 
 
-def _is_ours(container: Mapping[str, Any]) -> bool:
-    if _LABEL in (container["Config"]["Labels"] or {}):
-        return True
-    return any(entry.startswith(f"{_BUILD_MARK}:") for entry in container["HostConfig"]["ExtraHosts"] or ())
+def _build_mark(tag: str) -> str:
+    """The host entry of containers that build an image of this tag."""
+    return hashlib.sha256(tag.encode()).hexdigest()[:16] + _BUILD_MARK
+
+
+def _build_marks(container: Mapping[str, Any]) -> list[str]:
+    """The host entries by which a container of a build is known; none for any other container."""
+    hosts = [str(entry).partition(":")[0] for entry in container["HostConfig"]["ExtraHosts"] or ()]
+    return [host for host in hosts if host.endswith(_BUILD_MARK)]
+
+
+def _containers(client: EngineClient, *statuses: str) -> Iterator[Mapping[str, Any]]:
+    """Containers with one of these statuses, inspected."""
+    import docker.errors
+
+    for listed in client.containers(all=True, filters={"status": list(statuses)}):
+        with contextlib.suppress(docker.errors.NotFound):
+            yield client.inspect_container(listed["Id"])
+
+
+def _remove_container(client: EngineClient, container: str, *, force: bool = False) -> bool:
+    """Remove a container; False when somebody else was faster, or it came back to life."""
+    import docker.errors
+
+    try:
+        client.remove_container(container, v=True, force=force)
+    except docker.errors.APIError as error:
+        if error.status_code not in (404, 409):
+            raise
+        return False
+    return True
 
 
 def _age(container: Mapping[str, Any], now: datetime.datetime) -> float:

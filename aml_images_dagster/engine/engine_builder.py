@@ -70,4 +70,5 @@ class EngineBuilder:
                         raise lost from None
                     time.sleep(1)
             log("the engine is back: building once more")
+            self._engine.forget(request.tag)  # and with it the containers that it could not remove
             self._engine.build(request, log)

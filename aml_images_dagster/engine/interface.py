@@ -183,7 +183,7 @@ class Engine(Protocol):
         """Rename a local image to a name that only serves the layer cache, replacing the one before."""
 
     def forget(self, reference: str) -> None:
-        """Remove a local tag, and its layers when nothing else uses them. Absent is fine."""
+        """Remove a local tag, its layers when nothing else uses them, and containers of its builds. Absent is fine."""
 
     def paths_exist(self, reference: str, paths: tuple[str, ...]) -> dict[str, bool]:
         """Which of the absolute paths exist in an image, without running it."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.build.artifacts import write_atomically
-from aml_images_dagster.errors import BuildFailed
+from aml_images_dagster.errors import BuildFailed, BuildStopped
 from aml_images_dagster.release.drop import drop_files, release_bytes, write_drop
 from aml_images_dagster.release.import_cfg import ImportCfg, import_cfg
 from aml_images_dagster.release.release_json import ReleaseJson, release_image, release_json
@@ -37,7 +37,7 @@ def publish(session: BuildSession) -> Publication:
 
     Raises:
         BuildFailed: An image is missing, staging serves something other than what was tested, or the build is being
-            taken back.
+            cleaned up.
     """
     session.begin()
     if not session.images:
@@ -52,7 +52,7 @@ def publish(session: BuildSession) -> Publication:
     write_atomically(folder.root / "release.json", release_bytes(release))
     try:
         session.begin()
-    except BuildFailed:  # it was taken back meanwhile, perhaps before these files were there to be removed
+    except BuildStopped:  # it was cleaned up meanwhile, perhaps before these files were there to be removed
         folder.remove_release_files()
         raise
     folder.finish("succeeded")

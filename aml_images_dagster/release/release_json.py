@@ -99,7 +99,7 @@ def release_image(session: BuildSession, name: str) -> ReleaseImage:
         raise BuildFailed(
             f"{name} was not {step} by build {session.number}",
             where=name,
-            mend="Select the whole chain of the image; what failed is taken back, so start a new build.",
+            mend="Select the whole chain of the image; what failed is cleaned up, so start a new build.",
         )
     served = session.parts.staging.digest(session.staging_reference(image))
     if tested.digest != staged.digest or served != staged.digest:

@@ -12,7 +12,7 @@ from dagster._core.execution.api import create_execution_plan
 from aml_images_dagster.assets.keys import (
     BUILD_JOB,
     BUILD_POOL,
-    CLEAN_UP,
+    CLEANUP,
     DROP,
     IMPORT_CFG,
     OPERATIONS_GROUP,
@@ -60,14 +60,14 @@ def test_every_asset(repository: ImageRepository, load: Load) -> None:
         RELEASE_JSON,
         IMPORT_CFG,
         DROP,
-        CLEAN_UP,
+        CLEANUP,
         BUSYBOX,
     }
     for key, node in found.items():
         if key == BUSYBOX:
             continue
         split = image_of(key)
-        others = OPERATIONS_GROUP if key == CLEAN_UP else RELEASE_GROUP
+        others = OPERATIONS_GROUP if key == CLEANUP else RELEASE_GROUP
         assert node.group_name == (split[0].partition("/")[0] if split else others)
         assert node.description
         assert 1 <= len(node.kinds) <= 3
@@ -77,9 +77,9 @@ def test_every_asset(repository: ImageRepository, load: Load) -> None:
 
 def test_every_asset_takes_the_build_back_when_it_fails(repository: ImageRepository, load: Load) -> None:
     for asset in load(repository).resolve_asset_graph().assets_defs:
-        if asset.keys in ({CLEAN_UP}, {BUSYBOX}):  # they are no part of a build
+        if asset.keys in ({CLEANUP}, {BUSYBOX}):  # they are no part of a build
             continue
-        assert {hook.name for hook in asset.hook_defs} == {"take_back_build"}, asset
+        assert {hook.name for hook in asset.hook_defs} == {"cleanup_build"}, asset
 
 
 def test_pools(repository: ImageRepository, load: Load) -> None:
@@ -228,16 +228,16 @@ def test_a_broken_folder_keeps_no_other_from_loading(
 def test_a_repository_without_images_loads(repository: ImageRepository, load: Load) -> None:
     for image in IMAGES:
         (repository.folder(image) / "Dockerfile").unlink()
-    assert set(nodes(load(repository))) == {CLEAN_UP}
+    assert set(nodes(load(repository))) == {CLEANUP}
 
 
 def test_the_job_sensors_and_executor(repository: ImageRepository, load: Load) -> None:
     definitions = load(repository)
     assert definitions.resolve_job_def(BUILD_JOB).executor_def.name == "multiprocess"
     sensors = {sensor.name: sensor for sensor in definitions.sensors or ()}
-    assert set(sensors) >= {"take_back_failed_builds", "take_back_canceled_builds"}
+    assert set(sensors) >= {"cleanup_failed_builds", "cleanup_canceled_builds"}
     for sensor in sensors.values():
-        if sensor.name.startswith("take_back"):
+        if sensor.name.startswith("cleanup_"):
             assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
 
 

@@ -29,6 +29,11 @@ def test_another_process_with_the_same_number_is_not_meant():
     assert _process_is_dead(f"{this_process()}1")
 
 
-@pytest.mark.parametrize("process", ["", "elsewhere.example:1:1", "nonsense"])
+@pytest.mark.parametrize("process", ["", "elsewhere.example:boot:1:1", "nonsense"])
 def test_what_can_not_be_told_is_not_dead(process):
     assert not _process_is_dead(process)
+
+
+def test_a_process_of_an_earlier_start_of_the_machine_is_dead():
+    host, _, pid, started = this_process().split(":")
+    assert _process_is_dead(f"{host}:00000000-0000-0000-0000-000000000000:{pid}:{started}")

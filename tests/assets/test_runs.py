@@ -57,7 +57,7 @@ def test_options_that_are_wrong(repository: ImageRepository, load: Load, options
     assert explained.metadata["mend"].value
     assert not list(repository.artifacts.glob("*/.records/*"))
     hooks = [event.event_type for event in result.all_events if event.is_hook_event]
-    assert hooks == [dg.DagsterEventType.HOOK_COMPLETED], "it is taken back, though nobody answers"
+    assert hooks == [dg.DagsterEventType.HOOK_COMPLETED], "it is cleaned up, though nobody answers"
 
 
 def test_a_registry_that_is_down(repository: ImageRepository, load: Load) -> None:

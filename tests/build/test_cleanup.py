@@ -1,31 +1,36 @@
-"""Taking a build back, against the real registry and the real engine."""
+"""Cleaning up a build, against the real registry and the real engine."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from aml_images_dagster.build.artifacts import write_atomically
-from aml_images_dagster.build.cleanup import CleanupReport, cleanup, staged_references
-from aml_images_dagster.build.records import BuildRecord
+from aml_images_dagster.build.cleanup import CleanupReport, cleanup, read_report, staged_references
+from aml_images_dagster.build.records import BuildRecord, StagedImage
+from aml_images_dagster.catalog.content_key import ContentKey
+from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import Unreachable
+from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.registry.oci import OciRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aml_images_dagster.build.parts import Parts
-    from aml_images_dagster.catalog.reference import Reference
+    from aml_images_dagster.settings import Settings
     from tests.image_repository import ImageRepository
 
 pytestmark = pytest.mark.engine
 
-# Of this process alone: a clean-up without a record looks for its build in the whole registry.
+# Of this process alone: a cleanup without a record looks for its build in the whole registry.
 BUILD, OTHER = (f"20261123.{uuid.uuid4().hex[:8]}" for _ in range(2))
 
 
@@ -54,6 +59,26 @@ def begin(parts: Parts, image_repository: ImageRepository, *images: str, build: 
             release_tag="v1",
             images=tuple(map(image_repository.image, images)),
         )
+    )
+
+
+def staged_record(image: str, pushed: Reference) -> StagedImage:
+    key = ContentKey(dockerfile="0", files={}, build_args={}, platform="linux/amd64", bases={})
+    return StagedImage(
+        image=image,
+        reference=str(tag_of(pushed)),
+        digest=pushed.digest,
+        os="linux",
+        architecture="amd64",
+        size_bytes=1,
+        layers=1,
+        seconds=1,
+        reasons=(),
+        content_key=key,
+        bases=(),
+        built_in=BUILD,
+        dockerfile="",
+        notices={},
     )
 
 
@@ -89,8 +114,10 @@ def test_twice_is_fine_and_says_so(
     stage("apps/other", BUILD)
     assert cleanup(BUILD, parts, "failed").clean
     again = cleanup(BUILD, parts, "failed")
-    assert again.clean
-    assert "left" not in outcomes(again).values()
+    assert (again.clean, again.rows) == (True, ()), "it tells what it has done now"
+    story = read_report(parts.artifacts.build(BUILD))
+    assert story is not None
+    assert [row.kind for row in story.rows] == ["staged image"], "the file tells of all"
     record = parts.artifacts.build(BUILD).read_build()
     assert record is not None
     assert record.status == "failed"
@@ -142,6 +169,84 @@ def test_two_tags_of_the_build_for_one_digest_both_go(
     assert parts.staging.digest(pushed.with_digest(pushed.digest)) is None
 
 
+class Together(OciRegistry):
+    """The real registry; two who untag something wait for each other before they do."""
+
+    barrier = threading.Barrier(2)
+
+    def untag(self, reference: Reference) -> None:
+        self.barrier.wait(20)
+        super().untag(reference)
+
+
+def test_two_builds_that_share_a_digest_and_are_cleaned_up_at_once(
+    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+) -> None:
+    """Each sees the tag of the other before either is gone; still, the image does not stay without a tag."""
+    for build in (BUILD, OTHER):
+        begin(parts, image_repository, "apps/other", build=build)
+    pushed = stage("apps/other", BUILD)
+    parts.staging.tag(pushed.with_digest(pushed.digest), pushed.tag.replace(BUILD, OTHER))
+    together = dataclasses.replace(parts, staging=Together(parts.staging.host))
+    with ThreadPoolExecutor() as pool:
+        reports = list(pool.map(lambda build: cleanup(build, together, "failed"), (BUILD, OTHER)))
+    assert all(report.clean for report in reports), reports
+    assert parts.staging.tags(pushed.repository) == []
+    assert parts.staging.digest(pushed.with_digest(pushed.digest)) is None
+
+
+def test_an_image_that_a_killed_cleanup_has_left_without_a_tag_goes(
+    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+) -> None:
+    begin(parts, image_repository, "apps/other")
+    pushed = stage("apps/other", BUILD)
+    parts.artifacts.build(BUILD).write_staged(staged_record(image_repository.image("apps/other"), pushed))
+    parts.staging.untag(tag_of(pushed))
+    report = cleanup(BUILD, parts, "failed")
+    assert outcomes(report) == {str(pushed.with_digest(pushed.digest)): "removed"}
+    assert parts.staging.digest(pushed.with_digest(pushed.digest)) is None
+
+
+def test_an_image_under_another_tag_is_not_taken_for_one_without(
+    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+) -> None:
+    begin(parts, image_repository, "apps/other")
+    pushed = stage("apps/other", BUILD)
+    parts.artifacts.build(BUILD).write_staged(staged_record(image_repository.image("apps/other"), pushed))
+    parts.staging.tag(pushed.with_digest(pushed.digest), pushed.tag.replace(BUILD, OTHER))
+    for _ in range(2):
+        assert cleanup(BUILD, parts, "failed").clean
+    assert parts.staging.digest(pushed.with_tag(pushed.tag.replace(BUILD, OTHER))) == pushed.digest
+
+
+class Publishing:
+    """The real runner, on whose cancelling the build is published: it had looked at its record just before."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._runner, self._folder = parts.runner, parts.artifacts.build(BUILD)
+
+    def cancel(self, build: str) -> list[str]:
+        write_atomically(self._folder.root / "release.json", b"{}")
+        self._folder.finish("succeeded")
+        return self._runner.cancel(build)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runner, name)
+
+
+def test_a_build_that_is_published_meanwhile_is_cleaned_up_all_the_same(
+    parts: Parts, image_repository: ImageRepository
+) -> None:
+    begin(parts, image_repository, "apps/other")
+    report = cleanup(BUILD, dataclasses.replace(parts, runner=Publishing(parts)), "canceled")
+    assert report.clean
+    folder = parts.artifacts.build(BUILD)
+    record = folder.read_build()
+    assert record is not None
+    assert record.status == "canceled"
+    assert not (folder.root / "release.json").exists()
+
+
 def test_other_builds_are_left_alone(
     parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
 ) -> None:
@@ -165,21 +270,27 @@ def test_release_files_go_and_the_report_is_kept(parts: Parts, image_repository:
     assert (folder.root / "images/apps/other/logs/a.log").exists()
 
 
-@pytest.mark.parametrize("damage", ["not JSON", "cannot be read"])
-def test_a_damaged_record_does_not_keep_the_images(
-    parts: Parts, stage: Callable[[str, str], Reference], damage: str
+def test_a_record_that_cannot_be_read_does_not_keep_the_images(
+    parts: Parts, stage: Callable[[str, str], Reference]
 ) -> None:
-    record = parts.artifacts.build(BUILD).root / "build.json"
-    if damage == "not JSON":
-        write_atomically(record, b"{")
-    else:
-        record.mkdir(parents=True)
+    (parts.artifacts.build(BUILD).root / "build.json").mkdir(parents=True)
     pushed = stage("apps/other", BUILD)
     report = cleanup(BUILD, parts, "failed")
     assert parts.staging.digest(tag_of(pushed)) is None
     assert not report.clean
     assert [(row.kind, row.outcome) for row in report.rows] == [("record", "left"), ("staged image", "removed")]
     assert "build.json" in report.rows[0].detail
+
+
+def test_a_damaged_record_is_made_anew(parts: Parts, stage: Callable[[str, str], Reference]) -> None:
+    write_atomically(parts.artifacts.build(BUILD).root / "build.json", b"{")
+    pushed = stage("apps/other", BUILD)
+    report = cleanup(BUILD, parts, "canceled")
+    assert report.clean
+    assert outcomes(report) == {"build.json": "made anew", str(tag_of(pushed)): "removed"}
+    record = parts.artifacts.build(BUILD).read_build()
+    assert record is not None
+    assert record.status == "canceled"
 
 
 class Stubborn(OciRegistry):
@@ -241,3 +352,39 @@ def test_the_command(parts: Parts, image_repository: ImageRepository, stage: Cal
     refused = image_repository.run("cleanup", "latest")
     assert refused.returncode == 2
     assert "'latest' is not a build number" in refused.stderr
+
+
+def test_the_command_asks_before_a_build_that_has_succeeded_goes(
+    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+) -> None:
+    begin(parts, image_repository, "apps/other")
+    parts.artifacts.build(BUILD).finish("succeeded")
+    pushed = stage("apps/other", BUILD)
+    refused = image_repository.run("cleanup", BUILD)
+    assert refused.returncode == 2
+    for text in (BUILD, "which has succeeded", image_repository.image("apps/other"), "--yes"):
+        assert text in refused.stderr
+    assert parts.staging.digest(tag_of(pushed)) == pushed.digest
+    assert image_repository.run("cleanup", BUILD, "--yes").returncode == 0
+    assert parts.staging.digest(tag_of(pushed)) is None
+
+
+def test_the_command_refuses_a_build_that_is_released_unless_forced(
+    parts: Parts, settings: Settings, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+) -> None:
+    begin(parts, image_repository, "apps/other")
+    folder = parts.artifacts.build(BUILD)
+    folder.finish("succeeded")
+    pushed = stage("apps/other", BUILD)
+    folder.write_staged(staged_record(image_repository.image("apps/other"), pushed))
+    released = Reference(parts.production.host, settings.production_names.format(name="other"), "v1")
+    copy_image(parts.staging, parts.production, pushed.with_digest(pushed.digest), released.repository)
+    parts.production.tag(released.with_digest(pushed.digest), "v1")
+    refused = image_repository.run("cleanup", BUILD, "--yes")
+    assert refused.returncode == 2
+    assert f"it is released as {released}" in refused.stderr
+    assert "--force" in refused.stderr
+    assert parts.staging.digest(tag_of(pushed)) == pushed.digest
+    assert image_repository.run("cleanup", BUILD, "--force").returncode == 0
+    assert parts.staging.digest(tag_of(pushed)) is None
+    assert parts.production.digest(released) == pushed.digest

@@ -1,16 +1,18 @@
-"""The janitor: which builds are taken back without any event, and when. Real registry, real engine."""
+"""The janitor: which builds are cleaned up without any event, and when. Real registry, real engine."""
 
 from __future__ import annotations
 
+import json
 import uuid
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-from aml_images_dagster.build.cleanup import anything_left, read_report
+from aml_images_dagster.build.cleanup import anything_left, not_clean, read_report
 from aml_images_dagster.build.janitor import sweep
-from aml_images_dagster.build.records import BuildRecord
+from aml_images_dagster.build.records import BuildFailure, BuildRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +31,19 @@ NOW = datetime.now(UTC)
 BUILD = f"20261123.{uuid.uuid4().hex[:8]}"
 
 
+@dataclass(frozen=True)
+class Over:
+    """Every run is in the same state."""
+
+    how: RunState
+
+    def state(self, _: str) -> RunState:
+        return self.how
+
+    def failure(self, _: str) -> BuildFailure | None:
+        return BuildFailure(step="a step", message="it broke")
+
+
 class House:
     """One build with one staged image, and the janitor on its round."""
 
@@ -40,7 +55,6 @@ class House:
     ) -> None:
         self.parts: Parts = session.parts
         self.settings: Settings = session.settings
-        self.source = session.source
         self.repository = repository
         self.push = push
         self.folder = self.parts.artifacts.build(BUILD)
@@ -68,7 +82,7 @@ class House:
         self.push(family, f"{name}--{BUILD}")
 
     def sweep(self, state: RunState = "alive", now: datetime = NOW) -> list[CleanupReport]:
-        return sweep(self.parts, self.settings, self.source, lambda _: state, now)
+        return sweep(self.parts, self.settings, Over(state), now)
 
     @property
     def is_staged(self) -> bool:
@@ -92,7 +106,7 @@ def house(
 
 @pytest.mark.parametrize("status", ["running", "partial"])
 @pytest.mark.parametrize("state", ["failed", "canceled"])
-def test_a_build_whose_run_is_over_is_taken_back(house: House, status: str, state: RunState) -> None:
+def test_a_build_whose_run_is_over_is_cleaned_up(house: House, status: str, state: RunState) -> None:
     house.begin(status)
     (report,) = house.sweep(state)
     assert report.clean
@@ -108,7 +122,7 @@ def test_a_build_that_may_be_running_is_left_alone(house: House, state: RunState
     assert house.status == "running"
 
 
-def test_what_an_orphan_step_pushes_after_the_clean_up_goes_too(house: House) -> None:
+def test_what_an_orphan_step_pushes_after_the_cleanup_goes_too(house: House) -> None:
     house.begin("running")
     house.sweep("failed")
     assert house.sweep("failed") == []
@@ -118,7 +132,7 @@ def test_what_an_orphan_step_pushes_after_the_clean_up_goes_too(house: House) ->
     assert not house.is_staged
 
 
-def test_a_clean_up_that_could_not_finish_is_tried_again_ever_more_rarely(house: House) -> None:
+def test_a_cleanup_that_could_not_finish_is_tried_again_ever_more_rarely(house: House) -> None:
     house.begin("running")
     registry = house.parts.staging
     object.__setattr__(house.parts, "staging", type(registry)("127.0.0.1:9"))
@@ -139,7 +153,7 @@ def test_a_clean_up_that_could_not_finish_is_tried_again_ever_more_rarely(house:
     assert written.clean
 
 
-def test_a_failure_that_is_kept_is_taken_back_when_its_time_is_over(house: House) -> None:
+def test_a_failure_that_is_kept_is_cleaned_up_when_its_time_is_over(house: House) -> None:
     house.begin("running", keep_until=NOW + timedelta(hours=1))
     (report,) = house.sweep("failed")
     assert [row.outcome for row in report.rows] == ["kept"]
@@ -159,11 +173,102 @@ def test_a_build_that_was_not_released_expires(house: House) -> None:
     assert house.status == "expired"
 
 
-def test_a_damaged_record_is_reported_and_keeps_nothing_else(house: House) -> None:
+def test_why_a_build_failed_is_written_down_once(house: House) -> None:
+    house.begin("running")
+    house.folder.finish("running", BuildFailure(step="staged", message="no such file", log="line"))
+    house.sweep("failed")
+    record = house.folder.read_build()
+    assert record is not None
+    assert record.failure == BuildFailure(step="staged", message="no such file", log="line")
+
+
+def test_the_run_tells_why_when_no_step_could(house: House) -> None:
+    house.begin("running")
+    house.sweep("failed")
+    record = house.folder.read_build()
+    assert record is not None
+    assert record.failure == BuildFailure(step="a step", message="it broke")
+
+
+def test_an_expired_build_whose_cleanup_could_not_finish_is_tried_again(house: House) -> None:
+    house.begin("succeeded", created=NOW - timedelta(days=16))
+    registry = house.parts.staging
+    object.__setattr__(house.parts, "staging", type(registry)("127.0.0.1:9"))
+    (report,) = house.sweep("succeeded")
+    assert not report.clean
+    object.__setattr__(house.parts, "staging", registry)
+    (report,) = house.sweep("succeeded", report.finished + timedelta(seconds=16))
+    assert report.clean
+    assert not house.is_staged
+
+
+def damage(house: House) -> None:
+    (house.folder.root / "build.json").write_bytes(b"{")
+
+
+def test_a_build_with_a_damaged_record_has_failed(house: House) -> None:
+    house.begin("running")
+    damage(house)
+    (report,) = house.sweep("alive")
+    assert report.clean
+    assert not house.is_staged
+    record = house.folder.read_build()
+    assert record is not None
+    assert (record.build, record.status, record.images) == (BUILD, "failed", (house.repository.image("tools/shell"),))
+    assert record.failure is not None
+    assert "build.json was damaged" in record.failure.message
+    assert (house.folder.root / "build.json.damaged").read_bytes() == b"{"
+
+
+def test_a_complete_build_with_a_damaged_record_is_healed(house: House) -> None:
+    house.begin("succeeded")
+    before = house.folder.read_build()
+    assert before is not None
+    family, name = house.repository.image("tools/shell").split("/")
+    release = {"commit": "", "source": "", "created": NOW.isoformat(), "release_tag": "v1"}
+    release["images"] = [{"family": family, "name": name}]  # type: ignore[assignment]
+    (house.folder.root / "release.json").write_text(json.dumps(release))
+    damage(house)
+    assert house.sweep("succeeded") == []
+    assert house.folder.read_build() == before.model_copy(update={"run_id": BUILD.partition(".")[2]})
+    assert house.is_staged
+
+
+def test_a_damaged_record_is_unhealthy_until_staging_answers_and_asked_for_ever_more_rarely(house: House) -> None:
+    house.begin("running")
+    damage(house)
+    registry = house.parts.staging
+    object.__setattr__(house.parts, "staging", type(registry)("127.0.0.1:9"))
+    (report,) = house.sweep("failed")
+    assert (report.clean, report.attempts) == (False, 1)
+    assert not_clean(house.parts.artifacts) == [BUILD]
+    assert house.sweep("failed", report.finished + timedelta(seconds=14)) == []
+    (report,) = house.sweep("failed", report.finished + timedelta(seconds=16))
+    assert (report.clean, report.attempts) == (False, 2)
+    object.__setattr__(house.parts, "staging", registry)
+    (report,) = house.sweep("failed", report.finished + timedelta(seconds=31))
+    assert report.clean
+    assert not_clean(house.parts.artifacts) == []
+    assert not house.is_staged
+
+
+def test_a_record_of_a_newer_version_is_left_alone_and_unhealthy(house: House) -> None:
+    house.begin("running")
+    path = house.folder.root / "build.json"
+    newer = path.read_text().replace("{", '{"color": "blue",', 1)
+    path.write_text(newer)
+    (report,) = house.sweep("failed")
+    assert "not a record of this version" in report.rows[0].detail
+    assert not_clean(house.parts.artifacts) == [BUILD]
+    assert house.sweep("failed", report.finished + timedelta(seconds=14)) == []
+    assert path.read_text() == newer
+    assert len(list(house.parts.staging.tags(house.repository.image("tools/shell").partition("/")[0]))) == 1
+
+
+def test_a_record_that_cannot_be_read_keeps_nothing_else(house: House) -> None:
     house.begin("running")
     other = house.parts.artifacts.build("20261122.00000000")
-    other.root.mkdir(parents=True)
-    (other.root / "build.json").write_text("{")
+    (other.root / "build.json").mkdir(parents=True)
     reports = {report.build: report.clean for report in house.sweep("failed")}
     assert reports == {BUILD: True, "20261122.00000000": False}
     assert not house.is_staged

@@ -28,7 +28,7 @@ def client() -> Iterator[docker.DockerClient]:
     client.close()
 
 
-def test_a_build_that_was_taken_back_meanwhile_leaves_no_staging_tag_in_the_engine(
+def test_a_build_that_was_cleaned_up_meanwhile_leaves_no_staging_tag_in_the_engine(
     new_session: Callable[..., BuildSession],
     image_repository: ImageRepository,
     client: docker.DockerClient,
@@ -47,7 +47,7 @@ def test_a_build_that_was_taken_back_meanwhile_leaves_no_staging_tag_in_the_engi
         return image
 
     monkeypatch.setattr(DockerEngine, "build", fail_elsewhere)
-    with pytest.raises(BuildFailed, match="is taken back"):
+    with pytest.raises(BuildFailed, match="is cleaned up"):
         staging.stage(session, name, print)
     assert built
     with pytest.raises(docker.errors.ImageNotFound):

@@ -157,7 +157,7 @@ def test_every_status_is_shown(repository: ImageRepository, status: BuildStatus)
 
 
 @pytest.mark.parametrize(("before", "after"), [("failed", "failed"), ("expired", "expired"), ("running", "canceled")])
-def test_a_clean_up_does_not_rewrite_how_a_build_ended(
+def test_a_cleanup_does_not_rewrite_how_a_build_ended(
     repository: ImageRepository, before: BuildStatus, after: BuildStatus
 ) -> None:
     folder = Artifacts(str(repository.artifacts)).build(LATER)

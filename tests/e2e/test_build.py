@@ -137,7 +137,7 @@ def test_a_parent_that_can_not_be_had_is_built_with_its_child(repository):
     assert "is built FROM it" in reasons[repository.image("tools/shell")][0]
 
 
-def test_an_interrupted_build_is_taken_back(repository, staging, engine_client):
+def test_an_interrupted_build_is_cleaned_up(repository, staging, engine_client):
     (repository.root / "checks" / "runs.sh").write_text("echo sleeping; exec sleep 300\n")
     process = repository.start("build", repository.image("tools/shell"))
     deadline = time.monotonic() + 120
@@ -157,3 +157,51 @@ def test_an_interrupted_build_is_taken_back(repository, staging, engine_client):
     assert engine_client.containers.list(all=True, filters={"label": f"aml-images.build={build}"}) == []
     assert engine_client.networks.list(filters={"label": f"aml-images.build={build}"}) == []
     assert [(b["build"], b["status"]) for b in repository.json("builds")] == [(build, "canceled")]
+
+
+def test_when_one_scenario_fails_everything_else_of_the_build_ends(repository, staging, engine_client):
+    """The job of another image, in another process, and a build that is under way: both would take minutes."""
+    shell, other, slow = (repository.image(image) for image in ("tools/shell", "apps/other", "apps/slow"))
+    scripts = {"tools/shell": "sleep 300", "apps/other": "until [ -e /go ]; do sleep 0.1; done; exit 3"}
+    for image, script in scripts.items():
+        name = f"{image.partition('/')[2]}.sh"
+        repository.write(repository.root / "checks" / name, f"{script}\n")
+        scenarios = [{"name": "waits", "kind": "training", "script": name}]
+        tests = {"scenarios": scenarios, "timeout_minutes": 10}
+        repository.write(repository.folder(image) / "tests.json", json.dumps(tests))
+    repository.write_image("apps/slow", "FROM busybox\nRUN sleep 300\n")
+    process = repository.start("build", shell, other, slow, AML_IMAGES_PARALLEL="3")
+
+    def jobs():
+        label = f"aml-images.image={other}", f"aml-images.image={shell}"
+        return [engine_client.containers.list(filters={"label": one}) for one in label]
+
+    def building():
+        return [c for c in engine_client.containers.list() if "sleep 300" in c.attrs["Config"]["Cmd"]]
+
+    deadline = time.monotonic() + 120
+    while not all(jobs()) or not building():
+        assert time.monotonic() < deadline, "not everything was started"
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.2)
+    (failing,), _ = jobs()
+    build = failing.labels["aml-images.build"]
+    failed_at = time.monotonic()
+    failing.exec_run(["touch", "/go"])
+    out, err = process.communicate(timeout=60)
+    assert time.monotonic() - failed_at < 40
+    assert process.returncode == 1
+    assert f"{other} tested: failed" in out
+    assert f"{shell} tested: stopped" in out
+    assert f"{slow} staged: stopped" in out
+    assert "scenario 'waits' failed: exit code 3" in err
+    assert not building()
+    assert staged_tags(repository, staging) == []
+    assert engine_client.containers.list(all=True, filters={"label": f"aml-images.build={build}"}) == []
+    status = repository.json("status", build)
+    assert {job["image"]: job["status"] for job in status["jobs"]} == {other: "failed", shell: "canceled"}
+    assert status["failure"]["step"].endswith("__other_tested")
+    assert "scenario 'waits' failed" in status["failure"]["message"]
+    shown = repository.run("status", build).stdout
+    assert f"failed in {status['failure']['step']}" in shown
+    assert "scenario 'waits' failed" in shown

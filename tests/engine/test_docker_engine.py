@@ -13,7 +13,7 @@ import docker.errors
 import pytest
 
 from aml_images_dagster.catalog.reference import Reference
-from aml_images_dagster.engine.docker_engine import DockerEngine
+from aml_images_dagster.engine.docker_engine import DockerEngine, _build_mark
 from aml_images_dagster.engine.interface import BuildRequest, RegistryLogin
 from aml_images_dagster.errors import BadInput, BuildFailed, Unreachable
 from tests.emulators.token_registry import TokenRegistry
@@ -240,7 +240,7 @@ def test_paths_exist_without_running_the_image(engine, busybox, client, lines):
 
 
 def test_the_sweep_removes_our_dead_containers_and_nobody_elses(busybox, client):
-    mark = {"aml-images-build.invalid": "127.0.0.1"}
+    mark = {_build_mark("tests/swept:1"): "127.0.0.1"}
     ours = client.containers.create(str(busybox), ["true"], extra_hosts=mark)
     inspection = client.containers.create(str(busybox), ["true"], labels={"io.github.aml-images.inspection": "paths"})
     alive = client.containers.run(str(busybox), ["sleep", "60"], extra_hosts=mark, detach=True)
@@ -280,3 +280,18 @@ def test_a_host_that_is_no_url_is_the_users_mistake():
 def test_the_disk_of_an_engine_elsewhere_is_not_guessed(engine, tmp_path: Path):
     assert DockerEngine(free_space_path=tmp_path / "absent").info().free_bytes is None
     assert (DockerEngine(free_space_path=tmp_path).info().free_bytes or 0) > 0
+
+
+def test_forgetting_an_image_ends_containers_of_its_builds(busybox, client):
+    ours, other = (
+        client.containers.run(str(busybox), ["sleep", "60"], extra_hosts={_build_mark(tag): "127.0.0.1"}, detach=True)
+        for tag in ("tests/forgotten:1", "tests/other:1")
+    )
+    try:
+        DockerEngine().forget("tests/forgotten:1")
+        with pytest.raises(docker.errors.NotFound):
+            ours.reload()
+        other.reload()
+        assert other.status == "running"
+    finally:
+        other.remove(force=True)

@@ -1,4 +1,4 @@
-"""The product's definitions, with clean-up layers that a test can break one by one while they are loaded.
+"""The product's definitions, with cleanup layers that a test can break one by one while they are loaded.
 
 A file that the environment names lists the layers that are broken at the moment; they raise instead of cleaning up.
 """
@@ -9,12 +9,10 @@ import os
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from aml_images_dagster.assets import hooks
-from aml_images_dagster.automation import clean_up
-from aml_images_dagster.build import cleanup
+from aml_images_dagster.automation import cleanup as sensors
 from aml_images_dagster.definitions import definitions
 from aml_images_dagster.settings import load_settings
 from aml_images_dagster.testing import containers
@@ -61,9 +59,9 @@ def _perhaps_end_job(*arguments: Any) -> Iterator[Callable[[], None]]:
 
 def _load() -> Any:
     containers._nothing_left = _perhaps_end_job
-    hooks.cleanup = SimpleNamespace(take_back=breakable("hook", cleanup.take_back))  # type: ignore[assignment]
-    clean_up.take_back = breakable("status sensor", clean_up.take_back)
-    clean_up.sweep_now = breakable("janitor", clean_up.sweep_now)
+    hooks.cleanup = breakable("hook", hooks.cleanup)  # type: ignore[attr-defined]
+    sensors.cleanup = breakable("status sensor", sensors.cleanup)  # type: ignore[attr-defined]
+    sensors.sweep_now = breakable("janitor", sensors.sweep_now)  # type: ignore[attr-defined]
     return definitions(load_settings())
 
 

@@ -248,7 +248,7 @@ def worker_killed_in_build(scene: Scene, started: Started) -> Build:
     return build
 
 
-@fault("orphan step pushes after the clean-up", "command line", "UI", daemon=True, by_hand=("command line",))
+@fault("orphan step pushes after the cleanup", "command line", "UI", daemon=True, by_hand=("command line",))
 def orphan_pushes(scene: Scene, started: Started) -> Build:
     scene.content()
     front = scene.world.front

@@ -349,7 +349,7 @@ class Scene:
                 found = re.search(rf"{re.escape(build.number)}: (\d+) found", tick.skip_reason or "")
                 if found and int(found.group(1)):
                     seen.append((tick.timestamp, layer_of(state.instigator_name)))
-        if "was taken back" in build.output:
+        if "was cleaned up" in build.output:
             seen.append((build.observer.samples[-1].time, "command line"))
         layers = [layer for moment, layer in sorted(seen) if moment <= until + 3]
         return ", ".join(dict.fromkeys(layers)) or "the step itself"

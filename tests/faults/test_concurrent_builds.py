@@ -67,7 +67,7 @@ def test_a_cancelled_build_leaves_the_image_that_it_has_taken_over(command_line:
 
 
 def test_an_image_that_goes_while_it_is_taken_over_stays(command_line: Scene) -> None:
-    """A build finds an image that has passed; before it has tagged it, the only build that has it is taken back."""
+    """A build finds an image that has passed; before it has tagged it, the only build that has it is cleaned up."""
     scene = command_line
     scene.mend()
     owner = scene.succeed("command line")

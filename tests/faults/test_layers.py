@@ -1,4 +1,4 @@
-"""Clean-up layers are broken: each that is left covers the holes of the others; at last there is a person."""
+"""Cleanup layers are broken: each that is left covers the holes of the others; at last there is a person."""
 
 from __future__ import annotations
 

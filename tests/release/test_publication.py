@@ -117,23 +117,23 @@ def test_something_else_was_tested(session: BuildSession, image_repository: Imag
 
 
 @pytest.mark.parametrize("status", ["failed", "canceled"])
-def test_a_build_that_is_taken_back_is_not_published(session: BuildSession, status: str) -> None:
+def test_a_build_that_is_cleaned_up_is_not_published(session: BuildSession, status: str) -> None:
     session.folder.finish(status)  # type: ignore[arg-type]
-    with pytest.raises(BuildFailed, match="is taken back"):
+    with pytest.raises(BuildFailed, match="is cleaned up"):
         publish(session)
     assert published(session) == []
 
 
-def test_a_build_that_is_taken_back_while_it_is_published(
+def test_a_build_that_is_cleaned_up_while_it_is_published(
     session: BuildSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def taken_back(folder: UPath, drop: Mapping[str, bytes]) -> None:
+    def cleaned_up(folder: UPath, drop: Mapping[str, bytes]) -> None:
         write_drop(folder, drop)
         session.folder.finish("canceled")
         session.folder.remove_release_files()
 
-    monkeypatch.setattr("aml_images_dagster.release.publication.write_drop", taken_back)
-    with pytest.raises(BuildFailed, match="is taken back"):
+    monkeypatch.setattr("aml_images_dagster.release.publication.write_drop", cleaned_up)
+    with pytest.raises(BuildFailed, match="is cleaned up"):
         publish(session)
     assert published(session) == []
     record = session.folder.read_build()

@@ -1,4 +1,4 @@
-"""The sensors that take back what failed and cancelled runs left."""
+"""The sensors that clean up what failed and cancelled runs left."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from aml_images_dagster.assets.keys import asset_key
 from aml_images_dagster.assets.run import Workshop
-from aml_images_dagster.automation.clean_up import clean_up_sensors
+from aml_images_dagster.automation.cleanup import cleanup_sensors
 from aml_images_dagster.build.naming import build_number
 from aml_images_dagster.build.records import BuildRecord
 from aml_images_dagster.build.source import open_source
@@ -34,14 +34,14 @@ def failing_run(image: str, instance: dg.DagsterInstance) -> dg.ExecuteInProcess
 
 
 @pytest.mark.parametrize("status", ["failed", "canceled"])
-def test_a_run_that_ended_badly_is_taken_back(
+def test_a_run_that_ended_badly_is_cleaned_up(
     image_repository: ImageRepository,
     settings: Settings,
     parts: Parts,
     push_new_image: Callable[[str, str], Reference],
     status: str,
 ) -> None:
-    sensors = {sensor.name: sensor for sensor in clean_up_sensors(Workshop(settings, open_source(settings), parts))}
+    sensors = {sensor.name: sensor for sensor in cleanup_sensors(Workshop(settings, open_source(settings), parts))}
     with dg.DagsterInstance.ephemeral() as instance:
         result = failing_run(image_repository.image("apps/other"), instance)
         record = instance.get_run_record_by_id(result.run_id)
@@ -63,12 +63,12 @@ def test_a_run_that_ended_badly_is_taken_back(
         pushed = push_new_image(family, f"{name}--{build}")
         (event,) = [event for event in result.all_events if event.event_type is dg.DagsterEventType.RUN_FAILURE]
         context = dg.build_run_status_sensor_context(
-            sensor_name=f"take_back_{status}_builds",
+            sensor_name=f"cleanup_{status}_builds",
             dagster_event=event,
             dagster_instance=instance,
             dagster_run=result.dagster_run,
         )
-        answers = [sensors[f"take_back_{status}_builds"](context) for _ in range(2)]
+        answers = [sensors[f"cleanup_{status}_builds"](context) for _ in range(2)]
     assert answers[0].skip_message == f"{build}: 1 found, nothing left"
     assert str(answers[1].skip_message).endswith("nothing left")
     assert parts.staging.digest(Reference(parts.staging.host, family, pushed.tag)) is None

@@ -1,4 +1,4 @@
-"""Take back the build of every run that failed or was cancelled, however it was started, and what crashes left."""
+"""Clean up the build of every run that failed or was cancelled, however it was started, and what crashes left."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from aml_images_dagster.assets.clean_up import announce, sweep_now
+from aml_images_dagster.assets.cleanup import announce, sweep_now
+from aml_images_dagster.assets.failure import first_failure
 from aml_images_dagster.assets.keys import image_of
 from aml_images_dagster.assets.run import planned_keys
-from aml_images_dagster.build.cleanup import CleanupReport, take_back
+from aml_images_dagster.build.cleanup import CleanupReport, cleanup
 from aml_images_dagster.build.naming import build_number
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _STATUSES: dict[dg.DagsterRunStatus, BuildStatus] = {
 }
 
 
-def clean_up_sensors(workshop: Workshop) -> list[dg.SensorDefinition]:
+def cleanup_sensors(workshop: Workshop) -> list[dg.SensorDefinition]:
     """One sensor for failed runs, one for cancelled ones, and the janitor."""
     return [*(_sensor(workshop, run, status) for run, status in _STATUSES.items()), _janitor(workshop)]
 
@@ -32,21 +33,22 @@ def clean_up_sensors(workshop: Workshop) -> list[dg.SensorDefinition]:
 def _sensor(workshop: Workshop, run_status: dg.DagsterRunStatus, status: BuildStatus) -> dg.SensorDefinition:
     @dg.run_status_sensor(
         run_status=run_status,
-        name=f"take_back_{status}_builds",
+        name=f"cleanup_{status}_builds",
         description=f"Removes what {status} builds left in staging and on test machines.",
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
-    def take_back_build(context: dg.RunStatusSensorContext) -> dg.SkipReason:
+    def cleanup_build(context: dg.RunStatusSensorContext) -> dg.SkipReason:
         run_id, instance = context.dagster_run.run_id, context.instance
         record = instance.get_run_record_by_id(run_id)
         if record is None or not any(image_of(key) for key in planned_keys(instance, run_id)):
             return dg.SkipReason("the run was no build")
-        report = take_back(build_number(run_id, record.create_timestamp), workshop.parts, status)
+        failure = first_failure(instance, run_id) if status == "failed" else None
+        report = cleanup(build_number(run_id, record.create_timestamp), workshop.parts, status, failure)
         announce(instance, [report], workshop.parts.artifacts)
         return dg.SkipReason(_summary([report]))
 
-    return take_back_build
+    return cleanup_build
 
 
 def _janitor(workshop: Workshop) -> dg.SensorDefinition:
@@ -59,7 +61,7 @@ def _janitor(workshop: Workshop) -> dg.SensorDefinition:
     def janitor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         reports = sweep_now(workshop, context.instance)
         announce(context.instance, reports, workshop.parts.artifacts)
-        return dg.SkipReason(_summary(reports) or "nothing to take back")
+        return dg.SkipReason(_summary(reports) or "nothing to clean up")
 
     return janitor
 

@@ -1,28 +1,28 @@
-"""The clean-up in the UI: one asset whose table says what was taken back last, and whether anything is left."""
+"""The cleanup in the UI: one asset whose table says what was cleaned up last, and whether anything is left."""
 
 from datetime import UTC, datetime
 
 import dagster as dg
 
-from aml_images_dagster.assets.keys import CLEAN_UP, NOTHING_LEFT, OPERATIONS_GROUP
+from aml_images_dagster.assets.keys import CLEANUP, NOTHING_LEFT, OPERATIONS_GROUP
 from aml_images_dagster.assets.run import Workshop
-from aml_images_dagster.assets.run_state import run_states
+from aml_images_dagster.assets.run_state import InstanceRuns
 from aml_images_dagster.build.artifacts import Artifacts
 from aml_images_dagster.build.cleanup import CleanupReport, not_clean
 from aml_images_dagster.build.janitor import sweep
 
 
-def clean_up_asset(workshop: Workshop) -> dg.AssetsDefinition:
-    """Materializing it sweeps now; sensors and hooks report their clean-ups to it as they happen."""
+def cleanup_asset(workshop: Workshop) -> dg.AssetsDefinition:
+    """Materializing it sweeps now; sensors and hooks report their cleanups to it as they happen."""
 
     @dg.asset(
-        key=CLEAN_UP,
+        key=CLEANUP,
         group_name=OPERATIONS_GROUP,
         description="What failed, cancelled and expired builds left, and what became of it. Materialize to sweep now.",
         kinds={"docker"},
-        check_specs=[dg.AssetCheckSpec(NOTHING_LEFT, asset=CLEAN_UP, description="Nothing of a failed build is left.")],
+        check_specs=[dg.AssetCheckSpec(NOTHING_LEFT, asset=CLEANUP, description="Nothing of a failed build is left.")],
     )
-    def clean_up(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    def cleanup(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
         reports = sweep_now(workshop, context.instance)
         left = _left(reports, workshop.parts.artifacts)
         return dg.MaterializeResult(
@@ -32,23 +32,23 @@ def clean_up_asset(workshop: Workshop) -> dg.AssetsDefinition:
             ],
         )
 
-    return clean_up
+    return cleanup
 
 
 def sweep_now(workshop: Workshop, instance: dg.DagsterInstance) -> list[CleanupReport]:
     """Run the janitor once."""
-    return sweep(workshop.parts, workshop.settings, workshop.source, run_states(instance), datetime.now(UTC))
+    return sweep(workshop.parts, workshop.settings, InstanceRuns(instance), datetime.now(UTC))
 
 
 def announce(instance: dg.DagsterInstance, reports: list[CleanupReport], artifacts: Artifacts) -> None:
-    """Show clean-ups in the UI; the asset is unhealthy as long as any build is not clean, also one that waits."""
+    """Show cleanups in the UI; the asset is unhealthy as long as any build is not clean, also one that waits."""
     if not reports:
         return
     left = _left(reports, artifacts)
-    instance.report_runless_asset_event(dg.AssetMaterialization(CLEAN_UP, metadata=_metadata(reports)))
+    instance.report_runless_asset_event(dg.AssetMaterialization(CLEANUP, metadata=_metadata(reports)))
     instance.report_runless_asset_event(
         dg.AssetCheckEvaluation(
-            asset_key=CLEAN_UP,
+            asset_key=CLEANUP,
             check_name=NOTHING_LEFT,
             passed=not left,
             metadata=_metadata(reports) | {"left": dg.MetadataValue.text(", ".join(left))},

@@ -1,4 +1,4 @@
-"""What the UI says about clean-ups."""
+"""What the UI says about cleanups."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from aml_images_dagster.assets.clean_up import announce
-from aml_images_dagster.assets.keys import CLEAN_UP, NOTHING_LEFT
+from aml_images_dagster.assets.cleanup import announce
+from aml_images_dagster.assets.keys import CLEANUP, NOTHING_LEFT
 from aml_images_dagster.build.artifacts import Artifacts, write_atomically
 from aml_images_dagster.build.cleanup import CleanupReport
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
-KEY = dg.AssetCheckKey(CLEAN_UP, NOTHING_LEFT)
+KEY = dg.AssetCheckKey(CLEANUP, NOTHING_LEFT)
 
 
 def report(artifacts: Artifacts, build: str, *, clean: bool) -> CleanupReport:
-    """As a clean-up leaves it behind."""
+    """As a cleanup leaves it behind."""
     found = CleanupReport(build=build, rows=(), clean=clean, attempts=0 if clean else 1, finished=NOW)
     write_atomically(artifacts.build(build).root / "cleanup.json", found.model_dump_json().encode())
     return found

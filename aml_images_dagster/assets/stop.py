@@ -1,0 +1,54 @@
+"""A step ends soon after its build has ended elsewhere: there is no point in going on."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.errors import FactoryError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aml_images_dagster.build.session import BuildSession
+
+_SECONDS = 2
+"""How often the record is read."""
+
+
+@contextmanager
+def stopped_with(session: BuildSession) -> Iterator[None]:
+    """Interrupt what is done here once the build's record says that the build has failed or was cancelled.
+
+    The record is what steps share wherever they run. The interrupt is the one that Dagster sends to a step that
+    somebody terminates, so everything that a step waits for ends by it and cleans up after itself: the engine's build,
+    a push, a job in containers or elsewhere. Away from the main thread, which alone can be interrupted, steps go on.
+
+    Raises:
+        BuildStopped: The build has ended elsewhere.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    done, stopped = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_SECONDS):
+            with suppress(FactoryError, OSError):  # whoever cannot be asked now is asked again
+                if session.has_ended():
+                    stopped.set()
+                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                    return
+
+    watcher = threading.Thread(target=watch, name="stop", daemon=True)
+    watcher.start()
+    try:
+        yield
+    except BaseException:
+        if stopped.is_set():
+            session.begin()  # says why
+        raise
+    finally:
+        done.set()
