@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.build.artifacts import Artifacts
 from aml_images_dagster.build.parts import Parts
 from aml_images_dagster.checks import Check
+from aml_images_dagster.engine.acr_tasks.builder import AcrTasksBuilder
 from aml_images_dagster.engine.docker_engine import DockerEngine
 from aml_images_dagster.engine.engine_builder import EngineBuilder
 from aml_images_dagster.engine.interface import RegistryLogin
 from aml_images_dagster.identity.credential import credential_for
 from aml_images_dagster.identity.endpoints import endpoints_of
 from aml_images_dagster.identity.registry_id import registry_id
-from aml_images_dagster.profiles.checks import engine_check, registry_checks
+from aml_images_dagster.profiles.checks import builder_checks, registry_checks
 from aml_images_dagster.registry.acr import AcrRegistry
 from aml_images_dagster.registry.acr_import import AcrImporter, PasswordSource, ResourceSource
 from aml_images_dagster.registry.acr_login import AcrLogins
@@ -25,6 +26,7 @@ from aml_images_dagster.registry.resolution import BaseResolver
 from aml_images_dagster.testing.containers import ContainerRunner
 
 if TYPE_CHECKING:
+    from aml_images_dagster.engine.interface import Builder, OperatingSystem
     from aml_images_dagster.registry.interface import Registry
     from aml_images_dagster.settings import Settings
 
@@ -50,6 +52,21 @@ def azure_parts(settings: Settings) -> Parts:
     def builder(engine: DockerEngine) -> EngineBuilder:
         return EngineBuilder(engine, login_for, patience_seconds=settings.engine_patience_seconds)
 
+    def acr_tasks(os: OperatingSystem) -> AcrTasksBuilder:
+        return AcrTasksBuilder(
+            lambda: registry_id(azure, "staging_registry_id", settings.staging_registry),
+            os,
+            credential,
+            endpoints,
+            agent_pool=azure.task_agent_pool,
+            poll_seconds=azure.task_poll_seconds,
+        )
+
+    linux_builder = acr_tasks("linux") if azure.linux_builder == "acr-tasks" else builder(engine)
+    windows_builder: Builder | None = builder(windows_engine) if windows_engine else None
+    if azure.windows_builder == "acr-tasks":
+        windows_builder = acr_tasks("windows")
+
     staging, production = registry(settings.staging_registry), registry(settings.production_registry)
     importer = AcrImporter(
         production,
@@ -60,8 +77,8 @@ def azure_parts(settings: Settings) -> Parts:
         timeout_seconds=azure.import_timeout_minutes * 60,
     )
     return Parts(
-        builder=builder(engine),
-        windows_builder=builder(windows_engine) if windows_engine else None,
+        builder=linux_builder,
+        windows_builder=windows_builder,
         engine=engine,
         windows_engine=windows_engine,
         staging=staging,
@@ -74,10 +91,11 @@ def azure_parts(settings: Settings) -> Parts:
             login=lambda: login_for(settings.staging_registry),
             pull_seconds=transfer_seconds,
         ),
-        resolver=BaseResolver(settings.base_mirrors, engine, registry),
+        # What only the engine here holds is out of reach for a builder elsewhere.
+        resolver=BaseResolver(settings.base_mirrors, engine if azure.linux_builder == "engine" else None, registry),
         artifacts=Artifacts(settings.artifacts_uri),
         checks=(
-            engine_check(engine),
+            *builder_checks(linux_builder, windows_builder),
             Check("identity", lambda: credential.found(endpoints.management_scope), before_build=True),
             *registry_checks(staging, production),
             Check("import into production", importer.found),

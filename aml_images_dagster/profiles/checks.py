@@ -5,20 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.checks import Check
+from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
-    from aml_images_dagster.engine.interface import Engine
+    from aml_images_dagster.engine.interface import Builder
     from aml_images_dagster.registry.interface import Registry
 
 
-def engine_check(engine: Engine) -> Check:
-    """Whether the engine answers. A build asks the engines that its images need, and no other."""
+def builder_checks(linux: Builder, windows: Builder | None) -> tuple[Check, ...]:
+    """Whether what builds images answers. A build asks the builders that its images need, and no other."""
 
-    def ask() -> str:
-        info = engine.info()
-        return f"Docker {info.version}, {info.os}/{info.architecture}"
+    def ask(builder: Builder, os: str) -> str:
+        info = builder.info()
+        if info.os != os:
+            raise BadInput(
+                f"it builds {info.os} images, not {os} images",
+                where=f"{info.version}, {info.os_version}",
+                mend="Name another one: docker_host is for Linux, windows_docker_host for Windows.",
+            )
+        return f"{info.version}, {info.os}/{info.architecture}"
 
-    return Check("engine", ask)
+    checks = [Check("Linux builder", lambda: ask(linux, "linux"))]
+    if windows is not None:
+        checks.append(Check("Windows builder", lambda: ask(windows, "windows")))
+    return tuple(checks)
 
 
 def registry_checks(staging: Registry, production: Registry) -> tuple[Check, Check]:

@@ -9,7 +9,7 @@ from aml_images_dagster.build.parts import Parts
 from aml_images_dagster.engine.docker_engine import DockerEngine
 from aml_images_dagster.engine.engine_builder import EngineBuilder
 from aml_images_dagster.engine.interface import LoginFor, RegistryLogin
-from aml_images_dagster.profiles.checks import engine_check, registry_checks
+from aml_images_dagster.profiles.checks import builder_checks, registry_checks
 from aml_images_dagster.registry.importer import CopyingImporter
 from aml_images_dagster.registry.oci import OciRegistry
 from aml_images_dagster.registry.resolution import BaseResolver
@@ -35,10 +35,11 @@ def local_parts(settings: Settings) -> Parts:
     def builder(engine: DockerEngine) -> EngineBuilder:
         return EngineBuilder(engine, login_for, patience_seconds=settings.engine_patience_seconds)
 
+    linux_builder, windows_builder = builder(engine), builder(windows_engine) if windows_engine else None
     staging, production = registry(settings.staging_registry), registry(settings.production_registry)
     return Parts(
-        builder=builder(engine),
-        windows_builder=builder(windows_engine) if windows_engine else None,
+        builder=linux_builder,
+        windows_builder=windows_builder,
         engine=engine,
         windows_engine=windows_engine,
         staging=staging,
@@ -53,7 +54,7 @@ def local_parts(settings: Settings) -> Parts:
         ),
         resolver=BaseResolver(settings.base_mirrors, engine, registry),
         artifacts=Artifacts(settings.artifacts_uri),
-        checks=(engine_check(engine), *registry_checks(staging, production)),
+        checks=(*builder_checks(linux_builder, windows_builder), *registry_checks(staging, production)),
     )
 
 

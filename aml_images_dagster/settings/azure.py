@@ -34,6 +34,15 @@ class AzureSettings(Group):
     production_registry_id: str = Field(
         default="", description="Resource id of the production registry; default: by its host, in resource_group."
     )
+    linux_builder: Literal["engine", "acr-tasks"] = Field(
+        default="engine", description="What builds Linux images: the Docker engine, or ACR Tasks of staging_registry."
+    )
+    windows_builder: Literal["engine", "acr-tasks"] = Field(
+        default="engine",
+        description="What builds Windows images: the engine of windows_docker_host, or ACR Tasks of staging_registry.",
+    )
+    task_agent_pool: str = Field(default="", description="Pool of agents for ACR Tasks; default: the shared agents.")
+    task_poll_seconds: float = Field(default=5, gt=0, description="Time between two looks at a run of ACR Tasks.")
     import_by: Literal["identity", "password"] = Field(
         default="identity",
         description="How production pulls from staging: as the identity that imports, or by the account that "

@@ -1,0 +1,1 @@
+"""Building on ACR Tasks: the build service of Azure Container Registry, with Linux and Windows agents."""

@@ -1,0 +1,42 @@
+"""What a failed run means, and what the user can do about it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.engine.stream import redact
+from aml_images_dagster.errors import BuildFailed
+
+if TYPE_CHECKING:
+    from azure.mgmt.containerregistrytasks.models import RunProperties
+
+_SLOW = "See in the log what it waits for, or give it more time (build_timeout_minutes)."
+_HOST_TIMED_OUT = re.compile(r"hcsshim.*(timeout|timed out)|hcs::System.*(timeout|0xc0370109)", re.IGNORECASE)
+_BASE_DOES_NOT_FIT = re.compile(r"no matching manifest for windows|operating system does not match", re.IGNORECASE)
+
+
+def run_fault(run: RunProperties, tag: str, tail: str) -> BuildFailed:
+    """Say why a run did not succeed."""
+    said = redact(run.run_error_message or "").strip()
+    because = f": {said}" if said else ""
+    what, mend = f"run {run.run_id} failed{because}", "The end of the log shows the failing instruction."
+    if run.status == "Canceled":
+        what, mend = f"run {run.run_id} was cancelled in the registry{because}", "Somebody did that: build again."
+    elif run.status == "Timeout":
+        what, mend = f"run {run.run_id} was stopped at its deadline{because}", _SLOW
+    elif run.status == "Error":
+        mend = f"ACR Tasks itself failed: build again; support wants the run id {run.run_id}."
+    elif _BASE_DOES_NOT_FIT.search(tail):
+        mend = "The agents run another Windows than the base needs: change the base, or use a Windows engine by URL."
+    return BuildFailed(what, where=tag, mend=mend, log=tail)
+
+
+def deadline_fault(run_id: str, tag: str, seconds: float, tail: str) -> BuildFailed:
+    """Say that time was up."""
+    return BuildFailed(f"run {run_id} was stopped at its deadline of {seconds:g} s", where=tag, mend=_SLOW, log=tail)
+
+
+def host_timed_out(failure: BuildFailed) -> bool:
+    """Whether a Windows agent was too slow to start a container, which has nothing to do with the image."""
+    return _HOST_TIMED_OUT.search(failure.log) is not None
