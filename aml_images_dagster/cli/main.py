@@ -19,7 +19,9 @@ _COMMANDS = {
     "build": ("build", "Build, test and describe images, all or nothing."),
     "builds": ("builds", "Show all builds, newest first."),
     "status": ("status", "Show everything about a build."),
+    "new": ("new", "Write the folder of a new image."),
     "publish-source": ("publish_source", "Propose the public part of image folders to the public repository."),
+    "publish-docs": ("publish_docs", "Propose YAML and README of released images to the registry's documentation."),
     "cleanup": ("cleanup", "Clean up a build: staged images, jobs, release files."),
 }
 

@@ -1,0 +1,156 @@
+"""A new image folder: complete and valid from the start, to be filled."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aml_images_dagster.catalog.image import (
+    DOCKERFILE,
+    IMAGE_FILE,
+    LICENSE_FILE,
+    NOTICES_FILE,
+    PRIVATE_DOCKERFILE,
+    TESTS_FILE,
+)
+from aml_images_dagster.catalog.image_name import name_fault, plain_name
+from aml_images_dagster.errors import BadInput
+
+if TYPE_CHECKING:
+    from aml_images_dagster.catalog.catalogue import Catalogue
+    from aml_images_dagster.catalog.image import Image
+    from aml_images_dagster.catalog.tree import Tree
+
+_LICENSE = """\
+MIT License
+
+Copyright (c) the authors of this repository
+
+Permission is hereby granted, free of charge, to any person obtaining a copy
+of this software and associated documentation files (the "Software"), to deal
+in the Software without restriction, including without limitation the rights
+to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
+copies of the Software, and to permit persons to whom the Software is
+furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all
+copies or substantial portions of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+SOFTWARE.
+"""
+_PRIVATE = "# Appended to Dockerfile when the image is built; never published.\n"
+_NOTICES = """\
+THIRD-PARTY SOFTWARE NOTICES: {name}
+
+This image is built on {parent}. It adds no third-party software of its own
+yet: name here what its Dockerfile installs, each with its licence and home page.
+
+The notices of that image apply as well.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NewImage:
+    """What was written.
+
+    Attributes:
+        name: `<family>/<image name>`.
+        path: The folder, relative to the repository.
+        files: Names of its files.
+    """
+
+    name: str
+    path: str
+    files: tuple[str, ...]
+
+
+def new_image(name: str, parent: Image, catalogue: Catalogue, tree: Tree) -> NewImage:
+    """Write the folder of a new image that is FROM another of the catalogue.
+
+    It has the licence and the scenarios of its parent: what that promises holds for what is built on it. A parent
+    without scenarios leaves it without, too.
+
+    Args:
+        name: `<family>/<image name>`.
+        parent: What it is FROM.
+        catalogue: The images that are there.
+        tree: The working tree that the catalogue was loaded from.
+
+    Raises:
+        BadInput: The name is none, or is taken. Nothing was written.
+    """
+    family, slash, last = name.partition("/")
+    fault = name_fault(family, last) if slash else f"{name!r} has no family"
+    if fault:
+        raise BadInput(fault, where="new", mend="Write the name as FAMILY/IMAGE.")
+    path = f"{_family_folder(family, parent, catalogue)}/{last}"
+    if (tree.root / path).exists():
+        raise BadInput("the folder is there already", where=path, mend="Choose another name; nothing is overwritten.")
+    alike = _named_alike(family, last, catalogue)
+    if alike:
+        raise BadInput(f"{name} would be published, or its jobs named, like {alike}", mend="Choose another name.")
+    files = _files(last, parent, catalogue, tree)
+    folder = tree.root / path
+    try:
+        folder.mkdir(parents=True)
+        for file, content in files.items():
+            (folder / file).write_text(content, encoding="utf-8")
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return NewImage(f"{family}/{last}", path, tuple(sorted(files)))
+
+
+def _files(name: str, parent: Image, catalogue: Catalogue, tree: Tree) -> dict[str, str]:
+    """Every file of the folder; the Dockerfile last, because it makes a folder an image."""
+    published = catalogue.published_as[0].format(name=parent.name, family=parent.family)
+    has_tag = ":" in published.rpartition("/")[2]
+    there = tree.files()
+    inherited = {
+        file: tree.read(parent.file(file)).decode("utf-8")
+        for file in (LICENSE_FILE, TESTS_FILE)
+        if parent.file(file) in there
+    }
+    settings: dict[str, Any] = {"description": f"Built on {parent.name}."}
+    if parent.settings.owners:
+        settings["owners"] = list(parent.settings.owners)
+    if parent.settings.platform:
+        settings["platform"] = parent.settings.platform
+    root = "C:/" if parent.os == "windows" else "/"
+    return {
+        LICENSE_FILE: _LICENSE,
+        **inherited,
+        NOTICES_FILE: _NOTICES.format(name=name, parent=published),
+        IMAGE_FILE: json.dumps(settings, indent=2, ensure_ascii=False) + "\n",
+        PRIVATE_DOCKERFILE: f"{_PRIVATE}COPY {LICENSE_FILE} {NOTICES_FILE} {root}\n",
+        DOCKERFILE: f"FROM {published if has_tag else f'{published}:latest'}\n",
+    }
+
+
+def _family_folder(family: str, parent: Image, catalogue: Catalogue) -> str:
+    """Where the images of the family are; a new family is put beside that of the parent."""
+    found = next((image for image in catalogue.images.values() if image.family == family), None)
+    if found:
+        return posixpath.dirname(found.path)
+    above = posixpath.dirname(posixpath.dirname(parent.path)) or catalogue.paths[0]
+    return f"{above}/{family}" if above else family
+
+
+def _named_alike(family: str, name: str, catalogue: Catalogue) -> str:
+    """An image from whose name something is derived that only one image can have; empty for none."""
+
+    def derived(its_family: str, its_name: str) -> set[str]:
+        published = (pattern.format(family=its_family, name=its_name) for pattern in catalogue.published_as)
+        return {plain_name(its_family, its_name), *published}
+
+    ours = derived(family, name)
+    return next((i.id for i in catalogue.images.values() if ours & derived(i.family, i.name)), "")

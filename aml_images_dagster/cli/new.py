@@ -1,0 +1,36 @@
+"""`aml-images new`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from aml_images_dagster.build.source import load_catalogue
+from aml_images_dagster.catalog.image import TESTS_FILE
+from aml_images_dagster.catalog.new_image import new_image
+from aml_images_dagster.catalog.tree import WorkingTree
+from aml_images_dagster.cli.console import open_console
+from aml_images_dagster.cli.options import common_options, print_json
+
+if TYPE_CHECKING:
+    from aml_images_dagster.settings import Settings
+
+
+@click.command("new")
+@click.argument("image", metavar="FAMILY/IMAGE")
+@click.option("--from", "parent", required=True, metavar="PARENT", help="The image of ours that it is FROM.")
+@common_options
+def command(settings: Settings, as_json: bool, image: str, parent: str) -> None:
+    """Write the folder of a new image: complete, valid, and FROM the published name of PARENT."""
+    tree = WorkingTree(settings.repo)
+    catalogue = load_catalogue(settings, tree)
+    written = new_image(image, catalogue.get(parent), catalogue, tree)
+    if as_json:
+        print_json({"image": written.name, "path": written.path, "files": written.files})
+        return
+    console = open_console()
+    console.print(f"{written.path}: {', '.join(written.files)}", markup=False)
+    if TESTS_FILE not in written.files:
+        console.print(f"The parent has no {TESTS_FILE}: the image is released untested until you write one.")
+    console.print(f"Next: write its Dockerfile and notices, then aml-images validate {written.name}", markup=False)

@@ -1,0 +1,30 @@
+"""`aml-images publish-docs`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from aml_images_dagster.build.source import open_source
+from aml_images_dagster.cli.options import common_options
+from aml_images_dagster.cli.publish_source import print_proposal
+from aml_images_dagster.open_source.syndication import publish_docs
+from aml_images_dagster.profiles import parts_for
+
+if TYPE_CHECKING:
+    from aml_images_dagster.settings import Settings
+
+
+@click.command("publish-docs")
+@click.argument("images", nargs=-1, metavar="[IMAGE...]")
+@click.option("--dry-run", is_flag=True, help="Show the diff and what the leak check finds; push nothing.")
+@common_options
+def command(settings: Settings, as_json: bool, images: tuple[str, ...], dry_run: bool) -> None:
+    """Propose what registry and Docker Hub show of released images: a repository YAML and a README for each.
+
+    Without IMAGE all that were released.
+    """
+    source = open_source(settings, settings.source_commit)
+    chosen = [source.catalogue.get(image).id for image in images] or None
+    print_proposal(publish_docs(source, parts_for(settings), settings, images=chosen, dry_run=dry_run), as_json)
