@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.markup import escape
-from rich.table import Table
 
 from aml_images_dagster.build.naming import build_number, release_tag_for
 from aml_images_dagster.build.plan import PlannedImage, plan
@@ -19,7 +18,7 @@ from aml_images_dagster.build.selection import Selection, with_needed_parents
 from aml_images_dagster.build.session import BuildSession
 from aml_images_dagster.build.source import open_source
 from aml_images_dagster.catalog import git
-from aml_images_dagster.cli.console import open_console
+from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.discover import discover_images
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
@@ -137,9 +136,7 @@ def _print_plan(planned: list[PlannedImage], session: BuildSession, as_json: boo
             }
         )
         return
-    table = Table(box=None, header_style="bold")
-    for heading in ("image", "action", "because", "tests", "selected because"):
-        table.add_column(heading, overflow="fold")
+    table = new_table("image", "action", "because", "tests", "selected because")
     for step in planned:
         table.add_row(
             escape(step.image),

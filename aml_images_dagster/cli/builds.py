@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.markup import escape
-from rich.table import Table
 
 from aml_images_dagster.build.artifacts import Artifacts
-from aml_images_dagster.cli.console import open_console
+from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 
 if TYPE_CHECKING:
@@ -46,9 +45,7 @@ def command(settings: Settings, as_json: bool) -> None:
             ]
         )
         return
-    table = Table(box=None, header_style="bold")
-    for heading in ("build", "status", "created", "commit", "release tag", "images"):
-        table.add_column(heading, overflow="fold")
+    table = new_table("build", "status", "created", "commit", "release tag", "images")
     for _, record in found:
         table.add_row(
             record.build,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.markup import escape
-from rich.table import Table
 
 from aml_images_dagster.build.artifacts import DamagedRecord
 from aml_images_dagster.build.cleanup import CleanupReport, cleanup
@@ -16,12 +15,14 @@ from aml_images_dagster.build.healing import heal
 from aml_images_dagster.build.naming import BUILD_NUMBER
 from aml_images_dagster.build.production import served
 from aml_images_dagster.build.records import ENDED
-from aml_images_dagster.cli.console import open_console
+from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
 from aml_images_dagster.profiles import parts_for
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from aml_images_dagster.build.parts import Parts
     from aml_images_dagster.build.records import BuildRecord
     from aml_images_dagster.settings import Settings
@@ -95,9 +96,7 @@ def _may_go(settings: Settings, parts: Parts, record: BuildRecord, *, yes: bool,
 
 def report_table(report: CleanupReport) -> Table:
     """What a cleanup found and did, for people."""
-    table = Table(box=None, header_style="bold")
-    for heading in ("what", "name", "outcome", ""):
-        table.add_column(heading, overflow="fold")
+    table = new_table("what", "name", "outcome", "")
     for row in report.rows:
         table.add_row(row.kind, escape(row.name), row.outcome, escape(row.detail))
     return table

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from rich.console import Console
+from rich.table import Table
 
 _WIDTH_OF_A_FILE = 200
 
 
 def open_console(*, stderr: bool = False) -> Console:
-    """A console as wide as the terminal; wide in a pipe or a file, so that tables stay a line per row."""
+    """A console as wide as the terminal; wide in a pipe or a file, so that tables stay a line per row.
+
+    COLUMNS, where it is set, decides in both cases.
+    """
     is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
-    return Console(stderr=stderr, highlight=False, width=None if is_terminal else _WIDTH_OF_A_FILE)
+    is_told = os.environ.get("COLUMNS", "").isdigit()
+    return Console(stderr=stderr, highlight=False, width=None if is_terminal or is_told else _WIDTH_OF_A_FILE)
+
+
+def new_table(name: str, *headings: str) -> Table:
+    """An empty table. The first column, a name that people copy, is never broken; the others make room for it."""
+    table = Table(box=None, header_style="bold")
+    table.add_column(name, no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.markup import escape
-from rich.table import Table
 
 from aml_images_dagster.build.source import load_catalogue
 from aml_images_dagster.catalog import git
 from aml_images_dagster.catalog.discovery import Discovery, discover, nothing_to_build
 from aml_images_dagster.catalog.tree import CommitTree, Tree, WorkingTree
-from aml_images_dagster.cli.console import open_console
+from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 
 if TYPE_CHECKING:
@@ -33,9 +32,7 @@ def command(settings: Settings, as_json: bool, base: str | None, head: str | Non
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
-    table = Table(box=None, header_style="bold")
-    for heading in ("image", "change", "why"):
-        table.add_column(heading, overflow="fold")
+    table = new_table("image", "change", "why")
     for image in found.images:
         table.add_row(escape(image.id), image.change, escape("\n".join(image.reasons)))
     for removed in found.removed:

@@ -1,4 +1,7 @@
-"""The Dagster instance that the command line and the UI share. `python -m` this module prepares it."""
+"""The Dagster instance that the command line and the UI share.
+
+`python -m` this module makes it and prints its folder.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import yaml
+from upath import UPath
 
 from aml_images_dagster.assets.keys import BUILD_POOL, TEST_POOL, WINDOWS_BUILD_POOL
+from aml_images_dagster.build.artifacts import write_atomically
 from aml_images_dagster.settings import load_settings
 
 if TYPE_CHECKING:
@@ -31,9 +36,10 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
     ignore = settings.home / ".gitignore"
     if settings.home.is_dir() and not ignore.exists():
         ignore.write_text("*\n")
-    configuration = home / "dagster.yaml"
+    configuration = UPath(home) / "dagster.yaml"
     if not configuration.exists():
-        configuration.write_text(yaml.safe_dump(_CONFIGURATION))
+        # Of several processes that start at once, none may read half a file.
+        write_atomically(configuration, yaml.safe_dump(_CONFIGURATION).encode())
     os.environ["DAGSTER_HOME"] = str(home)
     instance = dg.DagsterInstance.get()
     known = {info.name for info in instance.event_log_storage.get_pool_limits()}
@@ -50,4 +56,4 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
 
 
 if __name__ == "__main__":
-    open_instance(load_settings())
+    print(open_instance(load_settings()).root_directory)  # noqa: T201 - scripts/ui reads it

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.markup import escape
-from rich.table import Table
 
 from aml_images_dagster.build.source import load_catalogue
 from aml_images_dagster.catalog.tree import WorkingTree
-from aml_images_dagster.cli.console import open_console
+from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 
 if TYPE_CHECKING:
@@ -29,16 +28,14 @@ def command(settings: Settings, as_json: bool) -> None:
         print_json([describe(image) for image in images])
         return
     today = datetime.now(UTC).date()
-    table = Table(box=None, header_style="bold")
-    for heading in ("image", "platform", "built from", "tests", ""):
-        table.add_column(heading, overflow="fold")
+    table = new_table("image", "platform", "built from", "tests", "")
     for image in images:
         table.add_row(
             escape(image.id),
             image.platform,
             escape(", ".join((*image.parents, *image.bases))),
             escape(", ".join(scenario.name for scenario in image.scenarios)) or "[yellow]not tested[/]",
-            "[dim]end of life[/]" if image.is_past_end_of_life(today) else _faults(image),
+            f"[dim]end of life {image.settings.eol}[/]" if image.is_past_end_of_life(today) else _faults(image),
         )
     open_console().print(table)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +17,7 @@ from aml_images_dagster.cli.list_images import describe
 from aml_images_dagster.cli.options import common_options, print_json
 
 if TYPE_CHECKING:
+    from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.settings import Settings
 
 
@@ -48,7 +50,7 @@ def command(settings: Settings, as_json: bool, image: str) -> None:
         "built from it": "\n".join(descendants) or "nothing",
         "published as": "\n".join(p.format(name=found.name, family=found.family) for p in settings.published_as),
         "owners": ", ".join(found.settings.owners),
-        "end of life": str(found.settings.eol or ""),
+        "end of life": _end_of_life(found),
         "tests": "\n".join(_scenario(s.model_dump(exclude_none=True)) for s in found.scenarios) or "not tested",
     }
     table = Table(box=None, show_header=False)
@@ -59,6 +61,12 @@ def command(settings: Settings, as_json: bool, image: str) -> None:
     console.print(table)
     console.print()
     console.print(Syntax(dockerfile, "dockerfile", background_color="default"))
+
+
+def _end_of_life(image: Image) -> str:
+    if image.is_past_end_of_life(datetime.now(UTC).date()):
+        return f"{image.settings.eol}: built only when it is named"
+    return str(image.settings.eol or "")
 
 
 def _scenario(scenario: dict[str, object]) -> str:

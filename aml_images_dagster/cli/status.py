@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.markup import escape
-from rich.table import Table
 
 from aml_images_dagster.build.artifacts import Artifacts, BuildFolder
 from aml_images_dagster.build.naming import BUILD_NUMBER
 from aml_images_dagster.cli.builds import COLOURS
-from aml_images_dagster.cli.console import open_console
+from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from aml_images_dagster.build.records import BuildFailure, BuildRecord
     from aml_images_dagster.settings import Settings
@@ -93,9 +93,7 @@ def document(folder: BuildFolder, record: BuildRecord) -> dict[str, Any]:
 
 def images_table(folder: BuildFolder, record: BuildRecord) -> Table:
     """The images of a build for people."""
-    table = Table(box=None, header_style="bold")
-    for heading in ("image", "digest", "size", "staged", "tests", "why"):
-        table.add_column(heading, overflow="fold")
+    table = new_table("image", "digest", "size", "staged", "tests", "why")
     for image in record.images:
         staged, tested = folder.read_staged(image), folder.read_tested(image)
         if staged is None:

@@ -53,3 +53,29 @@ def test_a_build_that_was_cleaned_up_meanwhile_leaves_no_staging_tag_in_the_engi
     with pytest.raises(docker.errors.ImageNotFound):
         client.images.get(str(reference))
     assert session.parts.staging.digest(reference) is None
+
+
+def test_a_new_image_is_built_as_it_was_written(
+    new_session: Callable[..., BuildSession], image_repository: ImageRepository
+) -> None:
+    name, parent = image_repository.image("apps/greeter"), image_repository.image("tools/shell")
+    image_repository.json("new", name, "--from", parent)
+    session = new_session("apps/greeter", "tools/shell")
+    beneath = staging.stage(session, parent, print)
+    staged = staging.stage(session, name, print)
+    assert [base.digest for base in staged.bases] == [beneath.digest]
+    assert staged.notices == {"/LICENSE.txt": True, "/ThirdPartyNotices.txt": True}
+
+
+def test_an_image_past_its_end_of_life_is_built_only_when_it_is_named(image_repository: ImageRepository) -> None:
+    ended, child = image_repository.image("tools/shell"), image_repository.image("apps/hello")
+    image_repository.write(image_repository.folder("tools/shell") / "image.json", '{"eol": "2021-04-30"}')
+    image_repository.write(image_repository.folder("apps/hello") / "Dockerfile", "FROM busybox\nRUN true\n")
+
+    def planned(*arguments: str) -> set[str]:
+        return {step["image"] for step in image_repository.json("build", "--dry-run", *arguments)["images"]}
+
+    assert planned(ended) == {ended}
+    assert planned("--all") == {child, image_repository.image("apps/other")}
+    image_repository.commit("nothing since")
+    assert planned("--base", "HEAD") == {child, image_repository.image("apps/other")}

@@ -162,6 +162,45 @@ def test_discover(repository: ImageRepository) -> None:
     assert "apps/other" in shown
 
 
+def test_discover_without_a_fallback(repository: ImageRepository) -> None:
+    base = repository.git("rev-parse", "HEAD")
+    repository.write(repository.root / "notes.md", "nothing that matters\n")
+    found = repository.json("discover", "--base", base, "--no-fallback")
+    assert (found["fallback"], found["images"]) == (False, [])
+    said = f"no image to build: nothing that matters changed since {base[:12]}"
+    assert f"{said}.\n" in repository.run_in_a_copy("discover", "--base", base, "--no-fallback").stdout
+    assert repository.json("discover", "--base", base)["images"][0]["reasons"] == [f"{said}; all are selected"]
+
+
+def test_an_image_past_its_end_of_life(repository: ImageRepository) -> None:
+    base = repository.git("rev-parse", "HEAD")
+    repository.write(repository.folder("apps/hello") / "image.json", '{"eol": "2021-04-30"}')
+    assert "end of life 2021-04-30" in repository.run_in_a_copy("list").stdout
+    assert "2021-04-30: built only when it is named" in repository.run_in_a_copy("show", "hello").stdout
+    assert "end of life  changed, but built only when it is named" in repository.run_in_a_copy("discover").stdout
+    repository.write(repository.folder("tools/shell") / "greeting", "good day\n")
+    found = repository.json("discover", "--base", base)
+    assert [image["name"] for image in found["images"]] == ["shell"]
+    assert found["end_of_life"] == ["apps/hello"]
+
+
+def test_tables_are_as_wide_as_columns_says(repository: ImageRepository) -> None:
+    wide = repository.run_in_a_copy("list", COLUMNS="").stdout.splitlines()
+    assert len(wide) == 4
+    narrow = repository.run_in_a_copy("list", COLUMNS="30").stdout.splitlines()
+    assert max(map(len, narrow)) <= 30
+    assert sum("apps/hello" in line for line in narrow) == 1
+
+
+def test_new(repository: ImageRepository) -> None:
+    written = repository.json("new", "apps/greeter", "--from", "shell")
+    assert written["path"] == "images/apps/greeter"
+    assert written["files"] == sorted(file.name for file in repository.folder("apps/greeter").iterdir())
+    assert repository.run_in_a_copy("validate").returncode == 0
+    again = repository.run_in_a_copy("new", "apps/greeter", "--from", "shell")
+    assert (again.returncode, "the folder is there already" in again.stderr) == (2, True)
+
+
 def test_builds_and_status_before_any_build(repository: ImageRepository) -> None:
     assert repository.json("builds") == []
     assert "No builds" in repository.run_in_a_copy("builds").stdout
@@ -191,7 +230,10 @@ def test_what_a_file_says_is_never_taken_for_markup(repository: ImageRepository,
 def test_help_names_every_command_and_the_exit_codes(repository: ImageRepository) -> None:
     shown = repository.run_in_a_copy("--help")
     assert shown.returncode == 0
-    for command in ("list", "show", "graph", "validate", "discover", "build", "builds", "status", "cleanup"):
+    for command in (
+        *("list", "show", "graph", "validate", "discover", "build", "builds", "status", "cleanup"),
+        *("new", "publish-source", "publish-docs"),
+    ):
         assert f"  {command} " in shown.stdout
         own = repository.run_in_a_copy(command, "--help")
         assert own.returncode == 0

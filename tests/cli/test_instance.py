@@ -1,0 +1,33 @@
+"""The folder of the Dagster instance, as scripts/ui asks for it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.image_repository import ImageRepository
+
+
+@pytest.mark.parametrize("home", ["", "state"])
+def test_the_instance_is_where_the_settings_say(repository: ImageRepository, tmp_path: Path, home: str) -> None:
+    clean = {name: v for name, v in os.environ.items() if not name.startswith(("AML_IMAGES_", "DAGSTER_"))}
+    chosen = {"AML_IMAGES_REPO": str(repository.root)} | ({"AML_IMAGES_HOME": str(tmp_path / home)} if home else {})
+    made = subprocess.run(
+        [sys.executable, "-m", "aml_images_dagster.cli.instance"],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=clean | chosen,
+    )
+    expected = (tmp_path / home if home else repository.root / ".aml-images") / "dagster"
+    assert made.stdout.strip() == str(expected)
+    assert yaml.safe_load((expected / "dagster.yaml").read_text())["run_monitoring"]["enabled"] is True
+    assert [file for file in expected.iterdir() if file.name.startswith(".dagster.yaml")] == []
