@@ -28,6 +28,19 @@ class AzureSettings(Group):
     resource_group: str = Field(default="", description="Resource group of workspace and registries.")
     workspace: str = Field(default="", description="Name of the Azure ML workspace that runs the tests.")
     compute: str = Field(default="", description="Compute for tests whose tests.json names none.")
+    storage_account: str = Field(
+        default="", description="Account of artifacts in Azure Blob (az://container/prefix): its name, or its host."
+    )
+    job_poll_seconds: float = Field(default=10, gt=0, description="Time between two looks at running jobs, in seconds.")
+    job_queue_minutes: float = Field(
+        default=60, gt=0, description="How long a job may wait for machines and its image, in minutes."
+    )
+    job_silent_minutes: float = Field(
+        default=10, gt=0, description="How long a job may be paused or not respond before it is cancelled, in minutes."
+    )
+    job_cancel_seconds: float = Field(
+        default=120, gt=0, description="How long a cancelled job may take to end, in seconds."
+    )
     staging_registry_id: str = Field(
         default="", description="Resource id of the staging registry; default: by its host, in resource_group."
     )

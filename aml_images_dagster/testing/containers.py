@@ -16,7 +16,7 @@ from aml_images_dagster.testing import mpi, pytest_scenario, single, torch_ranks
 from aml_images_dagster.testing.limits import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from docker import DockerClient
 
@@ -86,6 +86,14 @@ class ContainerRunner:
                     leave()
                     log(f"kept to look at: docker ps --all --filter label={leftovers.JOB}={job.name}")
                 return result
+
+    def run_all(self, jobs: Sequence[TestJob], log: Callable[[str], None]) -> Iterator[JobResult]:
+        """See `TestRunner.run_all`. One after the other: this engine has no machines to spare."""
+        for job in jobs:
+            yield self.run(job, log)
+
+    def check(self, computes: Collection[str]) -> None:
+        """See `TestRunner.check`. There are no computes to choose from here; the engine is asked when it is used."""
 
     def cancel(self, build: str) -> list[str]:
         """See `TestRunner.cancel`."""

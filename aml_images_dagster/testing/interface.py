@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
     from aml_images_dagster.catalog.tests_file import Scenario
@@ -30,6 +30,8 @@ class TestJob:
         code: A folder that holds exactly the files that the scenario names, laid out as below `base_images/tests`
             (for a pytest scenario: as in the repository).
         timeout_seconds: The job may take this long, without pulling the image.
+        compute: Where to run, if the place has several; empty takes its default.
+        commit: The commit that is built; empty outside of git.
         keep_failed: Leave the ended containers of a job that does not pass, for a person to look at.
     """
 
@@ -43,6 +45,8 @@ class TestJob:
     scenario: Scenario
     code: Path
     timeout_seconds: float
+    compute: str = ""
+    commit: str = ""
     keep_failed: bool = False
 
 
@@ -70,6 +74,8 @@ class JobResult:
         reason: For anything but `passed`: why, in one line; else empty.
         logs: One per node, in order.
         url: Where a person can look at the job; empty for local jobs.
+        sdk: Name and version of what submitted the job; empty for local jobs.
+        warning: What a person ought to know although it does not decide about the job; else empty.
     """
 
     job: str
@@ -78,6 +84,8 @@ class JobResult:
     reason: str = ""
     logs: tuple[NodeLog, ...] = ()
     url: str = ""
+    sdk: str = ""
+    warning: str = ""
 
 
 class TestRunner(Protocol):
@@ -93,6 +101,26 @@ class TestRunner(Protocol):
 
         Raises:
             Unreachable: The place does not answer, or the image cannot be pulled there.
+        """
+
+    def run_all(self, jobs: Sequence[TestJob], log: Callable[[str], None]) -> Iterator[JobResult]:
+        """Run several jobs, at once where the place can; results come in the order in which the jobs end.
+
+        Closing the iterator (`contextlib.closing`) ends the jobs that have not ended.
+
+        Raises:
+            Unreachable: See `run`.
+        """
+
+    def check(self, computes: Collection[str]) -> None:
+        """Make sure that jobs can be submitted.
+
+        Args:
+            computes: What the jobs name as `compute`.
+
+        Raises:
+            BadInput: A setting is missing, or names what is not there.
+            Unreachable: The place does not answer, or refuses us.
         """
 
     def cancel(self, build: str) -> list[str]:

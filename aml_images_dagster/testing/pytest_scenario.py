@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import posixpath
+import re
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from aml_images_dagster.testing.launch import Launch, Node, inside, job_files
 
 if TYPE_CHECKING:
     from aml_images_dagster.catalog.tests_file import PytestScenario
+    from aml_images_dagster.engine.interface import OperatingSystem
     from aml_images_dagster.testing.interface import TestJob
 
 _DISTRIBUTIONS = ("pytest", "pluggy", "iniconfig", "packaging", "pygments")
@@ -25,35 +27,60 @@ _REPORT = "pytest.xml"
 _LONGEST_REPORT = 16 * 2**20
 _TOLD = 3
 _NO_TESTS_COLLECTED = 5
+_SUMMARY = re.compile(r"^(?:FAILED|ERROR) (?P<failure>\S.*)$", re.MULTILINE)
 _COLLECTION_FAILURE = "collection failure"
 
 
 def launch(job: TestJob, scenario: PytestScenario) -> Launch:
     """`python3 -m pytest PATH` in a copy of the files, with the report left among the outputs."""
-    packages = inside(job.os, "launch", "packages")
     report = inside(job.os, "outputs", _REPORT)
-    command = (
-        "python" if job.os == "windows" else "python3",
-        *("-m", "pytest", "-v", "-ra", "--color=no", "-p", "no:cacheprovider"),
-        *("--rootdir", inside(job.os, "code"), f"--junitxml={report}", "-o", "junit_family=xunit2"),
-        scenario.path,
-    )
-    environment = {
-        "PYTHONPATH": packages,
-        # Plugins that the image happens to have belong to another pytest.
-        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-    }
+    command = arguments(job.os, scenario, root=inside(job.os, "code"), report=report)
     archive = job_files(job)
     archive.add_folder("aml-images/launch", writable=False)
     archive.add_folder("aml-images/launch/packages", writable=False)
     for name, content in _packages():
         archive.add_file(f"aml-images/launch/packages/{name}", content)
     return Launch(
-        nodes=(Node("node0", command, environment),),
+        nodes=(Node("node0", command, environment(inside(job.os, "launch", "packages"))),),
         files=archive.finish(),
         report=report,
         explain=explain,
     )
+
+
+def arguments(os: OperatingSystem, scenario: PytestScenario, *, root: str, report: str) -> tuple[str, ...]:
+    """Program and arguments of a scenario.
+
+    Args:
+        os: Operating system of the image.
+        scenario: What to run.
+        root: The folder with the files.
+        report: Where the report goes.
+    """
+    return (
+        "python" if os == "windows" else "python3",
+        *("-m", "pytest", "-v", "-ra", "--color=no", "-p", "no:cacheprovider"),
+        *("--rootdir", root, f"--junitxml={report}", "-o", "junit_family=xunit2"),
+        scenario.path,
+    )
+
+
+def environment(packages: str) -> dict[str, str]:
+    """The variables that a scenario needs.
+
+    Args:
+        packages: The folder with pytest and what it imports.
+    """
+    # Plugins that the image happens to have belong to another pytest.
+    return {"PYTHONPATH": packages, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+
+
+def write_packages(folder: Path) -> None:
+    """Write the Python sources of pytest, and of what it imports, below a folder."""
+    for name, content in _packages():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
 
 @functools.cache
@@ -103,6 +130,15 @@ def explain(exit_code: int, report: bytes) -> str:
     more = f"; and {len(failures) - _TOLD} more" if len(failures) > _TOLD else ""
     failed = len({id(case) for case, _ in failures})
     return f"{failed} of {len(cases)} tests failed: {told}{more}"
+
+
+def explain_output(text: str) -> str:
+    """Which tests failed and why, in one line, from what pytest printed; empty when it printed no summary."""
+    failures = [match["failure"] for match in _SUMMARY.finditer(text)]
+    if not failures:
+        return ""
+    more = f"; and {len(failures) - _TOLD} more" if len(failures) > _TOLD else ""
+    return "; ".join(failures[:_TOLD]) + more
 
 
 def _told(case: ElementTree.Element, problem: ElementTree.Element) -> str:

@@ -1,0 +1,1 @@
+"""Training jobs on Azure Machine Learning: every scenario is a command job of a workspace."""

@@ -1,0 +1,172 @@
+"""Several jobs from submission to end: submitted at once, watched by one poller, ended together if anything goes wrong.
+
+There is no thread per job. A few threads submit, because a submission is half a dozen requests one after the other;
+then one request tells how all jobs of an image are.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
+from aml_images_dagster.testing.azure_ml.command import command_job
+from aml_images_dagster.testing.azure_ml.course import Course, Patience, Verdict
+from aml_images_dagster.testing.azure_ml.ending import end_jobs
+from aml_images_dagster.testing.azure_ml.outcome import outcome
+from aml_images_dagster.testing.azure_ml.tags import image_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import TracebackType
+
+    from aml_images_dagster.testing.azure_ml.workspace import SeenJob, Workspace
+    from aml_images_dagster.testing.interface import JobResult, TestJob
+
+_AT_ONCE = 8
+"""Submissions that run at the same time."""
+_OVERLOOKED = 3
+"""How often in a row a job may be missing in the list before it is asked for by its name."""
+
+
+@dataclass
+class _Submitted:
+    job: TestJob
+    course: Course
+    url: str
+    overlooked: int = 0
+
+
+class Batch:
+    """Jobs that are run together.
+
+    Args:
+        workspace: Where.
+        jobs: What to run.
+        compute: For jobs that name none.
+        patience: How long to wait for what.
+        log: Receives a line for each new status.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        jobs: Sequence[TestJob],
+        compute: str,
+        patience: Patience,
+        log: Callable[[str], None],
+    ) -> None:
+        self._workspace = workspace
+        self._jobs = jobs
+        self._compute = compute
+        self._patience = patience
+        self._log = log
+        self._submissions: dict[Future[SeenJob], TestJob] = {}
+        self._submitted: dict[str, _Submitted] = {}
+        self._pool = ThreadPoolExecutor(_AT_ONCE, "azure ml")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # The service goes on with a request whose sender is gone: what is on its way is waited for, so that the job
+        # that it makes can be found and ended.
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        unknown = [job.name for submission, job in self._submissions.items() if not submission.cancelled()]
+        try:
+            end_jobs(self._workspace, [*unknown, *self._submitted], self._patience.cancel_seconds)
+        except FactoryError as left:
+            if error is None or isinstance(error, GeneratorExit):
+                raise
+            error.add_note(str(left))
+
+    def results(self) -> Iterator[JobResult]:
+        """Submit the jobs and follow them; results in the order in which they end.
+
+        Raises:
+            BadInput: A job is refused.
+            Unreachable: The service does not answer, or refuses us.
+        """
+        self._submissions = {self._pool.submit(self._submit, job): job for job in self._jobs}
+        answered = time.monotonic()
+        while self._submissions or self._submitted:
+            self._pause()
+            try:
+                self._look()
+                answered = time.monotonic()
+            except Unreachable as error:
+                if time.monotonic() - answered > self._patience.away_seconds:
+                    raise
+                self._log(f"{error.what}; trying again")
+            yield from self._ended()
+
+    def _submit(self, job: TestJob) -> SeenJob:
+        compute = job.compute or self._compute
+        if not compute:
+            raise BadInput(
+                f"no compute is named for the tests of {job.image}",
+                where="azure.compute",
+                mend='Set it, or write "compute" into the tests.json of the image.',
+            )
+        with tempfile.TemporaryDirectory(dir=job.code.parent) as folder:
+            seen = self._workspace.submit(command_job(job, compute, Path(folder)))
+        if seen.tags.get("image") != job.image or seen.tags.get("build") != job.build:
+            raise BadInput(
+                f"a job {job.name} is there that is not ours",
+                where=f"Azure ML workspace {self._workspace.name}",
+                mend="Somebody else has taken the name; start a new build.",
+            )
+        return seen
+
+    def _pause(self) -> None:
+        """Wait until it is time to look again, and take in what is submitted meanwhile."""
+        until = time.monotonic() + self._patience.poll_seconds
+        while (left := until - time.monotonic()) > 0:
+            if not self._submissions:
+                time.sleep(left)
+                return
+            done, _ = wait(self._submissions, timeout=left, return_when=FIRST_COMPLETED)
+            for submission in done:
+                seen = submission.result()
+                job = self._submissions.pop(submission)
+                self._log(f"{job.scenario.name}: submitted as {job.name} {seen.url}".rstrip())
+                now = time.monotonic()
+                self._submitted[job.name] = _Submitted(job, Course(job.timeout_seconds, self._patience, now), seen.url)
+
+    def _look(self) -> None:
+        """Read the status of all jobs, and cancel those that nobody waits for any more."""
+        keys = {image_key(each.job.build, each.job.image) for each in self._submitted.values()}
+        seen = {job.name: job for key in sorted(keys) for job in self._workspace.tagged(key)}
+        for name, each in self._submitted.items():
+            each.overlooked = 0 if name in seen else each.overlooked + 1
+            if each.overlooked >= _OVERLOOKED:
+                found = self._workspace.find(name)
+                status = found.status if found else "Canceled"  # deleted, by whomever
+            elif name in seen:
+                status = seen[name].status
+            else:
+                continue
+            now = time.monotonic()
+            if each.course.see(status, now):
+                self._log(f"{each.job.scenario.name}: {status}")
+            if each.course.give_up(now):
+                self._workspace.cancel(name)
+
+    def _ended(self) -> Iterator[JobResult]:
+        now = time.monotonic()
+        over = {name: verdict for name, each in self._submitted.items() if (verdict := each.course.verdict(now))}
+        results = list(self._pool.map(lambda name: self._result(name, over[name], now), over))
+        for result in results:
+            # What has ended but is not told yet is not lost if the caller wants no more.
+            del self._submitted[result.job]
+            yield result
+
+    def _result(self, name: str, verdict: Verdict, now: float) -> JobResult:
+        each = self._submitted[name]
+        return outcome(self._workspace, each.job, verdict, each.url, each.course.running_seconds(now))

@@ -1,0 +1,126 @@
+"""The course of one job: what each status of Azure ML means, and how long to wait for the next one.
+
+The statuses are those of `azure.ai.ml.constants` and of the service's REST reference
+(https://learn.microsoft.com/rest/api/azureml/jobs/get#jobstatus). Only three of them are ends; a job can also stay in
+one of the others for hours, so nothing is waited for without a bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aml_images_dagster.testing.interface import JobStatus
+
+ENDS: Mapping[str, JobStatus] = {"Completed": "passed", "Failed": "failed", "Canceled": "canceled"}
+"""The statuses after which nothing of a job runs any more."""
+
+_BEFORE_RUNNING = {"NotStarted", "Starting", "Provisioning", "Preparing", "Queued", "Scheduled"}
+_RUNNING = {"Running", "Finalizing"}
+_CANCELLING = "CancelRequested"
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for what.
+
+    Attributes:
+        poll_seconds: Time between two looks at the jobs.
+        queue_seconds: A job may take this long until it runs: the cluster grows and pulls the image meanwhile.
+        silent_seconds: A job may say this long that it does not respond, is paused or is unknown; it may recover.
+        cancel_seconds: A job may take this long to end after it was told to.
+        away_seconds: The service may be away this long.
+    """
+
+    poll_seconds: float = 10
+    queue_seconds: float = 3600
+    silent_seconds: float = 600
+    cancel_seconds: float = 120
+    away_seconds: float = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is said of a job at its end.
+
+    Attributes:
+        status: How it ended.
+        reason: Why, if that is known already; else empty.
+    """
+
+    status: JobStatus
+    reason: str = ""
+
+
+class Course:
+    """One job from its submission to its end.
+
+    Args:
+        timeout_seconds: How long the job may run.
+        patience: How long to wait for all else.
+        now: The time of the submission, as all times here in seconds of a clock that never goes back.
+    """
+
+    def __init__(self, timeout_seconds: float, patience: Patience, now: float) -> None:
+        self.status = ""
+        self._timeout_seconds = timeout_seconds
+        self._patience = patience
+        self._submitted = now
+        self._since = now
+        self._running_since: float | None = None
+        self._given_up: Verdict | None = None
+        self._given_up_at = now
+
+    def see(self, status: str, now: float) -> bool:
+        """Take in what the service says; tells whether that is new."""
+        if status == self.status:
+            return False
+        self.status, self._since = status, now
+        if status in _RUNNING and self._running_since is None:
+            self._running_since = now
+        return True
+
+    def give_up(self, now: float) -> bool:
+        """Whether the job has to be cancelled now. Tells so once."""
+        if self._given_up or self.status in ENDS or self.status == _CANCELLING:
+            return False
+        self._given_up = self._overdue(now)
+        self._given_up_at = now
+        return self._given_up is not None
+
+    def _overdue(self, now: float) -> Verdict | None:
+        patience = self._patience
+        if self.status in _BEFORE_RUNNING or not self.status:
+            if now - self._submitted > patience.queue_seconds:
+                return Verdict("timed out", f"did not run within {_told(patience.queue_seconds)}: {self.status}")
+        elif self.status not in _RUNNING:
+            if now - self._since > patience.silent_seconds:
+                return Verdict("failed", f"{self.status} for {_told(patience.silent_seconds)}")
+        if self._running_since is not None and now - self._running_since > self._timeout_seconds:
+            return Verdict("timed out", f"timed out after {_told(self._timeout_seconds)}")
+        return None
+
+    def verdict(self, now: float) -> Verdict | None:
+        """What to say of the job; None as long as its end is waited for."""
+        if self.status in ENDS:
+            return self._given_up or Verdict(ENDS[self.status])
+        waits_since = self._given_up_at if self._given_up else self._since
+        if not self._given_up and self.status != _CANCELLING:
+            return None
+        if now - waits_since <= self._patience.cancel_seconds:
+            return None
+        still = f"still {self.status} {_told(self._patience.cancel_seconds)} after it was cancelled"
+        if self._given_up:
+            return Verdict(self._given_up.status, f"{self._given_up.reason}; {still}")
+        return Verdict("canceled", still)
+
+    def running_seconds(self, now: float) -> float:
+        """How long the job has been running, as far as was seen."""
+        return 0.0 if self._running_since is None else now - self._running_since
+
+
+def _told(seconds: float) -> str:
+    return f"{seconds / 60:g} min" if seconds >= 120 else f"{seconds:g} s"

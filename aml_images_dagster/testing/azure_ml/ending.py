@@ -1,0 +1,58 @@
+"""Jobs are ended, and it is made sure that they are."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.errors import Unreachable
+from aml_images_dagster.testing.azure_ml.course import ENDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aml_images_dagster.testing.azure_ml.workspace import Workspace
+
+_AT_ONCE = 8
+_FIRST_LOOK_SECONDS = 0.25
+_LONGEST_PAUSE_SECONDS = 10.0
+
+
+def end_jobs(workspace: Workspace, names: Iterable[str], seconds: float) -> None:
+    """Cancel jobs and wait until none of them runs any more. Jobs that have ended, or never were, are left alone.
+
+    Args:
+        workspace: Where they are.
+        names: Their names.
+        seconds: Longest time to wait; a job can stay in CancelRequested for hours.
+
+    Raises:
+        Unreachable: Some of them have not ended in time, or the service does not answer.
+    """
+    until = time.monotonic() + seconds
+    pause = _FIRST_LOOK_SECONDS
+    asked: set[str] = set()
+    with ThreadPoolExecutor(_AT_ONCE, "end jobs") as pool:
+        left = _running(workspace, names, pool)
+        while left:
+            # One that was Finalizing refuses, and one in CancelRequested has been told by somebody else.
+            news = [name for name, status in left.items() if name not in asked and status != "CancelRequested"]
+            list(pool.map(workspace.cancel, news))
+            asked.update(news)
+            if time.monotonic() > until:
+                listed = ", ".join(f"{name} ({status})" for name, status in sorted(left.items()))
+                raise Unreachable(
+                    f"{len(left)} job(s) were cancelled and have not ended within {seconds:g} s: {listed}",
+                    where=f"Azure ML workspace {workspace.name}",
+                    mend="The service ends them sooner or later, and the clean-up looks again; see them in the Studio.",
+                )
+            time.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS, max(until - time.monotonic(), 0) + 0.01)
+            left = _running(workspace, left, pool)
+
+
+def _running(workspace: Workspace, names: Iterable[str], pool: ThreadPoolExecutor) -> dict[str, str]:
+    """The status of those jobs that have not ended."""
+    found = pool.map(workspace.find, list(names))
+    return {job.name: job.status for job in found if job and job.status not in ENDS}

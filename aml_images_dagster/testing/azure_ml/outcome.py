@@ -1,0 +1,76 @@
+"""What is told of a job that has ended: how long it took, and if it did not pass, why, with the logs of its nodes."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.catalog.tests_file import PytestScenario
+from aml_images_dagster.errors import FactoryError
+from aml_images_dagster.testing import pytest_scenario
+from aml_images_dagster.testing.failure_reason import telling_line
+from aml_images_dagster.testing.interface import JobResult, NodeLog
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aml_images_dagster.testing.azure_ml.course import Verdict
+    from aml_images_dagster.testing.azure_ml.workspace import RunDetails, Workspace
+    from aml_images_dagster.testing.interface import TestJob
+
+_LOG = re.compile(r"user_logs/std_log(?:_process_(?P<process>\d+))?\.txt")
+"""What the service's runtime writes: one file, or one for each process of a distributed job."""
+_MOST_LOGS = 32
+_LONGEST_LOG = 1_000_000
+
+
+def outcome(workspace: Workspace, job: TestJob, verdict: Verdict, url: str, seen_seconds: float) -> JobResult:
+    """The result of a job.
+
+    What cannot be found out is left out: a job that has ended is not lost because its history cannot be read.
+
+    Args:
+        workspace: Where it ran.
+        job: What ran.
+        verdict: How it ended.
+        url: Its page in the Studio.
+        seen_seconds: How long it was seen running, in case that the service does not say.
+    """
+    details, logs, unread = None, (), ""
+    try:
+        details = workspace.details(job.name)
+        logs = () if verdict.status == "passed" else _node_logs(workspace, job, details.logs)
+    except FactoryError as error:
+        unread = f"its history cannot be read: {error.what}"
+    reason = ""
+    if verdict.status != "passed":
+        reason = verdict.reason or _reason(job, details, logs) or unread or "the service does not say why"
+    return JobResult(job.name, verdict.status, _seconds(details, seen_seconds), reason, logs, url)
+
+
+def _seconds(details: RunDetails | None, seen: float) -> float:
+    if details and details.started and details.ended:
+        return (details.ended - details.started).total_seconds()
+    return seen
+
+
+def _reason(job: TestJob, details: RunDetails | None, logs: tuple[NodeLog, ...]) -> str:
+    """What the job itself said is worth more than that its exit code was not 0."""
+    for log in logs:
+        tests = pytest_scenario.explain_output(log.text) if isinstance(job.scenario, PytestScenario) else ""
+        line = tests or telling_line(log.text)
+        if line:
+            return f"{log.node}: {line}" if len(logs) > 1 else line
+    return details.error if details else ""
+
+
+def _node_logs(workspace: Workspace, job: TestJob, files: Mapping[str, str]) -> tuple[NodeLog, ...]:
+    """What each node printed. Those that say most come first: the ones with a traceback."""
+    per_node = 1 if isinstance(job.scenario, PytestScenario) else job.scenario.processes_per_node
+    found = sorted((int(match["process"] or 0), path) for path in files if (match := _LOG.fullmatch(path)))
+    texts: dict[str, list[str]] = {}
+    for process, path in found[:_MOST_LOGS]:
+        text = workspace.read_log(files[path], _LONGEST_LOG)
+        head = f"[process {process}]\n" if per_node > 1 else ""
+        texts.setdefault(f"node{process // per_node}", []).append(head + text)
+    return tuple(NodeLog(node, "".join(parts)) for node, parts in texts.items())

@@ -1,0 +1,46 @@
+"""Which version of the SDK submits the jobs, and whether there is a newer one.
+
+The scenarios are meant to show that images work with what customers use, and that is the newest SDK.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import subprocess
+import sys
+from importlib import metadata
+
+from packaging.version import InvalidVersion, Version
+
+_PACKAGE = "azure-ai-ml"
+_SECONDS = 30
+
+
+def sdk() -> str:
+    """Name and version of the installed SDK."""
+    return f"{_PACKAGE} {metadata.version(_PACKAGE)}"
+
+
+@functools.cache
+def outdated() -> str:
+    """A sentence when the package index has a newer SDK than the installed one; else, and when it can't be told, empty.
+
+    Asked is pip, so that its configuration says where the index is (`pip config`, PIP_INDEX_URL, proxies,
+    certificates). It is asked once in a process.
+    """
+    newest = _newest()
+    try:
+        is_newer = bool(newest) and Version(newest) > Version(metadata.version(_PACKAGE))
+    except InvalidVersion:
+        return ""
+    return f"jobs were submitted with {sdk()}, and {newest} is there: update the lock file" if is_newer else ""
+
+
+def _newest() -> str:
+    ask = [sys.executable, "-m", "pip", "index", "versions", _PACKAGE, "--json", "--disable-pip-version-check"]
+    try:
+        answer = subprocess.run(ask, capture_output=True, timeout=_SECONDS, check=True, stdin=subprocess.DEVNULL)
+        return str(json.loads(answer.stdout)["latest"])
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError):
+        return ""

@@ -1,0 +1,274 @@
+"""A workspace of Azure ML: the few calls of the SDK that are needed, and what its errors mean.
+
+Importing this module does not import the SDK: that takes two seconds and 75 MB. Whatever is private in the SDK and
+used all the same is used here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from aml_images_dagster.errors import BadInput, Unreachable
+from aml_images_dagster.identity.signatures import keep_out_of_logs, redacted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from datetime import datetime
+
+    from azure.ai.ml import MLClient
+    from azure.ai.ml.entities import Command, Job
+    from azure.core.credentials import TokenCredential
+
+
+@dataclass(frozen=True, slots=True)
+class SeenJob:
+    """A job as the service shows it.
+
+    Attributes:
+        name: Its name.
+        status: As the service writes it.
+        url: Its page in the Studio; empty when it has none.
+        tags: Its tags.
+    """
+
+    name: str
+    status: str
+    url: str
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RunDetails:
+    """What the run history knows of a job.
+
+    Attributes:
+        error: Why it failed, in the service's words; empty when it did not.
+        started: When it began to run.
+        ended: When it ended.
+        logs: URLs of its log files by their paths. They hold signatures: never to be printed.
+    """
+
+    error: str = ""
+    started: datetime | None = None
+    ended: datetime | None = None
+    logs: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+class Workspace:
+    """One workspace. Nothing is contacted, and no SDK imported, before it is used; all threads may use it.
+
+    Args:
+        subscription_id: Where it is.
+        resource_group: Where it is.
+        name: Its name.
+        credential: Gives the credential.
+    """
+
+    def __init__(
+        self, subscription_id: str, resource_group: str, name: str, credential: Callable[[], TokenCredential]
+    ) -> None:
+        self.name = name
+        self._place = (subscription_id, resource_group, name)
+        self._credential = credential
+        self._lock = threading.Lock()
+
+    @property
+    def client(self) -> MLClient:
+        """The SDK's client."""
+        with self._lock:  # cached_property has none
+            return self._client
+
+    @cached_property
+    def _client(self) -> MLClient:
+        from azure.ai.ml import MLClient
+
+        keep_out_of_logs()
+        with self._explained("connecting"):
+            return MLClient(self._credential(), *self._place, enable_telemetry=False, show_progress=False)
+
+    def check(self, computes: Iterable[str]) -> None:
+        """Make sure that the workspace and its computes are there and that we may see them.
+
+        Raises:
+            BadInput: There is no such workspace or compute.
+            Unreachable: The service does not answer, or refuses us.
+        """
+        with self._explained("reading the workspace"):
+            if self._or_none(lambda: self.client.workspaces.get(self.name)) is None:
+                raise BadInput(
+                    f"there is no Azure ML workspace {self.name!r} in resource group {self._place[1]!r}",
+                    where="azure.workspace",
+                    mend="Correct azure.workspace, azure.resource_group and azure.subscription_id in the settings.",
+                )
+        for compute in computes:
+            with self._explained(f"reading the compute {compute}"):
+                if self._or_none(lambda name=compute: self.client.compute.get(name)) is None:
+                    raise BadInput(
+                        f"the workspace {self.name} has no compute {compute!r}",
+                        where="azure.compute or the compute of a tests.json",
+                        mend="Create the cluster, or name one that is there: `az ml compute list`.",
+                    )
+
+    def submit(self, command: Command) -> SeenJob:
+        """Submit a job, with its environment and its code. A job that is there already is left as it is.
+
+        Raises:
+            BadInput: The service refuses the job.
+            Unreachable: The service does not answer, or refuses us.
+        """
+        from azure.core.exceptions import AzureError
+
+        name = str(command.name)
+        with self._explained(f"submitting {name}"):
+            try:
+                return _seen(self.client.jobs.create_or_update(command))
+            except AzureError:
+                # It may have arrived before the answer was lost, or have been submitted before, and a job that is
+                # there cannot be changed.
+                there = self.find(name)
+                if there is None:
+                    raise
+                return there
+
+    def find(self, name: str) -> SeenJob | None:
+        """A job by its name; None when there is none.
+
+        Raises:
+            Unreachable: The service does not answer, or refuses us.
+        """
+        with self._explained(f"reading {name}"):
+            job = self._or_none(lambda: self.client.jobs.get(name))
+            return _seen(job) if job else None
+
+    def tagged(self, key: str) -> list[SeenJob]:
+        """All jobs that have a tag with this key.
+
+        Raises:
+            Unreachable: The service does not answer, or refuses us.
+        """
+        with self._explained("listing jobs"):
+            # The key is an argument that the SDK passes on without naming it. Jobs of kinds that it does not know
+            # are None.
+            return [_seen(job) for job in self.client.jobs.list(tag=key) if job]
+
+    def cancel(self, name: str) -> None:
+        """Ask for the end of a job. That it has ended already, or is about to, is no error: look afterwards.
+
+        Raises:
+            Unreachable: The service does not answer, or refuses us.
+        """
+        from azure.core.exceptions import HttpResponseError
+
+        with self._explained(f"cancelling {name}"):
+            try:
+                # Without polling: the SDK's poller is a thread per job, and waits 30 s if it is told 0.
+                self.client.jobs.begin_cancel(name, polling=False)
+            except HttpResponseError as error:
+                if error.status_code not in (400, 404, 409):
+                    raise
+
+    def details(self, name: str) -> RunDetails:
+        """What the run history knows of a job.
+
+        Raises:
+            Unreachable: The service does not answer, or refuses us.
+        """
+        with self._explained(f"reading the details of {name}"):
+            # The SDK shows errors and logs only by printing them.
+            details = self.client.jobs._runs_operations.get_run_details(name)  # noqa: SLF001
+            root = details.error.error if details.error else None
+            return RunDetails(
+                error=_one_line(root.message or root.code) if root else "",
+                started=details.start_time_utc,
+                ended=details.end_time_utc,
+                logs=details.log_files or {},
+            )
+
+    def read_log(self, url: str, longest: int) -> str:
+        """The end of a log file.
+
+        Args:
+            url: From `RunDetails.logs`.
+            longest: Bytes that are read at most.
+
+        Raises:
+            Unreachable: The store does not answer.
+        """
+        from azure.storage.blob import BlobClient
+
+        with self._explained("reading a log"), BlobClient.from_blob_url(url) as blob:
+            size = blob.get_blob_properties().size
+            if not size:
+                return ""
+            text: bytes = blob.download_blob(offset=max(0, size - longest)).readall()
+            return text.decode(errors="replace")
+
+    def _or_none(self, ask: Callable[[], Any]) -> Any:
+        from azure.core.exceptions import ResourceNotFoundError
+
+        try:
+            return ask()
+        except ResourceNotFoundError:
+            return None
+
+    @contextmanager
+    def _explained(self, doing: str) -> Iterator[None]:
+        """Errors of the SDK in words for people. Their own texts may hold URLs with signatures."""
+        from azure.ai.ml.exceptions import MlException
+        from azure.core.exceptions import (
+            AzureError,
+            ClientAuthenticationError,
+            HttpResponseError,
+            ServiceRequestError,
+            ServiceResponseError,
+        )
+
+        where = f"Azure ML workspace {self.name}"
+        try:
+            yield
+        except (ServiceRequestError, ServiceResponseError) as error:
+            raise Unreachable(
+                f"Azure does not answer ({doing}): {_plain(error)}",
+                where=where,
+                mend="Check the network of this machine, and https://status.azure.com.",
+            ) from None
+        except ClientAuthenticationError as error:
+            raise Unreachable(
+                f"Azure does not know who we are ({doing}): {_plain(error)}",
+                where=where,
+                mend="Sign in with `az login`, or check AZURE_TOKEN_CREDENTIALS and what it needs.",
+            ) from None
+        except HttpResponseError as error:
+            if error.status_code == 403:
+                raise Unreachable(
+                    f"we may not do that ({doing}): {_plain(error)}",
+                    where=where,
+                    mend="Ask for the role AzureML Data Scientist on the workspace.",
+                ) from None
+            if error.status_code is not None and (error.status_code == 429 or error.status_code >= 500):
+                raise Unreachable(
+                    f"Azure is overloaded or broken ({doing}): {_plain(error)}",
+                    where=where,
+                    mend="Try again later; https://status.azure.com tells of outages.",
+                ) from None
+            raise BadInput(f"refused ({doing}): {_plain(error)}", where=where, mend="") from None
+        except (MlException, AzureError) as error:
+            raise BadInput(f"refused ({doing}): {_plain(error)}", where=where, mend="") from None
+
+
+def _seen(job: Job) -> SeenJob:
+    # The same status is a text from some calls and a member of an enumeration from others.
+    status = getattr(job.status, "value", job.status) or "Unknown"
+    return SeenJob(str(job.name), str(status), job.studio_url or "", dict(job.tags or {}))
+
+
+def _plain(error: Exception) -> str:
+    return redacted(_one_line(getattr(error, "message", "") or str(error)))
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split())[:500]
