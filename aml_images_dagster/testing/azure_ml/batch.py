@@ -135,9 +135,9 @@ class Batch:
             for submission in done:
                 seen = submission.result()
                 job = self._submissions.pop(submission)
+                course = Course(job.timeout_seconds, self._patience, time.monotonic())
+                self._submitted[job.name] = _Submitted(job, course, seen.url)
                 self._log(f"{job.scenario.name}: submitted as {job.name} {seen.url}".rstrip())
-                now = time.monotonic()
-                self._submitted[job.name] = _Submitted(job, Course(job.timeout_seconds, self._patience, now), seen.url)
 
     def _look(self) -> None:
         """Read the status of all jobs, and cancel those that nobody waits for any more."""

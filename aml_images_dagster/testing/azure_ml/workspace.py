@@ -7,6 +7,7 @@ used all the same is used here and nowhere else.
 from __future__ import annotations
 
 import threading
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -218,6 +219,8 @@ class Workspace:
     @contextmanager
     def _explained(self, doing: str) -> Iterator[None]:
         """Errors of the SDK in words for people. Their own texts may hold URLs with signatures."""
+        # Dozens, on what the SDK's own libraries will change; nobody here can do anything about them.
+        warnings.filterwarnings("ignore", module=r"azure\.ai\.ml|marshmallow")
         from azure.ai.ml.exceptions import MlException
         from azure.core.exceptions import (
             AzureError,
