@@ -38,6 +38,8 @@ def tested_asset(image: Image, workshop: Workshop) -> dg.AssetsDefinition:
             record = test(session, staged, step_log)
             if not record.scenarios:
                 context.log.warning(f"{image.id} has no tests.json: it is not tested")
+            for warning in sorted({scenario.warning for scenario in record.scenarios if scenario.warning}):
+                context.log.warning(warning)
             return dg.MaterializeResult(metadata=_metadata(session, record), data_version=dg.DataVersion(record.digest))
 
     return tested
@@ -61,6 +63,7 @@ def _metadata(session: BuildSession, record: TestedImage) -> dict[str, dg.Metada
                 "job": r.job,
                 "tested_in": r.tested_in,
                 "link": r.url,
+                "sdk": r.sdk,
             }
         )
         for r in record.scenarios
@@ -72,6 +75,7 @@ def _metadata(session: BuildSession, record: TestedImage) -> dict[str, dg.Metada
         dg.TableColumn("job", "string"),
         dg.TableColumn("tested_in", "string"),
         dg.TableColumn("link", "string"),
+        dg.TableColumn("sdk", "string"),
     ]
     return {
         "scenarios": dg.MetadataValue.table(rows, schema=dg.TableSchema(columns=columns)),

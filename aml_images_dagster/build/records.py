@@ -129,6 +129,8 @@ class ScenarioRecord(Record):
         seconds: Wall time of the job in seconds.
         reason: Why it did not pass; empty when it did.
         url: Where a person can look at the job; empty for local jobs.
+        sdk: Name and version of what submitted the job; empty for local jobs.
+        warning: What a person ought to know although it does not decide about the job; else empty.
         tested_in: The build that really ran it.
     """
 
@@ -139,6 +141,8 @@ class ScenarioRecord(Record):
     seconds: float
     reason: str
     url: str
+    sdk: str = ""
+    warning: str = ""
     tested_in: str
 
 

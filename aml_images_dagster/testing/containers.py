@@ -87,7 +87,7 @@ class ContainerRunner:
                     log(f"kept to look at: docker ps --all --filter label={leftovers.JOB}={job.name}")
                 return result
 
-    def run_all(self, jobs: Sequence[TestJob], log: Callable[[str], None]) -> Iterator[JobResult]:
+    def run_all(self, jobs: Sequence[TestJob], log: Callable[[str], None]) -> Generator[JobResult]:
         """See `TestRunner.run_all`. One after the other: this engine has no machines to spare."""
         for job in jobs:
             yield self.run(job, log)

@@ -103,7 +103,7 @@ class TestRunner(Protocol):
             Unreachable: The place does not answer, or the image cannot be pulled there.
         """
 
-    def run_all(self, jobs: Sequence[TestJob], log: Callable[[str], None]) -> Iterator[JobResult]:
+    def run_all(self, jobs: Sequence[TestJob], log: Callable[[str], None]) -> Generator[JobResult]:
         """Run several jobs, at once where the place can; results come in the order in which the jobs end.
 
         Closing the iterator (`contextlib.closing`) ends the jobs that have not ended.

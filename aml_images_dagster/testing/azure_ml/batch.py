@@ -86,7 +86,7 @@ class Batch:
                 raise
             error.add_note(str(left))
 
-    def results(self) -> Iterator[JobResult]:
+    def results(self) -> Generator[JobResult]:
         """Submit the jobs and follow them; results in the order in which they end.
 
         Raises:
@@ -158,7 +158,7 @@ class Batch:
             if each.course.give_up(now):
                 self._workspace.cancel(name)
 
-    def _ended(self) -> Iterator[JobResult]:
+    def _ended(self) -> Generator[JobResult]:
         now = time.monotonic()
         over = {name: verdict for name, each in self._submitted.items() if (verdict := each.course.verdict(now))}
         results = list(self._pool.map(lambda name: self._result(name, over[name], now), over))

@@ -54,7 +54,7 @@ class AzureMlRunner:
         with closing(self.run_all([job], log)) as results:
             return next(results)
 
-    def run_all(self, jobs: Sequence[TestJob], log: Callable[[str], None]) -> Iterator[JobResult]:
+    def run_all(self, jobs: Sequence[TestJob], log: Callable[[str], None]) -> Generator[JobResult]:
         """See `TestRunner.run_all`. All jobs are submitted at once."""
         with Batch(self._connected(), jobs, self._settings.compute, self._patience, log) as batch:
             for result in batch.results():

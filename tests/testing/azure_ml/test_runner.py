@@ -140,9 +140,7 @@ def test_interrupted_while_submitting(
     assert len(cloud.arm.requests("PUT", "/jobs/.*slow")) == len(workspace.jobs) - 1 == 1
 
 
-def test_time_out(
-    runner: AzureMlRunner, clockwork: Clockwork, workspace: MachineLearning, make_job: MakeJob
-) -> None:
+def test_time_out(runner: AzureMlRunner, clockwork: Clockwork, workspace: MachineLearning, make_job: MakeJob) -> None:
     clockwork.running_seconds = 60
     result = runner.run(make_job(seconds=0.3), print)
     assert (result.status, result.reason) == ("timed out", "timed out after 0.3 s")
