@@ -54,6 +54,8 @@ def check_surroundings(session: BuildSession, planned: Iterable[PlannedImage]) -
     for check in session.parts.checks:
         if check.before_build:
             check.ask()
+    plans = [session.image(step.image).tests for step in planned]
+    session.parts.runner.check({plan.compute for plan in plans if plan})
     to_build = [session.image(step.image) for step in planned if step.action == "build"]
     for os in sorted({image.os for image in to_build}):
         builder = session.parts.builder_for(os)

@@ -112,7 +112,7 @@ def _run(
 def _written_down(
     session: BuildSession, staged: StagedImage, image: Image, scenarios: Mapping[str, Scenario]
 ) -> Iterator[dict[str, JobRecord]]:
-    """The records of jobs, by name, written before any of them is submitted. Those that are left at the end are over."""
+    """The records of jobs, by name, written before any is submitted. Those that are left at the end are over."""
     written: dict[str, JobRecord] = {}
     try:
         for scenario in scenarios.values():

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
+from aml_images_dagster.identity.signatures import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,4 +81,4 @@ def _said(error: Exception) -> str:
     """The service's own words, in one line, without the SDK's decoration."""
     inner = getattr(error, "error", None)
     message = str(getattr(inner, "message", None) or getattr(error, "message", None) or error)
-    return re.sub(r"\s+", " ", message.partition("\nCode:")[0]).strip().rstrip(".")
+    return redacted(re.sub(r"\s+", " ", message.partition("\nCode:")[0]).strip().rstrip("."))

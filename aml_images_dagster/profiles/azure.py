@@ -23,7 +23,7 @@ from aml_images_dagster.registry.acr_import import AcrImporter, PasswordSource, 
 from aml_images_dagster.registry.acr_login import AcrLogins
 from aml_images_dagster.registry.oci import OciRegistry
 from aml_images_dagster.registry.resolution import BaseResolver
-from aml_images_dagster.testing.containers import ContainerRunner
+from aml_images_dagster.testing.azure_ml.runner import AzureMlRunner
 
 if TYPE_CHECKING:
     from aml_images_dagster.engine.interface import Builder, OperatingSystem
@@ -76,6 +76,7 @@ def azure_parts(settings: Settings) -> Parts:
         endpoints,
         timeout_seconds=azure.import_timeout_minutes * 60,
     )
+    runner = AzureMlRunner(azure, lambda: credential)
     return Parts(
         builder=linux_builder,
         windows_builder=windows_builder,
@@ -85,12 +86,7 @@ def azure_parts(settings: Settings) -> Parts:
         login_for=login_for,
         production=production,
         importer=importer,
-        runner=ContainerRunner(
-            settings.docker_host,
-            windows_docker_host=windows,
-            login=lambda: login_for(settings.staging_registry),
-            pull_seconds=transfer_seconds,
-        ),
+        runner=runner,
         # What only the engine here holds is out of reach for a builder elsewhere.
         resolver=BaseResolver(settings.base_mirrors, engine if azure.linux_builder == "engine" else None, registry),
         artifacts=Artifacts(settings.artifacts_uri),
@@ -98,6 +94,7 @@ def azure_parts(settings: Settings) -> Parts:
             *builder_checks(linux_builder, windows_builder),
             Check("identity", lambda: credential.found(endpoints.management_scope), before_build=True),
             *registry_checks(staging, production),
+            Check("Azure ML", runner.found),
             Check("import into production", importer.found),
         ),
     )

@@ -16,7 +16,7 @@ from aml_images_dagster.testing import mpi, pytest_scenario, single, torch_ranks
 from aml_images_dagster.testing.limits import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 
     from docker import DockerClient
 
@@ -87,7 +87,7 @@ class ContainerRunner:
                     log(f"kept to look at: docker ps --all --filter label={leftovers.JOB}={job.name}")
                 return result
 
-    def run_all(self, jobs: Sequence[TestJob], log: Callable[[str], None]) -> Generator[JobResult]:
+    def run_all(self, jobs: Sequence[TestJob], log: Callable[[str], None]) -> Generator[JobResult, None, None]:
         """See `TestRunner.run_all`. One after the other: this engine has no machines to spare."""
         for job in jobs:
             yield self.run(job, log)

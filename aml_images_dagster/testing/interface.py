@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Generator, Sequence
     from pathlib import Path
 
     from aml_images_dagster.catalog.tests_file import Scenario
@@ -103,7 +103,7 @@ class TestRunner(Protocol):
             Unreachable: The place does not answer, or the image cannot be pulled there.
         """
 
-    def run_all(self, jobs: Sequence[TestJob], log: Callable[[str], None]) -> Generator[JobResult]:
+    def run_all(self, jobs: Sequence[TestJob], log: Callable[[str], None]) -> Generator[JobResult, None, None]:
         """Run several jobs, at once where the place can; results come in the order in which the jobs end.
 
         Closing the iterator (`contextlib.closing`) ends the jobs that have not ended.

@@ -21,7 +21,7 @@ from aml_images_dagster.testing.azure_ml.outcome import outcome
 from aml_images_dagster.testing.azure_ml.tags import image_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from types import TracebackType
 
     from aml_images_dagster.testing.azure_ml.workspace import SeenJob, Workspace
@@ -86,7 +86,7 @@ class Batch:
                 raise
             error.add_note(str(left))
 
-    def results(self) -> Generator[JobResult]:
+    def results(self) -> Generator[JobResult, None, None]:
         """Submit the jobs and follow them; results in the order in which they end.
 
         Raises:
@@ -158,7 +158,7 @@ class Batch:
             if each.course.give_up(now):
                 self._workspace.cancel(name)
 
-    def _ended(self) -> Generator[JobResult]:
+    def _ended(self) -> Generator[JobResult, None, None]:
         now = time.monotonic()
         over = {name: verdict for name, each in self._submitted.items() if (verdict := each.course.verdict(now))}
         results = list(self._pool.map(lambda name: self._result(name, over[name], now), over))

@@ -96,9 +96,8 @@ class Course:
         if self.status in _BEFORE_RUNNING or not self.status:
             if now - self._submitted > patience.queue_seconds:
                 return Verdict("timed out", f"did not run within {_told(patience.queue_seconds)}: {self.status}")
-        elif self.status not in _RUNNING:
-            if now - self._since > patience.silent_seconds:
-                return Verdict("failed", f"{self.status} for {_told(patience.silent_seconds)}")
+        elif self.status not in _RUNNING and now - self._since > patience.silent_seconds:
+            return Verdict("failed", f"{self.status} for {_told(patience.silent_seconds)}")
         if self._running_since is not None and now - self._running_since > self._timeout_seconds:
             return Verdict("timed out", f"timed out after {_told(self._timeout_seconds)}")
         return None

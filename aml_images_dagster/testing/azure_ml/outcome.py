@@ -36,7 +36,9 @@ def outcome(workspace: Workspace, job: TestJob, verdict: Verdict, url: str, seen
         url: Its page in the Studio.
         seen_seconds: How long it was seen running, in case that the service does not say.
     """
-    details, logs, unread = None, (), ""
+    details: RunDetails | None = None
+    logs: tuple[NodeLog, ...] = ()
+    unread = ""
     try:
         details = workspace.details(job.name)
         logs = () if verdict.status == "passed" else _node_logs(workspace, job, details.logs)

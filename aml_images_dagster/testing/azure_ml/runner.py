@@ -15,7 +15,7 @@ from aml_images_dagster.testing.azure_ml.tags import build_key
 from aml_images_dagster.testing.azure_ml.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Generator, Sequence
 
     from azure.core.credentials import TokenCredential
 
@@ -54,7 +54,7 @@ class AzureMlRunner:
         with closing(self.run_all([job], log)) as results:
             return next(results)
 
-    def run_all(self, jobs: Sequence[TestJob], log: Callable[[str], None]) -> Generator[JobResult]:
+    def run_all(self, jobs: Sequence[TestJob], log: Callable[[str], None]) -> Generator[JobResult, None, None]:
         """See `TestRunner.run_all`. All jobs are submitted at once."""
         with Batch(self._connected(), jobs, self._settings.compute, self._patience, log) as batch:
             for result in batch.results():
@@ -70,6 +70,16 @@ class AzureMlRunner:
                 mend='Set it, or write "compute" into the tests.json of the image.',
             )
         self._connected().check(named)
+
+    def found(self) -> str:
+        """The workspace and the compute of the settings, after a look whether they are there.
+
+        Raises:
+            BadInput: See `TestRunner.check`.
+            Unreachable: See `TestRunner.check`.
+        """
+        self.check([""])
+        return f"workspace {self._settings.workspace}, compute {self._settings.compute}"
 
     def cancel(self, build: str) -> list[str]:
         """See `TestRunner.cancel`. Ended jobs stay in the workspace's history.

@@ -11,8 +11,6 @@ import subprocess
 import sys
 from importlib import metadata
 
-from packaging.version import InvalidVersion, Version
-
 _PACKAGE = "azure-ai-ml"
 _SECONDS = 30
 
@@ -29,18 +27,18 @@ def outdated() -> str:
     Asked is pip, so that its configuration says where the index is (`pip config`, PIP_INDEX_URL, proxies,
     certificates). It is asked once in a process.
     """
-    newest = _newest()
-    try:
-        is_newer = bool(newest) and Version(newest) > Version(metadata.version(_PACKAGE))
-    except InvalidVersion:
+    versions = _versions()
+    installed = metadata.version(_PACKAGE)
+    if installed not in versions[1:]:
         return ""
-    return f"jobs were submitted with {sdk()}, and {newest} is there: update the lock file" if is_newer else ""
+    return f"jobs were submitted with {sdk()}, and {versions[0]} is there: update the lock file"
 
 
-def _newest() -> str:
+def _versions() -> list[str]:
+    """All that the package index has for this Python, newest first; empty when it cannot be asked."""
     ask = [sys.executable, "-m", "pip", "index", "versions", _PACKAGE, "--json", "--disable-pip-version-check"]
     try:
         answer = subprocess.run(ask, capture_output=True, timeout=_SECONDS, check=True, stdin=subprocess.DEVNULL)
-        return str(json.loads(answer.stdout)["latest"])
+        return list(json.loads(answer.stdout)["versions"])
     except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError):
-        return ""
+        return []

@@ -6,14 +6,17 @@ used all the same is used here and nowhere else.
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from aml_images_dagster.errors import BadInput, Unreachable
+from aml_images_dagster.errors import BadInput
+from aml_images_dagster.identity.faults import PATIENCE, fault
 from aml_images_dagster.identity.signatures import keep_out_of_logs, redacted
 
 if TYPE_CHECKING:
@@ -76,6 +79,10 @@ class Workspace:
         self._place = (subscription_id, resource_group, name)
         self._credential = credential
         self._lock = threading.Lock()
+        keep_out_of_logs()
+        # Dozens, on what the SDK's own libraries will change; nobody here can do anything about them.
+        warnings.filterwarnings("ignore", module=r"azure\.ai\.ml|marshmallow")
+        logging.getLogger("azure.ai.ml._utils._experimental").setLevel(logging.ERROR)
 
     @property
     def client(self) -> MLClient:
@@ -87,9 +94,8 @@ class Workspace:
     def _client(self) -> MLClient:
         from azure.ai.ml import MLClient
 
-        keep_out_of_logs()
-        with self._explained("connecting"):
-            return MLClient(self._credential(), *self._place, enable_telemetry=False, show_progress=False)
+        with self._explained("for a client"):
+            return MLClient(self._credential(), *self._place, enable_telemetry=False, show_progress=False, **PATIENCE)
 
     def check(self, computes: Iterable[str]) -> None:
         """Make sure that the workspace and its computes are there and that we may see them.
@@ -98,7 +104,7 @@ class Workspace:
             BadInput: There is no such workspace or compute.
             Unreachable: The service does not answer, or refuses us.
         """
-        with self._explained("reading the workspace"):
+        with self._explained("for the workspace"):
             if self._or_none(lambda: self.client.workspaces.get(self.name)) is None:
                 raise BadInput(
                     f"there is no Azure ML workspace {self.name!r} in resource group {self._place[1]!r}",
@@ -106,8 +112,8 @@ class Workspace:
                     mend="Correct azure.workspace, azure.resource_group and azure.subscription_id in the settings.",
                 )
         for compute in computes:
-            with self._explained(f"reading the compute {compute}"):
-                if self._or_none(lambda name=compute: self.client.compute.get(name)) is None:
+            with self._explained(f"for the compute {compute}"):
+                if self._or_none(partial(self.client.compute.get, compute)) is None:
                     raise BadInput(
                         f"the workspace {self.name} has no compute {compute!r}",
                         where="azure.compute or the compute of a tests.json",
@@ -124,7 +130,7 @@ class Workspace:
         from azure.core.exceptions import AzureError
 
         name = str(command.name)
-        with self._explained(f"submitting {name}"):
+        with self._explained(f"to submit {name}"):
             try:
                 return _seen(self.client.jobs.create_or_update(command))
             except AzureError:
@@ -141,7 +147,7 @@ class Workspace:
         Raises:
             Unreachable: The service does not answer, or refuses us.
         """
-        with self._explained(f"reading {name}"):
+        with self._explained(f"for {name}"):
             job = self._or_none(lambda: self.client.jobs.get(name))
             return _seen(job) if job else None
 
@@ -151,7 +157,7 @@ class Workspace:
         Raises:
             Unreachable: The service does not answer, or refuses us.
         """
-        with self._explained("listing jobs"):
+        with self._explained("for its jobs"):
             # The key is an argument that the SDK passes on without naming it. Jobs of kinds that it does not know
             # are None.
             return [_seen(job) for job in self.client.jobs.list(tag=key) if job]
@@ -164,12 +170,12 @@ class Workspace:
         """
         from azure.core.exceptions import HttpResponseError
 
-        with self._explained(f"cancelling {name}"):
+        with self._explained(f"to cancel {name}"):
             try:
                 # Without polling: the SDK's poller is a thread per job, and waits 30 s if it is told 0.
                 self.client.jobs.begin_cancel(name, polling=False)
             except HttpResponseError as error:
-                if error.status_code not in (400, 404, 409):
+                if error.status_code not in (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
                     raise
 
     def details(self, name: str) -> RunDetails:
@@ -178,9 +184,9 @@ class Workspace:
         Raises:
             Unreachable: The service does not answer, or refuses us.
         """
-        with self._explained(f"reading the details of {name}"):
+        with self._explained(f"for the history of {name}"):
             # The SDK shows errors and logs only by printing them.
-            details = self.client.jobs._runs_operations.get_run_details(name)  # noqa: SLF001
+            details = self.client.jobs._runs_operations.get_run_details(name)
             root = details.error.error if details.error else None
             return RunDetails(
                 error=_one_line(root.message or root.code) if root else "",
@@ -201,7 +207,7 @@ class Workspace:
         """
         from azure.storage.blob import BlobClient
 
-        with self._explained("reading a log"), BlobClient.from_blob_url(url) as blob:
+        with self._explained("for a log"), BlobClient.from_blob_url(url) as blob:
             size = blob.get_blob_properties().size
             if not size:
                 return ""
@@ -217,50 +223,20 @@ class Workspace:
             return None
 
     @contextmanager
-    def _explained(self, doing: str) -> Iterator[None]:
+    def _explained(self, asking: str) -> Iterator[None]:
         """Errors of the SDK in words for people. Their own texts may hold URLs with signatures."""
-        # Dozens, on what the SDK's own libraries will change; nobody here can do anything about them.
-        warnings.filterwarnings("ignore", module=r"azure\.ai\.ml|marshmallow")
         from azure.ai.ml.exceptions import MlException
-        from azure.core.exceptions import (
-            AzureError,
-            ClientAuthenticationError,
-            HttpResponseError,
-            ServiceRequestError,
-            ServiceResponseError,
-        )
+        from azure.core.exceptions import AzureError
 
         where = f"Azure ML workspace {self.name}"
         try:
             yield
-        except (ServiceRequestError, ServiceResponseError) as error:
-            raise Unreachable(
-                f"Azure does not answer ({doing}): {_plain(error)}",
-                where=where,
-                mend="Check the network of this machine, and https://status.azure.com.",
-            ) from None
-        except ClientAuthenticationError as error:
-            raise Unreachable(
-                f"Azure does not know who we are ({doing}): {_plain(error)}",
-                where=where,
-                mend="Sign in with `az login`, or check AZURE_TOKEN_CREDENTIALS and what it needs.",
-            ) from None
-        except HttpResponseError as error:
-            if error.status_code == 403:
-                raise Unreachable(
-                    f"we may not do that ({doing}): {_plain(error)}",
-                    where=where,
-                    mend="Ask for the role AzureML Data Scientist on the workspace.",
-                ) from None
-            if error.status_code is not None and (error.status_code == 429 or error.status_code >= 500):
-                raise Unreachable(
-                    f"Azure is overloaded or broken ({doing}): {_plain(error)}",
-                    where=where,
-                    mend="Try again later; https://status.azure.com tells of outages.",
-                ) from None
-            raise BadInput(f"refused ({doing}): {_plain(error)}", where=where, mend="") from None
-        except (MlException, AzureError) as error:
-            raise BadInput(f"refused ({doing}): {_plain(error)}", where=where, mend="") from None
+        except AzureError as error:
+            if getattr(error, "status_code", None) == HTTPStatus.BAD_REQUEST:
+                raise BadInput(f"asked {asking}, the request was refused: {_plain(error)}", where=where) from None
+            raise fault(error, where, asking, role="AzureML Data Scientist") from None
+        except MlException as error:
+            raise BadInput(f"asked {asking}, the SDK refused: {_plain(error)}", where=where) from None
 
 
 def _seen(job: Job) -> SeenJob:

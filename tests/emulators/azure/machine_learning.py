@@ -214,7 +214,7 @@ class MachineLearning:
             for path, content in logs.items():
                 self._blobs.put(container, path, content)
             status = "Canceled" if job.stop.is_set() else "Completed" if succeeded else "Failed"
-        except Exception as error:  # the executor's own failure is the job's
+        except Exception as error:  # noqa: BLE001 - the failure of the executor is that of the job
             status, job.error = "Failed", f"The executor failed: {error!r}"
         if status == "Failed" and not job.error:
             job.error = "Execution failed. User process exited with a status that is not 0."

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from azure.identity import DefaultAzureCredential
 from pydantic import TypeAdapter
 
 from aml_images_dagster.catalog.tests_file import Scenario
+from aml_images_dagster.identity.credential import Credential
 from aml_images_dagster.settings import load_settings
 from aml_images_dagster.testing.azure_ml.runner import AzureMlRunner
 from aml_images_dagster.testing.interface import TestJob as Job
@@ -60,7 +60,7 @@ def make_runner(workspace: MachineLearning, tmp_path: Path) -> MakeRunner:
     def make(**differing: object) -> AzureMlRunner:
         quick = {"job_poll_seconds": 0.1, "job_cancel_seconds": 10}
         settings = load_settings(repo=tmp_path).azure.model_copy(update=quick | differing)
-        return AzureMlRunner(settings, DefaultAzureCredential)
+        return AzureMlRunner(settings, Credential)
 
     return make
 
