@@ -7,11 +7,16 @@ import dagster as dg
 from aml_images_dagster.assets.bases import base_assets
 from aml_images_dagster.assets.chain import image_assets
 from aml_images_dagster.assets.cleanup import cleanup_asset
-from aml_images_dagster.assets.keys import BUILD_JOB, OPERATIONS_GROUP
+from aml_images_dagster.assets.keys import BUILD_JOB, OPERATIONS_GROUP, PRODUCTION_GROUP, RELEASE_JOB
 from aml_images_dagster.assets.options import RESOURCE, BuildOptions
+from aml_images_dagster.assets.production_jobs import production_jobs
+from aml_images_dagster.assets.released import RELEASE_RESOURCE, ReleaseOptions
 from aml_images_dagster.assets.run import Workshop
+from aml_images_dagster.automation.after_release import after_release_sensor
+from aml_images_dagster.automation.automatic_release import automatic_release_sensor
 from aml_images_dagster.automation.cleanup import cleanup_sensors
 from aml_images_dagster.automation.main_branch import MainBranch
+from aml_images_dagster.automation.production_records import production_records_sensor
 from aml_images_dagster.automation.schedules import schedule_definitions, schedule_files_sensor
 from aml_images_dagster.automation.upstream import upstream_sensor
 from aml_images_dagster.build.source import open_source
@@ -34,13 +39,31 @@ def definitions(settings: Settings) -> dg.Definitions:
         jobs=[
             dg.define_asset_job(
                 BUILD_JOB,
-                selection=dg.AssetSelection.all() - dg.AssetSelection.groups(OPERATIONS_GROUP),
+                selection=dg.AssetSelection.all() - dg.AssetSelection.groups(OPERATIONS_GROUP, PRODUCTION_GROUP),
                 description="Build, test and describe the selected images, all or nothing.",
-            )
+            ),
+            dg.define_asset_job(
+                RELEASE_JOB,
+                selection=dg.AssetSelection.groups(PRODUCTION_GROUP),
+                description="Release a build: import its images into production, and move :latest last of all.",
+                # In the process of the run: who ends the run ends the release.
+                executor_def=dg.in_process_executor,
+            ),
+            *production_jobs(workshop),
         ],
         schedules=schedule_definitions(workshop, main),
-        sensors=[*cleanup_sensors(workshop), upstream_sensor(workshop, main), schedule_files_sensor(workshop)],
-        resources={RESOURCE: BuildOptions.configure_at_launch()},
+        sensors=[
+            *cleanup_sensors(workshop),
+            upstream_sensor(workshop, main),
+            schedule_files_sensor(workshop),
+            automatic_release_sensor(workshop),
+            after_release_sensor(workshop, main),
+            production_records_sensor(workshop),
+        ],
+        resources={
+            RESOURCE: BuildOptions.configure_at_launch(),
+            RELEASE_RESOURCE: ReleaseOptions.configure_at_launch(),
+        },
         executor=dg.multiprocess_executor.configured(
             {
                 "max_concurrent": settings.parallel,

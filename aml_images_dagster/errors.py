@@ -51,6 +51,10 @@ class BuildStopped(BuildFailed):
     """This part of a build is not to blame: it was stopped, because the build has failed elsewhere or was cancelled."""
 
 
+class ReleaseFailed(FactoryError):  # noqa: N818
+    """A change of production was begun and could not be completed; what is done stays done. Exit code 1."""
+
+
 class Unreachable(FactoryError):  # noqa: N818
     """An engine, a registry or another service does not answer, or refuses us. Exit code 2."""
 

@@ -18,10 +18,15 @@ import aml_images_dagster.cli.builds
 import aml_images_dagster.cli.cleanup
 import aml_images_dagster.cli.discover
 import aml_images_dagster.cli.graph
+import aml_images_dagster.cli.import_images
 import aml_images_dagster.cli.list_images
+import aml_images_dagster.cli.release
+import aml_images_dagster.cli.releases
+import aml_images_dagster.cli.rollback
 import aml_images_dagster.cli.show
 import aml_images_dagster.cli.status
-import aml_images_dagster.cli.validate  # noqa: F401
+import aml_images_dagster.cli.validate
+import aml_images_dagster.cli.withdraw  # noqa: F401
 from aml_images_dagster.cli.main import main
 
 if TYPE_CHECKING:
@@ -154,13 +159,14 @@ base-mirrors = {{ "docker.io" = "{staging}/mirror/docker.io" }}
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             child = os.fork()
             if child == 0:
-                os._exit(self._be_the_command(arguments, environment, out.fileno(), err.fileno()))
+                os._exit(self.be_the_command(arguments, environment, out.fileno(), err.fileno()))
             _, status = os.waitpid(child, 0)
             out.seek(0)
             err.seek(0)
             return subprocess.CompletedProcess(arguments, os.waitstatus_to_exitcode(status), out.read(), err.read())
 
-    def _be_the_command(self, arguments: tuple[str, ...], environment: Mapping[str, str], out: int, err: int) -> int:
+    def be_the_command(self, arguments: tuple[str, ...], environment: Mapping[str, str], out: int, err: int) -> int:
+        """Let this process, a copy that ends with it, be the command; its exit code."""
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(out, 1)
         os.dup2(err, 2)

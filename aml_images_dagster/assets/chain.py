@@ -1,4 +1,4 @@
-"""The chain of every image: staged -> tested -> release_config -> import_cfg, and the files of the build."""
+"""The chain of every image: staged -> tested -> release_config -> import_cfg -> released, and the files of a build."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.assets.release_entries import release_entries
 from aml_images_dagster.assets.release_files import release_files
+from aml_images_dagster.assets.released import released_assets
 from aml_images_dagster.assets.staged import staged_asset
 from aml_images_dagster.assets.tested import tested_asset
 from aml_images_dagster.catalog.image_name import name_fault, plain_name
@@ -31,9 +32,10 @@ def images_with_assets(catalogue: Catalogue) -> list[Image]:
 
 
 def image_assets(workshop: Workshop) -> list[dg.AssetsDefinition]:
-    """Every asset of a catalogue: two steps per image and two per build."""
+    """Every asset of a catalogue: two steps per image and two per build, and one that releases."""
     images = images_with_assets(workshop.source.catalogue)
     if not images:
         return []
     chains = [asset for image in images for asset in (staged_asset(image, workshop), tested_asset(image, workshop))]
-    return [*chains, release_entries(images, workshop), release_files(images, workshop)]
+    per_build = (release_entries, release_files, released_assets)
+    return [*chains, *(assets(images, workshop) for assets in per_build)]

@@ -23,7 +23,13 @@ NOTHING_LEFT = "nothing_left"
 
 DROP = AssetKey(["release", "drop"])
 
+PRODUCTION_GROUP = "production"
+PROMOTED = "promoted"
+
 BUILD_JOB = "build"
+RELEASE_JOB = "release"
+ROLLBACK_JOB = "rollback"
+WITHDRAW_JOB = "withdraw"
 
 BUILD_POOL = "docker_build"
 WINDOWS_BUILD_POOL = "windows_build"
@@ -34,6 +40,12 @@ def asset_key(image: str, stage: Stage) -> AssetKey:
     """Key of one stage of an image, `<family>/<name>.<stage>`: the UI labels a node with the last part only."""
     family, name = image.split("/")
     return AssetKey([family, f"{name}.{stage}"])
+
+
+def released_key(image: str) -> AssetKey:
+    """Key of what production serves of an image, `<family>/<name>.released`."""
+    family, name = image.split("/")
+    return AssetKey([family, f"{name}.released"])
 
 
 def image_of(key: AssetKey) -> tuple[str, Stage] | None:

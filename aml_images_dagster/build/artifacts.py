@@ -46,6 +46,26 @@ def write_atomically(path: UPath, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def create_atomically(path: UPath, data: bytes) -> None:
+    """Write a file that is not there yet, whole; of two that try at once, one succeeds.
+
+    On a local disk by a hard link, which fails where a name is taken; in object stores by a conditional put.
+
+    Raises:
+        FileExistsError: It is there.
+    """
+    if path.protocol not in ("", "file", "local"):
+        path.fs.pipe_file(path.path, data, mode="create")
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        temporary.write_bytes(data)
+        os.link(str(temporary), str(path))
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 class DamagedRecord(BadInput):
     """A record of which nothing can be made, in any version."""
 

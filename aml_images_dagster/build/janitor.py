@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from aml_images_dagster.build.artifacts import DamagedRecord
 from aml_images_dagster.build.cleanup import CleanupReport, anything_left, cleanup, not_done, read_report
 from aml_images_dagster.build.healing import heal
-from aml_images_dagster.build.production import served
+from aml_images_dagster.build.ledger import Ledger
 from aml_images_dagster.build.records import ENDED
 from aml_images_dagster.errors import FactoryError, Unreachable
 
@@ -46,7 +46,7 @@ def sweep(parts: Parts, settings: Settings, runs: Runs, now: datetime) -> list[C
 
     Args:
         parts: Where to look.
-        settings: How long what is kept, and the names in production.
+        settings: How long what is kept.
         runs: What became of the runs.
         now: The time, UTC.
     """
@@ -57,7 +57,7 @@ def sweep(parts: Parts, settings: Settings, runs: Runs, now: datetime) -> list[C
             continue
         try:
             record = _read(folder, parts)
-            status = _due(folder, record, last, parts, settings, runs, now) if record else None
+            status = _due(record, last, parts, settings, runs, now) if record else None
             if record is not None and status is not None:
                 failure = runs.failure(record.run_id) if status == "failed" else None
                 reports.append(cleanup(folder.build, parts, status, failure, now=now))
@@ -81,7 +81,6 @@ def _waits(last: CleanupReport, now: datetime) -> bool:
 
 
 def _due(
-    folder: BuildFolder,
     record: BuildRecord,
     last: CleanupReport | None,
     parts: Parts,
@@ -94,8 +93,7 @@ def _due(
         return record.status if _look_again(record, last, parts, now) else None
     is_old = now - record.created > timedelta(days=settings.keep_staged_days)
     if record.status == "succeeded":
-        latest = (name for name in served(folder, record, parts, settings) if name.tag == "latest")
-        return "expired" if is_old and not any(latest) else None
+        return "expired" if is_old and record.build not in Ledger(parts.artifacts).released_builds() else None
     state = runs.state(record.run_id)
     if state == "failed" or state == "canceled":
         return state

@@ -18,10 +18,11 @@ from aml_images_dagster.assets.cleanup import announce
 from aml_images_dagster.assets.failure import first_failure
 from aml_images_dagster.assets.keys import BUILD_JOB
 from aml_images_dagster.assets.request import COMMIT_TAG, TRIGGER_TAG, build_config, build_keys
-from aml_images_dagster.assets.run_state import PROCESS_TAG, InstanceRuns, this_process
+from aml_images_dagster.assets.run_state import PROCESS_TAG, InstanceRuns
 from aml_images_dagster.build.cleanup import CleanupReport, cleanup, read_report
 from aml_images_dagster.build.janitor import sweep
 from aml_images_dagster.build.naming import build_number
+from aml_images_dagster.build.process import this_process
 from aml_images_dagster.cli.cleanup import report_table
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.instance import open_instance

@@ -23,6 +23,11 @@ _COMMANDS = {
     "publish-source": ("publish_source", "Propose the public part of image folders to the public repository."),
     "publish-docs": ("publish_docs", "Propose YAML and README of released images to the registry's documentation."),
     "cleanup": ("cleanup", "Clean up a build: staged images, jobs, release files."),
+    "release": ("release", "Release a build: import it into production, move :latest last of all."),
+    "releases": ("releases", "Show every release, roll-back and withdrawal, newest first."),
+    "import": ("import_images", "Import a drop into production: a release from import.cfg."),
+    "rollback": ("rollback", "Let :latest of an image stand for an earlier release again."),
+    "withdraw": ("withdraw", "Remove a release tag from production, for good."),
 }
 
 

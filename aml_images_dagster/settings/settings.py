@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from string import Formatter
 from typing import Annotated, Literal, Self
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from aml_images_dagster.settings.azure import AzureSettings
+from aml_images_dagster.settings.name_pattern import check_name_pattern
 from aml_images_dagster.settings.open_source import OpenSourceSettings
 from aml_images_dagster.settings.pull_requests import PullRequestSettings
 from aml_images_dagster.settings.release import ReleaseSettings
@@ -107,13 +107,7 @@ class Settings(BaseSettings):
     @field_validator("production_names")
     @classmethod
     def _names_every_image(cls, value: str) -> str:
-        try:
-            fields = {field for _, field, _, _ in Formatter().parse(value) if field is not None}
-        except ValueError:
-            raise ValueError("a brace is not closed") from None
-        if not {"name"} <= fields <= {"name", "family"}:
-            raise ValueError("write a repository with {name} and perhaps {family}, e.g. public/azureml/{name}")
-        return value
+        return check_name_pattern(value, "public/azureml/{name}")
 
     @field_validator("base_mirrors", mode="before")
     @classmethod

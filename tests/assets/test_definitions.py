@@ -16,6 +16,7 @@ from aml_images_dagster.assets.keys import (
     DROP,
     IMPORT_CFG,
     OPERATIONS_GROUP,
+    PRODUCTION_GROUP,
     RELEASE_GROUP,
     RELEASE_JSON,
     STAGES,
@@ -25,6 +26,7 @@ from aml_images_dagster.assets.keys import (
     asset_key,
     base_key,
     image_of,
+    released_key,
 )
 from aml_images_dagster.assets.options import RESOURCE
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 BUSYBOX = base_key("docker.io/library/busybox:latest")
 IMAGES = ("apps/hello", "apps/other", "tools/shell")
+RELEASED = {released_key(image) for image in IMAGES}
 WINDOWS = "FROM mcr.microsoft.com/windows/servercore:ltsc2022\n"
 
 
@@ -62,12 +65,13 @@ def test_every_asset(repository: ImageRepository, load: Load) -> None:
         DROP,
         CLEANUP,
         BUSYBOX,
+        *RELEASED,
     }
     for key, node in found.items():
         if key == BUSYBOX:
             continue
         split = image_of(key)
-        others = OPERATIONS_GROUP if key == CLEANUP else RELEASE_GROUP
+        others = {CLEANUP: OPERATIONS_GROUP, **dict.fromkeys(RELEASED, PRODUCTION_GROUP)}.get(key, RELEASE_GROUP)
         assert node.group_name == (split[0].partition("/")[0] if split else others)
         assert node.description
         assert 1 <= len(node.kinds) <= 3
@@ -77,7 +81,7 @@ def test_every_asset(repository: ImageRepository, load: Load) -> None:
 
 def test_every_asset_takes_the_build_back_when_it_fails(repository: ImageRepository, load: Load) -> None:
     for asset in load(repository).resolve_asset_graph().assets_defs:
-        if asset.keys in ({CLEANUP}, {BUSYBOX}):  # they are no part of a build
+        if asset.keys in ({CLEANUP}, {BUSYBOX}, RELEASED):  # they are no part of a build
             continue
         assert {hook.name for hook in asset.hook_defs} == {"cleanup_build"}, asset
 
@@ -177,7 +181,8 @@ def test_families_that_are_the_same_group(repository: ImageRepository, load: Loa
     for family, name in (("base-gpu", "cuda12"), ("base.gpu", "cuda13")):
         repository.write(repository.root / "images" / family / name / "Dockerfile", "FROM busybox\n")
     found = nodes(load(repository))
-    assert {node.group_name for key, node in found.items() if key.path[0].startswith("base")} == {"base_gpu"}
+    chains = {key: node for key, node in found.items() if image_of(key) and key.path[0].startswith("base")}
+    assert {node.group_name for node in chains.values()} == {"base_gpu"}
 
 
 @pytest.mark.parametrize(

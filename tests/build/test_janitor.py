@@ -12,6 +12,7 @@ import pytest
 
 from aml_images_dagster.build.cleanup import anything_left, not_clean, read_report
 from aml_images_dagster.build.janitor import sweep
+from aml_images_dagster.build.ledger import Ledger, ReleaseRecord
 from aml_images_dagster.build.records import BuildFailure, BuildRecord
 
 if TYPE_CHECKING:
@@ -171,6 +172,26 @@ def test_a_build_that_was_not_released_expires(house: House) -> None:
     house.sweep("succeeded", NOW + timedelta(days=2))
     assert not house.is_staged
     assert house.status == "expired"
+
+
+def test_a_build_that_was_released_stays_importable(house: House) -> None:
+    house.begin("succeeded", created=NOW - timedelta(days=30))
+    begun = ReleaseRecord(
+        number=0,
+        action="release",
+        begun=None,
+        who="somebody",
+        when=NOW,
+        build=BUILD,
+        commit="abc",
+        built=NOW,
+        release_tag="v1",
+        changes=(),
+    )
+    Ledger(house.parts.artifacts).append(begun)
+    assert house.sweep("succeeded") == []
+    assert house.is_staged
+    assert house.status == "succeeded"
 
 
 def test_why_a_build_failed_is_written_down_once(house: House) -> None:

@@ -1,13 +1,29 @@
-"""A build of two images that has passed, as the release files describe it."""
+"""A build of two images that has passed, as the release files describe it; builds in the real registries."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aml_images_dagster.build.records import BaseImage
+from aml_images_dagster.build.ledger import Ledger
+from aml_images_dagster.build.records import BaseImage, StagedImage, TestedImage
+from aml_images_dagster.build.session import BuildSession
+from aml_images_dagster.catalog.content_key import ContentKey
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.release.production import Releaser
+from aml_images_dagster.release.publication import publish
 from aml_images_dagster.release.release_json import ReleaseImage, ReleaseJson, StagedReference, TestEntry
+from aml_images_dagster.settings import load_settings
+
+if TYPE_CHECKING:
+    from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.settings import Settings
+    from tests.image_repository import ImageRepository
 
 BUILD = "20261123.4f2a9c1e"
 TAG = "20261123.v1"
@@ -38,3 +54,106 @@ def release() -> ReleaseJson:
         release_tag=TAG,
         images=(release_image("base", "debian12", "1"), release_image("base-gpu", "cuda13", "2")),
     )
+
+
+KEY = ContentKey(dockerfile="0", files={}, build_args={}, platform="linux/amd64", bases={})
+NewSession = Callable[..., BuildSession]
+
+
+@pytest.fixture
+def staged_build(new_session: NewSession, push_new_image: Callable[[str, str], Reference]) -> NewSession:
+    """Begins a build whose images, named `tools/…` and `apps/…`, are new, staged and tested."""
+
+    def stage(*images: str, **fields: Any) -> BuildSession:
+        session = new_session(*images, **fields)
+        session.begin()
+        (session.settings.home / ".gitignore").write_text("*\n")
+        for name in sorted(session.images):
+            image = session.image(name)
+            pushed = push_new_image(image.family, session.staging_reference(image).tag)
+            session.folder.write_staged(
+                StagedImage(
+                    image=name,
+                    reference=str(session.staging_reference(image)),
+                    digest=pushed.digest,
+                    os="linux",
+                    architecture="amd64",
+                    size_bytes=1,
+                    layers=1,
+                    seconds=1,
+                    reasons=("because",),
+                    content_key=KEY,
+                    bases=(),
+                    built_in=session.number,
+                    dockerfile="",
+                    notices={},
+                )
+            )
+            session.folder.write_tested(TestedImage(image=name, digest=pushed.digest, scenarios=()))
+        return session
+
+    return stage
+
+
+@pytest.fixture
+def complete_build(staged_build: NewSession) -> Callable[..., ReleaseJson]:
+    """Makes a build that is complete, of images named `tools/…` and `apps/…`, and gives its release.json."""
+
+    def complete(*images: str, tag: str = "", age: timedelta = timedelta(0), **fields: Any) -> ReleaseJson:
+        session = staged_build(*images, **fields)
+        session = replace(session, release_tag=tag or session.release_tag, created=session.created - age)
+        return publish(session).release
+
+    return complete
+
+
+class House:
+    """Staging, production, and releases from the one into the other."""
+
+    def __init__(self, repository: ImageRepository, settings: Settings, parts: Parts) -> None:
+        self.repository = repository
+        self.settings = settings
+        self.parts = parts
+        self.told: list[str] = []
+
+    def move_production(self, host: str) -> None:
+        """Let the command line and the releases know production by another name."""
+        staging = self.settings.staging_registry
+        self.repository.configure(staging, host, self.settings.production_names)
+        self.repository.commit("another production registry")
+        self.settings = load_settings(repo=self.repository.root)
+        self.parts = parts_for(self.settings)
+
+    def configure(self, **release: Any) -> None:
+        group = self.settings.release.model_validate({**self.settings.release.model_dump(), **release})
+        self.settings = self.settings.model_copy(update={"release": group})
+
+    def releaser(self, who: str = "somebody") -> Releaser:
+        return Releaser(self.parts, self.settings, who, self.told.append)
+
+    def served(self, name: str) -> str | None:
+        repository, _, tag = name.rpartition(":")
+        return self.parts.production.digest(Reference(self.parts.production.host, repository, tag))
+
+    def latest(self, release: ReleaseJson) -> dict[str, str | None]:
+        names = [name for image in release.images for name in image.destinations if name.endswith(":latest")]
+        return {name: self.served(name) for name in names}
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.parts.artifacts)
+
+
+def digests(release: ReleaseJson, *, latest: bool) -> dict[str, str]:
+    """What production serves for a release once it is done, of its :latest tags or of the others."""
+    return {
+        name: image.staging.digest
+        for image in release.images
+        for name in image.destinations
+        if name.endswith(":latest") == latest
+    }
+
+
+@pytest.fixture
+def house(image_repository: ImageRepository, settings: Settings, parts: Parts) -> House:
+    return House(image_repository, settings, parts)

@@ -15,8 +15,11 @@ import pytest
 
 from aml_images_dagster.release.drop import drop_files
 from aml_images_dagster.release.import_cfg import import_cfg
+from tests.emulators.az import install
+from tests.release.conftest import House, digests
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from aml_images_dagster.release.release_json import ReleaseJson
@@ -25,8 +28,10 @@ REGISTRY_ID = "/subscriptions/0/resourceGroups/g/providers/Microsoft.ContainerRe
 PASSWORD = "correct-horse-battery"
 
 AZ = """
-import json, pathlib, sys
+import fcntl, json, pathlib, sys
 here = pathlib.Path(__file__).parent
+one_at_a_time = (here / "lock").open("w")
+fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
 with (here / "asked.jsonl").open("a") as asked:
     asked.write(json.dumps(sys.argv[1:]) + "\\n")
 state = here / "registry.json"
@@ -126,9 +131,11 @@ def test_by_digest_release_tags_first_and_latest_last(rollout: Rollout) -> None:
     assert rollout.tags == ALL_TAGS
     shared = ["acr", "import", "--name", "production", "--registry", REGISTRY_ID]
     debian, cuda = f"base@sha256:{'1' * 64}", f"base-gpu@sha256:{'2' * 64}"
-    assert rollout.imports == [
-        [*shared, "--source", debian, "--image", "public/azureml/debian12:20261123.v1"],
+    assert sorted(rollout.imports[:2]) == [
         [*shared, "--source", cuda, "--image", "public/azureml/cuda13:20261123.v1"],
+        [*shared, "--source", debian, "--image", "public/azureml/debian12:20261123.v1"],
+    ]
+    assert rollout.imports[2:] == [
         [*shared, "--source", debian, "--image", "public/azureml/debian12:latest", "--force"],
         [*shared, "--source", cuda, "--image", "public/azureml/cuda13:latest", "--force"],
     ]
@@ -190,3 +197,18 @@ def test_what_the_release_system_did_not_say(rollout: Rollout, name: str) -> Non
     assert f"{name} is not set" in done.stderr
     assert "Traceback" not in done.stderr
     assert rollout.imports == []
+
+
+@pytest.mark.engine
+def test_the_drop_of_a_real_build_into_a_real_registry(
+    tmp_path: Path, house: House, complete_build: Callable[..., ReleaseJson]
+) -> None:
+    release = complete_build("apps/hello", "apps/other", "tools/shell")
+    drop = house.parts.artifacts.build(release.build).root / "drop"
+    rollout = Rollout(tmp_path, (drop / "ServiceGroupRoot" / "import.tar").read_bytes())
+    install(rollout.bin)
+    registries = {"production": house.parts.production.host, REGISTRY_ID: house.parts.staging.host}
+    done = rollout.run(AZ_REGISTRIES=json.dumps(registries))
+    assert done.returncode == 0, done.stderr
+    wanted = digests(release, latest=False) | digests(release, latest=True)
+    assert {name: house.served(name) for name in wanted} == wanted

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aml_images_dagster.build.records import StagedImage, TestedImage
-from aml_images_dagster.catalog.content_key import ContentKey
+from aml_images_dagster.build.records import TestedImage
 from aml_images_dagster.errors import BuildFailed
 from aml_images_dagster.release.drop import write_drop
 from aml_images_dagster.release.publication import publish
@@ -26,39 +25,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.engine
 
-KEY = ContentKey(dockerfile="0", files={}, build_args={}, platform="linux/amd64", bases={})
-
 
 @pytest.fixture
-def session(
-    new_session: NewSession, image_repository: ImageRepository, push_new_image: Callable[[str, str], Reference]
-) -> BuildSession:
+def session(staged_build: NewSession) -> BuildSession:
     """A build whose two images are staged and tested."""
-    session = new_session("apps/other", "tools/shell")
-    session.begin()
-    for name in sorted(session.images):
-        image = session.image(name)
-        pushed = push_new_image(image.family, session.staging_reference(image).tag)
-        session.folder.write_staged(
-            StagedImage(
-                image=name,
-                reference=str(session.staging_reference(image)),
-                digest=pushed.digest,
-                os="linux",
-                architecture="amd64",
-                size_bytes=1,
-                layers=1,
-                seconds=1,
-                reasons=("because",),
-                content_key=KEY,
-                bases=(),
-                built_in=session.number,
-                dockerfile="",
-                notices={},
-            )
-        )
-        session.folder.write_tested(TestedImage(image=name, digest=pushed.digest, scenarios=()))
-    return session
+    return staged_build("apps/other", "tools/shell")
 
 
 def published(session: BuildSession) -> list[str]:

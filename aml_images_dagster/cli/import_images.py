@@ -1,0 +1,66 @@
+"""`aml-images import --from import.cfg`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from pydantic import SecretStr
+
+from aml_images_dagster.cli.options import common_options
+from aml_images_dagster.cli.release import run_release, show_plan
+from aml_images_dagster.errors import BadInput, Unreachable
+from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.release.candidate import check_staging
+from aml_images_dagster.release.drop_import import read_drop, resolve_login
+
+if TYPE_CHECKING:
+    from aml_images_dagster.release.import_cfg import ImportCfg
+    from aml_images_dagster.settings import Settings
+
+
+@click.command("import")
+@click.option(
+    "--from",
+    "cfg_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    metavar="FILE",
+    help="import.cfg of a drop; release.json lies beside it.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would change, tag by tag; change nothing.")
+@click.option("--outside-window", metavar="REASON", default="", help="Import now all the same, and record why.")
+@click.option("--wait/--no-wait", default=True, help="Wait until the public registry serves it, if one is configured.")
+@common_options
+def command(settings: Settings, as_json: bool, cfg_path: Path, dry_run: bool, outside_window: str, wait: bool) -> None:
+    """Import a drop into production: the same as a release, from import.cfg and the release.json beside it.
+
+    The account that import.cfg refers to is taken from the environment.
+    """
+    release, cfg = read_drop(cfg_path)
+    login = resolve_login(cfg)
+    if login is not None:
+        secret = SecretStr(login.password)
+        settings = settings.model_copy(update={"staging_client_id": login.username, "staging_client_secret": secret})
+    parts = parts_for(settings)
+    try:
+        check_staging(release, parts.staging)
+    except Unreachable as refused:
+        if login is not None:
+            raise
+        raise BadInput(
+            refused.what,
+            where=refused.where,
+            mend=f"{refused.mend} {_references(cfg)} are not set in the environment.".strip(),
+        ) from None
+    if dry_run:
+        show_plan(settings, parts, release, as_json)
+    else:
+        sys.exit(run_release(settings, parts, release, as_json, outside_window=outside_window, wait=wait))
+
+
+def _references(cfg: ImportCfg) -> str:
+    source = cfg.root[0].source
+    return f"{source.registry_username} and {source.registry_password}, which import.cfg refers to,"

@@ -1,0 +1,104 @@
+"""`aml-images release BUILD`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from aml_images_dagster.cli.changes import changes_document, changes_table, offer_followers
+from aml_images_dagster.cli.console import open_console
+from aml_images_dagster.cli.options import common_options, print_json
+from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.release.actor import actor
+from aml_images_dagster.release.candidate import completed
+from aml_images_dagster.release.production import Releaser
+from aml_images_dagster.release.promotion import await_promotion, problems
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.release.release_json import ReleaseJson
+    from aml_images_dagster.settings import Settings
+
+
+@click.command("release")
+@click.argument("build")
+@click.option("--dry-run", is_flag=True, help="Show what would change, tag by tag; change nothing.")
+@click.option("--outside-window", metavar="REASON", default="", help="Release now all the same, and record why.")
+@click.option("--wait/--no-wait", default=True, help="Wait until the public registry serves it, if one is configured.")
+@common_options
+def command(settings: Settings, as_json: bool, build: str, dry_run: bool, outside_window: str, wait: bool) -> None:
+    """Release BUILD: import its images into production by digest, and move :latest last of all.
+
+    A release that broke off goes on where it stopped when it is called again.
+    """
+    parts = parts_for(settings)
+    release = completed(build, parts.artifacts)
+    if dry_run:
+        show_plan(settings, parts, release, as_json)
+    else:
+        sys.exit(run_release(settings, parts, release, as_json, outside_window=outside_window, wait=wait))
+
+
+def show_plan(settings: Settings, parts: Parts, release: ReleaseJson, as_json: bool) -> None:
+    """The dry run of a release."""
+    plan = Releaser(parts, settings, actor(settings), lambda _: None).plan(release)
+    if as_json:
+        print_json(
+            {"build": release.build, "release_tag": release.release_tag, "changes": changes_document(plan.changes)}
+        )
+        return
+    console = open_console()
+    console.print(changes_table(plan.changes))
+    moving = sum(change.before != change.after for change in plan.changes)
+    went_on = " A release of it broke off and would go on." if plan.resumes else ""
+    console.print(f"Dry run: {moving} of {len(plan.changes)} tags would change.{went_on} Nothing was changed.")
+
+
+def run_release(
+    settings: Settings,
+    parts: Parts,
+    release: ReleaseJson,
+    as_json: bool,
+    *,
+    outside_window: str,
+    wait: bool,
+) -> int:
+    """Release, show it, and wait for the promotion.
+
+    Returns:
+        The exit code: 0, or 1 when the public registry serves something else.
+    """
+    console = open_console(stderr=as_json)
+    who = actor(settings)
+
+    def tell(line: str) -> None:
+        console.print(line, markup=False, soft_wrap=True)
+
+    done = Releaser(parts, settings, who, tell).release(release, outside_window=outside_window)
+    if not as_json:
+        console.print(changes_table(done.plan.changes))
+        when = f"{done.record.when:%Y-%m-%d %H:%M} UTC"
+        already = f"was released already, by {done.record.who}, {when}" if done.plan.nothing_to_do else "is released"
+        console.print(f"\n[green]build [bold]{release.build}[/] {already}[/] as {release.release_tag}")
+    following = offer_followers(settings, parts, done.record, console)
+    tags = await_promotion(done.record.changes, settings, tell) if wait else []
+    wrong, late = problems(tags, "wrong"), problems(tags, "late")
+    if as_json:
+        record = done.record.model_dump(mode="json")
+        print_json(record | {"to_build_next": following, "promotion": {"late": late, "wrong": wrong}})
+    else:
+        _tell_promotion(console, wrong, late, bool(tags))
+    return 1 if wrong else 0
+
+
+def _tell_promotion(console: Console, wrong: list[str], late: list[str], watched: bool) -> None:
+    for line in late:
+        console.print(f"[yellow]late[/]: {line}", soft_wrap=True)
+    for line in wrong:
+        console.print(f"[bold red]wrong[/]: {line}", soft_wrap=True)
+    if watched and not wrong and not late:
+        console.print("[green]The public registry serves it.[/]")

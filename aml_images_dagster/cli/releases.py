@@ -1,0 +1,55 @@
+"""`aml-images releases`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from aml_images_dagster.build.artifacts import Artifacts
+from aml_images_dagster.build.ledger import Ledger
+from aml_images_dagster.cli.console import open_console
+from aml_images_dagster.cli.options import common_options, print_json
+
+if TYPE_CHECKING:
+    from aml_images_dagster.build.ledger import ReleaseRecord
+    from aml_images_dagster.settings import Settings
+
+
+@click.command("releases")
+@click.argument("image", required=False, metavar="[FAMILY/IMAGE]")
+@common_options
+def command(settings: Settings, as_json: bool, image: str | None) -> None:
+    """Show every release, roll-back and withdrawal, newest first."""
+    records = Ledger(Artifacts(settings.artifacts_uri)).records()
+    done = {record.begun for record in records}
+    shown = [
+        record
+        for record in reversed(records)
+        if (record.done or record.number not in done)
+        and (image is None or image in {change.image for change in record.changes})
+    ]
+    if as_json:
+        print_json([record.model_dump(mode="json") for record in shown])
+        return
+    table = Table(box=None, header_style="bold")
+    for heading in ("when", "what", "release tag", "build", "images", "who", ""):
+        table.add_column(heading, overflow="fold")
+    for record in shown:
+        table.add_row(
+            f"{record.when:%Y-%m-%d %H:%M:%S}",
+            record.action if record.done else f"[bold yellow]{record.action}, not completed[/]",
+            record.release_tag,
+            record.build,
+            escape("\n".join(dict.fromkeys(change.image for change in record.changes))),
+            escape(record.who),
+            escape(_why(record)),
+        )
+    open_console().print(table if shown else "Nothing was released yet.")
+
+
+def _why(record: ReleaseRecord) -> str:
+    outside = f"outside of the window: {record.outside_window}" if record.outside_window else ""
+    return "; ".join(filter(None, (record.reason, outside)))

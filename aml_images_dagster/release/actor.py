@@ -1,0 +1,15 @@
+"""Who changes production, as release records name them."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aml_images_dagster.settings import Settings
+
+
+def actor(settings: Settings) -> str:
+    """The setting, else user@host of this process."""
+    return settings.release.who or f"{getpass.getuser()}@{socket.gethostname()}"

@@ -1,0 +1,83 @@
+"""Which build may be released: one that is complete, that is traceable, and that staging serves as it was tested."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from aml_images_dagster.build.naming import BUILD_NUMBER
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.errors import BadInput
+from aml_images_dagster.release.release_json import ReleaseJson
+
+if TYPE_CHECKING:
+    from aml_images_dagster.build.artifacts import Artifacts
+    from aml_images_dagster.registry.interface import Registry
+
+_NOT_COMPLETE = {
+    "running": ("is still running", "Wait until it has succeeded: `aml-images status` shows how it goes."),
+    "partial": ("was started for a part of the chain", "Build the whole chain with `aml-images build`."),
+    "failed": ("failed", "Start a new build."),
+    "canceled": ("was cancelled", "Start a new build."),
+    "expired": ("has left staging because it was not released in time", "Start a new build."),
+}
+
+
+def completed(build: str, artifacts: Artifacts) -> ReleaseJson:
+    """release.json of a build that is complete.
+
+    Raises:
+        BadInput: There is no such build, or it is not complete.
+    """
+    folder = artifacts.build(build)
+    record = folder.read_build() if BUILD_NUMBER.fullmatch(build) else None
+    if record is None:
+        raise BadInput(
+            f"there is no build {build!r}", where=str(artifacts.root), mend="`aml-images builds` shows all builds."
+        )
+    if record.status != "succeeded":
+        what, mend = _NOT_COMPLETE[record.status]
+        raise BadInput(f"build {build} {what}; only a complete build is released", where=str(folder.root), mend=mend)
+    try:
+        return ReleaseJson.model_validate_json((folder.root / "release.json").read_bytes())
+    except FileNotFoundError:
+        what = "has no release.json, so it is not complete"
+    except ValidationError as error:
+        what = f"has a release.json that is damaged or of another version: {error.error_count()} fault(s)"
+    raise BadInput(f"build {build} {what}", where=str(folder.root), mend="Start a new build.")
+
+
+def check_traceable(release: ReleaseJson) -> None:
+    """Refuse what nobody could build again: only a commit has a history.
+
+    Raises:
+        BadInput: The build is not of a commit.
+    """
+    if release.commit and not release.commit.endswith("-dirty"):
+        return
+    raise BadInput(
+        f"build {release.build} is of a working tree {'with changes' if release.commit else 'outside of git'}",
+        where=release.commit or release.source,
+        mend="Commit, and build again: what passed is taken over, so it takes seconds.",
+    )
+
+
+def check_staging(release: ReleaseJson, staging: Registry) -> None:
+    """Refuse a build whose staged tags stand for something else than what was tested.
+
+    Raises:
+        BadInput: A tag has moved or is gone.
+        Unreachable: Staging does not answer.
+    """
+    moved = []
+    for image in release.images:
+        served = staging.digest(Reference.parse(image.staging.reference))
+        if served != image.staging.digest:
+            moved.append(f"{image.staging.reference} serves {served or 'nothing'}, tested was {image.staging.digest}")
+    if moved:
+        raise BadInput(
+            "\n  ".join(moved),
+            where=f"build {release.build}",
+            mend="What was tested is not what would be released: start a new build.",
+        )

@@ -1,0 +1,54 @@
+"""What follows a release: images that are FROM what was released, and stand on an older release of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.build.ledger import LATEST
+from aml_images_dagster.catalog.graph import descendants
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aml_images_dagster.build.artifacts import Artifacts
+    from aml_images_dagster.build.ledger import ReleaseRecord
+    from aml_images_dagster.catalog.catalogue import Catalogue
+
+
+def followers(
+    record: ReleaseRecord, catalogue: Catalogue, artifacts: Artifacts, records: Sequence[ReleaseRecord]
+) -> dict[str, tuple[str, ...]]:
+    """The images to build after a release, with the reasons, parents first.
+
+    Args:
+        record: The release.
+        catalogue: What is FROM what.
+        artifacts: What the builds of earlier releases stand on.
+        records: Every release.
+
+    Returns:
+        Image → reasons. Images of the release itself, those past their end of life, and those whose last release stands
+        on the released digests already are left out.
+    """
+    released = {change.image: change.after for change in record.changes if change.tag == LATEST and change.after}
+    buildable = set(catalogue.select_default())
+    found: dict[str, tuple[str, ...]] = {}
+    for image, because in descendants(catalogue.parents, released).items():
+        outdated = [
+            parent
+            for parent in because
+            if parent in found or not _stands_on(image, released.get(parent), artifacts, records)
+        ]
+        if outdated and image in buildable:
+            found[image] = tuple(
+                f"FROM {parent}" + (f", released as {record.release_tag}" if parent in released else "")
+                for parent in outdated
+            )
+    return found
+
+
+def _stands_on(image: str, digest: str | None, artifacts: Artifacts, records: Sequence[ReleaseRecord]) -> bool:
+    """Whether the last release of an image was built from a digest."""
+    last = next((r for r in reversed(records) if r.done and r.action == "release" and r.change(image, LATEST)), None)
+    staged = artifacts.build(last.build).read_staged(image) if last else None
+    return staged is not None and digest in {base.digest for base in staged.bases}

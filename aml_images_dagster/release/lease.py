@@ -1,0 +1,177 @@
+"""One at a time: whoever changes production holds a lease on it, also against other machines.
+
+A lease is a numbered file in the artifacts store. It is taken by creating the next number, which only one can, once
+the last one is given back, has run out, or is held by a process that died. Its holder keeps it from running out, and
+asks before each step that cannot be taken back whether it still has it; a holder that was asleep for too long does not.
+Clocks of machines that release may differ by seconds, not by a minute.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Self
+
+from pydantic import AwareDatetime, ValidationError
+
+from aml_images_dagster.build.artifacts import create_atomically, write_atomically
+from aml_images_dagster.build.process import is_dead, this_process
+from aml_images_dagster.build.records import Record
+from aml_images_dagster.errors import BadInput, ReleaseFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from upath import UPath
+
+_POLL_SECONDS = 1.0
+
+
+class _Holder(Record):
+    """The file of a lease: who has it for what, and until when unless it is renewed."""
+
+    who: str
+    purpose: str
+    process: str
+    until: AwareDatetime
+
+    def is_over(self) -> bool:
+        return self.until <= datetime.now(UTC) or is_dead(self.process)
+
+
+class Lease:
+    """A context in which nobody else changes production.
+
+    Args:
+        folder: Where leases are kept.
+        who: Who wants it.
+        purpose: What for, as others are told who wait.
+        patience_seconds: How long to wait for it.
+        tell: Is told, once for each other holder, that there is one.
+        seconds: How long it lasts without being renewed.
+    """
+
+    def __init__(
+        self,
+        folder: UPath,
+        who: str,
+        purpose: str,
+        *,
+        patience_seconds: float,
+        tell: Callable[[str], None],
+        seconds: float = 60,
+    ) -> None:
+        self._folder = folder
+        self._who = who
+        self._purpose = purpose
+        self._patience = patience_seconds
+        self._tell = tell
+        self._seconds = seconds
+        self._number = 0
+        self._runs_out = 0.0
+        self._given_back = threading.Event()
+        self._renewal = threading.Thread(target=self._keep, name="lease", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Take the lease.
+
+        Raises:
+            BadInput: Somebody else has it for too long.
+        """
+        deadline = time.monotonic() + self._patience
+        told = 0
+        while (other := self._take()) is not None:
+            number, holder = other
+            if time.monotonic() > deadline:
+                raise BadInput(
+                    f"{holder.who} has been changing production for too long: {holder.purpose}",
+                    where=str(self._folder),
+                    mend="Wait until that is done, and try again.",
+                )
+            if number != told:
+                told = number
+                self._tell(f"waiting for {holder.who}: {holder.purpose}")
+            time.sleep(_POLL_SECONDS)
+        self._renewal.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._given_back.set()
+        self._renewal.join()
+        if self.is_held():
+            self._write(datetime.now(UTC))
+
+    def is_held(self) -> bool:
+        """Whether nobody else can have it."""
+        return time.monotonic() < self._runs_out and self._numbers()[-1:] == [self._number]
+
+    def check(self) -> None:
+        """Stop where somebody else may have it by now.
+
+        Raises:
+            ReleaseFailed: It has run out.
+        """
+        if not self.is_held():
+            raise ReleaseFailed(
+                "this process was away for so long that another one may change production by now",
+                where=self._purpose,
+                mend="Run it again: what is done stays done.",
+            )
+
+    def _take(self) -> tuple[int, _Holder] | None:
+        """Take it, or return who has it."""
+        numbers = self._numbers()
+        last = numbers[-1] if numbers else 0
+        if last and (holder := self._read(last)) is not None and not holder.is_over():
+            return last, holder
+        self._number, before = last + 1, time.monotonic()
+        try:
+            create_atomically(self._path(self._number), self._content(self._until()))
+        except FileExistsError:
+            return self._take()
+        if self._numbers()[-1] != self._number:  # the files that we had seen are history already
+            self._path(self._number).unlink(missing_ok=True)
+            return self._take()
+        self._runs_out = before + self._seconds
+        for number in numbers:
+            self._path(number).unlink(missing_ok=True)
+        return None
+
+    def _keep(self) -> None:
+        while not self._given_back.wait(self._seconds / 4):
+            before = time.monotonic()
+            try:
+                if self.is_held():
+                    self._write(self._until())
+                    self._runs_out = before + self._seconds
+            except OSError:  # the store is away for a moment; the next time comes before it runs out
+                continue
+
+    def _until(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=self._seconds)
+
+    def _content(self, until: datetime) -> bytes:
+        holder = _Holder(who=self._who, purpose=self._purpose, process=this_process(), until=until)
+        return (holder.model_dump_json(indent=2) + "\n").encode()
+
+    def _write(self, until: datetime) -> None:
+        write_atomically(self._path(self._number), self._content(until))
+
+    def _path(self, number: int) -> UPath:
+        return self._folder / f"{number:06}.json"
+
+    def _numbers(self) -> list[int]:
+        filesystem, folder = self._folder.fs, self._folder.path
+        filesystem.invalidate_cache(folder)
+        if not filesystem.exists(folder):
+            return []
+        names = (path.rpartition("/")[2] for path in filesystem.ls(folder, detail=False))
+        return sorted(int(name.removesuffix(".json")) for name in names if name[0] != "." and name.endswith(".json"))
+
+    def _read(self, number: int) -> _Holder | None:
+        """Who has it; None when that file is gone or damaged, and so means nobody."""
+        try:
+            return _Holder.model_validate_json(self._path(number).read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None

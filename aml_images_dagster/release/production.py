@@ -1,0 +1,192 @@
+"""Releasing a build: every image into production under its release tag, and then, last of all, every `:latest`."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from aml_images_dagster.build.ledger import Ledger, ReleaseRecord, TagChange
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.errors import BadInput, FactoryError, ReleaseFailed
+from aml_images_dagster.release.candidate import check_staging, check_traceable, completed
+from aml_images_dagster.release.lease import Lease
+from aml_images_dagster.release.plan import ReleasePlan, plan_release
+from aml_images_dagster.release.shell.import_images import ImportRefused, Tested, import_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.release.release_json import ReleaseJson
+    from aml_images_dagster.settings import Settings
+
+
+@dataclass(frozen=True)
+class Release:
+    """What became of a release.
+
+    Attributes:
+        plan: What it changed; `before` is what production served when it was called.
+        record: The record of its completion.
+    """
+
+    plan: ReleasePlan
+    record: ReleaseRecord
+
+
+class Releaser:
+    """Releases builds.
+
+    Args:
+        parts: Registries, importer, artifacts store.
+        settings: Windows, and how long to wait for others.
+        who: Who releases, for the record.
+        tell: Is told what is done, a line each.
+    """
+
+    def __init__(self, parts: Parts, settings: Settings, who: str, tell: Callable[[str], None]) -> None:
+        self._parts = parts
+        self._settings = settings
+        self._who = who
+        self._tell = tell
+        self._ledger = Ledger(parts.artifacts)
+
+    def plan(self, release: ReleaseJson) -> ReleasePlan:
+        """What a release would change. Nothing is changed.
+
+        Raises:
+            BadInput: The build may not be released.
+            Unreachable: A registry does not answer.
+        """
+        check_traceable(release)
+        check_staging(release, self._parts.staging)
+        return plan_release(release, self._parts.production, self._ledger.records())
+
+    def release(self, release: ReleaseJson, *, outside_window: str = "") -> Release:
+        """Release a build, or complete a release that broke off.
+
+        Args:
+            release: What the build made.
+            outside_window: Why it is released outside of the release windows, if it is.
+
+        Raises:
+            BadInput: It may not be released; production is as it was.
+            ReleaseFailed: It broke off; what is done stays done, and the same call goes on where it stopped.
+        """
+        check_window(self._settings, outside_window, datetime.now(UTC))
+        self.plan(release)  # what can be refused is refused before anybody is waited for
+        purpose = f"release of build {release.build}"
+        with exclusively(self._parts, self._settings, self._who, purpose, self._tell) as lease:
+            plan = self.plan(release)
+            if plan.released is not None and plan.nothing_to_do:
+                return Release(plan, plan.released)
+            begun = plan.resumes or self._ledger.append(self._begun(release, plan.changes, outside_window))
+            production = _Production(self._parts)
+
+            def may_move() -> None:
+                lease.check()
+                self._still_complete(release)
+
+            with _explained(release):
+                import_all(_tested(release), production, self._tell, may_move)
+            return Release(plan, self._ledger.complete(begun, self._who))
+
+    def _begun(self, release: ReleaseJson, changes: tuple[TagChange, ...], outside_window: str) -> ReleaseRecord:
+        return ReleaseRecord(
+            number=0,
+            action="release",
+            begun=None,
+            who=self._who,
+            when=datetime.now(UTC),
+            build=release.build,
+            commit=release.commit,
+            built=release.created,
+            release_tag=release.release_tag,
+            changes=changes,
+            outside_window=outside_window,
+        )
+
+    def _still_complete(self, release: ReleaseJson) -> None:
+        """A build that is taken back meanwhile is not released; one that this store does not know, was not."""
+        if self._parts.artifacts.build(release.build).read_build() is not None:
+            completed(release.build, self._parts.artifacts)
+
+
+def check_window(settings: Settings, outside_window: str, now: datetime) -> None:
+    """Refuse to start a release outside of the release windows.
+
+    Args:
+        settings: The windows.
+        outside_window: Why it is done all the same; empty when it is not.
+        now: The time.
+
+    Raises:
+        BadInput: It is none of the hours, and no reason is given.
+    """
+    windows, zone = settings.release.release_windows, settings.release.time_zone
+    local = now.astimezone(ZoneInfo(zone))
+    if outside_window or not windows or any(window.contains(local) for window in windows):
+        return
+    raise BadInput(
+        f"it is {local:%a %H:%M} in {zone}; releases start {settings.release.windows}",
+        where="release.windows",
+        mend="Wait, or say why with --outside-window REASON, which is recorded.",
+    )
+
+
+@contextmanager
+def exclusively(
+    parts: Parts, settings: Settings, who: str, purpose: str, tell: Callable[[str], None]
+) -> Iterator[Lease]:
+    """A context in which nobody else changes production.
+
+    Raises:
+        BadInput: Somebody else does for too long.
+    """
+    folder = Ledger(parts.artifacts).folder / "lease"
+    with Lease(folder, who, purpose, patience_seconds=settings.release.wait_minutes * 60, tell=tell) as lease:
+        yield lease
+
+
+def _tested(release: ReleaseJson) -> list[Tested]:
+    return [
+        Tested(Reference.parse(image.staging.reference).name, image.staging.digest, image.destinations)
+        for image in release.images
+    ]
+
+
+class _Production:
+    """The production registry, as `import_all` sees it."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._registry = parts.production
+        self._importer = parts.importer
+
+    def digest(self, name: str) -> str | None:
+        return self._registry.digest(self._reference(name))
+
+    def bring(self, image: Tested, name: str, *, replace: bool) -> None:
+        source = Reference.parse(f"{image.source}@{image.digest}")
+        self._importer.import_image(source, self._reference(name), replace=replace)
+
+    def _reference(self, name: str) -> Reference:
+        repository, _, tag = name.rpartition(":")
+        return Reference(self._registry.host, repository, tag)
+
+
+@contextmanager
+def _explained(release: ReleaseJson) -> Iterator[None]:
+    """Say of a release that broke off how it goes on."""
+    try:
+        yield
+    except (FactoryError, ImportRefused, OSError) as error:
+        where, what = (error.where, error.what) if isinstance(error, FactoryError) else ("", str(error))
+        raise ReleaseFailed(
+            f"the release of build {release.build} broke off: {what}",
+            where=where,
+            mend=f"Every :latest stands for an image that was tested. Run `aml-images release {release.build}` again: "
+            "it goes on where it stopped.",
+        ) from None

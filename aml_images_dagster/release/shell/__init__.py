@@ -1,0 +1,1 @@
+"""The shell package of a drop: runs where this package is not installed."""

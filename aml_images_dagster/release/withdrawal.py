@@ -1,0 +1,65 @@
+"""Withdrawal: a release tag goes, for good. The image stays in production for those who have pinned its digest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.build.ledger import LATEST, Ledger, ReleaseRecord, TagChange, unfinished
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.errors import BadInput
+from aml_images_dagster.release.production import exclusively
+from aml_images_dagster.release.rollback import ReleasedVersion, versions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.settings import Settings
+
+
+def plan_withdrawal(image: str, tag: str, parts: Parts) -> tuple[ReleasedVersion, TagChange]:
+    """The release that would be withdrawn, and its tag. Nothing is changed.
+
+    Raises:
+        BadInput: There is no such release, or `:latest` stands for it.
+    """
+    known = versions(image, Ledger(parts.artifacts).records())
+    version = next((version for version in known if version.tag == tag), None)
+    if version is None:
+        raise BadInput(
+            f"{image} has no release {tag!r}",
+            where="withdraw",
+            mend=f"Its releases: {', '.join(version.tag for version in known)}.",
+        )
+    reference = Reference(parts.production.host, version.repository, tag)
+    if parts.production.digest(reference.with_tag(LATEST)) == version.digest:
+        raise BadInput(
+            f":latest stands for {image} {tag}",
+            where=str(reference),
+            mend=f"First `aml-images rollback {image}`, or release another build.",
+        )
+    before = parts.production.digest(reference)
+    return version, TagChange(image=image, repository=version.repository, tag=tag, before=before, after=None)
+
+
+def withdraw(
+    image: str, tag: str, reason: str, parts: Parts, settings: Settings, who: str, tell: Callable[[str], None]
+) -> ReleaseRecord | None:
+    """Remove a release tag from production; None when that is done already.
+
+    Raises:
+        BadInput: See `plan_withdrawal`.
+        Unreachable: Production does not answer, or still has the tag.
+    """
+    with exclusively(parts, settings, who, f"withdrawal of {image} {tag}", tell) as lease:
+        version, change = plan_withdrawal(image, tag, parts)
+        if version.withdrawn and change.before is None:
+            return None
+        ledger = Ledger(parts.artifacts)
+        open_ones = unfinished(ledger.records(), "withdrawal")
+        begun = next((r for r in open_ones if [c.name for c in r.changes] == [change.name]), None)
+        begun = begun or ledger.begin("withdrawal", version.record, (change,), who, reason)
+        lease.check()
+        parts.production.untag(Reference(parts.production.host, version.repository, tag))
+        tell(f"{change.name} is withdrawn")
+        return ledger.complete(begun, who)
