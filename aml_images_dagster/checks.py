@@ -5,13 +5,15 @@ Parts bring the checks of what they stand on. A build asks them before it starts
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.errors import FactoryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,5 +53,39 @@ def perform(check: Check) -> CheckResult:
     try:
         return CheckResult(check.name, ok=True, found=check.ask())
     except FactoryError as error:
-        place = f"{error.where}: " if error.where else ""
+        place = f"{error.where}: " if error.where and error.where not in check.name else ""
         return CheckResult(check.name, ok=False, found=f"{place}{error.what}", mend=error.mend)
+
+
+def perform_all(checks: Sequence[Check], seconds: float) -> list[CheckResult]:
+    """Ask all at once, in the given order; one that has no answer in time is not waited for.
+
+    Args:
+        checks: What to ask.
+        seconds: How long all of them may take together.
+    """
+    answers = [_ask_in_background(check) for check in checks]
+    wait(answers, timeout=seconds)
+    return [
+        answer.result() if answer.done() else _silent(check, seconds)
+        for check, answer in zip(checks, answers, strict=True)
+    ]
+
+
+def _silent(check: Check, seconds: float) -> CheckResult:
+    mend = "Can this machine reach it (address, firewall, proxy)?"
+    return CheckResult(check.name, ok=False, found=f"no answer within {seconds:g} s", mend=mend)
+
+
+def _ask_in_background(check: Check) -> Future[CheckResult]:
+    answer: Future[CheckResult] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(perform(check))
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever takes the answer
+            answer.set_exception(error)
+
+    # Pools join their threads at the end of the process, and one that hangs would keep it from ending.
+    threading.Thread(target=ask, name=check.name, daemon=True).start()
+    return answer

@@ -17,6 +17,7 @@ import aml_images_dagster.cli.build
 import aml_images_dagster.cli.builds
 import aml_images_dagster.cli.cleanup
 import aml_images_dagster.cli.discover
+import aml_images_dagster.cli.doctor
 import aml_images_dagster.cli.graph
 import aml_images_dagster.cli.import_images
 import aml_images_dagster.cli.list_images

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from aml_images_dagster.build.artifacts import Artifacts
     from aml_images_dagster.checks import Check
@@ -53,6 +53,7 @@ class Parts:
         resolver: Finds external bases.
         artifacts: Where builds write down what they did.
         checks: Whether all of these can be used, in the order in which a person would mend them.
+        import_sdks: Imports what several threads must not be the first to import at the same time.
     """
 
     builder: Builder
@@ -67,6 +68,7 @@ class Parts:
     resolver: Resolver
     artifacts: Artifacts
     checks: tuple[Check, ...] = ()
+    import_sdks: Callable[[], None] = lambda: None
 
     def builder_for(self, os: str) -> Builder:
         """What builds images of an operating system.

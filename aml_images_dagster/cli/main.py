@@ -28,6 +28,7 @@ _COMMANDS = {
     "import": ("import_images", "Import a drop into production: a release from import.cfg."),
     "rollback": ("rollback", "Let :latest of an image stand for an earlier release again."),
     "withdraw": ("withdraw", "Remove a release tag from production, for good."),
+    "doctor": ("doctor", "Check everything that a build and a release need."),
 }
 
 

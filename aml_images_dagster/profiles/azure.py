@@ -38,9 +38,8 @@ def azure_parts(settings: Settings) -> Parts:
     ours = (settings.staging_registry, settings.production_registry)
     login_for = AcrLogins(credential, endpoints.registry_scope, ours)
     transfer_seconds = settings.transfer_timeout_minutes * 60
-    engine = DockerEngine(
-        settings.docker_host, min_free_bytes=int(settings.min_free_gb * 1e9), transfer_seconds=transfer_seconds
-    )
+    min_free_bytes = int(settings.min_free_gb * 1e9)
+    engine = DockerEngine(settings.docker_host, min_free_bytes=min_free_bytes, transfer_seconds=transfer_seconds)
     windows = settings.windows_docker_host
     windows_engine = DockerEngine(windows, transfer_seconds=transfer_seconds) if windows else None
 
@@ -91,13 +90,19 @@ def azure_parts(settings: Settings) -> Parts:
         resolver=BaseResolver(settings.base_mirrors, engine if azure.linux_builder == "engine" else None, registry),
         artifacts=Artifacts(settings.artifacts_uri),
         checks=(
-            *builder_checks(linux_builder, windows_builder),
+            *builder_checks(linux_builder, windows_builder, min_free_bytes),
             Check("identity", lambda: credential.found(endpoints.management_scope), before_build=True),
             *registry_checks(staging, production),
             Check("Azure ML", runner.found),
             Check("import into production", importer.found),
         ),
+        import_sdks=_import_sdks,
     )
+
+
+def _import_sdks() -> None:
+    """The modules of azure.core import each other in circles, which fails where two threads enter a circle at once."""
+    import azure.core.pipeline.policies  # noqa: F401
 
 
 def _source(settings: Settings) -> ResourceSource | PasswordSource:

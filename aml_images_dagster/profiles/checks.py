@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from aml_images_dagster.registry.interface import Registry
 
 
-def builder_checks(linux: Builder, windows: Builder | None) -> tuple[Check, ...]:
-    """Whether what builds images answers. A build asks the builders that its images need, and no other."""
+def builder_checks(linux: Builder, windows: Builder | None, min_free_bytes: int) -> tuple[Check, ...]:
+    """Whether what builds images answers and has space. A build asks those that its images need, and no other."""
 
     def ask(builder: Builder, os: str) -> str:
         info = builder.info()
@@ -23,7 +23,16 @@ def builder_checks(linux: Builder, windows: Builder | None) -> tuple[Check, ...]
                 where=f"{info.version}, {info.os_version}",
                 mend="Name another one: docker_host is for Linux, windows_docker_host for Windows.",
             )
-        return f"{info.version}, {info.os}/{info.architecture}"
+        if info.free_bytes is None:
+            return f"{info.version}, {info.os}/{info.architecture}"
+        if info.free_bytes < min_free_bytes:
+            raise BadInput(
+                f"its disk is nearly full: {info.free_bytes / 1e9:.1f} GB are free, "
+                f"a build needs {min_free_bytes / 1e9:.1f} GB",
+                where=info.version,
+                mend="Free space, e.g. with `docker system prune`, or lower min_free_gb.",
+            )
+        return f"{info.version}, {info.os}/{info.architecture}, {info.free_bytes / 1e9:.1f} GB free"
 
     checks = [Check("Linux builder", lambda: ask(linux, "linux"))]
     if windows is not None:

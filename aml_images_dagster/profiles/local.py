@@ -23,9 +23,8 @@ def local_parts(settings: Settings) -> Parts:
     """The parts of the profile `local`."""
     login_for = _staging_login(settings)
     transfer_seconds = settings.transfer_timeout_minutes * 60
-    engine = DockerEngine(
-        settings.docker_host, min_free_bytes=int(settings.min_free_gb * 1e9), transfer_seconds=transfer_seconds
-    )
+    min_free_bytes = int(settings.min_free_gb * 1e9)
+    engine = DockerEngine(settings.docker_host, min_free_bytes=min_free_bytes, transfer_seconds=transfer_seconds)
     windows = settings.windows_docker_host
     windows_engine = DockerEngine(windows, transfer_seconds=transfer_seconds) if windows else None
 
@@ -54,7 +53,7 @@ def local_parts(settings: Settings) -> Parts:
         ),
         resolver=BaseResolver(settings.base_mirrors, engine, registry),
         artifacts=Artifacts(settings.artifacts_uri),
-        checks=(*builder_checks(linux_builder, windows_builder), *registry_checks(staging, production)),
+        checks=(*builder_checks(linux_builder, windows_builder, min_free_bytes), *registry_checks(staging, production)),
     )
 
 

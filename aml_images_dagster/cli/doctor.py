@@ -1,0 +1,80 @@
+"""`aml-images doctor`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from aml_images_dagster.build.surroundings import surroundings
+from aml_images_dagster.checks import Check, CheckResult, perform_all
+from aml_images_dagster.cli.console import open_console
+from aml_images_dagster.cli.options import common_options, print_json
+from aml_images_dagster.errors import BadInput
+from aml_images_dagster.profiles import parts_for
+
+if TYPE_CHECKING:
+    from aml_images_dagster.settings import Settings
+
+
+@click.command("doctor")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60,
+    show_default=True,
+    help="Longest time for all checks together.",
+)
+@common_options
+def command(settings: Settings, as_json: bool, seconds: float) -> None:
+    """Check everything that a build and a release need, and show how to mend what is missing. Nothing is started.
+
+    Exit codes: 0 all is well, 1 something is to be mended, 2 the settings themselves are wrong.
+    """
+    parts = parts_for(settings)
+    parts.import_sdks()
+    results = perform_all((*surroundings(settings, parts), Check("Dagster", lambda: _dagster(settings))), seconds)
+    if as_json:
+        print_json({"profile": settings.profile, "checks": [asdict(result) for result in results]})
+    else:
+        open_console().print(_table(results))
+        faults = sum(not result.ok for result in results)
+        open_console().print(f"{faults} of {len(results)} checks found a fault." if faults else "All is well.")
+    sys.exit(0 if all(result.ok for result in results) else 1)
+
+
+def _table(results: list[CheckResult]) -> Table:
+    table = Table(box=None, header_style="bold")
+    for heading in ("", "what", "found", "how to mend it"):
+        table.add_column(heading, overflow="fold")
+    for result in results:
+        mark = "[green]ok[/]" if result.ok else "[bold red]fault[/]"
+        table.add_row(mark, escape(result.name), escape(result.found), escape(result.mend))
+    return table
+
+
+def _dagster(settings: Settings) -> str:
+    """The instance as it is; a build makes one where there is none."""
+    home = Path(os.environ.get("DAGSTER_HOME") or settings.home / "dagster").absolute()
+    if not (home / "dagster.yaml").exists():
+        return f"no instance in {home} yet: the first build makes it"
+    import dagster as dg
+
+    try:
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            runs = instance.get_runs_count()
+            daemons = instance.get_daemon_statuses()
+    except Exception as error:  # noqa: BLE001 - each kind of storage raises its own
+        raise BadInput(
+            f"the instance cannot be opened: {error}",
+            where=str(home),
+            mend="Mend its dagster.yaml, or move the folder away: a build makes a new one.",
+        ) from None
+    healthy = bool(daemons) and all(status.healthy for status in daemons.values() if status.required)
+    return f"{home}, {runs} runs, daemon {'running' if healthy else 'not running (only sensors and schedules need it)'}"

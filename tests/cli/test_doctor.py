@@ -1,0 +1,135 @@
+"""`aml-images doctor`: one row per fault, each with what mends it; never a traceback, never endless."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.emulators.faulty_registry import Fault, FaultyRegistry
+
+if TYPE_CHECKING:
+    from tests.emulators.azure.cloud import EmulatedCloud
+    from tests.image_repository import ImageRepository
+
+pytestmark = pytest.mark.engine
+
+NOWHERE = "127.0.0.1:9"
+
+
+def faults(repository: ImageRepository, *arguments: str, **environment: str) -> dict[str, dict[str, Any]]:
+    """The faults that doctor shows, by what was checked."""
+    done = repository.run("doctor", "--json", *arguments, **environment)
+    assert done.stdout, done.stderr
+    checks = json.loads(done.stdout)["checks"]
+    found = {check["name"]: check for check in checks if not check["ok"]}
+    assert done.returncode == (1 if found else 0), done.stderr
+    assert all(check["mend"] for check in found.values())
+    assert not done.stderr
+    return found
+
+
+def test_all_is_well(image_repository: ImageRepository) -> None:
+    done = image_repository.run("doctor")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "All is well." in done.stdout
+    for name in ("git", "image folders", "Linux builder", "staging registry", "production registry", "artifacts store"):
+        assert name in done.stdout
+    assert not image_repository.artifacts.exists() or not list(image_repository.artifacts.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "name", "said"),
+    [
+        ("STAGING_REGISTRY", NOWHERE, "staging registry", "does not answer"),
+        ("PRODUCTION_REGISTRY", NOWHERE, "production registry", "does not answer"),
+        ("DOCKER_HOST", "tcp://127.0.0.1:9", "Linux builder", "does not answer"),
+        ("MIN_FREE_GB", "1000000", "Linux builder", "nearly full"),
+        ("WINDOWS_DOCKER_HOST", "unix:///var/run/docker.sock", "Windows builder", "builds linux images"),
+        ("BASE_MIRRORS", f"docker.io={NOWHERE}/mirror", "base busybox", "can't be resolved"),
+        ("DOCKER_FILES_PATH", "absent", "image folders", "absent"),
+        ("ARTIFACTS", "pyproject.toml/below", "artifacts store", "cannot be written"),
+    ],
+)
+def test_a_broken_setting_is_one_fault(
+    image_repository: ImageRepository, setting: str, value: str, name: str, said: str
+) -> None:
+    found = faults(image_repository, **{f"AML_IMAGES_{setting}": value})
+    assert [one for one in found if not one.startswith("base ")] == ([] if name.startswith("base ") else [name])
+    assert said in found[name]["found"]
+
+
+def test_every_fault_is_shown_at_once(image_repository: ImageRepository) -> None:
+    shutil.rmtree(image_repository.root / ".git")
+    home = image_repository.root / ".aml-images" / "dagster"
+    image_repository.write(home / "dagster.yaml", "storage: nothing\n")
+    broken = {"STAGING_REGISTRY": NOWHERE, "PRODUCTION_REGISTRY": NOWHERE, "DOCKER_HOST": "unix:///nowhere.sock"}
+    environment = {f"AML_IMAGES_{name}": value for name, value in broken.items()}
+    done = image_repository.run("doctor", **environment)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.lstrip().startswith("fault")]
+    assert [row.split("  ")[1].strip() for row in rows][:1] == ["git"]
+    assert set(faults(image_repository, **environment)) >= {
+        "git",
+        "Linux builder",
+        "staging registry",
+        "production registry",
+        "Dagster",
+    }
+
+
+def test_what_does_not_answer_is_not_waited_for(image_repository: ImageRepository) -> None:
+    with FaultyRegistry("127.0.0.1:5001") as silent:
+        silent.faults.append(Fault("hang"))
+        started = time.monotonic()
+        found = faults(image_repository, "--seconds", "3", AML_IMAGES_PRODUCTION_REGISTRY=silent.host)
+        assert time.monotonic() - started < 20
+    assert found["production registry"]["found"] == "no answer within 3 s"
+
+
+def test_settings_that_cannot_be_read_are_a_message(image_repository: ImageRepository) -> None:
+    done = image_repository.run("doctor", AML_IMAGES_PROFILE="lunar")
+    assert done.returncode == 2
+    assert "profile" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+class TestAzure:
+    """The same in the profile azure."""
+
+    @pytest.fixture
+    def environment(self, cloud: EmulatedCloud) -> dict[str, str]:
+        return cloud.environment
+
+    def test_not_signed_in(
+        self, image_repository: ImageRepository, cloud: EmulatedCloud, environment: dict[str, str]
+    ) -> None:
+        cloud.identity.available = False
+        found = faults(image_repository, **environment)
+        assert "not signed in to Azure" in found["identity"]["found"]
+        assert "az login" in found["identity"]["mend"]
+
+    def test_no_right_to_import(
+        self, image_repository: ImageRepository, cloud: EmulatedCloud, environment: dict[str, str]
+    ) -> None:
+        cloud.arm.fail(403, path="registries/production", times=None)
+        assert (
+            "Give this identity the role" in faults(image_repository, **environment)["import into production"]["mend"]
+        )
+
+    def test_no_right_to_build_remotely(
+        self, image_repository: ImageRepository, cloud: EmulatedCloud, environment: dict[str, str]
+    ) -> None:
+        cloud.arm.fail(403, path="listBuildSourceUploadUrl", times=None)
+        found = faults(image_repository, **environment, AML_IMAGES_AZURE__LINUX_BUILDER="acr-tasks")
+        assert "Container Registry Tasks Contributor" in found["Linux builder"]["mend"]
+
+    def test_the_registry_does_not_know_this_identity(
+        self, image_repository: ImageRepository, cloud: EmulatedCloud, environment: dict[str, str]
+    ) -> None:
+        cloud.staging.known = False
+        assert "staging registry" in faults(image_repository, **environment)
