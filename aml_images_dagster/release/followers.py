@@ -37,7 +37,7 @@ def followers(
         outdated = [
             parent
             for parent in because
-            if parent in found or not _stands_on(image, released.get(parent), artifacts, records)
+            if parent in found or (parent in released and not _stands_on(image, released[parent], artifacts, records))
         ]
         if outdated and image in buildable:
             found[image] = tuple(
@@ -47,7 +47,7 @@ def followers(
     return found
 
 
-def _stands_on(image: str, digest: str | None, artifacts: Artifacts, records: Sequence[ReleaseRecord]) -> bool:
+def _stands_on(image: str, digest: str, artifacts: Artifacts, records: Sequence[ReleaseRecord]) -> bool:
     """Whether the last release of an image was built from a digest."""
     last = next((r for r in reversed(records) if r.done and r.action == "release" and r.change(image, LATEST)), None)
     staged = artifacts.build(last.build).read_staged(image) if last else None

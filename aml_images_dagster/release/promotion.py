@@ -60,7 +60,8 @@ def await_promotion(changes: Iterable[TagChange], settings: Settings, tell: Call
     registries = {host: OciRegistry(host) for host in {tag.reference.registry for tag, _ in waiting}}
     deadline = time.monotonic() + settings.release.promotion_timeout_minutes * 60
     ended: list[PublicTag] = []
-    tell(f"waiting for {len(waiting)} tags in {', '.join(sorted(registries))}")
+    total = len(waiting)
+    tell(f"waiting for {total} tags in {', '.join(sorted(registries))}")
     while True:
         late: list[tuple[PublicTag, str | None]] = []
         for tag, before in waiting:
@@ -68,7 +69,7 @@ def await_promotion(changes: Iterable[TagChange], settings: Settings, tell: Call
             last_look = time.monotonic() >= deadline
             if seen.state == "there" or last_look or (seen.state == "wrong" and tag.reference.tag != LATEST):
                 ended.append(seen)
-                tell(f"{seen.reference}: {seen.state}, {len(waiting) - len(late) - 1} to go")
+                tell(f"{seen.reference}: {seen.state}, {total - len(ended)} to go")
             else:
                 late.append((tag, before))
         waiting = late

@@ -1,0 +1,118 @@
+"""What is to be built after a release."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aml_images_dagster.build.artifacts import Artifacts
+from aml_images_dagster.build.ledger import Ledger, ReleaseRecord, TagChange
+from aml_images_dagster.build.records import BaseImage, StagedImage
+from aml_images_dagster.catalog.catalogue import Catalogue
+from aml_images_dagster.catalog.content_key import ContentKey
+from aml_images_dagster.catalog.tree import WorkingTree
+from aml_images_dagster.release.followers import followers
+from tests.image_repository import ImageRepository
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NEW, OLD = f"sha256:{'1' * 64}", f"sha256:{'0' * 64}"
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+class Factory:
+    """A catalogue of tools/shell, apps/hello FROM it, apps/more FROM that, and apps/other; and its ledger."""
+
+    def __init__(self, root: Path) -> None:
+        self.repository = ImageRepository.create(root)
+        self.repository.write_image("apps/more", "FROM registry.example/hello\n")
+        self.artifacts = Artifacts(str(root / "artifacts"))
+        self.ledger = Ledger(self.artifacts)
+
+    def release(self, *images: str, build: str = "20261123.00000001", digest: str = NEW) -> ReleaseRecord:
+        changes = tuple(
+            TagChange(image=image, repository=image, tag="latest", before=None, after=digest) for image in images
+        )
+        begun = ReleaseRecord(
+            number=0,
+            action="release",
+            begun=None,
+            who="somebody",
+            when=NOW,
+            build=build,
+            commit="abc",
+            built=NOW,
+            release_tag="v1",
+            changes=changes,
+        )
+        return self.ledger.complete(self.ledger.append(begun), "somebody")
+
+    def released_on(self, image: str, base: str) -> None:
+        """An image was released that stands on a digest."""
+        build = "20261122.00000002"
+        self.artifacts.build(build).write_staged(
+            StagedImage(
+                image=image,
+                reference="staging.example/a:b",
+                digest=OLD,
+                os="linux",
+                architecture="amd64",
+                size_bytes=1,
+                layers=1,
+                seconds=1,
+                reasons=(),
+                content_key=ContentKey(dockerfile="0", files={}, build_args={}, platform="linux/amd64", bases={}),
+                bases=(BaseImage(reference="registry.example/shell", digest=base),),
+                built_in=build,
+                dockerfile="",
+                notices={},
+            )
+        )
+        self.release(image, build=build, digest=OLD)
+
+    def after(self, record: ReleaseRecord) -> dict[str, tuple[str, ...]]:
+        catalogue = Catalogue.load(
+            WorkingTree(self.repository.root),
+            "images",
+            published_as=("registry.example/{name}",),
+            tests_path="checks",
+        )
+        return followers(record, catalogue, self.artifacts, self.ledger.records())
+
+
+@pytest.fixture
+def factory(tmp_path: Path) -> Factory:
+    return Factory(tmp_path / "repository")
+
+
+def test_everything_that_is_from_it(factory: Factory) -> None:
+    assert factory.after(factory.release("tools/shell")) == {
+        "apps/hello": ("FROM tools/shell, released as v1",),
+        "apps/more": ("FROM apps/hello",),
+    }
+
+
+def test_nothing_is_from_a_leaf(factory: Factory) -> None:
+    assert factory.after(factory.release("apps/other")) == {}
+
+
+def test_what_was_released_with_it_is_not_built_again(factory: Factory) -> None:
+    assert factory.after(factory.release("tools/shell", "apps/hello", "apps/more")) == {}
+
+
+def test_what_stands_on_the_released_digest_is_not_built_again(factory: Factory) -> None:
+    factory.released_on("apps/hello", NEW)
+    assert factory.after(factory.release("tools/shell")) == {}
+
+
+def test_what_stands_on_an_older_digest_is(factory: Factory) -> None:
+    factory.released_on("apps/hello", OLD)
+    assert list(factory.after(factory.release("tools/shell"))) == ["apps/hello", "apps/more"]
+
+
+def test_what_is_past_its_end_of_life_is_not(factory: Factory) -> None:
+    factory.repository.write(factory.repository.folder("apps/hello") / "image.json", '{"eol": "2020-01-01"}')
+    assert "apps/hello" not in factory.after(factory.release("tools/shell"))

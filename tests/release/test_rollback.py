@@ -1,0 +1,172 @@
+"""Roll-back and withdrawal, between the real registries."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aml_images_dagster.build.ledger import Ledger, unfinished
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.errors import BadInput, FactoryError
+from aml_images_dagster.release.rollback import plan_rollback, roll_back
+from aml_images_dagster.release.withdrawal import withdraw
+from tests.release.conftest import House, digests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aml_images_dagster.build.ledger import ReleaseRecord
+    from aml_images_dagster.release.release_json import ReleaseJson
+
+pytestmark = pytest.mark.engine
+
+IMAGE = "tools/shell"
+
+
+class Production:
+    """Three releases of one image, the last of them the latest."""
+
+    def __init__(self, house: House, complete_build: Callable[..., ReleaseJson]) -> None:
+        self.house = house
+        self.image = house.repository.image(IMAGE)
+        self.builds = [complete_build(IMAGE, tag=f"v{n}", age=timedelta(hours=9 - n)) for n in (1, 2, 3)]
+        for build in self.builds:
+            house.releaser().release(build)
+        (self.latest_name,) = digests(self.builds[0], latest=True)
+
+    @property
+    def latest(self) -> str | None:
+        return self.house.served(self.latest_name)
+
+    def digest(self, number: int) -> str:
+        return self.builds[number - 1].images[0].staging.digest
+
+    def roll_back(self, to: str = "") -> ReleaseRecord | None:
+        house = self.house
+        return roll_back(self.image, to, "it is broken", house.parts, house.settings, "somebody", house.told.append)
+
+    def withdraw(self, tag: str) -> ReleaseRecord | None:
+        house = self.house
+        return withdraw(self.image, tag, "a hole", house.parts, house.settings, "somebody", house.told.append)
+
+    def tag(self, number: int) -> str | None:
+        return self.house.served(self.latest_name.replace(":latest", f":v{number}"))
+
+
+@pytest.fixture
+def production_of_three(house: House, complete_build: Callable[..., ReleaseJson]) -> Production:
+    return Production(house, complete_build)
+
+
+def test_back_to_the_release_before(production_of_three: Production) -> None:
+    three = production_of_three
+    record = three.roll_back()
+    assert three.latest == three.digest(2)
+    assert record is not None
+    assert (record.action, record.release_tag, record.reason) == ("rollback", "v2", "it is broken")
+    assert [(c.name, c.before, c.after) for c in record.changes] == [
+        (three.latest_name, three.digest(3), three.digest(2))
+    ]
+    assert three.house.ledger.records()[-2].begun is None
+    three.roll_back()
+    assert three.latest == three.digest(1)
+    with pytest.raises(BadInput, match="has no earlier release"):
+        three.roll_back()
+
+
+def test_to_a_release_by_name_and_forth_again(production_of_three: Production) -> None:
+    three = production_of_three
+    three.roll_back("v1")
+    assert three.latest == three.digest(1)
+    assert three.roll_back("v1") is None
+    three.roll_back("v3")
+    assert three.latest == three.digest(3)
+    assert {three.tag(n) for n in (1, 2, 3)} == {three.digest(n) for n in (1, 2, 3)}
+
+
+def test_a_release_after_a_roll_back(production_of_three: Production) -> None:
+    three = production_of_three
+    three.roll_back("v1")
+    three.house.releaser().release(three.builds[2])
+    assert three.latest == three.digest(3)
+
+
+def test_a_plan_changes_nothing(production_of_three: Production) -> None:
+    three = production_of_three
+    version, change = plan_rollback(three.image, "", three.house.parts)
+    assert (version.tag, change.before, change.after) == ("v2", three.digest(3), three.digest(2))
+    assert three.latest == three.digest(3)
+    assert len(three.house.ledger.records()) == 6
+
+
+@pytest.mark.parametrize("to", ["v4", "latest"])
+def test_a_release_that_never_was(production_of_three: Production, to: str) -> None:
+    with pytest.raises(BadInput, match=f"has no release '{to}'") as refused:
+        production_of_three.roll_back(to)
+    assert "v3, v2, v1" in refused.value.mend
+
+
+def test_an_image_that_was_never_released(production_of_three: Production) -> None:
+    with pytest.raises(BadInput, match="never released"):
+        plan_rollback("apps/other", "", production_of_three.house.parts)
+
+
+def test_a_release_whose_tag_serves_something_else(production_of_three: Production) -> None:
+    three = production_of_three
+    parts = three.house.parts
+    version, _ = plan_rollback(three.image, "v1", parts)
+    other = Reference(parts.production.host, version.repository, digest=three.digest(3))
+    parts.production.tag(other, "v1")
+    with pytest.raises(BadInput, match="released was"):
+        three.roll_back("v1")
+    assert three.latest == three.digest(3)
+
+
+def test_a_roll_back_that_was_killed_is_completed(
+    production_of_three: Production, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three = production_of_three
+    append = Ledger.complete
+
+    def killed(ledger: Ledger, begun: ReleaseRecord, who: str) -> ReleaseRecord:
+        raise FactoryError("killed")
+
+    monkeypatch.setattr(Ledger, "complete", killed)
+    with pytest.raises(FactoryError, match="killed"):
+        three.roll_back("v1")
+    assert three.latest == three.digest(1)
+    monkeypatch.setattr(Ledger, "complete", append)
+    assert len(unfinished(three.house.ledger.records(), "rollback")) == 1
+    assert three.roll_back("v1") is not None
+    assert unfinished(three.house.ledger.records(), "rollback") == []
+
+
+def test_withdraw(production_of_three: Production) -> None:
+    three = production_of_three
+    record = three.withdraw("v2")
+    assert three.tag(2) is None
+    assert (three.tag(1), three.tag(3), three.latest) == (three.digest(1), three.digest(3), three.digest(3))
+    assert record is not None
+    assert (record.action, record.release_tag, record.reason) == ("withdrawal", "v2", "a hole")
+    assert three.withdraw("v2") is None
+    with pytest.raises(BadInput, match="it was withdrawn"):
+        three.roll_back("v2")
+    three.roll_back()
+    assert three.latest == three.digest(1)
+    with pytest.raises(BadInput, match="was withdrawn by somebody"):
+        three.house.releaser().release(three.builds[1])
+
+
+def test_what_is_the_latest_is_not_withdrawn(production_of_three: Production) -> None:
+    three = production_of_three
+    with pytest.raises(BadInput, match="latest stands for") as refused:
+        three.withdraw("v3")
+    assert f"aml-images rollback {three.image}" in refused.value.mend
+    assert three.tag(3) == three.digest(3)
+
+
+def test_a_tag_that_was_never_released_is_not_withdrawn(production_of_three: Production) -> None:
+    with pytest.raises(BadInput, match="has no release 'latest'"):
+        production_of_three.withdraw("latest")
