@@ -235,7 +235,13 @@ class Artifacts:
         """The last image of this name that passed, whatever it was made from."""
         return _read_memory(self.root / "last_passed" / f"{image}.json")
 
-    def write_passed(self, record: PassedImage) -> None:
-        """Remember an image that may be used again."""
+    def write_passed(self, record: PassedImage, *, is_last: bool = True) -> None:
+        """Remember an image that may be used again.
+
+        Args:
+            record: The image.
+            is_last: Whether the next builds are to be compared with it; not for what a pull request makes.
+        """
         _write(self.root / "passed" / f"{record.staged.content_key.digest}.json", record)
-        _write(self.root / "last_passed" / f"{record.staged.image}.json", record)
+        if is_last:
+            _write(self.root / "last_passed" / f"{record.staged.image}.json", record)

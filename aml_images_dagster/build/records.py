@@ -52,6 +52,7 @@ class BuildRecord(Record):
         images: The images that it was started for, `<family>/<name>`.
         keep_until: Until when a failure is kept for a person to look at, UTC; None cleans it up at once.
         failure: Why it failed; None unless it did.
+        pull_request: Number of the pull request that it is for, which is never released; empty for any other build.
     """
 
     build: str
@@ -64,6 +65,7 @@ class BuildRecord(Record):
     images: tuple[str, ...]
     keep_until: AwareDatetime | None = None
     failure: BuildFailure | None = None
+    pull_request: str = ""
 
 
 class BaseImage(Record):

@@ -58,7 +58,7 @@ def test(session: BuildSession, staged: StagedImage, log: Callable[[str], None])
     in_order = tuple(records[scenario.name] for scenario in image.scenarios)
     tested = TestedImage(image=image.id, digest=staged.digest, scenarios=in_order)
     session.folder.write_tested(tested)
-    session.parts.artifacts.write_passed(PassedImage(staged=staged, tested=tested))
+    session.parts.artifacts.write_passed(PassedImage(staged=staged, tested=tested), is_last=not session.pull_request)
     return tested
 
 

@@ -53,6 +53,7 @@ class BuildSession:
         reasons: Why, by image; an image without reasons was picked by a person.
         force: Build and test anew even what has passed already.
         keep_until: Until when a failure is kept for a person to look at; None cleans it up at once.
+        pull_request: Number of the pull request that it is for; empty for any other build.
         releasable: Whether the run goes through to release.json; a part of the chain is never released.
         source: Where the image folders come from.
         settings: All settings.
@@ -70,7 +71,13 @@ class BuildSession:
     reasons: Mapping[str, Sequence[str]] = field(default_factory=dict)
     force: bool = False
     releasable: bool = True
+    pull_request: str = ""
     keep_until: datetime | None = None
+
+    @property
+    def build_network(self) -> str | None:
+        """Network of RUN instructions. Those of strangers do not get the one that ours may need."""
+        return self.settings.pull_requests.build_network or None if self.pull_request else self.settings.build_network
 
     @cached_property
     def folder(self) -> BuildFolder:
@@ -122,5 +129,6 @@ class BuildSession:
                     release_tag=self.release_tag,
                     images=tuple(sorted(self.images)),
                     keep_until=self.keep_until,
+                    pull_request=self.pull_request,
                 )
             )

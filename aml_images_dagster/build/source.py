@@ -10,11 +10,16 @@ from aml_images_dagster.catalog.catalogue import Catalogue
 from aml_images_dagster.catalog.tree import CommitTree, Tree, WorkingTree
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from aml_images_dagster.settings import Settings
 
 
 def open_source(settings: Settings, commit: str = "", docker_files_path: str = "") -> Source:
     """Open the image folders.
+
+    A working tree without changes is read as the commit that it is, so that whoever opens it later during a build
+    gets the same files.
 
     Args:
         settings: Names the repository and how to read it.
@@ -26,13 +31,25 @@ def open_source(settings: Settings, commit: str = "", docker_files_path: str = "
     """
     repo = settings.repo
     versioned = git.is_repository(repo)
-    tree: Tree = CommitTree(repo, git.resolve(repo, commit)) if commit else WorkingTree(repo)
+    commit = git.resolve(repo, commit) if commit else clean_commit(repo)
+    tree: Tree = CommitTree(repo, commit) if commit else WorkingTree(repo)
     return Source(
         tree=tree,
         catalogue=load_catalogue(settings, tree, docker_files_path),
         commit=tree.commit or (git.describe(repo) if versioned else ""),
         url=(git.origin_url(repo) if versioned else "") or repo.as_uri(),
     )
+
+
+def clean_commit(repo: Path) -> str:
+    """The commit that a working tree is, file by file; empty when it has changes, or is none of git.
+
+    Files that git keeps through a filter, such as Git LFS, are something else in the commit than in the working tree.
+    """
+    if not git.is_repository(repo):
+        return ""
+    commit = git.describe(repo)
+    return "" if commit.endswith(git.DIRTY) or not commit or git.has_filters(repo, commit) else commit
 
 
 def load_catalogue(settings: Settings, tree: Tree, docker_files_path: str = "") -> Catalogue:

@@ -91,7 +91,7 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
                 timeout_seconds=settings.build_timeout_minutes * 60,
                 build_args=image.settings.build_args,
                 labels=labels(session, recipe),
-                network=settings.build_network,
+                network=session.build_network,
                 no_cache=session.force,
                 logins=_logins(recipe, parts),
                 look_for=notice_paths(image.os),

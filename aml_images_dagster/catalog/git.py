@@ -8,13 +8,20 @@ Revisions are looked up behind `--end-of-options` and file names travel behind `
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from aml_images_dagster.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DIRTY = "-dirty"
+"""What `describe` adds to the commit when the working tree differs from it."""
 
 ChangeStatus = Literal["A", "D", "M", "T"]
 
@@ -181,7 +188,38 @@ def describe(root: Path) -> str:
         run(root, "rev-parse", "--git-dir")
         return ""
     dirty = run(root, "status", "--porcelain", "-z", "--untracked-files=normal")
-    return head.stdout.decode("ascii").strip() + ("-dirty" if dirty else "")
+    return head.stdout.decode("ascii").strip() + (DIRTY if dirty else "")
+
+
+def object_name(root: Path, commit: str, path: str) -> str:
+    """The object name of a folder or file in a commit: the same until something in it changes; empty: it is not there.
+
+    `path` is relative to `root`, and empty for `root` itself.
+    """
+    done = _try(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}:./{path}")
+    return done.stdout.decode("ascii").strip()
+
+
+def object_sizes(root: Path, names: Sequence[str]) -> list[int]:
+    """Sizes in bytes of objects, without reading them.
+
+    Raises:
+        BadInput: One is missing.
+    """
+    asked = "".join(f"{name}\n" for name in names).encode("ascii")
+    check = ("cat-file", "--batch-check=%(objectsize)")
+    done = subprocess.run(command(root, *check), input=asked, capture_output=True, check=False, env=environment())
+    sizes = done.stdout.split()
+    if len(sizes) != len(names):
+        raise BadInput("git lacks an object", where=str(root), mend="The clone is damaged or partial: fetch again.")
+    return [int(size) for size in sizes]
+
+
+def has_filters(root: Path, commit: str) -> bool:
+    """Whether a commit has files that git changes on their way to the working tree by a program, e.g. Git LFS."""
+    # Git's own pathspec: at the top and in any folder below.
+    files = (".gitattributes", ":(glob)**/.gitattributes")
+    return _try(root, "grep", "-q", "-E", r"\bfilter=", "--end-of-options", commit, "--", *files).returncode == 0
 
 
 def main_branch(root: Path) -> str:
@@ -204,6 +242,12 @@ def origin_url(root: Path) -> str:
     return without_credentials(done.stdout.decode("utf-8", "replace").strip())
 
 
+def remote_url(root: Path, remote: str) -> str:
+    """The URL of a remote by its name, credentials and all; what is not the name of one is a URL or folder itself."""
+    done = _try(root, "config", "--get", f"remote.{remote}.url")
+    return done.stdout.decode("utf-8", "replace").strip() or remote
+
+
 def without_credentials(url: str) -> str:
     """A URL without user name, password, query and fragment; `git@host:path` and local paths stay as they are."""
     if "://" not in url:
@@ -214,6 +258,11 @@ def without_credentials(url: str) -> str:
         host = f"{user}@{_host(parts.netloc)}" if user else parts.netloc
         return urlunsplit((parts.scheme, host, parts.path, "", ""))
     return urlunsplit((parts.scheme, _host(parts.netloc), parts.path, "", ""))
+
+
+def without_credentials_in(text: str) -> str:
+    """A text with `without_credentials` for every URL in it."""
+    return re.sub(r"\w+://[^\s'\"]+", lambda url: without_credentials(url.group()), text)
 
 
 def _host(netloc: str) -> str:

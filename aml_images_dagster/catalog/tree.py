@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 _SUBMODULE = 0o160000
+_FORBIDDEN_PARTS = frozenset({"", ".", "..", ".git"})
 
 
 class FileMode(IntEnum):
@@ -209,7 +210,14 @@ class CommitTree:
             details, _, name = line.partition(b"\t")
             mode, _, oid = details.decode("ascii").split(" ")
             if int(mode, 8) != _SUBMODULE:
-                found[git.decode(name)] = FileEntry(_file_mode(mode), oid=oid)
+                path = git.decode(name)
+                if not _FORBIDDEN_PARTS.isdisjoint(path.split("/")):
+                    raise BadInput(
+                        "a path like this leaves the repository; git itself writes none",
+                        where=git.printable(path),
+                        mend="Make the commit anew with an unchanged git.",
+                    )
+                found[path] = FileEntry(_file_mode(mode), oid=oid)
         return dict(sorted(found.items()))
 
 

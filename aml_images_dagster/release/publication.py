@@ -40,6 +40,11 @@ def publish(session: BuildSession) -> Publication:
             cleaned up.
     """
     session.begin()
+    if session.pull_request:
+        raise BuildFailed(
+            f"the build is for pull request {session.pull_request}, which is never released",
+            mend="Merge it, and build what it has changed from the main branch.",
+        )
     if not session.images:
         raise BuildFailed("there is no image in this build", mend="Select the chains of the images to release.")
     release = release_json(session, (release_image(session, image) for image in session.images))

@@ -1,0 +1,1 @@
+"""Pull requests, without Dagster: what is open, whose is built, what it changes, and what its page is told."""

@@ -1,0 +1,82 @@
+"""The judgement of one head: whether it is built, and what of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.errors import BadInput, Unreachable
+from aml_images_dagster.pull_requests.admission import admit, approving_labels
+from aml_images_dagster.settings.pull_requests import EVERYONE
+
+if TYPE_CHECKING:
+    from aml_images_dagster.pull_requests.changes import ChangeFinder, Changes
+    from aml_images_dagster.pull_requests.hosts.interface import PullRequestHost
+    from aml_images_dagster.pull_requests.remote import GitRemote
+    from aml_images_dagster.pull_requests.tracking import Tracked
+    from aml_images_dagster.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Assessor:
+    """What it takes to judge.
+
+    Attributes:
+        settings: All settings.
+        remote: Where the commits are.
+        host: Who can be asked where a pull request comes from; None when nobody can.
+        finder: Finds what is changed.
+    """
+
+    settings: Settings
+    remote: GitRemote
+    host: PullRequestHost | None
+    finder: ChangeFinder
+
+    def assess(self, number: int, tracked: Tracked, target: str, now: float) -> Changes | None:
+        """Judge the head of a pull request, and write the judgement down.
+
+        What fails for a reason that may pass is tried again later.
+
+        Returns:
+            What is to be built; None when nothing is.
+        """
+        try:
+            changes = self._judge(number, tracked, target)
+        except BadInput as fault:
+            tracked.phase, tracked.note = "invalid", str(fault)
+            self.remote.forget(number)
+            return None
+        except Unreachable as fault:
+            tracked.note = str(fault)
+            tracked.judge.failed(now)
+            return None
+        tracked.judge.succeeded()
+        if tracked.phase == "refused":
+            tracked.judge.failed(now)  # whoever may admit it has time to look at it first
+        return changes
+
+    def _judge(self, number: int, tracked: Tracked, target: str) -> Changes | None:
+        rules = self.settings.pull_requests.rules
+        origin = self.host.origin(number) if self.host and EVERYONE not in rules else None
+        admission = admit(rules, origin, seen_without_label=tracked.seen_without_label)
+        if not admission.admitted:
+            labels = approving_labels(rules, origin) if origin else []
+            tracked.phase, tracked.note = "refused", admission.why
+            tracked.seen_without_label = not labels
+            if self.host and labels:
+                # It was given to another commit. Once it is off, it can be given to this one.
+                for label in labels:
+                    self.host.remove_label(number, label)
+                tracked.seen_without_label = True
+            return None
+        if not self.remote.fetch(number, tracked.head):
+            tracked.phase, tracked.note = "waiting", "it has a newer commit by now"
+            return None
+        changes = self.finder.find(target, tracked.head)
+        tracked.notes = changes.notes
+        if not changes.selection:
+            tracked.phase, tracked.note = "nothing", "no image is changed"
+            return None
+        tracked.note = admission.why
+        return changes

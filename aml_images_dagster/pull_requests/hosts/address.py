@@ -1,0 +1,75 @@
+"""Which host stands behind a git remote, and where its API is; the remote's URL tells."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from aml_images_dagster.catalog import git
+from aml_images_dagster.errors import BadInput
+
+if TYPE_CHECKING:
+    from aml_images_dagster.settings import Settings
+
+# https://HOST/PATH, ssh://git@HOST:PORT/PATH and git@HOST:PATH
+_URL = re.compile(r"(?:[a-z+]+://)?(?:[^@/]*@)?(?P<host>[^/:]+)(?::\d+)?[/:](?P<path>.+?)(?:\.git)?/?")
+
+
+@dataclass(frozen=True, slots=True)
+class HostAddress:
+    """A host and the repository there.
+
+    Attributes:
+        kind: Which API it speaks; none for a remote that is only git.
+        api_url: Where the API is.
+        repository: OWNER/NAME at GitHub, PROJECT/NAME at Azure DevOps.
+    """
+
+    kind: Literal["github", "azure_devops", "none"]
+    api_url: str = ""
+    repository: str = ""
+
+    @property
+    def refs(self) -> str:
+        """The refs that are heads of pull requests there."""
+        return "refs/pull/*/merge" if self.kind == "azure_devops" else "refs/pull/*/head"
+
+
+def host_address(settings: Settings) -> HostAddress:
+    """The host of the remote, by its URL and the settings.
+
+    Raises:
+        BadInput: The settings name a kind of host, but where it is cannot be told.
+    """
+    given = settings.pull_requests
+    url = git.remote_url(settings.repo, given.remote)
+    found = _by_url(url, given.host)
+    if given.host == "none" or found.kind == "none":
+        return HostAddress("none")
+    address = HostAddress(found.kind, given.api_url or found.api_url, given.repository or found.repository)
+    if not address.api_url or address.repository.count("/") != 1:
+        raise BadInput(
+            f"{git.without_credentials(url)} does not tell where the API of the host is",
+            where="pull_requests",
+            mend="Set pull_requests.api_url and pull_requests.repository.",
+        )
+    return address
+
+
+def _by_url(url: str, wanted: Literal["auto", "github", "azure_devops", "none"]) -> HostAddress:
+    match = _URL.fullmatch(url) if not url.startswith(("/", ".", "file:")) else None
+    host = match["host"].lower() if match else ""
+    parts = match["path"].split("/") if match else []
+    if host == "ssh.dev.azure.com" and len(parts) == 4:  # v3/ORGANISATION/PROJECT/NAME
+        return HostAddress("azure_devops", f"https://dev.azure.com/{parts[1]}", f"{parts[2]}/{parts[3]}")
+    if "_git" in parts and (wanted == "azure_devops" or host == "dev.azure.com" or host.endswith(".visualstudio.com")):
+        before, name = parts[: parts.index("_git")], parts[-1]
+        project = before[-1] if before else name
+        return HostAddress("azure_devops", "/".join([f"https://{host}", *before[:-1]]), f"{project}/{name}")
+    if wanted == "azure_devops":
+        return HostAddress("azure_devops")
+    if host == "github.com" or wanted == "github":
+        api = "https://api.github.com" if host in ("github.com", "") else f"https://{host}/api/v3"
+        return HostAddress("github", api, "/".join(parts))
+    return HostAddress("none")

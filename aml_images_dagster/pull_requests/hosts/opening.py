@@ -1,0 +1,30 @@
+"""The host of the configured remote."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.pull_requests.hosts.address import HostAddress, host_address
+
+if TYPE_CHECKING:
+    from aml_images_dagster.pull_requests.hosts.interface import PullRequestHost
+    from aml_images_dagster.settings import Settings
+
+
+def open_host(settings: Settings) -> tuple[HostAddress, PullRequestHost | None]:
+    """Where pull requests are, and who can be asked and told about them; nobody without a token.
+
+    Raises:
+        BadInput: The settings do not tell where the host is.
+    """
+    address = host_address(settings)
+    token = settings.pull_requests.token
+    if token is None or address.kind == "none":
+        return address, None
+    if address.kind == "github":
+        from aml_images_dagster.pull_requests.hosts.github import GitHubHost  # loads a large library
+
+        return address, GitHubHost(address, token.get_secret_value())
+    from aml_images_dagster.pull_requests.hosts.azure_devops import AzureDevOpsHost
+
+    return address, AzureDevOpsHost(address, token.get_secret_value())

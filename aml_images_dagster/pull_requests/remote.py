@@ -1,0 +1,206 @@
+"""The git remote that pull requests are on: their heads, and fetching them within limits.
+
+Hosts show pull requests as refs: GitHub `refs/pull/<n>/head`, Azure Repos `refs/pull/<n>/merge`. So any git remote will
+do, a folder on this disk too. What is fetched goes to refs of our own, `refs/aml-images/…`; nothing is checked out.
+
+Sources:
+    https://docs.github.com/pull-requests/collaborating-with-pull-requests/reviewing-changes-in-pull-requests/checking-out-pull-requests-locally
+    https://learn.microsoft.com/azure/devops/repos/git/pull-requests
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.catalog import git
+from aml_images_dagster.errors import BadInput, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from aml_images_dagster.settings.pull_requests import PullRequestSettings
+
+TARGET_REF = "refs/aml-images/target"
+"""Where the target branch is kept, as it was fetched last."""
+
+_LIST_SECONDS = 30
+_BLOCK_BYTES = 512  # the unit of `ulimit -f`, by POSIX
+_LIMITED = 'ulimit -f {blocks}; exec "$0" "$@"'
+
+# Objects that no honest git writes are refused on arrival. Source: https://git-scm.com/docs/git-fsck#_fsck_messages
+_STRICT = ("hasDot", "hasDotdot", "hasDotgit", "fullPathname", "emptyName")
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """What a remote shows.
+
+    Attributes:
+        target: Commit of the branch that pull requests go to.
+        pull_requests: Commit of every open pull request, by its number.
+    """
+
+    target: str
+    pull_requests: Mapping[int, str]
+
+
+class GitRemote:
+    """A remote of a clone.
+
+    Args:
+        root: The clone, bare or not, that the objects go to.
+        settings: Which remote, which refs, and the limits.
+        refs: Refs that are heads of pull requests, the number in place of `*`.
+    """
+
+    def __init__(self, root: Path, settings: PullRequestSettings, refs: str) -> None:
+        self._root = root
+        self._settings = settings
+        self._refs = refs
+        branch = settings.target_branch
+        self._target = f"refs/heads/{branch}" if branch else "HEAD"
+
+    def heads(self) -> Heads:
+        """What the remote shows now: one request.
+
+        Raises:
+            BadInput: There is no such remote or branch.
+            Unreachable: It does not answer.
+        """
+        listed = self._git("ls-remote", "--", self._settings.remote, self._target, self._refs, seconds=_LIST_SECONDS)
+        number = re.compile(re.escape(self._refs).replace(r"\*", "([0-9]{1,9})"))
+        target, found = "", {}
+        for line in listed.decode("utf-8", "replace").splitlines():
+            commit, _, ref = line.partition("\t")
+            if ref == self._target:
+                target = commit
+            elif match := number.fullmatch(ref):
+                found[int(match.group(1))] = commit
+        if not target:
+            raise BadInput(
+                f"the remote has no {self._target}",
+                where=git.without_credentials(self._settings.remote),
+                mend="Name the branch with pull_requests.target_branch.",
+            )
+        return Heads(target, dict(sorted(found.items())))
+
+    def fetch_target(self, commit: str) -> None:
+        """Bring the target branch into the clone, unless it is there.
+
+        Raises:
+            Unreachable: The remote does not answer, or a limit was reached.
+        """
+        if not self._is_here(TARGET_REF, commit):
+            self._fetch(f"+{self._target}:{TARGET_REF}")
+
+    def fetch(self, number: int, head: str) -> bool:
+        """Bring a pull request into the clone; whether its head is still the one that was seen.
+
+        Raises:
+            BadInput: It is too large, or has objects that git does not accept.
+            Unreachable: The remote does not answer.
+        """
+        ref = own_ref(number)
+        if not self._is_here(ref, head):
+            self._fetch(f"+{self._refs.replace('*', str(number))}:{ref}")
+        return self._is_here(ref, head)
+
+    def forget(self, number: int) -> None:
+        """Let go of what was fetched for a pull request; git removes it in its own time."""
+        git.run(self._root, "update-ref", "-d", own_ref(number))
+
+    def _is_here(self, ref: str, commit: str) -> bool:
+        with suppress(BadInput):
+            return git.resolve(self._root, ref) == commit
+        return False
+
+    def _fetch(self, refspec: str) -> None:
+        strict = [word for name in _STRICT for word in ("-c", f"fetch.fsck.{name}=error")]
+        # unpackLimit: always one pack, so that the limit of a file is the limit of a fetch.
+        configuration = ["-c", "fetch.fsckObjects=true", "-c", "fetch.unpackLimit=1", "-c", "gc.auto=0", *strict]
+        options = ["--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance"]
+        self._git(
+            *configuration,
+            "fetch",
+            *options,
+            "--",
+            self._settings.remote,
+            refspec,
+            seconds=self._settings.max_fetch_seconds,
+            max_bytes=int(self._settings.max_fetch_mb * 1e6),
+        )
+
+    def _git(self, *arguments: str, seconds: float, max_bytes: int = 0) -> bytes:
+        command = git.command(self._root, *arguments)
+        if max_bytes:
+            limited = _LIMITED.format(blocks=max(1, max_bytes // _BLOCK_BYTES))
+            command = ["sh", "-c", limited, *command]
+        started = time.time()
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=git.environment(),
+            start_new_session=True,  # git starts others, which have to end with it
+        )
+        try:
+            out, err = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            self._end(process, started)
+            raise Unreachable(
+                f"the git remote did not finish within {seconds:g} s",
+                where=git.without_credentials(self._settings.remote),
+                mend="It is tried again; the limit is pull_requests.max_fetch_seconds.",
+            ) from None
+        except BaseException:
+            self._end(process, started)
+            raise
+        if process.returncode:
+            self._remove_halves(started)
+            raise self._refusal(err.decode("utf-8", "replace"), process.returncode)
+        return out
+
+    def _end(self, process: subprocess.Popen[bytes], started: float) -> None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        self._remove_halves(started)
+
+    def _remove_halves(self, started: float) -> None:
+        """Remove what a fetch that was ended has left; git itself would keep it for two weeks."""
+        path = git.run(self._root, "rev-parse", "--git-path", "objects/pack").removesuffix(b"\n")
+        for half in (self._root / os.fsdecode(path)).glob("tmp_*"):
+            with suppress(OSError):
+                if half.stat().st_mtime >= started - 1:
+                    half.unlink()
+
+    def _refusal(self, words: str, code: int) -> BadInput | Unreachable:
+        where = git.without_credentials(self._settings.remote)
+        if f"signal {signal.SIGXFSZ.value}" in words or "File too large" in words or code == -signal.SIGXFSZ:
+            return BadInput(
+                f"more than {self._settings.max_fetch_mb:g} MB would have to be fetched",
+                mend="Keep large files out of git; the limit is pull_requests.max_fetch_mb.",
+            )
+        if "fsck" in words or "bad tree" in words or "error in object" in words:
+            fault = next((line for line in words.splitlines() if "object" in line), words.splitlines()[0])
+            return BadInput(
+                f"git refuses an object of it: {fault.removeprefix('error: ').strip()}",
+                mend="Make the commits anew with an unchanged git.",
+            )
+        if "does not appear to be a git repository" in words or "No such remote" in words:
+            return BadInput("there is no such remote", where=where, mend="Set pull_requests.remote.")
+        told = git.without_credentials_in(words.strip())
+        return Unreachable(f"the git remote refuses: {told}", where=where, mend="It is tried again.")
+
+
+def own_ref(number: int) -> str:
+    """Where the head of a pull request is kept in the clone."""
+    return f"refs/aml-images/pull/{number}"

@@ -1,0 +1,152 @@
+"""What the page of a pull request is told: a status beside the commit, and one comment.
+
+Names and logs come from strangers: they stand in code, where Markdown and @mentions mean nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.pull_requests.hosts.interface import MARKER, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aml_images_dagster.pull_requests.hosts.interface import Outcome
+
+_SHOWN_IMAGES = 100
+_SHOWN_REASONS = 4
+_SHOWN_LOG = 4000
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_TITLES: dict[Outcome, str] = {
+    "pending": "⏳ pending",
+    "success": "✅ success",
+    "failure": "❌ failure",
+    "cancelled": "🚫 cancelled",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReport:
+    """What became of an image.
+
+    Attributes:
+        name: `<family>/<name>`.
+        reasons: Why it is part of the build.
+        result: What became of it: `built`, `reused`, `failed`, …; empty when nothing has yet.
+        size_bytes: Its compressed size; None when it is not staged.
+        size_before_bytes: The size of the last one that passed, builds of pull requests aside; None when none has.
+    """
+
+    name: str
+    reasons: tuple[str, ...]
+    result: str = ""
+    size_bytes: int | None = None
+    size_before_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FailureReport:
+    """Why a build failed.
+
+    Attributes:
+        step: What failed first.
+        message: What, where and how to mend it.
+        log: The end of the log that shows it; may be empty.
+    """
+
+    step: str
+    message: str
+    log: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that a pull request is told.
+
+    Attributes:
+        head: The commit.
+        outcome: How far it is.
+        summary: One sentence.
+        details: What it takes to understand that; may be empty.
+        notes: What a person should know besides.
+        build: The build's number; empty without one.
+        url: Where the run is shown; empty without one.
+        images: What is built.
+        failure: Why it failed.
+    """
+
+    head: str
+    outcome: Outcome
+    summary: str
+    details: str = ""
+    notes: tuple[str, ...] = ()
+    build: str = ""
+    url: str = ""
+    images: tuple[ImageReport, ...] = ()
+    failure: FailureReport | None = None
+
+    @property
+    def status(self) -> Status:
+        """What is shown beside the commit."""
+        return Status(self.outcome, self.summary, self.url)
+
+    @property
+    def comment(self) -> str:
+        """The comment, in Markdown."""
+        build = f", build {self.build}" if self.build else ""
+        lines = [MARKER, f"### aml-images: {_TITLES[self.outcome]}", "", f"{_plain(self.summary)}."]
+        lines += ["", _block(self.details)] if self.details else []
+        lines += ["", *(f"- {_code(note)}" for note in self.notes)] if self.notes else []
+        lines += ["", *_table(self.images)] if self.images else []
+        if self.failure is not None:
+            lines += ["", f"**{_code(self.failure.step)} failed**", "", _block(self.failure.message)]
+            if self.failure.log:
+                lines += ["", "The end of its log:", "", _block(self.failure.log)]
+        lines += ["", f"Commit {self.head[:12]}{build}" + (f", [run]({self.url})" if self.url else "")]
+        return "\n".join(lines) + "\n"
+
+
+def _table(images: Sequence[ImageReport]) -> list[str]:
+    lines = ["| image | why | result | size |", "|---|---|---|---|"]
+    for image in images[:_SHOWN_IMAGES]:
+        reasons = [_code(reason) for reason in image.reasons[:_SHOWN_REASONS]]
+        if len(image.reasons) > _SHOWN_REASONS:
+            reasons.append(f"and {len(image.reasons) - _SHOWN_REASONS} more")
+        lines.append(f"| {_code(image.name)} | {'<br>'.join(reasons)} | {image.result} | {_size(image)} |")
+    if len(images) > _SHOWN_IMAGES:
+        lines.append(f"| and {len(images) - _SHOWN_IMAGES} more | | | |")
+    return lines
+
+
+def _size(image: ImageReport) -> str:
+    if image.size_bytes is None:
+        return ""
+    size = f"{image.size_bytes / 1e6:.1f} MB"
+    if image.size_before_bytes is None:
+        return f"{size} (new)"
+    change = image.size_bytes - image.size_before_bytes
+    return f"{size} ({change / 1e6:+.1f} MB)" if change else f"{size} (as before)"
+
+
+def _code(text: str) -> str:
+    """Text as code in a line, also in a table."""
+    clean = _plain(text).replace("|", "\\|")
+    ticks = "`" * (1 + max((len(run) for run in re.findall("`+", clean)), default=0))
+    space = " " if clean.startswith("`") or clean.endswith("`") else ""
+    return f"{ticks}{space}{clean}{space}{ticks}"
+
+
+def _block(text: str) -> str:
+    """Text as a block of code, its end if it is long."""
+    clean = _CONTROL.sub("", text.replace("\r\n", "\n")).strip("\n")
+    shown = clean if len(clean) <= _SHOWN_LOG else f"…{clean[-_SHOWN_LOG:]}"
+    ticks = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", shown)), default=0))
+    return f"{ticks}text\n{shown}\n{ticks}"
+
+
+def _plain(text: str) -> str:
+    """Text without line breaks and control characters."""
+    return " ".join(_CONTROL.sub("", text.replace("\n", " ")).split())

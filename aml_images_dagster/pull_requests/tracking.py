@@ -1,0 +1,120 @@
+"""What is remembered of every open pull request between two looks at the remote; the sensor keeps it as its cursor."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ValidationError
+
+Phase = Literal["waiting", "refused", "invalid", "nothing", "reload", "requested"]
+"""How far the head of a pull request is.
+
+`waiting`: not judged yet; `refused`: not admitted; `invalid`: over a limit, or cannot be built; `nothing`: changes no
+image; `reload`: Dagster has yet to learn of its images; `requested`: a run was asked for.
+"""
+
+_FIRST_PAUSE_SECONDS = 30
+_LONGEST_PAUSE_SECONDS = 300
+
+
+class Pause(BaseModel):
+    """When to try again what has failed: after 30 s, then twice as long each time, up to 5 minutes.
+
+    Attributes:
+        failures: How often in a row it has failed.
+        until: Before this time (seconds since the epoch) it is not tried.
+    """
+
+    failures: int = 0
+    until: float = 0
+
+    def failed(self, now: float) -> None:
+        """It has failed once more."""
+        self.failures += 1
+        self.until = now + min(_FIRST_PAUSE_SECONDS * 2.0 ** (self.failures - 1), _LONGEST_PAUSE_SECONDS)
+
+    def succeeded(self) -> None:
+        """It has not."""
+        self.failures, self.until = 0, 0
+
+
+class Tracked(BaseModel):
+    """An open pull request.
+
+    Attributes:
+        head: The commit that this is about.
+        phase: How far it is.
+        note: Why it is there, in a sentence or more.
+        notes: What a person should know besides.
+        seen_without_label: Whether this head was seen without a label that admits it.
+        judge: When to judge it again.
+        run: Id of the run that builds it; empty until it is known.
+        run_created: When that run was created, in seconds since the epoch.
+        run_status: What the run has come to, in Dagster's words.
+        told: What the host was told last.
+        tell: When to tell the host again.
+        comment: By which the host knows our comment.
+        superseded: Commits before it whose cancelled builds the host has yet to be told of.
+    """
+
+    head: str
+    phase: Phase = "waiting"
+    note: str = ""
+    notes: tuple[str, ...] = ()
+    seen_without_label: bool = False
+    judge: Pause = Pause()
+    run: str = ""
+    run_created: float = 0
+    run_status: str = ""
+    told: str = ""
+    tell: Pause = Pause()
+    comment: str = ""
+    superseded: tuple[str, ...] = ()
+
+    @property
+    def to_tell(self) -> str:
+        """Changes when the host is to be told something else."""
+        return f"{self.head} {self.phase} {self.run} {self.run_status} {self.note if self.phase != 'waiting' else ''}"
+
+    def next_head(self, head: str) -> Tracked:
+        """The same pull request with a new head."""
+        was_building = self.phase in ("reload", "requested") and self.run_status not in _FINISHED
+        superseded = (*self.superseded, self.head) if was_building else self.superseded
+        return Tracked(head=head, comment=self.comment, superseded=superseded)
+
+
+class Tracking(BaseModel):
+    """All of it.
+
+    Attributes:
+        pull_requests: The open ones by number.
+        closed: Those that are closed by now, and of which something is left to be done.
+        open_numbers: What the host has named as open; None without a host.
+        listed: When it did, in seconds since the epoch.
+        refs: Fingerprint of the refs of the remote then.
+        runs_until: Runs were looked at up to this time.
+        reload: When to ask again for a reload of the code location.
+    """
+
+    pull_requests: dict[int, Tracked] = {}
+    closed: dict[int, Tracked] = {}
+    open_numbers: tuple[int, ...] | None = None
+    listed: float = 0
+    refs: str = ""
+    runs_until: float = 0
+    reload: Pause = Pause()
+
+    @classmethod
+    def read(cls, cursor: str | None) -> Tracking:
+        """From a cursor; from the beginning when there is none, or when another version has written it."""
+        try:
+            return cls.model_validate_json(cursor or "{}")
+        except ValidationError:
+            return cls()
+
+    def write(self) -> str:
+        """As a cursor."""
+        return self.model_dump_json(exclude_defaults=True)
+
+
+_FINISHED = ("SUCCESS", "FAILURE", "CANCELED")
