@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
+
 import dagster as dg
 
 from aml_images_dagster.assets.bases import base_assets
-from aml_images_dagster.assets.chain import image_assets
+from aml_images_dagster.assets.chain import image_assets, images_with_assets
 from aml_images_dagster.assets.cleanup import cleanup_asset
 from aml_images_dagster.assets.keys import BUILD_JOB, OPERATIONS_GROUP, PRODUCTION_GROUP, RELEASE_JOB
 from aml_images_dagster.assets.options import RESOURCE, BuildOptions
@@ -16,26 +18,35 @@ from aml_images_dagster.automation.after_release import after_release_sensor
 from aml_images_dagster.automation.automatic_release import automatic_release_sensor
 from aml_images_dagster.automation.cleanup import cleanup_sensors
 from aml_images_dagster.automation.main_branch import MainBranch
+from aml_images_dagster.automation.pinned_catalogue import PinnedCatalogue, PinnedDefinitions
 from aml_images_dagster.automation.production_records import production_records_sensor
+from aml_images_dagster.automation.pull_requests import pull_request_sensor
 from aml_images_dagster.automation.schedules import schedule_definitions, schedule_files_sensor
 from aml_images_dagster.automation.upstream import upstream_sensor
 from aml_images_dagster.build.source import open_source
 from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.pull_requests.declaration import with_declared
 from aml_images_dagster.settings import Settings, load_settings
 
 PRELOAD = "aml_images_dagster.preload"
 
 
-def definitions(settings: Settings) -> dg.Definitions:
+def definitions(settings: Settings, pinned: PinnedCatalogue | None = None) -> dg.Definitions:
     """The definitions of a repository of image folders.
+
+    Args:
+        settings: All settings.
+        pinned: Which images; default: those that are there now.
 
     Raises:
         BadInput: The settings or the repository are wrong.
     """
-    workshop = Workshop(settings, open_source(settings, settings.source_commit), parts_for(settings))
+    pinned = pinned or PinnedCatalogue.now(settings)
+    workshop = Workshop(settings, open_source(settings, pinned.commit), parts_for(settings))
+    images = with_declared(images_with_assets(workshop.source.catalogue), pinned.declared)
     main = MainBranch(workshop)
     return dg.Definitions(
-        assets=[*base_assets(workshop), *image_assets(workshop), cleanup_asset(workshop)],
+        assets=[*base_assets(workshop), *image_assets(images, workshop), cleanup_asset(workshop)],
         jobs=[
             dg.define_asset_job(
                 BUILD_JOB,
@@ -59,6 +70,7 @@ def definitions(settings: Settings) -> dg.Definitions:
             automatic_release_sensor(workshop),
             after_release_sensor(workshop, main),
             production_records_sensor(workshop),
+            pull_request_sensor(workshop, images),
         ],
         resources={
             RESOURCE: BuildOptions.configure_at_launch(),
@@ -74,9 +86,18 @@ def definitions(settings: Settings) -> dg.Definitions:
     )
 
 
-defs = definitions(load_settings())
+@cache
+def _pinned() -> PinnedDefinitions:
+    settings = load_settings()
+    return PinnedDefinitions(settings, partial(definitions, settings))
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """What Dagster loads."""
+    return _pinned().build_defs()
 
 
 def build_job() -> dg.JobDefinition:
     """The job that builds; the command line runs it by naming this function."""
-    return defs.resolve_job_def(BUILD_JOB)
+    return _pinned().here().resolve_job_def(BUILD_JOB)

@@ -31,9 +31,8 @@ def images_with_assets(catalogue: Catalogue) -> list[Image]:
     return [image for image in named if image.parsed and names[plain_name(image.family, image.name)] == 1]
 
 
-def image_assets(workshop: Workshop) -> list[dg.AssetsDefinition]:
-    """Every asset of a catalogue: two steps per image and two per build, and one that releases."""
-    images = images_with_assets(workshop.source.catalogue)
+def image_assets(images: list[Image], workshop: Workshop) -> list[dg.AssetsDefinition]:
+    """Every asset of images: two steps per image and two per build, and one that releases."""
     if not images:
         return []
     chains = [asset for image in images for asset in (staged_asset(image, workshop), tested_asset(image, workshop))]

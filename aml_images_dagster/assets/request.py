@@ -13,8 +13,14 @@ if TYPE_CHECKING:
     from dagster import AssetKey
 
 TRIGGER_TAG = "aml-images/trigger"
-"""What started a build: `command line`, `schedule`, `upstream bases`, …"""
+"""What started a build: `command line`, `schedule`, `upstream bases`, `pull request`."""
 COMMIT_TAG = "aml-images/commit"
+BUILD_TAG = "aml-images/build"
+"""The build's number, so that the page of all runs shows it."""
+PULL_REQUEST_TAG = "aml-images/pull-request"
+"""Number of the pull request that a build is for."""
+REMOTE_TAG = "aml-images/remote"
+"""The git remote that the pull request is on."""
 WARNING_TAG = "aml-images/warning"
 """Something about the whole build that a person should know, in a few words."""
 

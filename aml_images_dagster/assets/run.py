@@ -11,11 +11,13 @@ import dagster as dg
 
 from aml_images_dagster.assets.failure import STOPPED
 from aml_images_dagster.assets.keys import RELEASE_JSON, image_of
+from aml_images_dagster.assets.request import BUILD_TAG, PULL_REQUEST_TAG
 from aml_images_dagster.assets.run_state import name_process
 from aml_images_dagster.assets.stop import stopped_with
 from aml_images_dagster.build.naming import build_number, release_tag_for
 from aml_images_dagster.build.session import BuildSession
 from aml_images_dagster.build.source import open_source
+from aml_images_dagster.catalog import git
 from aml_images_dagster.errors import BuildFailed, BuildStopped, FactoryError, refused_by_system
 from aml_images_dagster.schedules.schedule import read_timetable
 
@@ -27,10 +29,6 @@ if TYPE_CHECKING:
     from aml_images_dagster.build.parts import Parts
     from aml_images_dagster.build.session import Source
     from aml_images_dagster.settings import Settings
-
-
-BUILD_TAG = "aml-images/build"
-"""The build's number, so that the page of all runs shows it."""
 
 
 class Workshop:
@@ -73,25 +71,34 @@ class Workshop:
         if context.run.tags.get(BUILD_TAG) != number:
             context.instance.add_run_tags(run_id, {BUILD_TAG: number})
         planned = planned_keys(context.instance, run_id)
-        source = self.source
-        if options.source_commit or options.docker_files_path:
-            source = open_source(
-                self.settings, options.source_commit or self.settings.source_commit, options.docker_files_path
-            )
         return BuildSession(
             number=number,
             run_id=run_id,
             created=created,
             release_tag=release_tag_for(created, options.release_num or None, options.release_tag),
             images=frozenset(image for key in planned if (split := image_of(key)) for image in [split[0]]),
-            source=source,
+            source=self._source_of(number, options),
             settings=self.settings,
             parts=self.parts,
             reasons=options.reasons,
             force=options.force,
             keep_until=created + timedelta(hours=self.settings.keep_failed_hours) if options.keep_failed else None,
             releasable=RELEASE_JSON in planned,
+            pull_request=context.run.tags.get(PULL_REQUEST_TAG, ""),
         )
+
+    def _source_of(self, build: str, options: BuildOptions) -> Source:
+        """The files of a build: all its steps read the same commit, whatever happens to the working tree meanwhile."""
+        if options.source_commit or options.docker_files_path:
+            commit = options.source_commit or self.settings.source_commit
+            return open_source(self.settings, commit, options.docker_files_path)
+        if self.settings.source_commit or not git.is_repository(self.settings.repo):
+            return self.source
+        begun = self.parts.artifacts.build(build).read_build()
+        commit = begun.commit if begun is not None else git.describe(self.settings.repo)
+        if commit == self.source.commit:
+            return self.source
+        return open_source(self.settings, "" if commit.endswith(git.DIRTY) else commit)
 
 
 def created_at(instance: dg.DagsterInstance, run_id: str) -> datetime:

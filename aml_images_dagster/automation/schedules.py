@@ -112,7 +112,7 @@ def schedule_files_sensor(workshop: Workshop) -> dg.SensorDefinition:
     )
     def schedule_files() -> dg.SkipReason:
         source = workshop.source
-        tree = source.tree if source.tree.commit else WorkingTree(source.tree.root)
+        tree = source.tree if workshop.settings.source_commit else WorkingTree(source.tree.root)
         now = read_timetable(tree, source.catalogue)
         errors = [finding for finding in now.findings if finding.severity == "error"]
         if errors:

@@ -72,9 +72,7 @@ def admit(rules: Sequence[str], origin: Origin | None, *, seen_without_label: bo
         )
     wanted = [rule.removeprefix(LABEL) for rule in rules if rule.startswith(LABEL)]
     if wanted:
-        return Admission(
-            False, f"it comes from outside: who has looked at it sets the label {' or '.join(wanted)}"
-        )
+        return Admission(False, f"it comes from outside: who has looked at it sets the label {' or '.join(wanted)}")
     return Admission(False, "it comes from outside, and its author is not trusted")
 
 

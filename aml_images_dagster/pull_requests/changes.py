@@ -79,7 +79,7 @@ class ChangeFinder:
             )
         _check_sizes(tree, changed, limits.max_context_mb)
         catalogue = self._catalogue(tree)
-        found = discover(tree, catalogue, target, fall_back=limits.nothing_changed == "all")
+        found = discover(tree, catalogue, target, fallback=limits.nothing_changed == "all")
         if len(found.images) > limits.max_images:
             raise BadInput(
                 f"{len(found.images)} images would have to be built, at most {limits.max_images} are",

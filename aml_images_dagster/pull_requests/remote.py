@@ -165,8 +165,9 @@ class GitRemote:
             self._end(process, started)
             raise
         if process.returncode:
-            self._remove_halves(started)
-            raise self._refusal(err.decode("utf-8", "replace"), process.returncode)
+            # git says nothing of use when it reaches the limit; but then it has come so far.
+            is_too_large = 0 < max_bytes <= self._remove_halves(started) + _BLOCK_BYTES
+            raise self._refusal(err.decode("utf-8", "replace"), is_too_large)
         return out
 
     def _end(self, process: subprocess.Popen[bytes], started: float) -> None:
@@ -174,17 +175,21 @@ class GitRemote:
         process.communicate()
         self._remove_halves(started)
 
-    def _remove_halves(self, started: float) -> None:
-        """Remove what a fetch that was ended has left; git itself would keep it for two weeks."""
+    def _remove_halves(self, started: float) -> int:
+        """Remove what a fetch that was ended has left, which git would keep for two weeks; the size of the largest."""
+        largest = 0
         path = git.run(self._root, "rev-parse", "--git-path", "objects/pack").removesuffix(b"\n")
         for half in (self._root / os.fsdecode(path)).glob("tmp_*"):
             with suppress(OSError):
-                if half.stat().st_mtime >= started - 1:
+                status = half.stat()
+                if status.st_mtime >= started - 1:
+                    largest = max(largest, status.st_size)
                     half.unlink()
+        return largest
 
-    def _refusal(self, words: str, code: int) -> BadInput | Unreachable:
+    def _refusal(self, words: str, is_too_large: bool) -> BadInput | Unreachable:
         where = git.without_credentials(self._settings.remote)
-        if f"signal {signal.SIGXFSZ.value}" in words or "File too large" in words or code == -signal.SIGXFSZ:
+        if is_too_large:
             return BadInput(
                 f"more than {self._settings.max_fetch_mb:g} MB would have to be fetched",
                 mend="Keep large files out of git; the limit is pull_requests.max_fetch_mb.",

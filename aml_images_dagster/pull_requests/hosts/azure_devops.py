@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _API_VERSION = "7.1"
 _STATES: dict[Outcome, str] = {"pending": "pending", "success": "succeeded", "failure": "failed", "cancelled": "error"}
 _NOT_FOUND = 404
+_DONE = (200, 201, 204)  # not 203 and not 302: these show who has no good token where to sign in
 _PAGE = 100
 
 
@@ -131,12 +132,12 @@ class AzureDevOpsHost:
             )
             if may_be_missing and answer.status_code == _NOT_FOUND:
                 return None
-            if answer.ok and not answer.is_redirect and answer.status_code != requests.codes.non_authoritative:
+            if answer.status_code in _DONE:
                 return answer.json() if answer.content else {}
         except requests.RequestException as error:
             raise Unreachable(f"Azure DevOps does not answer: {type(error).__name__}", where=self._repository) from None
         raise Unreachable(
             f"Azure DevOps answers {answer.status_code} {answer.reason}",
             where=self._repository,
-            mend="If it does not pass: the token needs the scopes Code (status) and Pull Request Threads (read & write).",
+            mend="If it stays: the token needs the scopes Code (status) and Pull Request Threads (read & write).",
         )

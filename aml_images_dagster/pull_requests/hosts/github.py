@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import requests
-from github import Auth, Github, GithubException, UnknownObjectException
+from github import Auth, Github, GithubException
 
 from aml_images_dagster.errors import Unreachable
 from aml_images_dagster.pull_requests.admission import Origin
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _STATES: dict[Outcome, str] = {"pending": "pending", "success": "success", "failure": "failure", "cancelled": "error"}
 _DESCRIPTION_LENGTH = 140
 _PAUSE_SECONDS = 0.25
+_NOT_FOUND = 404
 
 
 class GitHubHost:
@@ -45,10 +46,11 @@ class GitHubHost:
             timeout=REQUEST_SECONDS,
             retry=None,  # whoever asks does so again later, and must not wait here
             per_page=100,
+            lazy=True,
             seconds_between_requests=0,
             seconds_between_writes=_PAUSE_SECONDS,
         )
-        self._repository = self._github.get_repo(address.repository, lazy=True)
+        self._repository = self._github.get_repo(address.repository)
 
     def open_pull_requests(self) -> frozenset[int]:
         """See `PullRequestHost`."""
@@ -83,14 +85,14 @@ class GitHubHost:
             issue = self._repository.get_issue(number)
             found = comment or self._own_comment(issue)
             if found:
-                with suppress(UnknownObjectException):  # somebody has deleted it
+                with _may_be_missing():  # somebody has deleted it
                     issue.get_comment(int(found)).edit(body)
                     return found
             return str(issue.create_comment(body).id)
 
     def remove_label(self, number: int, label: str) -> None:
         """See `PullRequestHost`."""
-        with self._explained(), suppress(UnknownObjectException):
+        with self._explained(), _may_be_missing():
             self._repository.get_issue(number).remove_from_labels(label)
 
     def _own_comment(self, issue: Issue) -> str:
@@ -121,6 +123,15 @@ class GitHubHost:
             ) from None
         except requests.RequestException as error:
             raise Unreachable(f"GitHub does not answer: {type(error).__name__}", where=self._where) from None
+
+
+@contextmanager
+def _may_be_missing() -> Iterator[None]:
+    try:
+        yield
+    except GithubException as error:
+        if error.status != _NOT_FOUND:
+            raise
 
 
 def _shortened(text: str) -> str:

@@ -1,0 +1,99 @@
+"""The images that Dagster knows are fixed when the code location loads: here they are pinned, for all its processes.
+
+A run, and every step of it, has to see the assets that the code location saw when the run was started, also those of
+images that only a pull request has, and also when the working tree or the pull requests have moved on. So what the
+code location has seen travels to them as a state: Dagster hands it to the process of a run, and that process to the
+server that its steps are forked from.
+
+`StateBackedDefinitionsLoader` is not yet public in Dagster; nothing but this module knows it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from dagster._core.definitions.definitions_load_context import StateBackedDefinitionsLoader
+from dagster_shared.serdes import serialize_value
+from pydantic import BaseModel, ConfigDict
+
+from aml_images_dagster.build.artifacts import Artifacts
+from aml_images_dagster.build.source import clean_commit
+from aml_images_dagster.catalog import git
+from aml_images_dagster.pull_requests.declaration import Declarations, DeclaredImage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import dagster as dg
+
+    from aml_images_dagster.settings import Settings
+
+_STATE_VARIABLE = "AML_IMAGES_PINNED_CATALOGUE"
+_LONGEST_VARIABLE = 100_000
+"""In bytes; Linux takes 128 KiB. Without the variable steps start slower, no more."""
+
+
+class PinnedCatalogue(BaseModel):
+    """What a code location has seen.
+
+    Attributes:
+        commit: The commit that its images are read from; empty for a working tree with changes.
+        declared: What open pull requests add.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    commit: str
+    declared: tuple[DeclaredImage, ...] = ()
+
+    @classmethod
+    def now(cls, settings: Settings) -> PinnedCatalogue:
+        """What there is to be seen.
+
+        Raises:
+            BadInput: The setting `source_commit` names no commit.
+        """
+        wanted = settings.source_commit
+        commit = git.resolve(settings.repo, wanted) if wanted else clean_commit(settings.repo)
+        return cls(commit=commit, declared=Declarations.read(Artifacts(settings.artifacts_uri).root).all())
+
+
+class PinnedDefinitions(StateBackedDefinitionsLoader[str]):
+    """The definitions of a pinned catalogue, made once per process.
+
+    Args:
+        settings: All settings.
+        define: Makes the definitions of a catalogue.
+    """
+
+    def __init__(self, settings: Settings, define: Callable[[PinnedCatalogue], dg.Definitions]) -> None:
+        self._settings = settings
+        self._define = define
+        self._made: dict[str, dg.Definitions] = {}
+
+    @property
+    def defs_key(self) -> str:
+        """The name of the state; there is one."""
+        return "pinned_catalogue"
+
+    def fetch_state(self) -> str:
+        """What there is to be seen now; Dagster asks when a code location loads."""
+        return PinnedCatalogue.now(self._settings).model_dump_json()
+
+    def defs_from_state(self, state: str) -> dg.Definitions:
+        """The definitions; Dagster asks in every process."""
+        if len(state) < _LONGEST_VARIABLE:
+            os.environ[_STATE_VARIABLE] = state
+        if state not in self._made:
+            definitions = self._define(PinnedCatalogue.model_validate_json(state))
+            self._made[state] = definitions.with_reconstruction_metadata({self.defs_key: serialize_value(state)})
+        return self._made[state]
+
+    def build_defs(self) -> dg.Definitions:
+        """The definitions for Dagster, with the state that it hands on."""
+        return self.defs_from_state(self.get_or_fetch_state())
+
+    def here(self) -> dg.Definitions:
+        """The definitions for a process that Dagster hands no state: what its parent has seen, else what there is."""
+        return self.defs_from_state(os.environ.get(_STATE_VARIABLE) or self.fetch_state())

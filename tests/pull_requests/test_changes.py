@@ -1,0 +1,155 @@
+"""What pull requests make it necessary to build, and what they may not make us do."""
+
+from __future__ import annotations
+
+import json
+import time
+import tracemalloc
+
+import pytest
+
+from aml_images_dagster.errors import BadInput
+from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.pull_requests.changes import ChangeFinder
+from aml_images_dagster.pull_requests.remote import GitRemote
+from tests.pull_requests.remote_repository import edit_docs, edit_hello, edit_shell
+
+HELLO, SHELL, OTHER = "apps/hello", "tools/shell", "apps/other"
+
+
+@pytest.fixture
+def find(remote, pull_settings):
+    def find(change, **values):
+        settings = pull_settings(**values)
+        head = remote.push(1, change)
+        source = GitRemote(settings.repo, settings.pull_requests, "refs/pull/*/head")
+        assert source.fetch(1, head)
+        return ChangeFinder(settings, parts_for(settings)).find(source.heads().target, head)
+
+    return find
+
+
+@pytest.fixture(autouse=True)
+def nothing_released(monkeypatch):
+    """No registry is asked: what a selection stands on is not what these tests are about."""
+    monkeypatch.setattr(
+        "aml_images_dagster.pull_requests.changes.with_needed_parents", lambda selection, *_: dict(selection)
+    )
+
+
+def test_an_edit_selects_the_image_and_its_descendants(find) -> None:
+    changes = find(edit_shell)
+    assert list(changes.selection) == [HELLO, SHELL]
+    assert changes.selection[HELLO] == ("FROM tools/shell",)
+    assert "greeting" in changes.selection[SHELL][0]
+
+
+def test_documentation_selects_nothing_or_all(find) -> None:
+    assert find(edit_docs).selection == {}
+    assert list(find(edit_docs, nothing_changed="all").selection) == [HELLO, OTHER, SHELL]
+
+
+def test_a_new_image_and_one_that_is_removed(find) -> None:
+    def change(repository):
+        repository.write_image("apps/new", "FROM registry.example/shell\n")
+        repository.git("rm", "-qr", "images/apps/other")
+
+    changes = find(change)
+    assert list(changes.selection) == ["apps/new"]
+    assert changes.catalogue.images["apps/new"].parents == (SHELL,)
+    assert changes.notes == ("apps/other is removed: nothing to build",)
+
+
+def test_what_main_has_changed_meanwhile_does_not_count(remote, find) -> None:
+    before = remote.author.git("rev-parse", "main")
+    remote.merge(remote.push(9, edit_shell))
+    remote.author.git("fetch", "-q", "origin")
+    remote.factory.git("fetch", "-q", "origin", "main")
+    remote.author.git("checkout", "-q", before)
+    assert list(find(edit_hello).selection) == [HELLO]
+
+
+def test_what_cannot_be_built_is_told_with_file_and_line(find) -> None:
+    def change(repository):
+        repository.write(repository.folder(OTHER) / "tests.json", '{"scenarios": [{"name": "x", "knid": 1}]}')
+
+    with pytest.raises(BadInput, match=r"images/apps/other/tests.json:1"):
+        find(change)
+
+
+def test_ten_thousand_image_folders(find) -> None:
+    def change(repository):
+        for number in range(10_000):
+            repository.write(repository.root / "images" / "apps" / f"i{number}" / "Dockerfile", "FROM busybox\n")
+
+    with pytest.raises(BadInput, match="10000 files are changed, at most 5000"):
+        find(change)
+
+
+def test_more_images_than_are_built_for_one_pull_request(find) -> None:
+    def change(repository):
+        for number in range(30):
+            repository.write_image(f"apps/i{number}", "FROM busybox:1\n")
+
+    with pytest.raises(BadInput, match="30 images would have to be built, at most 20"):
+        find(change, max_images=20)
+
+
+@pytest.mark.parametrize("name", ["tests.json", "image.json", "Dockerfile", "Dockerfile.private", ".dockerignore"])
+def test_a_file_of_the_factory_of_100_mb_is_never_read(find, name) -> None:
+    def change(repository):
+        # Git packs it to a few kilobytes.
+        repository.write(repository.folder(OTHER) / name, json.dumps({"x": " " * 100_000_000}))
+
+    tracemalloc.start()
+    started = time.monotonic()
+    try:
+        with pytest.raises(BadInput, match=r"the file has 100\.0 MB") as told:
+            find(change)
+        # Half of it for the text that the test itself writes.
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert name in told.value.where
+    assert time.monotonic() - started < 30
+    assert peak < 450_000_000
+
+
+def test_a_huge_context(find) -> None:
+    def change(repository):
+        for number in range(3):
+            repository.write(repository.folder(OTHER) / f"data{number}", "\0" * 2_000_000)
+
+    with pytest.raises(BadInput, match="the changed files have 6 MB, at most 5 MB"):
+        find(change, max_context_mb=5)
+
+
+def test_paths_out_of_the_folder_are_refused_by_tests_json(find) -> None:
+    def change(repository):
+        tests = {"scenarios": [{"name": "x", "kind": "training", "script": "../../etc/passwd"}]}
+        repository.write(repository.folder(OTHER) / "tests.json", json.dumps(tests))
+
+    with pytest.raises(BadInput, match=r"without \.\."):
+        find(change)
+
+
+def test_dockerfiles_that_are_links(find) -> None:
+    def change(repository):
+        (repository.folder(OTHER) / "Dockerfile").unlink()
+        (repository.folder(OTHER) / "Dockerfile").symlink_to("/etc/passwd")
+
+    with pytest.raises(BadInput, match="a symbolic link cannot stand here"):
+        find(change)
+
+
+def test_no_python_of_a_pull_request_is_run(find, tmp_path) -> None:
+    trap = tmp_path / "trapped"
+
+    def change(repository):
+        code = f"open({str(trap)!r}, 'w')\n"
+        for path in ("base_images/scripts/build.py", "conftest.py", "images/apps/other/setup.py", "checks/x.py"):
+            repository.write(repository.root / path, code)
+        repository.write(repository.root / "pyproject.toml", '[tool.aml-images]\nstaging-registry = "evil.example"\n')
+
+    assert list(find(change).selection) == [OTHER]
+    assert not trap.exists()

@@ -1,0 +1,75 @@
+"""What the page of a pull request is told."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aml_images_dagster.pull_requests.hosts.interface import MARKER
+from aml_images_dagster.pull_requests.report import FailureReport, ImageReport, Report
+
+HEAD = "0123456789abcdef0123456789abcdef01234567"
+HELLO = ImageReport("apps/hello", ("modified: images/apps/hello/Dockerfile", "FROM tools/shell"), "built", 12_300_000)
+
+
+def test_a_success() -> None:
+    images = (HELLO, ImageReport("tools/shell", ("modified: x",), "built, 1 tests passed", 2_000_000, 3_500_000))
+    report = Report(
+        HEAD, "success", "2 images built and tested", build="20261123.4f2a9c1e", url="http://ui", images=images
+    )
+    assert (
+        report.comment
+        == f"""{MARKER}
+### aml-images: ✅ success
+
+2 images built and tested.
+
+| image | why | result | size |
+|---|---|---|---|
+| `apps/hello` | `modified: images/apps/hello/Dockerfile`<br>`FROM tools/shell` | built | 12.3 MB (new) |
+| `tools/shell` | `modified: x` | built, 1 tests passed | 2.0 MB (-1.5 MB) |
+
+Commit 0123456789ab, build 20261123.4f2a9c1e, [run](http://ui)
+"""
+    )
+    assert (report.status.outcome, report.status.url) == ("success", "http://ui")
+
+
+def test_a_failure_shows_the_end_of_the_log() -> None:
+    log = "\n".join(f"line {number}" for number in range(2000)) + "\n\x1b[31mno space left\x1b[0m"
+    failure = FailureReport("apps__hello__staged", "the build failed\n  mend it", log)
+    comment = Report(HEAD, "failure", "apps/hello failed", images=(HELLO,), failure=failure).comment
+    assert "no space left\n```" in comment
+    assert "\x1b" not in comment
+    assert "line 1\n" not in comment
+    assert len(comment) < 6000
+
+
+def test_many_images_are_shortened() -> None:
+    images = tuple(ImageReport(f"apps/i{n}", tuple(f"modified: {'x' * 200}{k}" for k in range(9))) for n in range(1000))
+    comment = Report(HEAD, "pending", "1000 images", images=images).comment
+    assert "and 900 more" in comment
+    assert len(comment) < 150_000
+
+
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_what_strangers_write_stays_text(name: str, log: str) -> None:
+    """Nothing of it ends the block or the cell that it stands in."""
+    failure = FailureReport(name, log, log)
+    comment = Report(HEAD, "failure", "x", notes=(name,), images=(ImageReport(name, (log,)),), failure=failure).comment
+    lines = comment.split("\n")
+    fences = [line for line in lines if line.startswith("```")]
+    assert len(fences) % 2 == 0
+    rows = [line for line in lines if line.startswith("| ") and not line.startswith("| image")]
+    assert len(rows) == 1
+    assert rows[0].replace("\\|", "").count("|") == 5
+
+
+def test_mentions_and_links_stand_in_code() -> None:
+    evil = "`x` @everyone [click](http://evil) <img src=x> | y"
+    row = next(
+        line
+        for line in Report(HEAD, "failure", "x", images=(ImageReport(evil, ()),)).comment.split("\n")
+        if "everyone" in line
+    )
+    assert row.startswith("| `` `x` @everyone [click](http://evil) <img src=x> \\| y ``")
