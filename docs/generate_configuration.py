@@ -35,6 +35,11 @@ COMPUTED = {
     "parallel": "number of processors, at least 2",
     "base_mirrors": "none",
     "automation": "off in the profile local, else on",
+    "pull_requests.api_url": "derived from the URL of the remote",
+    "pull_requests.repository": "derived from the URL of the remote",
+    "pull_requests.refs": "`refs/pull/*/merge` at Azure DevOps, else `refs/pull/*/head`",
+    "pull_requests.target_branch": "the main branch of the remote",
+    "pull_requests.build_network": "the engine's own",
 }
 # Two that the settings do not describe themselves.
 MEANINGS = {
@@ -57,6 +62,11 @@ EXAMPLES = {
     "release.windows": "Mon-Thu 09:00-17:00; Fri 09:00-12:00",
     "release.public_names": "mcr.microsoft.com/azureml/{name}",
     "release.who": "release pipeline",
+    "pull_requests.api_url": "https://git.example/api/v3",
+    "pull_requests.repository": "contoso/images",
+    "pull_requests.refs": "refs/pull/*/head",
+    "pull_requests.target_branch": "main",
+    "pull_requests.build_network": "bridge",
     "azure.management_endpoint": "https://management.azure.com",
     "azure.identity_client_id": "00000000-0000-0000-0000-000000000000",
     "azure.subscription_id": "00000000-0000-0000-0000-000000000000",

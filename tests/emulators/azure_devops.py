@@ -9,11 +9,13 @@ import base64
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from tests.emulators.github import OpenPullRequest
 from tests.emulators.json_api import JsonApi, Request
+
+if TYPE_CHECKING:
+    from tests.emulators.github import OpenPullRequest
 
 IDENTITY = "0c9b6e0e-factory"
 TOKEN = "azure-token-never-shown-anywhere-91c2"

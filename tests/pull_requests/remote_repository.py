@@ -42,7 +42,9 @@ class RemoteRepository:
         author = self.author
         author.git("checkout", "-q", "-B", f"change-{number}", onto)
         change(author)
-        head = author.commit(f"change of {number}")
+        author.git("add", "-A")
+        author.git("commit", "-q", "--allow-empty", "-m", f"change of {number}")
+        head = author.git("rev-parse", "HEAD")
         author.git("push", "-q", "-f", "origin", f"HEAD:{ref(number)}")
         return head
 

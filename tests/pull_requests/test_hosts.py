@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from aml_images_dagster.errors import BadInput, Unreachable
@@ -10,8 +12,10 @@ from aml_images_dagster.pull_requests.hosts.azure_devops import AzureDevOpsHost
 from aml_images_dagster.pull_requests.hosts.github import GitHubHost
 from aml_images_dagster.pull_requests.hosts.interface import MARKER, PullRequestHost, Status
 from tests.emulators import azure_devops, github
-from tests.emulators.azure_devops import AzureDevOps
 from tests.emulators.github import GitHub, OpenPullRequest
+
+if TYPE_CHECKING:
+    from tests.emulators.azure_devops import AzureDevOps
 
 HEAD = "0123456789abcdef0123456789abcdef01234567"
 BODY = f"{MARKER}\nall is well\n"
