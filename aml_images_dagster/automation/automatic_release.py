@@ -9,8 +9,7 @@ import dagster as dg
 
 from aml_images_dagster.assets.keys import RELEASE_JOB
 from aml_images_dagster.assets.released import RELEASE_RESOURCE
-from aml_images_dagster.assets.request import TRIGGER_TAG
-from aml_images_dagster.assets.run import BUILD_TAG
+from aml_images_dagster.assets.request import BUILD_TAG, TRIGGER_TAG
 from aml_images_dagster.automation.default_status import sensor_status
 from aml_images_dagster.automation.schedules import RELEASE_RULE_TAG
 from aml_images_dagster.build.ledger import Ledger
