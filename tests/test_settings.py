@@ -235,3 +235,19 @@ def test_a_mapping_reads_the_same_in_both_forms(mirrors: dict[str, str]) -> None
     joined = ";".join(f"{prefix}={mirror}" for prefix, mirror in mirrors.items())
     repo = Path.cwd()
     assert Settings(repo=repo, base_mirrors=joined).base_mirrors == mirrors  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("half", "missing"),
+    [
+        ("STAGING_CLIENT_ID", "STAGING_CLIENT_SECRET is not set"),
+        ("STAGING_CLIENT_SECRET", "STAGING_CLIENT_ID is not set"),
+    ],
+)
+def test_half_an_account_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half: str, missing: str) -> None:
+    for name in ("STAGING_CLIENT_ID", "STAGING_CLIENT_SECRET"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(half, "correct-horse-battery")
+    with pytest.raises(BadInput, match=missing) as refused:
+        load_settings(repo=tmp_path)
+    assert "correct-horse-battery" not in str(refused.value)

@@ -120,6 +120,13 @@ class Settings(BaseSettings):
         return {prefix.strip(): mirror.strip() for prefix, _, mirror in pairs}
 
     @model_validator(mode="after")
+    def _whole_account(self) -> Self:
+        if (self.staging_client_id is None) != (self.staging_client_secret is None):
+            missing = "STAGING_CLIENT_ID" if self.staging_client_id is None else "STAGING_CLIENT_SECRET"
+            raise ValueError(f"{missing} is not set; half an account would be used as none, so set both or neither")
+        return self
+
+    @model_validator(mode="after")
     def _absolute(self) -> Self:
         repo = self.repo.resolve()
         object.__setattr__(self, "repo", repo)
