@@ -1,0 +1,108 @@
+"""deploy/azure/main.bicep, as far as it can be looked at without Azure: it parses, and says what docs/azure.md says."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pycep import BicepParser
+
+from aml_images_dagster.settings.group import every_setting
+from aml_images_dagster.settings.settings import ENV_PREFIX, Settings
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/azure.md").read_text("utf-8")
+ROW = re.compile(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|", re.MULTILINE)
+
+# Source: https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
+BUILT_IN = {
+    "AcrPull": "7f951dda-4ed3-4680-a7ca-43fe172d538d",
+    "AcrPush": "8311e382-0749-4cb8-b61a-304f252e45ec",
+    "AcrDelete": "c2f4ef07-c644-48eb-af81-4b1b4947fb11",
+    "Container Registry Tasks Contributor": "fb382eab-e894-4461-af04-94435c366c3f",
+    "Container Registry Data Importer and Data Reader": "577a9874-89fd-4f24-9dbd-b5034d0ad23a",
+    "Storage Blob Data Contributor": "ba92f5b4-2d11-453d-a403-e96b0029c9fe",
+    "AzureML Data Scientist": "f6c7c914-8db3-469d-8ca1-694a8f32e121",
+}
+SCOPES = {
+    "staging registry": "staging",
+    "production registry": "production",
+    "artifacts container": "container",
+    "workspace": "workspace",
+}
+
+
+@pytest.fixture(scope="module")
+def template() -> dict[str, Any]:
+    return dict(BicepParser().parse(text=(ROOT / "deploy/azure/main.bicep").read_text("utf-8")))
+
+
+@pytest.fixture(scope="module")
+def assignments(template: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    kind = "Microsoft.Authorization/roleAssignments"
+    return {name: found["config"] for name, found in template["resources"].items() if found["type"] == kind}
+
+
+def names_in(expression: object) -> set[str]:
+    """Every text in a part of the syntax tree."""
+    if isinstance(expression, dict):
+        return set().union(*(names_in(part) for part in expression.values()))
+    if isinstance(expression, list):
+        return set().union(*(names_in(part) for part in expression))
+    return {str(expression)}
+
+
+def test_the_page_has_a_row_for_every_role_assignment(
+    template: dict[str, Any], assignments: dict[str, dict[str, Any]]
+) -> None:
+    roles = template["variables"]["roles"]["value"]
+    found = {}
+    for name, assignment in assignments.items():
+        properties = assignment["properties"]
+        [role] = names_in(properties["roleDefinitionId"]) & roles.keys()
+        assert role in names_in(assignment["name"]), f"{name}: two roles would get the same name"
+        who = names_in(properties["principalId"]) & {"builder", "releaser", "computePrincipalId"}
+        found[name] = (who, roles[role], assignment["scope"])
+    shown = {}
+    for name, who, role, scope in ROW.findall(PAGE):
+        holder = "computePrincipalId" if who.startswith("compute") else who
+        shown[name] = ({holder}, BUILT_IN[role], SCOPES[scope])
+    assert shown == found
+
+
+def test_who_builds_may_not_write_into_production(assignments: dict[str, dict[str, Any]]) -> None:
+    reached = [
+        names_in(one["properties"]["roleDefinitionId"])
+        for one in assignments.values()
+        if one["scope"] == "production" and "builder" in names_in(one["properties"]["principalId"])
+    ]
+    assert [found & {"acrPull", "acrPush", "acrImporter", "acrDelete"} for found in reached] == [{"acrPull"}]
+
+
+def test_every_parameter_without_a_default_is_given(template: dict[str, Any]) -> None:
+    given = json.loads((ROOT / "deploy/azure/main.parameters.json").read_text("utf-8"))["parameters"]
+    needed = {name for name, parameter in template["parameters"].items() if parameter["default"] is None}
+    assert needed <= given.keys() <= template["parameters"].keys()
+
+
+def test_what_is_referred_to_is_declared(template: dict[str, Any]) -> None:
+    declared = {*template["parameters"], *template["variables"], *template["resources"]}
+    text = (ROOT / "deploy/azure/main.bicep").read_text("utf-8")
+    used = set(re.findall(r"(?<![\w.'@])([a-z]\w*)\.(?:id|name|properties|\w+\b)", re.sub(r"'[^']*'|//.*", "", text)))
+    assert used
+    assert used - {"roles"} <= declared
+
+
+def test_outputs_and_page_name_settings_that_exist(template: dict[str, Any]) -> None:
+    known = {ENV_PREFIX + "__".join(path).upper() for path, _ in every_setting(Settings)}
+    descriptions = json.dumps(template["outputs"])
+    named = set(re.findall(r"AML_IMAGES_[A-Z_]+[A-Z]", descriptions + PAGE))
+    assert len(named) > 8
+    assert named <= known
+
+
+def test_outputs_are_on_the_page(template: dict[str, Any]) -> None:
+    assert [name for name in template["outputs"] if f"<{name}>" not in PAGE and name != "releaserClientId"] == []
