@@ -12,6 +12,7 @@ from aml_images_dagster.assets.cleanup import cleanup_asset
 from aml_images_dagster.assets.keys import BUILD_JOB, OPERATIONS_GROUP, PRODUCTION_GROUP, RELEASE_JOB
 from aml_images_dagster.assets.options import RESOURCE, BuildOptions
 from aml_images_dagster.assets.production_jobs import production_jobs
+from aml_images_dagster.assets.public_source import publication_assets
 from aml_images_dagster.assets.released import RELEASE_RESOURCE, ReleaseOptions
 from aml_images_dagster.assets.run import Workshop
 from aml_images_dagster.automation.after_release import after_release_sensor
@@ -46,7 +47,12 @@ def definitions(settings: Settings, pinned: PinnedCatalogue | None = None) -> dg
     images = with_declared(images_with_assets(workshop.source.catalogue), pinned.declared)
     main = MainBranch(workshop)
     return dg.Definitions(
-        assets=[*base_assets(workshop), *image_assets(images, workshop), cleanup_asset(workshop)],
+        assets=[
+            *base_assets(workshop),
+            *image_assets(images, workshop),
+            cleanup_asset(workshop),
+            *publication_assets(workshop),
+        ],
         jobs=[
             dg.define_asset_job(
                 BUILD_JOB,

@@ -19,6 +19,8 @@ OPERATIONS_GROUP = "operations"
 CLEANUP = AssetKey(["operations", "cleanup"])
 UPSTREAM_GROUP = "upstream"
 REBUILT = "images_are_rebuilt"
+PUBLIC_SOURCE = AssetKey(["operations", "public_source"])
+PUBLIC_DOCS = AssetKey(["operations", "public_docs"])
 NOTHING_LEFT = "nothing_left"
 
 DROP = AssetKey(["release", "drop"])

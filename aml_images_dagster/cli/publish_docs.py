@@ -8,7 +8,7 @@ import click
 
 from aml_images_dagster.build.source import open_source
 from aml_images_dagster.cli.options import common_options
-from aml_images_dagster.cli.publish_source import print_proposal
+from aml_images_dagster.cli.publish_source import show
 from aml_images_dagster.open_source.syndication import publish_docs
 from aml_images_dagster.profiles import parts_for
 
@@ -27,4 +27,5 @@ def command(settings: Settings, as_json: bool, images: tuple[str, ...], dry_run:
     """
     source = open_source(settings, settings.source_commit)
     chosen = [source.catalogue.get(image).id for image in images] or None
-    print_proposal(publish_docs(source, parts_for(settings), settings, images=chosen, dry_run=dry_run), as_json)
+    parts = parts_for(settings)
+    show(lambda: publish_docs(source, parts, settings, images=chosen, dry_run=dry_run), as_json)

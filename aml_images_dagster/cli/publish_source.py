@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -12,10 +13,13 @@ from aml_images_dagster.build.source import open_source
 from aml_images_dagster.catalog import git
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
+from aml_images_dagster.open_source.proposal import LeaksFound
 from aml_images_dagster.open_source.publication import publish_source
 from aml_images_dagster.profiles import parts_for
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aml_images_dagster.open_source.proposal import Proposal
     from aml_images_dagster.settings import Settings
 
@@ -35,19 +39,22 @@ def command(settings: Settings, as_json: bool, images: tuple[str, ...], head: st
     source = open_source(settings, git.resolve(settings.repo, head) if head else "")
     chosen = [source.catalogue.get(image).id for image in images] or None
     console = open_console(stderr=True)
-    proposal = publish_source(
-        source,
-        parts_for(settings),
-        settings,
-        lambda line: console.print(line, markup=False, style="dim"),
-        images=chosen,
-        dry_run=dry_run,
-    )
-    print_proposal(proposal, as_json)
+
+    def log(line: str) -> None:
+        console.print(line, markup=False, style="dim")
+
+    parts = parts_for(settings)
+    show(lambda: publish_source(source, parts, settings, log, images=chosen, dry_run=dry_run), as_json)
 
 
-def print_proposal(proposal: Proposal, as_json: bool) -> None:
-    """What became of a proposal; a dry run shows the diff."""
+def show(publish: Callable[[], Proposal], as_json: bool) -> None:
+    """Publish, and print what became of it; a dry run shows the diff. Programs get findings of the leak check, too."""
+    try:
+        proposal = publish()
+    except LeaksFound as found:
+        if as_json:
+            print_json({"leaks": [asdict(leak) for leak in found.leaks]})
+        raise
     if as_json:
         print_json(
             {
@@ -55,6 +62,7 @@ def print_proposal(proposal: Proposal, as_json: bool) -> None:
                 "repository": git.without_credentials(proposal.repository),
                 "branch": proposal.branch,
                 "commit": proposal.commit,
+                "pull_request": proposal.pull_request,
                 "changes": [{"path": git.printable(c.path), "status": c.status} for c in proposal.changes],
                 "diff": proposal.diff,
             }
@@ -74,3 +82,7 @@ def print_proposal(proposal: Proposal, as_json: bool) -> None:
             console.print(f"Proposed before: {place} is at {proposal.commit[:12]}.")
         case "proposed":
             console.print(f"Proposed: {len(proposal.changes)} changed files, {place} is at {proposal.commit[:12]}.")
+    if proposal.pull_request:
+        console.print(f"Pull request: {proposal.pull_request}", markup=False)
+    elif proposal.commit:
+        console.print("No pull request was opened: that needs a token and a host, see docs/open-source.md.")

@@ -10,6 +10,7 @@ from aml_images_dagster.errors import BadInput
 from aml_images_dagster.open_source.leak_check import Leak, LeakRules, check_for_leaks
 from aml_images_dagster.open_source.public_part import PublicFile
 from aml_images_dagster.open_source.public_repository import Author, PublicRepository, open_public_repository
+from aml_images_dagster.open_source.pull_request import PullRequest, host_kind, open_pull_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.catalog.git import ChangedFile
     from aml_images_dagster.settings import Settings
+    from aml_images_dagster.settings.open_source import PublicPlace
 
 COMMIT_MESSAGE = "the commit message"
 """Where a finding is said to be that is in no file."""
@@ -46,6 +48,7 @@ class Proposal:
         changes: Changed files of the public repository.
         diff: The same as a unified diff.
         commit: The commit on the branch; empty when there is none.
+        pull_request: Where its pull request is read; empty when none was opened.
     """
 
     outcome: Literal["unchanged", "dry run", "proposed", "proposed before"]
@@ -54,22 +57,24 @@ class Proposal:
     changes: tuple[ChangedFile, ...] = ()
     diff: str = field(default="", repr=False)
     commit: str = ""
+    pull_request: str = ""
 
 
-def open_configured(
-    url: str, target: str, setting: str, settings: Settings
-) -> AbstractContextManager[PublicRepository]:
+def open_place(place: PublicPlace, settings: Settings) -> AbstractContextManager[PublicRepository]:
     """Check out a public repository that the settings name.
 
     Raises:
         BadInput: They name none, or it can't be had.
         Unreachable: It does not answer.
     """
-    if not url:
-        name = f"AML_IMAGES_OPEN_SOURCE__{setting.upper()}"
-        raise BadInput("no public repository is configured", where=f"open_source.{setting}", mend=f"Set {name}.")
-    wanted = settings.open_source
-    return open_public_repository(url, target, Author(wanted.author_name, wanted.author_email), wanted.token)
+    if not place.url:
+        raise BadInput(
+            "no public repository is configured",
+            where=f"open_source.{place.setting}",
+            mend=f"Set AML_IMAGES_OPEN_SOURCE__{place.setting.upper()} to its URL.",
+        )
+    author = Author(settings.open_source.author_name, settings.open_source.author_email)
+    return open_public_repository(place.url, place.target, author, place.token)
 
 
 def propose(
@@ -83,7 +88,7 @@ def propose(
     prove: Callable[[Sequence[ChangedFile]], None] = lambda _: None,
     dry_run: bool = False,
 ) -> Proposal:
-    """Look for leaks, prove, push.
+    """Look for leaks, prove, push, and open a pull request where there is a host and a token for it.
 
     Args:
         repository: The checkout, with the new files in it.
@@ -115,4 +120,15 @@ def propose(
     prove(changes)
     commit, pushed = repository.propose(branch, title, text)
     outcome: Literal["proposed", "proposed before"] = "proposed" if pushed else "proposed before"
-    return Proposal(outcome, repository.url, branch, changes, diff, commit)
+    request = PullRequest(branch, repository.target, title, text)
+    return Proposal(
+        outcome, repository.url, branch, changes, diff, commit, _pull_request(repository, request, settings)
+    )
+
+
+def _pull_request(repository: PublicRepository, request: PullRequest, settings: Settings) -> str:
+    wanted = settings.open_source
+    kind = host_kind(repository.url, wanted.host)
+    if repository.token is None or kind == "none":
+        return ""
+    return open_pull_request(repository.url, kind, wanted.api_url, request, repository.token)

@@ -40,14 +40,15 @@ class PublicRepository:
         url: The repository.
         target: The branch.
         root: The checkout.
+        token: What lets us push; None without.
     """
 
     def __init__(self, url: str, target: str, root: Path, author: Author, token: SecretStr | None) -> None:
         self.url = url
         self.target = target
         self.root = root
+        self.token = token
         self._author = author
-        self._token = token
 
     def read(self, path: str) -> bytes | None:
         """A file as it is there; None when it is not."""
@@ -132,7 +133,7 @@ class PublicRepository:
         return listed[0] if listed else ""
 
     def _git(self, *arguments: str) -> str:
-        return _git(self.root, self.url, self._author, self._token, *arguments)
+        return _git(self.root, self.url, self._author, self.token, *arguments)
 
 
 @contextmanager

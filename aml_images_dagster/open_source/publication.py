@@ -9,7 +9,7 @@ from aml_images_dagster.catalog.tree import FileMode
 from aml_images_dagster.open_source.image_table import image_table, list_images, with_table
 from aml_images_dagster.open_source.leak_check import LeakRules, private_files
 from aml_images_dagster.open_source.proof import prove_that_they_build
-from aml_images_dagster.open_source.proposal import Proposal, open_configured, propose
+from aml_images_dagster.open_source.proposal import Proposal, open_place, propose
 from aml_images_dagster.open_source.public_part import PublicFile, PublicPart
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def publish_source(
     """
     wanted = settings.open_source
     chosen = source.catalogue.select_default() if images is None else images
-    with open_configured(wanted.repository, wanted.target_branch, "repository", settings) as repository:
+    with open_place(wanted.source_place, settings) as repository:
         public = {
             public_folder(image, settings): PublicPart.of(image, source.tree)
             for image in map(source.catalogue.get, chosen)

@@ -18,7 +18,7 @@ from aml_images_dagster.catalog.tree import FileMode
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.open_source.image_table import ListedImage, list_images
 from aml_images_dagster.open_source.leak_check import LeakRules
-from aml_images_dagster.open_source.proposal import Proposal, open_configured, propose
+from aml_images_dagster.open_source.proposal import Proposal, open_place, propose
 from aml_images_dagster.open_source.public_part import PublicFile
 from aml_images_dagster.open_source.publication import public_folder
 
@@ -63,7 +63,7 @@ def publish_docs(
     never = [one.image.id for one in listed if not one.tags]
     if images is not None and never:
         raise BadInput(f"never released: {', '.join(never)}", mend="There is nothing to document before a release.")
-    with open_configured(wanted.docs_repository, wanted.docs_target_branch, "docs_repository", settings) as repository:
+    with open_place(wanted.docs_place, settings) as repository:
         published = {}
         for one in listed:
             if one.tags:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from string import Formatter
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
@@ -26,6 +27,23 @@ _INTERNAL_NAMES = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class PublicPlace:
+    """A public repository.
+
+    Attributes:
+        setting: The setting that names it.
+        url: URL or folder; empty when it is not configured.
+        target: Branch that pull requests go to.
+        token: For pushing and for opening pull requests.
+    """
+
+    setting: str
+    url: str
+    target: str
+    token: SecretStr | None
+
+
 class OpenSourceSettings(Group):
     """The sync of the public part of the image folders to an open-source repository."""
 
@@ -41,8 +59,14 @@ class OpenSourceSettings(Group):
     )
     readme: str = Field(default="README.md", description="File of the public repository with the image table.")
     token: SecretStr | None = Field(
-        default=None, description="Token for pushing to the public repositories and opening pull requests."
+        default=None, description="Token for pushing to the public repository and for opening pull requests."
     )
+    host: Literal["auto", "github", "azure_devops", "none"] = Field(
+        default="auto",
+        description="Where pull requests are opened: github, azure_devops, none (only the branch is pushed), or auto, "
+        "which tells it from the URL.",
+    )
+    api_url: str = Field(default="", description="Address of the host's API; default: derived from the URL.")
     author_name: str = Field(default="aml-images", description="Author of the commits.")
     author_email: str = Field(
         default="aml-images@users.noreply.github.com", description="E-mail address of the author of the commits."
@@ -58,6 +82,7 @@ class OpenSourceSettings(Group):
     docs_repository: str = Field(
         default="", description="URL or folder of the git repository with the registry's documentation; empty: none."
     )
+    docs_token: SecretStr | None = Field(default=None, description="The same for that repository.")
     docs_target_branch: str = Field(default="main", description="Branch of it that pull requests go to.")
     docs_folder: str = Field(
         default="teams/azureml/{name}", description="Folder of an image's documentation there; {family} and {name}."
@@ -100,3 +125,13 @@ class OpenSourceSettings(Group):
     def internal_name_patterns(self) -> tuple[str, ...]:
         """All patterns: those that the factory knows, and the configured ones."""
         return _INTERNAL_NAMES + self.internal_names
+
+    @property
+    def source_place(self) -> PublicPlace:
+        """Where sources are published."""
+        return PublicPlace("repository", self.repository, self.target_branch, self.token)
+
+    @property
+    def docs_place(self) -> PublicPlace:
+        """Where the registry's documentation is published."""
+        return PublicPlace("docs_repository", self.docs_repository, self.docs_target_branch, self.docs_token)

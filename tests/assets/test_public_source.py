@@ -1,0 +1,77 @@
+"""Publishing from the UI: the assets are there when they are configured, and say what happened."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pytest
+
+from aml_images_dagster.assets.keys import PUBLIC_SOURCE
+from aml_images_dagster.assets.public_source import publication_assets
+from aml_images_dagster.assets.run import Workshop
+from aml_images_dagster.build.source import open_source
+from aml_images_dagster.open_source.image_table import BEGIN, END
+from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.settings import load_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.image_repository import ImageRepository
+
+pytestmark = pytest.mark.engine
+
+
+def publish(repository: ImageRepository, **options: object) -> dg.ExecuteInProcessResult:
+    settings = load_settings(repo=repository.root)
+    assets = publication_assets(Workshop(settings, open_source(settings), parts_for(settings)))
+    assert [asset.key for asset in assets] == [PUBLIC_SOURCE]
+    config = {"ops": {PUBLIC_SOURCE.to_python_identifier(): {"config": options}}}
+    return dg.materialize(assets, run_config=config, raise_on_error=False)
+
+
+@pytest.fixture
+def public(image_repository: ImageRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in os.environ:
+        if name.startswith("AML_IMAGES_"):
+            monkeypatch.delenv(name)
+    root = tmp_path / "public"
+    subprocess.run(["git", "init", "-q", "-b", "main", str(root)], check=True)
+    (root / "README.md").write_text(f"{BEGIN}\n{END}\n")
+    who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run(["git", "-C", str(root), "add", "-A"], check=True)
+    subprocess.run(["git", "-C", str(root), *who, "commit", "-q", "-m", "begin"], check=True)
+    with (image_repository.root / "pyproject.toml").open("a") as file:
+        file.write(f'\n[tool.aml-images.open-source]\nrepository = "{root}"\n')
+    return root
+
+
+def test_nothing_is_shown_before_it_is_configured(image_repository: ImageRepository) -> None:
+    settings = load_settings(repo=image_repository.root)
+    assert publication_assets(Workshop(settings, open_source(settings), parts_for(settings))) == []
+
+
+def test_a_materialization_shows_what_was_proposed(image_repository: ImageRepository, public: Path) -> None:
+    other = image_repository.image("apps/other")
+    result = publish(image_repository, images=[other])
+    assert result.success
+    (event,) = result.asset_materializations_for_node(PUBLIC_SOURCE.to_python_identifier())
+    assert event.metadata["outcome"].value == "proposed"
+    assert "+COPY python /bin/python" in str(event.metadata["diff"].value)
+    tip = subprocess.run(
+        ["git", "-C", str(public), "rev-parse", "aml-images/sync"], check=True, capture_output=True, text=True
+    )
+    assert event.metadata["commit"].value == tip.stdout.strip()
+
+
+def test_a_leak_fails_the_run_and_says_where(image_repository: ImageRepository, public: Path) -> None:
+    image_repository.write(image_repository.folder("tools/shell") / "greeting", "see wiki.contoso.corp\n")
+    result = publish(image_repository, dry_run=True)
+    assert not result.success
+    failure = result.failure_data_for_node(PUBLIC_SOURCE.to_python_identifier())
+    assert failure is not None
+    assert failure.user_failure_data is not None
+    assert "/shell/greeting:1: the internal name 'wiki.contoso.corp'" in str(failure.user_failure_data.description)
