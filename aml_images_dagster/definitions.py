@@ -21,6 +21,7 @@ from aml_images_dagster.automation.cleanup import cleanup_sensors
 from aml_images_dagster.automation.main_branch import MainBranch
 from aml_images_dagster.automation.pinned_catalogue import PinnedCatalogue, PinnedDefinitions
 from aml_images_dagster.automation.production_records import production_records_sensor
+from aml_images_dagster.automation.publish_after_release import publish_after_release_sensor
 from aml_images_dagster.automation.pull_requests import pull_request_sensor
 from aml_images_dagster.automation.schedules import schedule_definitions, schedule_files_sensor
 from aml_images_dagster.automation.upstream import upstream_sensor
@@ -77,6 +78,7 @@ def definitions(settings: Settings, pinned: PinnedCatalogue | None = None) -> dg
             after_release_sensor(workshop, main),
             production_records_sensor(workshop),
             pull_request_sensor(workshop, images),
+            *publish_after_release_sensor(workshop),
         ],
         resources={
             RESOURCE: BuildOptions.configure_at_launch(),
