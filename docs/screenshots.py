@@ -1,6 +1,6 @@
 """Take the pictures of the docs from a running Dagster UI; by hand, after a build of the images below.
 
-scripts/ui & python docs/screenshots.py [URL] && pngquant --force --ext .png --strip docs/images/*.png
+scripts/ui & python docs/screenshots.py [URL [PICTURE...]] && pngquant --force --ext .png --strip docs/images/*.png
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ LOCATION = "aml_images_dagster"
 SHOWN = ("base/openmpi4.1-debian12", "framework/scikit-learn", "framework/lightgbm")
 GROUPS = ("base", "framework", "release")
 STAGED = "framework/scikit-learn.staged"
+RELEASED = "base/openmpi4.1-debian12.released"
 
 # What a person would choose in the UI: a narrow navigation, and on an asset its checks and its status only.
 CHOICES = {"dagster-nav-collapsed": "true", "asset-node-facets": json.dumps(["unsynced-tag", "checks", "status"])}
-LAST_BUILD = """{ runsOrError(filter: {pipelineName: "build", statuses: [SUCCESS]}, limit: 1) {
+LAST_RUN = """query ($job: String) { runsOrError(filter: {pipelineName: $job, statuses: [SUCCESS]}, limit: 1) {
     ... on Runs { results { runId } } } }"""
 
 
@@ -52,13 +53,16 @@ def staged(page: Page, _: str) -> None:
 
 def run(page: Page, url: str) -> None:
     """The run of a build: its steps in time, and what the checks found."""
-    request = urllib.request.Request(
-        f"{url}/graphql", json.dumps({"query": LAST_BUILD}).encode(), {"Content-Type": "application/json"}
-    )
+    page.goto(f"/runs/{_last(url, 'build')}?logs={quote('type:ASSET_CHECK_EVALUATION')}")
+    page.get_by_text("Check notices").first.wait_for()
+
+
+def _last(url: str, job: str) -> str:
+    body = json.dumps({"query": LAST_RUN, "variables": {"job": job}}).encode()
+    request = urllib.request.Request(f"{url}/graphql", body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request) as answer:
         (last,) = json.load(answer)["data"]["runsOrError"]["results"]
-    page.goto(f"/runs/{last['runId']}?logs={quote('type:ASSET_CHECK_EVALUATION')}")
-    page.get_by_text("Check notices").first.wait_for()
+    return str(last["runId"])
 
 
 def launchpad(page: Page, _: str) -> None:
@@ -68,6 +72,32 @@ def launchpad(page: Page, _: str) -> None:
     page.locator(".CodeMirror-line").filter(has_text="release_num:").click()  # explains the fields at the right
 
 
+def release_launchpad(page: Page, _: str) -> None:
+    """A release, as it is started: its build, and a dry run first."""
+    page.goto(f"/locations/{LOCATION}/jobs/release/playground")
+    page.get_by_text("release_options").first.wait_for()
+    page.wait_for_timeout(2000)
+    page.locator(".CodeMirror-line").filter(has_text="dry_run:").click()
+
+
+def in_production(page: Page, _: str) -> None:
+    """What is in production since when, and whether the public has it."""
+    page.goto(f"/assets/{RELEASED}")
+    page.get_by_text("release_tag", exact=True).first.wait_for()
+
+
+def production_history(page: Page, _: str) -> None:
+    """Every release and roll-back of an image."""
+    page.goto(f"/assets/{RELEASED}?view=events")
+    page.get_by_text("Materialized", exact=False).first.wait_for()
+
+
+def release_run(page: Page, url: str) -> None:
+    """The run of a release: what it has moved, and its promotion."""
+    page.goto(f"/runs/{_last(url, 'release')}")
+    page.get_by_text("promoted").first.wait_for()
+
+
 # Width and height in CSS pixels: nothing is cut off.
 SCALE = 1.25
 PICTURES: dict[Callable[[Page, str], None], tuple[int, int]] = {
@@ -75,6 +105,10 @@ PICTURES: dict[Callable[[Page, str], None], tuple[int, int]] = {
     staged: (2150, 1440),
     run: (1600, 1000),
     launchpad: (1600, 1000),
+    release_launchpad: (1600, 900),
+    in_production: (1900, 1250),
+    production_history: (1900, 1000),
+    release_run: (1700, 1000),
 }
 
 
@@ -84,6 +118,8 @@ def main() -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for show, (width, height) in PICTURES.items():
+            if sys.argv[2:] and show.__name__ not in sys.argv[2:]:
+                continue
             viewport = ViewportSize(width=width, height=height)
             context = browser.new_context(base_url=url, viewport=viewport, device_scale_factor=SCALE)
             context.add_init_script(f"Object.assign(localStorage, {json.dumps(CHOICES)})")

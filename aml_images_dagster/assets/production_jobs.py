@@ -32,7 +32,7 @@ class WithdrawOptions(dg.Config):
 def production_jobs(workshop: Workshop) -> list[dg.JobDefinition]:
     """A job each."""
 
-    @dg.op(name="roll_back")
+    @dg.op(name="roll_back_latest")
     def roll_back_op(context: dg.OpExecutionContext, config: RollbackOptions) -> None:
         with explained():
             who = config.who or actor(workshop.settings)
@@ -40,7 +40,7 @@ def production_jobs(workshop: Workshop) -> list[dg.JobDefinition]:
             if record is not None:
                 announce_change(context.instance, record, workshop, context.log_event)
 
-    @dg.op(name="withdraw")
+    @dg.op(name="withdraw_tag")
     def withdraw_op(context: dg.OpExecutionContext, config: WithdrawOptions) -> None:
         with explained():
             who = config.who or actor(workshop.settings)

@@ -287,3 +287,10 @@ def test_run_config_that_is_not(repository: ImageRepository, load: Load, options
         dg.validate_run_config(
             load(repository).resolve_job_def(BUILD_JOB), {"resources": {RESOURCE: {"config": options}}}
         )
+
+
+def test_dagster_takes_them_as_a_whole(repository: ImageRepository, load: Load) -> None:
+    """It looks for names that exclude each other only when it serves them."""
+    found = load(repository).get_repository_def()
+    assert {"build", "release", "rollback", "withdraw"} <= set(found.job_names)
+    found.load_all_definitions()

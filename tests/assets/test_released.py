@@ -104,13 +104,13 @@ def test_a_roll_back_and_a_withdrawal(ui: Ui, complete_build: Callable[..., Rele
     for release in (first, second):
         assert ui.release(release.build).success
     image = ui.house.repository.image("apps/other")
-    done = ui.run(ROLLBACK_JOB, {"ops": {"roll_back": {"config": {"image": image, "reason": "it is broken"}}}})
+    done = ui.run(ROLLBACK_JOB, {"ops": {"roll_back_latest": {"config": {"image": image, "reason": "it is broken"}}}})
     assert done.success
     assert ui.house.latest(first) == digests(first, latest=True)
     shown = ui.shown("apps/other")
     assert (shown["action"], shown["release_tag"], shown["reason"]) == ("rollback", "v1", "it is broken")
     gone = {"image": image, "tag": "v2", "reason": "a hole"}
-    assert ui.run(WITHDRAW_JOB, {"ops": {"withdraw": {"config": gone}}}).success
+    assert ui.run(WITHDRAW_JOB, {"ops": {"withdraw_tag": {"config": gone}}}).success
     assert ui.house.served(next(iter(digests(second, latest=False)))) is None
 
 
