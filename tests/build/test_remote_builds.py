@@ -18,6 +18,8 @@ from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.settings import load_settings
 from tests.emulators.azure.acr_tasks import AcrTasks
 from tests.emulators.azure.blob_storage import BlobStorage
+from tests.emulators.azure.clockwork import Clockwork
+from tests.emulators.azure.machine_learning import MachineLearning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,15 +32,21 @@ pytestmark = pytest.mark.engine
 
 @pytest.fixture
 def tasks(cloud: EmulatedCloud) -> Iterator[AcrTasks]:
-    tasks = AcrTasks(cloud, cloud.start(BlobStorage(cloud)))
+    blobs = cloud.start(BlobStorage(cloud))
+    MachineLearning(cloud, blobs, Clockwork())  # the clean-up asks it for jobs
+    tasks = AcrTasks(cloud, blobs)
     yield tasks
     tasks.agents.set()
     tasks.wait()
 
 
 @pytest.fixture
-def session(tasks: AcrTasks, image_repository: ImageRepository, monkeypatch: pytest.MonkeyPatch) -> BuildSession:
+def session(
+    cloud: EmulatedCloud, tasks: AcrTasks, image_repository: ImageRepository, monkeypatch: pytest.MonkeyPatch
+) -> BuildSession:
     """A build of tools/shell and of apps/hello FROM it."""
+    for name, value in cloud.environment.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("AML_IMAGES_AZURE__LINUX_BUILDER", "acr-tasks")
     monkeypatch.setenv("AML_IMAGES_AZURE__TASK_POLL_SECONDS", "0.1")
     settings = load_settings(repo=image_repository.root)
