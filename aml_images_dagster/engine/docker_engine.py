@@ -212,7 +212,7 @@ class DockerEngine:
         """See `Engine.forget`. On a Windows engine build containers can't be told from a user's and are left alone."""
         with self._client() as client:
             for container in _containers(client, "created", "restarting", "running", "paused", "exited", "dead"):
-                if _build_mark(reference) in _build_marks(container):
+                if _build_mark(reference) in _marks(container):
                     _remove_container(client, container["Id"], force=True)
             _remove(client, reference)
 
@@ -227,7 +227,8 @@ class DockerEngine:
         with self._client() as client:
             try:
                 # The container is never started; an image without a command only wants any to be named.
-                container = client.create_container(reference, command=["true"], labels={_LABEL: "paths"})["Id"]
+                labels = {_LABEL: _build_mark(reference)}
+                container = client.create_container(reference, command=["true"], labels=labels)["Id"]
             except docker.errors.ImageNotFound:
                 raise self._absent(reference) from None
             try:
@@ -245,8 +246,7 @@ class DockerEngine:
         removed = 0
         with self._client() as client:
             for container in _containers(client, "created", "exited", "dead"):
-                ours = _LABEL in (container["Config"]["Labels"] or {}) or _build_marks(container)
-                if ours and _age(container, now) >= self._leftover_seconds:
+                if _marks(container) and _age(container, now) >= self._leftover_seconds:
                     removed += _remove_container(client, container["Id"])
         return removed
 
@@ -385,14 +385,15 @@ def _has_path(client: EngineClient, container: str, path: str) -> bool:
 
 
 def _build_mark(tag: str) -> str:
-    """The host entry of containers that build an image of this tag."""
+    """What containers that build or inspect an image of this tag are known by."""
     return hashlib.sha256(tag.encode()).hexdigest()[:16] + _BUILD_MARK
 
 
-def _build_marks(container: Mapping[str, Any]) -> list[str]:
-    """The host entries by which a container of a build is known; none for any other container."""
+def _marks(container: Mapping[str, Any]) -> list[str]:
+    """The marks of a container that this class has caused; none of any other container."""
+    label = (container["Config"]["Labels"] or {}).get(_LABEL)
     hosts = [str(entry).partition(":")[0] for entry in container["HostConfig"]["ExtraHosts"] or ()]
-    return [host for host in hosts if host.endswith(_BUILD_MARK)]
+    return [*filter(None, [label]), *(host for host in hosts if host.endswith(_BUILD_MARK))]
 
 
 def _containers(client: EngineClient, *statuses: str) -> Iterator[Mapping[str, Any]]:

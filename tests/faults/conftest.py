@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.browser.dagster_ui import DagsterUi
+from tests.faults.alone import place
 from tests.faults.gate import GatedRegistry
 from tests.faults.own_engine import OwnEngine
 from tests.faults.own_registry import OwnRegistry
@@ -23,12 +22,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def world(staging: OciRegistry, busybox: Reference) -> Iterator[World]:
-    # Not below pytest's folders: the path of a socket is short.
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder, OwnRegistry(Path(folder) / "registry") as registry:
+    with place() as folder, OwnRegistry(folder / "registry") as registry:
         mirror_busybox(staging, busybox, registry)
         with GatedRegistry(registry.host) as front:
             port = int(front.host.partition(":")[2])
-            with OwnEngine(Path(folder) / "engine", (port,)) as engine:
+            with OwnEngine(folder / "engine", (port,)) as engine:
                 yield World(engine, registry, front)
 
 

@@ -119,7 +119,7 @@ class Eyes:
 class Observer:
     """Looks at a build again and again, in a thread of its own, until it is told to stop."""
 
-    def __init__(self, eyes: Eyes, build: str, every_seconds: float = 0.25) -> None:
+    def __init__(self, eyes: Eyes, build: str, every_seconds: float = 0.5) -> None:
         self._eyes = eyes
         self._build = build
         self._every = every_seconds

@@ -81,7 +81,7 @@ def scenario_fails(scene: Scene, started: Started) -> Build:
     return soon_over(scene, scene.start(started))
 
 
-@fault("scenario times out", "command line")
+@fault("scenario times out", "command line", by_hand=("command line",))
 def scenario_times_out(scene: Scene, started: Started) -> Build:
     scene.scenario("sleep 300", timeout_minutes=0.02)
     return soon_over(scene, scene.start(started))
@@ -130,7 +130,7 @@ def registry_stopped(scene: Scene, started: Started) -> Build:
     scene.until(front.waiting.is_set, "nothing was pushed")
     scene.strike(build, lambda: scene.world.registry.end(signal.SIGTERM))
     front.gate.set()
-    scene.wait_for_end(build, 150)
+    scene.wait_for_end(build)
     scene.world.registry.start()
     build.recovered_at = time.time()
     return build
@@ -142,7 +142,7 @@ def registry_stopped_in_test(scene: Scene, started: Started) -> Build:
     build = scene.start(started)
     scene.wait_for_job(build)
     scene.strike(build, lambda: scene.world.registry.end(signal.SIGKILL))
-    scene.wait_for_end(build, 150)
+    scene.wait_for_end(build)
     scene.world.registry.start()
     build.recovered_at = time.time()
     return build
@@ -161,12 +161,12 @@ def signalled(scene: Scene, started: Started, how: signal.Signals) -> Build:
     return soon_over(scene, build)
 
 
-@fault("Ctrl-C in test", "command line")
+@fault("Ctrl-C in test", "command line", by_hand=("command line",))
 def interrupted(scene: Scene, started: Started) -> Build:
     return signalled(scene, started, signal.SIGINT)
 
 
-@fault("SIGTERM in test", "command line")
+@fault("SIGTERM in test", "command line", by_hand=("command line",))
 def ended(scene: Scene, started: Started) -> Build:
     return signalled(scene, started, signal.SIGTERM)
 
@@ -241,7 +241,7 @@ def worker_killed_in_test(scene: Scene, started: Started) -> Build:
     return build
 
 
-@fault("kill -9 of the run worker in build", "command line", "UI", daemon=True, by_hand=("UI",))
+@fault("kill -9 of the run worker in build", "command line", "UI", daemon=True, by_hand=("command line", "UI"))
 def worker_killed_in_build(scene: Scene, started: Started) -> Build:
     build = in_mid_build(scene, started)
     scene.strike(build, lambda: kill(scene.worker(build)))

@@ -34,7 +34,7 @@ class OwnEngine:
     """A context manager.
 
     Args:
-        folder: Where it keeps everything; short, because a socket's path is short.
+        folder: Where it keeps everything, below the suite's place; short, because a socket's path is short.
         ports: Loopback ports of this machine that the engine reaches under the same name.
         disk_bytes: Size of its disk.
 
@@ -47,7 +47,7 @@ class OwnEngine:
         self.url = f"unix://{folder}/engine.sock"
         self._ports = ports
         self._disk_bytes = disk_bytes
-        self._namespace = f"faults-{os.getpid()}"
+        self._namespace = folder.parent.name
         self._stack = ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -117,14 +117,19 @@ class OwnEngine:
     def free_disk(self) -> None:
         (self._data / "filler").unlink(missing_ok=True)
 
+    def remove_containers(self) -> None:
+        """Let no test see what another has left."""
+        with self.client() as client:
+            for container in client.api.containers(all=True):
+                with suppress(docker.errors.NotFound):
+                    client.api.remove_container(container["Id"], v=True, force=True)
+
     def _end_all(self) -> None:
         """Containers first: they are children of shims, and would outlive all the rest."""
         with suppress(AssertionError, docker.errors.DockerException, requests.RequestException):
             self.free_disk()
             self.start()
-            with self.client() as client:
-                for container in client.containers.list(all=True):
-                    container.remove(force=True)
+            self.remove_containers()
             self.end(signal.SIGTERM)
         for _ in range(100):
             pids = _run("ip", "netns", "pids", self._namespace).split()

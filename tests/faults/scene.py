@@ -40,6 +40,8 @@ IMAGES = ("tools/shell", "apps/other")
 FAULTY = "apps/other"
 PATIENCE_SECONDS = 60
 """How long after recovery something of a build may be left."""
+LONGEST_BUILD_SECONDS = 240
+"""Of a busy machine."""
 
 LAUNCH = """mutation ($params: ExecutionParams!) { launchPipelineExecution(executionParams: $params) { __typename
     ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
@@ -68,6 +70,11 @@ class World:
         self.registry.start()
         self.engine.free_disk()
         self.engine.start()
+
+    def clear(self) -> None:
+        """Undo every fault, and let no test see what another has left."""
+        self.recover()
+        self.engine.remove_containers()
 
 
 def mirror_busybox(staging: OciRegistry, busybox: Reference, registry: OwnRegistry) -> None:
@@ -219,7 +226,7 @@ class Scene:
     def succeed(self, started: Started) -> Build:
         """A build that must succeed; its images are intact from now on."""
         build = self.start(started)
-        self.wait_for_end(build, 120)
+        self.wait_for_end(build)
         build.observer.stop()
         status = self.eyes.status(build.number)
         assert status == "succeeded", f"the next build of {self.repository.root} has {status}: {build.output}"
@@ -251,7 +258,7 @@ class Scene:
 
     # Waiting for the moment, and striking
 
-    def until(self, condition: Callable[[], T | None], otherwise: str, seconds: float = 60) -> T:
+    def until(self, condition: Callable[[], T | None], otherwise: str, seconds: float = LONGEST_BUILD_SECONDS) -> T:
         deadline = time.monotonic() + seconds
         while not (found := condition()):
             assert time.monotonic() < deadline, f"{otherwise} after {seconds} s"
@@ -286,7 +293,7 @@ class Scene:
 
         self.until(met, otherwise)
 
-    def wait_for_end(self, build: Build, seconds: float = PATIENCE_SECONDS) -> None:
+    def wait_for_end(self, build: Build, seconds: float = LONGEST_BUILD_SECONDS) -> None:
         """Until the run is over, and the command line that ran it."""
         if build.process is not None and not build.output:
             try:
@@ -339,7 +346,11 @@ class Scene:
         return min((entry.timestamp for entry in entries), default=None)
 
     def cleaners(self, build: Build, until: float) -> str:
-        """Which layers found something of the build before a moment, as far as they have said so."""
+        """Which layers found something of the build before a moment; the step itself says nothing."""
+        return self.found_by(build, until) or "the step itself"
+
+    def found_by(self, build: Build, until: float) -> str:
+        """Which layers say so far that they have found something of the build before a moment."""
         seen: list[tuple[float, str]] = []
         for entry in self.instance.all_logs(build.run_id):
             if re.search(r"(job|staged image|temporary folder) \S+: (removed|digest kept)", entry.user_message):
@@ -352,7 +363,7 @@ class Scene:
         if "was cleaned up" in build.output:
             seen.append((build.observer.samples[-1].time, "command line"))
         layers = [layer for moment, layer in sorted(seen) if moment <= until + 3]
-        return ", ".join(dict.fromkeys(layers)) or "the step itself"
+        return ", ".join(dict.fromkeys(layers))
 
 
 def layer_of(sensor: str) -> str:

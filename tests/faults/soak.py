@@ -11,16 +11,15 @@ import os
 import random
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter, defaultdict
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.registry.oci import OciRegistry
 from tests.browser.dagster_ui import DagsterUi
+from tests.faults.alone import place
 from tests.faults.faults import FAULTS, kill
 from tests.faults.gate import GatedRegistry
 from tests.faults.own_engine import OwnEngine
@@ -54,7 +53,7 @@ class scene_of(ExitStack):  # noqa: N801 - reads as what it gives
         self._staging = OciRegistry(staging)
 
     def __enter__(self) -> Scene:
-        folder = Path(self.enter_context(tempfile.TemporaryDirectory(prefix="faults-")))
+        folder = self.enter_context(place())
         registry = self.enter_context(OwnRegistry(folder / "registry"))
         base = Reference(self._staging.host, "mirror/docker.io/library/busybox", "latest")
         mirror_busybox(self._staging, base.with_digest(str(self._staging.digest(base))), registry)

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.faults]
 @pytest.fixture
 def scene(command_line: Scene) -> Iterator[Scene]:
     yield command_line
-    command_line.world.recover()
+    command_line.world.clear()
     command_line.mend()
 
 

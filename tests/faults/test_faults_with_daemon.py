@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.faults]
 @pytest.fixture
 def scene(with_daemon: Scene) -> Iterator[Scene]:
     yield with_daemon
-    with_daemon.world.recover()
+    with_daemon.world.clear()
     with_daemon.mend()
 
 

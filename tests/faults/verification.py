@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.faults.matrix import Row
 from tests.faults.scene import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
+    from tests.faults.evidence import Left
     from tests.faults.faults import Fault
     from tests.faults.scene import Build, Scene
 
 
-def row_of(name: str, build: Build, scene: Scene) -> Row:
+@dataclass(frozen=True)
+class Clean:
+    """A build of which nothing is left any more.
+
+    Attributes:
+        there: What was there when the fault struck.
+        since: Since when nothing is left.
+        seconds: How long that took from the end of the fault.
+    """
+
+    there: Left | None
+    since: float
+    seconds: float
+
+
+def wait_until_clean(build: Build, scene: Scene) -> Clean:
     """Wait until nothing is left of a build.
 
     Raises:
@@ -22,23 +39,20 @@ def row_of(name: str, build: Build, scene: Scene) -> Row:
     struck_at = build.struck_at or scene.first_failure(build)
     assert struck_at is not None, f"the build has not failed: {scene.messages(build)}"
     recovered_at = build.recovered_at or struck_at
-    there = build.observer.at(struck_at).left
     try:
         while build.observer.clean_since() is None and time.time() < recovered_at + PATIENCE_SECONDS:
             time.sleep(0.2)
     finally:
         build.observer.stop()
-    clean_since = build.observer.clean_since()
-    assert clean_since is not None, f"{build.number} left {build.observer.look()}\n{build.output}"
-    time.sleep(2)  # the layers say what they have done when they are done
-    cleaners = scene.cleaners(build, clean_since)
-    return Row(name, build.started, str(there), cleaners, max(0.0, clean_since - recovered_at))
+    since = build.observer.clean_since()
+    assert since is not None, f"{build.number} left {build.observer.look()}\n{build.output}"
+    return Clean(build.observer.at(struck_at).left, since, max(0.0, since - recovered_at))
 
 
 def nothing_is_left(fault: Fault, scene: Scene) -> Row:
     """Let a fault strike, and see that it leaves nothing, harms no other build, and that the next build succeeds."""
     build = fault.inflict(scene, fault.started)
-    row = row_of(fault.name, build, scene)
+    clean = wait_until_clean(build, scene)
     scene.world.recover()
     scene.mend()
     scene.succeed(fault.started)
@@ -47,4 +61,5 @@ def nothing_is_left(fault: Fault, scene: Scene) -> Row:
     again = scene.eyes.look(build.number)
     assert again.clean, f"{build.number} has come back: {again}"
     assert scene.damaged() == []
-    return row
+    # Only now, because the layers say what they have done when they are done.
+    return Row(fault.name, build.started, str(clean.there), scene.cleaners(build, clean.since), clean.seconds)

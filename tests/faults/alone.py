@@ -1,0 +1,67 @@
+"""One fault suite on a machine at a time: two would take each other's load for a fault. The dead leave nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PATIENCE_SECONDS = 3600
+_PLACE = re.compile(r"faults-(\d+)-(\d+)")
+"""Suite and process: a folder, and the network namespace of its engine."""
+
+
+@contextmanager
+def place() -> Iterator[Path]:
+    """A folder for a process of this suite, once no other suite runs. Its name is free for a network namespace, too.
+
+    The processes of pytest-xdist are one suite: they have the same parent.
+    """
+    suite = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    _wait_until_alone(suite)
+    # Not below pytest's folders: the path of a socket is short.
+    folder = Path(tempfile.gettempdir()) / f"faults-{suite}-{os.getpid()}"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_until_alone(suite: int) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        others = 0
+        for folder in Path(tempfile.gettempdir()).iterdir():
+            if found := _PLACE.fullmatch(folder.name):
+                if not Path(f"/proc/{found[2]}").exists():
+                    _clear(folder)
+                elif int(found[1]) != suite:
+                    others += 1
+        if not others:
+            return
+        assert time.monotonic() < deadline, f"another fault suite has not ended after {PATIENCE_SECONDS} s"
+        time.sleep(1)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a suite that was killed has left."""
+    listed = subprocess.run(["ip", "netns", "pids", folder.name], capture_output=True, text=True).stdout
+    for pid in map(int, listed.split()):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    subprocess.run(["ip", "netns", "delete", folder.name], capture_output=True)
+    for line in Path("/proc/mounts").read_text().splitlines():
+        if (mounted := line.split()[1]).startswith(f"{folder}/"):
+            subprocess.run(["umount", "--lazy", mounted], check=True)
+    shutil.rmtree(folder, ignore_errors=True)
