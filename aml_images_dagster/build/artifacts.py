@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Callable
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -218,13 +219,24 @@ class Artifacts:
         paths = self.root.iterdir() if self.root.exists() else ()
         return [self.build(path.name) for path in paths if BUILD_NUMBER.fullmatch(path.name)]
 
-    def builds(self) -> list[tuple[BuildFolder, BuildRecord]]:
+    def builds(self, unreadable: Callable[[BadInput], object] | None = None) -> list[tuple[BuildFolder, BuildRecord]]:
         """Every build that has begun, newest first.
 
+        Args:
+            unreadable: Is told of every record that cannot be read; the builds are those without it.
+
         Raises:
-            BadInput: A record cannot be read.
+            BadInput: A record cannot be read, and there is nobody to be told.
         """
-        begun = [(folder, record) for folder in self.folders() if (record := folder.read_build())]
+        begun = []
+        for folder in self.folders():
+            try:
+                if record := folder.read_build():
+                    begun.append((folder, record))
+            except BadInput as error:
+                if unreadable is None:
+                    raise
+                unreadable(error)
         return sorted(begun, key=lambda pair: (pair[1].created, pair[1].build), reverse=True)
 
     def read_passed(self, content_key: str) -> PassedImage | None:

@@ -29,7 +29,7 @@ COLOURS: dict[BuildStatus, str] = {
 @common_options
 def command(settings: Settings, as_json: bool) -> None:
     """Show all builds, newest first."""
-    found = list(Artifacts(settings.artifacts_uri).builds())
+    found = Artifacts(settings.artifacts_uri).builds(lambda error: click.echo(f"aml-images: {error}", err=True))
     if as_json:
         print_json(
             [

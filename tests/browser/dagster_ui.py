@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 WORKSPACE = Path(__file__).resolve().parents[2] / "workspace.yaml"
 LOCATION = "aml_images_dagster"
 
-START_SECONDS = 120
+START_SECONDS = 300
 STOP_SECONDS = 10
-RUN_SECONDS = 180
+RUN_SECONDS = 300
 
 LOADED = """{ workspaceOrError { ... on Workspace { locationEntries { loadStatus
     locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
