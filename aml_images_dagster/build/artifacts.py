@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 from upath import UPath
@@ -23,6 +22,9 @@ from aml_images_dagster.build.records import (
     TestedImage,
 )
 from aml_images_dagster.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 R = TypeVar("R", bound=Record)
 
