@@ -12,12 +12,12 @@ from rich.markup import escape
 from aml_images_dagster.build.artifacts import DamagedRecord
 from aml_images_dagster.build.cleanup import CleanupReport, cleanup
 from aml_images_dagster.build.healing import heal
+from aml_images_dagster.build.ledger import Ledger
 from aml_images_dagster.build.naming import BUILD_NUMBER
-from aml_images_dagster.build.production import served
 from aml_images_dagster.build.records import ENDED
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
-from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
+from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.profiles import parts_for
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def command(settings: Settings, as_json: bool, build: str, yes: bool, force: boo
     parts = parts_for(settings)
     record = _record(parts, build)
     if record is not None and record.status == "succeeded" and not force:
-        _may_go(settings, parts, record, yes=yes, ask=not as_json and sys.stdin.isatty())
+        _may_go(parts, record, yes=yes, ask=not as_json and sys.stdin.isatty())
     # A build that had ended already stays what it was; any other is cancelled by the person.
     status = record.status if record is not None and record.status in ENDED else "canceled"
     report = cleanup(build, parts, status, even_if_kept=True)
@@ -64,7 +64,7 @@ def _record(parts: Parts, build: str) -> BuildRecord | None:
     return None
 
 
-def _may_go(settings: Settings, parts: Parts, record: BuildRecord, *, yes: bool, ask: bool) -> None:
+def _may_go(parts: Parts, record: BuildRecord, *, yes: bool, ask: bool) -> None:
     """Make sure that a person means it: a build that has succeeded is worth something.
 
     Raises:
@@ -73,19 +73,12 @@ def _may_go(settings: Settings, parts: Parts, record: BuildRecord, *, yes: bool,
     """
     build = record.build
     what = f"build {build} of {record.created:%Y-%m-%d %H:%M} UTC, which has succeeded, with {', '.join(record.images)}"
-    try:
-        released = [str(name) for name in served(parts.artifacts.build(build), record, parts, settings)]
-    except FactoryError as error:
+    if build in Ledger(parts.artifacts).released_builds():
         raise BadInput(
-            f"nobody can say whether {what}, is released",
+            f"this is {what}; it is released, or a release of it has begun",
             where=build,
-            mend=f"{error}\n  `--force` cleans it up all the same.",
-        ) from None
-    if released:
-        raise BadInput(
-            f"this is {what}; it is released as {', '.join(released)}",
-            where=build,
-            mend="`--force` removes its staged images and release files; what production serves stays.",
+            mend="`aml-images releases` shows all. `--force` removes its staged images and release files; "
+            "what production serves stays.",
         )
     if yes:
         return

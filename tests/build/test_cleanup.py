@@ -14,18 +14,17 @@ import pytest
 
 from aml_images_dagster.build.artifacts import write_atomically
 from aml_images_dagster.build.cleanup import CleanupReport, cleanup, read_report, staged_references
+from aml_images_dagster.build.ledger import Ledger, ReleaseRecord
 from aml_images_dagster.build.records import BuildRecord, StagedImage
 from aml_images_dagster.catalog.content_key import ContentKey
-from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import Unreachable
-from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.registry.oci import OciRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aml_images_dagster.build.parts import Parts
-    from aml_images_dagster.settings import Settings
+    from aml_images_dagster.catalog.reference import Reference
     from tests.image_repository import ImageRepository
 
 pytestmark = pytest.mark.engine
@@ -370,21 +369,29 @@ def test_the_command_asks_before_a_build_that_has_succeeded_goes(
 
 
 def test_the_command_refuses_a_build_that_is_released_unless_forced(
-    parts: Parts, settings: Settings, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
 ) -> None:
     begin(parts, image_repository, "apps/other")
-    folder = parts.artifacts.build(BUILD)
-    folder.finish("succeeded")
+    parts.artifacts.build(BUILD).finish("succeeded")
     pushed = stage("apps/other", BUILD)
-    folder.write_staged(staged_record(image_repository.image("apps/other"), pushed))
-    released = Reference(parts.production.host, settings.production_names.format(name="other"), "v1")
-    copy_image(parts.staging, parts.production, pushed.with_digest(pushed.digest), released.repository)
-    parts.production.tag(released.with_digest(pushed.digest), "v1")
+    Ledger(parts.artifacts).append(
+        ReleaseRecord(
+            number=0,
+            action="release",
+            begun=None,
+            who="somebody",
+            when=datetime.now(UTC),
+            build=BUILD,
+            commit="",
+            built=datetime.now(UTC),
+            release_tag="v1",
+            changes=(),
+        )
+    )
     refused = image_repository.run("cleanup", BUILD, "--yes")
     assert refused.returncode == 2
-    assert f"it is released as {released}" in refused.stderr
+    assert "it is released, or a release of it has begun" in refused.stderr
     assert "--force" in refused.stderr
     assert parts.staging.digest(tag_of(pushed)) == pushed.digest
     assert image_repository.run("cleanup", BUILD, "--force").returncode == 0
     assert parts.staging.digest(tag_of(pushed)) is None
-    assert parts.production.digest(released) == pushed.digest
