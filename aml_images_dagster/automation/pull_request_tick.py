@@ -163,7 +163,7 @@ class _Look:
                 tracked[number] = before
 
     def end_superseded(self) -> None:
-        """Cancel every run whose commit is no head any more; the clean-up takes its build back."""
+        """Cancel every run whose commit is no head any more; the cleanup ends its build."""
         mine = {TRIGGER_TAG: TRIGGER, REMOTE_TAG: self._watch.remote_tag}
         for run in self._instance.get_runs(dg.RunsFilter(tags=mine, statuses=list(_RUNNING))):
             number = int(run.tags[PULL_REQUEST_TAG])

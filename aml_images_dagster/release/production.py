@@ -110,7 +110,7 @@ class Releaser:
         )
 
     def _still_complete(self, release: ReleaseJson) -> None:
-        """A build that is taken back meanwhile is not released; one that this store does not know, was not."""
+        """A build that is cleaned up meanwhile is not released; one that this store does not know, was not."""
         if self._parts.artifacts.build(release.build).read_build() is not None:
             completed(release.build, self._parts.artifacts)
 

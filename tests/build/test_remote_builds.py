@@ -75,7 +75,7 @@ def test_an_image_and_one_from_it_are_staged(
     assert [run.status for run in tasks.runs.values()] == ["Succeeded"] * 2
 
 
-def test_the_run_of_a_step_that_was_killed_is_ended_by_the_clean_up(
+def test_the_run_of_a_step_that_was_killed_is_ended_by_the_cleanup(
     session: BuildSession, tasks: AcrTasks, image_repository: ImageRepository
 ) -> None:
     name = image_repository.image("tools/shell")

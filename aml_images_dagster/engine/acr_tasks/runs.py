@@ -138,7 +138,7 @@ class TaskRuns:
                 raise Unreachable(
                     f"run {run_id} was cancelled {self.cancel_seconds:g} s ago and is still {_word(status)}",
                     where=self.where,
-                    mend="Cancel it in the portal. What it pushes is removed when the clean-up is repeated.",
+                    mend="Cancel it in the portal. What it pushes is removed when the cleanup is repeated.",
                 )
             time.sleep(min(self.poll_seconds, 1))
 
