@@ -56,9 +56,7 @@ def base_assets(workshop: Workshop) -> list[dg.AssetsDefinition]:
                 metadata={"digest": answer.digest, "found_at": answer.pull, RESUME: True},
                 check_results=[
                     dg.AssetCheckResult(
-                        passed=True,
-                        check_name=REBUILT,
-                        description="a person has asked for it: it is tried again",
+                        asset_key=key, check_name=REBUILT, passed=True, description="a person has it tried again"
                     )
                 ],
             )

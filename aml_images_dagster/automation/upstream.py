@@ -55,7 +55,7 @@ def upstream_sensor(workshop: Workshop, main: MainBranch) -> dg.SensorDefinition
         chosen = next_build(watch, settings, now)
         requests = []
         if chosen:
-            key = f"{SENSOR} {now.isoformat(timespec='seconds')}"
+            key = f"{SENSOR} {now.isoformat()}"
             requests.append(
                 main_build(
                     workshop,

@@ -11,7 +11,7 @@ class UpstreamSettings(Group):
     """Builds that a changed external base starts."""
 
     interval_seconds: int = Field(
-        default=300, ge=30, description="How often registries are asked for the digests of external bases."
+        default=300, ge=5, description="How often registries are asked for the digests of external bases."
     )
     batch_minutes: float = Field(
         default=30,
