@@ -14,6 +14,7 @@ from aml_images_dagster.assets.options import RESOURCE, BuildOptions
 from aml_images_dagster.assets.production_jobs import production_jobs
 from aml_images_dagster.assets.public_source import publication_assets
 from aml_images_dagster.assets.released import RELEASE_RESOURCE, ReleaseOptions
+from aml_images_dagster.assets.release_day import release_day_assets, release_day_checks
 from aml_images_dagster.assets.run import Workshop
 from aml_images_dagster.automation.after_release import after_release_sensor
 from aml_images_dagster.automation.automatic_release import automatic_release_sensor
@@ -23,6 +24,7 @@ from aml_images_dagster.automation.pinned_catalogue import PinnedCatalogue, Pinn
 from aml_images_dagster.automation.production_records import production_records_sensor
 from aml_images_dagster.automation.publish_after_release import publish_after_release_sensor
 from aml_images_dagster.automation.pull_requests import pull_request_sensor
+from aml_images_dagster.automation.release_day import release_day_sensor
 from aml_images_dagster.automation.schedules import schedule_definitions, schedule_files_sensor
 from aml_images_dagster.automation.upstream import upstream_sensor
 from aml_images_dagster.build.source import open_source
@@ -51,9 +53,11 @@ def definitions(settings: Settings, pinned: PinnedCatalogue | None = None) -> dg
         assets=[
             *base_assets(workshop),
             *image_assets(images, workshop),
+            *release_day_assets(workshop),
             cleanup_asset(workshop),
             *publication_assets(workshop),
         ],
+        asset_checks=release_day_checks(workshop),
         jobs=[
             dg.define_asset_job(
                 BUILD_JOB,
@@ -73,6 +77,7 @@ def definitions(settings: Settings, pinned: PinnedCatalogue | None = None) -> dg
         sensors=[
             *cleanup_sensors(workshop),
             upstream_sensor(workshop, main),
+            release_day_sensor(workshop),
             schedule_files_sensor(workshop),
             automatic_release_sensor(workshop),
             after_release_sensor(workshop, main),

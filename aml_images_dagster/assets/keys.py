@@ -17,6 +17,7 @@ RELEASE_JSON = AssetKey(["release", "release.json"])
 IMPORT_CFG = AssetKey(["release", "import.cfg"])
 OPERATIONS_GROUP = "operations"
 CLEANUP = AssetKey(["operations", "cleanup"])
+SCHEDULES_GROUP = "schedules"
 UPSTREAM_GROUP = "upstream"
 REBUILT = "images_are_rebuilt"
 PUBLIC_SOURCE = AssetKey(["operations", "public_source"])

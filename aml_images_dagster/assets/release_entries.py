@@ -1,6 +1,7 @@
 """release_config and import_cfg: what each image adds to release.json and to import.cfg. One step for all images."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import dagster as dg
 
@@ -19,7 +20,7 @@ def release_entries(images: list[Image], workshop: Workshop) -> dg.AssetsDefinit
 
     @dg.multi_asset(
         name="release_entries",
-        specs=[spec for image in images for spec in _specs(image)],
+        specs=[spec for image in images for spec in _specs(image, workshop)],
         can_subset=True,
         hooks={cleanup_hook(workshop)},
     )
@@ -48,8 +49,9 @@ def release_entries(images: list[Image], workshop: Workshop) -> dg.AssetsDefinit
     return entries
 
 
-def _specs(image: Image) -> Iterator[dg.AssetSpec]:
+def _specs(image: Image, workshop: Workshop) -> Iterator[dg.AssetSpec]:
     config, cfg = asset_key(image.id, "release_config"), asset_key(image.id, "import_cfg")
+    stale_after = workshop.timetable.stale_after(image, datetime.now(UTC).date())
     shared = {"group_name": group_name(image.family), "owners": owners(image)}
     yield dg.AssetSpec(
         config,
@@ -63,5 +65,7 @@ def _specs(image: Image) -> Iterator[dg.AssetSpec]:
         deps=[config],
         description="The image's entry in import.cfg.",
         kinds={*kinds(image), "json"},
+        # The last of an image's chain: it is as old as the last build that succeeded as a whole.
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=stale_after) if stale_after else None,
         **shared,  # type: ignore[arg-type]
     )

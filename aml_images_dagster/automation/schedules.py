@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from aml_images_dagster.assets.keys import BUILD_JOB
-from aml_images_dagster.assets.request import WARNING_TAG
+from aml_images_dagster.assets.request import RELEASE_BY_TAG, SCHEDULE_TAG, WARNING_TAG
 from aml_images_dagster.automation.build_request import main_build
 from aml_images_dagster.automation.default_status import is_running, schedule_status, sensor_status
 from aml_images_dagster.automation.upstream import SENSOR as UPSTREAM_SENSOR
@@ -23,12 +23,8 @@ if TYPE_CHECKING:
     from aml_images_dagster.assets.run import Workshop
     from aml_images_dagster.automation.main_branch import MainBranch
 
-SCHEDULE_TAG = "aml-images/schedule"
-"""Name of the schedule that started a build."""
 RELEASE_RULE_TAG = "aml-images/release-rule"
 """`approval` or `automatic`; see `ScheduleFile.release`."""
-RELEASE_BY_TAG = "aml-images/release-by"
-"""When a scheduled build that is meant for release has to be released, in ISO 8601."""
 
 
 def schedule_definitions(workshop: Workshop, main: MainBranch) -> list[dg.ScheduleDefinition]:
@@ -36,16 +32,11 @@ def schedule_definitions(workshop: Workshop, main: MainBranch) -> list[dg.Schedu
     return [_schedule(schedule, workshop, main) for schedule in workshop.timetable.schedules]
 
 
-def dagster_name(schedule: Schedule) -> str:
-    """Its name in Dagster, which no sensor may have as well."""
-    return f"{schedule.file.name}_schedule"
-
-
 def _schedule(schedule: Schedule, workshop: Workshop, main: MainBranch) -> dg.ScheduleDefinition:
     file = schedule.file
 
     @dg.schedule(
-        name=dagster_name(schedule),
+        name=schedule.dagster_name,
         job_name=BUILD_JOB,
         cron_schedule=file.cron,
         execution_timezone=file.timezone,

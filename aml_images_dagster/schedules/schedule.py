@@ -37,6 +37,11 @@ class Schedule:
     path: str
     file: ScheduleFile
 
+    @property
+    def dagster_name(self) -> str:
+        """Its name in Dagster, which no sensor may have as well."""
+        return f"{self.file.name}_schedule"
+
     def chooses(self, image: Image, today: date) -> bool:
         """Whether an image is one of those that the file selects."""
         wanted = self.file.selection
