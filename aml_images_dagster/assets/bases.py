@@ -1,5 +1,6 @@
 """External bases in the lineage: what registries serve, observed; the digest is the data version."""
 
+import warnings
 from collections.abc import Iterator
 
 import dagster as dg
@@ -22,7 +23,12 @@ def base_assets(workshop: Workshop) -> list[dg.AssetsDefinition]:
     bases = {base: found[base] for base in sorted(plain_names.values())}
     if not bases:
         return []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return [_observable(bases, workshop)]
 
+
+def _observable(bases: dict[str, tuple[str, ...]], workshop: Workshop) -> dg.AssetsDefinition:
     @dg.multi_observable_source_asset(
         name="observe_bases",
         specs=[
@@ -63,4 +69,4 @@ def base_assets(workshop: Workshop) -> list[dg.AssetsDefinition]:
         if faults:
             raise dg.Failure("\n".join(map(str, faults)), allow_retries=False)
 
-    return [observe_bases]
+    return observe_bases
