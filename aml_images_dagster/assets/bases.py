@@ -69,4 +69,4 @@ def _observable(bases: dict[str, tuple[str, ...]], workshop: Workshop) -> dg.Ass
         if faults:
             raise dg.Failure("\n".join(map(str, faults)), allow_retries=False)
 
-    return observe_bases
+    return observe_bases  # type: ignore[no-any-return]
