@@ -14,7 +14,6 @@ from aml_images_dagster.assets.options import RESOURCE, BuildOptions
 from aml_images_dagster.assets.production_jobs import production_jobs
 from aml_images_dagster.assets.public_source import publication_assets
 from aml_images_dagster.assets.release_day import release_day_assets, release_day_checks
-from aml_images_dagster.assets.released import RELEASE_RESOURCE, ReleaseOptions
 from aml_images_dagster.assets.run import Workshop
 from aml_images_dagster.automation.after_release import after_release_sensor
 from aml_images_dagster.automation.automatic_release import automatic_release_sensor
@@ -85,10 +84,7 @@ def definitions(settings: Settings, pinned: PinnedCatalogue | None = None) -> dg
             pull_request_sensor(workshop, images),
             *publish_after_release_sensor(workshop),
         ],
-        resources={
-            RESOURCE: BuildOptions.configure_at_launch(),
-            RELEASE_RESOURCE: ReleaseOptions.configure_at_launch(),
-        },
+        resources={RESOURCE: BuildOptions.configure_at_launch()},
         executor=dg.multiprocess_executor.configured(
             {
                 "max_concurrent": settings.parallel,

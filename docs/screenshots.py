@@ -75,9 +75,8 @@ def launchpad(page: Page, _: str) -> None:
 def release_launchpad(page: Page, _: str) -> None:
     """A release, as it is started: its build, and a dry run first."""
     page.goto(f"/locations/{LOCATION}/jobs/release/playground")
-    page.get_by_text("release_options").first.wait_for()
-    page.wait_for_timeout(2000)
-    page.locator(".CodeMirror-line").filter(has_text="dry_run:").click()
+    page.get_by_text("No errors").wait_for()
+    page.locator(".CodeMirror-line").filter(has_text="dry_run:").click()  # explains the fields at the right
 
 
 def in_production(page: Page, _: str) -> None:

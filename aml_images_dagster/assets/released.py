@@ -17,13 +17,17 @@ from aml_images_dagster.release.followers import followers
 from aml_images_dagster.release.production import Releaser
 from aml_images_dagster.release.promotion import PublicTag, await_promotion, problems
 
-RELEASE_RESOURCE = "release_options"
+RELEASED = "released"
+"""The step that releases; its configuration is a `ReleaseOptions`."""
 
 
-class ReleaseOptions(dg.ConfigurableResource[None]):
+class ReleaseOptions(dg.Config):
     """The launchpad block of a release."""
 
-    build: str = Field(description="Number of the build to release, e.g. 20261123.4f2a9c1e; all its images are.")
+    # Not required, so that the launchpad shows it with the others.
+    build: str = Field(
+        default="", description="Number of the build to release, e.g. 20261123.4f2a9c1e; all its images are."
+    )
     dry_run: bool = Field(default=False, description="Only show what would change, tag by tag.")
     outside_window: str = Field(
         default="", description="Why it is released outside of the release windows; recorded. Default: it is not."
@@ -39,7 +43,7 @@ def released_assets(images: list[Image], workshop: Workshop) -> dg.AssetsDefinit
     keys = {released_key(image.id): image.id for image in images}
 
     @dg.multi_asset(
-        name="released",
+        name=RELEASED,
         specs=[
             dg.AssetSpec(
                 released_key(image.id),
@@ -59,19 +63,19 @@ def released_assets(images: list[Image], workshop: Workshop) -> dg.AssetsDefinit
         can_subset=True,
     )
     def released(
-        context: dg.AssetExecutionContext, release_options: ReleaseOptions
+        context: dg.AssetExecutionContext, config: ReleaseOptions
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
         with explained():
-            release = completed(release_options.build, workshop.parts.artifacts)
-            who = release_options.who or actor(workshop.settings)
+            release = completed(config.build, workshop.parts.artifacts)
+            who = config.who or actor(workshop.settings)
             releaser = Releaser(workshop.parts, workshop.settings, who, step_log)
             selected = context.selected_asset_keys
-            if release_options.dry_run:
+            if config.dry_run:
                 for image, planned in by_image(releaser.plan(release).changes).items():
                     context.log_event(dg.AssetObservation(released_key(image), metadata=_plan_metadata(planned)))
                 return
             if selected:
-                done = releaser.release(release, outside_window=release_options.outside_window)
+                done = releaser.release(release, outside_window=config.outside_window)
                 for image in by_image(done.record.changes):
                     metadata = release_metadata(done.record, image, workshop)
                     if released_key(image) in selected:
@@ -111,7 +115,6 @@ def release_metadata(record: ReleaseRecord, image: str, workshop: Workshop) -> d
         "release_tag": record.release_tag,
         "changes": dg.MetadataValue.table(_rows([c for c in record.changes if c.image == image])),
         "record": dg.MetadataValue.int(record.number),
-        "records": dg.MetadataValue.path(str(ledger.folder)),
     }
     if latest is not None:
         metadata["digest"] = latest.after or ""
@@ -182,6 +185,11 @@ def _plan_metadata(changes: list[TagChange]) -> dict[str, Any]:
 
 def _rows(changes: list[TagChange]) -> list[dg.TableRecord]:
     return [
-        dg.TableRecord({"tag": change.name, "before": change.before or "-", "after": change.after or "-"})
+        dg.TableRecord({"tag": change.name, "before": _short(change.before), "after": _short(change.after)})
         for change in changes
     ]
+
+
+def _short(digest: str | None) -> str:
+    """As much of a digest as tells it from others; the whole ones stand beside the table."""
+    return digest[: len("sha256:") + 12] if digest else "-"

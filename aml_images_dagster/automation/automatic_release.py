@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from aml_images_dagster.assets.keys import RELEASE_JOB
-from aml_images_dagster.assets.released import RELEASE_RESOURCE
+from aml_images_dagster.assets.released import RELEASED
 from aml_images_dagster.assets.request import BUILD_TAG, TRIGGER_TAG
 from aml_images_dagster.automation.default_status import sensor_status
 from aml_images_dagster.automation.schedules import RELEASE_RULE_TAG
@@ -50,7 +50,7 @@ def automatic_release_sensor(workshop: Workshop) -> dg.SensorDefinition:
             run_requests=[
                 dg.RunRequest(
                     run_key=build,
-                    run_config={"resources": {RELEASE_RESOURCE: {"config": {"build": build, "who": _WHO}}}},
+                    run_config={"ops": {RELEASED: {"config": {"build": build, "who": _WHO}}}},
                     tags={TRIGGER_TAG: _WHO},
                 )
                 for build in reversed(builds)

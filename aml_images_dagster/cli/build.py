@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
+from aml_images_dagster.build.ledger import Ledger
 from aml_images_dagster.build.naming import build_number, release_tag_for
 from aml_images_dagster.build.plan import PlannedImage, plan
 from aml_images_dagster.build.preflight import check_folders, check_plan, check_surroundings
@@ -23,6 +24,7 @@ from aml_images_dagster.cli.discover import discover_images
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.release.plan import released_under
 
 if TYPE_CHECKING:
     from aml_images_dagster.build.session import Source
@@ -89,6 +91,7 @@ def command(
     planned = plan(session)
     if dry_run:
         _print_plan(planned, session, as_json)
+    _hint_at_release_tag(session)
     check_plan(planned)
     if dry_run:
         return
@@ -99,6 +102,17 @@ def command(
 
     request = BuildRequest(selection, commit, release_num, release_tag, force, keep_failed)
     sys.exit(run_build(settings, parts, request, as_json))
+
+
+def _hint_at_release_tag(session: BuildSession) -> None:
+    """Say beforehand that a release of this build would be refused, as long as another tag costs nothing."""
+    earlier = released_under(session.release_tag, session.images, Ledger(session.parts.artifacts).records())
+    if earlier is not None:
+        open_console(stderr=True).print(
+            f"[yellow]{session.release_tag} was released from build {earlier.build}[/]: what comes out differently "
+            "cannot be released under it again. Another number or tag: --release-num, --release-tag.",
+            soft_wrap=True,
+        )
 
 
 def _choose(

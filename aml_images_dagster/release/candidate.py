@@ -30,6 +30,8 @@ def completed(build: str, artifacts: Artifacts) -> ReleaseJson:
     Raises:
         BadInput: There is no such build, or it is not complete.
     """
+    if not build:
+        raise BadInput("no build is named", where="build", mend="Name one; `aml-images builds` shows all builds.")
     folder = artifacts.build(build)
     record = folder.read_build() if BUILD_NUMBER.fullmatch(build) else None
     if record is None:

@@ -11,7 +11,7 @@ from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from aml_images_dagster.registry.interface import Registry
     from aml_images_dagster.release.release_json import ReleaseJson
@@ -95,6 +95,12 @@ def _check_tags(
             mend=f"A release tag never moves. {_another_tag(release, changes, production)}; what passed is taken over, "
             "so it takes seconds.",
         )
+
+
+def released_under(tag: str, images: Collection[str], records: Sequence[ReleaseRecord]) -> ReleaseRecord | None:
+    """The last release of some of the images under a tag; another build of them can hardly be released under it."""
+    releases = (record for record in reversed(records) if record.action == "release")
+    return next((r for r in releases if any(r.change(image, tag) for image in images)), None)
 
 
 def _done(records: Sequence[ReleaseRecord], change: TagChange) -> list[ReleaseRecord]:

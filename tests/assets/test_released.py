@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from aml_images_dagster.assets.keys import PROMOTED, RELEASE_JOB, ROLLBACK_JOB, WITHDRAW_JOB, released_key
-from aml_images_dagster.assets.released import RELEASE_RESOURCE
+from aml_images_dagster.assets.released import RELEASED
 from aml_images_dagster.assets.run import BUILD_TAG, Workshop
 from aml_images_dagster.automation.automatic_release import automatic_release_sensor
 from aml_images_dagster.automation.production_records import production_records_sensor
@@ -49,7 +49,7 @@ class Ui:
         )
 
     def release(self, build: str, **options: Any) -> dg.ExecuteInProcessResult:
-        return self.run(RELEASE_JOB, {"resources": {RELEASE_RESOURCE: {"config": {"build": build, **options}}}})
+        return self.run(RELEASE_JOB, {"ops": {RELEASED: {"config": {"build": build, **options}}}})
 
     def shown(self, image: str) -> dict[str, Any]:
         event = self.instance.get_latest_materialization_event(released_key(self.house.repository.image(image)))
@@ -151,6 +151,6 @@ def test_a_build_that_is_released_by_itself(ui: Ui, complete_build: Callable[...
     asked = sensor(dg.build_sensor_context(instance=ui.instance))
     assert isinstance(asked, dg.SensorResult)
     (request,) = asked.run_requests or []
-    assert request.run_config["resources"][RELEASE_RESOURCE]["config"]["build"] == release.build
+    assert request.run_config["ops"][RELEASED]["config"]["build"] == release.build
     assert ui.run(RELEASE_JOB, dict(request.run_config)).success
     assert isinstance(sensor(dg.build_sensor_context(instance=ui.instance)), dg.SkipReason)
