@@ -13,17 +13,23 @@ import pytest
 if TYPE_CHECKING:
     from tests.image_repository import ImageRepository
 
-CLOUD_AND_ML = {"azure", "torch", "tensorflow", "numpy", "pandas", "boto3", "botocore", "google.cloud", "adlfs"}
+CLOUD_AND_ML = {"azure", "torch", "tensorflow", "numpy", "pandas", "boto3", "botocore", "google.cloud", "adlfs", "msal"}
+
+MAKE_THE_PARTS = """
+from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.settings import load_settings
+parts_for(load_settings())
+"""
 
 
-def modules_after(code: str, repository: ImageRepository) -> set[str]:
+def modules_after(code: str, repository: ImageRepository, **variables: str) -> set[str]:
     """The modules that a process has imported after it has run some code."""
     program = f"{code}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AML_IMAGES_")}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program],
         cwd=repository.root,
-        env=environment,
+        env=environment | variables,
         capture_output=True,
         text=True,
         check=False,
@@ -45,9 +51,10 @@ def test_what_preloading_leaves_to_the_steps(repository: ImageRepository) -> Non
         assert f"aml_images_dagster.{package}" in modules
 
 
-def test_loading_the_definitions_imports_no_cloud(repository: ImageRepository) -> None:
-    modules = modules_after("import aml_images_dagster.definitions", repository)
-    assert CLOUD_AND_ML & modules == set()
+@pytest.mark.parametrize("profile", ["local", "azure"])
+@pytest.mark.parametrize("code", ["import aml_images_dagster.preload", MAKE_THE_PARTS], ids=["preload", "parts"])
+def test_loading_imports_no_cloud(repository: ImageRepository, profile: str, code: str) -> None:
+    assert CLOUD_AND_ML & modules_after(code, repository, AML_IMAGES_PROFILE=profile) == set()
 
 
 @pytest.mark.parametrize(

@@ -92,9 +92,15 @@ class Acr(AzureService):
         super().__exit__(*error)
         self._registry.__exit__(*error)
 
+    @property
+    def tokens(self) -> list[str]:
+        """Every token that was given."""
+        return list(self._grants)
+
     def end_all_tokens(self) -> None:
         """Let every token of this registry end now."""
-        self._grants.clear()
+        for token, grant in list(self._grants.items()):
+            self._grants[token] = Grant(grant.kind, grant.scopes, 0)
 
     def error(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Answer:
         """An error as registries write it."""
