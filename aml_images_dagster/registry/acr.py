@@ -8,6 +8,7 @@ every deletion is proven by reading.
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.errors import BadInput, Unreachable
@@ -104,6 +105,8 @@ class AcrRegistry(OciRegistry):
 
     def _refusal(self, answer: requests.Response, what: str) -> Unreachable:
         refusal = super()._refusal(answer, what)
-        if answer.status_code in (401, 403):
-            refusal.mend = f"Give this identity {self._roles} there; a new role takes some minutes to be known."
+        if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            refusal.mend = (
+                f"Give this identity the roles {self._roles} there; a new role takes some minutes to be known."
+            )
         return refusal

@@ -73,7 +73,7 @@ def _refresh_token(host: str, answer: requests.Response) -> str:
         raise Unreachable(
             f"the registry does not know this identity (HTTP {answer.status_code})",
             where=host,
-            mend="Give it the role AcrPush and AcrDelete there (docs/azure.md); a new role takes some minutes.",
+            mend="Give it the roles AcrPush and AcrDelete there; a new role takes some minutes to be known.",
         )
     try:
         answer.raise_for_status()
