@@ -6,13 +6,15 @@ import time
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.reference import Reference
-from aml_images_dagster.engine.interface import PushedImage
+from aml_images_dagster.engine.interface import PushedImage, TooManyRequests
 from aml_images_dagster.errors import Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aml_images_dagster.engine.interface import BuildRequest, Engine, EngineInfo, LoginFor, LogLine
+
+_PUSHED_AGAIN_AFTER_SECONDS = (1.0, 4.0, 15.0, 60.0)
 
 
 class EngineBuilder:
@@ -41,7 +43,7 @@ class EngineBuilder:
         try:
             still_wanted()
             files = self._engine.paths_exist(request.tag, request.look_for)
-            digest = self._engine.push(request.tag, log, self._login_for(Reference.parse(request.tag).registry))
+            digest = self._push(request.tag, log)
         finally:
             self._engine.keep_as_cache(request.tag, request.cache_name)
         return PushedImage(digest, files)
@@ -53,6 +55,17 @@ class EngineBuilder:
     def sweep(self) -> int:
         """See `Builder.sweep`."""
         return self._engine.sweep_build_containers()
+
+    def _push(self, tag: str, log: LogLine) -> str:
+        """Push; again and again if the registry has too many requests, which engines do not wait out themselves."""
+        registry = Reference.parse(tag).registry
+        for pause in _PUSHED_AGAIN_AFTER_SECONDS:
+            try:
+                return self._engine.push(tag, log, self._login_for(registry))
+            except TooManyRequests as refused:
+                log(f"{refused}\npushing again in {pause:g} s")
+                time.sleep(pause)
+        return self._engine.push(tag, log, self._login_for(registry))
 
     def _build(self, request: BuildRequest, log: LogLine) -> None:
         """Build; once more if the engine was lost on the way and comes back in time."""

@@ -6,6 +6,7 @@ import contextlib
 import re
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.engine.interface import TooManyRequests
 from aml_images_dagster.engine.stream import StreamFault, redact
 from aml_images_dagster.errors import BuildFailed, Unreachable
 
@@ -89,6 +90,12 @@ def transfer_fault(fault: StreamFault, verb: str, reference: str, registry: str)
         return Unreachable(what, where=reference, mend="Is the engine running? Repeat it then.")
     if fault.kind == "deadline":
         mend = f"Does {registry} answer, and is the connection fast enough for the size of the image?"
+    elif any(word in said for word in ("toomanyrequests", "too many requests")):
+        return TooManyRequests(
+            f"the engine could not {verb} the image: {fault.message}",
+            where=reference,
+            mend=f"{registry} has too many requests: wait some minutes, or run fewer builds at once.",
+        )
     elif any(word in said for word in ("unauthorized", "denied", "authentication required", "no basic auth")):
         mend = f"Sign in: give a login for {registry} that may {verb} this repository."
     elif "server gave http response to https client" in said:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from aml_images_dagster.errors import Unreachable
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -13,6 +15,10 @@ OperatingSystem = Literal["linux", "windows"]
 
 LogLine = Callable[[str], None]
 """Receives the engine's output line by line, as it comes."""
+
+
+class TooManyRequests(Unreachable):
+    """A registry wants the engine to come again later. Engines do not say how much later."""
 
 
 @dataclass(frozen=True, slots=True)

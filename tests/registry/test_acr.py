@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.engine import engine_builder
 from aml_images_dagster.engine.interface import BuildRequest
 from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.identity.faults import PATIENCE
@@ -124,6 +125,37 @@ def test_pushing_with_a_login_of_the_moment(
         assert parts.staging.digest(reference) == digest
     finally:
         engine.forget(str(reference))
+
+
+def test_pushing_through_a_storm_of_too_many_requests(
+    parts: Parts, cloud: EmulatedCloud, busybox: Reference, make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine gives up at once."""
+    monkeypatch.setattr(engine_builder, "_PUSHED_AGAIN_AFTER_SECONDS", (0.1, 0.1, 0.1))
+    reference = Reference(cloud.staging.host, "apps/pushed", "1")
+    context = make_context({"Dockerfile": f"FROM {busybox}\nLABEL one=two\n"})
+    request = BuildRequest(
+        context,
+        "Dockerfile",
+        str(reference),
+        platform="linux/amd64",
+        timeout_seconds=60,
+        cache_name="aml-images.cache/tests:pushed",
+    )
+    cloud.staging.fail(429, method="POST", path="/blobs/uploads")
+    cloud.staging.fail(429, method="PUT", path="/manifests/", times=2)
+    log: list[str] = []
+    try:
+        pushed = parts.builder.build_and_push(request, log.append, still_wanted=lambda: None, started=lambda _: None)
+        assert parts.staging.digest(reference) == pushed.digest
+        assert sum("pushing again" in line for line in log) == 3
+        cloud.staging.fail(429, method="PUT", path="/manifests/", times=None)
+        with pytest.raises(Unreachable, match="toomanyrequests") as refused:
+            parts.builder.build_and_push(request, log.append, still_wanted=lambda: None, started=lambda _: None)
+        assert "wait some minutes" in refused.value.mend
+    finally:
+        for tag in (str(reference), request.cache_name):
+            parts.engine.forget(tag)
 
 
 def test_logins_are_for_our_registries_only_and_each_is_fresh(parts: Parts, cloud: EmulatedCloud) -> None:

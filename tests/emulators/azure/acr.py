@@ -10,9 +10,10 @@ import base64
 import http.client
 import re
 import shutil
+import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from aml_images_dagster.catalog.reference import Reference
@@ -35,6 +36,7 @@ EVERYTHING = frozenset({"pull", "push", "delete", "metadata_read", "metadata_wri
 
 _TIME = "2026-01-01T00:00:00.0000000Z"
 _ATTRIBUTES = {"deleteEnabled": True, "writeEnabled": True, "readEnabled": True, "listEnabled": True}
+_CODES = {403: "DENIED", 429: "TOOMANYREQUESTS"}
 _HOP = ("connection", "transfer-encoding", "keep-alive", "authorization", "date", "server", "content-length")
 
 
@@ -54,7 +56,7 @@ class Grant:
 
 
 class Acr(AzureService):
-    """A registry of its own with a front.
+    """A registry of its own with a front. The real one is started when it is first needed.
 
     Args:
         name: Its name in Azure.
@@ -63,7 +65,6 @@ class Acr(AzureService):
         identity: See `AzureService`.
 
     Attributes:
-        plain: The real registry behind it, for tests to look at.
         allowed: Actions that the identity may do.
         known: Whether the registry knows the identity at all.
         accounts: Passwords by user name.
@@ -81,16 +82,23 @@ class Acr(AzureService):
         self.access_seconds: float = 75 * 60
         self._storage = folder
         self._registry = OwnRegistry(folder)
-        self.plain = OciRegistry(self._registry.host)
+        self._plain: OciRegistry | None = None
+        self._starting = threading.Lock()
         self._grants: dict[str, Grant] = {}
-
-    def __enter__(self) -> Self:
-        self._registry.__enter__()
-        return super().__enter__()
 
     def __exit__(self, *error: object) -> None:
         super().__exit__(*error)
-        self._registry.__exit__(*error)
+        if self._plain is not None:
+            self._registry.__exit__(*error)
+
+    @property
+    def plain(self) -> OciRegistry:
+        """The real registry behind it, for tests to look at."""
+        with self._starting:
+            if self._plain is None:
+                self._registry.__enter__()
+                self._plain = OciRegistry(self._registry.host)
+            return self._plain
 
     @property
     def tokens(self) -> list[str]:
@@ -104,6 +112,7 @@ class Acr(AzureService):
 
     def error(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Answer:
         """An error as registries write it."""
+        code = _CODES.get(status, code)
         return Answer(status, {"errors": [{"code": code, "message": message}]}, headers or {})
 
     def handle(self, request: Request) -> Answer:

@@ -1,0 +1,127 @@
+"""Whole builds and releases in the profile azure, by configuration alone.
+
+The command line and Dagster in their own processes, the real SDKs over HTTPS, a real registry behind each emulated one,
+real containers behind the emulated workspace.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from aml_images_dagster.identity.credential import Credential
+from aml_images_dagster.registry.acr_login import AcrLogins
+from tests.emulators.azure.blob_storage import BlobStorage
+from tests.emulators.azure.job_containers import JobContainers
+from tests.emulators.azure.machine_learning import MachineLearning
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aml_images_dagster.engine.interface import RegistryLogin
+    from tests.emulators.azure.cloud import EmulatedCloud
+    from tests.image_repository import ImageRepository
+
+pytestmark = [pytest.mark.engine, pytest.mark.e2e]
+
+PASSWORD = "correct-horse-battery-staple"
+FAILS = {"name": "fails", "script": "fails.sh"}
+
+
+def open_workspace(cloud: EmulatedCloud, before_job: Callable[[], None] = lambda: None) -> MachineLearning:
+    """A workspace whose jobs really run what staging serves to its own identity."""
+    logins = AcrLogins(Credential(), f"{cloud.staging.audience}/.default", [cloud.staging.host])
+
+    def login() -> RegistryLogin | None:
+        before_job()
+        return logins(cloud.staging.host)
+
+    cloud.environment["AML_IMAGES_AZURE__JOB_POLL_SECONDS"] = "0.5"
+    return MachineLearning(cloud, cloud.start(BlobStorage(cloud)), JobContainers(login))
+
+
+@pytest.fixture
+def workspace(cloud: EmulatedCloud) -> MachineLearning:
+    return open_workspace(cloud)
+
+
+def add_scenario(repository: ImageRepository, image: str, scenario: dict[str, object]) -> None:
+    path = repository.folder(image) / "tests.json"
+    tests = json.loads(path.read_text())
+    tests["scenarios"].append(tests["scenarios"][0] | scenario)
+    path.write_text(json.dumps(tests))
+
+
+def imports(cloud: EmulatedCloud) -> list[Any]:
+    return cloud.arm.requests("POST", "importImage")
+
+
+def test_a_failing_scenario_leaves_nothing(
+    repository: ImageRepository, cloud: EmulatedCloud, workspace: MachineLearning
+) -> None:
+    (repository.root / "checks" / "fails.sh").write_text("echo loss is rising >&2; exit 3\n")
+    (repository.root / "checks" / "runs.sh").write_text("exec sleep 600\n")
+    add_scenario(repository, "apps/other", FAILS)
+    done = repository.run("build", repository.image("apps/other"), **cloud.environment)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "loss is rising" in done.stderr
+    assert cloud.staging.plain.tags(repository.families["apps"]) == []
+    assert sorted(job.status for job in workspace.jobs.values()) == ["Canceled", "Failed"]
+    (build,) = repository.json("builds", **cloud.environment)
+    folder = repository.artifacts / build["build"]
+    assert not [name for name in ("release.json", "import.cfg", "drop") if (folder / name).exists()]
+
+
+def test_tokens_that_end_in_the_middle_and_a_storm_of_429(repository: ImageRepository, cloud: EmulatedCloud) -> None:
+    cloud.identity.life_seconds = 20
+    open_workspace(cloud, before_job=cloud.staging.end_all_tokens)
+    for service, paths in (
+        (cloud.staging, ("/oauth2/exchange", "/manifests/", "/blobs/uploads", "/_tags")),
+        (cloud.arm, ("/jobs", "/environments", "/codes")),
+    ):
+        for path in paths:
+            service.fail(429, path=path, times=2, retry_after=1)
+    built = repository.json("build", repository.image("apps/other"), **cloud.environment)
+    assert built["status"] == "succeeded"
+    assert len(cloud.identity.issued) > 5
+    assert all(fault.times == 0 for fault in cloud.arm.faults)
+    assert sum(line.status == 429 for line in cloud.staging.exchanges()) >= 4
+
+
+def test_no_secret_is_told_to_anybody(
+    repository: ImageRepository, cloud: EmulatedCloud, workspace: MachineLearning
+) -> None:
+    """Everything that a build and its release write down or print, with logging as loud as it can be."""
+    repository.write(
+        repository.root / "loud" / "sitecustomize.py",
+        "import logging\nlogging.basicConfig(level=logging.DEBUG, force=True)\n",
+    )
+    commit = repository.commit("loud")
+    path = os.pathsep.join(filter(None, (str(repository.root / "loud"), os.environ.get("PYTHONPATH"))))
+    cloud.staging.accounts["puller"] = PASSWORD
+    account = {"STAGING_CLIENT_ID": "puller", "STAGING_CLIENT_SECRET": PASSWORD}
+    loud = {**cloud.environment, **account, "AML_IMAGES_AZURE__IMPORT_BY": "password", "PYTHONPATH": path}
+    told: list[bytes] = []
+
+    def run(*arguments: str) -> str:
+        process = repository.start(*arguments, **loud)
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, out + err
+        assert "DEBUG:" in err
+        told.extend((out.encode(), err.encode()))
+        return out
+
+    build = json.loads(run("build", repository.image("apps/other"), "--json"))
+    assert build["commit"] == commit
+    run("release", build["build"])
+    assert json.loads(imports(cloud)[0].body)["source"]["credentials"]["password"] == PASSWORD
+    told += [path.read_bytes() for path in (repository.root / ".aml-images").rglob("*") if path.is_file()]
+    tokens = [*cloud.identity.issued, *cloud.staging.tokens, *cloud.production.tokens]
+    assert len(tokens) > 20
+    # The end of a token is what nobody can guess.
+    secrets = [PASSWORD, cloud.identity.secret, *(token.rpartition(".")[2] for token in tokens)]
+    assert [secret for secret in secrets if any(secret.encode() in text for text in told)] == []
