@@ -26,6 +26,7 @@ from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.registry.interface import Manifest
 from aml_images_dagster.registry.oci import OciRegistry, read_manifest
 from aml_images_dagster.settings import Settings, load_settings
+from tests.emulators.azure.fixtures import blob_account as blob_account  # a fixture
 from tests.emulators.azure.fixtures import cloud as cloud  # a fixture
 from tests.faults.matrix import pytest_terminal_summary as pytest_terminal_summary  # a hook
 from tests.image_repository import DOCKERFILES, ImageRepository

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 from upath import UPath
@@ -24,7 +24,7 @@ from aml_images_dagster.build.records import (
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 R = TypeVar("R", bound=Record)
 
@@ -37,7 +37,7 @@ def write_atomically(path: UPath, data: bytes) -> None:
     On a local disk by rename. Object stores have no folders to make, and put an object whole when they are given it
     in one call: a file that is opened and written may show before it is complete.
     """
-    if path.protocol not in ("", "file", "local"):
+    if _is_object(path):
         path.fs.pipe_file(path.path, data)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def create_atomically(path: UPath, data: bytes) -> None:
     Raises:
         FileExistsError: It is there.
     """
-    if path.protocol not in ("", "file", "local"):
+    if _is_object(path):
         path.fs.pipe_file(path.path, data, mode="create")
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,13 +69,29 @@ def create_atomically(path: UPath, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def read_whole(path: UPath) -> bytes:
+    """Read a file as one of those who wrote it left it, whoever replaces it meanwhile.
+
+    A file of an object store that is opened is asked for its size first, and then for its bytes.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    data: bytes = path.fs.cat_file(path.path) if _is_object(path) else path.read_bytes()
+    return data
+
+
+def _is_object(path: UPath) -> bool:
+    return path.protocol not in ("", "file", "local")
+
+
 class DamagedRecord(BadInput):
     """A record of which nothing can be made, in any version."""
 
 
 def _read(path: UPath, model: type[R]) -> R | None:
     try:
-        data = path.read_bytes()
+        data = read_whole(path)
     except FileNotFoundError:
         return None
     try:
@@ -207,10 +223,15 @@ class BuildFolder:
 
 
 class Artifacts:
-    """The artifacts of all builds."""
+    """The artifacts of all builds.
 
-    def __init__(self, uri: str) -> None:
-        self.root = UPath(uri)
+    Args:
+        uri: A folder, or what universal-pathlib knows.
+        options: What the store behind the URI needs to be told, by its own names.
+    """
+
+    def __init__(self, uri: str, options: Mapping[str, Any] | None = None) -> None:
+        self.root = UPath(uri, **(options or {}))
 
     def build(self, build: str) -> BuildFolder:
         """The folder of a build, there or not."""

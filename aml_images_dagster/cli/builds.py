@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
-from aml_images_dagster.build.artifacts import Artifacts
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
+from aml_images_dagster.profiles import parts_for
 
 if TYPE_CHECKING:
     from aml_images_dagster.build.records import BuildStatus
@@ -29,7 +29,7 @@ COLOURS: dict[BuildStatus, str] = {
 @common_options
 def command(settings: Settings, as_json: bool) -> None:
     """Show all builds, newest first."""
-    found = Artifacts(settings.artifacts_uri).builds(lambda error: click.echo(f"aml-images: {error}", err=True))
+    found = parts_for(settings).artifacts.builds(lambda error: click.echo(f"aml-images: {error}", err=True))
     if as_json:
         print_json(
             [

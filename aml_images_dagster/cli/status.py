@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.markup import escape
 
-from aml_images_dagster.build.artifacts import Artifacts, BuildFolder
 from aml_images_dagster.build.naming import BUILD_NUMBER
 from aml_images_dagster.cli.builds import COLOURS
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
+from aml_images_dagster.profiles import parts_for
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from aml_images_dagster.build.artifacts import BuildFolder
     from aml_images_dagster.build.records import BuildFailure, BuildRecord
     from aml_images_dagster.settings import Settings
 
@@ -60,7 +61,7 @@ def find_build(settings: Settings, build: str) -> tuple[BuildFolder, BuildRecord
     Raises:
         BadInput: There is none.
     """
-    folder = Artifacts(settings.artifacts_uri).build(build)
+    folder = parts_for(settings).artifacts.build(build)
     record = folder.read_build() if BUILD_NUMBER.fullmatch(build) else None
     if record is None:
         raise BadInput(

@@ -21,12 +21,14 @@ class Endpoints:
         management: URL of Azure Resource Manager.
         management_scope: What its tokens are asked for with.
         registry_audience: What tokens for container registries are given for.
+        blobs: How the hosts of storage accounts end.
     """
 
     authority: str
     management: str
     management_scope: str
     registry_audience: str
+    blobs: str
 
     @property
     def registry_scope(self) -> str:
@@ -40,18 +42,21 @@ _CLOUDS = {
         management="https://management.azure.com",
         management_scope="https://management.azure.com/.default",
         registry_audience="https://containerregistry.azure.net",
+        blobs="blob.core.windows.net",
     ),
     "us-government": Endpoints(
         authority="login.microsoftonline.us",
         management="https://management.usgovcloudapi.net",
         management_scope="https://management.usgovcloudapi.net/.default",
         registry_audience="https://management.usgovcloudapi.net",
+        blobs="blob.core.usgovcloudapi.net",
     ),
     "china": Endpoints(
         authority="login.chinacloudapi.cn",
         management="https://management.chinacloudapi.cn",
         management_scope="https://management.chinacloudapi.cn/.default",
         registry_audience="https://management.chinacloudapi.cn",
+        blobs="blob.core.chinacloudapi.cn",
     ),
 }
 

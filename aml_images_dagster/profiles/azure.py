@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.build.artifacts import Artifacts
 from aml_images_dagster.build.parts import Parts
 from aml_images_dagster.checks import Check
 from aml_images_dagster.engine.acr_tasks.builder import AcrTasksBuilder
@@ -17,6 +16,7 @@ from aml_images_dagster.engine.interface import RegistryLogin
 from aml_images_dagster.identity.credential import credential_for
 from aml_images_dagster.identity.endpoints import endpoints_of
 from aml_images_dagster.identity.registry_id import registry_id
+from aml_images_dagster.profiles.blob_artifacts import artifacts_found, artifacts_of
 from aml_images_dagster.profiles.checks import builder_checks, registry_checks
 from aml_images_dagster.registry.acr import AcrRegistry
 from aml_images_dagster.registry.acr_import import AcrImporter, PasswordSource, ResourceSource
@@ -75,6 +75,7 @@ def azure_parts(settings: Settings) -> Parts:
         endpoints,
         timeout_seconds=azure.import_timeout_minutes * 60,
     )
+    artifacts = artifacts_of(settings, credential, endpoints)
     runner = AzureMlRunner(azure, lambda: credential)
     return Parts(
         builder=linux_builder,
@@ -88,11 +89,12 @@ def azure_parts(settings: Settings) -> Parts:
         runner=runner,
         # What only the engine here holds is out of reach for a builder elsewhere.
         resolver=BaseResolver(settings.base_mirrors, engine if azure.linux_builder == "engine" else None, registry),
-        artifacts=Artifacts(settings.artifacts_uri),
+        artifacts=artifacts,
         checks=(
             *builder_checks(linux_builder, windows_builder, min_free_bytes),
             Check("identity", lambda: credential.found(endpoints.management_scope), before_build=True),
             *registry_checks(staging, production),
+            Check("artifacts", lambda: artifacts_found(settings, artifacts), before_build=True),
             Check("Azure ML", runner.found),
             Check("import into production", importer.found),
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 
-_TRACEBACK = "Traceback (most recent call last):"
+TRACEBACK = "Traceback (most recent call last):"
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*: |[\w.]*(Error|Exception|Exit|Interrupt|Warning)\s*$")
 _FENCE = re.compile(r"[-=*]{20,}")
 _INIT_FAILURE = re.compile(r"\[FATAL tini \(\d+\)\] exec (\S+) failed: (.+)")
@@ -42,7 +42,7 @@ def telling_line(output: str) -> str:
 
 
 def _exception(lines: list[str]) -> str:
-    starts = [number for number, line in enumerate(lines) if line.strip() == _TRACEBACK]
+    starts = [number for number, line in enumerate(lines) if line.strip() == TRACEBACK]
     if not starts:
         return ""
     # Standard output may have come in between, so not every line that is not indented is the exception.

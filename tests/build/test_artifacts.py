@@ -22,25 +22,35 @@ from aml_images_dagster.build.records import (
 )
 from aml_images_dagster.catalog.content_key import ContentKey
 from aml_images_dagster.errors import BadInput
+from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from tests.emulators.azure.blob_storage import BlobStorage
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 BUILD = "20261123.4f2a9c1e"
 KEY = ContentKey(dockerfile="0", files={}, build_args={}, platform="linux/amd64", bases={"debian:12": "sha256:2"})
 
 
-@pytest.fixture(params=["disk", "memory"])
-def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where the artifacts are: a folder, or a store that knows objects only."""
-    return str(tmp_path / "artifacts") if request.param == "disk" else f"memory://{uuid.uuid4().hex}/artifacts"
+@pytest.fixture(params=["disk", "memory", "blobs"])
+def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
+    """A folder, a store that knows objects only, and Azure Blob by its SDK."""
+    if request.param == "disk":
+        return Artifacts(str(tmp_path / "artifacts"))
+    if request.param == "memory":
+        return Artifacts(f"memory://{uuid.uuid4().hex}/artifacts")
+    return parts_for(request.getfixturevalue("blob_settings")).artifacts
 
 
 @pytest.fixture
-def artifacts(uri: str) -> Artifacts:
-    return Artifacts(uri)
+def blob_settings(blob_account: BlobStorage, tmp_path: Path) -> Settings:
+    """The profile `azure` with its artifacts in a container of an emulated account."""
+    blob_account.create("factory")
+    return load_settings(repo=tmp_path, artifacts="az://factory/builds/of this")
 
 
 def record(build: str = BUILD, created: datetime = NOW) -> BuildRecord:

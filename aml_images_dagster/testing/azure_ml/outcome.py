@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.catalog.tests_file import PytestScenario
 from aml_images_dagster.errors import FactoryError
 from aml_images_dagster.testing import pytest_scenario
-from aml_images_dagster.testing.failure_reason import telling_line
+from aml_images_dagster.testing.failure_reason import TRACEBACK, telling_line
 from aml_images_dagster.testing.interface import JobResult, NodeLog
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _LOG = re.compile(r"user_logs/std_log(?:_process_(?P<process>\d+))?\.txt")
 """What the service's runtime writes: one file, or one for each process of a distributed job."""
+_TOLD = 3
 _MOST_LOGS = 32
 _LONGEST_LOG = 1_000_000
 
@@ -58,16 +59,19 @@ def _seconds(details: RunDetails | None, seen: float) -> float:
 
 def _reason(job: TestJob, details: RunDetails | None, logs: tuple[NodeLog, ...]) -> str:
     """What the job itself said is worth more than that its exit code was not 0."""
-    for log in logs:
-        tests = pytest_scenario.explain_output(log.text) if isinstance(job.scenario, PytestScenario) else ""
-        line = tests or telling_line(log.text)
-        if line:
-            return f"{log.node}: {line}" if len(logs) > 1 else line
-    return details.error if details else ""
+    if isinstance(job.scenario, PytestScenario) and logs:
+        tests = pytest_scenario.explain_output(logs[0].text)
+        if tests:
+            return tests
+    # The service does not say which node failed first: one with a traceback has, or it may be any.
+    told = [log for log in logs if TRACEBACK in log.text][:1] or list(logs[:_TOLD])
+    lines = [(log.node, telling_line(log.text)) for log in told]
+    said = "; ".join(f"{node}: {line}" if len(logs) > 1 else line for node, line in lines if line)
+    return said or (details.error if details else "")
 
 
 def _node_logs(workspace: Workspace, job: TestJob, files: Mapping[str, str]) -> tuple[NodeLog, ...]:
-    """What each node printed. Those that say most come first: the ones with a traceback."""
+    """What each node printed."""
     per_node = 1 if isinstance(job.scenario, PytestScenario) else job.scenario.processes_per_node
     found = sorted((int(match["process"] or 0), path) for path in files if (match := _LOG.fullmatch(path)))
     texts: dict[str, list[str]] = {}

@@ -89,6 +89,7 @@ class MachineLearning:
         shows: A status that every job shows, whatever it does; empty for the truth.
         ends_cancelled_jobs: When False, a job that is to be cancelled stays in CancelRequested.
         environments: Images by the id of the environment.
+        blobs: Its storage account.
     """
 
     def __init__(self, cloud: EmulatedCloud, blobs: BlobStorage, executor: Executor) -> None:
@@ -99,7 +100,7 @@ class MachineLearning:
         self.ends_cancelled_jobs = True
         self.environments: dict[str, str] = {}
         self._codes: dict[str, dict[str, Any]] = {}
-        self._arm, self._blobs, self._executor = cloud.arm, blobs, executor
+        self._arm, self.blobs, self._executor = cloud.arm, blobs, executor
         self._submitting = threading.Lock()
         cloud.environment |= {
             "AZUREML_DEV_URL_MFE": cloud.arm.url,
@@ -155,8 +156,8 @@ class MachineLearning:
 
     def _start_upload(self, request: Request, name: str, version: str) -> Answer:
         container = f"code-{name}"
-        uri = self._blobs.create(container)
-        credential = {"credentialType": "SAS", "sasUri": self._blobs.signed(container)}
+        uri = self.blobs.create(container)
+        credential = {"credentialType": "SAS", "sasUri": self.blobs.signed(container)}
         reference = {"blobUri": uri, "storageAccountArmId": "a", "credential": credential}
         kind = "TemporaryBlobReference"
         return Answer(document={"pendingUploadType": kind, "blobReferenceForConsumption": reference})
@@ -200,19 +201,19 @@ class MachineLearning:
 
     def _files(self, code: Mapping[str, Any]) -> dict[str, bytes]:
         """The files of a code asset, below the folder that was uploaded."""
-        path = code["properties"]["codeUri"].removeprefix(f"{self._blobs.url}/")
+        path = code["properties"]["codeUri"].removeprefix(f"{self.blobs.url}/")
         container, _, folder = path.partition("/")
         prefix = f"{folder}/" if folder else ""
-        blobs = self._blobs.containers[container]
+        blobs = self.blobs.containers[container]
         return {name.removeprefix(prefix): blob.content for name, blob in blobs.items() if name.startswith(prefix)}
 
     def _run(self, job: EmulatedJob) -> None:
         try:
             succeeded, logs = self._executor.execute(job)
             container = f"logs-{job.name}"
-            self._blobs.create(container)
+            self.blobs.create(container)
             for path, content in logs.items():
-                self._blobs.put(container, path, content)
+                self.blobs.put(container, path, content)
             status = "Canceled" if job.stop.is_set() else "Completed" if succeeded else "Failed"
         except Exception as error:  # noqa: BLE001 - the failure of the executor is that of the job
             status, job.error = "Failed", f"The executor failed: {error!r}"
@@ -250,11 +251,11 @@ class MachineLearning:
     def _details(self, request: Request, name: str) -> Answer:
         job = self.jobs[name]
         container = f"logs-{name}"
-        paths = self._blobs.containers.get(container, {})
+        paths = self.blobs.containers.get(container, {})
         document: dict[str, Any] = {
             "runId": name,
             "status": job.status,
-            "logFiles": {path: self._blobs.signed(container, path) for path in paths},
+            "logFiles": {path: self.blobs.signed(container, path) for path in paths},
             "inputDatasets": [],
             "outputDatasets": [],
         }

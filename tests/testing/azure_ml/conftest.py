@@ -17,23 +17,17 @@ from aml_images_dagster.settings import load_settings
 from aml_images_dagster.testing.azure_ml.runner import AzureMlRunner
 from aml_images_dagster.testing.interface import TestJob as Job
 from aml_images_dagster.testing.job_name import job_name
-from tests.emulators.azure.blob_storage import BlobStorage
 from tests.emulators.azure.clockwork import Clockwork
 from tests.emulators.azure.machine_learning import MachineLearning
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.emulators.azure.blob_storage import BlobStorage
     from tests.emulators.azure.cloud import EmulatedCloud
 
 MakeJob = Callable[..., Job]
 MakeRunner = Callable[..., AzureMlRunner]
-
-
-@pytest.fixture
-def blobs(cloud: EmulatedCloud) -> BlobStorage:
-    """The storage account of the workspace."""
-    return cloud.start(BlobStorage(cloud))
 
 
 @pytest.fixture
@@ -44,10 +38,11 @@ def clockwork() -> Clockwork:
 
 @pytest.fixture
 def workspace(
-    cloud: EmulatedCloud, blobs: BlobStorage, clockwork: Clockwork, monkeypatch: pytest.MonkeyPatch
+    cloud: EmulatedCloud, blob_account: BlobStorage, clockwork: Clockwork, monkeypatch: pytest.MonkeyPatch
 ) -> MachineLearning:
     """A workspace whose jobs run nothing; the environment leads there."""
-    workspace = MachineLearning(cloud, blobs, clockwork)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")  # which SDK is the newest is not the question here
+    workspace = MachineLearning(cloud, blob_account, clockwork)
     for name, value in cloud.environment.items():
         monkeypatch.setenv(name, value)
     return workspace

@@ -1,0 +1,68 @@
+"""Whether there is a newer SDK is asked of the package index that pip is configured for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import metadata
+
+import pytest
+
+from aml_images_dagster.testing.azure_ml.sdk_version import outdated, sdk
+
+INSTALLED = metadata.version("azure-ai-ml")
+Index = Callable[..., None]
+
+
+@pytest.fixture
+def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
+    """Makes pip see an index with certain versions, or one that answers nothing but errors."""
+    shown: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            links = "".join(
+                f'<a href="/azure_ai_ml-{v}-py3-none-any.whl">azure_ai_ml-{v}-py3-none-any.whl</a>' for v in shown
+            )
+            body = f"<!DOCTYPE html><html><body>{links}</body></html>".encode()
+            self.send_response(200 if shown else 500)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def show(*versions: str) -> None:
+        shown[:] = versions
+        outdated.cache_clear()
+
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/simple")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    for name in ("PIP_NO_INDEX", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"):
+        monkeypatch.delenv(name, raising=False)
+    yield show
+    outdated.cache_clear()
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_newer_one_is_told(index: Index) -> None:
+    index("1.0.0", INSTALLED, "99.0.0")
+    assert outdated() == f"jobs were submitted with {sdk()}, and 99.0.0 is there: update the lock file"
+
+
+def test_the_newest_one_needs_no_word(index: Index) -> None:
+    index("1.0.0", INSTALLED)
+    assert outdated() == ""
+
+
+def test_an_index_that_fails_says_nothing(index: Index) -> None:
+    index()
+    assert outdated() == ""
