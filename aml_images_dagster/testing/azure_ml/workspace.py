@@ -7,6 +7,7 @@ used all the same is used here and nowhere else.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import warnings
 from contextlib import contextmanager
@@ -82,6 +83,7 @@ class Workspace:
         keep_out_of_logs()
         # Dozens, on what the SDK's own libraries will change; nobody here can do anything about them.
         warnings.filterwarnings("ignore", module=r"azure\.ai\.ml|marshmallow")
+        os.environ.setdefault("TQDM_DISABLE", "1")  # heeded when it is imported; its bars are for nobody here
         logging.getLogger("azure.ai.ml._utils._experimental").setLevel(logging.ERROR)
 
     @property
@@ -95,7 +97,8 @@ class Workspace:
         from azure.ai.ml import MLClient
 
         with self._explained("for a client"):
-            return MLClient(self._credential(), *self._place, enable_telemetry=False, show_progress=False, **PATIENCE)
+            # Only when it shows progress does the SDK notice that a file could not be uploaded; else it waits for ever.
+            return MLClient(self._credential(), *self._place, enable_telemetry=False, show_progress=True, **PATIENCE)
 
     def check(self, computes: Iterable[str]) -> None:
         """Make sure that the workspace and its computes are there and that we may see them.

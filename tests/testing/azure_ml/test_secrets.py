@@ -10,7 +10,6 @@ import pytest
 
 from aml_images_dagster.errors import FactoryError
 from aml_images_dagster.identity.signatures import redacted
-from tests.emulators.azure.service import Fault
 
 if TYPE_CHECKING:
     from tests.emulators.azure.blob_storage import BlobStorage
@@ -35,8 +34,7 @@ def test_no_token_and_no_signature_is_seen(
     seen: list[str] = []
     for name in ("good", "bad"):
         seen.append(repr(make_runner().run(make_job(name=name), seen.append)))
-    # An upload that cannot reach the store: what the SDK raises then has the signed URL in it.
-    blob_account.faults.append(Fault("reset", path="sig=", times=None))
+    blob_account.fail(403, method="PUT", path="sig=", times=None)
     with pytest.raises(FactoryError) as refused:
         make_runner().run(make_job(name="unlucky", files={"a.py": "another"}), seen.append)
     seen.append("".join(traceback.format_exception(refused.value)))
@@ -57,6 +55,10 @@ def test_no_token_and_no_signature_is_seen(
         ("https://a/b?sv=1&sig=abc%2B%3D&se=2", "https://a/b?sv=1&sig=REDACTED&se=2"),
         ("/b?sig=abc HTTP/1.1", "/b?sig=REDACTED HTTP/1.1"),
         ("?SIG=abc' failed", "?SIG=REDACTED' failed"),
+        (
+            "Max retries exceeded with url: /b?sig=abc%3D (Caused by",
+            "Max retries exceeded with url: /b?sig=REDACTED (Caused by",
+        ),
         ("design=good", "design=good"),
     ],
 )
