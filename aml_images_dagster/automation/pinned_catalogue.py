@@ -17,9 +17,9 @@ from dagster._core.definitions.definitions_load_context import StateBackedDefini
 from dagster_shared.serdes import serialize_value
 from pydantic import BaseModel, ConfigDict
 
-from aml_images_dagster.build.artifacts import Artifacts
 from aml_images_dagster.build.source import clean_commit
 from aml_images_dagster.catalog import git
+from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.pull_requests.declaration import Declarations, DeclaredImage
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class PinnedCatalogue(BaseModel):
         """
         wanted = settings.source_commit
         commit = git.resolve(settings.repo, wanted) if wanted else clean_commit(settings.repo)
-        return cls(commit=commit, declared=Declarations.read(Artifacts(settings.artifacts_uri).root).all())
+        return cls(commit=commit, declared=Declarations.read(parts_for(settings).artifacts.root).all())
 
 
 class PinnedDefinitions(StateBackedDefinitionsLoader[str]):

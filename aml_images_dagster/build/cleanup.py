@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import AwareDatetime  # noqa: TC002 - pydantic reads the annotations
 
-from aml_images_dagster.build.artifacts import BuildFolder, DamagedRecord, write_atomically
+from aml_images_dagster.build.artifacts import BuildFolder, DamagedRecord, read_whole, write_atomically
 from aml_images_dagster.build.healing import heal
 from aml_images_dagster.build.naming import split_staging_tag, staging_reference, temporary_prefix
 from aml_images_dagster.build.records import ENDED, BuildFailure, BuildRecord, BuildStatus, Record
@@ -136,7 +136,7 @@ def _report(folder: BuildFolder, rows: Sequence[CleanupRow]) -> CleanupReport:
 def read_report(folder: BuildFolder) -> CleanupReport | None:
     """What the last cleanup of a build found; None when there was none, or it cannot be read."""
     try:
-        return CleanupReport.model_validate_json((folder.root / "cleanup.json").read_bytes())
+        return CleanupReport.model_validate_json(read_whole(folder.root / "cleanup.json"))
     except (OSError, ValueError):
         return None
 

@@ -8,10 +8,10 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from aml_images_dagster.build.artifacts import Artifacts
 from aml_images_dagster.build.ledger import Ledger
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
+from aml_images_dagster.profiles import parts_for
 
 if TYPE_CHECKING:
     from aml_images_dagster.build.ledger import ReleaseRecord
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @common_options
 def command(settings: Settings, as_json: bool, image: str | None) -> None:
     """Show every release, roll-back and withdrawal, newest first."""
-    records = Ledger(Artifacts(settings.artifacts_uri)).records()
+    records = Ledger(parts_for(settings).artifacts).records()
     done = {record.begun for record in records}
     shown = [
         record

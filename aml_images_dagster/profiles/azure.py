@@ -16,7 +16,7 @@ from aml_images_dagster.engine.interface import RegistryLogin
 from aml_images_dagster.identity.credential import credential_for
 from aml_images_dagster.identity.endpoints import endpoints_of
 from aml_images_dagster.identity.registry_id import registry_id
-from aml_images_dagster.profiles.blob_artifacts import artifacts_found, artifacts_of
+from aml_images_dagster.profiles.blob_artifacts import artifacts_of, blob_checks
 from aml_images_dagster.profiles.checks import builder_checks, registry_checks
 from aml_images_dagster.registry.acr import AcrRegistry
 from aml_images_dagster.registry.acr_import import AcrImporter, PasswordSource, ResourceSource
@@ -94,7 +94,7 @@ def azure_parts(settings: Settings) -> Parts:
             *builder_checks(linux_builder, windows_builder, min_free_bytes),
             Check("identity", lambda: credential.found(endpoints.management_scope), before_build=True),
             *registry_checks(staging, production),
-            Check("artifacts", lambda: artifacts_found(settings, artifacts), before_build=True),
+            *blob_checks(settings, artifacts),
             Check("Azure ML", runner.found),
             Check("import into production", importer.found),
         ),

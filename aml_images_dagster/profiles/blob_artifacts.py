@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.build.artifacts import Artifacts
+from aml_images_dagster.checks import Check
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.identity.faults import explained
 
@@ -33,30 +34,29 @@ def artifacts_of(settings: Settings, credential: Credential, endpoints: Endpoint
     return Artifacts(uri, options)
 
 
-def artifacts_found(settings: Settings, artifacts: Artifacts) -> str:
-    """The store, after a look whether it is there and lets us in.
+def blob_checks(settings: Settings, artifacts: Artifacts) -> tuple[Check, ...]:
+    """Whether the container is there and lets us in; no checks for artifacts that are elsewhere."""
+    if artifacts.root.protocol not in _PROTOCOLS:
+        return ()
+    return (Check("storage account", lambda: _found(settings.azure.storage_account, artifacts), before_build=True),)
 
-    Raises:
-        BadInput: The account is not set, or there is no such container.
-        Unreachable: It does not answer, or refuses us.
-    """
+
+def _found(account: str, artifacts: Artifacts) -> str:
     root = artifacts.root
-    if root.protocol not in _PROTOCOLS:
-        return settings.artifacts_uri
-    if not settings.azure.storage_account:
+    if not account:
         raise BadInput(
-            f"artifacts are {settings.artifacts_uri}, and it is not said in which storage account",
+            f"artifacts are {root}, and it is not said in which storage account",
             where="azure.storage_account",
             mend="Set AML_IMAGES_AZURE__STORAGE_ACCOUNT to its name.",
         )
-    container = root.path.partition("/")[0]
-    where = f"storage account {settings.azure.storage_account}"
+    container, where = root.path.partition("/")[0], f"storage account {account}"
     with explained(where, f"for the container {container}", role=_ROLE):
-        if not root.fs.exists(container):
+        try:
+            root.fs.info(container)
+        except FileNotFoundError:
             raise BadInput(
                 f"there is no container {container!r}",
                 where=where,
-                mend=f"Create it, or correct the setting artifacts: {settings.artifacts_uri}.",
-            )
-        list(artifacts.folders())
-    return f"{root} in {where}"
+                mend=f"Create it, or correct the setting artifacts: {root}.",
+            ) from None
+    return f"{account}, container {container}"

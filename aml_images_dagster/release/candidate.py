@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from aml_images_dagster.build.artifacts import read_whole
 from aml_images_dagster.build.naming import BUILD_NUMBER
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
@@ -42,7 +43,7 @@ def completed(build: str, artifacts: Artifacts) -> ReleaseJson:
         what, mend = _NOT_COMPLETE[record.status]
         raise BadInput(f"build {build} {what}; only a complete build is released", where=str(folder.root), mend=mend)
     try:
-        return ReleaseJson.model_validate_json((folder.root / "release.json").read_bytes())
+        return ReleaseJson.model_validate_json(read_whole(folder.root / "release.json"))
     except FileNotFoundError:
         what = "has no release.json, so it is not complete"
     except ValidationError as error:
