@@ -1,4 +1,4 @@
-"""Whole builds and releases in the profile azure, by configuration alone.
+"""A whole build and its release in the profile azure, by configuration alone, beside the same build in `local`.
 
 The command line and Dagster in their own processes, the real SDKs over HTTPS, a real registry behind each emulated one,
 real containers behind the emulated workspace.
@@ -12,22 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.identity.credential import Credential
 from aml_images_dagster.registry.acr_login import AcrLogins
+from aml_images_dagster.registry.copy import copy_image
 from tests.emulators.azure.blob_storage import BlobStorage
 from tests.emulators.azure.job_containers import JobContainers
 from tests.emulators.azure.machine_learning import MachineLearning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from aml_images_dagster.engine.interface import RegistryLogin
+    from aml_images_dagster.registry.oci import OciRegistry
     from tests.emulators.azure.cloud import EmulatedCloud
     from tests.image_repository import ImageRepository
 
 pytestmark = [pytest.mark.engine, pytest.mark.e2e]
 
 PASSWORD = "correct-horse-battery-staple"
+TWO_NODES = {"name": "two-nodes", "nodes": 2, "distribution": "pytorch"}
 FAILS = {"name": "fails", "script": "fails.sh"}
 
 
@@ -55,8 +60,93 @@ def add_scenario(repository: ImageRepository, image: str, scenario: dict[str, ob
     path.write_text(json.dumps(tests))
 
 
+def shape(document: Any) -> Any:
+    """Keys and kinds of values, without the values."""
+    if isinstance(document, dict):
+        return {key: shape(value) for key, value in document.items()}
+    if isinstance(document, list):
+        return [shape(document[0])] if document else []
+    return type(document).__name__
+
+
+def documents(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    release, imported = (json.loads((folder / name).read_text()) for name in ("release.json", "import.cfg"))
+    return release, imported
+
+
+def serves(registry: OciRegistry, reference: Reference) -> str | None:
+    """What a registry serves under the repository and tag of a reference."""
+    return registry.digest(Reference(registry.host, reference.repository, reference.tag))
+
+
+def test_the_same_build_as_in_the_profile_local_and_its_release(
+    repository: ImageRepository, staging: OciRegistry, cloud: EmulatedCloud, workspace: MachineLearning
+) -> None:
+    add_scenario(repository, "apps/hello", TWO_NODES)
+    repository.commit("a scenario on two nodes")
+    local = repository.json("build", "--all")
+    azure = repository.json("build", "--all", **cloud.environment)
+    assert (local["status"], azure["status"]) == ("succeeded", "succeeded")
+
+    theirs, ours = (documents(repository.artifacts / build["build"]) for build in (local, azure))
+    assert shape(ours) == shape(theirs)
+    for host, registry, (release, imported) in (
+        (staging.host, staging, theirs),
+        (cloud.staging.host, cloud.staging.plain, ours),
+    ):
+        for image, entry in zip(release["images"], imported, strict=True):
+            reference = Reference.parse(image["staging"]["reference"])
+            assert reference.registry == host
+            assert serves(registry, reference) == image["staging"]["digest"]
+            assert entry["source"]["imageName"] == str(reference)
+            assert {test["status"] for test in image["tests"]} == {"passed"}
+    release = ours[0]
+    alone = repository.image("apps/other").partition("/")[2]
+    for same in (
+        lambda document: [image["destinations"] for image in document["images"]],
+        lambda document: [image["content_key"] for image in document["images"] if image["name"] == alone],
+    ):
+        assert same(release) == same(theirs[0])
+    assert sorted(job.nodes for job in workspace.jobs.values()) == [1, 1, 1, 2]
+    assert {job.status for job in workspace.jobs.values()} == {"Completed"}
+    assert {job.image.partition("@")[2] for job in workspace.jobs.values()} == {
+        image["staging"]["digest"] for image in release["images"]
+    }
+
+    refuse_when_a_tag_has_moved(repository, cloud, azure["build"], release["images"])
+
+    released = repository.run("release", azure["build"], **cloud.environment)
+    assert released.returncode == 0, released.stdout + released.stderr
+    names = [(image, name) for image in release["images"] for name in image["destinations"]]
+    for image, name in names:
+        there = Reference.parse(f"{cloud.production.host}/{name}")
+        assert serves(cloud.production.plain, there) == image["staging"]["digest"]
+    modes = [(json.loads(r.body)["mode"], json.loads(r.body)["targetTags"]) for r in imports(cloud)]
+    assert modes == sorted(modes, key=lambda mode: mode[0] == "Force")  # latest moves last of all
+    assert [tags[0].endswith(":latest") for mode, tags in modes if mode == "Force"] == [True] * len(release["images"])
+    again = repository.run("release", azure["build"], **cloud.environment)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert len(imports(cloud)) == len(names)
+
+
 def imports(cloud: EmulatedCloud) -> list[Any]:
     return cloud.arm.requests("POST", "importImage")
+
+
+def refuse_when_a_tag_has_moved(
+    repository: ImageRepository, cloud: EmulatedCloud, build: str, images: list[dict[str, Any]]
+) -> None:
+    """Somebody moves a staged tag after the test; it is moved back in the end."""
+    registry = cloud.staging.plain
+    one, other = images[0]["staging"], images[1]["staging"]
+    tag = Reference.parse(one["reference"])
+    from_other = Reference(registry.host, Reference.parse(other["reference"]).repository, digest=other["digest"])
+    copy_image(registry, registry, from_other, tag.repository, [tag.tag])
+    refused = repository.run("release", build, **cloud.environment)
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    assert f"tested was {one['digest']}" in refused.stderr
+    assert imports(cloud) == []
+    registry.tag(Reference(registry.host, tag.repository, digest=one["digest"]), tag.tag)
 
 
 def test_a_failing_scenario_leaves_nothing(
