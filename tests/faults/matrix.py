@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
 PROPERTY = "fault"
 FILE = "FAULT_MATRIX"
-"""Environment variable: a page with the two marks below, between which the matrix is written."""
-BEGIN, END = "<!-- matrix: begin -->", "<!-- matrix: end -->"
+"""Environment variable: a page with two marks, between which the matrix is written."""
 
 
 class Row(NamedTuple):
@@ -47,6 +46,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("faults")
     terminalreporter.write_line(table)
     if file := os.environ.get(FILE):
-        page = Path(file)
-        before, _, rest = page.read_text().partition(BEGIN)
-        page.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}")
+        write_into(Path(file), "matrix", table)
+
+
+def write_into(page: Path, name: str, text: str) -> None:
+    """Replace what a page has between the two marks of a name."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, _, rest = page.read_text().partition(begin)
+    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")

@@ -1,6 +1,6 @@
 """Many builds, each with a fault or none; at the end nothing is left of any that failed and all others are intact.
 
-Run by hand: `python -m tests.faults.soak --builds 50 --seed 7`. Needs what the tests of faults need.
+Run by hand: `python -m tests.faults.soak --builds 50 --seed 7 --page docs/reliability.md`. Needs what the tests of faults need.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.reference import Reference
@@ -22,6 +23,7 @@ from tests.browser.dagster_ui import DagsterUi
 from tests.faults.alone import place
 from tests.faults.faults import FAULTS, kill
 from tests.faults.gate import GatedRegistry
+from tests.faults.matrix import write_into
 from tests.faults.own_engine import OwnEngine
 from tests.faults.own_registry import OwnRegistry
 from tests.faults.scene import IMAGES, PATIENCE_SECONDS, Scene, World, mirror_busybox
@@ -40,9 +42,15 @@ def main() -> int:
     parser.add_argument("--builds", type=int, default=50)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--staging", default="127.0.0.1:5000", help="where the busybox base is taken from")
+    parser.add_argument("--page", type=Path, help="a page that the figures are written into")
     options = parser.parse_args()
     with scene_of(options.staging) as scene:
-        return soak(scene, options.builds, random.Random(options.seed))
+        wrong, figures = soak(scene, options.builds, random.Random(options.seed))
+    print(f"\n{figures}")
+    print("\n".join(wrong))
+    if options.page:
+        write_into(options.page, "soak", f"`--builds {options.builds} --seed {options.seed}`: {figures}")
+    return 1 if wrong else 0
 
 
 class scene_of(ExitStack):  # noqa: N801 - reads as what it gives
@@ -64,7 +72,8 @@ class scene_of(ExitStack):  # noqa: N801 - reads as what it gives
         return scene
 
 
-def soak(scene: Scene, builds: int, chance: random.Random) -> int:
+def soak(scene: Scene, builds: int, chance: random.Random) -> tuple[list[str], str]:
+    """Run the builds; what is wrong, and the figures."""
     kinds = dict(meetings(chance))
     outcomes: dict[str, Counter[str]] = defaultdict(Counter)
     seconds: dict[str, list[float]] = defaultdict(list)
@@ -92,11 +101,9 @@ def soak(scene: Scene, builds: int, chance: random.Random) -> int:
         if status != "succeeded" and not scene.eyes.look(number).clean:
             wrong.append(f"{number} has come back: {scene.eyes.look(number)}")
     wrong += [f"{tag} of a successful build is gone or has moved" for tag in scene.damaged()]
-    report(outcomes, seconds)
     intact = len(scene.intact) // len(IMAGES)
-    print(f"\n{len(numbers)} builds, {intact} succeeded and are intact, digest for digest; wrong: {len(wrong)}")
-    print("\n".join(wrong))
-    return 1 if wrong else 0
+    summary = f"{len(numbers)} builds, {intact} succeeded and are intact, digest for digest; wrong: {len(wrong)}."
+    return wrong, f"{summary}\n\n{table(outcomes, seconds)}"
 
 
 def meetings(chance: random.Random) -> Iterator[tuple[str, Callable[[Scene], Build]]]:
@@ -154,12 +161,13 @@ def incomplete(scene: Scene, build: Build) -> list[str]:
     )
 
 
-def report(outcomes: dict[str, Counter[str]], seconds: dict[str, list[float]]) -> None:
-    print("\n| fault | builds | how they ended | longest until clean, s |\n|---|---|---|---|")
+def table(outcomes: dict[str, Counter[str]], seconds: dict[str, list[float]]) -> str:
+    lines = ["| fault | builds | how they ended | longest until clean, s |", "|---|---|---|---|"]
     for name, counted in sorted(outcomes.items()):
         ends = ", ".join(f"{count} {status}" for status, count in sorted(counted.items()))
         longest = f"{max(seconds[name]):.1f}" if seconds[name] else ""
-        print(f"| {name} | {counted.total()} | {ends} | {longest} |")
+        lines.append(f"| {name} | {counted.total()} | {ends} | {longest} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
