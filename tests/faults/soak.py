@@ -1,6 +1,7 @@
 """Many builds, each with a fault or none; at the end nothing is left of any that failed and all others are intact.
 
-Run by hand: `python -m tests.faults.soak --builds 50 --seed 7 --page docs/reliability.md`. Needs what the tests of faults need.
+Run by hand: `python -m tests.faults.soak --builds 50 --seed 7 --page docs/reliability.md`.
+Needs what the tests of faults need.
 """
 
 from __future__ import annotations
