@@ -345,12 +345,13 @@ class Scene:
         entries = self.instance.all_logs(build.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
         return min((entry.timestamp for entry in entries), default=None)
 
-    def cleaners(self, build: Build, until: float) -> str:
-        """Which layers found something of the build before a moment; the step itself says nothing."""
-        return self.found_by(build, until) or "the step itself"
+    def cleaners(self, build: Build) -> str:
+        """Which layers found something of the build. The step itself says nothing, and so does the command line."""
+        last = "command line" if "was cleaned up" in build.output else "the step itself"
+        return self.found_by(build) or last
 
-    def found_by(self, build: Build, until: float) -> str:
-        """Which layers say so far that they have found something of the build before a moment."""
+    def found_by(self, build: Build) -> str:
+        """Which layers say so far that they have found something of the build, in their order."""
         seen: list[tuple[float, str]] = []
         for entry in self.instance.all_logs(build.run_id):
             if re.search(r"(job|staged image|temporary folder) \S+: (removed|digest kept)", entry.user_message):
@@ -360,10 +361,7 @@ class Scene:
                 found = re.search(rf"{re.escape(build.number)}: (\d+) found", tick.skip_reason or "")
                 if found and int(found.group(1)):
                     seen.append((tick.timestamp, layer_of(state.instigator_name)))
-        if "was cleaned up" in build.output:
-            seen.append((build.observer.samples[-1].time, "command line"))
-        layers = [layer for moment, layer in sorted(seen) if moment <= until + 3]
-        return ", ".join(dict.fromkeys(layers))
+        return ", ".join(dict.fromkeys(layer for _, layer in sorted(seen)))
 
 
 def layer_of(sensor: str) -> str:

@@ -75,7 +75,7 @@ def test_an_image_that_goes_while_it_is_taken_over_stays(command_line: Scene) ->
     front.close_gate(f"/manifests/{FAULTY.partition('/')[2]}--")
     second = scene.start("command line")
     scene.until(front.waiting.is_set, "nothing is tagged")
-    done = scene.repository.run("cleanup", owner.number)
+    done = scene.repository.run("cleanup", owner.number, "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
     for tag in [tag for tag in scene.intact if tag.endswith(owner.number)]:
         del scene.intact[tag]

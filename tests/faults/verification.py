@@ -21,12 +21,10 @@ class Clean:
 
     Attributes:
         there: What was there when the fault struck.
-        since: Since when nothing is left.
         seconds: How long that took from the end of the fault.
     """
 
     there: Left | None
-    since: float
     seconds: float
 
 
@@ -46,7 +44,7 @@ def wait_until_clean(build: Build, scene: Scene) -> Clean:
         build.observer.stop()
     since = build.observer.clean_since()
     assert since is not None, f"{build.number} left {build.observer.look()}\n{build.output}"
-    return Clean(build.observer.at(struck_at).left, since, max(0.0, since - recovered_at))
+    return Clean(build.observer.at(struck_at).left, max(0.0, since - recovered_at))
 
 
 def nothing_is_left(fault: Fault, scene: Scene) -> Row:
@@ -62,4 +60,4 @@ def nothing_is_left(fault: Fault, scene: Scene) -> Row:
     assert again.clean, f"{build.number} has come back: {again}"
     assert scene.damaged() == []
     # Only now, because the layers say what they have done when they are done.
-    return Row(fault.name, build.started, str(clean.there), scene.cleaners(build, clean.since), clean.seconds)
+    return Row(fault.name, build.started, str(clean.there), scene.cleaners(build), clean.seconds)
