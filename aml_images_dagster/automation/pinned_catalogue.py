@@ -11,8 +11,10 @@ server that its steps are forked from.
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING
 
+import dagster as dg
 from dagster._core.definitions.definitions_load_context import StateBackedDefinitionsLoader
 from dagster_shared.serdes import serialize_value
 from pydantic import BaseModel, ConfigDict
@@ -24,8 +26,6 @@ from aml_images_dagster.pull_requests.declaration import Declarations, DeclaredI
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import dagster as dg
 
     from aml_images_dagster.settings import Settings
 
@@ -87,7 +87,9 @@ class PinnedDefinitions(StateBackedDefinitionsLoader[str]):
             os.environ[_STATE_VARIABLE] = state
         if state not in self._made:
             definitions = self._define(PinnedCatalogue.model_validate_json(state))
-            self._made[state] = definitions.with_reconstruction_metadata({self.defs_key: serialize_value(state)})
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", dg.PreviewWarning)
+                self._made[state] = definitions.with_reconstruction_metadata({self.defs_key: serialize_value(state)})
         return self._made[state]
 
     def build_defs(self) -> dg.Definitions:

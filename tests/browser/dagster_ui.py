@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 WORKSPACE = Path(__file__).resolve().parents[2] / "workspace.yaml"
 LOCATION = "aml_images_dagster"
@@ -38,12 +38,16 @@ class DagsterUi:
         repository: Root of the repository of images that it serves.
         home: Folder of the instance, and of the log of all its processes; one that is there already is gone on with.
         workspace: What it loads.
+        settings: Variables for all its processes.
     """
 
-    def __init__(self, repository: Path, home: Path, workspace: Path = WORKSPACE) -> None:
+    def __init__(
+        self, repository: Path, home: Path, workspace: Path = WORKSPACE, settings: Mapping[str, str] | None = None
+    ) -> None:
         self.repository = repository
         self.home = home
         self.workspace = workspace
+        self.settings = dict(settings or {})
         self.log = home / "dagster-dev.log"
         self.url = ""
 
@@ -54,7 +58,7 @@ class DagsterUi:
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("AML_IMAGES_", "DAGSTER_"))}
-        environment["DAGSTER_HOME"] = str(self.home)
+        environment |= {"DAGSTER_HOME": str(self.home), "AML_IMAGES_PULL_REQUESTS__UI_URL": self.url, **self.settings}
         subprocess.run(
             [sys.executable, "-m", "aml_images_dagster.cli.instance"],
             cwd=self.repository,

@@ -1,0 +1,266 @@
+"""Pull requests from end to end: `dagster dev`, a bare git remote, GitHub over HTTP, the engine and the registries."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import time
+from dataclasses import dataclass
+
+import dagster as dg
+import pytest
+
+from aml_images_dagster.catalog.reference import Reference
+from tests.browser.dagster_ui import DagsterUi
+from tests.emulators.github import REPOSITORY, TOKEN, GitHub, OpenPullRequest
+from tests.image_repository import ImageRepository
+from tests.pull_requests.remote_repository import RemoteRepository, edit_docs, edit_hello, edit_shell, ref
+
+pytestmark = [pytest.mark.engine, pytest.mark.e2e]
+
+PATIENCE_SECONDS = 400
+SECRET = "a-secret-of-the-builder-5d1c"
+
+
+@dataclass
+class Scene:
+    """What the tests act on and look at."""
+
+    remote: RemoteRepository
+    github: GitHub
+    ui: DagsterUi
+    staging: object
+    trap: object
+
+    def open(self, number, change, **host):
+        self.github.pull_requests.setdefault(number, OpenPullRequest(**host))
+        return self.remote.push(number, change)
+
+    def push(self, number, head):
+        self.github.pull_requests.setdefault(number, OpenPullRequest())
+        self.remote.author.git("push", "-q", "-f", "origin", f"{head}:{ref(number)}")
+        return head
+
+    def close(self, number):
+        del self.github.pull_requests[number]
+        self.remote.close(number)
+
+    def until(self, condition, otherwise):
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not (found := condition()):
+            assert time.monotonic() < deadline, f"{otherwise()}\n{self.ticks()}\n{self.ui._log_end()}"
+            time.sleep(0.5)
+        return found
+
+    def ended(self, head):
+        """The last status of a commit, once it is none of waiting."""
+        states = ("success", "failure", "error")
+        seen = self.github.outcomes
+        self.until(lambda: seen(head)[-1:] and seen(head)[-1] in states, lambda: f"{head} has {seen(head)}")
+        return self.github.statuses[head][-1]
+
+    def run_of(self, head):
+        return self.until(
+            lambda: next(iter(self.instance.get_runs(dg.RunsFilter(tags={"aml-images/commit": head}))), None),
+            lambda: f"no run of {head}",
+        )
+
+    @property
+    def instance(self):
+        return dg.DagsterInstance.from_config(str(self.ui.home))
+
+    def tags(self, ending=""):
+        families = self.remote.factory.families.values()
+        return sorted(f"{f}:{t}" for f in families for t in self.staging.tags(f) if t.endswith(ending))
+
+    def ticks(self):
+        told = []
+        for state in self.instance.all_instigator_state():
+            if state.instigator_name == "pull_requests":
+                told += self.instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=12)
+        return "\n".join(f"{tick.status} {tick.skip_reason} {tick.error and tick.error.to_string()}" for tick in told)
+
+    def body(self, number):
+        (comment,) = [c for c in self.github.comments[number] if c["user"]["login"] == "image-factory"]
+        return comment["body"]
+
+
+@pytest.fixture(scope="module")
+def scene(request, tmp_path_factory, staging, production):
+    suffix = f"-{hashlib.sha256(f'{request.config.rootpath} {request.node.nodeid}'.encode()).hexdigest()[:8]}"
+    root = tmp_path_factory.mktemp("pulls")
+    factory = ImageRepository.create(root / "repository", staging.host, production.host, suffix)
+    with GitHub() as github:
+        with (factory.root / "pyproject.toml").open("a") as file:
+            values = {"host": "github", "api-url": github.url, "repository": REPOSITORY, "interval-seconds": 1}
+            file.write("[tool.aml-images.pull-requests]\n")
+            file.writelines(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+        factory.commit("settings")
+        remote = RemoteRepository.create(root, factory)
+        settings = {
+            "AML_IMAGES_AUTOMATION": "on",
+            "AML_IMAGES_PULL_REQUESTS__TOKEN": TOKEN,
+            "BUILDER_SECRET": SECRET,
+        }
+        empty(staging, factory.families.values())
+        with DagsterUi(factory.root, root / "dagster", settings=settings) as ui:
+            yield Scene(remote, github, ui, staging, root / "trapped")
+        empty(staging, factory.families.values())
+
+
+def empty(registry, repositories):
+    for repository in repositories:
+        for tag in registry.tags(repository):
+            registry.delete(Reference(registry.host, repository, tag))
+
+
+def test_from_opening_to_closing(scene):
+    hello, shell = (scene.remote.factory.image(name) for name in ("apps/hello", "tools/shell"))
+    new = scene.remote.factory.image("apps/new")
+    edits = scene.open(1, edit_shell)
+    writes = scene.open(2, edit_docs)
+    adds = scene.open(3, lambda r: r.write_image("apps/new", "FROM registry.example/shell\nRUN cat /greeting\n"))
+
+    # Only documentation: no run, and a success that says so.
+    assert scene.ended(writes)["description"] == "nothing to build: no image is changed"
+    assert scene.instance.get_runs(dg.RunsFilter(tags={"aml-images/pull-request": "2"})) == []
+
+    # An image is edited: it and what is FROM it are built and tested, and can be found in staging.
+    status = scene.ended(edits)
+    assert status["state"] == "success", scene.body(1)
+    assert scene.github.outcomes(edits) == ["pending", "success"]
+    run = scene.run_of(edits)
+    assert status["target_url"] == f"{scene.ui.url}/runs/{run.run_id}"
+    number = run.tags["aml-images/build"]
+    assert scene.tags(number) == [f"{i.replace('/', ':')}--{number}" for i in sorted((hello, shell))]
+    assert f"`FROM {shell}`" in scene.body(1)
+    assert "built, 1 tests passed" in scene.body(1)
+    artifacts = scene.remote.factory.artifacts / number
+    assert json.loads((artifacts / "build.json").read_text())["pull_request"] == "1"
+    assert not (artifacts / "release.json").exists()
+    greeting = scene.remote.factory.folder("tools/shell").relative_to(scene.remote.factory.root) / "greeting"
+    assert (artifacts / greeting).read_text() == "good day\n"  # from the commit,
+    assert (scene.remote.factory.root / greeting).read_text() == "hello\n"  # not from the working tree
+
+    # An image is added: the code location is loaded again, and builds it.
+    assert scene.ended(adds)["state"] == "success", scene.body(3)
+    added = scene.run_of(adds).tags["aml-images/build"]
+    assert f"{new.replace('/', ':')}--{added}" in scene.tags(added)
+
+    # Another push while a build runs: that one is cancelled, and nothing of it stays.
+    slow = scene.open(1, lambda r: edit_hello(r, "RUN sleep 120\n"))
+    started = scene.run_of(slow)
+    scene.until(
+        lambda: (
+            scene.instance.get_run_by_id(started.run_id).status is dg.DagsterRunStatus.STARTED
+            and "aml-images/build" in scene.instance.get_run_by_id(started.run_id).tags
+        ),
+        lambda: "the slow build has not started",
+    )
+    quick = scene.open(1, lambda r: edit_hello(r, "RUN echo quick\n"))
+    assert scene.ended(quick)["state"] == "success", scene.body(1)
+    assert scene.ended(slow) == {
+        "state": "error",
+        "context": "aml-images",
+        "description": f"superseded by {quick[:8]}",
+    }
+    canceled = scene.instance.get_run_by_id(started.run_id)
+    assert canceled.status is dg.DagsterRunStatus.CANCELED
+    scene.until(lambda: scene.tags(canceled.tags["aml-images/build"]) == [], lambda: str(scene.tags()))
+    assert scene.tags(scene.run_of(quick).tags["aml-images/build"])
+    assert len(scene.github.comments[1]) == 1
+
+    # Closed: nothing of them stays.
+    for each in (1, 2, 3):
+        scene.close(each)
+    scene.until(lambda: scene.tags() == [], lambda: str(scene.tags()))
+    scene.until(lambda: scene.remote.factory.git("for-each-ref", "refs/aml-images/pull") == "", lambda: "refs are kept")
+    for commit in (writes, edits, adds, slow, quick):
+        print(commit[:8], scene.github.outcomes(commit), scene.github.statuses[commit][-1]["description"])
+
+
+def test_malicious_pull_requests(scene):
+    """Each gets a clear message on its page; nothing leaks, and honest ones are built beside them."""
+    other = scene.remote.factory.image("apps/other")
+
+    def spies(r):
+        lines = "RUN env; cat /proc/1/environ /proc/self/environ | tr '\\\\0' '\\\\n'; ls -l / /run /var/run; exit 7\n"
+        with (r.folder("apps/other") / "Dockerfile").open("a") as file:
+            file.write(lines)
+        code = f"open({str(scene.trap)!r}, 'w')\n"
+        for path in ("base_images/scripts/x.py", "conftest.py", "sitecustomize.py", "aml_images_dagster/__init__.py"):
+            r.write(r.root / path, code)
+        r.write(r.root / "pyproject.toml", '[tool.aml-images]\nbuild-network = "host"\n')
+
+    def links(r):
+        (r.folder("apps/other") / "link").symlink_to("/etc/hostname")
+        with (r.folder("apps/other") / "Dockerfile").open("a") as file:
+            file.write("COPY link /stolen\n")
+
+    def climbs(r):
+        with (r.folder("apps/other") / "Dockerfile").open("a") as file:
+            file.write("COPY ../../../pyproject.toml /stolen\n")
+
+    heads = {
+        11: (scene.open(11, spies), "failed"),
+        12: (scene.open(12, links), "failed"),
+        13: (scene.open(13, climbs), ""),
+        14: (scene.open(14, lambda r: r.write(r.folder("apps/other") / "tests.json", "[" * 100_000_000)), "100.0 MB"),
+        15: (scene.push(15, many_folders(scene.remote)), "files are changed, at most 5000"),
+        16: (scene.push(16, dotdot(scene.remote)), "git refuses an object of it"),
+        17: (scene.open(17, huge), "MB, at most 500 MB are built"),
+        18: (scene.open(18, edit_hello, from_fork=True, author="mallory"), "comes from outside"),
+    }
+    honest = scene.open(19, lambda r: edit_shell(r, "still well\n"))
+    for number, (head, words) in heads.items():
+        if number == 18:
+            scene.until(lambda: scene.github.statuses[heads[18][0]], lambda: "18 was not told")
+        else:
+            assert scene.ended(head)["state"] == "failure", (number, scene.body(number))
+        assert words in scene.github.statuses[head][-1]["description"] or words in scene.body(number), number
+        print(number, scene.github.statuses[head][-1]["state"], scene.github.statuses[head][-1]["description"])
+    assert scene.ended(honest)["state"] == "success", scene.body(19)
+    assert "returned a non-zero code: 7" in scene.body(11)
+    assert "/etc/hostname" not in scene.body(12) or "stolen" in scene.body(12)
+
+    assert not scene.trap.exists()
+    everything = [json.dumps(scene.github.comments), json.dumps(scene.github.statuses)]
+    for folder in (scene.remote.factory.artifacts, scene.ui.home):
+        paths = (path for path in folder.rglob("*") if path.is_file())
+        everything += [path.read_bytes().decode("latin-1") for path in paths]
+    for secret in (SECRET, TOKEN):
+        assert not any(secret in text for text in everything)
+    hostname = os.uname().nodename
+    assert hostname not in scene.body(12)
+    assert [tag for tag in scene.tags() if other.partition("/")[2] in tag] == []
+    for number in (*heads, 19):
+        scene.close(number)
+    scene.until(lambda: scene.tags() == [], lambda: str(scene.tags()))
+
+
+def made(remote, command, text, *options):
+    arguments = ["git", "-C", str(remote.author.root), command, *options]
+    return subprocess.run(arguments, input=text, capture_output=True, check=True).stdout.decode().strip()
+
+
+def many_folders(remote):
+    git = remote.author.git
+    folder = git("rev-parse", f"main:{remote.factory.folder('apps/hello').relative_to(remote.factory.root)}")
+    family = made(remote, "mktree", "".join(f"040000 tree {folder}\ti{n}\n" for n in range(10_000)).encode())
+    images = made(remote, "mktree", f"040000 tree {family}\tmany\n".encode())
+    tree = made(remote, "mktree", f"040000 tree {images}\timages\n".encode())
+    return git("commit-tree", tree, "-p", "main", "-m", "many")
+
+
+def dotdot(remote):
+    blob = remote.author.git("rev-parse", "main:pyproject.toml")
+    entry = b"100644 ..\0" + bytes.fromhex(blob)
+    tree = made(remote, "hash-object", entry, "-t", "tree", "-w", "--stdin", "--literally")
+    return remote.author.git("commit-tree", tree, "-p", "main", "-m", "evil")
+
+
+def huge(r):
+    with (r.folder("apps/other") / "data").open("wb") as file:
+        file.truncate(600_000_000)
