@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 TRIGGER_TAG = "aml-images/trigger"
 """What started a build: `command line`, `schedule`, `upstream bases`, `pull request`."""
+COMMAND_LINE = "command line"
 COMMIT_TAG = "aml-images/commit"
 BUILD_TAG = "aml-images/build"
 """The build's number, so that the page of all runs shows it."""

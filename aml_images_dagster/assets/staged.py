@@ -9,6 +9,7 @@ from aml_images_dagster.assets.keys import BUILD_POOL, WINDOWS_BUILD_POOL, asset
 from aml_images_dagster.assets.options import BuildOptions
 from aml_images_dagster.assets.request import WARNING_TAG
 from aml_images_dagster.assets.run import Workshop, step_log
+from aml_images_dagster.build.preflight import begin_checked
 from aml_images_dagster.build.records import StagedImage
 from aml_images_dagster.build.session import BuildSession
 from aml_images_dagster.build.staging import stage
@@ -40,6 +41,7 @@ def staged_asset(image: Image, workshop: Workshop) -> dg.AssetsDefinition:
             warning = context.run.tags.get(WARNING_TAG)
             if warning:
                 context.log.warning(warning)
+            begin_checked(session)
             record = stage(session, image.id, step_log)
             return dg.MaterializeResult(
                 metadata=_metadata(session, record),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.build.plan import plan
 from aml_images_dagster.catalog.validation import validate
 from aml_images_dagster.catalog.windows import check_host
 from aml_images_dagster.errors import BadInput
@@ -13,6 +14,24 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.build.plan import PlannedImage
     from aml_images_dagster.build.session import BuildSession, Source
+
+
+def begin_checked(session: BuildSession) -> None:
+    """Begin a build; its first step looks for everything at once, unless that was done before it was started.
+
+    Raises:
+        BadInput: The build is not possible.
+        BuildStopped: It is being cleaned up.
+        Unreachable: Something does not answer.
+    """
+    is_first = session.folder.read_build() is None
+    session.begin()
+    if session.is_checked or not is_first:
+        return
+    check_folders(session.source, session.images)
+    planned = plan(session)
+    check_plan(planned)
+    check_surroundings(session, planned)
 
 
 def check_folders(source: Source, images: Iterable[str]) -> None:

@@ -54,6 +54,7 @@ class BuildSession:
         force: Build and test anew even what has passed already.
         keep_until: Until when a failure is kept for a person to look at; None cleans it up at once.
         pull_request: Number of the pull request that it is for; empty for any other build.
+        is_checked: Whether what could stop it was looked for before it was started.
         releasable: Whether the run goes through to release.json; a part of the chain is never released.
         source: Where the image folders come from.
         settings: All settings.
@@ -72,6 +73,7 @@ class BuildSession:
     force: bool = False
     releasable: bool = True
     pull_request: str = ""
+    is_checked: bool = False
     keep_until: datetime | None = None
 
     @property

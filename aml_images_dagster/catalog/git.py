@@ -216,10 +216,15 @@ def object_sizes(root: Path, names: Sequence[str]) -> list[int]:
 
 
 def has_filters(root: Path, commit: str) -> bool:
-    """Whether a commit has files that git changes on their way to the working tree by a program, e.g. Git LFS."""
+    """Whether a commit has files that git changes on their way to the working tree by a program, e.g. Git LFS.
+
+    Args:
+        root: The repository, or a folder in it.
+        commit: A full object name.
+    """
     # Git's own pathspec: at the top and in any folder below.
     files = (".gitattributes", ":(glob)**/.gitattributes")
-    return _try(root, "grep", "-q", "-E", r"\bfilter=", "--end-of-options", commit, "--", *files).returncode == 0
+    return _try(root, "grep", "-q", "-E", "(^|[[:space:]])filter=", commit, "--", *files).returncode == 0
 
 
 def main_branch(root: Path) -> str:

@@ -70,6 +70,8 @@ def command(
     head = head or settings.source_commit  # as the code location, which has no --head, reads it
     commit = git.resolve(settings.repo, head) if head else ""
     source = open_source(settings, commit)
+    # That of a clean working tree, too: the build goes by it, whatever happens to the files meanwhile.
+    commit = source.tree.commit or ""
     parts = parts_for(settings)
     chosen = _choose(settings, source, images, base, head, everything)
     check_folders(source, chosen)

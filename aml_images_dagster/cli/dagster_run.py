@@ -17,12 +17,13 @@ from rich.markup import escape
 from aml_images_dagster.assets.cleanup import announce
 from aml_images_dagster.assets.failure import first_failure
 from aml_images_dagster.assets.keys import BUILD_JOB
-from aml_images_dagster.assets.request import COMMIT_TAG, TRIGGER_TAG, build_config, build_keys
+from aml_images_dagster.assets.request import COMMAND_LINE, COMMIT_TAG, TRIGGER_TAG, build_config, build_keys
 from aml_images_dagster.assets.run_state import PROCESS_TAG, InstanceRuns
 from aml_images_dagster.build.cleanup import CleanupReport, cleanup, read_report
 from aml_images_dagster.build.janitor import sweep
 from aml_images_dagster.build.naming import build_number
 from aml_images_dagster.build.process import this_process
+from aml_images_dagster.catalog import git
 from aml_images_dagster.cli.cleanup import report_table
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.instance import open_instance
@@ -104,6 +105,8 @@ def run_build(settings: Settings, parts: Parts, request: BuildRequest, as_json: 
         console.print(images_table(folder, record))
         console.print(f"\n[green]build [bold]{build}[/] succeeded[/], release tag {record.release_tag}")
         console.print(f"release.json, import.cfg and drop: {folder.root}", markup=False, soft_wrap=True)
+        if record.commit.endswith(git.DIRTY):
+            console.print("[yellow]it is of changes that no commit has: it cannot be released[/]")
         return 0
     if canceled:
         open_console(stderr=True).print(f"[yellow]build [bold]{build}[/] was cancelled[/]")
@@ -150,7 +153,7 @@ def _execute(
         "keep_failed": request.keep_failed,
         "reasons": {image: list(reasons) for image, reasons in request.selection.items()},
     }
-    tags = {INVOCATION_TAG: invocation, PROCESS_TAG: this_process(), TRIGGER_TAG: "command line"}
+    tags = {INVOCATION_TAG: invocation, PROCESS_TAG: this_process(), TRIGGER_TAG: COMMAND_LINE}
     if request.commit:
         tags[COMMIT_TAG] = request.commit
     with suppress(KeyboardInterrupt):  # before Dagster had begun

@@ -115,3 +115,10 @@ def test_a_build_that_is_cleaned_up_while_it_is_published(
 def test_a_build_of_nothing(new_session: NewSession) -> None:
     with pytest.raises(BuildFailed, match="there is no image in this build"):
         publish(new_session())
+
+
+def test_a_build_of_a_pull_request_is_never_published(new_session: NewSession) -> None:
+    session = new_session("apps/other", pull_request="12")
+    with pytest.raises(BuildFailed, match="for pull request 12, which is never released"):
+        publish(session)
+    assert not (session.folder.root / "release.json").exists()
