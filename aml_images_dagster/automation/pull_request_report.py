@@ -25,7 +25,10 @@ _DEFECT = "This is a defect of the factory, not of the pull request; the run has
 def report_of(tracked: Tracked, workshop: Workshop, instance: dg.DagsterInstance) -> Report:
     """The report on a pull request as it stands."""
     head, note, notes = tracked.head, tracked.note, tracked.notes
-    first_line = note.partition("\n")[0]
+    lines = [line.strip() for line in note.split("\n")]
+    first_line = (
+        " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    )  # what is listed is worth more than its title
     match tracked.phase:
         case "refused":
             return Report(head, "pending", f"not built: {note}")
