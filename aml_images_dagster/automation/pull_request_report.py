@@ -26,9 +26,7 @@ def report_of(tracked: Tracked, workshop: Workshop, instance: dg.DagsterInstance
     """The report on a pull request as it stands."""
     head, note, notes = tracked.head, tracked.note, tracked.notes
     lines = [line.strip() for line in note.split("\n")]
-    first_line = (
-        " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
-    )  # what is listed is worth more than its title
+    first_line = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]  # not a title alone
     match tracked.phase:
         case "refused":
             return Report(head, "pending", f"not built: {note}")
