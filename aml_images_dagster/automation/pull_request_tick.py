@@ -43,9 +43,9 @@ if TYPE_CHECKING:
 TRIGGER = "pull request"
 
 _LISTING_SECONDS = 60
-_JUDGING_SECONDS = 2.5
-_TELLING_SECONDS = 1.5
-_CLOSING_SECONDS = 1.0
+_JUDGING_SECONDS = 1.0
+_TELLING_SECONDS = 1.0
+_CLOSING_SECONDS = 0.5
 """How much of a tick each part may take before it leaves the rest to the next; one is always begun."""
 
 _OVERLAP_SECONDS = 5
