@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pytest
 
+from aml_images_dagster.assets.failure import first_failure, was_stopped
 from aml_images_dagster.assets.keys import BUILD_JOB, asset_key
 from aml_images_dagster.assets.options import RESOURCE
 from aml_images_dagster.assets.run import explained
-from aml_images_dagster.errors import BuildFailed
+from aml_images_dagster.errors import BuildFailed, BuildStopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,3 +102,20 @@ def test_a_failure_that_explains_itself_shows_its_log() -> None:
     assert failed.value.__cause__ is None
     assert not failed.value.allow_retries
     assert failed.value.metadata["log"].value == "```\nline 1\nline 2\n```"
+
+
+@pytest.mark.parametrize(("error", "stopped"), [(BuildFailed("it broke"), False), (BuildStopped("elsewhere"), True)])
+def test_a_step_that_was_stopped_is_not_why_a_run_failed(error: BuildFailed, stopped: bool) -> None:
+    @dg.asset
+    def step() -> None:
+        with explained():
+            raise error
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize([step], instance=instance, raise_on_error=False)
+        (event,) = [event for event in result.all_events if event.is_step_failure]
+        failure = first_failure(instance, result.run_id)
+    assert was_stopped(event) is stopped
+    assert failure is not None
+    assert failure.step == ("" if stopped else "step")
+    assert ("it broke" in failure.message) is not stopped
