@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from aml_images_dagster.catalog.tree import FileMode
+from aml_images_dagster.code_hosts.address import address_of
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.open_source.leak_check import Leak, LeakRules, check_for_leaks
 from aml_images_dagster.open_source.public_part import PublicFile
 from aml_images_dagster.open_source.public_repository import Author, PublicRepository, open_public_repository
-from aml_images_dagster.open_source.pull_request import PullRequest, host_kind, open_pull_request
+from aml_images_dagster.open_source.pull_request import PullRequest, open_pull_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -128,7 +129,7 @@ def propose(
 
 def _pull_request(repository: PublicRepository, request: PullRequest, settings: Settings) -> str:
     wanted = settings.open_source
-    kind = host_kind(repository.url, wanted.host)
-    if repository.token is None or kind == "none":
+    address = address_of(repository.url, wanted.host, "open_source", wanted.api_url)
+    if repository.token is None or address.kind == "none":
         return ""
-    return open_pull_request(repository.url, kind, wanted.api_url, request, repository.token)
+    return open_pull_request(repository.url, address, request, repository.token)

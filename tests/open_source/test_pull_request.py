@@ -12,22 +12,23 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from pydantic import SecretStr
 
-from aml_images_dagster.errors import BadInput, Unreachable
-from aml_images_dagster.open_source.pull_request import PullRequest, host_kind, open_pull_request
+from aml_images_dagster.code_hosts.address import address_of
+from aml_images_dagster.errors import Unreachable
+from aml_images_dagster.open_source.pull_request import PullRequest, open_pull_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from aml_images_dagster.open_source.pull_request import HostKind
+    from aml_images_dagster.code_hosts.address import Kind
 
 TOKEN = SecretStr("a-token-of-tests")
 FIRST = PullRequest("aml-images/sync", "main", "Update base/a", "- base/a")
 SECOND = PullRequest("aml-images/sync", "main", "Update 2 images", "- base/a\n- base/b")
-PLACES: dict[HostKind, str] = {
+PLACES: dict[Kind, str] = {
     "github": "https://github.com/contoso/images.git",
     "azure_devops": "https://dev.azure.com/contoso/a%20project/_git/images",
 }
-SHOWN: dict[HostKind, str] = {
+SHOWN: dict[Kind, str] = {
     "github": "https://github.com/contoso/images/pull/1",
     "azure_devops": f"{PLACES['azure_devops']}/pullrequest/1",
 }
@@ -101,35 +102,30 @@ def host() -> Iterator[Host]:
         thread.join()
 
 
+def opened(kind: Kind, api_url: str, request: PullRequest, token: SecretStr = TOKEN) -> str:
+    return open_pull_request(PLACES[kind], address_of(PLACES[kind], "auto", "open_source", api_url), request, token)
+
+
 @pytest.mark.parametrize("kind", PLACES)
-def test_it_is_opened_once_and_kept_up_to_date(host: Host, kind: HostKind) -> None:
-    assert open_pull_request(PLACES[kind], kind, host.url, FIRST, TOKEN) == SHOWN[kind]
-    assert open_pull_request(PLACES[kind], kind, host.url, SECOND, TOKEN) == SHOWN[kind]
+def test_it_is_opened_once_and_kept_up_to_date(host: Host, kind: Kind) -> None:
+    assert opened(kind, host.url, FIRST) == SHOWN[kind]
+    assert opened(kind, host.url, SECOND) == SHOWN[kind]
     (pull,) = host.pulls
     assert (pull["branch"], pull["title"], pull["text"]) == (SECOND.branch, SECOND.title, SECOND.text)
 
 
 @pytest.mark.parametrize("kind", PLACES)
-def test_a_refusal_is_told_without_the_token(host: Host, kind: HostKind) -> None:
+def test_a_refusal_is_told_without_the_token(host: Host, kind: Kind) -> None:
     with pytest.raises(Unreachable, match="answers 401"):
-        open_pull_request(PLACES[kind], kind, host.url, FIRST, SecretStr("another"))
+        opened(kind, host.url, FIRST, SecretStr("another"))
     host.refusal = 403
     with pytest.raises(Unreachable, match="answers 403") as told:
-        open_pull_request(PLACES[kind], kind, host.url, FIRST, TOKEN)
+        opened(kind, host.url, FIRST)
     assert TOKEN.get_secret_value() not in str(told.value)
     assert "open the pull request by hand" in str(told.value)
 
 
 @pytest.mark.parametrize("kind", PLACES)
-def test_a_host_that_is_not_there(kind: HostKind) -> None:
+def test_a_host_that_is_not_there(kind: Kind) -> None:
     with pytest.raises(Unreachable, match="does not answer"):
-        open_pull_request(PLACES[kind], kind, "http://127.0.0.1:9", FIRST, TOKEN)
-
-
-def test_what_stands_behind_a_url() -> None:
-    assert [host_kind(url, "auto") for url in PLACES.values()] == list(PLACES)
-    assert host_kind("/srv/public.git", "auto") == "none"
-    assert host_kind("https://github.example/contoso/images", "github") == "github"
-    assert host_kind(PLACES["github"], "none") == "none"
-    with pytest.raises(BadInput, match="does not tell which repository"):
-        open_pull_request("https://github.com/contoso", "github", "", FIRST, TOKEN)
+        opened(kind, "http://127.0.0.1:9", FIRST)

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from aml_images_dagster.code_hosts.address import HostAddress
 from aml_images_dagster.errors import BadInput, Unreachable
-from aml_images_dagster.pull_requests.hosts.address import HostAddress, host_address
 from aml_images_dagster.pull_requests.hosts.azure_devops import AzureDevOpsHost
 from aml_images_dagster.pull_requests.hosts.github import GitHubHost
 from aml_images_dagster.pull_requests.hosts.interface import MARKER, PullRequestHost, Status
+from aml_images_dagster.pull_requests.hosts.opening import host_address
 from tests.emulators import azure_devops, github
 from tests.emulators.github import GitHub, OpenPullRequest
 
@@ -65,7 +66,7 @@ def test_the_url_tells_the_host(pull_settings, url: str, host: str, expected: Ho
 
 
 def test_a_host_that_the_url_does_not_tell(pull_settings) -> None:
-    with pytest.raises(BadInput, match="does not tell where the API"):
+    with pytest.raises(BadInput, match="does not tell which repository"):
         host_address(pull_settings(remote="/srv/git/r.git", host="azure_devops"))
     given = {"api_url": "https://x.example", "repository": "p/r"}
     found = host_address(pull_settings(remote="/srv/git/r.git", host="azure_devops", **given))

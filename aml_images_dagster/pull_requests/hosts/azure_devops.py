@@ -6,25 +6,20 @@ Source: https://learn.microsoft.com/rest/api/azure/devops/git: pull requests, th
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import requests
-
-from aml_images_dagster.errors import Unreachable
+from aml_images_dagster.code_hosts.azure_devops import AzureDevOpsApi
 from aml_images_dagster.pull_requests.admission import Origin
-from aml_images_dagster.pull_requests.hosts.interface import MARKER, REQUEST_SECONDS, STATUS_NAME
+from aml_images_dagster.pull_requests.hosts.interface import MARKER, STATUS_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from aml_images_dagster.pull_requests.hosts.address import HostAddress
+    from aml_images_dagster.code_hosts.address import HostAddress
     from aml_images_dagster.pull_requests.hosts.interface import Outcome, Status
 
-_API_VERSION = "7.1"
+_PREVIEW = "7.1-preview"
+_MEND = "If it stays: the token needs the scopes Code (status) and Pull Request Threads (read & write)."
 _STATES: dict[Outcome, str] = {"pending": "pending", "success": "succeeded", "failure": "failed", "cancelled": "error"}
-_NOT_FOUND = 404
-_DONE = (200, 201, 204)  # not 203 and not 302: these show who has no good token where to sign in
 _PAGE = 100
 
 
@@ -37,12 +32,7 @@ class AzureDevOpsHost:
     """
 
     def __init__(self, address: HostAddress, token: str) -> None:
-        project, name = (quote(part) for part in address.repository.split("/"))
-        self._organisation = address.api_url
-        self._repository = f"{address.api_url}/{project}/_apis/git/repositories/{name}"
-        self._session = requests.Session()
-        self._session.auth = ("", token)
-        self._session.headers["Accept"] = "application/json"
+        self._api = AzureDevOpsApi(address, token, _MEND)
 
     def open_pull_requests(self) -> frozenset[int]:
         """See `PullRequestHost`."""
@@ -51,7 +41,7 @@ class AzureDevOpsHost:
             page = {"searchCriteria.status": "active", "$top": str(_PAGE), "$skip": str(len(found))}
             numbers = {
                 one["pullRequestId"]
-                for one in self._ask("GET", f"{self._repository}/pullrequests", query=page)["value"]
+                for one in self._api.ask("GET", f"{self._api.repository}/pullrequests", query=page)["value"]
             }
             found |= numbers
             if len(numbers) < _PAGE:
@@ -59,7 +49,7 @@ class AzureDevOpsHost:
 
     def origin(self, number: int) -> Origin:
         """See `PullRequestHost`."""
-        found = self._ask("GET", self._pull_request(number))
+        found = self._api.ask("GET", self._pull_request(number))
         return Origin(
             author=found["createdBy"].get("uniqueName") or found["createdBy"]["id"],
             labels=frozenset(label["name"] for label in found.get("labels", ()) if label.get("active", True)),
@@ -75,7 +65,7 @@ class AzureDevOpsHost:
         }
         if status.url:
             body["targetUrl"] = status.url
-        self._ask("POST", f"{self._pull_request(number)}/statuses", body)
+        self._api.ask("POST", f"{self._pull_request(number)}/statuses", body)
 
     def write_comment(self, number: int, comment: str, body: str) -> str:
         """See `PullRequestHost`. The comment is the first of a thread that is closed: it waits for no answer."""
@@ -84,22 +74,22 @@ class AzureDevOpsHost:
         if found:
             thread, _, its_comment = found.partition("/")
             path = f"{threads}/{thread}/comments/{its_comment}"
-            if self._ask("PATCH", path, {"content": body}, may_be_missing=True) is not None:
+            if self._api.ask("PATCH", path, {"content": body}, may_be_missing=True) is not None:
                 return found
         first = {"parentCommentId": 0, "content": body, "commentType": "text"}
-        made = self._ask("POST", threads, {"comments": [first], "status": "closed"})
+        made = self._api.ask("POST", threads, {"comments": [first], "status": "closed"})
         return f"{made['id']}/{made['comments'][0]['id']}"
 
     def remove_label(self, number: int, label: str) -> None:
         """See `PullRequestHost`."""
-        self._ask("DELETE", f"{self._pull_request(number)}/labels/{quote(label, safe='')}", may_be_missing=True)
+        self._api.ask("DELETE", f"{self._pull_request(number)}/labels/{quote(label, safe='')}", may_be_missing=True)
 
     def _pull_request(self, number: int) -> str:
-        return f"{self._repository}/pullRequests/{number}"
+        return f"{self._api.repository}/pullRequests/{number}"
 
     def _own_comment(self, threads: str) -> str:
         """Our comment, when it is not known any more. Anybody can copy the marker, so the author counts."""
-        for thread in self._ask("GET", threads)["value"]:
+        for thread in self._api.ask("GET", threads)["value"]:
             for comment in thread.get("comments", ())[:1]:
                 is_ours = comment.get("author", {}).get("id") == self._identity
                 if is_ours and not comment.get("isDeleted") and comment.get("content", "").startswith(MARKER):
@@ -108,36 +98,5 @@ class AzureDevOpsHost:
 
     @cached_property
     def _identity(self) -> str:
-        found = self._ask("GET", f"{self._organisation}/_apis/connectionData", version=f"{_API_VERSION}-preview")
+        found = self._api.ask("GET", f"{self._api.organisation}/_apis/connectionData", version=_PREVIEW)
         return str(found["authenticatedUser"]["id"])
-
-    def _ask(
-        self,
-        method: str,
-        url: str,
-        body: object = None,
-        *,
-        query: Mapping[str, str] | None = None,
-        may_be_missing: bool = False,
-        version: str = _API_VERSION,
-    ) -> Any:
-        try:
-            answer = self._session.request(
-                method,
-                url,
-                params={"api-version": version, **(query or {})},
-                json=body,
-                timeout=REQUEST_SECONDS,
-                allow_redirects=False,  # to a sign-in page, when the token does not count
-            )
-            if may_be_missing and answer.status_code == _NOT_FOUND:
-                return None
-            if answer.status_code in _DONE:
-                return answer.json() if answer.content else {}
-        except requests.RequestException as error:
-            raise Unreachable(f"Azure DevOps does not answer: {type(error).__name__}", where=self._repository) from None
-        raise Unreachable(
-            f"Azure DevOps answers {answer.status_code} {answer.reason}",
-            where=self._repository,
-            mend="If it stays: the token needs the scopes Code (status) and Pull Request Threads (read & write).",
-        )

@@ -5,28 +5,27 @@ Source: https://docs.github.com/rest/commits/statuses and https://docs.github.co
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import requests
-from github import Auth, Github, GithubException
+from github import GithubException
 
-from aml_images_dagster.errors import Unreachable
+from aml_images_dagster.code_hosts.github import connect, github_errors
 from aml_images_dagster.pull_requests.admission import Origin
-from aml_images_dagster.pull_requests.hosts.interface import MARKER, REQUEST_SECONDS, STATUS_NAME
+from aml_images_dagster.pull_requests.hosts.interface import MARKER, STATUS_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from github.Issue import Issue
 
-    from aml_images_dagster.pull_requests.hosts.address import HostAddress
+    from aml_images_dagster.code_hosts.address import HostAddress
     from aml_images_dagster.pull_requests.hosts.interface import Outcome, Status
 
 _STATES: dict[Outcome, str] = {"pending": "pending", "success": "success", "failure": "failure", "cancelled": "error"}
 _DESCRIPTION_LENGTH = 140
-_PAUSE_SECONDS = 0.25
+_MEND = "Give the token write access to commit statuses and pull requests."
 _NOT_FOUND = 404
 
 
@@ -39,17 +38,8 @@ class GitHubHost:
     """
 
     def __init__(self, address: HostAddress, token: str) -> None:
-        self._where = f"{address.api_url}/repos/{address.repository}"
-        self._github = Github(
-            auth=Auth.Token(token),
-            base_url=address.api_url,
-            timeout=REQUEST_SECONDS,
-            retry=None,  # whoever asks does so again later, and must not wait here
-            per_page=100,
-            lazy=True,
-            seconds_between_requests=0,
-            seconds_between_writes=_PAUSE_SECONDS,
-        )
+        self._address = address
+        self._github = connect(address, token)
         self._repository = self._github.get_repo(address.repository)
 
     def open_pull_requests(self) -> frozenset[int]:
@@ -109,20 +99,8 @@ class GitHubHost:
             return self._github.get_user().login
         return ""
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except GithubException as error:
-            said = error.data.get("message", "") if isinstance(error.data, dict) else ""
-            mend = "Give the token write access to commit statuses and pull requests."
-            raise Unreachable(
-                f"GitHub answers {error.status}{said and f': {said}'}",
-                where=self._where,
-                mend=mend if error.status in (401, 403, 404) else "It is tried again.",
-            ) from None
-        except requests.RequestException as error:
-            raise Unreachable(f"GitHub does not answer: {type(error).__name__}", where=self._where) from None
+    def _explained(self) -> AbstractContextManager[None]:
+        return github_errors(self._address, _MEND)
 
 
 @contextmanager

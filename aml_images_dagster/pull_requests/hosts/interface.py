@@ -16,8 +16,6 @@ STATUS_NAME = "aml-images"
 MARKER = "<!-- aml-images: the build of this pull request -->"
 """The first line of the comment, by which it is found again; readers do not see it."""
 
-REQUEST_SECONDS = 10
-
 
 @dataclass(frozen=True, slots=True)
 class Status:

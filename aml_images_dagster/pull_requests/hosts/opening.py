@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.pull_requests.hosts.address import HostAddress, host_address
+from aml_images_dagster.catalog import git
+from aml_images_dagster.code_hosts.address import HostAddress, address_of
 
 if TYPE_CHECKING:
     from aml_images_dagster.pull_requests.hosts.interface import PullRequestHost
     from aml_images_dagster.settings import Settings
+
+
+def host_address(settings: Settings) -> HostAddress:
+    """The host of the remote whose pull requests are built.
+
+    Raises:
+        BadInput: The settings do not tell where the host is.
+    """
+    given = settings.pull_requests
+    url = git.remote_url(settings.repo, given.remote)
+    return address_of(url, given.host, "pull_requests", given.api_url, given.repository)
 
 
 def open_host(settings: Settings) -> tuple[HostAddress, PullRequestHost | None]:

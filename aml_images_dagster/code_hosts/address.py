@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+from urllib.parse import unquote
 
 from aml_images_dagster.catalog import git
 from aml_images_dagster.errors import BadInput
 
-if TYPE_CHECKING:
-    from aml_images_dagster.settings import Settings
+Kind = Literal["github", "azure_devops", "none"]
+Wanted = Literal["auto", "github", "azure_devops", "none"]
 
 # https://HOST/PATH, ssh://git@HOST:PORT/PATH and git@HOST:PATH
 _URL = re.compile(r"(?:[a-z+]+://)?(?:[^@/]*@)?(?P<host>[^/:]+)(?::\d+)?[/:](?P<path>.+?)(?:\.git)?/?")
@@ -26,7 +27,7 @@ class HostAddress:
         repository: OWNER/NAME at GitHub, PROJECT/NAME at Azure DevOps.
     """
 
-    kind: Literal["github", "azure_devops", "none"]
+    kind: Kind
     api_url: str = ""
     repository: str = ""
 
@@ -36,31 +37,37 @@ class HostAddress:
         return "refs/pull/*/merge" if self.kind == "azure_devops" else "refs/pull/*/head"
 
 
-def host_address(settings: Settings) -> HostAddress:
-    """The host of the remote, by its URL and the settings.
+def address_of(url: str, wanted: Wanted, group: str, api_url: str = "", repository: str = "") -> HostAddress:
+    """The host of a remote, by its URL and the settings.
+
+    Args:
+        url: Of the remote.
+        wanted: The kind of host that the settings name; `auto` tells it from the URL.
+        group: The group of settings, for messages.
+        api_url: Where the API is; empty tells it from the URL.
+        repository: The repository there; empty tells it from the URL.
 
     Raises:
         BadInput: The settings name a kind of host, but where it is cannot be told.
     """
-    given = settings.pull_requests
-    url = git.remote_url(settings.repo, given.remote)
-    found = _by_url(url, given.host)
-    if given.host == "none" or found.kind == "none":
+    found = _by_url(url, wanted)
+    if wanted == "none" or found.kind == "none":
         return HostAddress("none")
-    address = HostAddress(found.kind, given.api_url or found.api_url, given.repository or found.repository)
+    address = HostAddress(found.kind, api_url or found.api_url, repository or found.repository)
     if not address.api_url or address.repository.count("/") != 1:
         raise BadInput(
-            f"{git.without_credentials(url)} does not tell where the API of the host is",
-            where="pull_requests",
-            mend="Set pull_requests.api_url and pull_requests.repository.",
+            f"{git.without_credentials(url)} does not tell which repository it is at its host",
+            where=group,
+            mend="Write https://github.com/OWNER/NAME or https://dev.azure.com/ORGANISATION/PROJECT/_git/NAME, "
+            f"or set {group}.api_url and {group}.repository.",
         )
     return address
 
 
-def _by_url(url: str, wanted: Literal["auto", "github", "azure_devops", "none"]) -> HostAddress:
+def _by_url(url: str, wanted: Wanted) -> HostAddress:
     match = _URL.fullmatch(url) if not url.startswith(("/", ".", "file:")) else None
     host = match["host"].lower() if match else ""
-    parts = match["path"].split("/") if match else []
+    parts = [unquote(part) for part in match["path"].split("/")] if match else []
     if host == "ssh.dev.azure.com" and len(parts) == 4:  # v3/ORGANISATION/PROJECT/NAME
         return HostAddress("azure_devops", f"https://dev.azure.com/{parts[1]}", f"{parts[2]}/{parts[3]}")
     if "_git" in parts and (wanted == "azure_devops" or host == "dev.azure.com" or host.endswith(".visualstudio.com")):
