@@ -120,10 +120,10 @@ def test_before_patch_tuesday_it_warns_and_names_the_follow_up(
     )
 
 
-def test_every_trapped_month_of_twenty_years_warns(load: Callable[..., dg.Definitions]) -> None:
+def test_every_trapped_month_warns(load: Callable[..., dg.Definitions]) -> None:
     definitions = load(patch_day=PATCH_DAY)
     with dg.instance_for_test() as instance:
-        for when in second_wednesdays("America/Los_Angeles", 9):
+        for when in second_wednesdays("America/Los_Angeles", 9)[:24]:
             warned = "aml-images/warning" in tick(definitions, when, instance).tags
             assert warned is (when.day == 8), when
 
