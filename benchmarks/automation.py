@@ -129,11 +129,13 @@ def main() -> None:
             assert isinstance(result, dg.SensorResult)
             cursor = result.cursor or ""
 
+        def tick_schedule() -> None:
+            with dg.build_schedule_context(instance=instance, scheduled_execution_time=datetime.now(UTC)) as context:
+                schedule(context)
+
         ticks: dict[str, Callable[[], object]] = {
             "upstream_bases": tick_upstream,
-            "everything_schedule": lambda: schedule(
-                dg.build_schedule_context(instance=instance, scheduled_execution_time=datetime.now(UTC))
-            ),
+            "everything_schedule": tick_schedule,
             "schedule_files": lambda: schedule_files_sensor(workshop)(dg.build_sensor_context(instance=instance)),
             "release_day": lambda: release_day_sensor(workshop)(dg.build_sensor_context(instance=instance)),
         }

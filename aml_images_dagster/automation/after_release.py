@@ -44,19 +44,18 @@ def after_release_sensor(workshop: Workshop, main: MainBranch) -> dg.SensorDefin
         if not names or workshop.settings.release.after_release == "offer":
             said = f"to build: {', '.join(names)}" if names else "nothing is FROM what was released last"
             return dg.SensorResult(skip_reason=said, cursor=last)
-        requests = [
-            main_build(
-                workshop,
-                of_main,
-                to_build[record.number],
-                context.log,
-                run_key=f"{SENSOR} {record.number}",
-                trigger="release",
-                tags={AFTER_RELEASE_TAG: record.build},
-            )
-            for record in releases
-            if to_build[record.number]
-        ]
-        return dg.SensorResult(run_requests=requests, cursor=last)
+        # One at a tick, so that the next one knows the release number that this one takes.
+        record = next(record for record in releases if to_build[record.number])
+        request = main_build(
+            workshop,
+            of_main,
+            to_build[record.number],
+            context.instance,
+            context.log,
+            run_key=f"{SENSOR} {record.number}",
+            trigger="release",
+            tags={AFTER_RELEASE_TAG: record.build},
+        )
+        return dg.SensorResult(run_requests=[request], cursor=str(record.number))
 
     return after_release

@@ -13,7 +13,7 @@ from aml_images_dagster.automation.build_request import main_build
 from aml_images_dagster.automation.default_status import is_running, schedule_status, sensor_status
 from aml_images_dagster.automation.upstream import SENSOR as UPSTREAM_SENSOR
 from aml_images_dagster.catalog.tree import WorkingTree
-from aml_images_dagster.errors import BadInput
+from aml_images_dagster.errors import BadInput, FactoryError
 from aml_images_dagster.schedules.patch_tuesday import patches_to_come
 from aml_images_dagster.schedules.schedule import FOLDER, Schedule, read_timetable
 
@@ -51,7 +51,12 @@ def _schedule(schedule: Schedule, workshop: Workshop, main: MainBranch) -> dg.Sc
     )
     def scheduled_build(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         tick = context.scheduled_execution_time.astimezone(ZoneInfo(file.timezone))
-        of_main = main.images()
+        warnings = []
+        try:
+            of_main = main.images()
+        except FactoryError as fault:  # this tick comes once: what was fetched last is better than nothing
+            of_main = main.known_images()
+            warnings.append(f"built from {of_main.commit[:8]}, the main branch as it was fetched last: {fault.what}")
         images = schedule.images(of_main.source.catalogue, tick.date())
         not_loaded = sorted(images.keys() - of_main.loaded)
         if not_loaded:
@@ -64,13 +69,15 @@ def _schedule(schedule: Schedule, workshop: Workshop, main: MainBranch) -> dg.Sc
             tags |= {RELEASE_RULE_TAG: file.release, RELEASE_BY_TAG: schedule.release_by(tick).isoformat()}
         patches = patches_to_come(tick) if file.after_patch_tuesday else None
         if patches is not None:
-            warning = _before_patches(patches, context.instance, workshop)
-            context.log.warning(warning)
-            tags[WARNING_TAG] = warning
+            warnings.append(_before_patches(patches, context.instance, workshop))
+        if warnings:
+            tags[WARNING_TAG] = "; ".join(warnings)
+            context.log.warning(tags[WARNING_TAG])
         return main_build(
             workshop,
             of_main,
             images,
+            context.instance,
             context.log,
             run_key=f"{file.name} {tick.isoformat()}",
             trigger="schedule",

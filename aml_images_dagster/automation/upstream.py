@@ -61,6 +61,7 @@ def upstream_sensor(workshop: Workshop, main: MainBranch) -> dg.SensorDefinition
                     workshop,
                     of_main,
                     _to_build(chosen, watch, standing, of_main, now),
+                    context.instance,
                     context.log,
                     run_key=key,
                     trigger="upstream bases",

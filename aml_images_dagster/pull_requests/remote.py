@@ -32,6 +32,8 @@ TARGET_REF = "refs/aml-images/target"
 """Where the target branch is kept, as it was fetched last."""
 
 _LIST_SECONDS = 30
+_UPDATE_SECONDS = 45
+"""Both requests of an update together: a schedule has to know soon enough, before Dagster ends its tick after 60 s."""
 _BLOCK_BYTES = 512  # the unit of `ulimit -f`, by POSIX
 _LIMITED = 'ulimit -f {blocks}; exec "$0" "$@"'
 
@@ -58,10 +60,10 @@ class GitRemote:
     Args:
         root: The clone, bare or not, that the objects go to.
         settings: Which remote, which refs, and the limits.
-        refs: Refs that are heads of pull requests, the number in place of `*`.
+        refs: Refs that are heads of pull requests, the number in place of `*`; needed for these only.
     """
 
-    def __init__(self, root: Path, settings: PullRequestSettings, refs: str) -> None:
+    def __init__(self, root: Path, settings: PullRequestSettings, refs: str = "") -> None:
         self._root = root
         self._settings = settings
         self._refs = refs
@@ -75,31 +77,40 @@ class GitRemote:
             BadInput: There is no such remote or branch.
             Unreachable: It does not answer.
         """
-        listed = self._git("ls-remote", "--", self._settings.remote, self._target, self._refs, seconds=_LIST_SECONDS)
+        shown = self._list(self._refs)
         number = re.compile(re.escape(self._refs).replace(r"\*", "([0-9]{1,9})"))
-        target, found = "", {}
-        for line in listed.decode("utf-8", "replace").splitlines():
-            commit, _, ref = line.partition("\t")
-            if ref == self._target:
-                target = commit
-            elif match := number.fullmatch(ref):
-                found[int(match.group(1))] = commit
-        if not target:
-            raise BadInput(
-                f"the remote has no {self._target}",
-                where=git.without_credentials(self._settings.remote),
-                mend="Name the branch with pull_requests.target_branch.",
-            )
-        return Heads(target, dict(sorted(found.items())))
+        found = {int(match.group(1)): commit for ref, commit in shown.items() if (match := number.fullmatch(ref))}
+        return Heads(shown[self._target], dict(sorted(found.items())))
 
-    def fetch_target(self, commit: str) -> None:
+    def update_target(self) -> str:
+        """Bring the target branch into the clone as it is at the remote now; its commit.
+
+        Raises:
+            BadInput: There is no such remote or branch, or it is too large.
+            Unreachable: The remote does not answer, or a limit was reached.
+        """
+        started = time.monotonic()
+        commit = self._list()[self._target]
+        left = _UPDATE_SECONDS - (time.monotonic() - started)
+        try:
+            self.fetch_target(commit, min(self._settings.max_fetch_seconds, left))
+        except Unreachable:
+            if not self._is_here(TARGET_REF, commit):  # else somebody else has fetched it at the same time
+                raise
+        return git.resolve(self._root, TARGET_REF)
+
+    def fetch_target(self, commit: str, seconds: float | None = None) -> None:
         """Bring the target branch into the clone, unless it is there.
+
+        Args:
+            commit: What it is at the remote.
+            seconds: How long that may take; default: the limit of the settings.
 
         Raises:
             Unreachable: The remote does not answer, or a limit was reached.
         """
         if not self._is_here(TARGET_REF, commit):
-            self._fetch(f"+{self._target}:{TARGET_REF}")
+            self._fetch(f"+{self._target}:{TARGET_REF}", seconds)
 
     def fetch(self, number: int, head: str) -> bool:
         """Bring a pull request into the clone; whether its head is still the one that was seen.
@@ -117,12 +128,25 @@ class GitRemote:
         """Let go of what was fetched for a pull request; git removes it in its own time."""
         git.run(self._root, "update-ref", "-d", own_ref(number))
 
+    def _list(self, *refs: str) -> dict[str, str]:
+        """The target branch and other refs, each with its commit."""
+        listed = self._git("ls-remote", "--", self._settings.remote, self._target, *refs, seconds=_LIST_SECONDS)
+        lines = (line.partition("\t") for line in listed.decode("utf-8", "replace").splitlines())
+        shown = {ref: commit for commit, _, ref in lines}
+        if self._target not in shown:
+            raise BadInput(
+                f"the remote has no {self._target}",
+                where=git.without_credentials(self._settings.remote),
+                mend="Name the branch with pull_requests.target_branch.",
+            )
+        return shown
+
     def _is_here(self, ref: str, commit: str) -> bool:
         with suppress(BadInput):
             return git.resolve(self._root, ref) == commit
         return False
 
-    def _fetch(self, refspec: str) -> None:
+    def _fetch(self, refspec: str, seconds: float | None = None) -> None:
         strict = [word for name in _STRICT for word in ("-c", f"fetch.fsck.{name}=error")]
         # unpackLimit: always one pack, so that the limit of a file is the limit of a fetch.
         configuration = ["-c", "fetch.fsckObjects=true", "-c", "fetch.unpackLimit=1", "-c", "gc.auto=0", *strict]
@@ -134,7 +158,7 @@ class GitRemote:
             "--",
             self._settings.remote,
             refspec,
-            seconds=self._settings.max_fetch_seconds,
+            seconds=seconds or self._settings.max_fetch_seconds,
             max_bytes=int(self._settings.max_fetch_mb * 1e6),
         )
 

@@ -12,13 +12,15 @@ SAME_REPOSITORY = "same-repository"
 EVERYONE = "everyone"
 AUTHOR = "author:"
 LABEL = "label:"
+DEFAULT_REMOTE = "origin"
 
 
 class PullRequestSettings(Group):
     """Builds of pull requests."""
 
     remote: str = Field(
-        default="origin", description="Remote of the clone, or URL or folder, whose pull requests are built."
+        default=DEFAULT_REMOTE,
+        description="Remote of the clone, or URL or folder, whose pull requests and main branch are built.",
     )
     host: Literal["auto", "github", "azure_devops", "none"] = Field(
         default="auto",
@@ -43,7 +45,9 @@ class PullRequestSettings(Group):
         "default: refs/pull/*/merge at Azure DevOps, else refs/pull/*/head.",
     )
     target_branch: str = Field(
-        default="", description="Branch that pull requests are compared with; default: the main branch of the remote."
+        default="",
+        description="Branch that pull requests are compared with, and that schedules and sensors build; default: the "
+        "main branch of the remote.",
     )
     allow: str = Field(
         default=SAME_REPOSITORY,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -20,6 +21,7 @@ from aml_images_dagster.assets.request import build_keys
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.settings import load_settings
 from tests.image_repository import ImageRepository
+from tests.pull_requests.remote_repository import RemoteRepository
 from tests.schedules.test_cron import second_wednesdays
 
 if TYPE_CHECKING:
@@ -70,8 +72,10 @@ def load(repository: ImageRepository) -> Callable[..., dg.Definitions]:
 
 
 def tick(definitions: dg.Definitions, when: datetime, instance: dg.DagsterInstance | None = None) -> Any:
-    context = dg.build_schedule_context(instance=instance, scheduled_execution_time=when)
-    return definitions.resolve_schedule_def("patch_day_schedule")(context)
+    with ExitStack() as ended:
+        instance = instance or ended.enter_context(dg.instance_for_test())
+        context = ended.enter_context(dg.build_schedule_context(instance=instance, scheduled_execution_time=when))
+        return definitions.resolve_schedule_def("patch_day_schedule")(context)
 
 
 def test_a_file_is_a_schedule(load: Callable[..., dg.Definitions]) -> None:
@@ -93,6 +97,7 @@ def test_a_tick_builds_the_windows_images_forced_from_the_main_branch(
     assert isinstance(request, dg.RunRequest)
     assert request.asset_selection == build_keys(["tools/windows"])
     assert request.run_config["resources"][RESOURCE]["config"] == {
+        "release_num": 1,
         "force": True,
         "source_commit": repository.git("rev-parse", "main"),
         "reasons": {"tools/windows": ["schedule patch_day"]},
@@ -174,6 +179,20 @@ def test_every_default_status_follows_the_setting(
     definitions = load(patch_day=PATCH_DAY)
     for each in [*(definitions.sensors or ()), *(definitions.schedules or ())]:
         assert each.default_status.value == "RUNNING", each.name  # type: ignore[union-attr]
+
+
+def test_a_remote_that_does_not_answer_delays_no_build(
+    repository: ImageRepository, load: Callable[..., dg.Definitions]
+) -> None:
+    definitions = load(patch_day=PATCH_DAY)
+    remote = RemoteRepository.create(repository.root.parent, repository)
+    known = remote.author.git("rev-parse", "main")
+    tick(definitions, datetime(2026, 11, 11, 9, tzinfo=PACIFIC))  # fetches it
+    remote.bare.rename(remote.bare.with_name("away"))
+    request = tick(definitions, datetime(2026, 12, 9, 9, tzinfo=PACIFIC))
+    assert request.run_config["resources"][RESOURCE]["config"]["source_commit"] == known
+    warning = f"built from {known[:8]}, the main branch as it was fetched last: "
+    assert request.tags["aml-images/warning"].startswith(warning)
 
 
 # Freshness
