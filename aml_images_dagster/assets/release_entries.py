@@ -11,6 +11,7 @@ from aml_images_dagster.assets.keys import asset_key, group_name, image_of
 from aml_images_dagster.assets.options import BuildOptions
 from aml_images_dagster.assets.run import Workshop
 from aml_images_dagster.catalog.image import Image
+from aml_images_dagster.errors import BadInput
 from aml_images_dagster.release.import_cfg import import_entry
 from aml_images_dagster.release.release_json import release_image
 
@@ -26,6 +27,12 @@ def release_entries(images: list[Image], workshop: Workshop) -> dg.AssetsDefinit
     )
     def entries(context: dg.AssetExecutionContext, build_options: BuildOptions) -> Iterator[dg.MaterializeResult[None]]:
         with workshop.step(context, build_options) as session:
+            if session.pull_request:
+                raise BadInput(
+                    "a build of a pull request ends with its tests",
+                    where=f"pull request {session.pull_request}",
+                    mend="Merge it, and build the main branch: what passed is taken over.",
+                )
             session.begin()
             selected = sorted(split[0] for key in context.selected_asset_keys if (split := image_of(key)))
             for name in dict.fromkeys(selected):
@@ -65,7 +72,8 @@ def _specs(image: Image, workshop: Workshop) -> Iterator[dg.AssetSpec]:
         deps=[config],
         description="The image's entry in import.cfg.",
         kinds={*kinds(image), "json"},
-        # The last of an image's chain: it is as old as the last build that succeeded as a whole.
+        # The last of an image's chain: it is as old as the last build that succeeded as a whole. Builds of pull
+        # requests never come to it.
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=stale_after) if stale_after else None,
         **shared,  # type: ignore[arg-type]
     )

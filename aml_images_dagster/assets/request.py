@@ -35,6 +35,11 @@ def build_keys(images: Iterable[str]) -> list[AssetKey]:
     return [*(asset_key(image, stage) for image in images for stage in STAGES), RELEASE_JSON, IMPORT_CFG, DROP]
 
 
+def pull_request_keys(images: Iterable[str]) -> list[AssetKey]:
+    """What a build of a pull request makes of some images: nothing that is released, or that counts as a rebuild."""
+    return [asset_key(image, stage) for image in images for stage in ("staged", "tested")]
+
+
 def build_config(**options: Any) -> dict[str, Any]:
     """The run configuration for some of the fields of `BuildOptions`; what is empty is left out."""
     return {"resources": {RESOURCE: {"config": {k: v for k, v in options.items() if v not in (None, "", {}, False)}}}}

@@ -16,8 +16,15 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from aml_images_dagster.assets.keys import BUILD_JOB, asset_key
-from aml_images_dagster.assets.request import COMMIT_TAG, PULL_REQUEST_TAG, REMOTE_TAG, TRIGGER_TAG, build_config
+from aml_images_dagster.assets.keys import BUILD_JOB
+from aml_images_dagster.assets.request import (
+    COMMIT_TAG,
+    PULL_REQUEST_TAG,
+    REMOTE_TAG,
+    TRIGGER_TAG,
+    build_config,
+    pull_request_keys,
+)
 from aml_images_dagster.automation.pull_request_report import report_of
 from aml_images_dagster.automation.reload import reload_code_location
 from aml_images_dagster.build.cleanup import cleanup
@@ -229,8 +236,7 @@ class _Look:
         return dg.RunRequest(
             run_key=f"{self._watch.remote_tag} {number} {head}",
             job_name=BUILD_JOB,
-            # Not to the end of the chain: what a pull request makes is never released.
-            asset_selection=[asset_key(image, stage) for image in selection for stage in ("staged", "tested")],
+            asset_selection=pull_request_keys(selection),
             run_config=build_config(source_commit=head, reasons=reasons),
             tags={
                 TRIGGER_TAG: TRIGGER,

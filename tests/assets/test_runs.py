@@ -10,6 +10,7 @@ import pytest
 from aml_images_dagster.assets.failure import first_failure, was_stopped
 from aml_images_dagster.assets.keys import BUILD_JOB, asset_key
 from aml_images_dagster.assets.options import RESOURCE
+from aml_images_dagster.assets.request import PULL_REQUEST_TAG
 from aml_images_dagster.assets.run import explained
 from aml_images_dagster.errors import BuildFailed, BuildStopped
 
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
 
 
 def run(
-    definitions: dg.Definitions, instance: dg.DagsterInstance, stage: Any, options: dict[str, Any]
+    definitions: dg.Definitions, instance: dg.DagsterInstance, stage: Any, options: dict[str, Any], **tags: str
 ) -> dg.ExecuteInProcessResult:
     return definitions.resolve_job_def(BUILD_JOB).execute_in_process(
         run_config={"resources": {RESOURCE: {"config": options}}},
         asset_selection=[asset_key("apps/other", stage)],
         instance=instance,
+        tags=tags,
         raise_on_error=False,
     )
 
@@ -59,6 +61,15 @@ def test_options_that_are_wrong(repository: ImageRepository, load: Load, options
     assert not list(repository.artifacts.glob("*/.records/*"))
     hooks = [event.event_type for event in result.all_events if event.is_hook_event]
     assert hooks == [dg.DagsterEventType.HOOK_COMPLETED], "it is cleaned up, though nobody answers"
+
+
+def test_a_pull_request_makes_no_release_entry(repository: ImageRepository, load: Load) -> None:
+    """It would count as a rebuild of the image, and hide that a month's is missing."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(load(repository), instance, "import_cfg", {}, **{PULL_REQUEST_TAG: "7"})
+    assert not result.success
+    assert failure(result).description.startswith("pull request 7: a build of a pull request ends with its tests")
+    assert not result.get_asset_materialization_events()
 
 
 def test_a_registry_that_is_down(repository: ImageRepository, load: Load) -> None:

@@ -17,7 +17,7 @@ from dagster._core.test_utils import freeze_time
 
 from aml_images_dagster.assets.keys import BUILD_JOB, asset_key
 from aml_images_dagster.assets.options import RESOURCE
-from aml_images_dagster.assets.request import build_keys
+from aml_images_dagster.assets.request import build_keys, pull_request_keys
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.settings import load_settings
 from tests.image_repository import ImageRepository
@@ -25,7 +25,7 @@ from tests.pull_requests.remote_repository import RemoteRepository
 from tests.schedules.test_cron import second_wednesdays
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 PACIFIC = ZoneInfo("America/Los_Angeles")
@@ -198,17 +198,24 @@ def test_a_remote_that_does_not_answer_delays_no_build(
 # Freshness
 
 
-def states(load: Callable[..., dg.Definitions], built: list[datetime], looked: list[datetime]) -> list[FreshnessState]:
+def states(
+    load: Callable[..., dg.Definitions],
+    built: list[datetime],
+    looked: list[datetime],
+    pull_requests: Iterable[datetime] = (),
+) -> list[FreshnessState]:
     """What Dagster's own evaluator says at some moments, after builds at others."""
-    key = asset_key("tools/windows", "import_cfg")
-    node = load(patch_day=PATCH_DAY).resolve_asset_graph().get(key)
+    node = load(patch_day=PATCH_DAY).resolve_asset_graph().get(asset_key("tools/windows", "import_cfg"))
+    whole, part = build_keys(["tools/windows"]), pull_request_keys(["tools/windows"])
     found = []
     with dg.DagsterInstance.ephemeral() as instance:
-        waiting = sorted(built)
+        waiting = sorted([*((moment, whole) for moment in built), *((moment, part) for moment in pull_requests)])
         for moment in looked:
-            while waiting and waiting[0] <= moment:
-                with freeze_time(waiting.pop(0)):
-                    instance.report_runless_asset_event(dg.AssetMaterialization(key))
+            while waiting and waiting[0][0] <= moment:
+                when, keys = waiting.pop(0)
+                with freeze_time(when):
+                    for key in keys:
+                        instance.report_runless_asset_event(dg.AssetMaterialization(key))
             with freeze_time(moment):
                 found.append(_evaluate(instance, node))
     return found
@@ -233,6 +240,14 @@ def test_freshness_does_not_flap_and_notices_a_missing_month(load: Callable[...,
     found = states(load, built, [*looked, *late])
     assert set(found[: len(looked) + 1]) == {FreshnessState.PASS}
     assert set(found[len(looked) + 1 :]) == {FreshnessState.FAIL}
+
+
+def test_a_build_of_a_pull_request_does_not_hide_a_missing_month(load: Callable[..., dg.Definitions]) -> None:
+    built = datetime(2026, 11, 11, 17, tzinfo=UTC)
+    looked = [built + timedelta(days=days) for days in (36.9, 37.1)]
+    proposed = [built + timedelta(days=days) for days in (20, 36)]
+    assert states(load, [built], looked, proposed) == [FreshnessState.PASS, FreshnessState.FAIL]
+    assert states(load, [built, proposed[0]], looked) == [FreshnessState.PASS, FreshnessState.PASS]
 
 
 def test_only_the_scheduled_images_have_a_policy(load: Callable[..., dg.Definitions]) -> None:
