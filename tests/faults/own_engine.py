@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _CLONE_NEWNET = 0x40000000
-_START_SECONDS = 30
-_STOP_SECONDS = 20
+_START_SECONDS = 120
+_STOP_SECONDS = 60
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
