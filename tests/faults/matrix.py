@@ -42,7 +42,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     ]
     if not rows:
         return
-    table = markdown(rows)
+    from tests.faults.faults import FAULTS  # only here, because every run of pytest loads this module
+
+    order = {(fault.name, fault.started): place for place, fault in enumerate(FAULTS)}
+    table = markdown(sorted(rows, key=lambda row: order.get((row.fault, row.started), len(order))))
     terminalreporter.section("faults")
     terminalreporter.write_line(table)
     if file := os.environ.get(FILE):
