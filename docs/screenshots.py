@@ -1,4 +1,4 @@
-"""Take the pictures of the docs from a running Dagster UI; by hand, after a build of the images below.
+"""Take the pictures of the docs from a running Dagster UI; by hand, after a build and a release of the images below.
 
 scripts/ui & python docs/screenshots.py [URL [PICTURE...]] && pngquant --force --ext .png --strip docs/images/*.png
 """
@@ -41,7 +41,7 @@ def lineage(page: Page, _: str) -> None:
     page.goto(f"/asset-groups~{quote(selection, safe='')}/?expanded={quote(expanded)}")
     page.get_by_text("drop", exact=True).first.wait_for()
     page.locator("[aria-label=panel_show_right]").last.click()  # the list of groups
-    page.wait_for_timeout(1000)
+    page.wait_for_timeout(3000)  # until the graph has its layout
     page.mouse.dblclick(110, 980)  # on the empty canvas: fit the graph in
 
 
@@ -97,10 +97,33 @@ def release_run(page: Page, url: str) -> None:
     page.get_by_text("promoted").first.wait_for()
 
 
+def automation(page: Page, _: str) -> None:
+    """Schedules and sensors with their switches."""
+    page.goto("/automation")
+    page.get_by_text("windows_patch_day_schedule").wait_for()
+
+
+def schedule(page: Page, _: str) -> None:
+    """The Windows patch day: when it comes next, and its ticks with the builds that they asked for."""
+    page.goto(f"/locations/{LOCATION}/schedules/windows_patch_day_schedule")
+    page.get_by_text("Tick history").first.wait_for()
+
+
+def upstream(page: Page, _: str) -> None:
+    """External bases before the images that stand on them, and the images FROM those."""
+    selection = '1+key:"base/*.staged" or key:"framework/*.staged"'
+    expanded = ",".join(f"global@global:{group}" for group in ("upstream", "base", "framework"))
+    page.goto(f"/asset-groups~{quote(selection, safe='')}/?expanded={quote(expanded)}")
+    page.get_by_text("scikit-learn.staged").first.wait_for()
+    page.locator("[aria-label=panel_show_right]").last.click()  # the list of groups
+    page.wait_for_timeout(3000)
+    page.mouse.dblclick(110, 880)  # on the empty canvas: fit the graph in
+
+
 # Width and height in CSS pixels: nothing is cut off.
 SCALE = 1.25
 PICTURES: dict[Callable[[Page, str], None], tuple[int, int]] = {
-    lineage: (1840, 1000),
+    lineage: (1840, 1120),
     staged: (2150, 1440),
     run: (1600, 1000),
     launchpad: (1600, 1000),
@@ -108,6 +131,9 @@ PICTURES: dict[Callable[[Page, str], None], tuple[int, int]] = {
     in_production: (1900, 1250),
     production_history: (1900, 1000),
     release_run: (1700, 1000),
+    automation: (1600, 870),
+    schedule: (1600, 900),
+    upstream: (1500, 900),
 }
 
 
