@@ -38,6 +38,8 @@ def after_release_sensor(workshop: Workshop, main: MainBranch) -> dg.SensorDefin
         if context.cursor is None:  # what was released before anybody watched is history
             return dg.SensorResult(skip_reason="watching from now on", cursor=last)
         releases = [r for r in records if r.number > int(context.cursor) and r.done and r.action == "release"]
+        if not releases:
+            return dg.SensorResult(skip_reason="nothing was released since", cursor=last)
         of_main = main.images()
         to_build = {r.number: followers(r, of_main.source.catalogue, artifacts, records) for r in releases}
         names = sorted({image for found in to_build.values() for image in found})

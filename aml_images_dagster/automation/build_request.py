@@ -60,13 +60,17 @@ def main_build(
         log.warning(f"parents are not looked for: {error}")
         selection = dict(images)
     today = datetime.now(UTC).date()
-    promised = _promised(today, selection, instance)
+    try:
+        number = next_release_num(today, selection, workshop.parts.artifacts, _promised(today, selection, instance))
+    except FactoryError as error:  # a damaged record of another build must not cost the tick, either
+        log.warning(f"the release number is 1, because others of today can't be read: {error}")
+        number = 1
     return dg.RunRequest(
         run_key=run_key,
         job_name=None,
         asset_selection=build_keys(image for image in selection if image in main.loaded),
         run_config=build_config(
-            release_num=next_release_num(today, selection, workshop.parts.artifacts, promised),
+            release_num=number,
             source_commit=main.commit,
             force=force,
             reasons={k: list(v) for k, v in selection.items()},

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from aml_images_dagster.assets.keys import PUBLIC_DOCS, PUBLIC_SOURCE
+from aml_images_dagster.automation.default_status import sensor_status
 from aml_images_dagster.build.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def publish_after_release_sensor(workshop: Workshop) -> list[dg.SensorDefinition
         description="Publishes the sources of released images, and their tags after every change of production.",
         asset_selection=published,
         minimum_interval_seconds=30,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=sensor_status(workshop.settings),
     )
     def publish_after_release(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         records = Ledger(workshop.parts.artifacts).records()

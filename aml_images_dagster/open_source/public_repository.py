@@ -86,6 +86,21 @@ class PublicRepository:
         for name, file in files.items():
             self.write(f"{folder}/{name}", file.content, file.mode)
 
+    def take_over(self, branch: str) -> None:
+        """Take over what the branch proposes and nobody has merged yet, so that the next proposal holds it, too.
+
+        What the target branch has changed since stays as it is there.
+        """
+        tip = self._tip(branch)
+        if not tip:
+            return
+        self._fetch(branch)
+        if not self._is_ours(tip):
+            return
+        for path in filter(None, self._git("diff", "--name-only", "--no-renames", "-z", f"{tip}~", tip).split("\0")):
+            if not self._git("diff", "--name-only", f"{tip}~", "HEAD", "--", f":(literal){path}"):
+                self._git("restore", f"--source={tip}", "--worktree", "--", f":(literal){path}")
+
     def changes(self) -> list[ChangedFile]:
         """What differs from the target branch, sorted by path."""
         self._git("add", "--all", "--force")
@@ -109,8 +124,8 @@ class PublicRepository:
         self._git("commit", "-q", "--no-verify", "-m", title, "-m", body)
         commit = git.resolve(self.root, "HEAD")
         if before:
-            self._git("fetch", "-q", "--depth=2", "origin", f"+refs/heads/{branch}:refs/remotes/origin/{branch}")
-            if self._git("log", "-1", "--format=%ae", before).strip() != self._author.email:
+            self._fetch(branch)
+            if not self._is_ours(before):
                 raise BadInput(
                     "somebody else has committed to the branch",
                     where=f"{branch} of {self.url}",
@@ -123,6 +138,12 @@ class PublicRepository:
             "push", "-q", f"--force-with-lease=refs/heads/{branch}:{before}", "origin", f"HEAD:refs/heads/{branch}"
         )
         return commit, True
+
+    def _fetch(self, branch: str) -> None:
+        self._git("fetch", "-q", "--depth=2", "origin", f"+refs/heads/{branch}:refs/remotes/origin/{branch}")
+
+    def _is_ours(self, commit: str) -> bool:
+        return self._git("log", "-1", "--format=%ae", commit).strip() == self._author.email
 
     def _what_it_says(self, commit: str) -> str:
         """Parents, files and words of a commit; not its time."""

@@ -39,7 +39,8 @@ def publish_source(
         parts: Their engine proves that the public Dockerfiles build; production says which tags there are.
         settings: Name the public repository and what may not be in it.
         log: Receives what is going on, the engine's output included.
-        images: Ids of the images; None takes all that are not past their end of life.
+        images: Ids of the images; None takes all that are not past their end of life. What was proposed before and is
+            not merged yet stays proposed.
         dry_run: Stop before building and pushing.
 
     Raises:
@@ -55,6 +56,7 @@ def publish_source(
             public_folder(image, settings): PublicPart.of(image, source.tree)
             for image in map(source.catalogue.get, chosen)
         }
+        repository.take_over(wanted.sync_branch)
         for folder, part in public.items():
             repository.replace_folder(folder, part.files)
         table = image_table(list_images(source, parts, settings), datetime.now(UTC).date())
@@ -69,7 +71,9 @@ def publish_source(
             return [part for folder, part in public.items() if any(path.startswith(f"{folder}/") for path in paths)]
 
         def describe(changes: Sequence[ChangedFile]) -> tuple[str, str]:
-            names = [part.image.id for part in touched(changes)]
+            folders = {public_folder(image, settings): name for name, image in source.catalogue.images.items()}
+            paths = [change.path for change in changes]
+            names = [name for folder, name in folders.items() if any(path.startswith(f"{folder}/") for path in paths)]
             if not names:
                 return "Update the table of images", ""
             title = f"Update {names[0]}" if len(names) == 1 else f"Update {len(names)} images"

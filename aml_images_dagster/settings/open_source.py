@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from string import Formatter
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from aml_images_dagster.settings.group import Group
@@ -120,6 +120,12 @@ class OpenSourceSettings(Group):
         if re.match(r"https?://[^/]*@", value):
             raise ValueError("a user name or password is no part of it; give the token as a setting of its own")
         return value
+
+    @model_validator(mode="after")
+    def _two_places(self) -> Self:
+        if self.repository and self.repository == self.docs_repository:
+            raise ValueError("repository and docs_repository are the same, and each would replace the other's branch")
+        return self
 
     @property
     def internal_name_patterns(self) -> tuple[str, ...]:

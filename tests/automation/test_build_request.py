@@ -15,6 +15,7 @@ from aml_images_dagster.assets.run import Workshop
 from aml_images_dagster.automation import build_request
 from aml_images_dagster.automation.after_release import after_release_sensor
 from aml_images_dagster.automation.main_branch import MainBranch
+from aml_images_dagster.build.artifacts import write_atomically
 from aml_images_dagster.build.ledger import Ledger, TagChange
 from aml_images_dagster.build.records import BuildRecord
 from aml_images_dagster.build.source import open_source
@@ -113,3 +114,12 @@ def test_complete_builds_of_the_day_count(scene: Scene) -> None:
         scene.artifacts.build(about["build"]).write_build(BuildRecord.model_validate(about))
     scene.release("20261123.00000001")
     assert scene.number(scene.tick().run_requests[0]) == 3
+
+
+def test_a_damaged_record_costs_no_tick(scene: Scene) -> None:
+    folder = scene.artifacts.build(f"{datetime.now(UTC):%Y%m%d}.0badf00d")
+    write_atomically(folder.root / "build.json", b"{")
+    scene.tick()
+    scene.release("20261123.00000001")
+    (request,) = scene.tick().run_requests
+    assert scene.number(request) == 1

@@ -135,6 +135,23 @@ def test_somebody_elses_commit_is_not_overwritten(image_repository: ImageReposit
     assert public.git("rev-parse", BRANCH) == theirs
 
 
+def test_what_was_proposed_and_is_not_merged_stays_proposed(
+    image_repository: ImageRepository, public: BareRepository
+) -> None:
+    shell, other = (image_repository.image(name) for name in ("tools/shell", "apps/other"))
+    assert publish(image_repository, shell)[0] == 0
+    image_repository.write(image_repository.folder("tools/shell") / "greeting", "not released yet\n")
+    code, out, err = publish(image_repository, other)
+    assert code == 0, out + err
+    assert f"{other}/Dockerfile" in public.files(BRANCH)
+    assert public.read(BRANCH, f"{shell}/greeting") != "not released yet\n"
+    assert f"- {shell}" in public.git("log", "-1", "--format=%b", BRANCH)
+    public.git("branch", "-f", "main", BRANCH)  # merged; then a person mends it there
+    public.commit_on("main", f"{shell}/greeting", "mended\n", "people")
+    assert publish(image_repository, other)[0] == 0
+    assert public.read("main", f"{shell}/greeting") == "mended"
+
+
 def test_files_that_are_gone_are_removed_there_and_those_of_people_stay(
     image_repository: ImageRepository, public: BareRepository
 ) -> None:
