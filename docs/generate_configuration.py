@@ -51,6 +51,7 @@ REGISTRIES = (
     "/Microsoft.ContainerRegistry/registries"
 )
 EXAMPLES = {
+    "open_source.docs_repository": "https://git.example/registry-docs",
     "artifacts": "/var/lib/aml-images/artifacts",
     "base_mirrors": "docker.io=mirror.example/hub",
     "docker_host": "unix:///var/run/docker.sock",
