@@ -38,9 +38,12 @@ def check_folders(source: Source, images: Iterable[str]) -> None:
     """Refuse image folders that cannot be built; what only keeps a source from being published is none of its business.
 
     Raises:
-        BadInput: With all findings at once.
+        BadInput: With all findings at once; or an image is not there.
     """
-    findings = validate(source.catalogue, source.tree, sorted(images))
+    names = sorted(images)
+    for name in names:
+        source.catalogue.get(name)
+    findings = validate(source.catalogue, source.tree, names)
     stopping = [finding for finding in findings if finding.severity == "error" and finding.stops_build]
     if stopping:
         listed = "\n  ".join(str(finding) for finding in stopping)
