@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from tests.emulators.faulty_registry import Fault as Answer
 from tests.faults.matrix import FILE
-from tests.faults.scene import FAULTY, group_members, is_alive
+from tests.faults.own_engine import is_alive
+from tests.faults.scene import FAULTY, group_members
 
 if TYPE_CHECKING:
     from tests.faults.scene import Build, Scene, Started

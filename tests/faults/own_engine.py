@@ -79,6 +79,7 @@ class OwnEngine:
         """Start the engine unless it runs, and wait until it answers."""
         if self.answers():
             return
+        self._forget_containerd()
         command = ["nsenter", f"--net=/var/run/netns/{self._namespace}", "dockerd", "--host", self.url]
         command += ["--bridge", "none", "--iptables=false", "--ip-masq=false", "--shutdown-timeout", "2"]
         command += ["--data-root", str(self._data), "--exec-root", f"{self.folder}/exec"]
@@ -88,6 +89,14 @@ class OwnEngine:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         _wait(self.answers, _START_SECONDS, f"the engine does not start: {self.folder}/engine.log")
+
+    def _forget_containerd(self) -> None:
+        """It ends with its engine; but where nobody waits for orphans, a new engine takes the dead one for alive."""
+        file = self.folder / "exec" / "containerd" / "containerd.pid"
+        if file.exists():
+            pid = int(file.read_text())
+            _wait(lambda: not is_alive(pid), _STOP_SECONDS, f"containerd {pid} outlives its engine")
+            file.unlink()
 
     def end(self, how: signal.Signals) -> None:
         """End the engine; its containers are killed by SIGTERM, and outlive SIGKILL until it is started again."""
@@ -203,6 +212,14 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
             sink.sendall(data)
     with suppress(OSError):
         sink.shutdown(socket.SHUT_WR)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process lives; one that is only not waited for yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _run(*command: str) -> str:

@@ -24,6 +24,7 @@ from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.registry.oci import OciRegistry
 from tests.browser.dagster_ui import LOCATION, DagsterUi
 from tests.faults.evidence import Eyes, Observer
+from tests.faults.own_engine import is_alive
 from tests.image_repository import PRIVATE, TESTS, ImageRepository
 
 if TYPE_CHECKING:
@@ -366,13 +367,6 @@ class Scene:
 
 def layer_of(sensor: str) -> str:
     return sensor if sensor == "janitor" else "status sensor"
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def group_members(group: int) -> Mapping[int, str]:
