@@ -1,4 +1,4 @@
-"""Show in the UI what was done to production elsewhere: at the command line, on another machine, from a drop."""
+"""Show in the UI what was done to production elsewhere: at the command line, or on another machine."""
 
 from __future__ import annotations
 

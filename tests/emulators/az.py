@@ -43,10 +43,19 @@ def main() -> None:
             CopyingImporter(OciRegistry(source.registry), OciRegistry(target.registry)).import_image(
                 source, target, replace=asked.force
             )
-        elif asked.words == ["acr", "manifest", "show-metadata"] and asked.query == "digest":
+        elif asked.words == ["acr", "manifest", "show-metadata"] and asked.output == "json":
             reference = _reference(asked.registry, asked.name)
-            digest = OciRegistry(reference.registry).digest(reference)
-            sys.exit("ERROR: MANIFEST_UNKNOWN") if digest is None else print(digest)
+            registry = OciRegistry(reference.registry)
+            digest = registry.digest(reference)
+            if digest is None:
+                sys.exit(f"ERROR: {asked.name} is not found.")
+            tags = registry.tags(reference.repository) if asked.query == "tags" else ()
+            ours = [
+                tag
+                for tag in tags
+                if registry.digest(Reference(reference.registry, reference.repository, tag)) == digest
+            ]
+            print(json.dumps({"digest": digest, "tags": ours}[asked.query]))
         else:
             sys.exit(f"ERROR: {' '.join(asked.words)} is unknown here")
     except FactoryError as error:

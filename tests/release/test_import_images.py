@@ -50,10 +50,14 @@ if sys.argv[1:3] == ["acr", "import"]:
     tags[image] = option("--source").partition("@")[2]
     state.write_text(json.dumps(tags))
 elif sys.argv[1:4] == ["acr", "manifest", "show-metadata"]:
-    image = option("--name")
-    if image not in tags:
-        sys.exit("ERROR: not found")
-    print(tags[image])
+    if (here / "fault").exists():
+        sys.exit((here / "fault").read_text())
+    repository, at, digest = option("--name").partition("@")
+    if not at and repository not in tags:
+        sys.exit('ERROR: manifest tagged by "' + repository.rpartition(":")[2] + '" is not found.')
+    digest = digest or tags[repository]
+    ours = [name.rpartition(":")[2] for name in tags if name.startswith(repository + ":") and tags[name] == digest]
+    print(json.dumps({"digest": digest, "tags": ours}[option("--query")]))
 else:
     sys.exit("ERROR: unknown command")
 """
@@ -103,6 +107,9 @@ class Rollout:
         state = self.bin / "registry.json"
         tags: dict[str, str] = json.loads(state.read_text()) if state.exists() else {}
         return tags
+
+    def serve(self, tags: dict[str, str]) -> None:
+        (self.bin / "registry.json").write_text(json.dumps(tags))
 
     def refuse(self, image: str) -> None:
         (self.bin / "refuse").write_text(image)
@@ -163,9 +170,51 @@ def test_latest_stays_when_a_release_tag_fails_and_the_next_run_goes_on(rollout:
 
 def test_a_release_tag_that_stands_for_something_else_is_never_moved(rollout: Rollout) -> None:
     taken = {"public/azureml/debian12:20261123.v1": "sha256:other"}
-    (rollout.bin / "registry.json").write_text(json.dumps(taken))
+    rollout.serve(taken)
     assert rollout.run().returncode == 1
     assert rollout.tags == taken
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "ERROR: Please run 'az login' to setup account.",
+        "ERROR: 429 TOOMANYREQUESTS",
+        "ERROR: The resource with name 'production' could not be found in subscription 's'.",
+    ],
+)
+def test_a_registry_that_cannot_be_asked_is_not_taken_for_an_empty_one(rollout: Rollout, fault: str) -> None:
+    (rollout.bin / "fault").write_text(fault)
+    done = rollout.run()
+    assert done.returncode == 1
+    assert f"cannot be told: {fault}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert rollout.imports == []
+
+
+@pytest.mark.parametrize("answer", ["NAME_UNKNOWN", "MANIFEST_UNKNOWN", "the specified tag does not exist"])
+def test_what_says_that_there_is_no_such_tag(rollout: Rollout, answer: str) -> None:
+    (rollout.bin / "fault").write_text(f"ERROR: {answer}")
+    rollout.run()
+    assert rollout.imports != []
+
+
+@pytest.mark.parametrize("newer", ["20261123.v2", "20261123.v10", "20261124.v1"])
+def test_latest_is_never_taken_back(rollout: Rollout, newer: str) -> None:
+    served = {f"public/azureml/cuda13:{tag}": "sha256:newer" for tag in (newer, "latest", "another")}
+    rollout.serve(served)
+    done = rollout.run()
+    assert done.returncode == 1
+    assert f"public/azureml/cuda13:latest is {newer}, which is newer" in done.stderr
+    assert rollout.tags == served
+
+
+@pytest.mark.parametrize("older", ["20261122.v9", "another"])
+def test_latest_moves_on_from_an_older_release(rollout: Rollout, older: str) -> None:
+    served = {f"public/azureml/cuda13:{tag}": "sha256:older" for tag in (older, "latest")}
+    rollout.serve(served)
+    assert rollout.run().returncode == 0
+    assert rollout.tags == served | ALL_TAGS
 
 
 def test_files_that_disagree_import_nothing(rollout: Rollout) -> None:
@@ -212,3 +261,8 @@ def test_the_drop_of_a_real_build_into_a_real_registry(
     assert done.returncode == 0, done.stderr
     wanted = digests(release, latest=False) | digests(release, latest=True)
     assert {name: house.served(name) for name in wanted} == wanted
+    assert house.ledger.records() == ()
+    record = house.releaser().release(release).record
+    assert {change.name: (change.before, change.after) for change in record.changes} == {
+        name: (digest, digest) for name, digest in wanted.items()
+    }

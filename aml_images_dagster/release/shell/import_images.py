@@ -1,8 +1,8 @@
 """Import the images of a drop into the production registry, by the digest that was tested.
 
-The order and the checks are those of every release, because `aml-images release` calls `import_all` of this very file.
-It needs only Python's standard library, and as a program the Azure command line, because it travels in the drop to
-where the rest of the package is not installed.
+The order is that of every release, because `aml-images release` calls `import_all` of this very file. It needs only
+Python's standard library, and as a program the Azure command line, because it travels in the drop to where the rest of
+the package is not installed. There is no ledger there: as a program it judges by the tags of production alone.
 
 Environment of the program: PRODUCTION_REGISTRY (name of the registry), STAGING_REGISTRY_ID (its Azure resource id: the
 caller's own identity pulls from it, so no password is needed).
@@ -10,16 +10,23 @@ caller's own identity pulls from it, so no password is needed).
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 AT_ONCE = 4
 LATEST = ":latest"
+_NUMBERED = re.compile(r"(\d{8})\.v(\d+)")
+# What the registry answers of a tag, a digest or a repository that it does not have, as `az` passes it on. Not of a
+# registry that is not there: that one "was not found" or "could not be found".
+_NO_SUCH_NAME = re.compile(
+    r"\b(MANIFEST|NAME|TAG)_UNKNOWN\b|\bis not found\b|not known to registry|(tag|data) does not exist"
+)
 
 
 class ImportRefused(Exception):  # noqa: N818
@@ -114,9 +121,22 @@ class _AzureProduction:
         self._staging_id = staging_id
 
     def digest(self, name: str) -> str | None:
+        digest: str | None = self._metadata(name, "digest")
+        return digest
+
+    def tags(self, repository: str, digest: str) -> list[str]:
+        """Every tag that stands for a digest."""
+        return self._metadata(f"{repository}@{digest}", "tags") or []
+
+    def _metadata(self, name: str, field: str) -> Any:
         command = ["az", "acr", "manifest", "show-metadata", "--registry", self._registry, "--name", name]
-        done = subprocess.run([*command, "--query", "digest", "--output", "tsv"], check=False, capture_output=True)
-        return done.stdout.decode().strip() if done.returncode == 0 else None
+        done = subprocess.run([*command, "--query", field, "--output", "json"], check=False, capture_output=True)
+        said = done.stderr.decode(errors="replace").strip()
+        if done.returncode == 0:
+            return json.loads(done.stdout)
+        if _NO_SUCH_NAME.search(said):
+            return None
+        raise ImportRefused(f"what {name} stands for cannot be told: {said or 'az says nothing'}")
 
     def bring(self, image: Tested, name: str, *, replace: bool) -> None:
         command = ["az", "acr", "import", "--name", self._registry, "--registry", self._staging_id]
@@ -124,6 +144,31 @@ class _AzureProduction:
         done = subprocess.run(command + (["--force"] if replace else []), check=False)
         if done.returncode:
             raise ImportRefused(f"import of {name} failed; run the rollout again, what is done stays done")
+
+
+def _check_age(images: Sequence[Tested], production: _AzureProduction) -> None:
+    """Refuse to take a `latest` back: to move it away from an image that has a higher release number.
+
+    Raises:
+        ImportRefused: One would be.
+    """
+    newer = []
+    for image in images:
+        ours = max((_number(name) for name in image.names), default=())
+        for name in image.names:
+            served = production.digest(name) if ours and name.endswith(LATEST) else None
+            if served in (None, image.digest):
+                continue
+            tags = production.tags(name.removesuffix(LATEST), served)
+            newer += [f"{name} is {tag}, which is newer" for tag in tags if _number(tag) > ours]
+    if newer:
+        raise ImportRefused("; ".join(newer))
+
+
+def _number(name: str) -> tuple[int, ...]:
+    """Day and number of a release tag; nothing, which is less than any, of another tag."""
+    numbered = _NUMBERED.fullmatch(name.rpartition(":")[2])
+    return (int(numbered[1]), int(numbered[2])) if numbered else ()
 
 
 def read_drop(here: Path) -> list[Tested]:
@@ -157,6 +202,7 @@ def main() -> None:
     production = _AzureProduction(_variable("PRODUCTION_REGISTRY"), _variable("STAGING_REGISTRY_ID"))
     images = read_drop(Path(__file__).resolve().parent)
     try:
+        _check_age(images, production)
         import_all(images, production, lambda line: print(line, flush=True))
     except ImportRefused as refused:
         sys.exit(str(refused))
