@@ -115,7 +115,11 @@ def _read_memory(path: UPath) -> PassedImage | None:
 
 
 def _write(path: UPath, record: Record) -> None:
-    write_atomically(path, (record.model_dump_json(indent=2) + "\n").encode())
+    write_atomically(path, _serialized(record))
+
+
+def _serialized(record: Record) -> bytes:
+    return (record.model_dump_json(indent=2) + "\n").encode()
 
 
 class BuildFolder:
@@ -137,6 +141,14 @@ class BuildFolder:
     def write_build(self, record: BuildRecord) -> None:
         """Write `build.json`."""
         _write(self.root / "build.json", record)
+
+    def create_build(self, record: BuildRecord) -> None:
+        """Write the first `build.json`.
+
+        Raises:
+            FileExistsError: There is one.
+        """
+        create_atomically(self.root / "build.json", _serialized(record))
 
     def finish(self, status: BuildStatus, failure: BuildFailure | None = None) -> None:
         """Say in `build.json` how the build ended, and the first time why; a build that never began says nothing."""

@@ -238,14 +238,14 @@ def _close_jobs(folder: BuildFolder) -> list[CleanupRow]:
 def _remove(reference: Reference, parts: Parts) -> Outcome:
     """Remove a tag, and the image behind it unless it is shared.
 
-    Of two builds that share an image and are cleaned up at once each sees the other's tag. So after its own tag is
-    gone each looks again, and whoever comes last deletes the image.
+    The tag goes first, and only then is looked whether the image has another: a build may take the image over while
+    this goes on, and of two builds that share an image and are cleaned up at once whoever comes last deletes it.
     """
     staging = parts.staging
     digest = reference.digest or staging.digest(reference)
     if digest is None:
         return "removed"
-    if not reference.digest and _is_shared(reference, digest, parts):
+    if not reference.digest:
         try:
             staging.untag(reference)
         except Unreachable:

@@ -113,24 +113,29 @@ class BuildSession:
         Raises:
             BuildStopped: Another step has failed and the build is being cleaned up: there is no point in going on.
         """
-        record = self.folder.read_build()
-        if record is not None and record.status in ENDED:
+        record = self.folder.read_build() or self._create()
+        if record.status in ENDED:
             raise BuildStopped(
                 f"build {self.number} has {record.status} elsewhere and is cleaned up",
                 mend="Look at the step that failed first, and start a new build.",
             )
-        if record is None:
-            self.folder.write_build(
-                BuildRecord(
-                    build=self.number,
-                    run_id=self.run_id,
-                    status="running" if self.releasable else "partial",
-                    commit=self.source.commit,
-                    source=self.source.url,
-                    created=self.created,
-                    release_tag=self.release_tag,
-                    images=tuple(sorted(self.images)),
-                    keep_until=self.keep_until,
-                    pull_request=self.pull_request,
-                )
-            )
+
+    def _create(self) -> BuildRecord:
+        """Write `build.json`; the one that is there if another step was faster, and may have failed since."""
+        record = BuildRecord(
+            build=self.number,
+            run_id=self.run_id,
+            status="running" if self.releasable else "partial",
+            commit=self.source.commit,
+            source=self.source.url,
+            created=self.created,
+            release_tag=self.release_tag,
+            images=tuple(sorted(self.images)),
+            keep_until=self.keep_until,
+            pull_request=self.pull_request,
+        )
+        try:
+            self.folder.create_build(record)
+        except FileExistsError:
+            return self.folder.read_build() or record
+        return record

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.build.records import PassedImage
     from aml_images_dagster.build.session import BuildSession
     from aml_images_dagster.engine.interface import LogLine, RegistryLogin
+    from aml_images_dagster.registry.interface import Registry
 
 LABEL_PREFIX = "com.microsoft.aml-images."
 
@@ -51,7 +53,8 @@ def stage(session: BuildSession, name: str, log: LogLine) -> StagedImage:
             log(f"warning: {base.warning}")
     _keep_sources(session, recipe)
     passed = None if session.force else reusable(recipe.key, recipe.image, session.parts)
-    record = _take_over(session, recipe, passed, log) if passed else _build_and_push(session, recipe, log)
+    record = _take_over(session, recipe, passed, log) if passed else None
+    record = record or _build_and_push(session, recipe, log)
     session.folder.write_staged(record)
     return record
 
@@ -61,14 +64,23 @@ def _digest_in(session: BuildSession, parent: str) -> str | None:
     return staged.digest if staged else None
 
 
-def _take_over(session: BuildSession, recipe: Recipe, passed: PassedImage, log: LogLine) -> StagedImage:
+def _take_over(session: BuildSession, recipe: Recipe, passed: PassedImage, log: LogLine) -> StagedImage | None:
     staged = passed.staged
     reference = session.staging_reference(recipe.image)
     log(f"content key {recipe.key.digest} passed in build {staged.built_in}: using {staged.digest}")
-    session.parts.staging.tag(reference.with_digest(staged.digest), reference.tag)
+    if not _tag(session.parts.staging, reference.with_digest(staged.digest), reference.tag):
+        log(f"{staged.digest} was cleaned up at this moment: building")
+        return None
     return staged.model_copy(
         update={"reference": str(reference), "seconds": 0.0, "reasons": session.why(recipe.image.id)}
     )
+
+
+def _tag(staging: Registry, image: Reference, tag: str) -> bool:
+    """Give an image of another build a tag; tells whether it has kept it, because that build may be cleaned up now."""
+    with suppress(BadInput):  # the image is gone already
+        staging.tag(image, tag)
+    return staging.digest(image.with_tag(tag)) == image.digest
 
 
 def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> StagedImage:
@@ -186,9 +198,8 @@ def adopt(session: BuildSession, name: str, build: str) -> StagedImage:
     session.begin()
     earlier = session.parts.artifacts.build(build).read_staged(name) if build else None
     staging, reference = session.parts.staging, session.staging_reference(session.image(name))
-    if earlier is None or staging.digest(reference.with_digest(earlier.digest)) is None:
+    if earlier is None or not _tag(staging, reference.with_digest(earlier.digest), reference.tag):
         raise BadInput(f"{name} is not in staging", where=name, mend="Materialize its staged asset in the same run.")
-    staging.tag(reference.with_digest(earlier.digest), reference.tag)
     record = earlier.model_copy(update={"reference": str(reference), "seconds": 0.0, "reasons": session.why(name)})
     session.folder.write_staged(record)
     return record

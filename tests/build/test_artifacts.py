@@ -108,6 +108,15 @@ def test_a_record_reads_as_it_was_written(artifacts: Artifacts) -> None:
     assert folder.read_build() == record().model_copy(update={"status": "succeeded"})
 
 
+def test_a_build_begins_once(artifacts: Artifacts) -> None:
+    folder = artifacts.build(BUILD)
+    folder.create_build(record())
+    folder.finish("failed")
+    with pytest.raises(FileExistsError):
+        folder.create_build(record())
+    assert folder.read_build() == record().model_copy(update={"status": "failed"})
+
+
 def test_a_build_that_never_began_is_not_finished(artifacts: Artifacts) -> None:
     folder = artifacts.build(BUILD)
     folder.finish("failed")

@@ -194,6 +194,24 @@ def test_two_builds_that_share_a_digest_and_are_cleaned_up_at_once(
     assert parts.staging.digest(pushed.with_digest(pushed.digest)) is None
 
 
+class TakenOver(OciRegistry):
+    """The real registry, in which another build takes an image over as long as it still has a tag."""
+
+    def untag(self, reference: Reference) -> None:
+        self.tag(reference, reference.tag.replace(BUILD, OTHER))
+        super().untag(reference)
+
+
+def test_an_image_that_is_taken_over_during_the_cleanup_stays(
+    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+) -> None:
+    begin(parts, image_repository, "apps/other")
+    pushed = stage("apps/other", BUILD)
+    assert cleanup(BUILD, dataclasses.replace(parts, staging=TakenOver(parts.staging.host)), "failed").clean
+    assert parts.staging.digest(tag_of(pushed)) is None
+    assert parts.staging.digest(pushed.with_tag(pushed.tag.replace(BUILD, OTHER))) == pushed.digest
+
+
 def test_an_image_that_a_killed_cleanup_has_left_without_a_tag_goes(
     parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
 ) -> None:
