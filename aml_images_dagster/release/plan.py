@@ -80,14 +80,19 @@ def _check_tags(
     for change in changes:
         if change.tag == LATEST:
             continue
-        withdrawn = next((r for r in _done(records, change) if r.action == "withdrawal"), None)
+        named = [(r, c) for r in reversed(records) if (c := r.change(change.image, change.tag))]
+        withdrawn = next((r for r, _ in named if r.action == "withdrawal"), None)
         if withdrawn is not None:
-            taken.append(f"{change.name} was withdrawn by {withdrawn.who} on {withdrawn.when:%Y-%m-%d}")
+            how = "was" if withdrawn.done else "is being"  # a withdrawal that broke off is still to be completed
+            taken.append(f"{change.name} {how} withdrawn by {withdrawn.who} on {withdrawn.when:%Y-%m-%d}")
             continue
-        other = next((r for r in _done(records, change) if r.build != release.build), None)
-        released_by = f", released by build {other.build} on {other.when:%Y-%m-%d}" if other else ""
+        # Whatever is served now: somebody may have pulled what it stood for.
+        stood = next(((r, c) for r, c in named if r.done and c.after != change.after), None)
+        released_by = f", released by build {stood[0].build} on {stood[0].when:%Y-%m-%d}" if stood else ""
         if change.before not in (None, change.after):
             taken.append(f"{change.name} is {change.before}{released_by}; this build has {change.after}")
+        elif stood is not None:
+            taken.append(f"{change.name} was {stood[1].after}{released_by}; this build has {change.after}")
     if taken:
         raise BadInput(
             "\n  ".join(taken),

@@ -86,6 +86,19 @@ def test_the_same_tag_with_another_digest_is_refused(house: House, complete_buil
     assert house.latest(second) == {**dict.fromkeys(digests(second, latest=True)), **digests(first, latest=True)}
 
 
+def test_a_tag_that_vanished_is_not_released_with_another_digest(house: House, complete_build: CompleteBuild) -> None:
+    first, second = complete_build("apps/other", tag="t"), complete_build("apps/other", tag="t")
+    house.releaser().release(first)
+    (name,) = digests(first, latest=False)
+    repository, _, tag = name.rpartition(":")
+    house.parts.production.untag(Reference(house.parts.production.host, repository, tag))
+    with pytest.raises(BadInput, match=f"{name} was {digests(first, latest=False)[name]}, released by build"):
+        house.releaser().release(second)
+    assert house.served(name) is None
+    house.releaser().release(first)
+    assert house.served(name) == digests(first, latest=False)[name]
+
+
 def test_builds_of_different_images_share_a_tag(house: House, complete_build: CompleteBuild) -> None:
     first, second = complete_build("apps/other", tag="t"), complete_build("tools/shell", tag="t")
     house.releaser().release(first)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -124,20 +124,19 @@ def test_a_release_whose_tag_serves_something_else(production_of_three: Producti
     assert three.latest == three.digest(3)
 
 
+def killed(*_: object, **__: object) -> NoReturn:
+    raise FactoryError("killed")
+
+
 def test_a_roll_back_that_was_killed_is_completed(
     production_of_three: Production, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     three = production_of_three
-    append = Ledger.complete
-
-    def killed(ledger: Ledger, begun: ReleaseRecord, who: str) -> ReleaseRecord:
-        raise FactoryError("killed")
-
-    monkeypatch.setattr(Ledger, "complete", killed)
-    with pytest.raises(FactoryError, match="killed"):
-        three.roll_back("v1")
+    with monkeypatch.context() as killing:
+        killing.setattr(Ledger, "complete", killed)
+        with pytest.raises(FactoryError, match="killed"):
+            three.roll_back("v1")
     assert three.latest == three.digest(1)
-    monkeypatch.setattr(Ledger, "complete", append)
     assert len(unfinished(three.house.ledger.records(), "rollback")) == 1
     assert three.roll_back("v1") is not None
     assert unfinished(three.house.ledger.records(), "rollback") == []
@@ -157,6 +156,21 @@ def test_withdraw(production_of_three: Production) -> None:
     assert three.latest == three.digest(1)
     with pytest.raises(BadInput, match="was withdrawn by somebody"):
         three.house.releaser().release(three.builds[1])
+
+
+def test_a_tag_whose_withdrawal_was_killed_is_not_released_again(
+    production_of_three: Production, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three = production_of_three
+    with monkeypatch.context() as killing:
+        killing.setattr(Ledger, "complete", killed)
+        with pytest.raises(FactoryError, match="killed"):
+            three.withdraw("v2")
+    with pytest.raises(BadInput, match="is being withdrawn by somebody"):
+        three.house.releaser().release(three.builds[1])
+    assert three.tag(2) is None
+    record = three.withdraw("v2")
+    assert record is not None
 
 
 def test_what_is_the_latest_is_not_withdrawn(production_of_three: Production) -> None:
