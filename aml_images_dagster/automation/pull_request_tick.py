@@ -1,8 +1,8 @@
 """One look at the pull requests of a remote.
 
-Every look goes the same way: see what is open, end what is superseded, judge what is new and ask for runs, forget what
-is closed, tell the host. What does not fit into the seconds of a look waits for the next one, so that a thousand pull
-requests cost no more than their number.
+Every look goes the same way: see what is open, follow the runs, end what is superseded, judge what is new and ask for
+runs, forget what is closed, tell the host. What does not fit into the seconds of a look waits for the next one, so that
+a thousand pull requests cost no more than their number.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from aml_images_dagster.assets.request import (
     COMMIT_TAG,
     PULL_REQUEST_TAG,
     REMOTE_TAG,
+    SEEN_TAG,
     TRIGGER_TAG,
     build_config,
     pull_request_keys,
@@ -37,7 +38,7 @@ from aml_images_dagster.pull_requests.declaration import Declarations, unknown_i
 from aml_images_dagster.pull_requests.hosts.interface import Status
 from aml_images_dagster.pull_requests.hosts.opening import open_host
 from aml_images_dagster.pull_requests.remote import GitRemote
-from aml_images_dagster.pull_requests.tracking import Pause, Tracked, Tracking
+from aml_images_dagster.pull_requests.tracking import Tracked, Tracking
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,8 +121,8 @@ class Watch:
         heads = self.remote.heads()
         self.remote.fetch_target(heads.target)
         look.compare(self._open(look.tracking, heads.pull_requests, look.now))
-        look.end_superseded()
         look.follow_runs()
+        look.end_superseded()
         look.judge(heads.target)
         look.close()
         look.tell()
@@ -133,7 +134,9 @@ class Watch:
         if self.host is None:
             return dict(heads)
         refs = hashlib.sha256(repr(sorted(heads.items())).encode()).hexdigest()
-        if tracking.open_numbers is None or refs != tracking.refs or now - tracking.listed > _LISTING_SECONDS:
+        is_old = refs != tracking.refs or now - tracking.listed > _LISTING_SECONDS
+        is_doubted = any(not missing.is_closed for missing in tracking.closed.values())
+        if tracking.open_numbers is None or is_old or is_doubted:
             tracking.open_numbers = tuple(sorted(self.host.open_pull_requests()))
             tracking.refs, tracking.listed = refs, now
         return {number: heads[number] for number in tracking.open_numbers if number in heads}
@@ -148,37 +151,40 @@ class _Look:
         self._watch = watch
         self._instance = context.instance
         self._location = context.code_location_origin.location_name if context.code_location_origin else ""
-        self._heads: dict[int, str] = {}
         self._requests: list[dg.RunRequest] = []
         self._said: list[str] = []
 
     def compare(self, heads: Mapping[int, str]) -> None:
         """Take note of new heads, and of what is closed."""
-        self._heads = dict(heads)
         tracked, closed = self.tracking.pull_requests, self.tracking.closed
+        for number, missing in closed.items():
+            missing.is_closed = missing.is_closed or number not in heads
         for number in [number for number in tracked if number not in heads]:
-            closed[number] = tracked.pop(number)
-            closed[number].judge = Pause(until=self.now)  # a remote that lost its refs for a moment takes nothing away
+            closed[number] = tracked.pop(number)  # and not more: what is missing for a moment loses nothing
+            closed[number].judge.succeeded()
         for number, head in heads.items():
             before = closed.pop(number, None) or tracked.get(number)
             if before is None:
-                tracked[number] = Tracked(head=head)
-            elif before.head != head:
-                tracked[number] = before.next_head(head)
-                self._say(number, f"has the new head {head[:8]}")
+                tracked[number] = Tracked(head=head, seen=self.now)
+            elif before.head != head or before.is_closed:
+                tracked[number] = before.anew(head, self.now)
+                self._say(
+                    number, f"is open again at {head[:8]}" if before.is_closed else f"has the new head {head[:8]}"
+                )
             else:
                 tracked[number] = before
 
     def end_superseded(self) -> None:
-        """Cancel every run whose commit is no head any more; the cleanup ends its build."""
+        """Cancel every run that is not about a head as it stands; the cleanup ends its build."""
         mine = {TRIGGER_TAG: TRIGGER, REMOTE_TAG: self._watch.remote_tag}
         for run in self._instance.get_runs(dg.RunsFilter(tags=mine, statuses=list(_RUNNING))):
             number = int(run.tags[PULL_REQUEST_TAG])
-            if self._heads.get(number) == run.tags[COMMIT_TAG]:
+            tracked, missing = self.tracking.pull_requests.get(number), self.tracking.closed.get(number)
+            if tracked and tracked.head == run.tags[COMMIT_TAG] and tracked.seen == _seen(run):
                 continue
-            why = "superseded" if number in self._heads else "closed"
-            if number in self.tracking.closed and self.tracking.closed[number].judge.until >= self.now:
+            if missing and not missing.is_closed:
                 continue
+            why = "superseded" if tracked else "closed"
             try:
                 self._instance.run_coordinator.cancel_run(run.run_id)
                 self._say(number, f"{why}: run {run.run_id[:8]} is cancelled")
@@ -186,16 +192,21 @@ class _Look:
                 self._say(number, f"{why}: run {run.run_id[:8]} cannot be cancelled yet ({error})")
 
     def follow_runs(self) -> None:
-        """See how runs have gone on since the last tick; of several for the same commit the newest counts."""
+        """See how runs have gone on since the last tick; of several for the same head the newest counts."""
         mine = {TRIGGER_TAG: TRIGGER, REMOTE_TAG: self._watch.remote_tag}
-        since = datetime.fromtimestamp(max(0, self.tracking.runs_until - _OVERLAP_SECONDS), UTC)
+        looked = self.tracking.runs_until
+        since = datetime.fromtimestamp(max(0, looked - _OVERLAP_SECONDS), UTC)
         self.tracking.runs_until = self.now
         for record in self._instance.get_run_records(dg.RunsFilter(tags=mine, updated_after=since)):
             run, created = record.dagster_run, record.create_timestamp.timestamp()
             tracked = self.tracking.pull_requests.get(int(run.tags[PULL_REQUEST_TAG]))
-            if tracked and tracked.head == run.tags[COMMIT_TAG] and created >= tracked.run_created:
+            if tracked is None or tracked.head != run.tags[COMMIT_TAG] or created < tracked.run_created:
+                continue
+            # A look that the cursor does not know of has asked for it: the cursor is lost, or was not written.
+            is_forgotten = _seen(run) > looked and run.status is not dg.DagsterRunStatus.CANCELED
+            if _seen(run) == tracked.seen or is_forgotten:
                 tracked.run, tracked.run_created, tracked.run_status = run.run_id, created, run.status.value
-                tracked.phase = "requested"
+                tracked.phase, tracked.seen = "requested", _seen(run)
 
     def judge(self, target: str) -> None:
         """Judge heads that are new, or whose time has come, and ask for their runs."""
@@ -228,20 +239,21 @@ class _Look:
             self._say(number, tracked.note)
             return
         tracked.phase = "requested"
-        self._requests.append(self._request(number, tracked.head, changes.selection))
+        self._requests.append(self._request(number, tracked, changes.selection))
         self._say(number, f"{len(changes.selection)} images at {tracked.head[:8]}: {tracked.note}")
 
-    def _request(self, number: int, head: str, selection: Selection) -> dg.RunRequest:
+    def _request(self, number: int, tracked: Tracked, selection: Selection) -> dg.RunRequest:
         reasons = {image: list(why) for image, why in selection.items()}
         return dg.RunRequest(
-            run_key=f"{self._watch.remote_tag} {number} {head}",
+            run_key=f"{self._watch.remote_tag} {number} {tracked.head} {tracked.seen}",
             job_name=BUILD_JOB,
             asset_selection=pull_request_keys(selection),
-            run_config=build_config(source_commit=head, reasons=reasons),
+            run_config=build_config(source_commit=tracked.head, reasons=reasons),
             tags={
                 TRIGGER_TAG: TRIGGER,
                 PULL_REQUEST_TAG: str(number),
-                COMMIT_TAG: head,
+                COMMIT_TAG: tracked.head,
+                SEEN_TAG: str(tracked.seen),
                 REMOTE_TAG: self._watch.remote_tag,
             },
         )
@@ -250,7 +262,7 @@ class _Look:
         """Remove what closed pull requests have in staging, and forget them."""
         until = time.monotonic() + _CLOSING_SECONDS
         for number, tracked in list(self.tracking.closed.items()):
-            if tracked.judge.until >= self.now:
+            if not tracked.is_closed or tracked.judge.until > self.now:
                 continue
             if time.monotonic() > until:
                 break
@@ -386,6 +398,10 @@ class _Look:
 
     def _say_waiting(self, sentence: str) -> None:
         self._said.append(f"The others {sentence}.")
+
+
+def _seen(run: dg.DagsterRun) -> float:
+    return float(run.tags.get(SEEN_TAG, 0))
 
 
 def _build_of(record: dg.RunRecord) -> str:

@@ -43,6 +43,9 @@ class Tracked(BaseModel):
 
     Attributes:
         head: The commit that this is about.
+        seen: When it was first seen open with this head, in seconds since the epoch: tells its runs from those that the
+            same commit had before, for a pull request may go back to a commit, or be opened again.
+        is_closed: Whether it is closed: it was missing at two looks in a row.
         phase: How far it is.
         note: Why it is there, in a sentence or more.
         notes: What a person should know besides.
@@ -58,6 +61,8 @@ class Tracked(BaseModel):
     """
 
     head: str
+    seen: float = 0
+    is_closed: bool = False
     phase: Phase = "waiting"
     note: str = ""
     notes: tuple[str, ...] = ()
@@ -76,11 +81,12 @@ class Tracked(BaseModel):
         """Changes when the host is to be told something else."""
         return f"{self.head} {self.phase} {self.run} {self.run_status} {self.note if self.phase != 'waiting' else ''}"
 
-    def next_head(self, head: str) -> Tracked:
-        """The same pull request with a new head."""
+    def anew(self, head: str, now: float) -> Tracked:
+        """The same pull request, to be judged from the beginning: with a new head, or opened again."""
         was_building = self.phase in ("reload", "requested") and self.run_status not in _FINISHED
         superseded = (*self.superseded, self.head) if was_building else self.superseded
-        return Tracked(head=head, comment=self.comment, superseded=superseded)
+        others = tuple(commit for commit in superseded if commit != head)
+        return Tracked(head=head, seen=now, comment=self.comment, superseded=others)
 
 
 class Tracking(BaseModel):
@@ -88,7 +94,7 @@ class Tracking(BaseModel):
 
     Attributes:
         pull_requests: The open ones by number.
-        closed: Those that are closed by now, and of which something is left to be done.
+        closed: Those that are missing, and of which something is left to be done once they are closed.
         open_numbers: What the host has named as open; None without a host.
         listed: When it did, in seconds since the epoch.
         refs: Fingerprint of the refs of the remote then.

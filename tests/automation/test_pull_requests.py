@@ -60,7 +60,7 @@ class Ticks:
         self._definitions = definitions(settings, PinnedCatalogue.now(settings))
 
     def tick(self) -> list[dg.RunRequest]:
-        """One tick; what it asks for becomes runs that wait."""
+        """One tick; what it asks for becomes runs that wait, but, as with Dagster, none with a key that there was."""
         if self._definitions is None:
             self.load()
         assert self._definitions is not None
@@ -74,7 +74,9 @@ class Ticks:
         assert isinstance(result, dg.SensorResult)
         self.cursor = result.cursor
         self.said = result.skip_reason.skip_message or "" if result.skip_reason else ""
-        for request in result.run_requests or ():
+        known = {run.tags["dagster/run_key"] for run in self.runs}
+        requests = [request for request in result.run_requests or () if request.run_key not in known]
+        for request in requests:
             job = self._definitions.resolve_job_def("build")
             run = self.instance.create_run_for_job(
                 job.get_subset(asset_selection=set(request.asset_selection or ())),
@@ -84,7 +86,13 @@ class Ticks:
                 asset_selection=frozenset(request.asset_selection or ()),
             )
             self.runs.append(run)
-        return list(result.run_requests or ())
+        return requests
+
+    def status(self, index: int) -> dg.DagsterRunStatus:
+        """How far a run is, by the order in which they were asked for."""
+        run = self.instance.get_run_by_id(self.runs[index].run_id)
+        assert run is not None
+        return run.status
 
     def end(self, run: dg.DagsterRun, how: str) -> None:
         report = {"SUCCESS": "report_run_canceled", "CANCELED": "report_run_canceled", "FAILURE": "report_run_failed"}[
@@ -178,6 +186,100 @@ def test_a_push_cancels_what_is_superseded(ticks: Ticks) -> None:
     assert ticks.github.statuses[first][-1]["description"] == f"superseded by {second[:8]}"
     assert ticks.github.outcomes(second) == ["pending"]
     assert len(ticks.github.comments[7]) == 1
+
+
+def test_a_push_back_to_a_commit_builds_it_again(ticks: Ticks) -> None:
+    first = ticks.open(7, edit_hello)
+    ticks.tick()
+    ticks.open(7, lambda r: edit_hello(r, "RUN echo other\n"))
+    ticks.tick()
+    ticks.remote.push_commit(7, first)
+    (request,) = ticks.tick()
+    assert request.tags[COMMIT_TAG] == first
+    assert ticks.tick() == []
+    canceled, waiting = dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.NOT_STARTED
+    assert [ticks.status(index) for index in range(3)] == [canceled, canceled, waiting]
+    assert ticks.github.outcomes(first) == ["pending", "error", "pending"]
+    ticks.instance.report_run_failed(ticks.runs[2])
+    ticks.tick()
+    assert ticks.github.outcomes(first)[-1] == "failure"
+
+
+def test_a_push_back_while_the_first_run_cannot_be_cancelled(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
+    cancel = _Coordinator.cancel_run
+    first = ticks.open(7, edit_hello)
+    ticks.tick()
+    monkeypatch.setattr(_Coordinator, "cancel_run", lambda *_: 1 / 0)
+    ticks.open(7, lambda r: edit_hello(r, "RUN echo other\n"))
+    ticks.tick()
+    ticks.remote.push_commit(7, first)
+    monkeypatch.setattr(_Coordinator, "cancel_run", cancel)
+    assert len(ticks.tick()) == 1
+    ticks.tick()
+    canceled, waiting = dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.NOT_STARTED
+    assert [ticks.status(index) for index in range(3)] == [canceled, canceled, waiting]
+    assert ticks.github.outcomes(first)[-1] == "pending"
+
+
+@pytest.mark.parametrize("looks", [2, 4])
+@pytest.mark.parametrize("is_built", [True, False])
+def test_one_that_is_opened_again_is_built_again(ticks: Ticks, looks: int, is_built: bool) -> None:
+    head = ticks.open(7, edit_hello)
+    ticks.tick()
+    if is_built:
+        ticks.instance.report_run_failed(ticks.runs[0])
+        ticks.tick()
+    ticks.close(7)
+    ticks.remote.push(8, edit_docs)  # its refs change
+    for _ in range(looks):
+        ticks.tick()
+    ticks.github.pull_requests[7] = OpenPullRequest()
+    ticks.remote.push(8, edit_docs)
+    (request,) = ticks.tick()
+    assert request.tags[COMMIT_TAG] == head
+    assert ticks.tick() == []
+    assert ticks.status(1) is dg.DagsterRunStatus.NOT_STARTED
+    assert ticks.github.outcomes(head)[-1] == "pending"
+    assert len(ticks.github.comments[7]) == 1
+
+
+def test_one_that_is_opened_again_before_its_run_has_ended(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks.open(7, edit_hello)
+    ticks.tick()
+    monkeypatch.setattr(_Coordinator, "cancel_run", lambda *_: 1 / 0)
+    ticks.close(7)
+    ticks.remote.push(8, edit_docs)
+    ticks.tick()
+    ticks.tick()
+    ticks.github.pull_requests[7] = OpenPullRequest()
+    ticks.remote.push(8, edit_docs)
+    assert len(ticks.tick()) == 1
+
+
+def test_a_cursor_that_was_not_written_starts_nothing_twice(ticks: Ticks) -> None:
+    ticks.open(8, edit_docs)
+    ticks.tick()
+    cursor = ticks.cursor
+    ticks.open(7, edit_hello)
+    assert len(ticks.tick()) == 1
+    ticks.cursor = cursor
+    assert ticks.tick() == []
+    assert ticks.tick() == []
+    assert ticks.status(0) is dg.DagsterRunStatus.NOT_STARTED
+
+
+def test_a_listing_of_the_host_that_leaves_one_out_ends_nothing(ticks: Ticks) -> None:
+    ticks.open(7, edit_hello)
+    ticks.open(8, edit_docs)
+    ticks.tick()
+    found = ticks.github.pull_requests.pop(7)
+    ticks.remote.push(8, edit_docs)
+    ticks.tick()
+    ticks.github.pull_requests[7] = found
+    for _ in range(3):
+        assert ticks.tick() == []
+    assert ticks.status(0) is dg.DagsterRunStatus.NOT_STARTED
+    assert "1 with a build" in ticks.said
 
 
 def test_a_closed_one_is_forgotten(ticks: Ticks) -> None:

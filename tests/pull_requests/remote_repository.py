@@ -48,6 +48,10 @@ class RemoteRepository:
         author.git("push", "-q", "-f", "origin", f"HEAD:{ref(number)}")
         return head
 
+    def push_commit(self, number: int, commit: str) -> None:
+        """Push a commit that there was before."""
+        self.author.git("push", "-q", "-f", "origin", f"{commit}:{ref(number)}")
+
     def close(self, number: int) -> None:
         author = self.author
         author.git("push", "-q", "origin", f":{ref(number)}")
