@@ -136,9 +136,18 @@ class Ledger:
         began = {"begun": None, "when": datetime.now(UTC), "outside_window": ""}
         return self.append(like.model_copy(update=about | began))
 
-    def complete(self, begun: ReleaseRecord, who: str) -> ReleaseRecord:
-        """Write down that what has begun is done."""
-        return self.append(begun.model_copy(update={"begun": begun.number, "who": who, "when": datetime.now(UTC)}))
+    def complete(self, begun: ReleaseRecord, who: str, *, outside_window: str = "", reason: str = "") -> ReleaseRecord:
+        """Write down that what has begun is done.
+
+        Args:
+            begun: The record with which it began, which may be another's.
+            who: Who has completed it.
+            outside_window: Why it was completed outside of the release windows; empty for as it began.
+            reason: Why it was completed; empty for as it began.
+        """
+        done = {"begun": begun.number, "who": who, "when": datetime.now(UTC)}
+        why = {"outside_window": outside_window or begun.outside_window, "reason": reason or begun.reason}
+        return self.append(begun.model_copy(update=done | why))
 
     def released_builds(self) -> frozenset[str]:
         """Builds whose release has begun: they have to stay in staging."""

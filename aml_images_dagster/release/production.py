@@ -92,7 +92,7 @@ class Releaser:
 
             with _explained(release):
                 import_all(_tested(release), production, self._tell, may_move)
-            return Release(plan, self._ledger.complete(begun, self._who))
+            return Release(plan, self._ledger.complete(begun, self._who, outside_window=outside_window))
 
     def _begun(self, release: ReleaseJson, changes: tuple[TagChange, ...], outside_window: str) -> ReleaseRecord:
         return ReleaseRecord(

@@ -114,11 +114,14 @@ def roll_back(
                 mend="Somebody else changes production at the same time. Roll back again.",
             )
         tell(f"{change.name} is {version.digest}")
-        return ledger.complete(begun, who)
+        return ledger.complete(begun, who, reason=reason)
 
 
 def _same_move(begun: Sequence[TagChange], change: TagChange) -> bool:
-    return [(c.name, c.after) for c in begun] == [(change.name, change.after)]
+    """Whether what began is this move: to the same, from what is served still, unless it has moved already."""
+    return [(c.name, c.after) for c in begun] == [(change.name, change.after)] and (
+        change.before in (begun[0].before, begun[0].after)
+    )
 
 
 def _named(known: Sequence[ReleasedVersion], tag: str) -> ReleasedVersion:

@@ -62,4 +62,4 @@ def withdraw(
         lease.check()
         parts.production.untag(Reference(parts.production.host, version.repository, tag))
         tell(f"{change.name} is withdrawn")
-        return ledger.complete(begun, who)
+        return ledger.complete(begun, who, reason=reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -277,3 +277,20 @@ def test_why_it_was_outside_of_the_window_is_recorded(house: House, complete_bui
         house.releaser().release(release)
     assert house.ledger.records() == ()
     assert house.releaser().release(release, outside_window="it burns").record.outside_window == "it burns"
+
+
+def test_why_it_was_completed_outside_of_the_window_is_recorded(
+    house: House, complete_build: CompleteBuild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> NoReturn:
+        raise FactoryError("killed")
+
+    release = complete_build("apps/other")
+    with monkeypatch.context() as killing:
+        killing.setattr(type(house.parts.importer), "import_image", killed)
+        with pytest.raises(ReleaseFailed, match="killed"):
+            house.releaser().release(release)
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    house.configure(windows=f"{yesterday:%a} 00:00-24:00")
+    record = house.releaser().release(release, outside_window="it burns").record
+    assert (record.begun, record.outside_window) == (1, "it burns")

@@ -10,6 +10,7 @@ import pytest
 from aml_images_dagster.build.ledger import Ledger, unfinished
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, FactoryError
+from aml_images_dagster.registry.oci import OciRegistry
 from aml_images_dagster.release.rollback import plan_rollback, roll_back
 from aml_images_dagster.release.withdrawal import withdraw
 from tests.release.conftest import House, digests
@@ -43,13 +44,13 @@ class Production:
     def digest(self, number: int) -> str:
         return self.builds[number - 1].images[0].staging.digest
 
-    def roll_back(self, to: str = "") -> ReleaseRecord | None:
+    def roll_back(self, to: str = "", reason: str = "it is broken") -> ReleaseRecord | None:
         house = self.house
-        return roll_back(self.image, to, "it is broken", house.parts, house.settings, "somebody", house.told.append)
+        return roll_back(self.image, to, reason, house.parts, house.settings, "somebody", house.told.append)
 
-    def withdraw(self, tag: str) -> ReleaseRecord | None:
+    def withdraw(self, tag: str, reason: str = "a hole") -> ReleaseRecord | None:
         house = self.house
-        return withdraw(self.image, tag, "a hole", house.parts, house.settings, "somebody", house.told.append)
+        return withdraw(self.image, tag, reason, house.parts, house.settings, "somebody", house.told.append)
 
     def tag(self, number: int) -> str | None:
         return self.house.served(self.latest_name.replace(":latest", f":v{number}"))
@@ -138,8 +139,24 @@ def test_a_roll_back_that_was_killed_is_completed(
             three.roll_back("v1")
     assert three.latest == three.digest(1)
     assert len(unfinished(three.house.ledger.records(), "rollback")) == 1
-    assert three.roll_back("v1") is not None
+    record = three.roll_back("v1", "it is very broken")
+    assert record is not None
+    assert (record.reason, record.changes[0].before) == ("it is very broken", three.digest(3))
     assert unfinished(three.house.ledger.records(), "rollback") == []
+
+
+def test_a_roll_back_that_was_killed_early_is_not_completed_from_another_release(
+    production_of_three: Production, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three = production_of_three
+    with monkeypatch.context() as killing:
+        killing.setattr(OciRegistry, "tag", killed)
+        with pytest.raises(FactoryError, match="killed"):
+            three.roll_back("v1")
+    three.roll_back("v2")
+    record = three.roll_back("v1", "another reason")
+    assert record is not None
+    assert (record.reason, record.changes[0].before) == ("another reason", three.digest(2))
 
 
 def test_withdraw(production_of_three: Production) -> None:
@@ -169,8 +186,9 @@ def test_a_tag_whose_withdrawal_was_killed_is_not_released_again(
     with pytest.raises(BadInput, match="is being withdrawn by somebody"):
         three.house.releaser().release(three.builds[1])
     assert three.tag(2) is None
-    record = three.withdraw("v2")
+    record = three.withdraw("v2", "two holes")
     assert record is not None
+    assert record.reason == "two holes"
 
 
 def test_what_is_the_latest_is_not_withdrawn(production_of_three: Production) -> None:
