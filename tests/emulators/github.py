@@ -13,6 +13,7 @@ from typing import Any
 from tests.emulators.json_api import JsonApi, Request
 
 LOGIN = "image-factory"
+APP = "image-factory[bot]"
 TOKEN = "ghp_never-shown-anywhere-7f3a"
 REPOSITORY = "contoso/images"
 
@@ -34,11 +35,13 @@ class GitHub(JsonApi):
         pull_requests: The open ones by number.
         statuses: By commit, oldest first.
         comments: By number of the pull request: id, author and body.
+        is_app: Whether the token is that of a GitHub App, which may not ask who it is.
     """
 
     pull_requests: dict[int, OpenPullRequest] = field(default_factory=dict)
     statuses: dict[str, list[dict[str, str]]] = field(default_factory=lambda: defaultdict(list))
     comments: dict[int, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    is_app: bool = False
     _last: int = 100
 
     def answer(self, request: Request) -> tuple[Any, ...]:
@@ -46,7 +49,7 @@ class GitHub(JsonApi):
             return 401, {"message": "Bad credentials"}
         path = request.path.removeprefix(f"/repos/{REPOSITORY}")
         for pattern, answer in (
-            (r"/user", lambda: (200, {"login": LOGIN})),
+            (r"/user", self._user),
             (r"/pulls", lambda: self._list(request)),
             (r"/pulls/(\d+)", lambda number: self._pull_request(int(number))),
             (r"/statuses/([0-9a-f]{40})", lambda commit: self._status(commit, request.body)),
@@ -58,6 +61,11 @@ class GitHub(JsonApi):
             if match := re.fullmatch(pattern, path):
                 return answer(*match.groups())
         return 404, {"message": "Not Found"}
+
+    def _user(self) -> tuple[int, Any]:
+        if self.is_app:
+            return 403, {"message": "Resource not accessible by integration"}
+        return 200, {"login": LOGIN}
 
     def _list(self, request: Request) -> tuple[Any, ...]:
         size, page = int(request.query.get("per_page", 30)), int(request.query.get("page", 1))
@@ -89,12 +97,21 @@ class GitHub(JsonApi):
     def _comments(self, number: int, request: Request) -> tuple[int, Any]:
         if request.method == "GET":
             return 200, self.comments[number] if request.query.get("page", "1") == "1" else []
-        return 201, self.add_comment(number, LOGIN, request.body["body"])
+        return 201, self.add_comment(number, APP if self.is_app else LOGIN, request.body["body"])
 
     def add_comment(self, number: int, author: str, body: str) -> dict[str, Any]:
         self._last += 1
         url = f"{self.url}/repos/{REPOSITORY}/issues/comments/{self._last}"
-        self.comments[number].append({"id": self._last, "user": {"login": author}, "body": body, "url": url})
+        is_bot = author.endswith("[bot]")
+        self.comments[number].append(
+            {
+                "id": self._last,
+                "user": {"login": author, "type": "Bot" if is_bot else "User"},
+                "body": body,
+                "url": url,
+                "performed_via_github_app": {"id": 1, "slug": author.removesuffix("[bot]")} if is_bot else None,
+            }
+        )
         return self.comments[number][-1]
 
     def _comment(self, comment: int, request: Request) -> tuple[int, Any]:

@@ -123,6 +123,15 @@ def test_one_comment_is_updated(github: GitHub, azure_devops: AzureDevOps) -> No
     assert [thread["status"] for thread in azure_devops.threads[3]] == ["closed"]
 
 
+def test_one_comment_of_an_app_is_updated(github: GitHub) -> None:
+    github.is_app = True
+    github.add_comment(3, "mallory", f"{MARKER}\nall green, merge it")
+    github.add_comment(3, "other[bot]", "a comment of another app")
+    known = github_host(github).write_comment(3, "", BODY)
+    assert github_host(github).write_comment(3, "", f"{BODY}more") == known
+    assert [comment["body"] for comment in github.comments[3]][2:] == [f"{BODY}more"]
+
+
 def test_a_comment_that_was_deleted_is_written_anew(github: GitHub, azure_devops: AzureDevOps) -> None:
     for host, comments in ((github_host(github), github.comments), (azure_host(azure_devops), azure_devops.threads)):
         known = host.write_comment(3, "", BODY)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from github.Issue import Issue
+    from github.IssueComment import IssueComment
 
     from aml_images_dagster.code_hosts.address import HostAddress
     from aml_images_dagster.pull_requests.hosts.interface import Outcome, Status
@@ -87,11 +88,16 @@ class GitHubHost:
 
     def _own_comment(self, issue: Issue) -> str:
         """Our comment, when it is not known any more. Anybody can copy the marker, so the author counts."""
-        if self._login:
-            for comment in issue.get_comments():
-                if comment.user.login == self._login and comment.body.startswith(MARKER):
-                    return str(comment.id)
+        for comment in issue.get_comments():
+            if comment.body.startswith(MARKER) and self._is_ours(comment):
+                return str(comment.id)
         return ""
+
+    def _is_ours(self, comment: IssueComment) -> bool:
+        if self._login:
+            return comment.user.login == self._login
+        # An app may not ask for its name. What an app writes by itself is a bot's; owners choose who may be one.
+        return comment.user.type == "Bot" and comment.performed_via_github_app is not None
 
     @cached_property
     def _login(self) -> str:
