@@ -97,7 +97,7 @@ class Report:
     def comment(self) -> str:
         """The comment, in Markdown."""
         build = f", build {self.build}" if self.build else ""
-        lines = [MARKER, f"### aml-images: {_TITLES[self.outcome]}", "", f"{_plain(self.summary)}."]
+        lines = [MARKER, f"### aml-images: {_TITLES[self.outcome]}", "", _code(self.summary)]
         lines += ["", _block(self.details)] if self.details else []
         lines += ["", *(f"- {_code(note)}" for note in self.notes)] if self.notes else []
         lines += ["", *_table(self.images)] if self.images else []

@@ -22,7 +22,7 @@ def test_a_success() -> None:
         == f"""{MARKER}
 ### aml-images: ✅ success
 
-2 images built and tested.
+`2 images built and tested`
 
 | image | why | result | size |
 |---|---|---|---|
@@ -73,3 +73,9 @@ def test_mentions_and_links_stand_in_code() -> None:
         if "everyone" in line
     )
     assert row.startswith("| `` `x` @everyone [click](http://evil) <img src=x> \\| y ``")
+
+
+def test_a_summary_with_the_path_of_a_stranger_stands_in_code() -> None:
+    evil = "cannot be built: images/`x` @everyone [click](http://evil)/tests.json:1: not JSON"
+    lines = Report(HEAD, "failure", evil).comment.split("\n")
+    assert [line for line in lines if "everyone" in line] == [f"``{evil}``"]
