@@ -38,10 +38,10 @@ from aml_images_dagster.pull_requests.declaration import Declarations, unknown_i
 from aml_images_dagster.pull_requests.hosts.interface import Status
 from aml_images_dagster.pull_requests.hosts.opening import open_host
 from aml_images_dagster.pull_requests.remote import GitRemote
-from aml_images_dagster.pull_requests.tracking import Tracked, Tracking
+from aml_images_dagster.pull_requests.tracking import Pause, Tracked, Tracking
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from aml_images_dagster.assets.run import Workshop
     from aml_images_dagster.build.selection import Selection
@@ -209,9 +209,12 @@ class _Look:
                 tracked.phase, tracked.seen = "requested", _seen(run)
 
     def judge(self, target: str) -> None:
-        """Judge heads that are new, or whose time has come, and ask for their runs."""
+        """Judge heads that are new, or whose time has come, and ask for their runs.
+
+        Those that were not admitted come last, and of them first who has waited longest: strangers hold up nobody.
+        """
         until = time.monotonic() + _JUDGING_SECONDS
-        for number, tracked in self.tracking.pull_requests.items():
+        for number, tracked in self._in_order(lambda t: (t.phase == "refused", t.judge.until, t.seen)):
             if tracked.phase not in ("waiting", "refused", "reload") or tracked.judge.until > self.now:
                 continue
             if time.monotonic() > until:
@@ -223,6 +226,9 @@ class _Look:
                 tracked.phase = "invalid"
                 tracked.note = f"it could not be looked at: {type(error).__name__}"
                 self._say(number, f"{tracked.note}: {error}")
+
+    def _in_order(self, key: Callable[[Tracked], tuple[bool, float, float]]) -> list[tuple[int, Tracked]]:
+        return sorted(self.tracking.pull_requests.items(), key=lambda item: key(item[1]))
 
     def _judge(self, number: int, tracked: Tracked, target: str) -> None:
         if tracked.phase == "reload" and not self._is_loaded(number):
@@ -295,7 +301,7 @@ class _Look:
         if self._watch.host is None:
             return
         until = time.monotonic() + _TELLING_SECONDS
-        for number, tracked in self.tracking.pull_requests.items():
+        for number, tracked in self._in_order(lambda t: (t.phase == "refused", t.tell.until, t.seen)):
             is_due = tracked.superseded or tracked.told != tracked.to_tell
             if not is_due or tracked.tell.until > self.now:
                 continue
@@ -304,7 +310,7 @@ class _Look:
                 break
             try:
                 self._tell(self._watch.host, number, tracked)
-                tracked.tell.succeeded()
+                tracked.tell = Pause(until=self.now)  # not a pause, but its place among the others
             except Unreachable as fault:
                 tracked.tell.failed(self.now)
                 self._say(number, f"could not be told, and will be again: {fault}")
@@ -355,7 +361,7 @@ class _Look:
         return all(image.id in known and set(image.parents) & set(known) <= set(known[image.id]) for image in declared)
 
     def reload_if_needed(self) -> None:
-        """Ask for a reload when a pull request waits for it, or when the main branch has moved on."""
+        """Ask for a reload, some times, when a pull request waits for it."""
         pause = self.tracking.reload
         waiting = [n for n, t in self.tracking.pull_requests.items() if t.phase == "reload" and not self._is_loaded(n)]
         if not waiting:

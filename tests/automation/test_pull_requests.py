@@ -14,6 +14,7 @@ from aml_images_dagster.assets.request import COMMIT_TAG, PULL_REQUEST_TAG
 from aml_images_dagster.automation import pull_request_tick
 from aml_images_dagster.automation.pinned_catalogue import PinnedCatalogue
 from aml_images_dagster.definitions import definitions
+from aml_images_dagster.pull_requests.hosts.github import GitHubHost
 from aml_images_dagster.settings import load_settings
 from tests.emulators.github import REPOSITORY, TOKEN, GitHub, OpenPullRequest
 from tests.image_repository import ImageRepository
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from aml_images_dagster.pull_requests.admission import Origin
     from aml_images_dagster.settings import Settings
 
 KEY = ["images", "because"]
@@ -470,6 +472,39 @@ def test_a_defect_of_ours_stops_no_other(ticks: Ticks, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(pull_request_tick.Assessor, "assess", broken)
     assert [request.tags[COMMIT_TAG] for request in ticks.tick()] == [other]
+
+
+def test_strangers_hold_up_nobody(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    asked: list[int] = []
+    monkeypatch.setattr(pull_request_tick, "_JUDGING_SECONDS", 0.05)  # so slow is the host that a look judges one only
+    monkeypatch.setattr(pull_request_tick, "_TELLING_SECONDS", 0.05)
+    origin = GitHubHost.origin
+
+    def slow_origin(host: GitHubHost, number: int) -> Origin:
+        asked.append(number)
+        time.sleep(0.1)
+        return origin(host, number)
+
+    monkeypatch.setattr(GitHubHost, "origin", slow_origin)
+
+    def later(minutes: float) -> list[dg.RunRequest]:
+        monkeypatch.setattr(pull_request_tick.time, "time", lambda: now + minutes * 60)
+        return ticks.tick()
+
+    for number in (1, 2, 3):
+        ticks.open(number, edit_docs, from_fork=True)
+    for look in range(4):
+        assert later(look / 2) == []
+    assert {1, 2, 3} == set(asked)
+    head = ticks.open(9, edit_hello)
+    (request,) = later(30)  # all of them are due again
+    assert request.tags[COMMIT_TAG] == head
+    assert ticks.github.outcomes(head) == ["pending"]
+    asked.clear()
+    for look in range(1, 4):
+        later(30 + look / 2)
+    assert sorted(asked) == [1, 2, 3]
 
 
 def test_default_status(ticks: Ticks) -> None:
