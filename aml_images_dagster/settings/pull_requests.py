@@ -61,7 +61,7 @@ class PullRequestSettings(Group):
     max_images: int = Field(default=200, ge=1, description="Most images that a pull request may make us build.")
     max_files: int = Field(default=5000, ge=1, description="Most files that a pull request may change.")
     max_context_mb: float = Field(
-        default=500, gt=0, description="Largest build context of an image, in 10^6 bytes, that a pull request may have."
+        default=500, gt=0, description="Most data, in 10^6 bytes, that the changed files of a pull request may have."
     )
     max_fetch_mb: float = Field(
         default=1000, gt=0, description="Most data, in 10^6 bytes, that is fetched for one pull request."
