@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.build.records import BuildFailure
 
 PROCESS_TAG = "aml-images/process"
-"""`<host>:<start of the machine>:<process id>:<start of the process>` that executes a run."""
+"""The name of the process that executes a run; see `build.process`."""
 
 
 def name_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:

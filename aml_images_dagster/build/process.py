@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -13,19 +14,24 @@ def this_process() -> str:
 
 
 def named(pid: int) -> str:
-    """`<host>:<start of the machine>:<process id>:<start of the process>`."""
-    return f"{socket.gethostname()}:{_boot()}:{pid}:{_started(pid)}"
+    """`<host>:<machine>:<start of the machine>:<process ids' namespace>:<process id>:<start of the process>`."""
+    return f"{_here()}:{pid}:{_started(pid)}"
 
 
 def is_dead(process: str) -> bool:
-    """Whether a process has ended; False where this machine cannot tell."""
-    host, _, rest = process.partition(":")
-    boot, _, rest = rest.partition(":")
-    pid, _, started = rest.partition(":")
-    if host != socket.gethostname() or not pid.isdigit():
+    """Whether a process has ended; False where this one cannot tell.
+
+    Containers may have the name of their host, or of each other. So a process is looked for only among those that are
+    seen from here, and only a machine that is known to be the same is known to have been started anew.
+    """
+    host, machine, boot, namespace, pid, started, *_ = [*process.split(":"), *[""] * 6]
+    here_host, here_machine, here_boot, here_namespace = _here().split(":")
+    if host != here_host or machine != here_machine or not pid.isdigit():
         return False
-    if boot != _boot():
-        return True
+    if boot != here_boot:
+        return bool(machine)
+    if namespace != here_namespace:
+        return False
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:
@@ -36,13 +42,23 @@ def is_dead(process: str) -> bool:
     return _started(int(pid)) != started
 
 
-def _boot() -> str:
-    """Which start of this machine it is; empty where nothing tells.
+def _here() -> str:
+    """Where process ids mean the same as here: host, machine, start of the machine, and their namespace.
 
-    Source: https://man7.org/linux/man-pages/man5/proc_sys_kernel.5.html
+    What nothing tells is empty. Sources: https://man7.org/linux/man-pages/man5/machine-id.5.html,
+    https://man7.org/linux/man-pages/man5/proc_sys_kernel.5.html (boot_id) and
+    https://man7.org/linux/man-pages/man7/namespaces.7.html.
     """
+    namespace = ""
+    with suppress(OSError):
+        namespace = "".join(filter(str.isdigit, os.readlink("/proc/self/ns/pid")))  # noqa: PTH115 - no path
+    machine, boot = _line("/etc/machine-id"), _line("/proc/sys/kernel/random/boot_id")
+    return f"{socket.gethostname()}:{machine}:{boot}:{namespace}"
+
+
+def _line(path: str) -> str:
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return Path(path).read_text().strip()
     except OSError:
         return ""
 

@@ -33,6 +33,23 @@ def test_what_can_not_be_told_is_not_dead(process):
     assert not is_dead(process)
 
 
+ANOTHER_BOOT = "00000000-0000-0000-0000-000000000000"
+
+
+def elsewhere(**parts: str) -> str:
+    """The name of a process that has ended, with other words in some of its parts."""
+    names = ("host", "machine", "boot", "namespace", "pid", "started")
+    ended = dict(zip(names, this_process().split(":"), strict=True)) | {"started": "1"}
+    return ":".join((ended | parts).values())
+
+
 def test_a_process_of_an_earlier_start_of_the_machine_is_dead():
-    host, _, pid, started = this_process().split(":")
-    assert is_dead(f"{host}:00000000-0000-0000-0000-000000000000:{pid}:{started}")
+    assert is_dead(elsewhere(machine="", boot=ANOTHER_BOOT)) is False, "another machine may have the same name"
+    here = elsewhere().split(":")[1]
+    assert is_dead(elsewhere(boot=ANOTHER_BOOT)) is bool(here)
+    assert is_dead(elsewhere(machine="another", boot=ANOTHER_BOOT)) is False
+
+
+def test_a_process_of_another_container_with_the_same_host_name_is_not_dead():
+    assert is_dead(elsewhere())
+    assert not is_dead(elsewhere(namespace="1"))
