@@ -254,6 +254,20 @@ class Artifacts:
         paths = self.root.iterdir() if self.root.exists() else ()
         return [self.build(path.name) for path in paths if BUILD_NUMBER.fullmatch(path.name)]
 
+    def unsettled(self) -> list[BuildFolder]:
+        """The folder of every build that something may still have to be done with; of thousands the few."""
+        folder = self.root / "settled"
+        settled = {path.name for path in folder.iterdir()} if folder.exists() else set()
+        return [folder for folder in self.folders() if folder.build not in settled]
+
+    def settle(self, build: str) -> None:
+        """Remember that nothing has to be done with a build any more."""
+        write_atomically(self.root / "settled" / build, b"")
+
+    def unsettle(self, build: str) -> None:
+        """Forget that nothing has to be done with a build."""
+        (self.root / "settled" / build).unlink(missing_ok=True)
+
     def builds(self, unreadable: Callable[[BadInput], object] | None = None) -> list[tuple[BuildFolder, BuildRecord]]:
         """Every build that has begun, newest first.
 

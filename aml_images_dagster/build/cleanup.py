@@ -143,7 +143,7 @@ def read_report(folder: BuildFolder) -> CleanupReport | None:
 
 def not_clean(artifacts: Artifacts) -> list[str]:
     """Builds whose last cleanup left something: it is tried again, and until then they count as unhealthy."""
-    return [folder.build for folder in artifacts.folders() if (last := read_report(folder)) and not last.clean]
+    return [folder.build for folder in artifacts.unsettled() if (last := read_report(folder)) and not last.clean]
 
 
 def _is_clean(rows: Sequence[CleanupRow]) -> bool:
@@ -160,6 +160,7 @@ def _attempt(kind: Kind, name: str, remove: Callable[[], list[CleanupRow]]) -> l
 
 def _finish(folder: BuildFolder, parts: Parts, status: BuildStatus, failure: BuildFailure | None) -> list[CleanupRow]:
     rows = []
+    parts.artifacts.unsettle(folder.build)
     try:
         folder.read_build()
     except DamagedRecord:

@@ -8,6 +8,7 @@ on and can still push after the cleanup.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from aml_images_dagster.build.artifacts import DamagedRecord
@@ -18,6 +19,8 @@ from aml_images_dagster.build.records import ENDED
 from aml_images_dagster.errors import FactoryError, Unreachable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aml_images_dagster.build.artifacts import BuildFolder
     from aml_images_dagster.build.parts import Parts
     from aml_images_dagster.build.records import BuildFailure, BuildRecord, BuildStatus
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 RunState = Literal["alive", "succeeded", "failed", "canceled", "unknown"]
 
 _LOOK_AGAIN = timedelta(hours=1)
+"""After the longest build: one that was started elsewhere by a process that was killed pushes at its end."""
 _FIRST_RETRY = timedelta(seconds=15)
 _LONGEST_BACK_OFF = timedelta(seconds=30)
 """Short, because whoever is away may be back at any moment, and then nothing is to be left a minute later."""
@@ -51,16 +55,19 @@ def sweep(parts: Parts, settings: Settings, runs: Runs, now: datetime) -> list[C
         now: The time, UTC.
     """
     reports = []
-    for folder in parts.artifacts.folders():
+    released = cache(Ledger(parts.artifacts).released_builds)
+    for folder in parts.artifacts.unsettled():
         last = read_report(folder)
         if last is not None and _waits(last, now):
             continue
         try:
             record = _read(folder, parts)
-            status = _due(record, last, parts, settings, runs, now) if record else None
+            status = _due(record, last, parts, settings, runs, released, now) if record else None
             if record is not None and status is not None:
                 failure = runs.failure(record.run_id) if status == "failed" else None
                 reports.append(cleanup(folder.build, parts, status, failure, now=now))
+            elif record is not None and _is_settled(record, last, settings, released, now):
+                parts.artifacts.settle(folder.build)
         except (FactoryError, OSError) as error:
             reports.append(not_done(folder, error))
     return reports
@@ -86,26 +93,53 @@ def _due(
     parts: Parts,
     settings: Settings,
     runs: Runs,
+    released: Callable[[], frozenset[str]],
     now: datetime,
 ) -> BuildStatus | None:
     """The status with which a build is to be cleaned up now; None when it is to be left alone."""
     if record.status in ENDED:
-        return record.status if _look_again(record, last, parts, now) else None
-    is_old = now - record.created > timedelta(days=settings.keep_staged_days)
+        return record.status if _look_again(record, last, parts, settings, now) else None
+    is_old = _is_old(record, settings, now)
     if record.status == "succeeded":
-        return "expired" if is_old and record.build not in Ledger(parts.artifacts).released_builds() else None
+        return "expired" if is_old and record.build not in released() else None
     state = runs.state(record.run_id)
     if state == "failed" or state == "canceled":
         return state
     return "expired" if is_old and state != "alive" else None
 
 
-def _look_again(record: BuildRecord, last: CleanupReport | None, parts: Parts, now: datetime) -> bool:
+def _is_old(record: BuildRecord, settings: Settings, now: datetime) -> bool:
+    return now - record.created > timedelta(days=settings.keep_staged_days)
+
+
+def _is_settled(
+    record: BuildRecord,
+    last: CleanupReport | None,
+    settings: Settings,
+    released: Callable[[], frozenset[str]],
+    now: datetime,
+) -> bool:
+    """Whether a build that nothing has to be done with now needs no look any more."""
+    if record.status == "succeeded":
+        return _is_old(record, settings, now) and record.build in released()
+    if record.status not in ENDED or last is None or any(row.outcome == "kept" for row in last.rows):
+        return False
+    return last.clean and not _is_fresh(last, settings, now)
+
+
+def _is_fresh(last: CleanupReport, settings: Settings, now: datetime) -> bool:
+    """Whether a step that went on, here or elsewhere, may still push after a cleanup."""
+    return now - last.finished < timedelta(minutes=settings.build_timeout_minutes) + _LOOK_AGAIN
+
+
+def _look_again(
+    record: BuildRecord, last: CleanupReport | None, parts: Parts, settings: Settings, now: datetime
+) -> bool:
     if record.keep_until is not None and record.keep_until > now:
         return False
     if last is None or not last.clean or any(row.outcome == "kept" for row in last.rows):
         return True
     try:
-        return now - last.finished < _LOOK_AGAIN and anything_left(record.build, parts)
+        return _is_fresh(last, settings, now) and anything_left(record.build, parts)
     except Unreachable:  # it was clean, and is looked at again when they are back
         return False

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aml_images_dagster.build.cleanup import anything_left, not_clean, read_report
+from aml_images_dagster.build.cleanup import anything_left, cleanup, not_clean, read_report
 from aml_images_dagster.build.janitor import sweep
 from aml_images_dagster.build.ledger import Ledger, ReleaseRecord
 from aml_images_dagster.build.records import BuildFailure, BuildRecord
@@ -131,6 +131,51 @@ def test_what_an_orphan_step_pushes_after_the_cleanup_goes_too(house: House) -> 
     (report,) = house.sweep("failed", datetime.now(UTC))
     assert [row.kind for row in report.rows].count("staged image") >= 1
     assert not house.is_staged
+
+
+def test_what_is_pushed_after_the_longest_build_goes_too(house: House) -> None:
+    """By a build elsewhere whose step was killed before it wrote down what it had started."""
+    house.begin("running")
+    house.sweep("failed")
+    house.stage()
+    house.sweep("failed", datetime.now(UTC) + timedelta(minutes=house.settings.build_timeout_minutes + 30))
+    assert not house.is_staged
+
+
+def test_a_build_that_is_settled_is_not_looked_at_any_more(house: House) -> None:
+    house.begin("running")
+    house.sweep("failed")
+    later = NOW + timedelta(days=1)
+    assert house.sweep("failed", later) == []
+    damage(house)
+    assert house.sweep("failed", later) == []
+    assert (house.folder.root / "build.json").read_bytes() == b"{"
+    (house.folder.root / "build.json").unlink()
+    house.begin("failed")
+    assert cleanup(BUILD, house.parts, "failed").clean, "a person may always ask for more"
+    house.stage()
+    assert [report.clean for report in house.sweep("failed", datetime.now(UTC))] == [True]
+
+
+def test_the_ledger_is_read_once_for_all_builds(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = NOW - timedelta(days=30)
+    house.begin("succeeded", created=old)
+    record = house.folder.read_build()
+    assert record is not None
+    others = [f"20261001.{number:08x}" for number in range(3)]
+    for other in others:
+        house.parts.artifacts.build(other).write_build(record.model_copy(update={"build": other}))
+    read: list[frozenset[str]] = []
+
+    def released(_: Ledger) -> frozenset[str]:
+        read.append(frozenset({BUILD, *others}))
+        return read[-1]
+
+    monkeypatch.setattr(Ledger, "released_builds", released)
+    assert house.sweep("succeeded") == []
+    assert len(read) == 1
+    assert house.sweep("succeeded") == []
+    assert len(read) == 1, "they are settled"
 
 
 def test_a_cleanup_that_could_not_finish_is_tried_again_ever_more_rarely(house: House) -> None:

@@ -84,11 +84,11 @@ class Course:
         return True
 
     def give_up(self, now: float) -> bool:
-        """Whether the job has to be cancelled now. Tells so once."""
-        if self._given_up or self.status in ENDS or self.status == _CANCELLING:
+        """Whether the job has to be cancelled now. Tells so until the service says that it is being cancelled."""
+        if self.status in ENDS or self.status == _CANCELLING:
             return False
-        self._given_up = self._overdue(now)
-        self._given_up_at = now
+        if self._given_up is None:
+            self._given_up, self._given_up_at = self._overdue(now), now
         return self._given_up is not None
 
     def _overdue(self, now: float) -> Verdict | None:

@@ -205,6 +205,15 @@ def test_stuck_while_being_cancelled(
     assert runner.cancel(build) == []
 
 
+def test_a_cancellation_that_does_not_arrive_is_repeated(
+    make_runner: MakeRunner, clockwork: Clockwork, cloud: EmulatedCloud, make_job: MakeJob
+) -> None:
+    clockwork.running_seconds = 60
+    cloud.arm.fail(403, path="/cancel", times=2)
+    result = make_runner().run(make_job(seconds=0.2), print)
+    assert (result.status, result.reason) == ("timed out", "timed out after 0.2 s")
+
+
 def test_a_job_that_cannot_be_cancelled_any_more(
     runner: AzureMlRunner, clockwork: Clockwork, workspace: MachineLearning, make_job: MakeJob, build: str
 ) -> None:
