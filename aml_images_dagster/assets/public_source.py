@@ -1,5 +1,7 @@
 """Publishing in the UI: what was last proposed to the public repositories."""
 
+from collections.abc import Iterator
+
 import dagster as dg
 from pydantic import Field
 
@@ -9,6 +11,8 @@ from aml_images_dagster.build.source import open_source
 from aml_images_dagster.open_source.proposal import Proposal
 from aml_images_dagster.open_source.publication import publish_source
 from aml_images_dagster.open_source.syndication import publish_docs
+
+Published = Iterator[dg.MaterializeResult[None]]
 
 
 class PublishOptions(dg.Config):
@@ -28,8 +32,9 @@ def publication_assets(workshop: Workshop) -> list[dg.AssetsDefinition]:
         group_name=OPERATIONS_GROUP,
         description="The public part of the image folders. Materialize to propose it to the public repository.",
         kinds={"git"},
+        output_required=False,
     )
-    def public_source(config: PublishOptions) -> dg.MaterializeResult[None]:
+    def public_source(context: dg.AssetExecutionContext, config: PublishOptions) -> Published:
         with explained():
             source = workshop.source
             if config.source_commit:
@@ -42,15 +47,16 @@ def publication_assets(workshop: Workshop) -> list[dg.AssetsDefinition]:
                 images=[source.catalogue.get(image).id for image in config.images] or None,
                 dry_run=config.dry_run,
             )
-        return dg.MaterializeResult(metadata=_metadata(proposal))
+        yield from _shown(PUBLIC_SOURCE, proposal, context, config)
 
     @dg.asset(
         key=PUBLIC_DOCS,
         group_name=OPERATIONS_GROUP,
         description="What registry and Docker Hub show of released images. Materialize to propose it.",
         kinds={"git"},
+        output_required=False,
     )
-    def public_docs(config: PublishOptions) -> dg.MaterializeResult[None]:
+    def public_docs(context: dg.AssetExecutionContext, config: PublishOptions) -> Published:
         with explained():
             source = workshop.source
             if config.source_commit:
@@ -62,10 +68,20 @@ def publication_assets(workshop: Workshop) -> list[dg.AssetsDefinition]:
                 images=[source.catalogue.get(image).id for image in config.images] or None,
                 dry_run=config.dry_run,
             )
-        return dg.MaterializeResult(metadata=_metadata(proposal))
+        yield from _shown(PUBLIC_DOCS, proposal, context, config)
 
     configured = ((public_source, wanted.repository), (public_docs, wanted.docs_repository))
     return [asset for asset, repository in configured if repository]
+
+
+def _shown(
+    key: dg.AssetKey, proposal: Proposal, context: dg.AssetExecutionContext, config: PublishOptions
+) -> Published:
+    """A materialization of what was proposed; of a dry run, which proposes nothing, an observation."""
+    if config.dry_run:
+        context.log_event(dg.AssetObservation(key, metadata=_metadata(proposal)))
+    else:
+        yield dg.MaterializeResult(metadata=_metadata(proposal))
 
 
 def _metadata(proposal: Proposal) -> dict[str, dg.MetadataValue]:

@@ -67,6 +67,16 @@ def test_a_materialization_shows_what_was_proposed(image_repository: ImageReposi
     assert event.metadata["commit"].value == tip.stdout.strip()
 
 
+def test_a_dry_run_is_not_shown_as_a_publication(image_repository: ImageRepository, public: Path) -> None:
+    result = publish(image_repository, images=[image_repository.image("apps/other")], dry_run=True)
+    assert result.success
+    assert result.get_asset_materialization_events() == []
+    (event,) = result.get_asset_observation_events()
+    observation = event.asset_observation_data.asset_observation
+    assert observation.asset_key == PUBLIC_SOURCE
+    assert "+COPY python /bin/python" in str(observation.metadata["diff"].value)
+
+
 def test_a_leak_fails_the_run_and_says_where(image_repository: ImageRepository, public: Path) -> None:
     image_repository.write(image_repository.folder("tools/shell") / "greeting", "see wiki.contoso.corp\n")
     result = publish(image_repository, dry_run=True)
