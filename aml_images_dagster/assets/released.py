@@ -1,6 +1,6 @@
 """What is in production: one asset per image, made by releasing a build, and whether the public has it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -11,6 +11,7 @@ from aml_images_dagster.assets.keys import PRODUCTION_GROUP, PROMOTED, asset_key
 from aml_images_dagster.assets.run import Workshop, explained, step_log
 from aml_images_dagster.build.ledger import LATEST, Ledger, ReleaseRecord, TagChange
 from aml_images_dagster.catalog.image import Image
+from aml_images_dagster.errors import BadInput
 from aml_images_dagster.release.actor import actor
 from aml_images_dagster.release.candidate import completed
 from aml_images_dagster.release.followers import followers
@@ -38,7 +39,8 @@ class ReleaseOptions(dg.Config):
 def released_assets(images: list[Image], workshop: Workshop) -> dg.AssetsDefinition:
     """One step that releases a build and then waits for its promotion.
 
-    Asked for the check alone, it waits for the promotion of what was released last.
+    Asked for the check alone, it waits for the promotion of what was last released or rolled back to, by whomever: of
+    the build that is named, or else of each image.
     """
     keys = {released_key(image.id): image.id for image in images}
 
@@ -66,10 +68,12 @@ def released_assets(images: list[Image], workshop: Workshop) -> dg.AssetsDefinit
         context: dg.AssetExecutionContext, config: ReleaseOptions
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
         with explained():
-            release = completed(config.build, workshop.parts.artifacts)
-            who = config.who or actor(workshop.settings)
-            releaser = Releaser(workshop.parts, workshop.settings, who, step_log)
             selected = context.selected_asset_keys
+            wanted = {keys[key.asset_key] for key in context.selected_asset_check_keys}
+            if selected or config.dry_run:
+                release = completed(config.build, workshop.parts.artifacts)
+                who = config.who or actor(workshop.settings)
+                releaser = Releaser(workshop.parts, workshop.settings, who, step_log)
             if config.dry_run:
                 for image, planned in by_image(releaser.plan(release).changes).items():
                     context.log_event(dg.AssetObservation(released_key(image), metadata=_plan_metadata(planned)))
@@ -84,14 +88,31 @@ def released_assets(images: list[Image], workshop: Workshop) -> dg.AssetsDefinit
                         context.log_event(dg.AssetMaterialization(released_key(image), metadata=metadata))
                 changes = done.record.changes
             else:
-                changes = releaser.plan(release).changes
-            wanted = {key.asset_key for key in context.selected_asset_check_keys}
+                changes = _last_moves(wanted, config.build, Ledger(workshop.parts.artifacts).records())
             tags = await_promotion(changes, workshop.settings, step_log)
             for image in by_image(changes):
-                if released_key(image) in wanted:
+                if image in wanted:
                     yield promotion_result(image, tags, workshop)
 
     return released
+
+
+def _last_moves(images: Collection[str], build: str, records: Sequence[ReleaseRecord]) -> tuple[TagChange, ...]:
+    """What each image's last release or roll-back moved; with a build, only its own count.
+
+    Raises:
+        BadInput: There was none.
+    """
+    moves: dict[str, list[TagChange]] = {}
+    for record in records:
+        if record.done and record.action != "withdrawal" and build in ("", record.build):
+            moves |= {image: changes for image, changes in by_image(record.changes).items() if image in images}
+    if not moves:
+        raise BadInput(
+            f"nothing of this was released{f' with build {build}' if build else ''} from here",
+            mend="Release a build first; `aml-images releases` shows what was released.",
+        )
+    return tuple(change for changes in moves.values() for change in changes)
 
 
 def by_image(changes: Sequence[TagChange]) -> dict[str, list[TagChange]]:

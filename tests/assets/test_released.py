@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from aml_images_dagster.assets.keys import PROMOTED, RELEASE_JOB, ROLLBACK_JOB, WITHDRAW_JOB, released_key
-from aml_images_dagster.assets.released import RELEASED
+from aml_images_dagster.assets.released import RELEASED, released_assets
 from aml_images_dagster.assets.run import BUILD_TAG, Workshop
 from aml_images_dagster.automation.automatic_release import automatic_release_sensor
 from aml_images_dagster.automation.production_records import production_records_sensor
@@ -51,6 +51,18 @@ class Ui:
     def release(self, build: str, **options: Any) -> dg.ExecuteInProcessResult:
         return self.run(RELEASE_JOB, {"ops": {RELEASED: {"config": {"build": build, **options}}}})
 
+    def look_again(self, *images: str, **options: Any) -> dg.ExecuteInProcessResult:
+        """Execute the check alone."""
+        keys = [dg.AssetCheckKey(released_key(self.house.repository.image(image)), PROMOTED) for image in images]
+        where = workshop(self.house)
+        return dg.materialize(
+            [released_assets(list(where.source.catalogue.images.values()), where)],
+            selection=dg.AssetSelection.checks(*keys),
+            run_config={"ops": {RELEASED: {"config": options}}},
+            instance=self.instance,
+            raise_on_error=False,
+        )
+
     def shown(self, image: str) -> dict[str, Any]:
         event = self.instance.get_latest_materialization_event(released_key(self.house.repository.image(image)))
         assert event is not None
@@ -78,6 +90,34 @@ def test_a_release(ui: Ui, complete_build: Callable[..., ReleaseJson]) -> None:
     checks = done.get_asset_check_evaluations()
     assert {check.asset_key for check in checks} == materialized
     assert {(check.check_name, check.passed) for check in checks} == {(PROMOTED, True)}
+
+
+def test_the_check_alone_looks_at_what_was_released_last(ui: Ui, complete_build: Callable[..., ReleaseJson]) -> None:
+    house = ui.house
+    first, second = complete_build(*IMAGES, tag="v1"), complete_build("apps/other", tag="v2")
+    for release in (first, second):
+        house.releaser().release(release)
+    # What is public is what production serves: nothing is late.
+    hello, other = (house.repository.image(image) for image in IMAGES)
+    repositories = {c.image: c.repository for r in house.ledger.records() for c in r.changes}
+    pattern = repositories[other].replace(other.partition("/")[2], "{name}")
+    house.configure(public_names=f"{house.parts.production.host}/{pattern}", promotion_timeout_minutes=0.001)
+    for options, tags in (({}, {hello: "v1", other: "v2"}), ({"build": first.build}, {hello: "v1", other: "v1"})):
+        done = ui.look_again(*IMAGES, **options)
+        assert done.success
+        checks = {check.asset_key: check for check in done.get_asset_check_evaluations()}
+        assert set(checks) == {released_key(hello), released_key(other)}
+        for image, tag in tags.items():
+            looked = str(checks[released_key(image)].metadata["tags"].value)
+            assert f":{tag}: there" in looked
+    assert len(house.ledger.records()) == 4
+
+
+def test_the_check_alone_before_any_release(ui: Ui) -> None:
+    done = ui.look_again("apps/other")
+    assert not done.success
+    (failure,) = done.filter_events(lambda event: event.is_step_failure)
+    assert "nothing of this was released from here" in str(failure.step_failure_data.user_failure_data)
 
 
 def test_a_dry_run_materializes_nothing(ui: Ui, complete_build: Callable[..., ReleaseJson]) -> None:
