@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
 from aml_images_dagster.build.artifacts import create_atomically, read_whole, write_atomically
+from aml_images_dagster.build.cleanup import read_report
+from aml_images_dagster.build.ledger import Ledger
+from aml_images_dagster.build.records import BuildRecord
 from aml_images_dagster.checks import perform
+from aml_images_dagster.errors import Unreachable
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.settings import load_settings
 
@@ -65,6 +70,38 @@ def test_what_is_wrong_is_said(blob_account: BlobStorage, tmp_path: Path, cloud:
     refused = check(tmp_path)
     assert "may not do that" in refused.found
     assert "Storage Blob Data Contributor" in refused.mend
+
+
+@pytest.mark.parametrize("status", [403, 429])
+def test_a_fault_of_the_account_explains_itself(blob_account: BlobStorage, tmp_path: Path, status: int) -> None:
+    """Everything that goes on when others are away looks for this."""
+    blob_account.create("factory")
+    artifacts = parts_for(load_settings(repo=tmp_path, artifacts=URI)).artifacts
+    folder = artifacts.build("20261123.00000000")
+    begun = BuildRecord(
+        build=folder.build,
+        run_id="a",
+        status="running",
+        commit="",
+        source="",
+        created=datetime.now(UTC),
+        release_tag="v1",
+        images=(),
+    )
+    folder.write_build(begun)
+    blob_account.fail(status, retry_after=0, times=None)
+    asked = [
+        folder.read_build,
+        lambda: folder.write_build(begun),
+        folder.remove_release_files,
+        artifacts.folders,
+        artifacts.unsettled,
+        lambda: Ledger(artifacts).records(),
+    ]
+    for ask in asked:
+        with pytest.raises(Unreachable, match="storage account"):
+            ask()
+    assert read_report(folder) is None
 
 
 def test_other_artifacts_need_no_account(blob_account: BlobStorage, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def _report(folder: BuildFolder, rows: Sequence[CleanupRow]) -> CleanupReport:
     )
     before = [row for row in last.rows if row.outcome not in ("left", "kept")] if last else []
     story = report.model_copy(update={"rows": tuple(dict.fromkeys([*before, *report.rows]))})
-    with suppress(OSError):  # on a full disk the report is still returned
+    with suppress(OSError, Unreachable):  # on a full disk the report is still returned
         if folder.root.exists():
             write_atomically(folder.root / "cleanup.json", (story.model_dump_json(indent=2) + "\n").encode())
     return report
@@ -137,7 +137,7 @@ def read_report(folder: BuildFolder) -> CleanupReport | None:
     """What the last cleanup of a build found; None when there was none, or it cannot be read."""
     try:
         return CleanupReport.model_validate_json(read_whole(folder.root / "cleanup.json"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, Unreachable):
         return None
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fsspec import register_implementation  # type: ignore[import-untyped]
+
 from aml_images_dagster.build.artifacts import Artifacts
 from aml_images_dagster.checks import Check
 from aml_images_dagster.errors import BadInput
@@ -31,6 +33,9 @@ def artifacts_of(settings: Settings, credential: Credential, endpoints: Endpoint
         # Without that a list stays as it was when this process read it first, whatever others write.
         "use_listings_cache": False,
     }
+    for protocol in _PROTOCOLS:
+        # By name: the SDK is imported when a file is asked for.
+        register_implementation(protocol, f"{__package__}.blob_filesystem.ExplainedBlobs", clobber=True)
     return Artifacts(uri, options)
 
 

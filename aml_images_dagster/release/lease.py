@@ -18,7 +18,7 @@ from pydantic import AwareDatetime, ValidationError
 from aml_images_dagster.build.artifacts import create_atomically, write_atomically
 from aml_images_dagster.build.process import is_dead, this_process
 from aml_images_dagster.build.records import Record
-from aml_images_dagster.errors import BadInput, ReleaseFailed
+from aml_images_dagster.errors import BadInput, ReleaseFailed, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,7 +145,7 @@ class Lease:
                 if self.is_held():
                     self._write(self._until())
                     self._runs_out = before + self._seconds
-            except OSError:  # the store is away for a moment; the next time comes before it runs out
+            except (OSError, Unreachable):  # the store is away for a moment; the next time comes before it runs out
                 continue
 
     def _until(self) -> datetime:
