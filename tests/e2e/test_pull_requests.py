@@ -213,10 +213,15 @@ def test_malicious_pull_requests(scene):
         17: (scene.open(17, huge), "MB, at most 500 MB are built"),
         18: (scene.open(18, edit_hello, from_fork=True, author="mallory"), "comes from outside"),
     }
+
+    def last(head):
+        """What was said last; as long as nothing was, it waits."""
+        return scene.github.statuses[head][-1]["description"] if scene.github.statuses[head] else "waiting"
+
     honest = scene.open(19, lambda r: edit_shell(r, "still well\n"))
     for number, (head, words) in heads.items():
         if number == 18:
-            scene.until(lambda: scene.github.statuses[heads[18][0]], lambda: "18 was not told")
+            scene.until(lambda: "waiting" not in last(heads[18][0]), lambda: f"18 was told {last(heads[18][0])!r}")
         else:
             assert scene.ended(head)["state"] == "failure", (number, scene.body(number))
         assert words in scene.github.statuses[head][-1]["description"] or words in scene.body(number), number
