@@ -29,7 +29,7 @@ from aml_images_dagster.automation.main_branch import MainBranch
 from aml_images_dagster.automation.release_day import release_day_sensor
 from aml_images_dagster.automation.schedules import schedule_definitions, schedule_files_sensor
 from aml_images_dagster.automation.upstream import upstream_sensor
-from aml_images_dagster.build.source import open_source
+from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.settings import load_settings
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aml_images_dagster.build.naming import build_number, release_tag_for
-from aml_images_dagster.build.session import BuildSession
-from aml_images_dagster.build.source import open_source
+from aml_images_dagster.builds.naming import build_number, release_tag_for
+from aml_images_dagster.builds.session import BuildSession
+from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.docker_engine import DockerEngine
 from aml_images_dagster.errors import FactoryError
@@ -32,7 +32,7 @@ from tests.faults.matrix import pytest_terminal_summary as pytest_terminal_summa
 from tests.image_repository import DOCKERFILES, ImageRepository
 
 if TYPE_CHECKING:
-    from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.builds.parts import Parts
 
 MakeContext = Callable[[Mapping[str, str | bytes]], Path]
 PushNewImage = Callable[[str, str], Reference]

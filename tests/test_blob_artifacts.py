@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aml_images_dagster.build.artifacts import create_atomically, read_whole, write_atomically
-from aml_images_dagster.build.cleanup import read_report
-from aml_images_dagster.build.ledger import Ledger
-from aml_images_dagster.build.records import BuildRecord
+from aml_images_dagster.builds.artifacts import create_atomically, read_whole, write_atomically
+from aml_images_dagster.builds.cleanup import read_report
+from aml_images_dagster.builds.ledger import Ledger
+from aml_images_dagster.builds.records import BuildRecord
 from aml_images_dagster.checks import perform
 from aml_images_dagster.errors import Unreachable
 from aml_images_dagster.profiles import parts_for

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from aml_images_dagster.build.records import StagedImage
-from aml_images_dagster.build.session import BuildSession
-from aml_images_dagster.build.staging import staged_by_digest
+from aml_images_dagster.builds.records import StagedImage
+from aml_images_dagster.builds.session import BuildSession
+from aml_images_dagster.builds.staging import staged_by_digest
 from aml_images_dagster.catalog.reference import Reference
 
 

@@ -7,9 +7,9 @@ import dagster as dg
 from aml_images_dagster.assets.keys import CLEANUP, NOTHING_LEFT, OPERATIONS_GROUP
 from aml_images_dagster.assets.run import Workshop
 from aml_images_dagster.assets.run_state import InstanceRuns
-from aml_images_dagster.build.artifacts import Artifacts
-from aml_images_dagster.build.cleanup import CleanupReport, not_clean
-from aml_images_dagster.build.janitor import sweep
+from aml_images_dagster.builds.artifacts import Artifacts
+from aml_images_dagster.builds.cleanup import CleanupReport, not_clean
+from aml_images_dagster.builds.janitor import sweep
 
 
 def cleanup_asset(workshop: Workshop) -> dg.AssetsDefinition:

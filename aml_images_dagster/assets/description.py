@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 if TYPE_CHECKING:
-    from aml_images_dagster.build.session import Source
+    from aml_images_dagster.builds.session import Source
     from aml_images_dagster.catalog.image import Image
 
 

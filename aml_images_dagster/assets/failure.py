@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from aml_images_dagster.build.records import BuildFailure
+from aml_images_dagster.builds.records import BuildFailure
 
 if TYPE_CHECKING:
     from dagster import DagsterEvent

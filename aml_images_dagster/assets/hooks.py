@@ -9,8 +9,8 @@ import dagster as dg
 from aml_images_dagster.assets.cleanup import announce
 from aml_images_dagster.assets.failure import first_failure
 from aml_images_dagster.assets.run import created_at
-from aml_images_dagster.build.cleanup import cleanup
-from aml_images_dagster.build.naming import build_number
+from aml_images_dagster.builds.cleanup import cleanup
+from aml_images_dagster.builds.naming import build_number
 
 if TYPE_CHECKING:
     from aml_images_dagster.assets.run import Workshop

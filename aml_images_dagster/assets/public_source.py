@@ -7,7 +7,7 @@ from pydantic import Field
 
 from aml_images_dagster.assets.keys import OPERATIONS_GROUP, PUBLIC_DOCS, PUBLIC_SOURCE
 from aml_images_dagster.assets.run import Workshop, explained, step_log
-from aml_images_dagster.build.source import open_source
+from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.open_source.proposal import Proposal
 from aml_images_dagster.open_source.publication import publish_source
 from aml_images_dagster.open_source.syndication import publish_docs

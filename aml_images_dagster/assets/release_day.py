@@ -13,7 +13,7 @@ import dagster as dg
 from aml_images_dagster.assets.keys import SCHEDULES_GROUP, image_of
 from aml_images_dagster.assets.request import RELEASE_BY_TAG, SCHEDULE_TAG
 from aml_images_dagster.assets.run import Workshop
-from aml_images_dagster.build.parents import released
+from aml_images_dagster.builds.parents import released
 from aml_images_dagster.schedules.patch_tuesday import patches_to_come
 from aml_images_dagster.schedules.schedule import Schedule
 

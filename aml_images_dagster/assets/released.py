@@ -9,7 +9,7 @@ from pydantic import Field
 from aml_images_dagster.assets.description import kinds, owners
 from aml_images_dagster.assets.keys import PRODUCTION_GROUP, PROMOTED, asset_key, released_key
 from aml_images_dagster.assets.run import Workshop, explained, step_log
-from aml_images_dagster.build.ledger import LATEST, Ledger, ReleaseRecord, TagChange
+from aml_images_dagster.builds.ledger import LATEST, Ledger, ReleaseRecord, TagChange
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.release.actor import actor

@@ -14,9 +14,9 @@ from aml_images_dagster.assets.keys import RELEASE_JSON, image_of
 from aml_images_dagster.assets.request import BUILD_TAG, COMMAND_LINE, PULL_REQUEST_TAG, TRIGGER_TAG
 from aml_images_dagster.assets.run_state import name_process
 from aml_images_dagster.assets.stop import stopped_with
-from aml_images_dagster.build.naming import build_number, release_tag_for
-from aml_images_dagster.build.session import BuildSession
-from aml_images_dagster.build.source import open_source
+from aml_images_dagster.builds.naming import build_number, release_tag_for
+from aml_images_dagster.builds.session import BuildSession
+from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog import git
 from aml_images_dagster.errors import BuildFailed, BuildStopped, FactoryError, refused_by_system
 from aml_images_dagster.schedules.schedule import read_timetable
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from aml_images_dagster.assets.options import BuildOptions
-    from aml_images_dagster.build.parts import Parts
-    from aml_images_dagster.build.session import Source
+    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.session import Source
     from aml_images_dagster.settings import Settings
 
 

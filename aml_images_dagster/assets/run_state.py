@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from aml_images_dagster.assets.failure import first_failure
-from aml_images_dagster.build.process import is_dead, named
+from aml_images_dagster.builds.process import is_dead, named
 
 if TYPE_CHECKING:
-    from aml_images_dagster.build.janitor import RunState
-    from aml_images_dagster.build.records import BuildFailure
+    from aml_images_dagster.builds.janitor import RunState
+    from aml_images_dagster.builds.records import BuildFailure
 
 PROCESS_TAG = "aml-images/process"
 """The name of the process that executes a run; see `build.process`."""

@@ -9,10 +9,10 @@ from aml_images_dagster.assets.keys import BUILD_POOL, WINDOWS_BUILD_POOL, asset
 from aml_images_dagster.assets.options import BuildOptions
 from aml_images_dagster.assets.request import WARNING_TAG
 from aml_images_dagster.assets.run import Workshop, step_log
-from aml_images_dagster.build.preflight import begin_checked
-from aml_images_dagster.build.records import StagedImage
-from aml_images_dagster.build.session import BuildSession
-from aml_images_dagster.build.staging import stage
+from aml_images_dagster.builds.preflight import begin_checked
+from aml_images_dagster.builds.records import StagedImage
+from aml_images_dagster.builds.session import BuildSession
+from aml_images_dagster.builds.staging import stage
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.upstream.bases import external_bases
 

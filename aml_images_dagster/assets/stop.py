@@ -12,7 +12,7 @@ from aml_images_dagster.errors import FactoryError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from aml_images_dagster.build.session import BuildSession
+    from aml_images_dagster.builds.session import BuildSession
 
 _SECONDS = 2
 """How often the record is read."""

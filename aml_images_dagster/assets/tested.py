@@ -7,10 +7,10 @@ from aml_images_dagster.assets.hooks import cleanup_hook
 from aml_images_dagster.assets.keys import TEST_POOL, asset_key, group_name
 from aml_images_dagster.assets.options import BuildOptions
 from aml_images_dagster.assets.run import Workshop, step_log
-from aml_images_dagster.build.records import StagedImage, TestedImage
-from aml_images_dagster.build.scenarios import test
-from aml_images_dagster.build.session import BuildSession
-from aml_images_dagster.build.staging import adopt
+from aml_images_dagster.builds.records import StagedImage, TestedImage
+from aml_images_dagster.builds.scenarios import test
+from aml_images_dagster.builds.session import BuildSession
+from aml_images_dagster.builds.staging import adopt
 from aml_images_dagster.catalog.image import Image
 
 

@@ -9,7 +9,7 @@ import dagster as dg
 from aml_images_dagster.assets.keys import BUILD_JOB
 from aml_images_dagster.automation.build_request import main_build
 from aml_images_dagster.automation.default_status import sensor_status
-from aml_images_dagster.build.ledger import Ledger
+from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.release.followers import followers
 
 if TYPE_CHECKING:

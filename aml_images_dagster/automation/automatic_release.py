@@ -12,7 +12,7 @@ from aml_images_dagster.assets.released import RELEASED
 from aml_images_dagster.assets.request import BUILD_TAG, TRIGGER_TAG
 from aml_images_dagster.automation.default_status import sensor_status
 from aml_images_dagster.automation.schedules import RELEASE_RULE_TAG
-from aml_images_dagster.build.ledger import Ledger
+from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.release.production import check_window
 

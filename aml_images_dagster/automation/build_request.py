@@ -11,8 +11,8 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from aml_images_dagster.assets.keys import BUILD_JOB, image_of
 from aml_images_dagster.assets.options import RESOURCE
 from aml_images_dagster.assets.request import COMMIT_TAG, PULL_REQUEST_TAG, TRIGGER_TAG, build_config, build_keys
-from aml_images_dagster.build.release_number import next_release_num
-from aml_images_dagster.build.selection import with_needed_parents
+from aml_images_dagster.builds.release_number import next_release_num
+from aml_images_dagster.builds.selection import with_needed_parents
 from aml_images_dagster.errors import FactoryError
 
 if TYPE_CHECKING:

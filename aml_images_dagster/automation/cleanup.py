@@ -10,14 +10,14 @@ from aml_images_dagster.assets.cleanup import announce, sweep_now
 from aml_images_dagster.assets.failure import first_failure
 from aml_images_dagster.assets.keys import image_of
 from aml_images_dagster.assets.run import planned_keys
-from aml_images_dagster.build.cleanup import CleanupReport, cleanup
-from aml_images_dagster.build.naming import build_number
+from aml_images_dagster.builds.cleanup import CleanupReport, cleanup
+from aml_images_dagster.builds.naming import build_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aml_images_dagster.assets.run import Workshop
-    from aml_images_dagster.build.records import BuildStatus
+    from aml_images_dagster.builds.records import BuildStatus
 
 _STATUSES: dict[dg.DagsterRunStatus, BuildStatus] = {
     dg.DagsterRunStatus.FAILURE: "failed",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.assets.chain import images_with_assets
-from aml_images_dagster.build.source import open_source
+from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog import git
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.pull_requests.remote import TARGET_REF, GitRemote
@@ -14,7 +14,7 @@ from aml_images_dagster.settings.pull_requests import DEFAULT_REMOTE
 
 if TYPE_CHECKING:
     from aml_images_dagster.assets.run import Workshop
-    from aml_images_dagster.build.session import Source
+    from aml_images_dagster.builds.session import Source
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from dagster._core.definitions.definitions_load_context import StateBackedDefini
 from dagster_shared.serdes import serialize_value
 from pydantic import BaseModel, ConfigDict
 
-from aml_images_dagster.build.source import clean_commit
+from aml_images_dagster.builds.source import clean_commit
 from aml_images_dagster.catalog import git
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.pull_requests.declaration import Declarations, DeclaredImage

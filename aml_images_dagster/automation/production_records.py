@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from aml_images_dagster.assets.released import announce_change
-from aml_images_dagster.build.ledger import Ledger
+from aml_images_dagster.builds.ledger import Ledger
 
 if TYPE_CHECKING:
     from aml_images_dagster.assets.run import Workshop

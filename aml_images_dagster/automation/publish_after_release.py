@@ -8,13 +8,13 @@ import dagster as dg
 
 from aml_images_dagster.assets.keys import PUBLIC_DOCS, PUBLIC_SOURCE
 from aml_images_dagster.automation.default_status import sensor_status
-from aml_images_dagster.build.ledger import Ledger
+from aml_images_dagster.builds.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aml_images_dagster.assets.run import Workshop
-    from aml_images_dagster.build.ledger import ReleaseRecord
+    from aml_images_dagster.builds.ledger import ReleaseRecord
 
 SENSOR = "publish_after_release"
 _DIRTY = "-dirty"

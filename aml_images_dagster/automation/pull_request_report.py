@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aml_images_dagster.assets.failure import first_failure
 from aml_images_dagster.assets.options import RESOURCE
-from aml_images_dagster.build.naming import build_number
+from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.errors import FactoryError
 from aml_images_dagster.pull_requests.report import FailureReport, ImageReport, Report
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from aml_images_dagster.assets.run import Workshop
-    from aml_images_dagster.build.artifacts import BuildFolder
+    from aml_images_dagster.builds.artifacts import BuildFolder
     from aml_images_dagster.pull_requests.tracking import Tracked
 
 _TRACEBACK = "Stack Trace:"

@@ -28,8 +28,8 @@ from aml_images_dagster.assets.request import (
 )
 from aml_images_dagster.automation.pull_request_report import report_of
 from aml_images_dagster.automation.reload import reload_code_location
-from aml_images_dagster.build.cleanup import cleanup
-from aml_images_dagster.build.naming import build_number
+from aml_images_dagster.builds.cleanup import cleanup
+from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.catalog import git
 from aml_images_dagster.errors import Unreachable
 from aml_images_dagster.pull_requests.assessment import Assessor
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from aml_images_dagster.assets.run import Workshop
-    from aml_images_dagster.build.selection import Selection
+    from aml_images_dagster.builds.selection import Selection
     from aml_images_dagster.pull_requests.declaration import DeclaredImage
     from aml_images_dagster.pull_requests.hosts.interface import PullRequestHost
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
-from aml_images_dagster.build.ledger import Ledger
-from aml_images_dagster.build.naming import build_number, release_tag_for
-from aml_images_dagster.build.plan import PlannedImage, plan
-from aml_images_dagster.build.preflight import check_folders, check_plan, check_surroundings
-from aml_images_dagster.build.selection import Selection, with_needed_parents
-from aml_images_dagster.build.session import BuildSession
-from aml_images_dagster.build.source import open_source
+from aml_images_dagster.builds.ledger import Ledger
+from aml_images_dagster.builds.naming import build_number, release_tag_for
+from aml_images_dagster.builds.plan import PlannedImage, plan
+from aml_images_dagster.builds.preflight import check_folders, check_plan, check_surroundings
+from aml_images_dagster.builds.selection import Selection, with_needed_parents
+from aml_images_dagster.builds.session import BuildSession
+from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog import git
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.discover import discover_images
@@ -27,7 +27,7 @@ from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.release.plan import released_under
 
 if TYPE_CHECKING:
-    from aml_images_dagster.build.session import Source
+    from aml_images_dagster.builds.session import Source
     from aml_images_dagster.settings import Settings
 
 

@@ -12,7 +12,7 @@ from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.profiles import parts_for
 
 if TYPE_CHECKING:
-    from aml_images_dagster.build.records import BuildStatus
+    from aml_images_dagster.builds.records import BuildStatus
     from aml_images_dagster.settings import Settings
 
 COLOURS: dict[BuildStatus, str] = {

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from aml_images_dagster.build.ledger import Ledger
-from aml_images_dagster.build.source import open_source
+from aml_images_dagster.builds.ledger import Ledger
+from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.release.followers import followers
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from aml_images_dagster.build.ledger import ReleaseRecord, TagChange
-    from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.builds.ledger import ReleaseRecord, TagChange
+    from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.settings import Settings
 
 _SHORT = len("sha256:") + 12

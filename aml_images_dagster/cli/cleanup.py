@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
-from aml_images_dagster.build.artifacts import DamagedRecord
-from aml_images_dagster.build.cleanup import CleanupReport, cleanup
-from aml_images_dagster.build.healing import heal
-from aml_images_dagster.build.ledger import Ledger
-from aml_images_dagster.build.naming import BUILD_NUMBER
-from aml_images_dagster.build.records import ENDED
+from aml_images_dagster.builds.artifacts import DamagedRecord
+from aml_images_dagster.builds.cleanup import CleanupReport, cleanup
+from aml_images_dagster.builds.healing import heal
+from aml_images_dagster.builds.ledger import Ledger
+from aml_images_dagster.builds.naming import BUILD_NUMBER
+from aml_images_dagster.builds.records import ENDED
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput, Unreachable
@@ -23,8 +23,8 @@ from aml_images_dagster.profiles import parts_for
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from aml_images_dagster.build.parts import Parts
-    from aml_images_dagster.build.records import BuildRecord
+    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.records import BuildRecord
     from aml_images_dagster.settings import Settings
 
 

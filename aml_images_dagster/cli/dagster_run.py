@@ -19,10 +19,10 @@ from aml_images_dagster.assets.failure import first_failure
 from aml_images_dagster.assets.keys import BUILD_JOB
 from aml_images_dagster.assets.request import COMMAND_LINE, COMMIT_TAG, TRIGGER_TAG, build_config, build_keys
 from aml_images_dagster.assets.run_state import PROCESS_TAG, InstanceRuns
-from aml_images_dagster.build.cleanup import CleanupReport, cleanup, read_report
-from aml_images_dagster.build.janitor import sweep
-from aml_images_dagster.build.naming import build_number
-from aml_images_dagster.build.process import this_process
+from aml_images_dagster.builds.cleanup import CleanupReport, cleanup, read_report
+from aml_images_dagster.builds.janitor import sweep
+from aml_images_dagster.builds.naming import build_number
+from aml_images_dagster.builds.process import this_process
 from aml_images_dagster.catalog import git
 from aml_images_dagster.cli.cleanup import report_table
 from aml_images_dagster.cli.console import open_console
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from aml_images_dagster.build.parts import Parts
-    from aml_images_dagster.build.selection import Selection
+    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.selection import Selection
     from aml_images_dagster.settings import Settings
 
 INVOCATION_TAG = "aml-images/invocation"

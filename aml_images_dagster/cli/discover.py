@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
-from aml_images_dagster.build.source import load_catalogue
+from aml_images_dagster.builds.source import load_catalogue
 from aml_images_dagster.catalog import git
 from aml_images_dagster.catalog.discovery import Discovery, discover, nothing_to_build
 from aml_images_dagster.catalog.tree import CommitTree, Tree, WorkingTree

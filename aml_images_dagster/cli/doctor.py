@@ -12,7 +12,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from aml_images_dagster.build.surroundings import surroundings
+from aml_images_dagster.builds.surroundings import surroundings
 from aml_images_dagster.checks import Check, CheckResult, perform_all
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json

@@ -14,7 +14,7 @@ import yaml
 from upath import UPath
 
 from aml_images_dagster.assets.keys import BUILD_POOL, TEST_POOL, WINDOWS_BUILD_POOL
-from aml_images_dagster.build.artifacts import write_atomically
+from aml_images_dagster.builds.artifacts import write_atomically
 from aml_images_dagster.settings import load_settings
 
 if TYPE_CHECKING:

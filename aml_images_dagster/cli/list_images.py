@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.markup import escape
 
-from aml_images_dagster.build.source import load_catalogue
+from aml_images_dagster.builds.source import load_catalogue
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aml_images_dagster.build.source import load_catalogue
+from aml_images_dagster.builds.source import load_catalogue
 from aml_images_dagster.catalog.image import TESTS_FILE
 from aml_images_dagster.catalog.new_image import new_image
 from aml_images_dagster.catalog.tree import WorkingTree

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aml_images_dagster.build.source import open_source
+from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.cli.options import common_options
 from aml_images_dagster.cli.publish_source import show
 from aml_images_dagster.open_source.syndication import publish_docs

@@ -9,7 +9,7 @@ import click
 from rich.markup import escape
 from rich.syntax import Syntax
 
-from aml_images_dagster.build.source import open_source
+from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog import git
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json

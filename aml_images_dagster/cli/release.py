@@ -19,7 +19,7 @@ from aml_images_dagster.release.promotion import await_promotion, problems
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.release.release_json import ReleaseJson
     from aml_images_dagster.settings import Settings
 

@@ -8,13 +8,13 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from aml_images_dagster.build.ledger import Ledger
+from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.profiles import parts_for
 
 if TYPE_CHECKING:
-    from aml_images_dagster.build.ledger import ReleaseRecord
+    from aml_images_dagster.builds.ledger import ReleaseRecord
     from aml_images_dagster.settings import Settings
 
 

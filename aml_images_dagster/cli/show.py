@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 
-from aml_images_dagster.build.source import load_catalogue
+from aml_images_dagster.builds.source import load_catalogue
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.list_images import describe

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.markup import escape
 
-from aml_images_dagster.build.naming import BUILD_NUMBER
+from aml_images_dagster.builds.naming import BUILD_NUMBER
 from aml_images_dagster.cli.builds import COLOURS
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from aml_images_dagster.build.artifacts import BuildFolder
-    from aml_images_dagster.build.records import BuildFailure, BuildRecord
+    from aml_images_dagster.builds.artifacts import BuildFolder
+    from aml_images_dagster.builds.records import BuildFailure, BuildRecord
     from aml_images_dagster.settings import Settings
 
 

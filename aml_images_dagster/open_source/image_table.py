@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import date
 
-    from aml_images_dagster.build.parts import Parts
-    from aml_images_dagster.build.session import Source
+    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.session import Source
     from aml_images_dagster.catalog.catalogue import Catalogue
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.settings import Settings

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.build.parents import released
+from aml_images_dagster.builds.parents import released
 from aml_images_dagster.catalog.dockerfile import pin
 from aml_images_dagster.catalog.image import DOCKERFILE
 from aml_images_dagster.catalog.reference import Reference
@@ -24,8 +24,8 @@ from aml_images_dagster.errors import BadInput, BuildFailed
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from aml_images_dagster.build.parts import Parts
-    from aml_images_dagster.build.session import Source
+    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.session import Source
     from aml_images_dagster.engine.interface import LogLine
     from aml_images_dagster.open_source.public_part import PublicPart
     from aml_images_dagster.settings import Settings

@@ -15,8 +15,8 @@ from aml_images_dagster.open_source.public_part import PublicFile, PublicPart
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from aml_images_dagster.build.parts import Parts
-    from aml_images_dagster.build.session import Source
+    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.session import Source
     from aml_images_dagster.catalog.git import ChangedFile
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.engine.interface import LogLine

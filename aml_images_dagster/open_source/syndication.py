@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from datetime import date
 
-    from aml_images_dagster.build.parts import Parts
-    from aml_images_dagster.build.session import Source
+    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.session import Source
     from aml_images_dagster.catalog.git import ChangedFile
     from aml_images_dagster.settings import Settings
 

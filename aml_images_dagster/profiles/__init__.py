@@ -8,7 +8,7 @@ from aml_images_dagster.profiles.azure import azure_parts
 from aml_images_dagster.profiles.local import local_parts
 
 if TYPE_CHECKING:
-    from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.settings import Settings
 
 _PROFILES = {"local": local_parts, "azure": azure_parts}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.build.parts import Parts
+from aml_images_dagster.builds.parts import Parts
 from aml_images_dagster.checks import Check
 from aml_images_dagster.engine.acr_tasks.builder import AcrTasksBuilder
 from aml_images_dagster.engine.docker_engine import DockerEngine

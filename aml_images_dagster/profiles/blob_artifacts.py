@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fsspec import register_implementation  # type: ignore[import-untyped]
 
-from aml_images_dagster.build.artifacts import Artifacts
+from aml_images_dagster.builds.artifacts import Artifacts
 from aml_images_dagster.checks import Check
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.identity.faults import explained

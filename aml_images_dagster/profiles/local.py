@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.build.artifacts import Artifacts
-from aml_images_dagster.build.parts import Parts
+from aml_images_dagster.builds.artifacts import Artifacts
+from aml_images_dagster.builds.parts import Parts
 from aml_images_dagster.engine.docker_engine import DockerEngine
 from aml_images_dagster.engine.engine_builder import EngineBuilder
 from aml_images_dagster.engine.interface import LoginFor, RegistryLogin

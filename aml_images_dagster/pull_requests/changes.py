@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.build.preflight import check_folders
-from aml_images_dagster.build.selection import Selection, with_needed_parents
-from aml_images_dagster.build.session import Source
-from aml_images_dagster.build.source import load_catalogue
+from aml_images_dagster.builds.preflight import check_folders
+from aml_images_dagster.builds.selection import Selection, with_needed_parents
+from aml_images_dagster.builds.session import Source
+from aml_images_dagster.builds.source import load_catalogue
 from aml_images_dagster.catalog import git
 from aml_images_dagster.catalog.catalogue import split_paths
 from aml_images_dagster.catalog.context import IGNORE_FILE
@@ -20,7 +20,7 @@ from aml_images_dagster.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.catalog.catalogue import Catalogue
     from aml_images_dagster.catalog.git import ChangedFile
     from aml_images_dagster.settings import Settings

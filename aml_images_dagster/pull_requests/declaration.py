@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from aml_images_dagster.build.artifacts import write_atomically
+from aml_images_dagster.builds.artifacts import write_atomically
 from aml_images_dagster.catalog.graph import find_cycle
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.image_file import ImageFile

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from aml_images_dagster.build.artifacts import read_whole
-from aml_images_dagster.build.naming import BUILD_NUMBER
+from aml_images_dagster.builds.artifacts import read_whole
+from aml_images_dagster.builds.naming import BUILD_NUMBER
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.release.release_json import ReleaseJson
 
 if TYPE_CHECKING:
-    from aml_images_dagster.build.artifacts import Artifacts
+    from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.registry.interface import Registry
 
 _NOT_COMPLETE = {

@@ -9,7 +9,7 @@ import tarfile
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.build.artifacts import write_atomically
+from aml_images_dagster.builds.artifacts import write_atomically
 from aml_images_dagster.release.rollout import SHELL_PACKAGE, service_group_root
 
 if TYPE_CHECKING:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.build.ledger import LATEST
+from aml_images_dagster.builds.ledger import LATEST
 from aml_images_dagster.catalog.graph import descendants
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aml_images_dagster.build.artifacts import Artifacts
-    from aml_images_dagster.build.ledger import ReleaseRecord
+    from aml_images_dagster.builds.artifacts import Artifacts
+    from aml_images_dagster.builds.ledger import ReleaseRecord
     from aml_images_dagster.catalog.catalogue import Catalogue
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import ConfigDict, RootModel, field_validator
 from pydantic.alias_generators import to_camel
 
-from aml_images_dagster.build.records import Record
+from aml_images_dagster.builds.records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import AwareDatetime, ValidationError
 
-from aml_images_dagster.build.artifacts import create_atomically, write_atomically
-from aml_images_dagster.build.process import is_dead, this_process
-from aml_images_dagster.build.records import Record
+from aml_images_dagster.builds.artifacts import create_atomically, write_atomically
+from aml_images_dagster.builds.process import is_dead, this_process
+from aml_images_dagster.builds.records import Record
 from aml_images_dagster.errors import BadInput, ReleaseFailed, Unreachable
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.build.ledger import LATEST, ReleaseRecord, TagChange, unfinished
+from aml_images_dagster.builds.ledger import LATEST, ReleaseRecord, TagChange, unfinished
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from aml_images_dagster.build.ledger import Ledger, ReleaseRecord, TagChange
+from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord, TagChange
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, FactoryError, ReleaseFailed
 from aml_images_dagster.release.candidate import check_staging, check_traceable, completed
@@ -19,7 +19,7 @@ from aml_images_dagster.release.shell.import_images import ImportRefused, Tested
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.release.release_json import ReleaseJson
     from aml_images_dagster.settings import Settings
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from aml_images_dagster.build.ledger import LATEST
+from aml_images_dagster.builds.ledger import LATEST
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import Unreachable
 from aml_images_dagster.registry.oci import OciRegistry
@@ -14,7 +14,7 @@ from aml_images_dagster.registry.oci import OciRegistry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from aml_images_dagster.build.ledger import TagChange
+    from aml_images_dagster.builds.ledger import TagChange
     from aml_images_dagster.settings import Settings
 
 State = Literal["there", "late", "wrong"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.build.artifacts import write_atomically
+from aml_images_dagster.builds.artifacts import write_atomically
 from aml_images_dagster.errors import BuildFailed, BuildStopped
 from aml_images_dagster.release.drop import drop_files, release_bytes, write_drop
 from aml_images_dagster.release.import_cfg import ImportCfg, import_cfg
@@ -14,7 +14,7 @@ from aml_images_dagster.release.release_json import ReleaseJson, release_image, 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aml_images_dagster.build.session import BuildSession
+    from aml_images_dagster.builds.session import BuildSession
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import datetime  # noqa: TC003 - pydantic reads the annotations
 from typing import TYPE_CHECKING, Literal
 
-from aml_images_dagster.build.records import BaseImage, Record
+from aml_images_dagster.builds.records import BaseImage, Record
 from aml_images_dagster.errors import BuildFailed
 from aml_images_dagster.testing.interface import JobStatus  # noqa: TC001
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from aml_images_dagster.build.session import BuildSession
+    from aml_images_dagster.builds.session import BuildSession
 
 
 class StagedReference(Record):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.build.ledger import LATEST, Ledger, ReleaseRecord, TagChange, unfinished
+from aml_images_dagster.builds.ledger import LATEST, Ledger, ReleaseRecord, TagChange, unfinished
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, ReleaseFailed
 from aml_images_dagster.release.production import exclusively
@@ -13,7 +13,7 @@ from aml_images_dagster.release.production import exclusively
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.settings import Settings
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.build.ledger import LATEST, Ledger, ReleaseRecord, TagChange, unfinished
+from aml_images_dagster.builds.ledger import LATEST, Ledger, ReleaseRecord, TagChange, unfinished
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.release.production import exclusively
@@ -13,7 +13,7 @@ from aml_images_dagster.release.rollback import ReleasedVersion, versions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.settings import Settings
 
 

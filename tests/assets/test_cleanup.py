@@ -9,8 +9,8 @@ import dagster as dg
 
 from aml_images_dagster.assets.cleanup import announce
 from aml_images_dagster.assets.keys import CLEANUP, NOTHING_LEFT
-from aml_images_dagster.build.artifacts import Artifacts, write_atomically
-from aml_images_dagster.build.cleanup import CleanupReport
+from aml_images_dagster.builds.artifacts import Artifacts, write_atomically
+from aml_images_dagster.builds.cleanup import CleanupReport
 
 if TYPE_CHECKING:
     from pathlib import Path

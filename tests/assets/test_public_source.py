@@ -12,7 +12,7 @@ import pytest
 from aml_images_dagster.assets.keys import PUBLIC_SOURCE
 from aml_images_dagster.assets.public_source import publication_assets
 from aml_images_dagster.assets.run import Workshop
-from aml_images_dagster.build.source import open_source
+from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.open_source.image_table import BEGIN, END
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.settings import load_settings

@@ -15,7 +15,7 @@ from aml_images_dagster.assets.run import BUILD_TAG, Workshop
 from aml_images_dagster.automation.automatic_release import automatic_release_sensor
 from aml_images_dagster.automation.production_records import production_records_sensor
 from aml_images_dagster.automation.schedules import RELEASE_RULE_TAG
-from aml_images_dagster.build.source import open_source
+from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.definitions import definitions
 from tests.release.conftest import House, complete_build, digests, house, staged_build  # noqa: F401 - fixtures
 

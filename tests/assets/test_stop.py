@@ -17,7 +17,7 @@ from aml_images_dagster.errors import BuildStopped
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from aml_images_dagster.build.session import BuildSession
+    from aml_images_dagster.builds.session import BuildSession
 
 SOON = 20
 

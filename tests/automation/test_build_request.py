@@ -15,13 +15,13 @@ from aml_images_dagster.assets.run import Workshop
 from aml_images_dagster.automation import build_request
 from aml_images_dagster.automation.after_release import after_release_sensor
 from aml_images_dagster.automation.main_branch import MainBranch
-from aml_images_dagster.build.artifacts import write_atomically
-from aml_images_dagster.build.ledger import Ledger, TagChange
-from aml_images_dagster.build.records import BuildRecord
-from aml_images_dagster.build.source import open_source
+from aml_images_dagster.builds.artifacts import write_atomically
+from aml_images_dagster.builds.ledger import Ledger, TagChange
+from aml_images_dagster.builds.records import BuildRecord
+from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.settings import load_settings
-from tests.build.test_ledger import record
+from tests.builds.test_ledger import record
 from tests.image_repository import ImageRepository
 
 if TYPE_CHECKING:

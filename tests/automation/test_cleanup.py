@@ -10,15 +10,15 @@ import pytest
 from aml_images_dagster.assets.keys import asset_key
 from aml_images_dagster.assets.run import Workshop
 from aml_images_dagster.automation.cleanup import cleanup_sensors
-from aml_images_dagster.build.naming import build_number
-from aml_images_dagster.build.records import BuildRecord
-from aml_images_dagster.build.source import open_source
+from aml_images_dagster.builds.naming import build_number
+from aml_images_dagster.builds.records import BuildRecord
+from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog.reference import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.settings import Settings
     from tests.image_repository import ImageRepository
 

@@ -9,7 +9,7 @@ import pytest
 
 from aml_images_dagster.assets.run import Workshop
 from aml_images_dagster.automation.main_branch import MainBranch
-from aml_images_dagster.build.source import open_source
+from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.pull_requests.remote import TARGET_REF

@@ -11,8 +11,8 @@ import pytest
 from aml_images_dagster.assets.public_source import publication_assets
 from aml_images_dagster.assets.run import Workshop
 from aml_images_dagster.automation.publish_after_release import publish_after_release_sensor
-from aml_images_dagster.build.ledger import Action, Ledger, ReleaseRecord, TagChange
-from aml_images_dagster.build.source import open_source
+from aml_images_dagster.builds.ledger import Action, Ledger, ReleaseRecord, TagChange
+from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.settings import load_settings
 from tests.image_repository import ImageRepository

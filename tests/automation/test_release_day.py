@@ -16,8 +16,8 @@ from aml_images_dagster.assets.release_day import PATCHED, RELEASED, release_day
 from aml_images_dagster.assets.request import RELEASE_BY_TAG, SCHEDULE_TAG, build_keys
 from aml_images_dagster.assets.run import Workshop
 from aml_images_dagster.automation.release_day import release_day_sensor
-from aml_images_dagster.build.records import BuildRecord, StagedImage
-from aml_images_dagster.build.source import open_source
+from aml_images_dagster.builds.records import BuildRecord, StagedImage
+from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.registry.copy import copy_image
 from tests.automation.test_schedules import PATCH_DAY
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from aml_images_dagster.assets.release_day import Verdict
-    from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.catalog.reference import Reference
     from aml_images_dagster.registry.oci import OciRegistry
     from aml_images_dagster.settings import Settings

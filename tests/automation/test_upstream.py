@@ -17,7 +17,7 @@ from aml_images_dagster.assets.request import build_keys
 from aml_images_dagster.assets.run import Workshop
 from aml_images_dagster.automation.main_branch import MainBranch
 from aml_images_dagster.automation.upstream import upstream_sensor
-from aml_images_dagster.build.source import open_source
+from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.settings import load_settings

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 
-from aml_images_dagster.build.artifacts import Artifacts
-from aml_images_dagster.build.records import (
+from aml_images_dagster.builds.artifacts import Artifacts
+from aml_images_dagster.builds.records import (
     BaseImage,
     BuildRecord,
     BuildStatus,

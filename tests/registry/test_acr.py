@@ -21,7 +21,7 @@ from tests.emulators.azure.service import Fault
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.engine.docker_engine import DockerEngine
     from aml_images_dagster.registry.interface import Registry
     from aml_images_dagster.registry.oci import OciRegistry

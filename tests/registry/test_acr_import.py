@@ -18,7 +18,7 @@ from tests.emulators.azure.service import Fault
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.checks import CheckResult
     from aml_images_dagster.registry.oci import OciRegistry
     from tests.conftest import PushNewImage

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aml_images_dagster.build.ledger import Ledger
-from aml_images_dagster.build.records import BaseImage, StagedImage, TestedImage
-from aml_images_dagster.build.session import BuildSession
+from aml_images_dagster.builds.ledger import Ledger
+from aml_images_dagster.builds.records import BaseImage, StagedImage, TestedImage
+from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.catalog.content_key import ContentKey
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.profiles import parts_for
@@ -21,7 +21,7 @@ from aml_images_dagster.release.release_json import ReleaseImage, ReleaseJson, S
 from aml_images_dagster.settings import load_settings
 
 if TYPE_CHECKING:
-    from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.settings import Settings
     from tests.image_repository import ImageRepository
 

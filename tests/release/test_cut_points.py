@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aml_images_dagster.build.ledger import LATEST
+from aml_images_dagster.builds.ledger import LATEST
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import Unreachable
 from aml_images_dagster.registry.oci import read_manifest

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aml_images_dagster.build.artifacts import Artifacts
-from aml_images_dagster.build.ledger import Ledger, ReleaseRecord, TagChange
-from aml_images_dagster.build.records import BaseImage, StagedImage
+from aml_images_dagster.builds.artifacts import Artifacts
+from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord, TagChange
+from aml_images_dagster.builds.records import BaseImage, StagedImage
 from aml_images_dagster.catalog.catalogue import Catalogue
 from aml_images_dagster.catalog.content_key import ContentKey
 from aml_images_dagster.catalog.tree import WorkingTree

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from upath import UPath
 
-from aml_images_dagster.build.process import named, this_process
+from aml_images_dagster.builds.process import named, this_process
 from aml_images_dagster.errors import BadInput, ReleaseFailed
 from aml_images_dagster.release.lease import Lease, _Holder
 

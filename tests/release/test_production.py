@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from aml_images_dagster.build.ledger import LATEST
+from aml_images_dagster.builds.ledger import LATEST
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, FactoryError, ReleaseFailed
 from aml_images_dagster.release.candidate import completed

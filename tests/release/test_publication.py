@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aml_images_dagster.build.records import TestedImage
+from aml_images_dagster.builds.records import TestedImage
 from aml_images_dagster.errors import BuildFailed
 from aml_images_dagster.release.drop import write_drop
 from aml_images_dagster.release.publication import publish
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from upath import UPath
 
-    from aml_images_dagster.build.session import BuildSession
+    from aml_images_dagster.builds.session import BuildSession
     from aml_images_dagster.catalog.reference import Reference
     from tests.image_repository import ImageRepository
 

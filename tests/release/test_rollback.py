@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from aml_images_dagster.build.ledger import Ledger, unfinished
+from aml_images_dagster.builds.ledger import Ledger, unfinished
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, FactoryError
 from aml_images_dagster.registry.oci import OciRegistry
@@ -18,7 +18,7 @@ from tests.release.conftest import House, digests
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aml_images_dagster.build.ledger import ReleaseRecord
+    from aml_images_dagster.builds.ledger import ReleaseRecord
     from aml_images_dagster.release.release_json import ReleaseJson
 
 pytestmark = pytest.mark.engine

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from aml_images_dagster.build.parts import Parts
+    from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.engine.interface import PushedImage
     from aml_images_dagster.registry.oci import OciRegistry
     from tests.conftest import MakeContext

@@ -1,0 +1,330 @@
+"""All or nothing: clean up a build, whatever of it is left, and prove by reading back that nothing is."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import AwareDatetime  # noqa: TC002 - pydantic reads the annotations
+
+from aml_images_dagster.builds.artifacts import BuildFolder, DamagedRecord, read_whole, write_atomically
+from aml_images_dagster.builds.healing import heal
+from aml_images_dagster.builds.naming import split_staging_tag, staging_reference, temporary_prefix
+from aml_images_dagster.builds.records import ENDED, BuildFailure, BuildRecord, BuildStatus, Record
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.errors import FactoryError, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from aml_images_dagster.builds.artifacts import Artifacts
+    from aml_images_dagster.builds.parts import Parts
+
+Kind = Literal["record", "release file", "job", "staged image", "temporary folder", "unfinished image", "build"]
+Outcome = Literal["removed", "digest kept, tag removed", "made anew", "left", "kept"]
+
+
+class CleanupRow(Record):
+    """One thing that was found.
+
+    Attributes:
+        kind: What it is.
+        name: Its name.
+        outcome: What became of it.
+        detail: Why it was left; else empty.
+    """
+
+    kind: Kind
+    name: str
+    outcome: Outcome
+    detail: str = ""
+
+
+class CleanupReport(Record):
+    """`cleanup.json`: what a cleanup found and did.
+
+    Attributes:
+        build: The build.
+        rows: Everything that was found.
+        clean: Whether reading back showed nothing of the build.
+        attempts: How often in a row it was not clean; 0 when it is.
+        finished: When the cleanup ended, UTC.
+    """
+
+    build: str
+    rows: tuple[CleanupRow, ...]
+    clean: bool
+    attempts: int
+    finished: AwareDatetime
+
+
+def cleanup(
+    build: str,
+    parts: Parts,
+    status: BuildStatus,
+    failure: BuildFailure | None = None,
+    *,
+    even_if_kept: bool = False,
+    now: datetime | None = None,
+) -> CleanupReport:
+    """Remove everything that a build has in staging and on its test machines, and its release files.
+
+    May be called any number of times, by anybody, while others do the same. A digest that another tag
+    refers to is kept; only this build's tag goes. Of a build whose failure a person wants to look at only the
+    release files go until its time is over, so that it can never be released.
+
+    Args:
+        build: The build's number.
+        parts: Where to look.
+        status: What the build's record is to say.
+        failure: Why it failed, unless that is known already.
+        even_if_kept: Do not wait until a kept build's time is over.
+        now: The time, UTC; the clock's unless given.
+
+    Returns:
+        What was found and done now; `cleanup.json` tells of the cleanups before, too.
+    """
+    folder = parts.artifacts.build(build)
+    # First of all, because steps that have not begun yet look here before they begin.
+    rows = _attempt("record", build, lambda: _finish(folder, parts, status, failure))
+    rows += _attempt("release file", build, lambda: _release_files(folder))
+    record = _record(folder)
+    until = record.keep_until if record and not even_if_kept else None
+    if until and until > (now or datetime.now(UTC)):
+        detail = f"kept to look at until {until:%Y-%m-%d %H:%M} UTC, or until `aml-images cleanup {build}`"
+        return _report(folder, [*rows, CleanupRow(kind="build", name=build, outcome="kept", detail=detail)])
+    rows += _attempt("job", build, lambda: _jobs(build, parts))
+    # Before the staged images: what still builds elsewhere would push after they are gone.
+    rows += _attempt("unfinished image", build, lambda: _unfinished(build, parts))
+    rows += _attempt("staged image", build, lambda: _staged_images(build, parts))
+    rows += _attempt("temporary folder", build, lambda: _temporary_folders(build))
+    rows += _attempt("record", build, lambda: _close_jobs(folder))
+    if _is_clean(rows):
+        rows += _attempt("build", build, lambda: _read_back(folder, parts, status))
+    return _report(folder, rows)
+
+
+def not_done(folder: BuildFolder, error: Exception) -> CleanupReport:
+    """The report of a cleanup that could not begin."""
+    return _report(folder, [CleanupRow(kind="build", name=folder.build, outcome="left", detail=str(error))])
+
+
+def _report(folder: BuildFolder, rows: Sequence[CleanupRow]) -> CleanupReport:
+    """Report what was done now, and add it to the story that `cleanup.json` tells."""
+    last = read_report(folder)
+    clean = _is_clean(rows)
+    report = CleanupReport(
+        build=folder.build,
+        rows=tuple(dict.fromkeys(rows)),
+        clean=clean,
+        attempts=0 if clean else 1 + (last.attempts if last else 0),
+        finished=datetime.now(UTC),
+    )
+    before = [row for row in last.rows if row.outcome not in ("left", "kept")] if last else []
+    story = report.model_copy(update={"rows": tuple(dict.fromkeys([*before, *report.rows]))})
+    with suppress(OSError, Unreachable):  # on a full disk the report is still returned
+        if folder.root.exists():
+            write_atomically(folder.root / "cleanup.json", (story.model_dump_json(indent=2) + "\n").encode())
+    return report
+
+
+def read_report(folder: BuildFolder) -> CleanupReport | None:
+    """What the last cleanup of a build found; None when there was none, or it cannot be read."""
+    try:
+        return CleanupReport.model_validate_json(read_whole(folder.root / "cleanup.json"))
+    except (OSError, ValueError, Unreachable):
+        return None
+
+
+def not_clean(artifacts: Artifacts) -> list[str]:
+    """Builds whose last cleanup left something: it is tried again, and until then they count as unhealthy."""
+    return [folder.build for folder in artifacts.unsettled() if (last := read_report(folder)) and not last.clean]
+
+
+def _is_clean(rows: Sequence[CleanupRow]) -> bool:
+    return all(row.outcome != "left" for row in rows)
+
+
+def _attempt(kind: Kind, name: str, remove: Callable[[], list[CleanupRow]]) -> list[CleanupRow]:
+    """What can't be removed must not keep the rest from being removed."""
+    try:
+        return remove()
+    except (FactoryError, OSError) as error:
+        return [CleanupRow(kind=kind, name=name, outcome="left", detail=str(error))]
+
+
+def _finish(folder: BuildFolder, parts: Parts, status: BuildStatus, failure: BuildFailure | None) -> list[CleanupRow]:
+    rows = []
+    parts.artifacts.unsettle(folder.build)
+    try:
+        folder.read_build()
+    except DamagedRecord:
+        heal(folder, parts)
+        rows.append(CleanupRow(kind="record", name="build.json", outcome="made anew"))
+    folder.finish(status, failure)
+    return rows
+
+
+def _release_files(folder: BuildFolder) -> list[CleanupRow]:
+    return [CleanupRow(kind="release file", name=name, outcome="removed") for name in folder.remove_release_files()]
+
+
+def _jobs(build: str, parts: Parts) -> list[CleanupRow]:
+    return [CleanupRow(kind="job", name=name, outcome="removed") for name in parts.runner.cancel(build)]
+
+
+def _staged_images(build: str, parts: Parts) -> list[CleanupRow]:
+    return [
+        row
+        for reference in (*staged_references(build, parts), *_untagged(build, parts))
+        for row in _attempt("staged image", str(reference), partial(_staged_image, reference, parts))
+    ]
+
+
+def _staged_image(reference: Reference, parts: Parts) -> list[CleanupRow]:
+    return [CleanupRow(kind="staged image", name=str(reference), outcome=_remove(reference, parts))]
+
+
+def _untagged(build: str, parts: Parts) -> list[Reference]:
+    """Images of a build that staging holds without any tag: a cleanup was killed before it could delete them."""
+    folder = parts.artifacts.build(build)
+    found = []
+    for image in _images(folder):
+        staged = None
+        with suppress(FactoryError):  # a record that is damaged tells of nothing
+            staged = folder.read_staged(image)
+        if staged is not None:
+            reference = Reference.parse(staged.reference)
+            digest = reference.with_digest(staged.digest)
+            if parts.staging.digest(digest) and not _is_shared(reference, staged.digest, parts, and_own_tag=True):
+                found.append(digest)
+    return found
+
+
+def _temporary_folders(build: str) -> list[CleanupRow]:
+    """What a step that was killed left on this machine."""
+    rows = []
+    for folder in Path(tempfile.gettempdir()).glob(f"{temporary_prefix(build)}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+        rows.append(
+            CleanupRow(kind="temporary folder", name=str(folder), outcome="left" if folder.exists() else "removed")
+        )
+    return rows
+
+
+def _unfinished(build: str, parts: Parts) -> list[CleanupRow]:
+    """What a build that was killed left with the builders, before its push or while one builds elsewhere."""
+    folder = parts.artifacts.build(build)
+    for image in _images(folder):
+        family, _, name = image.partition("/")
+        reference = staging_reference(parts.staging.host, family, name, build)
+        for builder in filter(None, (parts.builder, parts.windows_builder)):
+            builder.abandon(str(reference), folder.read_remote_work(image))
+    return []
+
+
+def _close_jobs(folder: BuildFolder) -> list[CleanupRow]:
+    """Jobs of a step that was killed are over too."""
+    for job in folder.jobs():
+        if job.status == "submitting":
+            folder.write_job(job.model_copy(update={"status": "canceled", "finished": datetime.now(UTC)}))
+    return []
+
+
+def _remove(reference: Reference, parts: Parts) -> Outcome:
+    """Remove a tag, and the image behind it unless it is shared.
+
+    The tag goes first, and only then is looked whether the image has another: a build may take the image over while
+    this goes on, and of two builds that share an image and are cleaned up at once whoever comes last deletes it.
+    """
+    staging = parts.staging
+    digest = reference.digest or staging.digest(reference)
+    if digest is None:
+        return "removed"
+    if not reference.digest:
+        try:
+            staging.untag(reference)
+        except Unreachable:
+            if staging.digest(reference.with_digest(digest)) is not None:
+                raise
+            return "removed"  # by the one who came last, while we looked
+        if _is_shared(reference, digest, parts):
+            return "digest kept, tag removed"
+    staging.delete(reference.with_digest(digest))
+    return "removed"
+
+
+def _is_shared(reference: Reference, digest: str, parts: Parts, *, and_own_tag: bool = False) -> bool:
+    """Whether another tag names a digest."""
+    tags = [tag for tag in parts.staging.tags(reference.repository) if _may_share(tag, reference)]
+    candidates = (*tags, *((reference.tag,) if and_own_tag else ()))
+    return any(parts.staging.digest(reference.with_tag(tag)) == digest for tag in candidates)
+
+
+def _may_share(tag: str, reference: Reference) -> bool:
+    """Whether a tag can stand for the same digest: the same image of another build, or a tag that a person gave.
+
+    Other images never do, because the labels of an image name it; so their many tags need not be looked up.
+    """
+    ours, split = split_staging_tag(reference.tag), split_staging_tag(tag)
+    return tag != reference.tag and (ours is None or split is None or split[0] == ours[0])
+
+
+def staged_references(build: str, parts: Parts) -> list[Reference]:
+    """Every staging tag of a build that the registry has.
+
+    Raises:
+        Unreachable: The registry does not answer.
+    """
+    return [
+        Reference(parts.staging.host, family, tag)
+        for family in _families(build, parts)
+        for tag in parts.staging.tags(family)
+        if (split := split_staging_tag(tag)) and split[1] == build
+    ]
+
+
+def _families(build: str, parts: Parts) -> Sequence[str]:
+    """Where images of a build can be: the record tells; without one that can be read, everywhere."""
+    record = _record(parts.artifacts.build(build))
+    return sorted({image.partition("/")[0] for image in record.images}) if record else parts.staging.repositories()
+
+
+def _images(folder: BuildFolder) -> Sequence[str]:
+    """The images that a build was started for, and any other that it has written something down about."""
+    record = _record(folder)
+    return sorted({*(record.images if record else ()), *folder.images()})
+
+
+def anything_left(build: str, parts: Parts) -> bool:
+    """Whether a build has anything in staging or on its test machines.
+
+    Raises:
+        Unreachable: The registry or the engine does not answer.
+    """
+    return bool(staged_references(build, parts) or parts.runner.live(build))
+
+
+def _read_back(folder: BuildFolder, parts: Parts, status: BuildStatus) -> list[CleanupRow]:
+    """What is there again, although nothing has refused to go."""
+    rows = []
+    record = _record(folder)
+    if record is not None and record.status not in ENDED:
+        # It was being published, and had looked at its record a moment before this cleanup wrote there.
+        folder.finish(status)
+        rows = _release_files(folder)
+    left = [*map(str, staged_references(folder.build, parts)), *parts.runner.live(folder.build)]
+    rows += [CleanupRow(kind="build", name=name, outcome="left", detail="it has come back") for name in left]
+    return rows
+
+
+def _record(folder: BuildFolder) -> BuildRecord | None:
+    try:
+        return folder.read_build()
+    except (FactoryError, OSError):
+        return None

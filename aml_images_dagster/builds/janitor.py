@@ -1,0 +1,145 @@
+"""The janitor: finds builds whose run is over but that are not cleaned up, and cleans them up.
+
+It is the last of four layers (docs/reliability.md). It needs no event: it looks at what the builds have written down,
+asks what became of their runs, and looks again at builds that ended lately, because a step whose run was killed goes
+on and can still push after the cleanup.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from aml_images_dagster.builds.artifacts import DamagedRecord
+from aml_images_dagster.builds.cleanup import CleanupReport, anything_left, cleanup, not_done, read_report
+from aml_images_dagster.builds.healing import heal
+from aml_images_dagster.builds.ledger import Ledger
+from aml_images_dagster.builds.records import ENDED
+from aml_images_dagster.errors import FactoryError, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aml_images_dagster.builds.artifacts import BuildFolder
+    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.records import BuildFailure, BuildRecord, BuildStatus
+    from aml_images_dagster.settings import Settings
+
+RunState = Literal["alive", "succeeded", "failed", "canceled", "unknown"]
+
+_LOOK_AGAIN = timedelta(hours=1)
+"""After the longest build: one that was started elsewhere by a process that was killed pushes at its end."""
+_FIRST_RETRY = timedelta(seconds=15)
+_LONGEST_BACK_OFF = timedelta(seconds=30)
+"""Short, because whoever is away may be back at any moment, and then nothing is to be left a minute later."""
+
+
+class Runs(Protocol):
+    """What became of the runs that the builds are."""
+
+    def state(self, run_id: str) -> RunState:
+        """How a run is; `unknown` for a run of another instance."""
+
+    def failure(self, run_id: str) -> BuildFailure | None:
+        """Why a run failed; None unless it did."""
+
+
+def sweep(parts: Parts, settings: Settings, runs: Runs, now: datetime) -> list[CleanupReport]:
+    """Clean up every build that is due; one that cannot be looked at is tried again and unhealthy until then.
+
+    Args:
+        parts: Where to look.
+        settings: How long what is kept.
+        runs: What became of the runs.
+        now: The time, UTC.
+    """
+    reports = []
+    released = cache(Ledger(parts.artifacts).released_builds)
+    for folder in parts.artifacts.unsettled():
+        last = read_report(folder)
+        if last is not None and _waits(last, now):
+            continue
+        try:
+            record = _read(folder, parts)
+            status = _due(record, last, parts, settings, runs, released, now) if record else None
+            if record is not None and status is not None:
+                failure = runs.failure(record.run_id) if status == "failed" else None
+                reports.append(cleanup(folder.build, parts, status, failure, now=now))
+            elif record is not None and _is_settled(record, last, settings, released, now):
+                parts.artifacts.settle(folder.build)
+        except (FactoryError, OSError) as error:
+            reports.append(not_done(folder, error))
+    return reports
+
+
+def _read(folder: BuildFolder, parts: Parts) -> BuildRecord | None:
+    try:
+        return folder.read_build()
+    except DamagedRecord:
+        return heal(folder, parts)
+
+
+def _waits(last: CleanupReport, now: datetime) -> bool:
+    """Whether it is too early to try again what could not be finished."""
+    if last.clean:
+        return False
+    return now - last.finished <= min(_FIRST_RETRY * (1 << min(last.attempts - 1, 20)), _LONGEST_BACK_OFF)
+
+
+def _due(
+    record: BuildRecord,
+    last: CleanupReport | None,
+    parts: Parts,
+    settings: Settings,
+    runs: Runs,
+    released: Callable[[], frozenset[str]],
+    now: datetime,
+) -> BuildStatus | None:
+    """The status with which a build is to be cleaned up now; None when it is to be left alone."""
+    if record.status in ENDED:
+        return record.status if _look_again(record, last, parts, settings, now) else None
+    is_old = _is_old(record, settings, now)
+    if record.status == "succeeded":
+        return "expired" if is_old and record.build not in released() else None
+    state = runs.state(record.run_id)
+    if state == "failed" or state == "canceled":
+        return state
+    return "expired" if is_old and state != "alive" else None
+
+
+def _is_old(record: BuildRecord, settings: Settings, now: datetime) -> bool:
+    return now - record.created > timedelta(days=settings.keep_staged_days)
+
+
+def _is_settled(
+    record: BuildRecord,
+    last: CleanupReport | None,
+    settings: Settings,
+    released: Callable[[], frozenset[str]],
+    now: datetime,
+) -> bool:
+    """Whether a build that nothing has to be done with now needs no look any more."""
+    if record.status == "succeeded":
+        return _is_old(record, settings, now) and record.build in released()
+    if record.status not in ENDED or last is None or any(row.outcome == "kept" for row in last.rows):
+        return False
+    return last.clean and not _is_fresh(last, settings, now)
+
+
+def _is_fresh(last: CleanupReport, settings: Settings, now: datetime) -> bool:
+    """Whether a step that went on, here or elsewhere, may still push after a cleanup."""
+    return now - last.finished < timedelta(minutes=settings.build_timeout_minutes) + _LOOK_AGAIN
+
+
+def _look_again(
+    record: BuildRecord, last: CleanupReport | None, parts: Parts, settings: Settings, now: datetime
+) -> bool:
+    if record.keep_until is not None and record.keep_until > now:
+        return False
+    if last is None or not last.clean or any(row.outcome == "kept" for row in last.rows):
+        return True
+    try:
+        return _is_fresh(last, settings, now) and anything_left(record.build, parts)
+    except Unreachable:  # it was clean, and is looked at again when they are back
+        return False

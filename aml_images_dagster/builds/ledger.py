@@ -1,0 +1,171 @@
+"""The ledger: what was done to production, one numbered record after another, never changed.
+
+A release, a roll-back or a withdrawal writes a record before it touches production and one when it is done, both with
+every tag that it moves, from which digest to which. So what a killed release was about is known, as is what
+production served at any time. Records are `<artifacts>/releases/<number>.json`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import AwareDatetime, ValidationError
+
+from aml_images_dagster.builds.artifacts import create_atomically
+from aml_images_dagster.builds.records import Record
+from aml_images_dagster.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aml_images_dagster.builds.artifacts import Artifacts
+
+
+Action = Literal["release", "rollback", "withdrawal"]
+
+LATEST = "latest"
+
+
+class TagChange(Record):
+    """One tag of the production registry that moves.
+
+    Attributes:
+        image: `<family>/<name>`.
+        repository: Repository in the production registry.
+        tag: Its tag.
+        before: Digest that it stood for; None when there was no such tag.
+        after: Digest that it is to stand for; None when the tag goes.
+    """
+
+    image: str
+    repository: str
+    tag: str
+    before: str | None
+    after: str | None
+
+    @property
+    def name(self) -> str:
+        """`<repository>:<tag>`, as import.cfg writes it."""
+        return f"{self.repository}:{self.tag}"
+
+
+class ReleaseRecord(Record):
+    """One record.
+
+    Attributes:
+        number: Counted from 1, without gaps.
+        action: What was done.
+        begun: Number of the record that was written when it began; None for that record itself.
+        who: Who did it.
+        when: When this was written, UTC.
+        build: The build that is released, rolled back to, or withdrawn.
+        commit: What that build was built from.
+        built: When that build was started, UTC.
+        release_tag: Its release tag.
+        changes: Every tag, in the order in which they move.
+        outside_window: Why it was released outside of the release windows; empty when it was not.
+        reason: Why it was rolled back or withdrawn; empty for a release.
+    """
+
+    number: int
+    action: Action
+    begun: int | None
+    who: str
+    when: AwareDatetime
+    build: str
+    commit: str
+    built: AwareDatetime
+    release_tag: str
+    changes: tuple[TagChange, ...]
+    outside_window: str = ""
+    reason: str = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether it was completed with this record."""
+        return self.begun is not None
+
+    def change(self, image: str, tag: str) -> TagChange | None:
+        """What it did to a tag of an image."""
+        return next((change for change in self.changes if (change.image, change.tag) == (image, tag)), None)
+
+
+class Ledger:
+    """All records of an artifacts store.
+
+    Args:
+        artifacts: The store.
+    """
+
+    def __init__(self, artifacts: Artifacts) -> None:
+        self.folder = artifacts.root / "releases"
+
+    def records(self) -> tuple[ReleaseRecord, ...]:
+        """Every record, oldest first.
+
+        Raises:
+            BadInput: One cannot be read: nobody can tell then what production is to serve.
+        """
+        filesystem, folder = self.folder.fs, self.folder.path
+        filesystem.invalidate_cache(folder)
+        if not filesystem.exists(folder):
+            return ()
+        paths = [path for path in filesystem.ls(folder, detail=False) if path.endswith(".json")]
+        contents = filesystem.cat(paths) if paths else {}
+        return tuple(sorted((_read(path, data) for path, data in contents.items()), key=lambda record: record.number))
+
+    def append(self, record: ReleaseRecord) -> ReleaseRecord:
+        """Write a record under the next number, whatever number it has, and return it as it was written."""
+        while True:
+            records = self.records()
+            numbered = record.model_copy(update={"number": records[-1].number + 1 if records else 1})
+            try:
+                create_atomically(
+                    self.folder / f"{numbered.number:06}.json", (numbered.model_dump_json(indent=2) + "\n").encode()
+                )
+            except FileExistsError:  # somebody else was faster
+                continue
+            return numbered
+
+    def begin(
+        self, action: Action, like: ReleaseRecord, changes: tuple[TagChange, ...], who: str, reason: str
+    ) -> ReleaseRecord:
+        """Write down that something is done now to what another record is about."""
+        about = {"action": action, "changes": changes, "who": who, "reason": reason}
+        began = {"begun": None, "when": datetime.now(UTC), "outside_window": ""}
+        return self.append(like.model_copy(update=about | began))
+
+    def complete(self, begun: ReleaseRecord, who: str, *, outside_window: str = "", reason: str = "") -> ReleaseRecord:
+        """Write down that what has begun is done.
+
+        Args:
+            begun: The record with which it began, which may be another's.
+            who: Who has completed it.
+            outside_window: Why it was completed outside of the release windows; empty for as it began.
+            reason: Why it was completed; empty for as it began.
+        """
+        done = {"begun": begun.number, "who": who, "when": datetime.now(UTC)}
+        why = {"outside_window": outside_window or begun.outside_window, "reason": reason or begun.reason}
+        return self.append(begun.model_copy(update=done | why))
+
+    def released_builds(self) -> frozenset[str]:
+        """Builds whose release has begun: they have to stay in staging."""
+        return frozenset(record.build for record in self.records() if record.action == "release")
+
+
+def unfinished(records: Sequence[ReleaseRecord], action: Action) -> list[ReleaseRecord]:
+    """What began and was not completed, newest first."""
+    done = {record.begun for record in records}
+    return [r for r in reversed(records) if r.action == action and not r.done and r.number not in done]
+
+
+def _read(path: str, data: bytes) -> ReleaseRecord:
+    try:
+        return ReleaseRecord.model_validate_json(data)
+    except ValidationError as error:
+        raise BadInput(
+            f"not a release record of this version: {error.error_count()} fault(s)",
+            where=path,
+            mend="Release records are never changed: restore this one from a backup.",
+        ) from None

@@ -1,0 +1,104 @@
+"""The parts that a build works with, whatever stands behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from aml_images_dagster.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from aml_images_dagster.builds.artifacts import Artifacts
+    from aml_images_dagster.checks import Check
+    from aml_images_dagster.engine.interface import Builder, Engine, LoginFor
+    from aml_images_dagster.registry.importer import Importer
+    from aml_images_dagster.registry.interface import Registry
+    from aml_images_dagster.registry.resolution import ResolvedBase
+    from aml_images_dagster.testing.interface import TestRunner
+
+
+class Resolver(Protocol):
+    """Finds the digest behind the name of an external base."""
+
+    def resolve(self, reference: str) -> ResolvedBase:
+        """The digest, and the reference to build from.
+
+        Raises:
+            BadInput: Nobody knows the base.
+        """
+
+    def observe(self, references: Iterable[str]) -> Mapping[str, ResolvedBase | BadInput]:
+        """What registries serve now, whatever was answered before; or why there is no answer."""
+
+    def forget(self) -> None:
+        """Forget all answers, so that a process that lives long asks anew."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """One part for each interface.
+
+    Attributes:
+        builder: Builds and pushes Linux images.
+        windows_builder: Builds and pushes Windows images; None when there is nothing that could.
+        engine: Builds Linux images that are only tried and stay here.
+        windows_engine: The same for Windows images; None when there is none.
+        staging: Where built images are pushed.
+        login_for: Logins for pushing and pulling.
+        production: Where released images are.
+        importer: Brings staged images into production.
+        runner: Runs scenarios as training jobs.
+        resolver: Finds external bases.
+        artifacts: Where builds write down what they did.
+        checks: Whether all of these can be used, in the order in which a person would mend them.
+        import_sdks: Imports what several threads must not be the first to import at the same time.
+    """
+
+    builder: Builder
+    windows_builder: Builder | None
+    engine: Engine
+    windows_engine: Engine | None
+    staging: Registry
+    login_for: LoginFor
+    production: Registry
+    importer: Importer
+    runner: TestRunner
+    resolver: Resolver
+    artifacts: Artifacts
+    checks: tuple[Check, ...] = ()
+    import_sdks: Callable[[], None] = lambda: None
+
+    def builder_for(self, os: str) -> Builder:
+        """What builds images of an operating system.
+
+        Raises:
+            BadInput: There is nothing.
+        """
+        if os != "windows":
+            return self.builder
+        if self.windows_builder is None:
+            raise BadInput(
+                "nothing is configured that builds Windows images",
+                where="windows_docker_host",
+                mend="Set AML_IMAGES_WINDOWS_DOCKER_HOST to the URL of a Windows engine, or, in the profile azure, "
+                "AML_IMAGES_AZURE__WINDOWS_BUILDER to acr-tasks.",
+            )
+        return self.windows_builder
+
+    def engine_for(self, os: str) -> Engine:
+        """The engine on which images of an operating system are tried.
+
+        Raises:
+            BadInput: There is none.
+        """
+        if os != "windows":
+            return self.engine
+        if self.windows_engine is None:
+            raise BadInput(
+                "no Windows engine is configured",
+                where="windows_docker_host",
+                mend="Trying a Windows image needs a Windows engine: set AML_IMAGES_WINDOWS_DOCKER_HOST to its URL.",
+            )
+        return self.windows_engine

@@ -1,0 +1,88 @@
+"""Everything that would stop a build, looked for before anything is started."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.builds.plan import plan
+from aml_images_dagster.catalog.validation import validate
+from aml_images_dagster.catalog.windows import check_host
+from aml_images_dagster.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aml_images_dagster.builds.plan import PlannedImage
+    from aml_images_dagster.builds.session import BuildSession, Source
+
+
+def begin_checked(session: BuildSession) -> None:
+    """Begin a build; its first step looks for everything at once, unless that was done before it was started.
+
+    Raises:
+        BadInput: The build is not possible.
+        BuildStopped: It is being cleaned up.
+        Unreachable: Something does not answer.
+    """
+    is_first = session.folder.read_build() is None
+    session.begin()
+    if session.is_checked or not is_first:
+        return
+    check_folders(session.source, session.images)
+    planned = plan(session)
+    check_plan(planned)
+    check_surroundings(session, planned)
+
+
+def check_folders(source: Source, images: Iterable[str]) -> None:
+    """Refuse image folders that cannot be built; what only keeps a source from being published is none of its business.
+
+    Raises:
+        BadInput: With all findings at once; or an image is not there.
+    """
+    names = sorted(images)
+    for name in names:
+        source.catalogue.get(name)
+    findings = validate(source.catalogue, source.tree, names)
+    stopping = [finding for finding in findings if finding.severity == "error" and finding.stops_build]
+    if stopping:
+        listed = "\n  ".join(str(finding) for finding in stopping)
+        raise BadInput(f"these image folders cannot be built:\n  {listed}", mend="`aml-images validate` shows all.")
+
+
+def check_plan(planned: Iterable[PlannedImage]) -> None:
+    """Refuse a plan in which an image cannot be built.
+
+    Raises:
+        BadInput: With everything that stands in the way.
+    """
+    refused = [f"{step.image}: {because}" for step in planned if step.action == "refuse" for because in step.because]
+    if refused:
+        listed = "\n  ".join(refused)
+        raise BadInput(
+            f"this build is not possible:\n  {listed}",
+            mend="Check the names and that this machine reaches the registries, name a mirror (base_mirrors), "
+            "or leave these images out.",
+        )
+
+
+def check_surroundings(session: BuildSession, planned: Iterable[PlannedImage]) -> None:
+    """Make sure that registries, engines and test machines answer and fit.
+
+    Raises:
+        BadInput: An image needs an engine that is not there.
+        Unreachable: Something does not answer.
+    """
+    for check in session.parts.checks:
+        if check.before_build:
+            check.ask()
+    plans = [session.image(step.image).tests for step in planned]
+    session.parts.runner.check({plan.compute for plan in plans if plan})
+    to_build = [session.image(step.image) for step in planned if step.action == "build"]
+    for os in sorted({image.os for image in to_build}):
+        builder = session.parts.builder_for(os)
+        info = builder.info()
+        for image in to_build:
+            if image.os == "windows" == os and info.os_version is not None:
+                check_host(image, info.os_version)
+        builder.sweep()

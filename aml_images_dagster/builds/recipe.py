@@ -1,0 +1,54 @@
+"""The recipe of an image: all that decides its bytes, and the key that stands for all of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.builds.bases import FindParent, PinnedBase, pin_bases
+from aml_images_dagster.catalog.content_key import ContentKey
+from aml_images_dagster.catalog.context import BuildContext
+from aml_images_dagster.catalog.dockerfile import pin
+
+if TYPE_CHECKING:
+    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.session import Source
+    from aml_images_dagster.catalog.image import Image
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that decides an image's bytes.
+
+    Attributes:
+        image: The image.
+        dockerfile: The public and the private part, every base pinned.
+        context: The files that the Dockerfile can copy.
+        bases: What the image stands on.
+        key: The content key.
+    """
+
+    image: Image
+    dockerfile: str
+    context: BuildContext
+    bases: tuple[PinnedBase, ...]
+    key: ContentKey
+
+
+def write_recipe(image: Image, source: Source, parts: Parts, find_parent: FindParent) -> Recipe:
+    """Pin the bases of an image and compute its content key.
+
+    Raises:
+        BadInput: A base can't be resolved.
+    """
+    bases = pin_bases(image, source.catalogue, parts, find_parent)
+    context = BuildContext.of(source.tree, image)
+    key = ContentKey.of(
+        dockerfile=image.dockerfile.text,
+        context=context,
+        build_args=image.settings.build_args,
+        platform=image.platform,
+        bases={base.reference: base.digest for base in bases},
+    )
+    dockerfile = pin(image.dockerfile, {base.reference: base.pull for base in bases})
+    return Recipe(image, dockerfile, context, bases, key)

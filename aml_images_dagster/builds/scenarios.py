@@ -1,0 +1,204 @@
+"""Testing a staged image: every scenario of its tests.json runs as a training job, or has passed already."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.builds.artifacts import write_atomically
+from aml_images_dagster.builds.naming import temporary_prefix
+from aml_images_dagster.builds.records import JobRecord, PassedImage, ScenarioRecord, StagedImage, TestedImage
+from aml_images_dagster.builds.staging import staged_by_digest
+from aml_images_dagster.catalog.scenario_files import lay_out, scenario_files
+from aml_images_dagster.errors import BuildFailed, FactoryError
+from aml_images_dagster.testing.interface import JobResult, TestJob
+from aml_images_dagster.testing.job_name import job_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from aml_images_dagster.builds.session import BuildSession
+    from aml_images_dagster.catalog.image import Image
+    from aml_images_dagster.catalog.tests_file import Scenario
+
+_LOG_TAIL_LINES = 40
+
+
+def test(session: BuildSession, staged: StagedImage, log: Callable[[str], None]) -> TestedImage:
+    """Run the scenarios of a staged image, and write `tested.json`.
+
+    Args:
+        session: The build.
+        staged: The image.
+        log: Receives what the nodes print.
+
+    Raises:
+        BuildFailed: A scenario did not pass.
+        Unreachable: The place that runs the jobs does not answer.
+    """
+    session.begin()
+    image = session.image(staged.image)
+    passed = {} if session.force else _passed_before(session, staged)
+    records: dict[str, ScenarioRecord] = {}
+    to_run: dict[str, Scenario] = {}
+    for scenario in image.scenarios:
+        key = scenario_key(session, staged.digest, image, scenario)
+        before = passed.get(key)
+        if before:
+            log(f"{scenario.name}: passed in build {before.tested_in} as {before.job}")
+            records[scenario.name] = before
+        else:
+            to_run[key] = scenario
+    records |= _run(session, staged, image, to_run, log)
+    in_order = tuple(records[scenario.name] for scenario in image.scenarios)
+    tested = TestedImage(image=image.id, digest=staged.digest, scenarios=in_order)
+    session.folder.write_tested(tested)
+    session.parts.artifacts.write_passed(PassedImage(staged=staged, tested=tested), is_last=not session.pull_request)
+    return tested
+
+
+def scenario_key(session: BuildSession, digest: str, image: Image, scenario: Scenario) -> str:
+    """sha256 of all that decides a scenario's result: the image, the scenario, its code, and the place."""
+    tree = session.source.tree
+    files = scenario_files(tree, scenario, session.settings.tests_path)
+    decisive = {
+        "digest": digest,
+        "platform": image.platform,
+        "scenario": scenario.model_dump(mode="json"),
+        "code": {path: hashlib.sha256(content).hexdigest() for path, content in tree.read_many(files)},
+        "place": session.parts.runner.kind,
+    }
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def _passed_before(session: BuildSession, staged: StagedImage) -> Mapping[str, ScenarioRecord]:
+    passed = session.parts.artifacts.read_passed(staged.content_key.digest)
+    return {record.key: record for record in passed.tested.scenarios} if passed else {}
+
+
+def _run(
+    session: BuildSession,
+    staged: StagedImage,
+    image: Image,
+    scenarios: Mapping[str, Scenario],
+    log: Callable[[str], None],
+) -> dict[str, ScenarioRecord]:
+    """Run scenarios, given by their keys; their records by name. The first that does not pass ends the others."""
+    passed: dict[str, ScenarioRecord] = {}
+    with (
+        tempfile.TemporaryDirectory(prefix=temporary_prefix(session.number)) as temporary,
+        _written_down(session, staged, image, scenarios) as written,
+    ):
+        jobs = [
+            _job(session, image, record, scenario, Path(temporary, scenario.name))
+            for record, scenario in zip(written.values(), scenarios.values(), strict=True)
+        ]
+        keys = {job.name: key for job, key in zip(jobs, scenarios, strict=True)}
+        with closing(session.parts.runner.run_all(jobs, log)) as results:
+            for result in results:
+                ended = {"status": result.status, "finished": datetime.now(UTC), "url": result.url}
+                session.folder.write_job(written.pop(result.job).model_copy(update=ended))
+                record = _passed(session, image, scenarios[keys[result.job]], keys[result.job], result)
+                passed[record.scenario] = record
+    return passed
+
+
+@contextmanager
+def _written_down(
+    session: BuildSession, staged: StagedImage, image: Image, scenarios: Mapping[str, Scenario]
+) -> Iterator[dict[str, JobRecord]]:
+    """The records of jobs, by name, written before any is submitted. Those that are left at the end are over."""
+    written: dict[str, JobRecord] = {}
+    try:
+        for scenario in scenarios.values():
+            record = JobRecord(
+                job=job_name(session.number, image.id, scenario.name, attempt=1),
+                build=session.number,
+                image=image.id,
+                scenario=scenario.name,
+                attempt=1,
+                place=session.parts.runner.kind,
+                reference=str(staged_by_digest(session, staged)),
+                status="submitting",
+                submitted=datetime.now(UTC),
+            )
+            session.folder.write_job(record)
+            written[record.job] = record
+        yield written
+    except BaseException as error:
+        # A scenario that did not pass has cancelled those that are left.
+        fault = isinstance(error, FactoryError) and not isinstance(error, BuildFailed)
+        over = {"status": "failed" if fault else "canceled", "finished": datetime.now(UTC)}
+        for record in written.values():
+            session.folder.write_job(record.model_copy(update=over))
+        raise
+
+
+def _job(session: BuildSession, image: Image, record: JobRecord, scenario: Scenario, code: Path) -> TestJob:
+    """A job with its files in a folder of its own."""
+    lay_out(session.source.tree, scenario, session.settings.tests_path, code)
+    _keep_code(session, scenario)
+    plan = image.tests
+    return TestJob(
+        name=record.job,
+        build=session.number,
+        image=image.id,
+        reference=record.reference,
+        os=image.os,
+        scenario=scenario,
+        code=code,
+        timeout_seconds=plan.timeout_minutes * 60 if plan else 0,
+        compute=plan.compute if plan else "",
+        commit=session.source.commit,
+        keep_failed=session.keep_until is not None,
+    )
+
+
+def _passed(session: BuildSession, image: Image, scenario: Scenario, key: str, result: JobResult) -> ScenarioRecord:
+    """Keep the logs of a job, and make the record of the scenario.
+
+    Raises:
+        BuildFailed: It did not pass.
+    """
+    for node in result.logs:
+        session.folder.write_log(image.id, f"{scenario.name}.{node.node}.log", node.text)
+    if result.status == "canceled":
+        session.begin()  # by the cleanup of the build, most likely
+    if result.status != "passed":
+        logs = f"The logs are in {session.folder.image(image.id) / 'logs'}" if result.logs else ""
+        seen = f"See {result.url}" if result.url else ""
+        raise BuildFailed(
+            f"scenario {scenario.name!r} {result.status}: {result.reason}",
+            where=image.id,
+            mend="".join(f"{sentence}. " for sentence in (logs, seen) if sentence).rstrip(),
+            log=_tail(result),
+        )
+    return ScenarioRecord(
+        scenario=scenario.name,
+        key=key,
+        job=result.job,
+        status=result.status,
+        seconds=round(result.seconds, 3),
+        reason=result.reason,
+        url=result.url,
+        sdk=result.sdk,
+        warning=result.warning,
+        tested_in=session.number,
+    )
+
+
+def _tail(result: JobResult) -> str:
+    lines = [f"{node.node} | {line}" for node in result.logs for line in node.text.splitlines()[-_LOG_TAIL_LINES:]]
+    return "\n".join(lines[-2 * _LOG_TAIL_LINES :])
+
+
+def _keep_code(session: BuildSession, scenario: Scenario) -> None:
+    """Keep the test code beside the image folders in the build's artifacts."""
+    tree = session.source.tree
+    for path, content in tree.read_many(scenario_files(tree, scenario, session.settings.tests_path)):
+        write_atomically(session.folder.root / path, content)

@@ -1,0 +1,141 @@
+"""A build in progress: what it is for, where its files come from, and the parts that it works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.builds.naming import staging_reference
+from aml_images_dagster.builds.records import ENDED, BuildRecord
+from aml_images_dagster.errors import BuildStopped
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from aml_images_dagster.builds.artifacts import BuildFolder
+    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.catalog.catalogue import Catalogue
+    from aml_images_dagster.catalog.image import Image
+    from aml_images_dagster.catalog.reference import Reference
+    from aml_images_dagster.catalog.tree import Tree
+    from aml_images_dagster.settings import Settings
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the image folders come from.
+
+    Attributes:
+        tree: The files.
+        catalogue: The images in them.
+        commit: The commit, with `-dirty` when the files differ from it; empty outside of git.
+        url: URL or path of the repository.
+    """
+
+    tree: Tree
+    catalogue: Catalogue
+    commit: str
+    url: str
+
+
+@dataclass(frozen=True)
+class BuildSession:
+    """A build in progress.
+
+    Attributes:
+        number: The build's number.
+        run_id: The Dagster run.
+        created: When it was started.
+        release_tag: The tag under which it is to be released.
+        images: What it builds, `<family>/<name>`.
+        reasons: Why, by image; an image without reasons was picked by a person.
+        force: Build and test anew even what has passed already.
+        keep_until: Until when a failure is kept for a person to look at; None cleans it up at once.
+        pull_request: Number of the pull request that it is for; empty for any other build.
+        is_checked: Whether what could stop it was looked for before it was started.
+        releasable: Whether the run goes through to release.json; a part of the chain is never released.
+        source: Where the image folders come from.
+        settings: All settings.
+        parts: The engine, registries, test runner and artifacts store.
+    """
+
+    number: str
+    run_id: str
+    created: datetime
+    release_tag: str
+    images: frozenset[str]
+    source: Source
+    settings: Settings
+    parts: Parts
+    reasons: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    force: bool = False
+    releasable: bool = True
+    pull_request: str = ""
+    is_checked: bool = False
+    keep_until: datetime | None = None
+
+    @property
+    def build_network(self) -> str | None:
+        """Network of RUN instructions. Those of strangers do not get the one that ours may need."""
+        return self.settings.pull_requests.build_network or None if self.pull_request else self.settings.build_network
+
+    @cached_property
+    def folder(self) -> BuildFolder:
+        """The build's artifacts."""
+        return self.parts.artifacts.build(self.number)
+
+    def image(self, image: str) -> Image:
+        """An image of the catalogue.
+
+        Raises:
+            BadInput: There is none of this name.
+        """
+        return self.source.catalogue.get(image)
+
+    def why(self, image: str) -> tuple[str, ...]:
+        """Why the image is part of the build."""
+        return tuple(self.reasons.get(image, ())) or ("chosen by a person",)
+
+    def staging_reference(self, image: Image) -> Reference:
+        """The staging tag of an image in this build."""
+        return staging_reference(self.parts.staging.host, image.family, image.name, self.number)
+
+    def has_ended(self) -> bool:
+        """Whether the build has failed or was cancelled, here or elsewhere."""
+        record = self.folder.read_build()
+        return record is not None and record.status in ENDED
+
+    def begin(self) -> None:
+        """Write `build.json` unless it is there. Every step calls this, because any may be the first.
+
+        Raises:
+            BuildStopped: Another step has failed and the build is being cleaned up: there is no point in going on.
+        """
+        record = self.folder.read_build() or self._create()
+        if record.status in ENDED:
+            raise BuildStopped(
+                f"build {self.number} has {record.status} elsewhere and is cleaned up",
+                mend="Look at the step that failed first, and start a new build.",
+            )
+
+    def _create(self) -> BuildRecord:
+        """Write `build.json`; the one that is there if another step was faster, and may have failed since."""
+        record = BuildRecord(
+            build=self.number,
+            run_id=self.run_id,
+            status="running" if self.releasable else "partial",
+            commit=self.source.commit,
+            source=self.source.url,
+            created=self.created,
+            release_tag=self.release_tag,
+            images=tuple(sorted(self.images)),
+            keep_until=self.keep_until,
+            pull_request=self.pull_request,
+        )
+        try:
+            self.folder.create_build(record)
+        except FileExistsError:
+            return self.folder.read_build() or record
+        return record

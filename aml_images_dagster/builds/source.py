@@ -1,0 +1,66 @@
+"""Where a build's files come from: the working tree, or a commit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.builds.session import Source
+from aml_images_dagster.catalog import git
+from aml_images_dagster.catalog.catalogue import Catalogue
+from aml_images_dagster.catalog.tree import CommitTree, Tree, WorkingTree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from aml_images_dagster.settings import Settings
+
+
+def open_source(settings: Settings, commit: str = "", docker_files_path: str = "") -> Source:
+    """Open the image folders.
+
+    A working tree without changes is read as the commit that it is, so that whoever opens it later during a build
+    gets the same files.
+
+    Args:
+        settings: Names the repository and how to read it.
+        commit: A revision to read from git's objects; empty reads the working tree.
+        docker_files_path: Folders with image folders, instead of the setting.
+
+    Raises:
+        BadInput: The revision or a folder does not exist.
+    """
+    repo = settings.repo
+    versioned = git.is_repository(repo)
+    commit = git.resolve(repo, commit) if commit else clean_commit(repo)
+    tree: Tree = CommitTree(repo, commit) if commit else WorkingTree(repo)
+    return Source(
+        tree=tree,
+        catalogue=load_catalogue(settings, tree, docker_files_path),
+        commit=tree.commit or (git.describe(repo) if versioned else ""),
+        url=(git.origin_url(repo) if versioned else "") or repo.as_uri(),
+    )
+
+
+def clean_commit(repo: Path) -> str:
+    """The commit that a working tree is, file by file; empty when it has changes, or is none of git.
+
+    Files that git keeps through a filter, such as Git LFS, are something else in the commit than in the working tree.
+    """
+    if not git.is_repository(repo):
+        return ""
+    commit = git.describe(repo)
+    return "" if commit.endswith(git.DIRTY) or not commit or git.has_filters(repo, commit) else commit
+
+
+def load_catalogue(settings: Settings, tree: Tree, docker_files_path: str = "") -> Catalogue:
+    """The images of a tree, read as the settings say.
+
+    Raises:
+        BadInput: A folder does not exist.
+    """
+    return Catalogue.load(
+        tree,
+        docker_files_path or settings.docker_files_path,
+        published_as=settings.published_as,
+        tests_path=settings.tests_path,
+    )

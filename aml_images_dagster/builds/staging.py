@@ -1,0 +1,211 @@
+"""Staging an image: take over the one that passed with the same content key, or build and push it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.builds.artifacts import write_atomically
+from aml_images_dagster.builds.naming import temporary_prefix
+from aml_images_dagster.builds.parents import parent_finder
+from aml_images_dagster.builds.recipe import Recipe, write_recipe
+from aml_images_dagster.builds.records import BaseImage, StagedImage
+from aml_images_dagster.builds.reuse import reusable
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.catalog.windows import check_host
+from aml_images_dagster.engine.interface import BuildRequest
+from aml_images_dagster.errors import BadInput, BuildFailed
+from aml_images_dagster.registry.layers import files_in
+
+if TYPE_CHECKING:
+    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.records import PassedImage
+    from aml_images_dagster.builds.session import BuildSession
+    from aml_images_dagster.engine.interface import LogLine, RegistryLogin
+    from aml_images_dagster.registry.interface import Registry
+
+LABEL_PREFIX = "com.microsoft.aml-images."
+
+
+def stage(session: BuildSession, name: str, log: LogLine) -> StagedImage:
+    """Bring an image into the staging registry under this build's tag, and write `staged.json`.
+
+    Args:
+        session: The build.
+        name: `<family>/<name>`.
+        log: Receives the engine's output.
+
+    Raises:
+        BadInput: A base can't be resolved, or no engine fits.
+        BuildFailed: The image can't be built, or the registry does not hold what was pushed.
+        Unreachable: The engine or the registry does not answer.
+    """
+    session.begin()
+    find_parent = parent_finder(session, lambda parent: _digest_in(session, parent))
+    recipe = write_recipe(session.image(name), session.source, session.parts, find_parent)
+    for base in recipe.bases:
+        log(f"base {base.reference} is {base.digest}")
+        if base.warning:
+            log(f"warning: {base.warning}")
+    _keep_sources(session, recipe)
+    passed = None if session.force else reusable(recipe.key, recipe.image, session.parts)
+    record = _take_over(session, recipe, passed, log) if passed else None
+    record = record or _build_and_push(session, recipe, log)
+    session.folder.write_staged(record)
+    return record
+
+
+def _digest_in(session: BuildSession, parent: str) -> str | None:
+    staged = session.folder.read_staged(parent)
+    return staged.digest if staged else None
+
+
+def _take_over(session: BuildSession, recipe: Recipe, passed: PassedImage, log: LogLine) -> StagedImage | None:
+    staged = passed.staged
+    reference = session.staging_reference(recipe.image)
+    log(f"content key {recipe.key.digest} passed in build {staged.built_in}: using {staged.digest}")
+    if not _tag(session.parts.staging, reference.with_digest(staged.digest), reference.tag):
+        log(f"{staged.digest} was cleaned up at this moment: building")
+        return None
+    return staged.model_copy(
+        update={"reference": str(reference), "seconds": 0.0, "reasons": session.why(recipe.image.id)}
+    )
+
+
+def _tag(staging: Registry, image: Reference, tag: str) -> bool:
+    """Give an image of another build a tag; tells whether it has kept it, because that build may be cleaned up now."""
+    with suppress(BadInput):  # the image is gone already
+        staging.tag(image, tag)
+    return staging.digest(image.with_tag(tag)) == image.digest
+
+
+def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> StagedImage:
+    image, parts, settings = recipe.image, session.parts, session.settings
+    builder = parts.builder_for(image.os)
+    info = builder.info()
+    if image.os == "windows" and info.os_version is not None:
+        check_host(image, info.os_version)
+    reference = session.staging_reference(image)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix(session.number)) as folder:
+        context = Path(folder) / "context.tar"
+        dockerfile = recipe.context.write_tar(context, recipe.dockerfile)
+        pushed = builder.build_and_push(
+            BuildRequest(
+                context=context,
+                dockerfile=dockerfile,
+                tag=str(reference),
+                platform=image.platform,
+                timeout_seconds=settings.build_timeout_minutes * 60,
+                build_args=image.settings.build_args,
+                labels=labels(session, recipe),
+                network=session.build_network,
+                no_cache=session.force,
+                logins=_logins(recipe, parts),
+                look_for=notice_paths(image.os),
+                cache_name=f"aml-images.cache/{image.family}:{image.name}",
+            ),
+            log,
+            # Another step may have failed meanwhile: what is pushed then would come after the cleanup.
+            still_wanted=session.begin,
+            started=lambda work: session.folder.write_remote_work(image.id, work),
+        )
+    served = parts.staging.digest(reference)
+    if served is None or (pushed.digest and pushed.digest != served):
+        raise BuildFailed(
+            f"the registry serves {served or 'nothing'} where {pushed.digest or 'an image'} was pushed",
+            where=str(reference),
+            mend="Somebody else writes to this tag, or the registry lost the push; build again.",
+        )
+    by_digest = reference.with_digest(served)
+    manifest, config = parts.staging.manifest(by_digest), parts.staging.config(by_digest)
+    layers = len(json.loads(manifest.body).get("layers", ())) if manifest else 0
+    return StagedImage(
+        image=image.id,
+        reference=str(reference),
+        digest=served,
+        os=str(config.get("os", "")),
+        architecture=str(config.get("architecture", "")),
+        size_bytes=parts.staging.size_bytes(by_digest),
+        layers=layers,
+        seconds=round(time.monotonic() - started, 3),
+        reasons=session.why(image.id),
+        content_key=recipe.key,
+        bases=tuple(BaseImage(reference=base.reference, digest=base.digest) for base in recipe.bases),
+        built_in=session.number,
+        dockerfile=recipe.dockerfile,
+        notices=dict(pushed.files or files_in(parts.staging, by_digest, notice_paths(image.os))),
+    )
+
+
+def _logins(recipe: Recipe, parts: Parts) -> dict[str, RegistryLogin]:
+    """What the engine needs to pull the bases."""
+    hosts = {Reference.parse(base.pull).registry for base in recipe.bases}
+    return {host: login for host in hosts if (login := parts.login_for(host))}
+
+
+def notice_paths(os: str) -> tuple[str, ...]:
+    """Where the private part of every Dockerfile puts the licence and the third-party notices."""
+    root = "C:\\" if os == "windows" else "/"
+    return (f"{root}LICENSE.txt", f"{root}ThirdPartyNotices.txt")
+
+
+def labels(session: BuildSession, recipe: Recipe) -> dict[str, str]:
+    """Labels of an image.
+
+    Source: https://github.com/opencontainers/image-spec/blob/main/annotations.md
+    """
+    image = recipe.image
+    first = recipe.bases[0] if recipe.bases else None
+    standard = {
+        "org.opencontainers.image.created": session.created.isoformat(),
+        "org.opencontainers.image.title": image.id,
+        "org.opencontainers.image.description": image.settings.description,
+        "org.opencontainers.image.source": session.source.url,
+        "org.opencontainers.image.revision": session.source.commit,
+        "org.opencontainers.image.version": session.release_tag,
+        "org.opencontainers.image.base.name": first.reference if first else "",
+        "org.opencontainers.image.base.digest": first.digest if first else "",
+    }
+    own = {
+        "build": session.number,
+        "content-key": recipe.key.digest,
+        "reasons": json.dumps(session.why(image.id)),
+        "bases": json.dumps({base.reference: base.digest for base in recipe.bases}),
+    }
+    return {key: value for key, value in standard.items() if value} | {LABEL_PREFIX + key: own[key] for key in own}
+
+
+def _keep_sources(session: BuildSession, recipe: Recipe) -> None:
+    """Keep the image folder as it was built, at its own path, in the build's artifacts."""
+    tree = session.source.tree
+    folder = recipe.image.file("")
+    paths = [path for path in tree.files() if path.startswith(folder)]
+    for path, content in tree.read_many(paths):
+        write_atomically(session.folder.root / path, content)
+
+
+def adopt(session: BuildSession, name: str, build: str) -> StagedImage:
+    """Use the image that an earlier build staged, under this build's tag, without staging it.
+
+    Raises:
+        BadInput: That build did not stage the image, or staging no longer holds it.
+    """
+    session.begin()
+    earlier = session.parts.artifacts.build(build).read_staged(name) if build else None
+    staging, reference = session.parts.staging, session.staging_reference(session.image(name))
+    if earlier is None or not _tag(staging, reference.with_digest(earlier.digest), reference.tag):
+        raise BadInput(f"{name} is not in staging", where=name, mend="Materialize its staged asset in the same run.")
+    record = earlier.model_copy(update={"reference": str(reference), "seconds": 0.0, "reasons": session.why(name)})
+    session.folder.write_staged(record)
+    return record
+
+
+def staged_by_digest(session: BuildSession, staged: StagedImage) -> Reference:
+    """The reference by which everything after staging uses an image."""
+    image = session.image(staged.image)
+    return Reference(session.parts.staging.host, image.family, digest=staged.digest)

@@ -1,0 +1,101 @@
+"""Everything that a build and a release stand on, as checks: what the parts bring, and what every profile needs."""
+
+from __future__ import annotations
+
+import uuid
+from functools import partial
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.builds.artifacts import write_atomically
+from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.catalog import git
+from aml_images_dagster.checks import Check
+from aml_images_dagster.errors import BadInput, FactoryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aml_images_dagster.builds.artifacts import Artifacts
+    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.session import Source
+    from aml_images_dagster.settings import Settings
+
+
+def surroundings(settings: Settings, parts: Parts) -> tuple[Check, ...]:
+    """All checks, in the order in which a person would mend what they find. Asking changes nothing that stays.
+
+    What the image folders need is asked as well, unless they can't be read; then that is what is to be mended.
+    """
+    checks = [Check("git", lambda: _git(settings)), *parts.checks]
+    try:
+        source = open_source(settings, settings.source_commit)
+    except FactoryError as fault:
+        checks.insert(1, Check("image folders", _raising(fault)))
+    else:
+        checks.insert(1, Check("image folders", lambda: _folders(source)))
+        checks += _needed_by_images(source, parts)
+    return (*checks, Check("artifacts store", lambda: _artifacts(parts.artifacts)))
+
+
+def _git(settings: Settings) -> str:
+    if not git.is_repository(settings.repo):
+        raise BadInput(
+            "not a git repository",
+            where=str(settings.repo),
+            mend="Run `git init` there, or name another folder with --repo: changes are told by git.",
+        )
+    if git.is_shallow(settings.repo):
+        raise BadInput(
+            "the clone is shallow, so what has changed since the main branch cannot be told",
+            where=str(settings.repo),
+            mend="Run `git fetch --unshallow`; in a pipeline, check out with the whole history.",
+        )
+    return f"{settings.repo} at {git.describe(settings.repo)[:12]}"
+
+
+def _folders(source: Source) -> str:
+    count = len(source.catalogue.images)
+    if not count:
+        raise BadInput(
+            "no image folder was found", where="docker_files_path", mend="Name the folders that hold image folders."
+        )
+    return f"{count} images"
+
+
+def _needed_by_images(source: Source, parts: Parts) -> list[Check]:
+    images = source.catalogue.images.values()
+    bases = {use.reference for image in images for use in image.dockerfile.uses}
+    external = sorted(base for base in bases if source.catalogue.published.resolve(base) is None)
+    checks = [Check(f"base {base}", partial(_base, parts, base)) for base in external]
+    if parts.windows_builder is None and any(image.os == "windows" for image in images):
+        checks.append(Check("Windows builder", lambda: parts.builder_for("windows").info().version))
+    return checks
+
+
+def _base(parts: Parts, reference: str) -> str:
+    found = parts.resolver.resolve(reference)
+    return f"{found.digest[:19]}, {'held by the engine only' if found.from_engine else found.pull.partition('@')[0]}"
+
+
+def _artifacts(artifacts: Artifacts) -> str:
+    """Write, read and remove a file, as a build does."""
+    probe, content = artifacts.root / f".doctor-{uuid.uuid4().hex}", b"may be removed"
+    mend = "Name another store with AML_IMAGES_ARTIFACTS, or give this user (in Azure: identity) the right to write."
+    try:
+        write_atomically(probe, content)
+        try:
+            read = probe.read_bytes()
+        finally:
+            probe.unlink()
+    except Exception as error:  # noqa: BLE001 - each kind of store raises its own
+        raise BadInput(f"cannot be written: {error}", where=str(artifacts.root), mend=mend) from None
+    if read != content:
+        raise BadInput("gives back something else than what was written", where=str(artifacts.root), mend=mend)
+    return str(artifacts.root)
+
+
+def _raising(fault: FactoryError) -> Callable[[], str]:
+    def ask() -> str:
+        raise fault
+
+    return ask

@@ -1,0 +1,283 @@
+"""The artifacts store, on a disk and in something like a blob store."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from upath import UPath
+
+from aml_images_dagster.builds.artifacts import RELEASE_FILES, Artifacts, BuildFolder, write_atomically
+from aml_images_dagster.builds.records import (
+    BaseImage,
+    BuildRecord,
+    JobRecord,
+    PassedImage,
+    RunInformation,
+    StagedImage,
+    TestedImage,
+)
+from aml_images_dagster.catalog.content_key import ContentKey
+from aml_images_dagster.errors import BadInput
+from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.emulators.azure.blob_storage import BlobStorage
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+BUILD = "20261123.4f2a9c1e"
+KEY = ContentKey(dockerfile="0", files={}, build_args={}, platform="linux/amd64", bases={"debian:12": "sha256:2"})
+
+
+@pytest.fixture(params=["disk", "memory", "blobs"])
+def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
+    """A folder, a store that knows objects only, and Azure Blob by its SDK."""
+    if request.param == "disk":
+        return Artifacts(str(tmp_path / "artifacts"))
+    if request.param == "memory":
+        return Artifacts(f"memory://{uuid.uuid4().hex}/artifacts")
+    return parts_for(request.getfixturevalue("blob_settings")).artifacts
+
+
+@pytest.fixture
+def blob_settings(blob_account: BlobStorage, tmp_path: Path) -> Settings:
+    """The profile `azure` with its artifacts in a container of an emulated account."""
+    blob_account.create("factory")
+    return load_settings(repo=tmp_path, artifacts="az://factory/builds/of this")
+
+
+def record(build: str = BUILD, created: datetime = NOW) -> BuildRecord:
+    return BuildRecord(
+        build=build,
+        run_id="4f2a9c1e-0000",
+        status="running",
+        commit="abc",
+        source="file:///r",
+        created=created,
+        release_tag="20261123.v1",
+        images=("base/a",),
+    )
+
+
+def staged(digest: str = "sha256:1") -> StagedImage:
+    return StagedImage(
+        image="base/a",
+        reference="staging.example/base:a--20261123.4f2a9c1e",
+        digest=digest,
+        os="linux",
+        architecture="amd64",
+        size_bytes=1,
+        layers=1,
+        seconds=0.5,
+        reasons=("modified: Dockerfile",),
+        content_key=KEY,
+        bases=(BaseImage(reference="debian:12", digest="sha256:2"),),
+        built_in=BUILD,
+        dockerfile="FROM debian:12\n",
+        notices={"/LICENSE.txt": True},
+    )
+
+
+def job(name: str, minutes: int) -> JobRecord:
+    return JobRecord(
+        job=name,
+        build=BUILD,
+        image="base/a",
+        scenario="s",
+        attempt=1,
+        place="here",
+        reference="r@sha256:1",
+        status="submitting",
+        submitted=NOW + timedelta(minutes=minutes),
+    )
+
+
+def test_a_record_reads_as_it_was_written(artifacts: Artifacts) -> None:
+    folder = artifacts.build(BUILD)
+    assert folder.read_build() is None
+    folder.write_build(record())
+    assert folder.read_build() == record()
+    folder.finish("succeeded")
+    assert folder.read_build() == record().model_copy(update={"status": "succeeded"})
+
+
+def test_a_build_begins_once(artifacts: Artifacts) -> None:
+    folder = artifacts.build(BUILD)
+    folder.create_build(record())
+    folder.finish("failed")
+    with pytest.raises(FileExistsError):
+        folder.create_build(record())
+    assert folder.read_build() == record().model_copy(update={"status": "failed"})
+
+
+def test_a_build_that_never_began_is_not_finished(artifacts: Artifacts) -> None:
+    folder = artifacts.build(BUILD)
+    folder.finish("failed")
+    assert folder.read_build() is None
+    assert not folder.root.exists()
+
+
+def test_builds_newest_first(artifacts: Artifacts) -> None:
+    assert list(artifacts.builds()) == []
+    numbers = ["20261122.00000001", "20261123.00000002", "20261123.00000001"]
+    for hours, number in enumerate(numbers):
+        artifacts.build(number).write_build(record(number, NOW + timedelta(hours=hours)))
+    (artifacts.root / "passed").mkdir(parents=True, exist_ok=True)
+    (artifacts.root / "20261124.00000001").mkdir(parents=True, exist_ok=True)  # staged something, did not begin
+    assert [found.build for _, found in artifacts.builds()] == numbers[::-1]
+    assert [folder.build for folder, _ in artifacts.builds()] == numbers[::-1]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"build": "x"}', '{"status": "unheard of"}'])
+def test_a_damaged_record_is_bad_input(artifacts: Artifacts, text: str) -> None:
+    folder = artifacts.build(BUILD)
+    write_atomically(folder.root / "build.json", text.encode())
+    with pytest.raises(BadInput, match="not a record of this version") as refused:
+        folder.read_build()
+    assert "build.json" in refused.value.where
+
+
+def test_bytes_that_are_no_text_are_a_damaged_record(artifacts: Artifacts) -> None:
+    folder = artifacts.build(BUILD)
+    write_atomically(folder.root / "build.json", b"\xff\xfe")
+    with pytest.raises(BadInput, match="not a record of this version"):
+        folder.read_build()
+
+
+def test_a_record_of_another_version_is_bad_input(artifacts: Artifacts) -> None:
+    folder = artifacts.build(BUILD)
+    newer = record().model_dump_json().replace('"build":', '"novelty":1,"build":')
+    write_atomically(folder.root / "build.json", newer.encode())
+    with pytest.raises(BadInput, match="start a new build"):
+        folder.read_build()
+
+
+def test_a_time_without_a_zone_is_a_damaged_record(artifacts: Artifacts) -> None:
+    folder = artifacts.build(BUILD)
+    naive = record().model_dump_json().replace('"2026-11-23T12:00:00Z"', '"2026-11-23T12:00:00"')
+    write_atomically(folder.root / "build.json", naive.encode())
+    with pytest.raises(BadInput, match="not a record of this version"):
+        folder.read_build()
+
+
+def test_jobs_oldest_first_and_all_of_them_in_run_information(artifacts: Artifacts) -> None:
+    folder = artifacts.build(BUILD)
+    assert folder.jobs() == ()
+    for name, minutes in (("c", 1), ("a", 2), ("b", 0)):
+        folder.write_job(job(name, minutes))
+    assert [found.job for found in folder.jobs()] == ["b", "c", "a"]
+    written = RunInformation.model_validate_json((folder.root / "run_information.json").read_text())
+    assert written.jobs == folder.jobs()
+    folder.write_job(job("a", 2).model_copy(update={"status": "passed"}))
+    assert [found.status for found in folder.jobs()] == ["submitting", "submitting", "passed"]
+
+
+def test_a_step_that_is_overtaken_loses_no_job_from_run_information(artifacts: Artifacts) -> None:
+    class Overtaken(BuildFolder):
+        """Another step writes its job after ours has looked which there are."""
+
+        waits = True
+
+        def jobs(self) -> tuple[JobRecord, ...]:
+            found = super().jobs()
+            if self.waits:
+                self.waits = False
+                artifacts.build(BUILD).write_job(job("b", 1))
+            return found
+
+    Overtaken(artifacts.root, BUILD).write_job(job("a", 0))
+    folder = artifacts.build(BUILD)
+    written = RunInformation.model_validate_json((folder.root / "run_information.json").read_text())
+    assert [found.job for found in written.jobs] == ["a", "b"]
+
+
+def test_release_files_are_removed(artifacts: Artifacts) -> None:
+    folder = artifacts.build(BUILD)
+    folder.write_build(record())
+    assert folder.remove_release_files() == []
+    for path in ("release.json", "import.cfg", "drop/release.json", "drop/ServiceGroupRoot/Parameters/a.json"):
+        write_atomically(folder.root / path, b"{}")
+    assert sorted(folder.remove_release_files()) == sorted(RELEASE_FILES)
+    assert not any((folder.root / name).exists() for name in RELEASE_FILES)
+    assert folder.remove_release_files() == []
+    assert folder.read_build() == record()
+
+
+def test_logs_keep_what_is_no_unicode(artifacts: Artifacts) -> None:
+    path = artifacts.build(BUILD).write_log("base/a", "single.node0.log", "fine\nlone \udcff\n")
+    assert path.read_text("utf-8") == "fine\nlone ?\n"
+
+
+def test_what_passed(artifacts: Artifacts) -> None:
+    assert artifacts.read_passed(KEY.digest) is None
+    assert artifacts.read_last_passed("base/a") is None
+    passed = PassedImage(staged=staged(), tested=TestedImage(image="base/a", digest="sha256:1", scenarios=()))
+    artifacts.write_passed(passed)
+    assert artifacts.read_passed(KEY.digest) == passed
+    assert artifacts.read_last_passed("base/a") == passed
+    assert list(artifacts.builds()) == []
+
+
+def test_what_passed_but_cannot_be_read_is_made_anew(artifacts: Artifacts) -> None:
+    for path in (f"passed/{KEY.digest}.json", "last_passed/base/a.json"):
+        write_atomically(artifacts.root / path, b'{"staged": {}')
+    assert artifacts.read_passed(KEY.digest) is None
+    assert artifacts.read_last_passed("base/a") is None
+
+
+def test_staged_and_tested_images(artifacts: Artifacts) -> None:
+    folder = artifacts.build(BUILD)
+    assert folder.read_staged("base/a") is None
+    assert folder.read_tested("base/a") is None
+    tested = TestedImage(image="base/a", digest="sha256:1", scenarios=())
+    folder.write_staged(staged())
+    folder.write_tested(tested)
+    assert folder.read_staged("base/a") == staged()
+    assert folder.read_tested("base/a") == tested
+    assert not staged().reused(BUILD)
+    assert staged().reused("20261124.00000000")
+
+
+def write_until(stop: threading.Event, write: Callable[[int], None]) -> threading.Thread:
+    def work() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            write(number)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_a_reader_never_sees_a_part(tmp_path: Path) -> None:
+    path = UPath(tmp_path / "folder" / "file")
+    size = 1_000_000
+    write_atomically(path, bytes(size))
+    stop = threading.Event()
+    writers = [write_until(stop, lambda number: write_atomically(path, bytes([number % 256]) * size)) for _ in range(2)]
+    try:
+        for _ in range(200):
+            seen = path.read_bytes()
+            assert len(seen) == size
+            assert len(set(seen)) == 1
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
+    assert [file.name for file in path.parent.iterdir()] == ["file"]
+
+
+def test_a_write_that_fails_leaves_the_old_bytes_and_nothing_else(tmp_path: Path) -> None:
+    path = UPath(tmp_path / "file")
+    path.mkdir()  # a folder can't be replaced by a file
+    with pytest.raises(OSError):
+        write_atomically(path, b"new")
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]

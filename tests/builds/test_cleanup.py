@@ -1,0 +1,415 @@
+"""Cleaning up a build, against the real registry and the real engine."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from aml_images_dagster.builds.artifacts import write_atomically
+from aml_images_dagster.builds.cleanup import CleanupReport, cleanup, read_report, staged_references
+from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord
+from aml_images_dagster.builds.records import BuildRecord, StagedImage
+from aml_images_dagster.catalog.content_key import ContentKey
+from aml_images_dagster.errors import Unreachable
+from aml_images_dagster.registry.oci import OciRegistry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.catalog.reference import Reference
+    from tests.image_repository import ImageRepository
+
+pytestmark = pytest.mark.engine
+
+# Of this process alone: a cleanup without a record looks for its build in the whole registry.
+BUILD, OTHER = (f"20261123.{uuid.uuid4().hex[:8]}" for _ in range(2))
+
+
+@pytest.fixture
+def stage(
+    image_repository: ImageRepository, push_new_image: Callable[[str, str], Reference]
+) -> Callable[[str, str], Reference]:
+    """Pushes something new as an image of a build."""
+
+    def push(image: str, build: str) -> Reference:
+        family, name = image_repository.image(image).split("/")
+        return push_new_image(family, f"{name}--{build}")
+
+    return push
+
+
+def begin(parts: Parts, image_repository: ImageRepository, *images: str, build: str = BUILD) -> None:
+    parts.artifacts.build(build).write_build(
+        BuildRecord(
+            build=build,
+            run_id="aaaaaaaa",
+            status="running",
+            commit="",
+            source="",
+            created=datetime.now(UTC),
+            release_tag="v1",
+            images=tuple(map(image_repository.image, images)),
+        )
+    )
+
+
+def staged_record(image: str, pushed: Reference) -> StagedImage:
+    key = ContentKey(dockerfile="0", files={}, build_args={}, platform="linux/amd64", bases={})
+    return StagedImage(
+        image=image,
+        reference=str(tag_of(pushed)),
+        digest=pushed.digest,
+        os="linux",
+        architecture="amd64",
+        size_bytes=1,
+        layers=1,
+        seconds=1,
+        reasons=(),
+        content_key=key,
+        bases=(),
+        built_in=BUILD,
+        dockerfile="",
+        notices={},
+    )
+
+
+def outcomes(report: CleanupReport) -> dict[str, str]:
+    return {row.name: row.outcome for row in report.rows}
+
+
+def tag_of(reference: Reference) -> Reference:
+    return dataclasses.replace(reference, digest="")
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_every_staged_image_goes(
+    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference], begun: bool
+) -> None:
+    """Also of a build that pushed without having written that it began: an orphan of a crashed worker."""
+    if begun:
+        begin(parts, image_repository, "tools/shell", "apps/other")
+    pushed = [stage("tools/shell", BUILD), stage("apps/other", BUILD)]
+    report = cleanup(BUILD, parts, "failed")
+    assert report.clean
+    assert outcomes(report) == {str(tag_of(reference)): "removed" for reference in pushed}
+    for reference in pushed:
+        assert parts.staging.digest(tag_of(reference)) is None
+        assert parts.staging.digest(reference.with_digest(reference.digest)) is None
+    assert list(staged_references(BUILD, parts)) == []
+
+
+def test_twice_is_fine_and_says_so(
+    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+) -> None:
+    begin(parts, image_repository, "apps/other")
+    stage("apps/other", BUILD)
+    assert cleanup(BUILD, parts, "failed").clean
+    again = cleanup(BUILD, parts, "failed")
+    assert (again.clean, again.rows) == (True, ()), "it tells what it has done now"
+    story = read_report(parts.artifacts.build(BUILD))
+    assert story is not None
+    assert [row.kind for row in story.rows] == ["staged image"], "the file tells of all"
+    record = parts.artifacts.build(BUILD).read_build()
+    assert record is not None
+    assert record.status == "failed"
+
+
+def test_a_build_that_never_was(parts: Parts) -> None:
+    report = cleanup("20200101.00000000", parts, "canceled")
+    assert (report.build, report.rows, report.clean) == ("20200101.00000000", (), True)
+    assert not parts.artifacts.build("20200101.00000000").root.exists()
+
+
+def test_a_digest_that_another_build_took_over_stays(
+    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+) -> None:
+    begin(parts, image_repository, "apps/other")
+    pushed = stage("apps/other", BUILD)
+    taken_over = pushed.with_tag(pushed.tag.replace(BUILD, OTHER))
+    parts.staging.tag(pushed.with_digest(pushed.digest), taken_over.tag)
+    report = cleanup(BUILD, parts, "failed")
+    assert report.clean
+    assert outcomes(report) == {str(tag_of(pushed)): "digest kept, tag removed"}
+    assert parts.staging.digest(tag_of(pushed)) is None
+    assert parts.staging.digest(taken_over) == pushed.digest
+    # and the last one takes the image with it
+    assert outcomes(cleanup(OTHER, parts, "failed")) == {str(taken_over): "removed"}
+    assert parts.staging.digest(pushed.with_digest(pushed.digest)) is None
+
+
+def test_a_digest_that_a_person_has_tagged_stays(
+    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+) -> None:
+    begin(parts, image_repository, "apps/other")
+    pushed = stage("apps/other", BUILD)
+    parts.staging.tag(pushed.with_digest(pushed.digest), "keep")
+    report = cleanup(BUILD, parts, "failed")
+    assert report.clean
+    assert parts.staging.digest(tag_of(pushed)) is None
+    assert parts.staging.digest(pushed.with_tag("keep")) == pushed.digest
+
+
+def test_two_tags_of_the_build_for_one_digest_both_go(
+    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+) -> None:
+    begin(parts, image_repository, "apps/other", "apps/hello")
+    pushed = stage("apps/other", BUILD)
+    parts.staging.tag(pushed.with_digest(pushed.digest), f"hello--{BUILD}")
+    assert cleanup(BUILD, parts, "failed").clean
+    assert list(parts.staging.tags(pushed.repository)) == []
+    assert parts.staging.digest(pushed.with_digest(pushed.digest)) is None
+
+
+class Together(OciRegistry):
+    """The real registry; two who untag something wait for each other before they do."""
+
+    barrier = threading.Barrier(2)
+
+    def untag(self, reference: Reference) -> None:
+        self.barrier.wait(20)
+        super().untag(reference)
+
+
+def test_two_builds_that_share_a_digest_and_are_cleaned_up_at_once(
+    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+) -> None:
+    """Each sees the tag of the other before either is gone; still, the image does not stay without a tag."""
+    for build in (BUILD, OTHER):
+        begin(parts, image_repository, "apps/other", build=build)
+    pushed = stage("apps/other", BUILD)
+    parts.staging.tag(pushed.with_digest(pushed.digest), pushed.tag.replace(BUILD, OTHER))
+    together = dataclasses.replace(parts, staging=Together(parts.staging.host))
+    with ThreadPoolExecutor() as pool:
+        reports = list(pool.map(lambda build: cleanup(build, together, "failed"), (BUILD, OTHER)))
+    assert all(report.clean for report in reports), reports
+    assert parts.staging.tags(pushed.repository) == []
+    assert parts.staging.digest(pushed.with_digest(pushed.digest)) is None
+
+
+class TakenOver(OciRegistry):
+    """The real registry, in which another build takes an image over as long as it still has a tag."""
+
+    def untag(self, reference: Reference) -> None:
+        self.tag(reference, reference.tag.replace(BUILD, OTHER))
+        super().untag(reference)
+
+
+def test_an_image_that_is_taken_over_during_the_cleanup_stays(
+    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+) -> None:
+    begin(parts, image_repository, "apps/other")
+    pushed = stage("apps/other", BUILD)
+    assert cleanup(BUILD, dataclasses.replace(parts, staging=TakenOver(parts.staging.host)), "failed").clean
+    assert parts.staging.digest(tag_of(pushed)) is None
+    assert parts.staging.digest(pushed.with_tag(pushed.tag.replace(BUILD, OTHER))) == pushed.digest
+
+
+def test_an_image_that_a_killed_cleanup_has_left_without_a_tag_goes(
+    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+) -> None:
+    begin(parts, image_repository, "apps/other")
+    pushed = stage("apps/other", BUILD)
+    parts.artifacts.build(BUILD).write_staged(staged_record(image_repository.image("apps/other"), pushed))
+    parts.staging.untag(tag_of(pushed))
+    report = cleanup(BUILD, parts, "failed")
+    assert outcomes(report) == {str(pushed.with_digest(pushed.digest)): "removed"}
+    assert parts.staging.digest(pushed.with_digest(pushed.digest)) is None
+
+
+def test_an_image_under_another_tag_is_not_taken_for_one_without(
+    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+) -> None:
+    begin(parts, image_repository, "apps/other")
+    pushed = stage("apps/other", BUILD)
+    parts.artifacts.build(BUILD).write_staged(staged_record(image_repository.image("apps/other"), pushed))
+    parts.staging.tag(pushed.with_digest(pushed.digest), pushed.tag.replace(BUILD, OTHER))
+    for _ in range(2):
+        assert cleanup(BUILD, parts, "failed").clean
+    assert parts.staging.digest(pushed.with_tag(pushed.tag.replace(BUILD, OTHER))) == pushed.digest
+
+
+class Publishing:
+    """The real runner, on whose cancelling the build is published: it had looked at its record just before."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._runner, self._folder = parts.runner, parts.artifacts.build(BUILD)
+
+    def cancel(self, build: str) -> list[str]:
+        write_atomically(self._folder.root / "release.json", b"{}")
+        self._folder.finish("succeeded")
+        return self._runner.cancel(build)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runner, name)
+
+
+def test_a_build_that_is_published_meanwhile_is_cleaned_up_all_the_same(
+    parts: Parts, image_repository: ImageRepository
+) -> None:
+    begin(parts, image_repository, "apps/other")
+    report = cleanup(BUILD, dataclasses.replace(parts, runner=Publishing(parts)), "canceled")
+    assert report.clean
+    folder = parts.artifacts.build(BUILD)
+    record = folder.read_build()
+    assert record is not None
+    assert record.status == "canceled"
+    assert not (folder.root / "release.json").exists()
+
+
+def test_other_builds_are_left_alone(
+    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+) -> None:
+    begin(parts, image_repository, "apps/other")
+    mine, theirs = stage("apps/other", BUILD), stage("apps/other", OTHER)
+    longer = stage("apps/other", f"{BUILD}0")
+    cleanup(BUILD, parts, "failed")
+    assert parts.staging.digest(tag_of(mine)) is None
+    assert parts.staging.digest(tag_of(theirs)) == theirs.digest
+    assert parts.staging.digest(tag_of(longer)) == longer.digest
+
+
+def test_release_files_go_and_the_report_is_kept(parts: Parts, image_repository: ImageRepository) -> None:
+    begin(parts, image_repository, "apps/other")
+    folder = parts.artifacts.build(BUILD)
+    for path in ("release.json", "import.cfg", "drop/SHA256SUMS", "images/apps/other/logs/a.log"):
+        write_atomically(folder.root / path, b"{}")
+    report = cleanup(BUILD, parts, "canceled")
+    assert outcomes(report) == dict.fromkeys(("release.json", "import.cfg", "drop"), "removed")
+    assert CleanupReport.model_validate_json((folder.root / "cleanup.json").read_text()) == report
+    assert (folder.root / "images/apps/other/logs/a.log").exists()
+
+
+def test_a_record_that_cannot_be_read_does_not_keep_the_images(
+    parts: Parts, stage: Callable[[str, str], Reference]
+) -> None:
+    (parts.artifacts.build(BUILD).root / "build.json").mkdir(parents=True)
+    pushed = stage("apps/other", BUILD)
+    report = cleanup(BUILD, parts, "failed")
+    assert parts.staging.digest(tag_of(pushed)) is None
+    assert not report.clean
+    assert [(row.kind, row.outcome) for row in report.rows] == [("record", "left"), ("staged image", "removed")]
+    assert "build.json" in report.rows[0].detail
+
+
+def test_a_damaged_record_is_made_anew(parts: Parts, stage: Callable[[str, str], Reference]) -> None:
+    write_atomically(parts.artifacts.build(BUILD).root / "build.json", b"{")
+    pushed = stage("apps/other", BUILD)
+    report = cleanup(BUILD, parts, "canceled")
+    assert report.clean
+    assert outcomes(report) == {"build.json": "made anew", str(tag_of(pushed)): "removed"}
+    record = parts.artifacts.build(BUILD).read_build()
+    assert record is not None
+    assert record.status == "canceled"
+
+
+class Stubborn(OciRegistry):
+    """The real registry, which refuses to delete one image."""
+
+    kept = ""
+
+    def delete(self, reference: Reference) -> None:
+        if reference.digest == self.kept:
+            raise Unreachable("it may not be deleted", where=str(reference))
+        super().delete(reference)
+
+
+def test_one_image_that_cannot_be_removed_does_not_keep_the_others(
+    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+) -> None:
+    begin(parts, image_repository, "apps/hello", "apps/other", "tools/shell")
+    kept, *others = (stage(image, BUILD) for image in ("apps/hello", "apps/other", "tools/shell"))
+    stubborn = Stubborn(parts.staging.host)
+    stubborn.kept = kept.digest
+    report = cleanup(BUILD, dataclasses.replace(parts, staging=stubborn), "failed")
+    assert not report.clean
+    assert outcomes(report) == {str(tag_of(kept)): "left"} | {str(tag_of(other)): "removed" for other in others}
+    assert "it may not be deleted" in next(row.detail for row in report.rows if row.outcome == "left")
+    assert cleanup(BUILD, parts, "failed").clean
+
+
+def test_a_registry_that_is_down_is_not_clean(
+    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+) -> None:
+    begin(parts, image_repository, "apps/other")
+    write_atomically(parts.artifacts.build(BUILD).root / "release.json", b"{}")
+    down = dataclasses.replace(parts, staging=OciRegistry("127.0.0.1:9"))
+    report = cleanup(BUILD, down, "failed")
+    assert not report.clean
+    assert [(row.kind, row.outcome) for row in report.rows] == [
+        ("release file", "removed"),
+        ("staged image", "left"),
+    ]
+    assert "127.0.0.1:9" in report.rows[1].detail
+
+
+def cleanup_command(image_repository: ImageRepository, **environment: str) -> tuple[int, Any]:
+    done = image_repository.run("cleanup", BUILD, "--json", **environment)
+    assert "Traceback" not in done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_the_command(parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]) -> None:
+    begin(parts, image_repository, "apps/other")
+    pushed = stage("apps/other", BUILD)
+    code, report = cleanup_command(image_repository, AML_IMAGES_STAGING_REGISTRY="127.0.0.1:9")
+    assert code == 1
+    assert report["clean"] is False
+    code, report = cleanup_command(image_repository)
+    assert code == 0
+    assert (report["build"], report["clean"]) == (BUILD, True)
+    assert report["rows"] == [{"kind": "staged image", "name": str(tag_of(pushed)), "outcome": "removed", "detail": ""}]
+    refused = image_repository.run("cleanup", "latest")
+    assert refused.returncode == 2
+    assert "'latest' is not a build number" in refused.stderr
+
+
+def test_the_command_asks_before_a_build_that_has_succeeded_goes(
+    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+) -> None:
+    begin(parts, image_repository, "apps/other")
+    parts.artifacts.build(BUILD).finish("succeeded")
+    pushed = stage("apps/other", BUILD)
+    refused = image_repository.run("cleanup", BUILD)
+    assert refused.returncode == 2
+    for text in (BUILD, "which has succeeded", image_repository.image("apps/other"), "--yes"):
+        assert text in refused.stderr
+    assert parts.staging.digest(tag_of(pushed)) == pushed.digest
+    assert image_repository.run("cleanup", BUILD, "--yes").returncode == 0
+    assert parts.staging.digest(tag_of(pushed)) is None
+
+
+def test_the_command_refuses_a_build_that_is_released_unless_forced(
+    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+) -> None:
+    begin(parts, image_repository, "apps/other")
+    parts.artifacts.build(BUILD).finish("succeeded")
+    pushed = stage("apps/other", BUILD)
+    Ledger(parts.artifacts).append(
+        ReleaseRecord(
+            number=0,
+            action="release",
+            begun=None,
+            who="somebody",
+            when=datetime.now(UTC),
+            build=BUILD,
+            commit="",
+            built=datetime.now(UTC),
+            release_tag="v1",
+            changes=(),
+        )
+    )
+    refused = image_repository.run("cleanup", BUILD, "--yes")
+    assert refused.returncode == 2
+    assert "it is released, or a release of it has begun" in refused.stderr
+    assert "--force" in refused.stderr
+    assert parts.staging.digest(tag_of(pushed)) == pushed.digest
+    assert image_repository.run("cleanup", BUILD, "--force").returncode == 0
+    assert parts.staging.digest(tag_of(pushed)) is None

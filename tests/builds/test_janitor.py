@@ -1,0 +1,340 @@
+"""The janitor: which builds are cleaned up without any event, and when. Real registry, real engine."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aml_images_dagster.builds.cleanup import anything_left, cleanup, not_clean, read_report
+from aml_images_dagster.builds.janitor import sweep
+from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord
+from aml_images_dagster.builds.records import BuildFailure, BuildRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aml_images_dagster.builds.cleanup import CleanupReport
+    from aml_images_dagster.builds.janitor import RunState
+    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.session import BuildSession
+    from aml_images_dagster.catalog.reference import Reference
+    from aml_images_dagster.settings import Settings
+    from tests.image_repository import ImageRepository
+
+pytestmark = pytest.mark.engine
+
+NOW = datetime.now(UTC)
+BUILD = f"20261123.{uuid.uuid4().hex[:8]}"
+
+
+@dataclass(frozen=True)
+class Over:
+    """Every run is in the same state."""
+
+    how: RunState
+
+    def state(self, _: str) -> RunState:
+        return self.how
+
+    def failure(self, _: str) -> BuildFailure | None:
+        return BuildFailure(step="a step", message="it broke")
+
+
+class House:
+    """One build with one staged image, and the janitor on its round."""
+
+    def __init__(
+        self,
+        session: BuildSession,
+        repository: ImageRepository,
+        push: Callable[[str, str], Reference],
+    ) -> None:
+        self.parts: Parts = session.parts
+        self.settings: Settings = session.settings
+        self.repository = repository
+        self.push = push
+        self.folder = self.parts.artifacts.build(BUILD)
+
+    def begin(self, status: str, created: datetime = NOW, keep_until: datetime | None = None) -> None:
+        self.folder.write_build(
+            BuildRecord.model_validate(
+                {
+                    "build": BUILD,
+                    "run_id": "aaaaaaaa",
+                    "status": status,
+                    "commit": "",
+                    "source": "",
+                    "created": created,
+                    "release_tag": "v1",
+                    "images": (self.repository.image("tools/shell"),),
+                    "keep_until": keep_until,
+                }
+            )
+        )
+        self.stage()
+
+    def stage(self) -> None:
+        family, name = self.repository.image("tools/shell").split("/")
+        self.push(family, f"{name}--{BUILD}")
+
+    def sweep(self, state: RunState = "alive", now: datetime = NOW) -> list[CleanupReport]:
+        return sweep(self.parts, self.settings, Over(state), now)
+
+    @property
+    def is_staged(self) -> bool:
+        return anything_left(BUILD, self.parts)
+
+    @property
+    def status(self) -> str:
+        record = self.folder.read_build()
+        assert record is not None
+        return record.status
+
+
+@pytest.fixture
+def house(
+    new_session: Callable[..., BuildSession],
+    image_repository: ImageRepository,
+    push_new_image: Callable[[str, str], Reference],
+) -> House:
+    return House(new_session("tools/shell"), image_repository, push_new_image)
+
+
+@pytest.mark.parametrize("status", ["running", "partial"])
+@pytest.mark.parametrize("state", ["failed", "canceled"])
+def test_a_build_whose_run_is_over_is_cleaned_up(house: House, status: str, state: RunState) -> None:
+    house.begin(status)
+    (report,) = house.sweep(state)
+    assert report.clean
+    assert not house.is_staged
+    assert house.status == state
+
+
+@pytest.mark.parametrize("state", ["alive", "unknown", "succeeded"])
+def test_a_build_that_may_be_running_is_left_alone(house: House, state: RunState) -> None:
+    house.begin("running")
+    assert house.sweep(state) == []
+    assert house.is_staged
+    assert house.status == "running"
+
+
+def test_what_an_orphan_step_pushes_after_the_cleanup_goes_too(house: House) -> None:
+    house.begin("running")
+    house.sweep("failed")
+    assert house.sweep("failed") == []
+    house.stage()
+    (report,) = house.sweep("failed", datetime.now(UTC))
+    assert [row.kind for row in report.rows].count("staged image") >= 1
+    assert not house.is_staged
+
+
+def test_what_is_pushed_after_the_longest_build_goes_too(house: House) -> None:
+    """By a build elsewhere whose step was killed before it wrote down what it had started."""
+    house.begin("running")
+    house.sweep("failed")
+    house.stage()
+    house.sweep("failed", datetime.now(UTC) + timedelta(minutes=house.settings.build_timeout_minutes + 30))
+    assert not house.is_staged
+
+
+def test_a_build_that_is_settled_is_not_looked_at_any_more(house: House) -> None:
+    house.begin("running")
+    house.sweep("failed")
+    later = NOW + timedelta(days=1)
+    assert house.sweep("failed", later) == []
+    damage(house)
+    assert house.sweep("failed", later) == []
+    assert (house.folder.root / "build.json").read_bytes() == b"{"
+    (house.folder.root / "build.json").unlink()
+    house.begin("failed")
+    assert cleanup(BUILD, house.parts, "failed").clean, "a person may always ask for more"
+    house.stage()
+    assert [report.clean for report in house.sweep("failed", datetime.now(UTC))] == [True]
+
+
+def test_the_ledger_is_read_once_for_all_builds(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = NOW - timedelta(days=30)
+    house.begin("succeeded", created=old)
+    record = house.folder.read_build()
+    assert record is not None
+    others = [f"20261001.{number:08x}" for number in range(3)]
+    for other in others:
+        house.parts.artifacts.build(other).write_build(record.model_copy(update={"build": other}))
+    read: list[frozenset[str]] = []
+
+    def released(_: Ledger) -> frozenset[str]:
+        read.append(frozenset({BUILD, *others}))
+        return read[-1]
+
+    monkeypatch.setattr(Ledger, "released_builds", released)
+    assert house.sweep("succeeded") == []
+    assert len(read) == 1
+    assert house.sweep("succeeded") == []
+    assert len(read) == 1, "they are settled"
+
+
+def test_a_cleanup_that_could_not_finish_is_tried_again_ever_more_rarely(house: House) -> None:
+    house.begin("running")
+    registry = house.parts.staging
+    object.__setattr__(house.parts, "staging", type(registry)("127.0.0.1:9"))
+    (report,) = house.sweep("failed")
+    assert not report.clean
+    assert report.attempts == 1
+    assert house.sweep("failed", report.finished + timedelta(seconds=14)) == []
+    (report,) = house.sweep("failed", report.finished + timedelta(seconds=16))
+    assert report.attempts == 2
+    assert house.sweep("failed", report.finished + timedelta(seconds=29)) == []
+    object.__setattr__(house.parts, "staging", registry)
+    (report,) = house.sweep("failed", report.finished + timedelta(seconds=31))
+    assert report.clean
+    assert report.attempts == 0
+    assert not house.is_staged
+    written = read_report(house.folder)
+    assert written is not None
+    assert written.clean
+
+
+def test_a_failure_that_is_kept_is_cleaned_up_when_its_time_is_over(house: House) -> None:
+    house.begin("running", keep_until=NOW + timedelta(hours=1))
+    (report,) = house.sweep("failed")
+    assert [row.outcome for row in report.rows] == ["kept"]
+    assert house.is_staged
+    assert house.status == "failed"
+    assert house.sweep("failed", NOW + timedelta(minutes=59)) == []
+    (report,) = house.sweep("failed", NOW + timedelta(minutes=61))
+    assert report.clean
+    assert not house.is_staged
+
+
+def test_a_build_that_was_not_released_expires(house: House) -> None:
+    house.begin("succeeded", created=NOW - timedelta(days=14))
+    assert house.sweep("succeeded") == []
+    house.sweep("succeeded", NOW + timedelta(days=2))
+    assert not house.is_staged
+    assert house.status == "expired"
+
+
+def test_a_build_that_was_released_stays_importable(house: House) -> None:
+    house.begin("succeeded", created=NOW - timedelta(days=30))
+    begun = ReleaseRecord(
+        number=0,
+        action="release",
+        begun=None,
+        who="somebody",
+        when=NOW,
+        build=BUILD,
+        commit="abc",
+        built=NOW,
+        release_tag="v1",
+        changes=(),
+    )
+    Ledger(house.parts.artifacts).append(begun)
+    assert house.sweep("succeeded") == []
+    assert house.is_staged
+    assert house.status == "succeeded"
+
+
+def test_why_a_build_failed_is_written_down_once(house: House) -> None:
+    house.begin("running")
+    house.folder.finish("running", BuildFailure(step="staged", message="no such file", log="line"))
+    house.sweep("failed")
+    record = house.folder.read_build()
+    assert record is not None
+    assert record.failure == BuildFailure(step="staged", message="no such file", log="line")
+
+
+def test_the_run_tells_why_when_no_step_could(house: House) -> None:
+    house.begin("running")
+    house.sweep("failed")
+    record = house.folder.read_build()
+    assert record is not None
+    assert record.failure == BuildFailure(step="a step", message="it broke")
+
+
+def test_an_expired_build_whose_cleanup_could_not_finish_is_tried_again(house: House) -> None:
+    house.begin("succeeded", created=NOW - timedelta(days=16))
+    registry = house.parts.staging
+    object.__setattr__(house.parts, "staging", type(registry)("127.0.0.1:9"))
+    (report,) = house.sweep("succeeded")
+    assert not report.clean
+    object.__setattr__(house.parts, "staging", registry)
+    (report,) = house.sweep("succeeded", report.finished + timedelta(seconds=16))
+    assert report.clean
+    assert not house.is_staged
+
+
+def damage(house: House) -> None:
+    (house.folder.root / "build.json").write_bytes(b"{")
+
+
+def test_a_build_with_a_damaged_record_has_failed(house: House) -> None:
+    house.begin("running")
+    damage(house)
+    (report,) = house.sweep("alive")
+    assert report.clean
+    assert not house.is_staged
+    record = house.folder.read_build()
+    assert record is not None
+    assert (record.build, record.status, record.images) == (BUILD, "failed", (house.repository.image("tools/shell"),))
+    assert record.failure is not None
+    assert "build.json was damaged" in record.failure.message
+    assert (house.folder.root / "build.json.damaged").read_bytes() == b"{"
+
+
+def test_a_complete_build_with_a_damaged_record_is_healed(house: House) -> None:
+    house.begin("succeeded")
+    before = house.folder.read_build()
+    assert before is not None
+    family, name = house.repository.image("tools/shell").split("/")
+    release = {"commit": "", "source": "", "created": NOW.isoformat(), "release_tag": "v1"}
+    release["images"] = [{"family": family, "name": name}]  # type: ignore[assignment]
+    (house.folder.root / "release.json").write_text(json.dumps(release))
+    damage(house)
+    assert house.sweep("succeeded") == []
+    assert house.folder.read_build() == before.model_copy(update={"run_id": BUILD.partition(".")[2]})
+    assert house.is_staged
+
+
+def test_a_damaged_record_is_unhealthy_until_staging_answers_and_asked_for_ever_more_rarely(house: House) -> None:
+    house.begin("running")
+    damage(house)
+    registry = house.parts.staging
+    object.__setattr__(house.parts, "staging", type(registry)("127.0.0.1:9"))
+    (report,) = house.sweep("failed")
+    assert (report.clean, report.attempts) == (False, 1)
+    assert not_clean(house.parts.artifacts) == [BUILD]
+    assert house.sweep("failed", report.finished + timedelta(seconds=14)) == []
+    (report,) = house.sweep("failed", report.finished + timedelta(seconds=16))
+    assert (report.clean, report.attempts) == (False, 2)
+    object.__setattr__(house.parts, "staging", registry)
+    (report,) = house.sweep("failed", report.finished + timedelta(seconds=31))
+    assert report.clean
+    assert not_clean(house.parts.artifacts) == []
+    assert not house.is_staged
+
+
+def test_a_record_of_a_newer_version_is_left_alone_and_unhealthy(house: House) -> None:
+    house.begin("running")
+    path = house.folder.root / "build.json"
+    newer = path.read_text().replace("{", '{"color": "blue",', 1)
+    path.write_text(newer)
+    (report,) = house.sweep("failed")
+    assert "not a record of this version" in report.rows[0].detail
+    assert not_clean(house.parts.artifacts) == [BUILD]
+    assert house.sweep("failed", report.finished + timedelta(seconds=14)) == []
+    assert path.read_text() == newer
+    assert len(list(house.parts.staging.tags(house.repository.image("tools/shell").partition("/")[0]))) == 1
+
+
+def test_a_record_that_cannot_be_read_keeps_nothing_else(house: House) -> None:
+    house.begin("running")
+    other = house.parts.artifacts.build("20261122.00000000")
+    (other.root / "build.json").mkdir(parents=True)
+    reports = {report.build: report.clean for report in house.sweep("failed")}
+    assert reports == {BUILD: True, "20261122.00000000": False}
+    assert not house.is_staged

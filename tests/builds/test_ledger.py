@@ -1,0 +1,88 @@
+"""Records of what was done to production: numbered, append-only, in a folder and in an object store."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from aml_images_dagster.builds.artifacts import Artifacts, create_atomically
+from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord, TagChange, unfinished
+from aml_images_dagster.errors import BadInput
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(params=["disk", "object store"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Ledger:
+    return Ledger(Artifacts(str(tmp_path) if request.param == "disk" else f"memory://{tmp_path.name}"))
+
+
+def record(**fields: Any) -> ReleaseRecord:
+    now = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    change = TagChange(image="base/a", repository="public/a", tag="latest", before=None, after="sha256:1")
+    return ReleaseRecord.model_validate(
+        {
+            "number": 0,
+            "action": "release",
+            "begun": None,
+            "who": "somebody",
+            "when": now,
+            "build": "20261123.4f2a9c1e",
+            "commit": "abc",
+            "built": now,
+            "release_tag": "20261123.v1",
+            "changes": (change,),
+            **fields,
+        }
+    )
+
+
+def test_nothing_was_done_yet(ledger: Ledger) -> None:
+    assert ledger.records() == ()
+    assert ledger.released_builds() == frozenset()
+
+
+def test_a_release_begins_and_is_completed(ledger: Ledger) -> None:
+    begun = ledger.append(record())
+    assert (begun.number, begun.done) == (1, False)
+    assert unfinished(ledger.records(), "release") == [begun]
+    done = ledger.complete(begun, "somebody else")
+    assert (done.number, done.begun, done.done, done.who) == (2, 1, True, "somebody else")
+    assert ledger.records() == (begun, done)
+    assert unfinished(ledger.records(), "release") == []
+    assert ledger.released_builds() == {begun.build}
+
+
+def test_records_written_at_once_all_stay(ledger: Ledger) -> None:
+    threads = [threading.Thread(target=ledger.append, args=(record(who=str(n)),)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [r.number for r in ledger.records()] == list(range(1, 9))
+    assert {r.who for r in ledger.records()} == set(map(str, range(8)))
+
+
+def test_a_record_is_never_written_over(ledger: Ledger) -> None:
+    ledger.append(record())
+    with pytest.raises(FileExistsError):
+        create_atomically(ledger.folder / "000001.json", b"{}")
+    assert [path.name for path in ledger.folder.iterdir()] == ["000001.json"]
+
+
+def test_a_damaged_record_is_told(ledger: Ledger) -> None:
+    ledger.append(record())
+    (ledger.folder / "000001.json").write_bytes(b"{")
+    with pytest.raises(BadInput, match="not a release record"):
+        ledger.records()
+
+
+def test_a_roll_back_is_about_what_a_release_was_about(ledger: Ledger) -> None:
+    release = ledger.complete(ledger.append(record(outside_window="it burns")), "somebody")
+    rollback = ledger.begin("rollback", release, release.changes, "another", "it is broken")
+    assert (rollback.action, rollback.begun, rollback.outside_window) == ("rollback", None, "")
+    assert (rollback.build, rollback.release_tag, rollback.reason) == (release.build, "20261123.v1", "it is broken")

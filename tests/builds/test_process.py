@@ -1,0 +1,55 @@
+"""Whether a process lives."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+from aml_images_dagster.builds.process import is_dead, named, this_process
+
+
+def test_this_process_lives():
+    assert not is_dead(this_process())
+
+
+def test_a_killed_process_that_nobody_waits_for_is_dead():
+    child = subprocess.Popen(["sleep", "60"])
+    process = named(child.pid)
+    assert not is_dead(process)
+    child.send_signal(signal.SIGKILL)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert is_dead(process)
+    child.wait()
+    assert is_dead(process)
+
+
+def test_another_process_with_the_same_number_is_not_meant():
+    assert is_dead(f"{this_process()}1")
+
+
+@pytest.mark.parametrize("process", ["", "elsewhere.example:boot:1:1", "nonsense"])
+def test_what_can_not_be_told_is_not_dead(process):
+    assert not is_dead(process)
+
+
+ANOTHER_BOOT = "00000000-0000-0000-0000-000000000000"
+
+
+def elsewhere(**parts: str) -> str:
+    """The name of a process that has ended, with other words in some of its parts."""
+    names = ("host", "machine", "boot", "namespace", "pid", "started")
+    ended = dict(zip(names, this_process().split(":"), strict=True)) | {"started": "1"}
+    return ":".join((ended | parts).values())
+
+
+def test_a_process_of_an_earlier_start_of_the_machine_is_dead():
+    assert is_dead(elsewhere(machine="", boot=ANOTHER_BOOT)) is False, "another machine may have the same name"
+    here = elsewhere().split(":")[1]
+    assert is_dead(elsewhere(boot=ANOTHER_BOOT)) is bool(here)
+    assert is_dead(elsewhere(machine="another", boot=ANOTHER_BOOT)) is False
+
+
+def test_a_process_of_another_container_with_the_same_host_name_is_not_dead():
+    assert is_dead(elsewhere())
+    assert not is_dead(elsewhere(namespace="1"))
