@@ -39,6 +39,11 @@ PushNewImage = Callable[[str, str], Reference]
 NewSession = Callable[..., BuildSession]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole builds first: what takes longest must not be what everybody waits for at the end."""
+    items.sort(key=lambda item: not any(item.get_closest_marker(long) for long in ("e2e", "browser")))
+
+
 @pytest.fixture(scope="session")
 def engine() -> DockerEngine:
     """The engine of this machine."""

@@ -93,12 +93,12 @@ def test_one_failure_ends_the_others(
     runner: AzureMlRunner, clockwork: Clockwork, workspace: MachineLearning, make_job: MakeJob, build: str
 ) -> None:
     clockwork.fails = {"bad"}
-    clockwork.running_seconds = 60
+    clockwork.running_seconds = 600
     good = [make_job(name=f"good-{number}") for number in range(5)]
     bad = make_job(name="bad")
 
     def fails_at_once() -> None:
-        eventually(lambda: len(workspace.jobs) == 6)
+        eventually(lambda: len(workspace.jobs) == 6, seconds=120)
         workspace.jobs[bad.name].status = "Failed"
 
     threading.Thread(target=fails_at_once).start()
