@@ -19,6 +19,7 @@ from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog import git
 from aml_images_dagster.errors import BuildFailed, BuildStopped, FactoryError, refused_by_system
+from aml_images_dagster.markdown import code_block
 from aml_images_dagster.schedules.schedule import read_timetable
 
 if TYPE_CHECKING:
@@ -145,5 +146,5 @@ def explained() -> Iterator[None]:
             metadata[STOPPED] = dg.MetadataValue.bool(True)
         log = error.log if isinstance(error, BuildFailed) else ""
         if log:
-            metadata["log"] = dg.MetadataValue.md(f"```\n{log}\n```")
+            metadata["log"] = dg.MetadataValue.md(code_block(log))
         raise dg.Failure(description=str(error), metadata=metadata, allow_retries=False) from None

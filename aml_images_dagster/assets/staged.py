@@ -14,6 +14,7 @@ from aml_images_dagster.builds.records import StagedImage
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.staging import stage
 from aml_images_dagster.catalog.image import Image
+from aml_images_dagster.markdown import code, code_block
 from aml_images_dagster.upstream.bases import external_bases
 
 
@@ -56,7 +57,7 @@ def _metadata(session: BuildSession, record: StagedImage) -> dict[str, dg.Metada
     staging = session.parts.staging
     family = record.image.partition("/")[0]
     metadata: dict[str, dg.MetadataValue] = {
-        "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in record.reasons)),
+        "reasons": dg.MetadataValue.md("\n".join(f"- {code(reason)}" for reason in record.reasons)),
         "reference": dg.MetadataValue.text(record.reference),
         "digest": dg.MetadataValue.text(record.digest),
         "manifest": dg.MetadataValue.url(f"{staging.url}/v2/{family}/manifests/{record.digest}"),
@@ -68,7 +69,7 @@ def _metadata(session: BuildSession, record: StagedImage) -> dict[str, dg.Metada
         "commit": dg.MetadataValue.text(session.source.commit),
         "content_key": dg.MetadataValue.text(record.content_key.digest),
         "bases": dg.MetadataValue.json({base.reference: base.digest for base in record.bases}),
-        "dockerfile": dg.MetadataValue.md(f"```dockerfile\n{record.dockerfile.rstrip()}\n```"),
+        "dockerfile": dg.MetadataValue.md(code_block(record.dockerfile.rstrip(), "dockerfile")),
     }
     if record.reused(session.number):
         metadata["built_in"] = dg.MetadataValue.text(record.built_in)

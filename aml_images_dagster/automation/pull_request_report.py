@@ -48,14 +48,13 @@ def _report_of_run(tracked: Tracked, record: dg.RunRecord, workshop: Workshop, i
     folder = workshop.parts.artifacts.build(build)
     images = tuple(_image(name, tuple(why), folder, workshop) for name, why in reasons_of(run).items())
     count = f"{len(images)} image{'' if len(images) == 1 else 's'}"
-    url = f"{workshop.settings.pull_requests.ui_url.rstrip('/')}/runs/{run.run_id}"
     waiting = Report(
         tracked.head,
         "pending",
         f"{count} waiting for a place to be built",
         notes=tracked.notes,
         build=build,
-        url=url,
+        url=run_url(workshop, run),
         images=images,
     )
     match tracked.run_status:
@@ -74,6 +73,11 @@ def _report_of_run(tracked: Tracked, record: dg.RunRecord, workshop: Workshop, i
         case "STARTED" | "STARTING":
             return replace(waiting, summary=f"building {count}")
     return waiting
+
+
+def run_url(workshop: Workshop, run: dg.DagsterRun) -> str:
+    """Where the UI shows a run."""
+    return f"{workshop.settings.pull_requests.ui_url.rstrip('/')}/runs/{run.run_id}"
 
 
 def reasons_of(run: dg.DagsterRun) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,9 @@ from aml_images_dagster.pull_requests.admission import admit, approving_labels
 from aml_images_dagster.settings.pull_requests import EVERYONE
 
 if TYPE_CHECKING:
-    from aml_images_dagster.pull_requests.changes import ChangeFinder, Changes
+    from collections.abc import Callable
+
+    from aml_images_dagster.pull_requests.changes import Changes
     from aml_images_dagster.pull_requests.hosts.interface import PullRequestHost
     from aml_images_dagster.pull_requests.remote import GitRemote
     from aml_images_dagster.pull_requests.tracking import Tracked
@@ -25,24 +28,31 @@ class Assessor:
         settings: All settings.
         remote: Where the commits are.
         host: Who can be asked where a pull request comes from; None when nobody can.
-        finder: Finds what is changed.
+        find_changes: Finds what differs between two commits, target and head, within some seconds.
     """
 
     settings: Settings
     remote: GitRemote
     host: PullRequestHost | None
-    finder: ChangeFinder
+    find_changes: Callable[[str, str, float], Changes]
 
-    def assess(self, number: int, tracked: Tracked, target: str, now: float) -> Changes | None:
+    def assess(self, number: int, tracked: Tracked, target: str, now: float, until: float) -> Changes | None:
         """Judge the head of a pull request, and write the judgement down.
 
         What fails for a reason that may pass is tried again later.
+
+        Args:
+            number: The pull request.
+            tracked: What is known of it; takes the judgement.
+            target: Commit of the branch that it goes to.
+            now: The time, in seconds since the epoch.
+            until: When the time for it is over, by `time.monotonic`.
 
         Returns:
             What is to be built; None when nothing is.
         """
         try:
-            changes = self._judge(number, tracked, target)
+            changes = self._judge(number, tracked, target, until)
         except BadInput as fault:
             tracked.phase, tracked.note = "invalid", str(fault)
             self.remote.forget(number)
@@ -56,7 +66,7 @@ class Assessor:
             tracked.judge.failed(now)  # whoever may admit it has time to look at it first
         return changes
 
-    def _judge(self, number: int, tracked: Tracked, target: str) -> Changes | None:
+    def _judge(self, number: int, tracked: Tracked, target: str, until: float) -> Changes | None:
         rules = self.settings.pull_requests.rules
         origin = self.host.origin(number) if self.host and EVERYONE not in rules else None
         admission = admit(rules, origin, seen_without_label=tracked.seen_without_label)
@@ -70,12 +80,12 @@ class Assessor:
                     self.host.remove_label(number, label)
                 tracked.seen_without_label = True
             return None
-        if not self.remote.fetch(number, tracked.head):
+        if not self.remote.fetch(number, tracked.head, until - time.monotonic()):
             tracked.phase, tracked.note = "waiting", "it has a newer commit by now"
             return None
-        changes = self.finder.find(target, tracked.head)
+        changes = self.find_changes(target, tracked.head, until - time.monotonic())
         tracked.notes = changes.notes
-        if not changes.selection:
+        if not changes.reasons:
             tracked.phase, tracked.note = "nothing", "no image is changed"
             return None
         tracked.note = admission.why

@@ -2,107 +2,87 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
 
 from aml_images_dagster.builds.preflight import check_folders
 from aml_images_dagster.builds.selection import Selection, with_needed_parents
 from aml_images_dagster.builds.session import Source
 from aml_images_dagster.builds.source import load_catalogue
 from aml_images_dagster.catalog import git
-from aml_images_dagster.catalog.catalogue import split_paths
 from aml_images_dagster.catalog.context import IGNORE_FILE
 from aml_images_dagster.catalog.discovery import discover
 from aml_images_dagster.catalog.image import DOCKERFILE, FACTORY_FILES
 from aml_images_dagster.catalog.tree import CommitTree
 from aml_images_dagster.errors import BadInput
+from aml_images_dagster.pull_requests.declaration import DeclaredImage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aml_images_dagster.builds.parts import Parts
-    from aml_images_dagster.catalog.catalogue import Catalogue
     from aml_images_dagster.catalog.git import ChangedFile
     from aml_images_dagster.settings import Settings
 
 _MAX_FACTORY_FILE_BYTES = 1_000_000
 _FACTORY_FILES = FACTORY_FILES | {DOCKERFILE, IGNORE_FILE}
-_KEPT_CATALOGUES = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(BaseModel):
     """What a pull request changes.
 
     Attributes:
-        selection: What to build, with reasons; empty when it changes no image.
-        catalogue: The images as the pull request has them.
+        reasons: What to build, and why; empty when it changes no image.
+        images: The same images as the pull request has them.
         notes: What a person should know besides.
     """
 
-    selection: Selection
-    catalogue: Catalogue
+    model_config = ConfigDict(frozen=True)
+
+    reasons: Selection
+    images: tuple[DeclaredImage, ...]
     notes: tuple[str, ...]
 
 
-class ChangeFinder:
-    """Compares pull requests with the branch that they go to, as their pages show it.
+def find_changes(settings: Settings, parts: Parts, target: str, head: str) -> Changes:
+    """Compare a pull request with the branch that it goes to, as its page shows it.
 
     Args:
         settings: All settings; those of pull requests have the limits.
-        parts: Where parents that a pull request does not touch may be found.
+        parts: Where parents that the pull request does not touch may be found.
+        target: Commit of the target branch.
+        head: Commit of the pull request.
+
+    Raises:
+        BadInput: It is over a limit, or what it changes cannot be built.
+        Unreachable: A registry that may hold a parent does not answer.
     """
-
-    def __init__(self, settings: Settings, parts: Parts) -> None:
-        self._settings = settings
-        self._parts = parts
-        self._catalogues: dict[tuple[str, ...], Catalogue] = {}
-
-    def find(self, target: str, head: str) -> Changes:
-        """What a pull request makes it necessary to build.
-
-        Args:
-            target: Commit of the target branch.
-            head: Commit of the pull request.
-
-        Raises:
-            BadInput: It is over a limit, or what it changes cannot be built.
-            Unreachable: A registry that may hold a parent does not answer.
-        """
-        limits, root = self._settings.pull_requests, self._settings.repo
-        tree = CommitTree(root, head)
-        changed = git.changed_files(root, git.merge_base(root, target, head), head)
-        if len(changed) > limits.max_files:
-            raise BadInput(
-                f"{len(changed)} files are changed, at most {limits.max_files} are looked at",
-                mend="Split the pull request; the limit is pull_requests.max_files.",
-            )
-        _check_sizes(tree, changed, limits.max_context_mb)
-        catalogue = self._catalogue(tree)
-        found = discover(tree, catalogue, target, fallback=limits.nothing_changed == "all")
-        if len(found.images) > limits.max_images:
-            raise BadInput(
-                f"{len(found.images)} images would have to be built, at most {limits.max_images} are",
-                mend="Let a maintainer start the build; the limit is pull_requests.max_images.",
-            )
-        selection: Selection = {image.id: image.reasons for image in found.images}
-        if selection:
-            source = Source(tree, catalogue, head, "")
-            check_folders(source, selection)
-            selection = with_needed_parents(selection, source, self._parts, self._settings)
-        notes = [f"{image.family}/{image.name} is removed: nothing to build" for image in found.removed]
-        notes += [f"{image} is past its end of life: changed, but not built" for image in found.end_of_life]
-        return Changes(selection, catalogue, tuple(notes))
-
-    def _catalogue(self, tree: CommitTree) -> Catalogue:
-        """The catalogue of a commit. Most pull requests leave all image folders as another has them."""
-        folders = split_paths(self._settings.docker_files_path)
-        names = tuple(git.object_name(tree.root, tree.commit, folder) for folder in folders)
-        if names not in self._catalogues:
-            while len(self._catalogues) >= _KEPT_CATALOGUES:
-                del self._catalogues[next(iter(self._catalogues))]
-            self._catalogues[names] = load_catalogue(self._settings, tree)
-        return self._catalogues[names]
+    limits, root = settings.pull_requests, settings.repo
+    tree = CommitTree(root, head)
+    changed = git.changed_files(root, git.merge_base(root, target, head), head)
+    if len(changed) > limits.max_files:
+        raise BadInput(
+            f"{len(changed)} files are changed, at most {limits.max_files} are looked at",
+            mend="Split the pull request; the limit is pull_requests.max_files.",
+        )
+    _check_sizes(tree, changed, limits.max_context_mb)
+    catalogue = load_catalogue(settings, tree)
+    found = discover(tree, catalogue, target, fallback=limits.nothing_changed == "all")
+    if len(found.images) > limits.max_images:
+        raise BadInput(
+            f"{len(found.images)} images would have to be built, at most {limits.max_images} are",
+            mend="Let a maintainer start the build; the limit is pull_requests.max_images.",
+        )
+    reasons: Selection = {image.id: image.reasons for image in found.images}
+    if reasons:
+        source = Source(tree, catalogue, head, "")
+        check_folders(source, reasons)
+        reasons = with_needed_parents(reasons, source, parts, settings)
+    notes = [f"{image.family}/{image.name} is removed: nothing to build" for image in found.removed]
+    notes += [f"{image} is past its end of life: changed, but not built" for image in found.end_of_life]
+    images = tuple(DeclaredImage.of(catalogue.images[image]) for image in sorted(reasons))
+    return Changes(reasons=reasons, images=images, notes=tuple(notes))
 
 
 def _check_sizes(tree: CommitTree, changed: Sequence[ChangedFile], max_context_mb: float) -> None:

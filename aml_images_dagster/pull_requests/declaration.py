@@ -20,11 +20,9 @@ from aml_images_dagster.catalog.image_name import plain_name
 from aml_images_dagster.catalog.tests_file import TestPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from upath import UPath
-
-    from aml_images_dagster.catalog.catalogue import Catalogue
 
 _FILE = "pull_requests/declared.json"
 
@@ -53,6 +51,11 @@ class DeclaredImage(BaseModel):
     parents: tuple[str, ...]
     settings: ImageFile
     tests: TestPlan | None
+
+    @classmethod
+    def of(cls, image: Image) -> DeclaredImage:
+        """An image of a catalogue."""
+        return cls(**{field: getattr(image, field) for field in cls.model_fields})
 
     @property
     def id(self) -> str:
@@ -99,25 +102,19 @@ class Declarations(BaseModel):
         return tuple(image for number in sorted(self.images) for image in self.images[number])
 
 
-def unknown_images(
-    selection: Iterable[str], catalogue: Catalogue, known: Mapping[str, tuple[str, ...]]
-) -> tuple[DeclaredImage, ...]:
-    """The selected images that Dagster does not know, or does not know to be FROM another selected one.
+def unknown_images(images: Sequence[DeclaredImage], known: Mapping[str, tuple[str, ...]]) -> tuple[DeclaredImage, ...]:
+    """The images that Dagster does not know, or does not know to be FROM another of them.
 
     Args:
-        selection: What is to be built.
-        catalogue: The images as the pull request has them.
+        images: What is to be built.
         known: The images that Dagster knows, each with its parents.
     """
-    chosen = set(selection)
-    found = []
-    for name in sorted(chosen):
-        image = catalogue.images[name]
-        needed = chosen.intersection(image.parents)
-        if name not in known or not needed.issubset(known[name]):
-            fields = {field: getattr(image, field) for field in DeclaredImage.model_fields}
-            found.append(DeclaredImage(**fields))
-    return tuple(found)
+    chosen = {image.id for image in images}
+    return tuple(
+        image
+        for image in images
+        if image.id not in known or not chosen.intersection(image.parents).issubset(known[image.id])
+    )
 
 
 def with_declared(images: Iterable[Image], declared: Iterable[DeclaredImage]) -> list[Image]:

@@ -17,6 +17,7 @@ import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog import git
@@ -34,6 +35,7 @@ TARGET_REF = "refs/aml-images/target"
 _LIST_SECONDS = 30
 _UPDATE_SECONDS = 45
 """Both requests of an update together: a schedule has to know soon enough, before Dagster ends its tick after 60 s."""
+_SHORTEST_SECONDS = 1
 _BLOCK_BYTES = 512  # the unit of `ulimit -f`, by POSIX
 _LIMITED = 'ulimit -f {blocks}; exec "$0" "$@"'
 
@@ -93,18 +95,18 @@ class GitRemote:
         commit = self._list()[self._target]
         left = _UPDATE_SECONDS - (time.monotonic() - started)
         try:
-            self.fetch_target(commit, min(self._settings.max_fetch_seconds, left))
+            self.fetch_target(commit, left)
         except Unreachable:
             if not self._is_here(TARGET_REF, commit):  # else somebody else has fetched it at the same time
                 raise
         return git.resolve(self._root, TARGET_REF)
 
-    def fetch_target(self, commit: str, seconds: float | None = None) -> None:
+    def fetch_target(self, commit: str, seconds: float = inf) -> None:
         """Bring the target branch into the clone, unless it is there.
 
         Args:
             commit: What it is at the remote.
-            seconds: How long that may take; default: the limit of the settings.
+            seconds: How long that may take, at most as long as the settings say.
 
         Raises:
             Unreachable: The remote does not answer, or a limit was reached.
@@ -112,8 +114,13 @@ class GitRemote:
         if not self._is_here(TARGET_REF, commit):
             self._fetch(f"+{self._target}:{TARGET_REF}", seconds)
 
-    def fetch(self, number: int, head: str) -> bool:
+    def fetch(self, number: int, head: str, seconds: float = inf) -> bool:
         """Bring a pull request into the clone; whether its head is still the one that was seen.
+
+        Args:
+            number: The pull request.
+            head: Its head, as it was seen.
+            seconds: How long that may take, at most as long as the settings say.
 
         Raises:
             BadInput: It is too large, or has objects that git does not accept.
@@ -121,7 +128,7 @@ class GitRemote:
         """
         ref = own_ref(number)
         if not self._is_here(ref, head):
-            self._fetch(f"+{self._refs.replace('*', str(number))}:{ref}")
+            self._fetch(f"+{self._refs.replace('*', str(number))}:{ref}", seconds)
         return self._is_here(ref, head)
 
     def forget(self, number: int) -> None:
@@ -146,7 +153,7 @@ class GitRemote:
             return git.resolve(self._root, ref) == commit
         return False
 
-    def _fetch(self, refspec: str, seconds: float | None = None) -> None:
+    def _fetch(self, refspec: str, seconds: float) -> None:
         strict = [word for name in _STRICT for word in ("-c", f"fetch.fsck.{name}=error")]
         # unpackLimit: always one pack, so that the limit of a file is the limit of a fetch.
         configuration = ["-c", "fetch.fsckObjects=true", "-c", "fetch.unpackLimit=1", "-c", "gc.auto=0", *strict]
@@ -158,7 +165,7 @@ class GitRemote:
             "--",
             self._settings.remote,
             refspec,
-            seconds=seconds or self._settings.max_fetch_seconds,
+            seconds=min(max(seconds, _SHORTEST_SECONDS), self._settings.max_fetch_seconds),
             max_bytes=int(self._settings.max_fetch_mb * 1e6),
         )
 

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.markdown import code, code_block
 from aml_images_dagster.pull_requests.hosts.interface import MARKER, Status
 
 if TYPE_CHECKING:
@@ -16,8 +17,12 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.pull_requests.hosts.interface import Outcome
 
+_LONGEST = 60_000
+"""Characters of a comment. GitHub takes 65,536, Azure DevOps 150,000."""
 _SHOWN_IMAGES = 100
 _SHOWN_REASONS = 4
+_SHOWN_NOTES = 20
+_SHOWN_LINE = 200
 _SHOWN_LOG = 4000
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _TITLES: dict[Outcome, str] = {
@@ -99,25 +104,32 @@ class Report:
         build = f", build {self.build}" if self.build else ""
         lines = [MARKER, f"### aml-images: {_TITLES[self.outcome]}", "", _code(self.summary)]
         lines += ["", _block(self.details)] if self.details else []
-        lines += ["", *(f"- {_code(note)}" for note in self.notes)] if self.notes else []
-        lines += ["", *_table(self.images)] if self.images else []
+        lines += ["", *(f"- {_code(note)}" for note in self.notes[:_SHOWN_NOTES])] if self.notes else []
+        lines += [f"- and {len(self.notes) - _SHOWN_NOTES} more"] if len(self.notes) > _SHOWN_NOTES else []
+        end = []
         if self.failure is not None:
-            lines += ["", f"**{_code(self.failure.step)} failed**", "", _block(self.failure.message)]
+            end += ["", f"**{_code(self.failure.step)} failed**", "", _block(self.failure.message)]
             if self.failure.log:
-                lines += ["", "The end of its log:", "", _block(self.failure.log)]
-        lines += ["", f"Commit {self.head[:12]}{build}" + (f", [run]({self.url})" if self.url else "")]
-        return "\n".join(lines) + "\n"
+                end += ["", "The end of its log:", "", _block(self.failure.log)]
+        end += ["", f"Commit {self.head[:12]}{build}" + (f", [run]({self.url})" if self.url else ""), ""]
+        room = _LONGEST - len("\n".join([*lines, *end]))
+        return "\n".join([*lines, *(["", *_table(self.images, room)] if self.images else []), *end])
 
 
-def _table(images: Sequence[ImageReport]) -> list[str]:
+def _table(images: Sequence[ImageReport], longest: int) -> list[str]:
+    """A row for each image, as many as there is room for."""
     lines = ["| image | why | result | size |", "|---|---|---|---|"]
-    for image in images[:_SHOWN_IMAGES]:
+    left = longest
+    for number, image in enumerate(images):
         reasons = [_code(reason) for reason in image.reasons[:_SHOWN_REASONS]]
         if len(image.reasons) > _SHOWN_REASONS:
             reasons.append(f"and {len(image.reasons) - _SHOWN_REASONS} more")
-        lines.append(f"| {_code(image.name)} | {'<br>'.join(reasons)} | {image.result} | {_size(image)} |")
-    if len(images) > _SHOWN_IMAGES:
-        lines.append(f"| and {len(images) - _SHOWN_IMAGES} more | | | |")
+        line = f"| {_code(image.name)} | {'<br>'.join(reasons)} | {image.result} | {_size(image)} |"
+        left -= len(line) + 1
+        if number == _SHOWN_IMAGES or left < 0:
+            lines.append(f"| and {len(images) - number} more | | | |")
+            break
+        lines.append(line)
     return lines
 
 
@@ -132,21 +144,13 @@ def _size(image: ImageReport) -> str:
 
 
 def _code(text: str) -> str:
-    """Text as code in a line, also in a table."""
-    clean = _plain(text).replace("|", "\\|")
-    ticks = "`" * (1 + max((len(run) for run in re.findall("`+", clean)), default=0))
-    space = " " if clean.startswith("`") or clean.endswith("`") else ""
-    return f"{ticks}{space}{clean}{space}{ticks}"
+    """Text as code in a line, also in a table; its beginning if it is long."""
+    clean = _CONTROL.sub("", text.replace("\n", " "))
+    shown = clean if len(clean) <= _SHOWN_LINE else f"{clean[:_SHOWN_LINE]}…"
+    return code(shown.replace("|", "\\|"))
 
 
 def _block(text: str) -> str:
-    """Text as a block of code, its end if it is long."""
+    """Text as a block of code; its end if it is long."""
     clean = _CONTROL.sub("", text.replace("\r\n", "\n")).strip("\n")
-    shown = clean if len(clean) <= _SHOWN_LOG else f"…{clean[-_SHOWN_LOG:]}"
-    ticks = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", shown)), default=0))
-    return f"{ticks}text\n{shown}\n{ticks}"
-
-
-def _plain(text: str) -> str:
-    """Text without line breaks and control characters."""
-    return " ".join(_CONTROL.sub("", text.replace("\n", " ")).split())
+    return code_block(clean if len(clean) <= _SHOWN_LOG else f"…{clean[-_SHOWN_LOG:]}", "text")

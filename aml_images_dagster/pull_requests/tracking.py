@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Phase = Literal["waiting", "refused", "invalid", "nothing", "reload", "requested"]
 """How far the head of a pull request is.
@@ -51,6 +54,7 @@ class Tracked(BaseModel):
         notes: What a person should know besides.
         seen_without_label: Whether this head was seen without a label that admits it.
         judge: When to judge it again.
+        reloads: How often the code location was loaded again for it.
         run: Id of the run that builds it; empty until it is known.
         run_created: When that run was created, in seconds since the epoch.
         run_status: What the run has come to, in Dagster's words.
@@ -68,6 +72,7 @@ class Tracked(BaseModel):
     notes: tuple[str, ...] = ()
     seen_without_label: bool = False
     judge: Pause = Pause()
+    reloads: int = 0
     run: str = ""
     run_created: float = 0
     run_status: str = ""
@@ -81,10 +86,14 @@ class Tracked(BaseModel):
         """Changes when the host is to be told something else."""
         return f"{self.head} {self.phase} {self.run} {self.run_status} {self.note if self.phase != 'waiting' else ''}"
 
+    @property
+    def is_being_built(self) -> bool:
+        """Whether it is to be built, and that has not ended."""
+        return self.phase in ("reload", "requested") and self.run_status not in _FINISHED
+
     def anew(self, head: str, now: float) -> Tracked:
         """The same pull request, to be judged from the beginning: with a new head, or opened again."""
-        was_building = self.phase in ("reload", "requested") and self.run_status not in _FINISHED
-        superseded = (*self.superseded, self.head) if was_building else self.superseded
+        superseded = (*self.superseded, self.head) if self.is_being_built else self.superseded
         others = tuple(commit for commit in superseded if commit != head)
         return Tracked(head=head, seen=now, comment=self.comment, superseded=others)
 
@@ -117,6 +126,10 @@ class Tracking(BaseModel):
             return cls.model_validate_json(cursor or "{}")
         except ValidationError:
             return cls()
+
+    def in_order(self, key: Callable[[Tracked], tuple[bool, float, float]]) -> list[tuple[int, Tracked]]:
+        """The open ones with their numbers, sorted."""
+        return sorted(self.pull_requests.items(), key=lambda item: key(item[1]))
 
     def write(self) -> str:
         """As a cursor."""

@@ -66,7 +66,12 @@ class PullRequestSettings(Group):
     max_fetch_mb: float = Field(
         default=1000, gt=0, description="Most data, in 10^6 bytes, that is fetched for one pull request."
     )
-    max_fetch_seconds: float = Field(default=120, gt=0, description="Longest time for fetching one pull request.")
+    max_fetch_seconds: float = Field(
+        default=40,
+        gt=0,
+        le=50,
+        description="Longest time for fetching one pull request. Dagster ends a look after a minute.",
+    )
     build_network: str = Field(
         default="",
         description="Network of RUN instructions in builds of pull requests; default: the engine's own, never that "

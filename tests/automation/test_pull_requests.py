@@ -11,9 +11,13 @@ import dagster as dg
 import pytest
 
 from aml_images_dagster.assets.request import COMMIT_TAG, PULL_REQUEST_TAG
-from aml_images_dagster.automation import pull_request_tick
+from aml_images_dagster.automation import pull_request_images, pull_request_telling, pull_request_tick
 from aml_images_dagster.automation.pinned_catalogue import PinnedCatalogue
+from aml_images_dagster.builds.artifacts import write_atomically
+from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.definitions import definitions
+from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.pull_requests.changes import find_changes
 from aml_images_dagster.pull_requests.hosts.github import GitHubHost
 from aml_images_dagster.settings import load_settings
 from tests.emulators.github import REPOSITORY, TOKEN, GitHub, OpenPullRequest
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aml_images_dagster.pull_requests.admission import Origin
+    from aml_images_dagster.pull_requests.changes import Changes
     from aml_images_dagster.settings import Settings
 
 KEY = ["images", "because"]
@@ -126,6 +131,11 @@ class _Coordinator:
         return True
 
 
+def look_through_here(settings: Settings, target: str, head: str, _: float) -> Changes:
+    """Without a process of its own, which would ask the registries."""
+    return find_changes(settings, parts_for(settings), target, head)
+
+
 @pytest.fixture
 def ticks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ticks]:
     for name in os.environ:
@@ -136,13 +146,13 @@ def ticks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ticks]:
         monkeypatch.setattr(type(instance), "run_coordinator", property(_Coordinator))
         given = {"host": "github", "api_url": github.url, "repository": REPOSITORY, "token": TOKEN}
         made = Ticks(remote, github, instance, given)
-        monkeypatch.setattr(pull_request_tick, "with_needed_parents", None, raising=False)
 
         def reload(*_: object) -> None:
             made.reloads += 1
             made.load()
 
-        monkeypatch.setattr(pull_request_tick, "reload_code_location", reload)
+        monkeypatch.setattr(pull_request_images, "reload_code_location", reload)
+        monkeypatch.setattr(pull_request_tick, "look_through", look_through_here)
         monkeypatch.setattr(
             "aml_images_dagster.pull_requests.changes.with_needed_parents", lambda selection, *_: dict(selection)
         )
@@ -185,7 +195,9 @@ def test_a_push_cancels_what_is_superseded(ticks: Ticks) -> None:
     before, now = (ticks.instance.get_run_by_id(run.run_id) for run in ticks.runs)
     assert (before.status, now.status) == (dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.NOT_STARTED)
     assert ticks.github.outcomes(first) == ["pending", "error"]
-    assert ticks.github.statuses[first][-1]["description"] == f"superseded by {second[:8]}"
+    cancelled = ticks.github.statuses[first][-1]
+    assert cancelled["description"] == f"superseded by {second[:8]}"
+    assert cancelled["target_url"] == f"http://127.0.0.1:3000/runs/{ticks.runs[0].run_id}"
     assert ticks.github.outcomes(second) == ["pending"]
     assert len(ticks.github.comments[7]) == 1
 
@@ -294,6 +306,9 @@ def test_a_closed_one_is_forgotten(ticks: Ticks) -> None:
     ticks.tick()
     assert ticks.instance.get_run_by_id(ticks.runs[0].run_id).status is dg.DagsterRunStatus.CANCELED
     assert ticks.github.outcomes(head) == ["pending", "error"]
+    cancelled = ticks.github.statuses[head][-1]
+    assert cancelled["description"] == "the pull request was closed"
+    assert cancelled["target_url"].endswith(ticks.runs[0].run_id)
     assert ticks.remote.factory.git("for-each-ref", "refs/aml-images/pull") == ""
     assert '"7"' not in (ticks.cursor or "")
 
@@ -346,7 +361,7 @@ def test_a_from_line_that_a_pull_request_adds_orders_its_build(ticks: Ticks) -> 
 
 
 def test_images_that_dagster_never_takes_up(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pull_request_tick, "reload_code_location", lambda *_: None)
+    monkeypatch.setattr(pull_request_images, "reload_code_location", lambda *_: None)
     head = ticks.open(7, lambda r: r.write_image("apps/new", "FROM busybox:1\n"))
     now = time.time()
     for minutes in range(0, 40, 5):
@@ -354,6 +369,65 @@ def test_images_that_dagster_never_takes_up(ticks: Ticks, monkeypatch: pytest.Mo
         assert ticks.tick() == []
     assert ticks.github.outcomes(head) == ["pending", "failure"]
     assert "does not take up its images" in ticks.github.comments[7][0]["body"]
+
+
+def test_one_that_is_never_taken_up_takes_no_other_along(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+
+    def later(minutes: int) -> list[dg.RunRequest]:
+        monkeypatch.setattr(pull_request_tick.time, "time", lambda: now + minutes * 60)
+        return ticks.tick()
+
+    with monkeypatch.context() as never:
+        never.setattr(pull_request_images, "reload_code_location", lambda *_: None)
+        ticks.open(7, lambda r: r.write_image("apps/new", "FROM busybox:1\n"))
+        for minutes in range(0, 25, 5):
+            assert later(minutes) == []
+    head = ticks.open(8, lambda r: r.write_image("apps/newer", "FROM busybox:1\n"))
+    assert later(25) == []
+    (request,) = later(26)
+    assert request.tags[COMMIT_TAG] == head
+
+
+def test_a_closed_one_that_had_ended_keeps_its_status(ticks: Ticks) -> None:
+    head = ticks.open(7, edit_hello)
+    ticks.tick()
+    ticks.instance.report_run_failed(ticks.runs[0])
+    ticks.tick()
+    ticks.close(7)
+    ticks.remote.push(8, edit_docs)
+    for _ in range(3):
+        ticks.tick()
+    assert ticks.github.outcomes(head) == ["pending", "failure"]
+
+
+def test_a_damaged_record_of_a_closed_one_stops_no_other(ticks: Ticks) -> None:
+    ticks.open(7, edit_hello)
+    ticks.tick()
+    run = ticks.instance.get_run_record_by_id(ticks.runs[0].run_id)
+    folder = parts_for(ticks.settings).artifacts.build(build_number(run.dagster_run.run_id, run.create_timestamp))
+    write_atomically(folder.root / "build.json", b"{")
+    ticks.close(7)
+    head = ticks.open(8, edit_shell)
+    for _ in range(3):
+        ticks.tick()
+    assert [run.tags[COMMIT_TAG] for run in ticks.runs[1:]] == [head]
+
+
+def test_a_report_that_cannot_be_made_stops_no_other(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks.open(7, edit_hello)
+    other = ticks.open(8, edit_shell)
+    write = GitHubHost.write_comment
+
+    def broken(host: GitHubHost, number: int, *rest: str) -> str:
+        if number == 7:
+            raise KeyError(number)
+        return write(host, number, *rest)
+
+    monkeypatch.setattr(GitHubHost, "write_comment", broken)
+    ticks.tick()
+    assert "#7 could not be told, and will be again: KeyError(7)" in ticks.said or ticks.tick() == []
+    assert ticks.github.outcomes(other) == ["pending"]
 
 
 @pytest.mark.parametrize(
@@ -478,7 +552,7 @@ def test_strangers_hold_up_nobody(ticks: Ticks, monkeypatch: pytest.MonkeyPatch)
     now = time.time()
     asked: list[int] = []
     monkeypatch.setattr(pull_request_tick, "_JUDGING_SECONDS", 0.05)  # so slow is the host that a look judges one only
-    monkeypatch.setattr(pull_request_tick, "_TELLING_SECONDS", 0.05)
+    monkeypatch.setattr(pull_request_telling, "_SECONDS", 0.05)
     origin = GitHubHost.origin
 
     def slow_origin(host: GitHubHost, number: int) -> Origin:

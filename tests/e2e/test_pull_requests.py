@@ -165,6 +165,7 @@ def test_from_opening_to_closing(scene):
         "state": "error",
         "context": "aml-images",
         "description": f"superseded by {quick[:8]}",
+        "target_url": f"{scene.ui.url}/runs/{started.run_id}",
     }
     canceled = scene.instance.get_run_by_id(started.run_id)
     assert canceled.status is dg.DagsterRunStatus.CANCELED
@@ -172,13 +173,37 @@ def test_from_opening_to_closing(scene):
     assert scene.tags(scene.run_of(quick).tags["aml-images/build"])
     assert len(scene.github.comments[1]) == 1
 
+    # Pushed back to a commit that was built before: it is judged and built anew, from what passed.
+    scene.push(1, edits)
+    again = scene.until(lambda: newer_run(scene, edits, run), lambda: "no new run of the commit")
+    scene.until(lambda: scene.github.outcomes(edits)[2:] == ["pending", "success"], lambda: scene.body(1))
+    assert "reused from" in scene.body(1)
+    assert len(scene.tags(number_of(scene, again))) == 2
+
     # Closed: nothing of them stays.
     for each in (1, 2, 3):
         scene.close(each)
     scene.until(lambda: scene.tags() == [], lambda: str(scene.tags()))
     scene.until(lambda: scene.remote.factory.git("for-each-ref", "refs/aml-images/pull") == "", lambda: "refs are kept")
+
+    # Opened again: built again, and told in the same comment.
+    scene.push(1, edits)
+    scene.until(lambda: newer_run(scene, edits, again), lambda: "no run of what was opened again")
+    scene.until(lambda: scene.github.outcomes(edits)[4:] == ["pending", "success"], lambda: scene.body(1))
+    assert len(scene.github.comments[1]) == 1
+    scene.close(1)
+    scene.until(lambda: scene.tags() == [], lambda: str(scene.tags()))
     for commit in (writes, edits, adds, slow, quick):
         print(commit[:8], scene.github.outcomes(commit), scene.github.statuses[commit][-1]["description"])
+
+
+def newer_run(scene, commit, than):
+    run = scene.run_of(commit)
+    return run if run.run_id != than.run_id else None
+
+
+def number_of(scene, run):
+    return scene.instance.get_run_by_id(run.run_id).tags["aml-images/build"]
 
 
 def test_malicious_pull_requests(scene):

@@ -14,6 +14,8 @@ from tests.emulators.json_api import JsonApi, Request
 
 LOGIN = "image-factory"
 APP = "image-factory[bot]"
+LONGEST_COMMENT = 65_536
+LONGEST_DESCRIPTION = 140
 TOKEN = "ghp_never-shown-anywhere-7f3a"
 REPOSITORY = "contoso/images"
 
@@ -47,6 +49,9 @@ class GitHub(JsonApi):
     def answer(self, request: Request) -> tuple[Any, ...]:
         if request.headers.get("Authorization") != f"token {TOKEN}":
             return 401, {"message": "Bad credentials"}
+        for name, longest in (("body", LONGEST_COMMENT), ("description", LONGEST_DESCRIPTION)):
+            if len((request.body or {}).get(name, "")) > longest:
+                return 422, {"message": "Validation Failed", "errors": [f"{name} is too long (maximum is {longest})"]}
         path = request.path.removeprefix(f"/repos/{REPOSITORY}")
         for pattern, answer in (
             (r"/user", self._user),

@@ -10,7 +10,7 @@ import pytest
 
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.profiles import parts_for
-from aml_images_dagster.pull_requests.changes import ChangeFinder
+from aml_images_dagster.pull_requests.changes import find_changes
 from aml_images_dagster.pull_requests.remote import GitRemote
 from tests.pull_requests.remote_repository import edit_docs, edit_hello, edit_shell
 
@@ -24,7 +24,7 @@ def find(remote, pull_settings):
         head = remote.push(1, change)
         source = GitRemote(settings.repo, settings.pull_requests, "refs/pull/*/head")
         assert source.fetch(1, head)
-        return ChangeFinder(settings, parts_for(settings)).find(source.heads().target, head)
+        return find_changes(settings, parts_for(settings), source.heads().target, head)
 
     return find
 
@@ -39,14 +39,14 @@ def nothing_released(monkeypatch):
 
 def test_an_edit_selects_the_image_and_its_descendants(find) -> None:
     changes = find(edit_shell)
-    assert list(changes.selection) == [HELLO, SHELL]
-    assert changes.selection[HELLO] == ("FROM tools/shell",)
-    assert "greeting" in changes.selection[SHELL][0]
+    assert list(changes.reasons) == [HELLO, SHELL]
+    assert changes.reasons[HELLO] == ("FROM tools/shell",)
+    assert "greeting" in changes.reasons[SHELL][0]
 
 
 def test_documentation_selects_nothing_or_all(find) -> None:
-    assert find(edit_docs).selection == {}
-    assert list(find(edit_docs, nothing_changed="all").selection) == [HELLO, OTHER, SHELL]
+    assert find(edit_docs).reasons == {}
+    assert list(find(edit_docs, nothing_changed="all").reasons) == [HELLO, OTHER, SHELL]
 
 
 def test_a_new_image_and_one_that_is_removed(find) -> None:
@@ -55,8 +55,8 @@ def test_a_new_image_and_one_that_is_removed(find) -> None:
         repository.git("rm", "-qr", "images/apps/other")
 
     changes = find(change)
-    assert list(changes.selection) == ["apps/new"]
-    assert changes.catalogue.images["apps/new"].parents == (SHELL,)
+    assert list(changes.reasons) == ["apps/new"]
+    assert [(image.id, image.parents) for image in changes.images] == [("apps/new", (SHELL,))]
     assert changes.notes == ("apps/other is removed: nothing to build",)
 
 
@@ -66,7 +66,7 @@ def test_what_main_has_changed_meanwhile_does_not_count(remote, find) -> None:
     remote.author.git("fetch", "-q", "origin")
     remote.factory.git("fetch", "-q", "origin", "main")
     remote.author.git("checkout", "-q", before)
-    assert list(find(edit_hello).selection) == [HELLO]
+    assert list(find(edit_hello).reasons) == [HELLO]
 
 
 def test_what_cannot_be_built_is_told_with_file_and_line(find) -> None:
@@ -118,7 +118,7 @@ def test_a_tests_json_of_100_mb_is_never_read(remote, pull_settings) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(BadInput, match=r"the file has 100\.0 MB"):
-            ChangeFinder(settings, parts_for(settings)).find(source.heads().target, head)
+            find_changes(settings, parts_for(settings), source.heads().target, head)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -161,5 +161,5 @@ def test_no_python_of_a_pull_request_is_run(find, tmp_path) -> None:
             repository.write(repository.root / path, code)
         repository.write(repository.root / "pyproject.toml", '[tool.aml-images]\nstaging-registry = "evil.example"\n')
 
-    assert list(find(change).selection) == [OTHER]
+    assert list(find(change).reasons) == [OTHER]
     assert not trap.exists()

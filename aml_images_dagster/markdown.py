@@ -1,0 +1,23 @@
+"""Text of others in Markdown: as code, where mentions, links and HTML mean nothing."""
+
+from __future__ import annotations
+
+import re
+
+
+def code(text: str) -> str:
+    """Text as code in a line; line breaks become blanks."""
+    line = " ".join(text.split())
+    ticks = "`" * (1 + _longest_run(line))
+    space = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{ticks}{space}{line}{space}{ticks}"
+
+
+def code_block(text: str, language: str = "") -> str:
+    """Text as a block of code."""
+    ticks = "`" * max(3, 1 + _longest_run(text))
+    return f"{ticks}{language}\n{text}\n{ticks}"
+
+
+def _longest_run(text: str) -> int:
+    return max((len(run) for run in re.findall("`+", text)), default=0)
