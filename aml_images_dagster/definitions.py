@@ -9,11 +9,12 @@ import dagster as dg
 from aml_images_dagster.assets.bases import base_assets
 from aml_images_dagster.assets.chain import image_assets, images_with_assets
 from aml_images_dagster.assets.cleanup import cleanup_asset
-from aml_images_dagster.assets.keys import BUILD_JOB, OPERATIONS_GROUP, PRODUCTION_GROUP, RELEASE_JOB
+from aml_images_dagster.assets.keys import BUILD_JOB, RELEASE_JOB, released_key
 from aml_images_dagster.assets.options import RESOURCE, BuildOptions
 from aml_images_dagster.assets.production_jobs import production_jobs
 from aml_images_dagster.assets.public_source import publication_assets
 from aml_images_dagster.assets.release_day import release_day_assets, release_day_checks
+from aml_images_dagster.assets.request import build_keys
 from aml_images_dagster.assets.run import Workshop
 from aml_images_dagster.automation.after_release import after_release_sensor
 from aml_images_dagster.automation.automatic_release import automatic_release_sensor
@@ -47,6 +48,7 @@ def definitions(settings: Settings, pinned: PinnedCatalogue | None = None) -> dg
     pinned = pinned or PinnedCatalogue.now(settings)
     workshop = Workshop(settings, open_source(settings, pinned.commit), parts_for(settings))
     images = with_declared(images_with_assets(workshop.source.catalogue), pinned.declared)
+    names = [image.id for image in images]
     main = MainBranch(workshop)
     return dg.Definitions(
         assets=[
@@ -60,12 +62,12 @@ def definitions(settings: Settings, pinned: PinnedCatalogue | None = None) -> dg
         jobs=[
             dg.define_asset_job(
                 BUILD_JOB,
-                selection=dg.AssetSelection.all() - dg.AssetSelection.groups(OPERATIONS_GROUP, PRODUCTION_GROUP),
+                selection=dg.AssetSelection.assets(*(build_keys(names) if names else ())),
                 description="Build, test and describe the selected images, all or nothing.",
             ),
             dg.define_asset_job(
                 RELEASE_JOB,
-                selection=dg.AssetSelection.groups(PRODUCTION_GROUP),
+                selection=dg.AssetSelection.assets(*map(released_key, names)),
                 description="Release a build: import its images into production, and move :latest last of all.",
                 # In the process of the run: who ends the run ends the release.
                 executor_def=dg.in_process_executor,

@@ -18,6 +18,7 @@ from aml_images_dagster.assets.keys import (
     OPERATIONS_GROUP,
     PRODUCTION_GROUP,
     RELEASE_GROUP,
+    RELEASE_JOB,
     RELEASE_JSON,
     STAGES,
     TEST_POOL,
@@ -244,6 +245,19 @@ def test_the_job_sensors_and_executor(repository: ImageRepository, load: Load) -
     for sensor in sensors.values():
         if sensor.name.startswith("cleanup_"):
             assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+
+
+@pytest.mark.parametrize("family", ["production", "operations", "release", "upstream", "schedules"])
+def test_a_family_named_like_a_group_of_ours_is_built_like_any(
+    repository: ImageRepository, load: Load, family: str
+) -> None:
+    image = f"{family}/tool"
+    repository.write(repository.root / "images" / family / "tool" / "Dockerfile", "FROM busybox\n")
+    definitions = load(repository)
+    staged = asset_key(image, "staged")
+    assert staged in definitions.resolve_job_def(BUILD_JOB).asset_layer.executable_asset_keys
+    released = definitions.resolve_job_def(RELEASE_JOB).asset_layer.executable_asset_keys
+    assert released == RELEASED | {released_key(image)}
 
 
 def fields(definitions: dg.Definitions) -> dict[str, Any]:
