@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.builds.records import BuildFailure
 
 PROCESS_TAG = "aml-images/process"
-"""The name of the process that executes a run; see `build.process`."""
+"""The name of the process that executes a run; see `builds.process`."""
 
 
 def name_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:

@@ -47,8 +47,8 @@ def test_preloading_works(repository: ImageRepository) -> None:
 def test_what_preloading_leaves_to_the_steps(repository: ImageRepository) -> None:
     """Modules of ours that a step would have to import itself are few: it has all that a build is made of."""
     modules = modules_after("import aml_images_dagster.preload", repository)
-    for package in ("build.staging", "build.scenarios", "release.publication", "engine.docker_engine", "registry.oci"):
-        assert f"aml_images_dagster.{package}" in modules
+    for module in ("builds.staging", "builds.scenarios", "release.publication", "engine.docker_engine", "registry.oci"):
+        assert f"aml_images_dagster.{module}" in modules
 
 
 @pytest.mark.parametrize("profile", ["local", "azure"])
