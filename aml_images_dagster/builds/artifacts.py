@@ -292,6 +292,12 @@ class Artifacts:
         """The image that passed with this content key; None also when what was remembered cannot be read."""
         return _read_memory(self.root / "passed" / f"{content_key}.json")
 
+    def forget_passed(self, content_key: str, digest: str) -> None:
+        """Forget the image that passed with this content key, if it is this one."""
+        passed = self.read_passed(content_key)
+        if passed is not None and passed.staged.digest == digest:
+            (self.root / "passed" / f"{content_key}.json").unlink(missing_ok=True)
+
     def read_last_passed(self, image: str) -> PassedImage | None:
         """The last image of this name that passed, whatever it was made from."""
         return _read_memory(self.root / "last_passed" / f"{image}.json")

@@ -16,6 +16,7 @@ from aml_images_dagster.builds.artifacts import BuildFolder, DamagedRecord, read
 from aml_images_dagster.builds.healing import heal
 from aml_images_dagster.builds.naming import split_staging_tag, staging_reference, temporary_prefix
 from aml_images_dagster.builds.records import ENDED, BuildFailure, BuildRecord, BuildStatus, Record
+from aml_images_dagster.builds.reuse import forget
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import FactoryError, Unreachable
 
@@ -239,8 +240,9 @@ def _close_jobs(folder: BuildFolder) -> list[CleanupRow]:
 def _remove(reference: Reference, parts: Parts) -> Outcome:
     """Remove a tag, and the image behind it unless it is shared.
 
-    The tag goes first, and only then is looked whether the image has another: a build may take the image over while
-    this goes on, and of two builds that share an image and are cleaned up at once whoever comes last deletes it.
+    The tag goes first, and only then is looked whether the image has another: of two builds that share an image and are
+    cleaned up at once whoever comes last deletes it. Once nobody can take it over any more (reuse.py), that is looked
+    for again: a build may have done so meanwhile.
     """
     staging = parts.staging
     digest = reference.digest or staging.digest(reference)
@@ -255,6 +257,9 @@ def _remove(reference: Reference, parts: Parts) -> Outcome:
             return "removed"  # by the one who came last, while we looked
         if _is_shared(reference, digest, parts):
             return "digest kept, tag removed"
+    forget(reference.with_digest(digest), parts)
+    if _is_shared(reference, digest, parts):
+        return "digest kept, tag removed"
     staging.delete(reference.with_digest(digest))
     return "removed"
 

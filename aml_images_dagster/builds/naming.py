@@ -12,6 +12,10 @@ BUILD_NUMBER = re.compile(r"[0-9]{8}\.[0-9a-f]{8}")
 _RELEASE_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _SEPARATOR = "--"
 
+LABEL_PREFIX = "com.microsoft.aml-images."
+"""How the names of our own labels of an image begin."""
+CONTENT_KEY_LABEL = f"{LABEL_PREFIX}content-key"
+
 
 def build_number(run_id: str, created: datetime) -> str:
     """`YYYYMMDD.<first 8 of the run id>`, the day in UTC: unique without coordination, traceable to the run."""

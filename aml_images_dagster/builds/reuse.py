@@ -1,10 +1,17 @@
-"""What need not be made again: an image that passed with the same content key and is still in staging."""
+"""What need not be made again: an image that passed with the same content key and is still in staging.
+
+Staging cannot delete an image on the condition that it has no tag. So who takes an image over tags it and then asks
+whether it is still reusable, and who deletes one forgets it and then looks for tags: whichever comes first, the other
+sees it.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.builds.naming import CONTENT_KEY_LABEL
 from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
     from aml_images_dagster.builds.parts import Parts
@@ -20,3 +27,19 @@ def reusable(key: ContentKey, image: Image, parts: Parts) -> PassedImage | None:
         return None
     reference = Reference(parts.staging.host, image.family, digest=passed.staged.digest)
     return passed if parts.staging.digest(reference) else None
+
+
+def forget(image: Reference, parts: Parts) -> None:
+    """Let no build take an image over any more.
+
+    Args:
+        image: By digest, in staging. Its label names its content key, whatever has become of the build's records.
+        parts: Staging and the artifacts store.
+    """
+    try:
+        config = parts.staging.config(image)
+    except (BadInput, ValueError):  # it has gone meanwhile, or is none of ours
+        return
+    labels = (config.get("config") or {}).get("Labels") or {}
+    if key := labels.get(CONTENT_KEY_LABEL):
+        parts.artifacts.forget_passed(key, image.digest)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.artifacts import write_atomically
-from aml_images_dagster.builds.naming import temporary_prefix
+from aml_images_dagster.builds.naming import CONTENT_KEY_LABEL, LABEL_PREFIX, temporary_prefix
 from aml_images_dagster.builds.parents import parent_finder
 from aml_images_dagster.builds.recipe import Recipe, write_recipe
 from aml_images_dagster.builds.records import BaseImage, StagedImage
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from aml_images_dagster.builds.session import BuildSession
     from aml_images_dagster.engine.interface import LogLine, RegistryLogin
     from aml_images_dagster.registry.interface import Registry
-
-LABEL_PREFIX = "com.microsoft.aml-images."
 
 
 def stage(session: BuildSession, name: str, log: LogLine) -> StagedImage:
@@ -68,7 +66,10 @@ def _take_over(session: BuildSession, recipe: Recipe, passed: PassedImage, log: 
     staged = passed.staged
     reference = session.staging_reference(recipe.image)
     log(f"content key {recipe.key.digest} passed in build {staged.built_in}: using {staged.digest}")
-    if not _tag(session.parts.staging, reference.with_digest(staged.digest), reference.tag):
+    is_tagged = _tag(session.parts.staging, reference.with_digest(staged.digest), reference.tag)
+    # A cleanup that has looked for tags before ours was there has made sure that the image is not reusable (reuse.py).
+    still = reusable(recipe.key, recipe.image, session.parts)
+    if not is_tagged or still is None or still.staged.digest != staged.digest:
         log(f"{staged.digest} was cleaned up at this moment: building")
         return None
     return staged.model_copy(
@@ -172,12 +173,12 @@ def labels(session: BuildSession, recipe: Recipe) -> dict[str, str]:
         "org.opencontainers.image.base.digest": first.digest if first else "",
     }
     own = {
-        "build": session.number,
-        "content-key": recipe.key.digest,
-        "reasons": json.dumps(session.why(image.id)),
-        "bases": json.dumps({base.reference: base.digest for base in recipe.bases}),
+        f"{LABEL_PREFIX}build": session.number,
+        CONTENT_KEY_LABEL: recipe.key.digest,
+        f"{LABEL_PREFIX}reasons": json.dumps(session.why(image.id)),
+        f"{LABEL_PREFIX}bases": json.dumps({base.reference: base.digest for base in recipe.bases}),
     }
-    return {key: value for key, value in standard.items() if value} | {LABEL_PREFIX + key: own[key] for key in own}
+    return {key: value for key, value in standard.items() if value} | own
 
 
 def _keep_sources(session: BuildSession, recipe: Recipe) -> None:

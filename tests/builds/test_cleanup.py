@@ -21,7 +21,7 @@ from aml_images_dagster.errors import Unreachable
 from aml_images_dagster.registry.oci import OciRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.catalog.reference import Reference
@@ -195,19 +195,32 @@ def test_two_builds_that_share_a_digest_and_are_cleaned_up_at_once(
 
 
 class TakenOver(OciRegistry):
-    """The real registry, in which another build takes an image over as long as it still has a tag."""
+    """The real registry, in which another build takes an image over: before its tag goes, or after it has gone."""
+
+    after = False
+    theirs = ""
 
     def untag(self, reference: Reference) -> None:
-        self.tag(reference, reference.tag.replace(BUILD, OTHER))
+        self.theirs = reference.tag.replace(BUILD, OTHER)
+        if not self.after:
+            self.tag(reference, self.theirs)
         super().untag(reference)
 
+    def config(self, reference: Reference) -> Mapping[str, Any]:
+        if self.after:
+            self.tag(reference, self.theirs)
+        return super().config(reference)
 
+
+@pytest.mark.parametrize("after", [False, True])
 def test_an_image_that_is_taken_over_during_the_cleanup_stays(
-    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference], after: bool
 ) -> None:
     begin(parts, image_repository, "apps/other")
     pushed = stage("apps/other", BUILD)
-    assert cleanup(BUILD, dataclasses.replace(parts, staging=TakenOver(parts.staging.host)), "failed").clean
+    registry = TakenOver(parts.staging.host)
+    registry.after = after
+    assert cleanup(BUILD, dataclasses.replace(parts, staging=registry), "failed").clean
     assert parts.staging.digest(tag_of(pushed)) is None
     assert parts.staging.digest(pushed.with_tag(pushed.tag.replace(BUILD, OTHER))) == pushed.digest
 

@@ -11,6 +11,7 @@ import pytest
 
 from aml_images_dagster.builds import staging
 from aml_images_dagster.builds.artifacts import BuildFolder
+from aml_images_dagster.builds.cleanup import cleanup
 from aml_images_dagster.builds.records import PassedImage, TestedImage
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.docker_engine import DockerEngine
@@ -88,6 +89,31 @@ def test_an_image_that_goes_while_it_is_taken_over_is_built_anew(
     passed_before(earlier, before)
     session = new_session("apps/other")
     after = staging.stage(while_it_is_cleaned_up(session), name, print)
+    assert after.built_in == session.number
+    assert session.parts.staging.digest(Reference.parse(after.reference)) == after.digest
+
+
+class TakenOverAtLast(OciRegistry):
+    """The real registry; right before an image goes for which no tag was found, something happens."""
+
+    happens: Callable[[], object]
+
+    def delete(self, reference: Reference) -> None:
+        self.happens()
+        super().delete(reference)
+
+
+def test_an_image_that_is_taken_over_after_the_last_look_of_a_cleanup_is_built_anew(
+    new_session: Callable[..., BuildSession], image_repository: ImageRepository
+) -> None:
+    name = image_repository.image("apps/other")
+    earlier, session = new_session("apps/other"), new_session("apps/other")
+    passed_before(earlier, staging.stage(earlier, name, print))
+    registry = TakenOverAtLast(session.parts.staging.host)
+    taken: list[StagedImage] = []
+    registry.happens = lambda: taken.append(staging.stage(session, name, print))
+    assert cleanup(earlier.number, dataclasses.replace(session.parts, staging=registry), "failed").clean
+    (after,) = taken
     assert after.built_in == session.number
     assert session.parts.staging.digest(Reference.parse(after.reference)) == after.digest
 
