@@ -11,6 +11,7 @@ from upath import UPath
 
 from aml_images_dagster.builds.naming import BUILD_NUMBER
 from aml_images_dagster.builds.records import (
+    ENDED,
     BuildFailure,
     BuildRecord,
     BuildStatus,
@@ -151,9 +152,12 @@ class BuildFolder:
         create_atomically(self.root / "build.json", _serialized(record))
 
     def finish(self, status: BuildStatus, failure: BuildFailure | None = None) -> None:
-        """Say in `build.json` how the build ended, and the first time why; a build that never began says nothing."""
+        """Say in `build.json` how the build ended, and the first time why.
+
+        A build that never began says nothing, and one that has failed or was cancelled never succeeds.
+        """
         record = self.read_build()
-        if record is not None:
+        if record is not None and (record.status not in ENDED or status in ENDED):
             self.write_build(record.model_copy(update={"status": status, "failure": record.failure or failure}))
 
     def images(self) -> list[str]:

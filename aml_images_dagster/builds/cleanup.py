@@ -317,12 +317,11 @@ def anything_left(build: str, parts: Parts) -> bool:
 
 def _read_back(folder: BuildFolder, parts: Parts, status: BuildStatus) -> list[CleanupRow]:
     """What is there again, although nothing has refused to go."""
-    rows = []
+    # It was being published, and had looked at its record a moment before this cleanup wrote there.
     record = _record(folder)
     if record is not None and record.status not in ENDED:
-        # It was being published, and had looked at its record a moment before this cleanup wrote there.
         folder.finish(status)
-        rows = _release_files(folder)
+    rows = _release_files(folder)
     left = [*map(str, staged_references(folder.build, parts)), *parts.runner.live(folder.build)]
     rows += [CleanupRow(kind="build", name=name, outcome="left", detail="it has come back") for name in left]
     return rows

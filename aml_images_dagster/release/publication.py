@@ -55,10 +55,10 @@ def publish(session: BuildSession) -> Publication:
     write_drop(folder.root / "drop", drop)
     write_atomically(folder.root / "import.cfg", cfg.to_json())
     write_atomically(folder.root / "release.json", release_bytes(release))
+    folder.finish("succeeded")
     try:
         session.begin()
     except BuildStopped:  # it was cleaned up meanwhile, perhaps before these files were there to be removed
         folder.remove_release_files()
         raise
-    folder.finish("succeeded")
     return Publication(release, cfg, drop)

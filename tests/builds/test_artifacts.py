@@ -117,6 +117,14 @@ def test_a_build_begins_once(artifacts: Artifacts) -> None:
     assert folder.read_build() == record().model_copy(update={"status": "failed"})
 
 
+def test_a_build_that_has_failed_does_not_succeed_any_more(artifacts: Artifacts) -> None:
+    folder = artifacts.build(BUILD)
+    folder.write_build(record())
+    folder.finish("failed")
+    folder.finish("succeeded")
+    assert folder.read_build() == record().model_copy(update={"status": "failed"})
+
+
 def test_a_build_that_never_began_is_not_finished(artifacts: Artifacts) -> None:
     folder = artifacts.build(BUILD)
     folder.finish("failed")

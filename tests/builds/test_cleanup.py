@@ -254,10 +254,12 @@ class Publishing:
 
     def __init__(self, parts: Parts) -> None:
         self._runner, self._folder = parts.runner, parts.artifacts.build(BUILD)
+        self._record = self._folder.read_build()
 
     def cancel(self, build: str) -> list[str]:
+        assert self._record is not None
         write_atomically(self._folder.root / "release.json", b"{}")
-        self._folder.finish("succeeded")
+        self._folder.write_build(self._record.model_copy(update={"status": "succeeded"}))
         return self._runner.cancel(build)
 
     def __getattr__(self, name: str) -> Any:

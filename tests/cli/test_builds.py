@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 
-from aml_images_dagster.builds.artifacts import Artifacts
+from aml_images_dagster.builds.artifacts import Artifacts, BuildFolder
 from aml_images_dagster.builds.records import (
     BaseImage,
     BuildRecord,
@@ -147,9 +147,18 @@ def test_builds_of_another_place(repository: ImageRepository) -> None:
     assert len(repository.json("builds", AML_IMAGES_ARTIFACTS="elsewhere")) == 2
 
 
+def rewrite(repository: ImageRepository, status: BuildStatus) -> BuildFolder:
+    """Let the later build be something else."""
+    folder = Artifacts(str(repository.artifacts)).build(LATER)
+    record = folder.read_build()
+    assert record is not None
+    folder.write_build(record.model_copy(update={"status": status}))
+    return folder
+
+
 @pytest.mark.parametrize("status", get_args(BuildStatus))
 def test_every_status_is_shown(repository: ImageRepository, status: BuildStatus) -> None:
-    Artifacts(str(repository.artifacts)).build(LATER).finish(status)
+    rewrite(repository, status)
     for command in (("builds",), ("status", LATER)):
         done = repository.run(*command)
         assert done.returncode == 0, done.stderr
@@ -160,8 +169,7 @@ def test_every_status_is_shown(repository: ImageRepository, status: BuildStatus)
 def test_a_cleanup_does_not_rewrite_how_a_build_ended(
     repository: ImageRepository, before: BuildStatus, after: BuildStatus
 ) -> None:
-    folder = Artifacts(str(repository.artifacts)).build(LATER)
-    folder.finish(before)
+    folder = rewrite(repository, before)
     assert repository.run("cleanup", LATER, DOCKER_HOST="unix:///nowhere.sock").returncode == 1
     record = folder.read_build()
     assert record is not None

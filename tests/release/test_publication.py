@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aml_images_dagster.builds.records import TestedImage
+from aml_images_dagster.builds.artifacts import BuildFolder
+from aml_images_dagster.builds.records import BuildStatus, TestedImage
 from aml_images_dagster.errors import BuildFailed
 from aml_images_dagster.release.drop import write_drop
 from aml_images_dagster.release.publication import publish
@@ -104,6 +105,25 @@ def test_a_build_that_is_cleaned_up_while_it_is_published(
         session.folder.remove_release_files()
 
     monkeypatch.setattr("aml_images_dagster.release.publication.write_drop", cleaned_up)
+    with pytest.raises(BuildFailed, match="is cleaned up"):
+        publish(session)
+    assert published(session) == []
+    record = session.folder.read_build()
+    assert record is not None
+    assert record.status == "canceled"
+
+
+def test_a_build_that_is_cleaned_up_right_before_it_has_succeeded(
+    session: BuildSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = BuildFolder.finish
+
+    def cleaned_up(folder: BuildFolder, status: BuildStatus) -> None:
+        finish(folder, "canceled")
+        folder.remove_release_files()
+        finish(folder, status)
+
+    monkeypatch.setattr(BuildFolder, "finish", cleaned_up)
     with pytest.raises(BuildFailed, match="is cleaned up"):
         publish(session)
     assert published(session) == []
