@@ -41,7 +41,8 @@ def sweep_now(workshop: Workshop, instance: dg.DagsterInstance) -> list[CleanupR
 
 
 def announce(instance: dg.DagsterInstance, reports: list[CleanupReport], artifacts: Artifacts) -> None:
-    """Show cleanups in the UI; the asset is unhealthy as long as any build is not clean, also one that waits."""
+    """Show what is new of cleanups in the UI; the asset is unhealthy as long as any build is not clean."""
+    reports = [report for report in reports if report.is_news]
     if not reports:
         return
     left = _left(reports, artifacts)

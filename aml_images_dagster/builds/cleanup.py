@@ -63,6 +63,12 @@ class CleanupReport(Record):
     attempts: int
     finished: AwareDatetime
 
+    @property
+    def is_news(self) -> bool:
+        """Whether it says more than the last one: of those in a row that have removed nothing, ever fewer do."""
+        is_told_again = self.attempts.bit_count() == 1  # the 1st, 2nd, 4th, 8th …
+        return self.clean or is_told_again or any(row.outcome != "left" for row in self.rows)
+
 
 def cleanup(
     build: str,
