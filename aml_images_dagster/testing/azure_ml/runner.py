@@ -56,11 +56,13 @@ class AzureMlRunner:
 
     def run_all(self, jobs: Sequence[TestJob], log: Callable[[str], None]) -> Generator[JobResult, None, None]:
         """See `TestRunner.run_all`. All jobs are submitted at once."""
+        newer = outdated()
         with Batch(self._connected(), jobs, self._settings.compute, self._patience, log) as batch:
             for result in batch.results():
-                yield replace(result, sdk=sdk(), warning=outdated())
+                # A failure is not held up: all other jobs of the build end by it.
+                yield replace(result, sdk=sdk(), warning=newer.result() if result.status == "passed" else "")
 
-    def check(self, computes: Collection[str]) -> None:
+    def check(self, computes: Collection[str]) -> str:
         """See `TestRunner.check`."""
         named = sorted({compute or self._settings.compute for compute in computes})
         if "" in named:

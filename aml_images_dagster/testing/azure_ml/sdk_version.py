@@ -9,6 +9,8 @@ import functools
 import json
 import subprocess
 import sys
+import threading
+from concurrent.futures import Future
 from importlib import metadata
 
 _PACKAGE = "azure-ai-ml"
@@ -21,12 +23,18 @@ def sdk() -> str:
 
 
 @functools.cache
-def outdated() -> str:
-    """A sentence when the package index has a newer SDK than the installed one; else, and when it can't be told, empty.
+def outdated() -> Future[str]:
+    """Ask whether there is a newer SDK, once in a process; nobody has to wait until the package index has answered.
 
-    Asked is pip, so that its configuration says where the index is (`pip config`, PIP_INDEX_URL, proxies,
-    certificates). It is asked once in a process.
+    Returns:
+        A sentence when the package index has a newer SDK than the installed one; empty else, and when it can't be told.
     """
+    answer: Future[str] = Future()
+    threading.Thread(target=lambda: answer.set_result(_outdated()), name="newest SDK", daemon=True).start()
+    return answer
+
+
+def _outdated() -> str:
     versions = _versions()
     installed = metadata.version(_PACKAGE)
     if installed not in versions[1:]:
@@ -35,7 +43,11 @@ def outdated() -> str:
 
 
 def _versions() -> list[str]:
-    """All that the package index has for this Python, newest first; empty when it cannot be asked."""
+    """All that the package index has for this Python, newest first; empty when it cannot be asked.
+
+    Asked is pip, so that its configuration says where the index is (`pip config`, PIP_INDEX_URL, proxies,
+    certificates).
+    """
     ask = [sys.executable, "-m", "pip", "index", "versions", _PACKAGE, "--json", "--disable-pip-version-check"]
     try:
         answer = subprocess.run(ask, capture_output=True, timeout=_SECONDS, check=True, stdin=subprocess.DEVNULL)

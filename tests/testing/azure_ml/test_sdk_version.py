@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 import pytest
 
 from aml_images_dagster.testing.azure_ml.sdk_version import outdated, sdk
+
+if TYPE_CHECKING:
+    from aml_images_dagster.testing.azure_ml.runner import AzureMlRunner
+    from tests.emulators.azure.clockwork import Clockwork
+    from tests.testing.azure_ml.conftest import MakeJob
 
 INSTALLED = metadata.version("azure-ai-ml")
 Index = Callable[..., None]
@@ -53,16 +60,27 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
     server.server_close()
 
 
+def test_a_failure_does_not_wait_for_the_index(
+    index: Index, runner: AzureMlRunner, clockwork: Clockwork, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clockwork.fails = {"trial"}
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.delenv("PIP_NO_INDEX")
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{silent.getsockname()[1]}/simple")
+        assert runner.run(make_job(), print).status == "failed"
+        assert not outdated().done()
+
+
 def test_a_newer_one_is_told(index: Index) -> None:
     index("1.0.0", INSTALLED, "99.0.0")
-    assert outdated() == f"jobs were submitted with {sdk()}, and 99.0.0 is there: update the lock file"
+    assert outdated().result() == f"jobs were submitted with {sdk()}, and 99.0.0 is there: update the lock file"
 
 
 def test_the_newest_one_needs_no_word(index: Index) -> None:
     index("1.0.0", INSTALLED)
-    assert outdated() == ""
+    assert outdated().result() == ""
 
 
 def test_an_index_that_fails_says_nothing(index: Index) -> None:
     index()
-    assert outdated() == ""
+    assert outdated().result() == ""
