@@ -66,7 +66,9 @@ def _needed_by_images(source: Source, parts: Parts) -> list[Check]:
     images = source.catalogue.images.values()
     bases = {use.reference for image in images for use in image.dockerfile.uses}
     external = sorted(base for base in bases if source.catalogue.published.resolve(base) is None)
-    checks = [Check(f"base {base}", partial(_base, parts, base)) for base in external]
+    computes = {image.tests.compute for image in images if image.tests}
+    checks = [Check("tests", lambda: parts.runner.check(computes))]
+    checks += [Check(f"base {base}", partial(_base, parts, base)) for base in external]
     if parts.windows_builder is None and any(image.os == "windows" for image in images):
         checks.append(Check("Windows builder", lambda: parts.builder_for("windows").info().version))
     return checks

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from aml_images_dagster.builds.surroundings import surroundings
 from aml_images_dagster.checks import Check, CheckResult, perform_all
-from aml_images_dagster.cli.console import open_console
+from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.profiles import parts_for
@@ -50,9 +50,7 @@ def command(settings: Settings, as_json: bool, seconds: float) -> None:
 
 
 def _table(results: list[CheckResult]) -> Table:
-    table = Table(box=None, header_style="bold")
-    for heading in ("", "what", "found", "how to mend it"):
-        table.add_column(heading, overflow="fold")
+    table = new_table("", "what", "found", "how to mend it")
     for result in results:
         mark = "[green]ok[/]" if result.ok else "[bold red]fault[/]"
         table.add_row(mark, escape(result.name), escape(result.found), escape(result.mend))

@@ -95,7 +95,6 @@ def azure_parts(settings: Settings) -> Parts:
             Check("identity", lambda: credential.found(endpoints.management_scope), before_build=True),
             *registry_checks(staging, production),
             *blob_checks(settings, artifacts),
-            Check("Azure ML", runner.found),
             Check("import into production", importer.found),
         ),
         import_sdks=_import_sdks,

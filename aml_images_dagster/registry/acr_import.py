@@ -47,10 +47,10 @@ class PasswordSource:
     """Production pulls by an account of the staging registry; its password lives in the request's body alone.
 
     Args:
-        login: Resolves the references of import.cfg; None when they lead nowhere.
+        login: What the references of import.cfg stand for; None when they lead nowhere.
     """
 
-    def __init__(self, login: Callable[[], RegistryLogin | None]) -> None:
+    def __init__(self, login: RegistryLogin | None) -> None:
         self._login = login
 
     def __call__(self, source: Reference) -> Mapping[str, Any]:
@@ -59,14 +59,13 @@ class PasswordSource:
         Raises:
             BadInput: There is no such account.
         """
-        login = self._login()
-        if login is None:
+        if self._login is None:
             raise BadInput(
                 "the account that production is to pull with is not known",
                 where="STAGING_CLIENT_ID, STAGING_CLIENT_SECRET",
                 mend="Set both in the environment, or import as an identity: AML_IMAGES_AZURE__IMPORT_BY=identity.",
             )
-        credentials = {"username": login.username, "password": login.password}
+        credentials = {"username": self._login.username, "password": self._login.password}
         return {"registryUri": source.registry, "credentials": credentials}
 
 
@@ -121,15 +120,18 @@ class AcrImporter:
             )
 
     def found(self) -> str:
-        """What production is, for a check.
+        """What production is, for a check; and that this identity may import, which an import of nothing tells.
 
         Raises:
             BadInput: There is no such registry, or the settings name two.
-            Unreachable: This identity may not see it.
+            Unreachable: This identity may not see it, or not import.
         """
         registry_id, host = self._production_id(), self._production.host
-        with explained(host, f"what {registry_id} is", role=_ROLE), self._client() as client:
-            registry = client.registries.get(registry_id.resource_group, registry_id.name)
+        with self._client() as client:
+            with explained(host, f"what {registry_id} is", role=_ROLE):
+                registry = client.registries.get(registry_id.resource_group, registry_id.name)
+            with explained(host, "whether this identity may import", role=_ROLE):
+                _may_import(client, registry_id)
         if registry.login_server != host:
             raise BadInput(
                 f"{registry_id} is the registry {registry.login_server}, not {host}",
@@ -181,6 +183,21 @@ class AcrImporter:
             credential_scopes=[self._endpoints.management_scope],
             **PATIENCE,
         )
+
+
+def _may_import(client: ContainerRegistryManagementClient, registry_id: RegistryId) -> None:
+    """Ask for an import that names no image: rights are looked at before the request is, which is refused then.
+
+    Source: https://learn.microsoft.com/azure/azure-resource-manager/management/overview#consistent-management-layer.
+    """
+    from azure.core.exceptions import HttpResponseError
+
+    nothing = {"source": {"sourceImage": ""}, "targetTags": []}
+    try:
+        client.registries.begin_import_image(registry_id.resource_group, registry_id.name, nothing, polling=False)
+    except HttpResponseError as error:
+        if error.status_code != HTTPStatus.BAD_REQUEST:
+            raise
 
 
 def _released_already(destination: Reference, there: str, source: Reference) -> BadInput:

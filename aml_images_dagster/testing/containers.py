@@ -92,8 +92,9 @@ class ContainerRunner:
         for job in jobs:
             yield self.run(job, log)
 
-    def check(self, computes: Collection[str]) -> None:
+    def check(self, computes: Collection[str]) -> str:
         """See `TestRunner.check`. There are no computes to choose from here; the engine is asked when it is used."""
+        return self.kind
 
     def cancel(self, build: str) -> list[str]:
         """See `TestRunner.cancel`."""

@@ -112,11 +112,14 @@ class TestRunner(Protocol):
             Unreachable: See `run`.
         """
 
-    def check(self, computes: Collection[str]) -> None:
+    def check(self, computes: Collection[str]) -> str:
         """Make sure that jobs can be submitted.
 
         Args:
             computes: What the jobs name as `compute`.
+
+        Returns:
+            Where they would run, in a few words.
 
         Raises:
             BadInput: A setting is missing, or names what is not there.

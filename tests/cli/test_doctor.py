@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.emulators.azure.blob_storage import BlobStorage
+from tests.emulators.azure.clockwork import Clockwork
+from tests.emulators.azure.machine_learning import MachineLearning
 from tests.emulators.faulty_registry import Fault, FaultyRegistry
 
 if TYPE_CHECKING:
@@ -113,13 +116,26 @@ class TestAzure:
         assert "not signed in to Azure" in found["identity"]["found"]
         assert "az login" in found["identity"]["mend"]
 
+    @pytest.mark.parametrize("forbidden", ["registries/production", "importImage"])
     def test_no_right_to_import(
-        self, image_repository: ImageRepository, cloud: EmulatedCloud, environment: dict[str, str]
+        self, image_repository: ImageRepository, cloud: EmulatedCloud, environment: dict[str, str], forbidden: str
     ) -> None:
-        cloud.arm.fail(403, path="registries/production", times=None)
+        """Also of an identity that may see the registry and not import into it."""
+        cloud.arm.fail(403, path=forbidden, times=None)
         assert (
             "Give this identity the role" in faults(image_repository, **environment)["import into production"]["mend"]
         )
+
+    def test_the_compute_of_the_tests(
+        self, image_repository: ImageRepository, cloud: EmulatedCloud, environment: dict[str, str]
+    ) -> None:
+        MachineLearning(cloud, cloud.start(BlobStorage(cloud)), Clockwork())
+        assert "tests" not in faults(image_repository, **environment)
+        path = image_repository.folder("apps/other") / "tests.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"compute": "gpu-cluster"}))
+        assert "has no compute 'gpu-cluster'" in faults(image_repository, **environment)["tests"]["found"]
+        del environment["AML_IMAGES_AZURE__COMPUTE"]
+        assert "no compute is named" in faults(image_repository, **environment)["tests"]["found"]
 
     def test_no_right_to_build_remotely(
         self, image_repository: ImageRepository, cloud: EmulatedCloud, environment: dict[str, str]

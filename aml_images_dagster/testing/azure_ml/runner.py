@@ -72,16 +72,7 @@ class AzureMlRunner:
                 mend='Set it, or write "compute" into the tests.json of the image.',
             )
         self._connected().check(named)
-
-    def found(self) -> str:
-        """The workspace and the compute of the settings, after a look whether they are there.
-
-        Raises:
-            BadInput: See `TestRunner.check`.
-            Unreachable: See `TestRunner.check`.
-        """
-        self.check([""])
-        return f"workspace {self._settings.workspace}, compute {self._settings.compute}"
+        return f"{self.kind} workspace {self._settings.workspace}, compute {', '.join(named) or 'not needed'}"
 
     def cancel(self, build: str) -> list[str]:
         """See `TestRunner.cancel`. Ended jobs stay in the workspace's history.

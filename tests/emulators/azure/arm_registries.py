@@ -68,6 +68,8 @@ class ArmRegistries:
         target = self.registries.get(name)
         if target is None:
             return self._unknown(name)
+        if not request.json()["source"]["sourceImage"]:
+            return self._arm.error(400, "InvalidParameters", "sourceImage is not specified.")
         operation = uuid.uuid4().hex
         self._operations[operation] = None
 
