@@ -36,27 +36,31 @@ class Endpoints:
         return f"{self.registry_audience}/.default"
 
 
+def _cloud(management: str, blobs: str, *, authority: str = "", registry_audience: str = "") -> Endpoints:
+    return Endpoints(
+        authority=authority,
+        management=management,
+        management_scope=f"{management}/.default",
+        registry_audience=registry_audience or management,
+        blobs=blobs,
+    )
+
+
 _CLOUDS = {
-    "public": Endpoints(
-        authority="",
-        management="https://management.azure.com",
-        management_scope="https://management.azure.com/.default",
+    "public": _cloud(
+        "https://management.azure.com",
+        "blob.core.windows.net",
         registry_audience="https://containerregistry.azure.net",
-        blobs="blob.core.windows.net",
     ),
-    "us-government": Endpoints(
+    "us-government": _cloud(
+        "https://management.usgovcloudapi.net",
+        "blob.core.usgovcloudapi.net",
         authority="login.microsoftonline.us",
-        management="https://management.usgovcloudapi.net",
-        management_scope="https://management.usgovcloudapi.net/.default",
-        registry_audience="https://management.usgovcloudapi.net",
-        blobs="blob.core.usgovcloudapi.net",
     ),
-    "china": Endpoints(
+    "china": _cloud(
+        "https://management.chinacloudapi.cn",
+        "blob.core.chinacloudapi.cn",
         authority="login.chinacloudapi.cn",
-        management="https://management.chinacloudapi.cn",
-        management_scope="https://management.chinacloudapi.cn/.default",
-        registry_audience="https://management.chinacloudapi.cn",
-        blobs="blob.core.chinacloudapi.cn",
     ),
 }
 

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.builds.parts import Parts
 from aml_images_dagster.checks import Check
 from aml_images_dagster.engine.acr_tasks.builder import AcrTasksBuilder
-from aml_images_dagster.engine.docker_engine import DockerEngine
-from aml_images_dagster.engine.engine_builder import EngineBuilder
-from aml_images_dagster.engine.interface import RegistryLogin
 from aml_images_dagster.identity.credential import credential_for
 from aml_images_dagster.identity.endpoints import endpoints_of
 from aml_images_dagster.identity.registry_id import registry_id
 from aml_images_dagster.profiles.blob_artifacts import artifacts_of, blob_checks
 from aml_images_dagster.profiles.checks import builder_checks, registry_checks
+from aml_images_dagster.profiles.engines import builder_on, engines_of
+from aml_images_dagster.profiles.staging_account import staging_account
 from aml_images_dagster.registry.acr import AcrRegistry
 from aml_images_dagster.registry.acr_import import AcrImporter, PasswordSource, ResourceSource
 from aml_images_dagster.registry.acr_login import AcrLogins
@@ -27,6 +26,7 @@ from aml_images_dagster.testing.azure_ml.runner import AzureMlRunner
 
 if TYPE_CHECKING:
     from aml_images_dagster.engine.interface import Builder, OperatingSystem
+    from aml_images_dagster.identity.registry_id import RegistryId
     from aml_images_dagster.registry.interface import Registry
     from aml_images_dagster.settings import Settings
 
@@ -37,23 +37,18 @@ def azure_parts(settings: Settings) -> Parts:
     credential = credential_for(azure)
     ours = (settings.staging_registry, settings.production_registry)
     login_for = AcrLogins(credential, endpoints.registry_scope, ours)
-    transfer_seconds = settings.transfer_timeout_minutes * 60
-    min_free_bytes = int(settings.min_free_gb * 1e9)
-    engine = DockerEngine(settings.docker_host, min_free_bytes=min_free_bytes, transfer_seconds=transfer_seconds)
-    windows = settings.windows_docker_host
-    windows_engine = DockerEngine(windows, transfer_seconds=transfer_seconds) if windows else None
 
     def registry(host: str) -> Registry:
         return (
             AcrRegistry(host, credential, endpoints.registry_audience, login_for) if host in ours else OciRegistry(host)
         )
 
-    def builder(engine: DockerEngine) -> EngineBuilder:
-        return EngineBuilder(engine, login_for, patience_seconds=settings.engine_patience_seconds)
+    def staging_id() -> RegistryId:
+        return registry_id(azure, "staging_registry_id", settings.staging_registry)
 
     def acr_tasks(os: OperatingSystem) -> AcrTasksBuilder:
         return AcrTasksBuilder(
-            lambda: registry_id(azure, "staging_registry_id", settings.staging_registry),
+            staging_id,
             os,
             credential,
             endpoints,
@@ -61,8 +56,10 @@ def azure_parts(settings: Settings) -> Parts:
             poll_seconds=azure.task_poll_seconds,
         )
 
-    linux_builder = acr_tasks("linux") if azure.linux_builder == "acr-tasks" else builder(engine)
-    windows_builder: Builder | None = builder(windows_engine) if windows_engine else None
+    engines = engines_of(settings)
+    builds_here = azure.linux_builder == "engine"
+    builder: Builder = builder_on(engines.linux, settings, login_for) if builds_here else acr_tasks("linux")
+    windows_builder: Builder | None = builder_on(engines.windows, settings, login_for) if engines.windows else None
     if azure.windows_builder == "acr-tasks":
         windows_builder = acr_tasks("windows")
 
@@ -70,28 +67,27 @@ def azure_parts(settings: Settings) -> Parts:
     importer = AcrImporter(
         production,
         lambda: registry_id(azure, "production_registry_id", settings.production_registry),
-        _source(settings),
+        ResourceSource(staging_id) if azure.import_by == "identity" else PasswordSource(staging_account(settings)),
         credential,
         endpoints,
         timeout_seconds=azure.import_timeout_minutes * 60,
     )
     artifacts = artifacts_of(settings, credential, endpoints)
-    runner = AzureMlRunner(azure, lambda: credential)
     return Parts(
-        builder=linux_builder,
+        builder=builder,
         windows_builder=windows_builder,
-        engine=engine,
-        windows_engine=windows_engine,
+        engine=engines.linux,
+        windows_engine=engines.windows,
         staging=staging,
         login_for=login_for,
         production=production,
         importer=importer,
-        runner=runner,
+        runner=AzureMlRunner(azure, lambda: credential),
         # What only the engine here holds is out of reach for a builder elsewhere.
-        resolver=BaseResolver(settings.base_mirrors, engine if azure.linux_builder == "engine" else None, registry),
+        resolver=BaseResolver(settings.base_mirrors, engines.linux if builds_here else None, registry),
         artifacts=artifacts,
         checks=(
-            *builder_checks(linux_builder, windows_builder, min_free_bytes),
+            *builder_checks(builder, windows_builder, settings),
             Check("identity", lambda: credential.found(endpoints.management_scope), before_build=True),
             *registry_checks(staging, production),
             *blob_checks(settings, artifacts),
@@ -104,15 +100,3 @@ def azure_parts(settings: Settings) -> Parts:
 def _import_sdks() -> None:
     """The modules of azure.core import each other in circles, which fails where two threads enter a circle at once."""
     import azure.core.pipeline.policies  # noqa: F401
-
-
-def _source(settings: Settings) -> ResourceSource | PasswordSource:
-    if settings.azure.import_by == "identity":
-        return ResourceSource(lambda: registry_id(settings.azure, "staging_registry_id", settings.staging_registry))
-    return PasswordSource(lambda: _account(settings))
-
-
-def _account(settings: Settings) -> RegistryLogin | None:
-    """What the references of import.cfg stand for."""
-    name, secret = settings.staging_client_id, settings.staging_client_secret
-    return RegistryLogin(name, secret.get_secret_value()) if name and secret else None

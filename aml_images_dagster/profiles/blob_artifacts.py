@@ -9,7 +9,6 @@ from fsspec import register_implementation  # type: ignore[import-untyped]
 from aml_images_dagster.builds.artifacts import Artifacts
 from aml_images_dagster.checks import Check
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.identity.faults import explained
 
 if TYPE_CHECKING:
     from aml_images_dagster.identity.credential import Credential
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
 
 _PROTOCOLS = ("az", "abfs", "abfss")
-_ROLE = "Storage Blob Data Contributor"
 
 
 def artifacts_of(settings: Settings, credential: Credential, endpoints: Endpoints) -> Artifacts:
@@ -55,13 +53,12 @@ def _found(account: str, artifacts: Artifacts) -> str:
             mend="Set AML_IMAGES_AZURE__STORAGE_ACCOUNT to its name.",
         )
     container, where = root.path.partition("/")[0], f"storage account {account}"
-    with explained(where, f"for the container {container}", role=_ROLE):
-        try:
-            root.fs.info(container)
-        except FileNotFoundError:
-            raise BadInput(
-                f"there is no container {container!r}",
-                where=where,
-                mend=f"Create it, or correct the setting artifacts: {root}.",
-            ) from None
+    try:
+        root.fs.info(container)
+    except FileNotFoundError:
+        raise BadInput(
+            f"there is no container {container!r}",
+            where=where,
+            mend=f"Create it, or correct the setting artifacts: {root}.",
+        ) from None
     return f"{account}, container {container}"

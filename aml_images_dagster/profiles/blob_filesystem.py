@@ -14,7 +14,7 @@ from aml_images_dagster.identity.faults import fault
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-ROLE = "Storage Blob Data Contributor"
+_ROLE = "Storage Blob Data Contributor"
 
 _REQUESTS = ("_info", "_ls", "_find", "_exists", "_isdir", "_isfile", "_mkdir", "_rm", "_rm_file", "_rmdir")
 _TRANSFERS = ("_pipe_file", "_cat_file", "_put_file", "_get_file")
@@ -31,7 +31,7 @@ def _explained(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable
             cause = error.__cause__ if isinstance(error, RuntimeError) else error
             if not isinstance(cause, AzureError):
                 raise
-            raise fault(cause, f"storage account {self.account_name}", f"for {path}", role=ROLE) from None
+            raise fault(cause, f"storage account {self.account_name}", f"for {path}", role=_ROLE) from None
 
     return ask
 

@@ -10,9 +10,10 @@ from aml_images_dagster.errors import BadInput
 if TYPE_CHECKING:
     from aml_images_dagster.engine.interface import Builder
     from aml_images_dagster.registry.interface import Registry
+    from aml_images_dagster.settings import Settings
 
 
-def builder_checks(linux: Builder, windows: Builder | None, min_free_bytes: int) -> tuple[Check, ...]:
+def builder_checks(linux: Builder, windows: Builder | None, settings: Settings) -> tuple[Check, ...]:
     """Whether what builds images answers and has space. A build asks those that its images need, and no other."""
 
     def ask(builder: Builder, os: str) -> str:
@@ -25,10 +26,10 @@ def builder_checks(linux: Builder, windows: Builder | None, min_free_bytes: int)
             )
         if info.free_bytes is None:
             return f"{info.version}, {info.os}/{info.architecture}"
-        if info.free_bytes < min_free_bytes:
+        if info.free_bytes < settings.min_free_gb * 1e9:
             raise BadInput(
                 f"its disk is nearly full: {info.free_bytes / 1e9:.1f} GB are free, "
-                f"a build needs {min_free_bytes / 1e9:.1f} GB",
+                f"a build needs {settings.min_free_gb:.1f} GB",
                 where=info.version,
                 mend="Free space, e.g. with `docker system prune`, or lower min_free_gb.",
             )

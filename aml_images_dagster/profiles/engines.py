@@ -1,0 +1,45 @@
+"""The Docker engines that the settings name, and builders on them: the same in every profile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.engine.docker_engine import DockerEngine
+from aml_images_dagster.engine.engine_builder import EngineBuilder
+
+if TYPE_CHECKING:
+    from aml_images_dagster.engine.interface import LoginFor
+    from aml_images_dagster.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """The engines.
+
+    Attributes:
+        linux: For Linux images.
+        windows: For Windows images; None when the settings name none.
+    """
+
+    linux: DockerEngine
+    windows: DockerEngine | None
+
+
+def engines_of(settings: Settings) -> Engines:
+    """The engines of the settings."""
+
+    def engine(host: str | None) -> DockerEngine:
+        return DockerEngine(
+            host,
+            min_free_bytes=int(settings.min_free_gb * 1e9),
+            transfer_seconds=settings.transfer_timeout_minutes * 60,
+        )
+
+    windows = settings.windows_docker_host
+    return Engines(engine(settings.docker_host), engine(windows) if windows else None)
+
+
+def builder_on(engine: DockerEngine, settings: Settings, login_for: LoginFor) -> EngineBuilder:
+    """A builder on an engine."""
+    return EngineBuilder(engine, login_for, patience_seconds=settings.engine_patience_seconds)
