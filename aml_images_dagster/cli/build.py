@@ -100,7 +100,8 @@ def command(
     check_surroundings(session, planned)
 
     # Dagster takes seconds to import: only here, after everything that can be refused has been.
-    from aml_images_dagster.cli.dagster_run import BuildRequest, run_build
+    from aml_images_dagster.cli.dagster_run import BuildRequest
+    from aml_images_dagster.cli.run_build import run_build
 
     request = BuildRequest(selection, commit, release_num, release_tag, force, keep_failed)
     sys.exit(run_build(settings, parts, request, as_json))

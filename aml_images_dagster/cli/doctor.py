@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.markup import escape
-from rich.table import Table
 
 from aml_images_dagster.builds.surroundings import surroundings
 from aml_images_dagster.checks import Check, CheckResult, perform_all
@@ -20,6 +19,8 @@ from aml_images_dagster.errors import BadInput
 from aml_images_dagster.profiles import parts_for
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from aml_images_dagster.settings import Settings
 
 

@@ -1,0 +1,121 @@
+"""What became of a build of the command line: a failed one is cleaned up, and told of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from rich.markup import escape
+
+from aml_images_dagster.assets.failure import first_failure
+from aml_images_dagster.assets.run import created_at
+from aml_images_dagster.builds.cleanup import cleanup, read_report
+from aml_images_dagster.builds.naming import build_number
+from aml_images_dagster.catalog import git
+from aml_images_dagster.cli.cleanup import report_table
+from aml_images_dagster.cli.console import open_console
+from aml_images_dagster.cli.options import print_json
+from aml_images_dagster.cli.status import document, explain_failure, images_table, in_step
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from aml_images_dagster.builds.artifacts import BuildFolder
+    from aml_images_dagster.builds.cleanup import CleanupReport
+    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.records import BuildFailure, BuildRecord, BuildStatus
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a build.
+
+    Attributes:
+        folder: Its artifacts.
+        record: `build.json`; None when no step has begun.
+        status: How it ended.
+        failure: Why it failed; None unless it did.
+        report: What was cleaned up just now; None of one that has succeeded.
+        log: A file with everything that was printed.
+    """
+
+    folder: BuildFolder
+    record: BuildRecord | None
+    status: BuildStatus
+    failure: BuildFailure | None
+    report: CleanupReport | None
+    log: Path
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it is complete."""
+        return self.status == "succeeded"
+
+
+_STATUSES: dict[dg.DagsterRunStatus, BuildStatus] = {
+    dg.DagsterRunStatus.SUCCESS: "succeeded",
+    dg.DagsterRunStatus.CANCELED: "canceled",
+}
+
+
+def conclude(instance: dg.DagsterInstance, run: dg.DagsterRun, parts: Parts, log: Path) -> Outcome:
+    """Find out what became of a run that is over, and clean its build up unless it has succeeded."""
+    status = _STATUSES.get(run.status, "failed")
+    build = build_number(run.run_id, created_at(instance, run.run_id))
+    failure = first_failure(instance, run.run_id) if status == "failed" else None
+    report = None if status == "succeeded" else cleanup(build, parts, status, failure)
+    folder = parts.artifacts.build(build)
+    return Outcome(folder, folder.read_build(), status, failure, report, log)
+
+
+def show(outcome: Outcome, as_json: bool) -> None:
+    """Tell people or programs."""
+    if as_json:
+        _show_to_programs(outcome)
+    elif outcome.succeeded and outcome.record:
+        _show_success(outcome, outcome.record)
+    else:
+        _show_failure(outcome)
+
+
+def _show_to_programs(outcome: Outcome) -> None:
+    folder, record, failure = outcome.folder, outcome.record, outcome.failure
+    known = document(folder, record) if record else {"build": folder.build, "status": outcome.status}
+    print_json(known | {"error": failure.model_dump(mode="json") if failure else None})
+
+
+def _show_success(outcome: Outcome, record: BuildRecord) -> None:
+    console = open_console()
+    console.print(images_table(outcome.folder, record))
+    console.print(f"\n[green]build [bold]{record.build}[/] succeeded[/], release tag {record.release_tag}")
+    console.print(f"release.json, import.cfg and drop: {outcome.folder.root}", markup=False, soft_wrap=True)
+    if record.commit.endswith(git.DIRTY):
+        console.print("[yellow]it is of changes that no commit has: it cannot be released[/]")
+
+
+def _show_failure(outcome: Outcome) -> None:
+    build, failure, errors = outcome.folder.build, outcome.failure, open_console(stderr=True)
+    if outcome.status == "canceled":
+        errors.print(f"[yellow]build [bold]{build}[/] was cancelled[/]")
+    else:
+        errors.print(f"[red]build [bold]{build}[/] failed{in_step(failure)}[/]")
+        if failure:
+            explain_failure(errors, failure)
+        errors.print(f"[dim]everything that was printed: {escape(str(outcome.log))}[/]", soft_wrap=True)
+    console = open_console()
+    story = read_report(outcome.folder) or outcome.report  # hooks may have been here before
+    if story and story.rows:
+        console.print(report_table(story))
+    console.print(_cleaned_up(build, outcome.report))
+
+
+def _cleaned_up(build: str, report: CleanupReport | None) -> str:
+    if report and any(row.outcome == "kept" for row in report.rows):
+        return f"[bold yellow]build {build} is KEPT to look at[/]; end it with `aml-images cleanup {build}`"
+    if report and report.clean:
+        return f"build {build} was cleaned up: nothing of it is left"
+    return (
+        f"[bold red]build {build} could not be cleaned up as a whole[/]: the janitor of `scripts/ui` and the next "
+        f"build try again, or you with `aml-images cleanup {build}`"
+    )
