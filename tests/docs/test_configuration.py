@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aml_images_dagster.settings import Settings, load_settings
-from aml_images_dagster.settings.group import Group, every_setting
+from aml_images_dagster.settings.group import Group, every_setting, is_secret
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -100,3 +100,10 @@ def test_the_whole_example_can_be_switched_on(tmp_path: Path) -> None:
     assert settings.base_mirrors == {"docker.io": "mirror.example/hub"}
     assert settings.published_as == ("mcr.microsoft.com/azureml/{name}",)
     assert settings.windows_docker_host == "tcp://windows.example:2376"
+
+
+def test_the_page_on_security_tells_of_every_secret() -> None:
+    page = (ROOT / "docs" / "security.md").read_text("utf-8")
+    secrets = [GENERATOR["variable"](name, field) for name, field in SETTINGS.items() if is_secret(field)]
+    assert len(secrets) == 4, "docs/configuration.md says how many there are"
+    assert [secret for secret in secrets if f"`{secret}`" not in page] == []
