@@ -112,7 +112,7 @@ class AcrTasksBuilder:
             log(f"uploading {archive.stat().st_size / 1e6:.1f} MB to {runs.where}")
             source = runs.upload(archive)
         still_wanted()
-        run_id = runs.schedule(self._docker_build(request, source))
+        run_id = runs.schedule(self._docker_build(request, source), started)
         log(f"run {run_id} of {runs.where}")
         return runs.follow(
             run_id,
@@ -120,7 +120,6 @@ class AcrTasksBuilder:
             request.timeout_seconds,
             log,
             still_wanted,
-            started,
             [login.password for login in request.logins.values()],
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -69,11 +70,26 @@ class TaskRuns:
             blob.upload_blob(content, overwrite=True)
         return name
 
-    def schedule(self, request: DockerBuildRequest) -> str:
-        """Start a run; its id."""
-        with self._explained("to schedule a run"):
-            run = self.client.registries.schedule_run(self.group, self.registry, request)
-        return str(_properties(run).run_id)
+    def schedule(self, request: DockerBuildRequest, started: Callable[[str], None]) -> str:
+        """Start a run; its id.
+
+        The service goes on with a request whose sender was interrupted. So an interrupt waits until the answer is
+        there, and ends the run.
+
+        Args:
+            request: What to build.
+            started: Receives the run's id first of all.
+        """
+        with ThreadPoolExecutor(1, "schedule run") as thread:
+            scheduled = thread.submit(self._schedule, request)
+            try:
+                run_id = scheduled.result()
+                started(run_id)
+            except BaseException:
+                with contextlib.suppress(FactoryError):
+                    self.end(scheduled.result())
+                raise
+        return run_id
 
     def follow(
         self,
@@ -82,7 +98,6 @@ class TaskRuns:
         seconds: float,
         log: LogLine,
         still_wanted: Callable[[], None],
-        started: Callable[[str], None],
         secrets: Sequence[str],
     ) -> RunProperties:
         """Follow a run until it has succeeded. Whatever else happens, it does not go on.
@@ -93,7 +108,6 @@ class TaskRuns:
             seconds: Deadline, from now on.
             log: Receives the log's lines.
             still_wanted: Raises when the run is not wanted any more.
-            started: Receives the run's id first of all.
             secrets: Texts that may not appear in the log.
 
         Raises:
@@ -103,7 +117,6 @@ class TaskRuns:
         run_log = RunLog(lambda: self._log_link(run_id), log, secrets)
         until = time.monotonic() + seconds
         try:
-            started(run_id)
             while (run := self._get(run_id)).status not in _ENDED:
                 run_log.read_on()
                 still_wanted()
@@ -141,6 +154,11 @@ class TaskRuns:
                     mend="Cancel it in the portal. What it pushes is removed when the cleanup is repeated.",
                 )
             time.sleep(min(self.poll_seconds, 1))
+
+    def _schedule(self, request: DockerBuildRequest) -> str:
+        with self._explained("to schedule a run"):
+            run = self.client.registries.schedule_run(self.group, self.registry, request)
+        return str(_properties(run).run_id)
 
     def _get(self, run_id: str) -> RunProperties:
         with self._explained(f"for run {run_id}"):

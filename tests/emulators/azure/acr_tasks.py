@@ -91,6 +91,7 @@ class AcrTasks:
     Attributes:
         runs: By id.
         agents: While it is not set, no agent takes a run.
+        answers: While it is not set, nobody is told that a run was scheduled.
         lists_images: Whether runs name the images that they pushed.
         windows_log: What a Windows agent says, one text for each run; after the last one all is well.
         cancelling: Whether runs that are asked to end do so.
@@ -100,6 +101,8 @@ class AcrTasks:
         self.runs: dict[str, Run] = {}
         self.agents = threading.Event()
         self.agents.set()
+        self.answers = threading.Event()
+        self.answers.set()
         self.lists_images = True
         self.windows_log: list[str] = []
         self.cancelling = True
@@ -131,6 +134,7 @@ class AcrTasks:
         self.runs[run.run_id] = run
         self._storage.put(CONTAINER, self._log_of(run), b"")
         threading.Thread(target=self._work, args=(run, self._cloud.registries.registries[name]), daemon=True).start()
+        self.answers.wait(30)
         return Answer(document=run.document(request.path))
 
     def _get(self, request: Request, subscription: str, group: str, name: str, run_id: str) -> Answer:

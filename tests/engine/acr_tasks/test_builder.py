@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -66,13 +67,19 @@ def started() -> list[str]:
 
 @pytest.fixture
 def build(parts: Parts, cloud: EmulatedCloud, make_context: MakeContext, lines: list[str], started: list[str]) -> Build:
-    def run(text: str, *, still_wanted: Callable[[], None] = lambda: None, **changes: Any) -> PushedImage:
+    def run(
+        text: str,
+        *,
+        still_wanted: Callable[[], None] = lambda: None,
+        started: Callable[[str], None] = started.append,
+        **changes: Any,
+    ) -> PushedImage:
         context = make_context({"Dockerfile": text, **changes.pop("files", {})})
         options = {"platform": "linux/amd64", "timeout_seconds": 60, **changes}
         tag = f"{cloud.staging.host}/apps/hello:1"
         builder = parts.builder_for(str(options["platform"]).split("/")[0])
         request = BuildRequest(context, "Dockerfile", tag, **options)
-        return builder.build_and_push(request, lines.append, still_wanted=still_wanted, started=started.append)
+        return builder.build_and_push(request, lines.append, still_wanted=still_wanted, started=started)
 
     return run
 
@@ -162,6 +169,44 @@ def test_nothing_is_scheduled_for_an_image_that_is_not_wanted(
     with pytest.raises(BuildFailed, match="cleaned up"):
         build(f"FROM {busybox}\n", still_wanted=not_wanted)
     assert not tasks.runs
+
+
+def test_a_run_whose_sender_is_interrupted_while_it_is_scheduled_is_ended(
+    build: Build, busybox: Reference, tasks: AcrTasks
+) -> None:
+    """As a person or the end of the build interrupts a step; the service has the request, and nobody its answer."""
+    tasks.agents.clear()
+    tasks.answers.clear()
+    main = threading.main_thread().ident
+    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
+
+    def interrupt() -> None:
+        _until(lambda: tasks.runs)
+        signal.pthread_kill(main or 0, signal.SIGUSR1)
+        time.sleep(0.2)
+        tasks.answers.set()
+
+    other = threading.Thread(target=interrupt)
+    other.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            build(f"FROM {busybox}\n")
+    finally:
+        other.join()
+        signal.signal(signal.SIGUSR1, before)
+        tasks.agents.set()
+    assert tasks.runs["ca1"].status == "Canceled"
+
+
+def test_a_run_whose_id_cannot_be_written_down_is_ended(build: Build, busybox: Reference, tasks: AcrTasks) -> None:
+    def full(_: str) -> None:
+        raise OSError("no space left on device")
+
+    tasks.agents.clear()
+    with pytest.raises(OSError, match="no space left"):
+        build(f"FROM {busybox}\n", started=full)
+    assert tasks.runs["ca1"].status == "Canceled"
+    tasks.agents.set()
 
 
 def test_the_run_is_cancelled_at_its_deadline(build: Build, busybox: Reference, tasks: AcrTasks) -> None:
