@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -28,10 +29,13 @@ def place() -> Iterator[Path]:
     The processes of pytest-xdist are one suite: they have the same parent.
     """
     suite = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
-    _wait_until_alone(suite)
     # Not below pytest's folders: the path of a socket is short.
     folder = Path(tempfile.gettempdir()) / f"faults-{suite}-{os.getpid()}"
-    folder.mkdir()
+    # One looks at a time: two would both find nobody, or clear away the same things.
+    with folder.with_name("faults.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _wait_until_alone(suite)
+        folder.mkdir()
     try:
         yield folder
     finally:
