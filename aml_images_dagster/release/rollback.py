@@ -73,10 +73,11 @@ def plan_rollback(image: str, to: str, parts: Parts) -> tuple[ReleasedVersion, T
     Raises:
         BadInput: There is no such release, or production does not serve it.
     """
-    known = versions(image, Ledger(parts.artifacts).records())
+    records = Ledger(parts.artifacts).records()
+    known = versions(image, records)
     latest = Reference(parts.production.host, known[0].repository, LATEST)
     now = parts.production.digest(latest)
-    version = _named(known, to) if to else _before(known, now)
+    version = _named(known, to) if to else _before(known, now, records)
     served = parts.production.digest(latest.with_tag(version.tag))
     if served != version.digest:
         raise BadInput(
@@ -136,13 +137,28 @@ def _named(known: Sequence[ReleasedVersion], tag: str) -> ReleasedVersion:
     return version
 
 
-def _before(known: Sequence[ReleasedVersion], now: str | None) -> ReleasedVersion:
+def _before(known: Sequence[ReleasedVersion], now: str | None, records: Sequence[ReleaseRecord]) -> ReleasedVersion:
+    """What the release that is served now took the place of; not what was rolled back from before it."""
+    image = known[0].image
+    served = {v.digest: v for v in reversed(known) if not v.withdrawn}
+    passed, digest = {now}, now
+    while (digest := _replaced(image, digest, records)) not in passed:
+        if digest in served:
+            return served[digest]
+        passed.add(digest)
+    # Nobody has seen what it replaced: it was imported by a drop, or somebody else has changed production.
     at = next((index for index, version in enumerate(known) if version.digest == now), -1)
     version = next((v for v in known[at + 1 :] if not v.withdrawn and v.digest != now), None)
     if version is None:
         raise BadInput(
-            f"{known[0].image} has no earlier release",
+            f"{image} has no earlier release",
             where=f"{known[0].repository}:{LATEST}",
             mend="Release a build in its place.",
         )
     return version
+
+
+def _replaced(image: str, digest: str | None, records: Sequence[ReleaseRecord]) -> str | None:
+    """What `:latest` stood for before a digest was last released; None when that is not known."""
+    changes = (r.change(image, LATEST) for r in reversed(records) if r.done and r.action == "release")
+    return next((c.before for c in changes if c is not None and c.after == digest and c.before != digest), None)

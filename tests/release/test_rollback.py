@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
 
@@ -16,10 +17,12 @@ from aml_images_dagster.release.withdrawal import withdraw
 from tests.release.conftest import House, digests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from aml_images_dagster.builds.ledger import ReleaseRecord
     from aml_images_dagster.release.release_json import ReleaseJson
+
+    KilledIn = Callable[[type, str], AbstractContextManager[None]]
 
 pytestmark = pytest.mark.engine
 
@@ -94,6 +97,40 @@ def test_a_release_after_a_roll_back(production_of_three: Production) -> None:
     assert three.latest == three.digest(3)
 
 
+def test_what_was_rolled_back_from_is_not_gone_back_to(
+    production_of_three: Production, complete_build: Callable[..., ReleaseJson]
+) -> None:
+    three = production_of_three
+    three.roll_back()  # v3 is broken
+    three.house.releaser().release(complete_build(IMAGE, tag="v4"))
+    three.roll_back()  # v4 is, too
+    assert three.latest == three.digest(2)
+    three.roll_back()
+    assert three.latest == three.digest(1)
+
+
+def test_what_took_the_place_of_an_unknown_image(production_of_three: Production) -> None:
+    """A drop has imported it before it was recorded: nobody saw what it replaced."""
+    three = production_of_three
+    repository = three.latest_name.rpartition(":")[0]
+    registry = three.house.parts.production
+    three.roll_back("v1")
+    registry.tag(Reference(registry.host, repository, digest=three.digest(3)), "latest")
+    three.house.releaser().release(three.builds[2])
+    three.roll_back()
+    assert three.latest == three.digest(2)
+
+
+def test_a_release_after_a_roll_back_takes_latest_no_further_back(
+    production_of_three: Production, complete_build: Callable[..., ReleaseJson]
+) -> None:
+    three = production_of_three
+    three.roll_back("v2")
+    with pytest.raises(BadInput, match="which is newer"):
+        three.house.releaser().release(complete_build(IMAGE, tag="v0", age=timedelta(days=1)))
+    assert three.latest == three.digest(2)
+
+
 def test_a_plan_changes_nothing(production_of_three: Production) -> None:
     three = production_of_three
     version, change = plan_rollback(three.image, "", three.house.parts)
@@ -125,18 +162,26 @@ def test_a_release_whose_tag_serves_something_else(production_of_three: Producti
     assert three.latest == three.digest(3)
 
 
-def killed(*_: object, **__: object) -> NoReturn:
-    raise FactoryError("killed")
+@pytest.fixture
+def killed_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[type, str], AbstractContextManager[None]]:
+    """A context in which everything ends as soon as it comes to a method."""
+
+    def killed(*_: object, **__: object) -> NoReturn:
+        raise FactoryError("killed")
+
+    @contextmanager
+    def killed_in(where: type, method: str) -> Iterator[None]:
+        with monkeypatch.context() as killing, pytest.raises(FactoryError, match="killed"):
+            killing.setattr(where, method, killed)
+            yield
+
+    return killed_in
 
 
-def test_a_roll_back_that_was_killed_is_completed(
-    production_of_three: Production, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_roll_back_that_was_killed_is_completed(production_of_three: Production, killed_in: KilledIn) -> None:
     three = production_of_three
-    with monkeypatch.context() as killing:
-        killing.setattr(Ledger, "complete", killed)
-        with pytest.raises(FactoryError, match="killed"):
-            three.roll_back("v1")
+    with killed_in(Ledger, "complete"):
+        three.roll_back("v1")
     assert three.latest == three.digest(1)
     assert len(unfinished(three.house.ledger.records(), "rollback")) == 1
     record = three.roll_back("v1", "it is very broken")
@@ -146,13 +191,11 @@ def test_a_roll_back_that_was_killed_is_completed(
 
 
 def test_a_roll_back_that_was_killed_early_is_not_completed_from_another_release(
-    production_of_three: Production, monkeypatch: pytest.MonkeyPatch
+    production_of_three: Production, killed_in: KilledIn
 ) -> None:
     three = production_of_three
-    with monkeypatch.context() as killing:
-        killing.setattr(OciRegistry, "tag", killed)
-        with pytest.raises(FactoryError, match="killed"):
-            three.roll_back("v1")
+    with killed_in(OciRegistry, "tag"):
+        three.roll_back("v1")
     three.roll_back("v2")
     record = three.roll_back("v1", "another reason")
     assert record is not None
@@ -176,13 +219,11 @@ def test_withdraw(production_of_three: Production) -> None:
 
 
 def test_a_tag_whose_withdrawal_was_killed_is_not_released_again(
-    production_of_three: Production, monkeypatch: pytest.MonkeyPatch
+    production_of_three: Production, killed_in: KilledIn
 ) -> None:
     three = production_of_three
-    with monkeypatch.context() as killing:
-        killing.setattr(Ledger, "complete", killed)
-        with pytest.raises(FactoryError, match="killed"):
-            three.withdraw("v2")
+    with killed_in(Ledger, "complete"):
+        three.withdraw("v2")
     with pytest.raises(BadInput, match="is being withdrawn by somebody"):
         three.house.releaser().release(three.builds[1])
     assert three.tag(2) is None
