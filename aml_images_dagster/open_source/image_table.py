@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.builds.ledger import LATEST
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.settings import Settings
 
-LATEST = "latest"
 BEGIN = "<!-- images: begin; written by aml-images, changes here are lost -->"
 END = "<!-- images: end -->"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -14,8 +15,7 @@ from aml_images_dagster.open_source.public_repository import Author, PublicRepos
 from aml_images_dagster.open_source.pull_request import PullRequest, open_pull_request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from aml_images_dagster.catalog.git import ChangedFile
     from aml_images_dagster.settings import Settings
@@ -61,8 +61,9 @@ class Proposal:
     pull_request: str = ""
 
 
-def open_place(place: PublicPlace, settings: Settings) -> AbstractContextManager[PublicRepository]:
-    """Check out a public repository that the settings name.
+@contextmanager
+def open_place(place: PublicPlace, settings: Settings) -> Iterator[PublicRepository]:
+    """Check out a public repository that the settings name, with what was proposed there and is not merged yet.
 
     Raises:
         BadInput: They name none, or it can't be had.
@@ -75,7 +76,9 @@ def open_place(place: PublicPlace, settings: Settings) -> AbstractContextManager
             mend=f"Set AML_IMAGES_OPEN_SOURCE__{place.setting.upper()} to its URL.",
         )
     author = Author(settings.open_source.author_name, settings.open_source.author_email)
-    return open_public_repository(place.url, place.target, author, place.token)
+    with open_public_repository(place.url, place.target, author, place.token) as repository:
+        repository.take_over(settings.open_source.sync_branch)
+        yield repository
 
 
 def propose(
@@ -93,7 +96,7 @@ def propose(
 
     Args:
         repository: The checkout, with the new files in it.
-        published: What is published, changed or not; all of it is looked through.
+        published: What is published, changed or not; all of it is looked through, and so are all other changes.
         rules: What must not become public.
         describe: Gives title and text of the commit.
         settings: Name the branch.
@@ -108,8 +111,12 @@ def propose(
     """
     changes = tuple(repository.changes())
     title, text = describe(changes)
-    words = {COMMIT_MESSAGE: PublicFile(FileMode.REGULAR, f"{title}\n{text}".encode())}
-    leaks = sorted({*check_for_leaks({**published, **words}, rules), *further_leaks})
+    looked_through = {COMMIT_MESSAGE: PublicFile(FileMode.REGULAR, f"{title}\n{text}".encode())}
+    for change in changes:
+        content = repository.read(change.path)
+        if content is not None:
+            looked_through[change.path] = PublicFile(FileMode.REGULAR, content)
+    leaks = sorted({*check_for_leaks({**looked_through, **published}, rules), *further_leaks})
     if leaks:
         raise LeaksFound(leaks)
     branch = settings.open_source.sync_branch

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.catalog.image import DOCKERFILE
 from aml_images_dagster.catalog.tree import FileMode
 from aml_images_dagster.open_source.image_table import image_table, list_images, with_table
 from aml_images_dagster.open_source.leak_check import LeakRules, private_files
@@ -56,10 +57,14 @@ def publish_source(
             public_folder(image, settings): PublicPart.of(image, source.tree)
             for image in map(source.catalogue.get, chosen)
         }
-        repository.take_over(wanted.sync_branch)
         for folder, part in public.items():
             repository.replace_folder(folder, part.files)
-        table = image_table(list_images(source, parts, settings), datetime.now(UTC).date())
+        listed = [
+            one
+            for one in list_images(source, parts, settings)
+            if one.tags or repository.read(f"{public_folder(one.image, settings)}/{DOCKERFILE}") is not None
+        ]
+        table = image_table(listed, datetime.now(UTC).date())
         readme = (repository.read(wanted.readme) or b"").decode("utf-8", "replace")
         repository.write(wanted.readme, with_table(readme, table, f"{wanted.readme} of {wanted.repository}").encode())
 

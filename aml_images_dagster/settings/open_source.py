@@ -22,8 +22,8 @@ _INTERNAL_NAMES = (
     r"\b[\w-]+\.azurecr\.(io|cn|us)\b",
     r"\b[\w-]+\.pkgs\.visualstudio\.com\b",
     r"\bpkgs\.dev\.azure\.com\b",
-    # Addresses of private networks, RFC 1918.
-    r"\b(10(\.\d{1,3}){3}|192\.168(\.\d{1,3}){2}|172\.(1[6-9]|2\d|3[01])(\.\d{1,3}){2})\b",
+    # Addresses of private networks, RFC 1918; not the version of a package, as in libcublas10=10.2.1.243-1.
+    r"(?<!==)\b(10(\.\d{1,3}){3}|192\.168(\.\d{1,3}){2}|172\.(1[6-9]|2\d|3[01])(\.\d{1,3}){2})\b(?![-+~]\w)",
 )
 
 

@@ -84,6 +84,12 @@ def test_a_dry_run_shows_the_diff_and_pushes_nothing(image_repository: ImageRepo
             3,
             "a line of",
         ),
+        (
+            "Dockerfile",
+            "FROM busybox\nRUN true && echo \\\n    hush \\\n    > /private\nCOPY python greeting /\n",
+            2,
+            "a line of",
+        ),
         ("greeting", "\0\1\2", None, "a binary file"),
     ],
 )
@@ -101,6 +107,30 @@ def test_a_leak_stops_it(
     assert "AKIA" not in out + err
     assert "abcd1234" not in out + err
     assert public.git("branch", "--list", BRANCH) == ""
+
+
+def test_what_was_proposed_before_is_looked_through_again(
+    image_repository: ImageRepository, public: BareRepository
+) -> None:
+    shell, other = (image_repository.image(name) for name in ("tools/shell", "apps/other"))
+    image_repository.write(image_repository.folder("tools/shell") / "greeting", "from project-falcon\n")
+    assert publish(image_repository, shell)[0] == 0
+    before = public.git("rev-parse", BRANCH)
+    pyproject = image_repository.root / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text().replace("internal-names = [", "internal-names = ['falcon', "))
+    code, _, err = publish(image_repository, other)
+    assert code == 2
+    assert f"{shell}/greeting:1: the internal name 'falcon'" in err
+    assert public.git("rev-parse", BRANCH) == before
+
+
+def test_the_table_does_not_name_what_nobody_outside_knows_of(
+    image_repository: ImageRepository, public: BareRepository
+) -> None:
+    assert publish(image_repository, image_repository.image("tools/shell"))[0] == 0
+    readme = public.read(BRANCH, "README.md")
+    assert "registry.example/shell" in readme
+    assert "registry.example/other" not in readme
 
 
 def test_a_private_file_does_not_come_along(image_repository: ImageRepository, public: BareRepository) -> None:
@@ -183,6 +213,8 @@ def test_the_table_tells_tags_and_end_of_life(
         production.tag(Reference(production.host, repository, digest=busybox.digest), tag)
     ended = image_repository.folder("apps/other") / "image.json"
     image_repository.write(ended, '{"eol": "2021-04-30"}')
+    copy_image(staging, production, busybox, f"public{suffix}/other")
+    production.tag(Reference(production.host, f"public{suffix}/other", digest=busybox.digest), "latest")
     code, out, err = publish(image_repository)
     assert code == 0, out + err
     readme = public.read(BRANCH, "README.md")

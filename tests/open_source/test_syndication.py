@@ -77,6 +77,24 @@ def test_released_images_are_documented(image_repository: ImageRepository, docs:
         assert part in readme
 
 
+def test_what_was_proposed_and_is_not_merged_stays_proposed(
+    image_repository: ImageRepository,
+    docs: BareRepository,
+    released: str,
+    staging: OciRegistry,
+    production: OciRegistry,
+    busybox: Reference,
+) -> None:
+    other = released.replace("/shell", "/other")
+    copy_image(staging, production, busybox, other)
+    production.tag(Reference(production.host, other, digest=busybox.digest), "latest")
+    for image in ("shell", "other"):
+        done = image_repository.run("publish-docs", image)
+        assert done.returncode == 0, done.stderr
+    folders = {path.split("/")[2] for path in docs.files(BRANCH) if path != "README.md"}
+    assert folders == {"shell", "other"}
+
+
 def test_an_internal_name_in_a_description_is_caught(
     image_repository: ImageRepository, docs: BareRepository, released: str
 ) -> None:
