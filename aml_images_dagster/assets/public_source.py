@@ -1,18 +1,17 @@
 """Publishing in the UI: what was last proposed to the public repositories."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import dagster as dg
 from pydantic import Field
 
 from aml_images_dagster.assets.keys import OPERATIONS_GROUP, PUBLIC_DOCS, PUBLIC_SOURCE
 from aml_images_dagster.assets.run import Workshop, explained, step_log
+from aml_images_dagster.builds.session import Source
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.open_source.proposal import Proposal
 from aml_images_dagster.open_source.publication import publish_source
 from aml_images_dagster.open_source.syndication import publish_docs
-
-Published = Iterator[dg.MaterializeResult[None]]
 
 
 class PublishOptions(dg.Config):
@@ -25,63 +24,44 @@ class PublishOptions(dg.Config):
 
 def publication_assets(workshop: Workshop) -> list[dg.AssetsDefinition]:
     """One for each repository that is configured; materializing it publishes."""
-    wanted = workshop.settings.open_source
+    wanted, parts, settings = workshop.settings.open_source, workshop.parts, workshop.settings
 
-    @dg.asset(
-        key=PUBLIC_SOURCE,
-        group_name=OPERATIONS_GROUP,
-        description="The public part of the image folders. Materialize to propose it to the public repository.",
-        kinds={"git"},
-        output_required=False,
-    )
-    def public_source(context: dg.AssetExecutionContext, config: PublishOptions) -> Published:
+    def sources(source: Source, images: list[str] | None, dry_run: bool) -> Proposal:
+        return publish_source(source, parts, settings, step_log, images=images, dry_run=dry_run)
+
+    def docs(source: Source, images: list[str] | None, dry_run: bool) -> Proposal:
+        return publish_docs(source, parts, settings, images=images, dry_run=dry_run)
+
+    assets = []
+    if wanted.repository:
+        said = "The public part of the image folders. Materialize to propose it to the public repository."
+        assets.append(_publication(PUBLIC_SOURCE, said, sources, workshop))
+    if wanted.docs_repository:
+        said = "What registry and Docker Hub show of released images. Materialize to propose it."
+        assets.append(_publication(PUBLIC_DOCS, said, docs, workshop))
+    return assets
+
+
+def _publication(
+    key: dg.AssetKey,
+    description: str,
+    propose: Callable[[Source, list[str] | None, bool], Proposal],
+    workshop: Workshop,
+) -> dg.AssetsDefinition:
+    @dg.asset(key=key, group_name=OPERATIONS_GROUP, description=description, kinds={"git"}, output_required=False)
+    def publication(context: dg.AssetExecutionContext, config: PublishOptions) -> Iterator[dg.MaterializeResult[None]]:
         with explained():
             source = workshop.source
             if config.source_commit:
                 source = open_source(workshop.settings, config.source_commit)
-            proposal = publish_source(
-                source,
-                workshop.parts,
-                workshop.settings,
-                step_log,
-                images=[source.catalogue.get(image).id for image in config.images] or None,
-                dry_run=config.dry_run,
-            )
-        yield from _shown(PUBLIC_SOURCE, proposal, context, config)
+            images = [source.catalogue.get(image).id for image in config.images]
+            proposal = propose(source, images or None, config.dry_run)
+        if config.dry_run:  # it proposes nothing
+            context.log_event(dg.AssetObservation(key, metadata=_metadata(proposal)))
+        else:
+            yield dg.MaterializeResult(metadata=_metadata(proposal))
 
-    @dg.asset(
-        key=PUBLIC_DOCS,
-        group_name=OPERATIONS_GROUP,
-        description="What registry and Docker Hub show of released images. Materialize to propose it.",
-        kinds={"git"},
-        output_required=False,
-    )
-    def public_docs(context: dg.AssetExecutionContext, config: PublishOptions) -> Published:
-        with explained():
-            source = workshop.source
-            if config.source_commit:
-                source = open_source(workshop.settings, config.source_commit)
-            proposal = publish_docs(
-                source,
-                workshop.parts,
-                workshop.settings,
-                images=[source.catalogue.get(image).id for image in config.images] or None,
-                dry_run=config.dry_run,
-            )
-        yield from _shown(PUBLIC_DOCS, proposal, context, config)
-
-    configured = ((public_source, wanted.repository), (public_docs, wanted.docs_repository))
-    return [asset for asset, repository in configured if repository]
-
-
-def _shown(
-    key: dg.AssetKey, proposal: Proposal, context: dg.AssetExecutionContext, config: PublishOptions
-) -> Published:
-    """A materialization of what was proposed; of a dry run, which proposes nothing, an observation."""
-    if config.dry_run:
-        context.log_event(dg.AssetObservation(key, metadata=_metadata(proposal)))
-    else:
-        yield dg.MaterializeResult(metadata=_metadata(proposal))
+    return publication
 
 
 def _metadata(proposal: Proposal) -> dict[str, dg.MetadataValue]:

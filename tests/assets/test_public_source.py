@@ -9,27 +9,32 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
-from aml_images_dagster.assets.keys import PUBLIC_SOURCE
+from aml_images_dagster.assets.keys import PUBLIC_DOCS, PUBLIC_SOURCE
 from aml_images_dagster.assets.public_source import publication_assets
 from aml_images_dagster.assets.run import Workshop
 from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.open_source.image_table import BEGIN, END
 from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.settings import load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from aml_images_dagster.registry.oci import OciRegistry
     from tests.image_repository import ImageRepository
 
 pytestmark = pytest.mark.engine
 
 
-def publish(repository: ImageRepository, **options: object) -> dg.ExecuteInProcessResult:
+def publish(
+    repository: ImageRepository, key: dg.AssetKey = PUBLIC_SOURCE, **options: object
+) -> dg.ExecuteInProcessResult:
     settings = load_settings(repo=repository.root)
     assets = publication_assets(Workshop(settings, open_source(settings), parts_for(settings)))
-    assert [asset.key for asset in assets] == [PUBLIC_SOURCE]
-    config = {"ops": {PUBLIC_SOURCE.to_python_identifier(): {"config": options}}}
+    assert [asset.key for asset in assets] == [key]
+    config = {"ops": {key.to_python_identifier(): {"config": options}}}
     return dg.materialize(assets, run_config=config, raise_on_error=False)
 
 
@@ -85,3 +90,25 @@ def test_a_leak_fails_the_run_and_says_where(image_repository: ImageRepository, 
     assert failure is not None
     assert failure.user_failure_data is not None
     assert "/shell/greeting:1: the internal name 'wiki.contoso.corp'" in str(failure.user_failure_data.description)
+
+
+def test_documentation_is_proposed_in_the_same_way(
+    image_repository: ImageRepository,
+    public: Path,
+    staging: OciRegistry,
+    production: OciRegistry,
+    busybox: Reference,
+) -> None:
+    pyproject = image_repository.root / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text().replace("\nrepository = ", "\ndocs-repository = "))
+    image = image_repository.image("tools/shell")
+    repository = f"public{image_repository.families['tools'].removeprefix('tools')}/shell"
+    copy_image(staging, production, busybox, repository)
+    for tag in ("20261123.v1", "latest"):
+        production.tag(Reference(production.host, repository, digest=busybox.digest), tag)
+    result = publish(image_repository, PUBLIC_DOCS, images=[image])
+    assert result.success
+    (event,) = result.asset_materializations_for_node(PUBLIC_DOCS.to_python_identifier())
+    assert event.metadata["outcome"].value == "proposed"
+    assert "+# shell" in str(event.metadata["diff"].value)
+    assert not publish(image_repository, PUBLIC_DOCS, images=[image_repository.image("apps/other")]).success
