@@ -14,6 +14,7 @@ from aml_images_dagster.assets.keys import BUILD_JOB, REBUILT, base_key
 from aml_images_dagster.automation.build_request import main_build
 from aml_images_dagster.automation.default_status import sensor_status
 from aml_images_dagster.catalog.descent import Reasons, with_descendants
+from aml_images_dagster.catalog.reference import short_digest
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.registry.resolution import ResolvedBase
 from aml_images_dagster.upstream.bases import external_bases, is_fixed
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 SENSOR = "upstream_bases"
 BASES_TAG = "aml-images/bases"
 """The bases whose change has started a build."""
-
-_SHOWN_OF_A_DIGEST = len("sha256:") + 12
 
 
 def upstream_sensor(workshop: Workshop, main: MainBranch) -> dg.SensorDefinition:
@@ -138,7 +137,7 @@ def _to_build(
         base = watch.bases[name]
         for image in standing[name]:
             reasons.setdefault(image, []).append(
-                f"base {name} is now {_short(base.served)}, it was {_short(base.settled)}"
+                f"base {name} is now {short_digest(base.served)}, it was {short_digest(base.settled)}"
             )
     found, _ = with_descendants(reasons, main.source.catalogue, now.date())
     return {image: why for image, why in found.items() if image in main.loaded}
@@ -196,14 +195,10 @@ def _state(base: WatchedBase, settings: UpstreamSettings, now: datetime) -> str:
             retry = base.retry_at(settings)
             return f"{base.failures} failed builds; tried again after {retry:%Y-%m-%d %H:%M} UTC"
         case "building":
-            return f"build for {_short(base.building)} is running"
+            return f"build for {short_digest(base.building)} is running"
         case "gathering":
-            return f"changed to {_short(base.served)}; waits for others to change"
+            return f"changed to {short_digest(base.served)}; waits for others to change"
         case "due":
-            return f"changed to {_short(base.served)}; waits for the build that runs"
+            return f"changed to {short_digest(base.served)}; waits for the build that runs"
         case "current":
-            return f"{_short(base.served)}, nothing to do"
-
-
-def _short(digest: str) -> str:
-    return digest[:_SHOWN_OF_A_DIGEST]
+            return f"{short_digest(base.served)}, nothing to do"

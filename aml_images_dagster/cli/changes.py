@@ -9,6 +9,10 @@ from rich.table import Table
 
 from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.catalog.reference import short_digest
+from aml_images_dagster.cli.console import open_console
+from aml_images_dagster.cli.options import print_json
+from aml_images_dagster.errors import FactoryError
 from aml_images_dagster.release.followers import followers
 
 if TYPE_CHECKING:
@@ -20,8 +24,6 @@ if TYPE_CHECKING:
     from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.settings import Settings
 
-_SHORT = len("sha256:") + 12
-
 
 def changes_table(changes: Sequence[TagChange]) -> Table:
     """Tag by tag: the old digest and the new one."""
@@ -29,7 +31,8 @@ def changes_table(changes: Sequence[TagChange]) -> Table:
     for heading in ("tag", "old", "", "new", ""):
         table.add_column(heading, overflow="fold")
     for change in changes:
-        table.add_row(escape(change.name), _short(change.before), "→", _short(change.after), _what(change))
+        before, after = (short_digest(digest) if digest else "-" for digest in (change.before, change.after))
+        table.add_row(escape(change.name), before, "→", after, _what(change))
     return table
 
 
@@ -38,20 +41,58 @@ def changes_document(changes: Sequence[TagChange]) -> list[dict[str, Any]]:
     return [change.model_dump(mode="json") for change in changes]
 
 
+def show_planned(change: TagChange, release_tag: str, said: str, as_json: bool) -> None:
+    """The dry run of a change of one tag.
+
+    Args:
+        change: What would be changed.
+        release_tag: The release that it is about.
+        said: The same in a sentence.
+        as_json: For a program.
+    """
+    if as_json:
+        print_json({"image": change.image, "release_tag": release_tag, "changes": changes_document([change])})
+        return
+    console = open_console()
+    console.print(changes_table([change]))
+    console.print(f"Dry run: {escape(said)}. Nothing was changed.", soft_wrap=True)
+
+
+def show_done(record: ReleaseRecord | None, image: str, said: str, already: str, as_json: bool) -> None:
+    """What has become of a change of one tag.
+
+    Args:
+        record: Its record; None when there was nothing to do.
+        image: `<family>/<name>`.
+        said: What is so now, in a sentence.
+        already: What was so before, when there was nothing to do.
+        as_json: For a program.
+    """
+    if as_json:
+        print_json(record.model_dump(mode="json") if record else {"image": image, "changes": []})
+        return
+    console = open_console()
+    if record is None:
+        console.print(f"{escape(already)}: nothing was changed.", soft_wrap=True)
+        return
+    console.print(changes_table(record.changes))
+    console.print(f"\n[green]{escape(said)}[/]", soft_wrap=True)
+
+
 def offer_followers(settings: Settings, parts: Parts, record: ReleaseRecord, console: Console) -> list[str]:
     """Say which images are FROM what was released, and how to build them; their names."""
-    records = Ledger(parts.artifacts).records()
-    found = list(followers(record, open_source(settings).catalogue, parts.artifacts, records))
+    try:
+        records = Ledger(parts.artifacts).records()
+        found = list(followers(record, open_source(settings).catalogue, parts.artifacts, records))
+    except FactoryError as fault:  # the release is done all the same
+        console.print(f"[yellow]what is FROM it can't be told[/]: {escape(str(fault))}", soft_wrap=True)
+        return []
     if found and settings.release.after_release == "build":
         console.print(f"The sensor after_release builds what is FROM it: {escape(', '.join(found))}")
     elif found:
         console.print("Images that are FROM it stand on an older release. To build them:")
         console.print(f"    aml-images build {' '.join(found)}", markup=False, soft_wrap=True)
     return found
-
-
-def _short(digest: str | None) -> str:
-    return digest[:_SHORT] if digest else "-"
 
 
 def _what(change: TagChange) -> str:

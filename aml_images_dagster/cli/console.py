@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _WIDTH_OF_A_FILE = 200
 
@@ -19,6 +23,11 @@ def open_console(*, stderr: bool = False) -> Console:
     is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
     is_told = os.environ.get("COLUMNS", "").isdigit()
     return Console(stderr=stderr, highlight=False, width=None if is_terminal or is_told else _WIDTH_OF_A_FILE)
+
+
+def line_by_line(console: Console) -> Callable[[str], None]:
+    """What prints a line that others have written, as it is."""
+    return lambda line: console.print(line, markup=False, soft_wrap=True)
 
 
 def new_table(name: str, *headings: str) -> Table:

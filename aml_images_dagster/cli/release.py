@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
+from rich.markup import escape
 
 from aml_images_dagster.cli.changes import changes_document, changes_table, offer_followers
-from aml_images_dagster.cli.console import open_console
+from aml_images_dagster.cli.console import line_by_line, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.release.actor import actor
 from aml_images_dagster.release.candidate import completed
-from aml_images_dagster.release.production import Releaser
+from aml_images_dagster.release.production import Releaser, window_closed
 from aml_images_dagster.release.promotion import await_promotion, problems
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.release.plan import ReleasePlan
     from aml_images_dagster.release.release_json import ReleaseJson
     from aml_images_dagster.settings import Settings
 
@@ -46,13 +49,16 @@ def command(settings: Settings, as_json: bool, build: str, dry_run: bool, outsid
 def show_plan(settings: Settings, parts: Parts, release: ReleaseJson, as_json: bool) -> None:
     """The dry run of a release."""
     plan = Releaser(parts, settings, actor(settings), lambda _: None).plan(release)
+    closed = window_closed(settings, datetime.now(UTC))
     if as_json:
-        print_json(
-            {"build": release.build, "release_tag": release.release_tag, "changes": changes_document(plan.changes)}
-        )
+        about = {"build": release.build, "release_tag": release.release_tag, "lacks": plan.lacks, "must_wait": closed}
+        print_json(about | {"changes": changes_document(plan.changes)})
         return
     console = open_console()
     console.print(changes_table(plan.changes))
+    _tell_what_is_lacking(console, plan)
+    if closed:
+        console.print(f"[yellow]A release must wait[/]: {escape(closed)}", soft_wrap=True)
     moving = sum(change.before != change.after for change in plan.changes)
     went_on = " A release of it broke off and would go on." if plan.resumes else ""
     console.print(f"Dry run: {moving} of {len(plan.changes)} tags would change.{went_on} Nothing was changed.")
@@ -73,14 +79,11 @@ def run_release(
         The exit code: 0, or 1 when the public registry serves something else.
     """
     console = open_console(stderr=as_json)
-    who = actor(settings)
-
-    def tell(line: str) -> None:
-        console.print(line, markup=False, soft_wrap=True)
-
-    done = Releaser(parts, settings, who, tell).release(release, outside_window=outside_window)
+    tell = line_by_line(console)
+    done = Releaser(parts, settings, actor(settings), tell).release(release, outside_window=outside_window)
     if not as_json:
         console.print(changes_table(done.plan.changes))
+        _tell_what_is_lacking(console, done.plan)
         when = f"{done.record.when:%Y-%m-%d %H:%M} UTC"
         already = f"was released already, by {done.record.who}, {when}" if done.plan.nothing_to_do else "is released"
         console.print(f"\n[green]build [bold]{release.build}[/] {already}[/] as {release.release_tag}")
@@ -93,6 +96,11 @@ def run_release(
     else:
         _tell_promotion(console, wrong, late, bool(tags))
     return 1 if wrong else 0
+
+
+def _tell_what_is_lacking(console: Console, plan: ReleasePlan) -> None:
+    for image, what in plan.lacks.items():
+        console.print(f"[yellow]{escape(image)}[/]: {escape(what)}", soft_wrap=True)
 
 
 def _tell_promotion(console: Console, wrong: list[str], late: list[str], watched: bool) -> None:

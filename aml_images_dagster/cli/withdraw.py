@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aml_images_dagster.cli.changes import changes_document, changes_table
-from aml_images_dagster.cli.console import open_console
-from aml_images_dagster.cli.options import common_options, print_json
+from aml_images_dagster.cli.changes import show_done, show_planned
+from aml_images_dagster.cli.console import line_by_line, open_console
+from aml_images_dagster.cli.options import common_options
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.release.actor import actor
 from aml_images_dagster.release.withdrawal import plan_withdrawal, withdraw
@@ -26,24 +26,11 @@ if TYPE_CHECKING:
 def command(settings: Settings, as_json: bool, image: str, tag: str, reason: str, dry_run: bool) -> None:
     """Remove release TAG of an image from production, for good. :latest may not stand for it."""
     parts = parts_for(settings)
-    console = open_console(stderr=as_json)
     if dry_run:
         _, change = plan_withdrawal(image, tag, parts)
-        if as_json:
-            print_json({"image": image, "release_tag": tag, "changes": changes_document([change])})
-        else:
-            console.print(changes_table([change]))
-            console.print("Dry run. Nothing was changed.")
+        show_planned(change, tag, f"{image} {tag} would go", as_json)
         return
-
-    def tell(line: str) -> None:
-        console.print(line, markup=False, soft_wrap=True)
-
+    tell = line_by_line(open_console(stderr=as_json))
     record = withdraw(image, tag, reason, parts, settings, actor(settings), tell)
-    if as_json:
-        print_json(record.model_dump(mode="json") if record else {"image": image, "changes": []})
-    elif record is None:
-        console.print(f"{image} {tag} is withdrawn already: nothing was changed.")
-    else:
-        console.print(changes_table(record.changes))
-        console.print(f"\n[bold]{image}[/] {tag} is withdrawn; its digest stays for those who have pinned it.")
+    said = f"{image} {tag} is withdrawn; its digest stays for those who have pinned it"
+    show_done(record, image, said, f"{image} {tag} is withdrawn already", as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -84,3 +85,22 @@ def check_staging(release: ReleaseJson, staging: Registry) -> None:
             where=f"build {release.build}",
             mend="What was tested is not what would be released: start a new build.",
         )
+
+
+def lacks(release: ReleaseJson, artifacts: Artifacts) -> dict[str, str]:
+    """What images of a build do without: tests, or licence and third-party notices in the image.
+
+    Returns:
+        Image → what it lacks, in words. A build that this store does not know, is known by its release.json alone.
+    """
+    found = {}
+    for image in release.images:
+        name = f"{image.family}/{image.name}"
+        missing = [] if image.tests else ["not tested"]
+        with suppress(BadInput):  # a record of another version says nothing
+            staged = artifacts.build(release.build).read_staged(name)
+            notices = staged.notices if staged else {}
+            missing += [f"without {path}" for path, there in notices.items() if not there]
+        if missing:
+            found[name] = ", ".join(missing)
+    return found

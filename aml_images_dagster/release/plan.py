@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.ledger import LATEST, ReleaseRecord, TagChange, unfinished
@@ -11,7 +11,7 @@ from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from aml_images_dagster.registry.interface import Registry
     from aml_images_dagster.release.release_json import ReleaseJson
@@ -27,11 +27,13 @@ class ReleasePlan:
         changes: Every tag, in the order in which they move. `before` is what production serves now.
         resumes: The record of the same release that began and was not completed.
         released: The record of the same release that was completed.
+        lacks: What an image does without that others have, for whoever releases it. It stops no release.
     """
 
     changes: tuple[TagChange, ...]
     resumes: ReleaseRecord | None
     released: ReleaseRecord | None
+    lacks: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def nothing_to_do(self) -> bool:
@@ -130,7 +132,7 @@ def _check_age(release: ReleaseJson, changes: Sequence[TagChange], records: Sequ
         last = next(iter(_done(records, change)), None)
         if change.tag != LATEST or change.before == change.after or last is None:
             continue
-        if last.action == "release" and last.built > release.created:
+        if last.built > release.created:
             newer.append(f"{change.name} is of build {last.build}, which is newer")
     if newer:
         raise BadInput(

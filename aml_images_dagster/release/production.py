@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord, TagChange
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, FactoryError, ReleaseFailed
-from aml_images_dagster.release.candidate import check_staging, check_traceable, completed
+from aml_images_dagster.release.candidate import check_staging, check_traceable, completed, lacks
 from aml_images_dagster.release.lease import Lease
 from aml_images_dagster.release.plan import ReleasePlan, plan_release
 from aml_images_dagster.release.shell.import_images import ImportRefused, Tested, import_all
@@ -63,7 +63,8 @@ class Releaser:
         """
         check_traceable(release)
         check_staging(release, self._parts.staging)
-        return plan_release(release, self._parts.production, self._ledger.records())
+        plan = plan_release(release, self._parts.production, self._ledger.records())
+        return replace(plan, lacks=lacks(release, self._parts.artifacts))
 
     def release(self, release: ReleaseJson, *, outside_window: str = "") -> Release:
         """Release a build, or complete a release that broke off.
@@ -126,15 +127,22 @@ def check_window(settings: Settings, outside_window: str, now: datetime) -> None
     Raises:
         BadInput: It is none of the hours, and no reason is given.
     """
+    closed = window_closed(settings, now)
+    if closed and not outside_window:
+        raise BadInput(
+            closed,
+            where="release.windows",
+            mend="Wait, or say why with --outside-window REASON, which is recorded.",
+        )
+
+
+def window_closed(settings: Settings, now: datetime) -> str:
+    """Why no release may start now; empty when one may."""
     windows, zone = settings.release.release_windows, settings.release.time_zone
     local = now.astimezone(ZoneInfo(zone))
-    if outside_window or not windows or any(window.contains(local) for window in windows):
-        return
-    raise BadInput(
-        f"it is {local:%a %H:%M} in {zone}; releases start {settings.release.windows}",
-        where="release.windows",
-        mend="Wait, or say why with --outside-window REASON, which is recorded.",
-    )
+    if not windows or any(window.contains(local) for window in windows):
+        return ""
+    return f"it is {local:%a %H:%M} in {zone}; releases start {settings.release.windows}"
 
 
 @contextmanager

@@ -99,6 +99,19 @@ def test_a_tag_that_vanished_is_not_released_with_another_digest(house: House, c
     assert house.served(name) == digests(first, latest=False)[name]
 
 
+def test_what_images_do_without_is_told(house: House, complete_build: CompleteBuild) -> None:
+    release = complete_build(*IMAGES)
+    folder, name = house.parts.artifacts.build(release.build), house.repository.image("apps/other")
+    staged = folder.read_staged(name)
+    assert staged is not None
+    notices = {"/LICENSE.txt": True, "/ThirdPartyNotices.txt": False}
+    folder.write_staged(staged.model_copy(update={"notices": notices}))
+    lacking = house.releaser().plan(release).lacks
+    assert lacking[name] == "not tested, without /ThirdPartyNotices.txt"
+    assert set(lacking.values()) == {"not tested", lacking[name]}
+    assert house.releaser().release(release).plan.lacks == lacking
+
+
 def test_builds_of_different_images_share_a_tag(house: House, complete_build: CompleteBuild) -> None:
     first, second = complete_build("apps/other", tag="t"), complete_build("tools/shell", tag="t")
     house.releaser().release(first)

@@ -1,0 +1,93 @@
+"""What a release engineer reads at the command line."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.release.conftest import House, digests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aml_images_dagster.release.release_json import ReleaseJson
+
+pytestmark = pytest.mark.engine
+
+IMAGES = ("apps/hello", "tools/shell")
+
+
+def said(house: House, *arguments: str, code: int = 0, **environment: str) -> str:
+    """What a command prints, all white space alike."""
+    done = house.repository.run(*arguments, **environment)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return " ".join((done.stdout + done.stderr).split())
+
+
+def test_a_dry_run_a_release_a_roll_back_and_a_withdrawal(
+    house: House, complete_build: Callable[..., ReleaseJson]
+) -> None:
+    first, second = (complete_build(*IMAGES, tag=tag, age=timedelta(hours=age)) for tag, age in (("v1", 2), ("v2", 1)))
+    image = house.repository.image("tools/shell")
+    assert "is released as v1" in said(house, "release", first.build)
+    dry_run = said(house, "release", second.build, "--dry-run")
+    assert "Dry run: 4 of 4 tags would change. Nothing was changed." in dry_run
+    assert f"{image}: not tested" in dry_run
+    assert house.latest(first) == digests(first, latest=True)
+    released = said(house, "release", second.build)
+    assert f"build {second.build} is released as v2" in released
+    assert "was released already" in said(house, "release", second.build)
+    assert "Dry run: :latest would be v1. Nothing was changed." in said(house, "rollback", image, "--dry-run")
+    assert f":latest of {image} is v1 again" in said(house, "rollback", image, "--reason", "it is broken")
+    again = said(house, "rollback", image, "--to", "v1")
+    assert f":latest of {image} is that release already: nothing was changed." in again
+    gone = ("withdraw", image, "v2", "--reason", "a hole")
+    assert f"{image} v2 would go. Nothing was changed." in said(house, *gone, "--dry-run")
+    assert f"{image} v2 is withdrawn; its digest stays" in said(house, *gone)
+    assert f"{image} v2 is withdrawn already: nothing was changed." in said(house, *gone)
+    history = house.repository.json("releases", image)
+    assert [(record["action"], record["release_tag"], record["reason"]) for record in history] == [
+        ("withdrawal", "v2", "a hole"),
+        ("rollback", "v1", "it is broken"),
+        ("release", "v2", ""),
+        ("release", "v1", ""),
+    ]
+    assert "it is broken" in said(house, "releases")
+
+
+def test_for_programs(house: House, complete_build: Callable[..., ReleaseJson]) -> None:
+    first, second = (complete_build("tools/shell", tag=tag, age=timedelta(hours=1)) for tag in ("v1", "v2"))
+    image = house.repository.image("tools/shell")
+    plan = house.repository.json("release", first.build, "--dry-run")
+    assert (plan["lacks"], plan["must_wait"]) == ({image: "not tested"}, "")
+    for build in (first, second):
+        record = house.repository.json("release", build.build)
+        assert (record["build"], record["promotion"]) == (build.build, {"late": [], "wrong": []})
+    assert house.repository.json("rollback", image, "--dry-run")["release_tag"] == "v1"
+    assert house.repository.json("rollback", image)["action"] == "rollback"
+    assert house.repository.json("rollback", image, "--to", "v1") == {"image": image, "changes": []}
+    gone = ("withdraw", image, "v2", "--reason", "a hole")
+    (change,) = house.repository.json(*gone, "--dry-run")["changes"]
+    assert (change["tag"], change["after"]) == ("v2", None)
+    assert house.repository.json(*gone)["action"] == "withdrawal"
+
+
+def test_a_dry_run_says_that_a_release_must_wait(house: House, complete_build: Callable[..., ReleaseJson]) -> None:
+    release = complete_build("tools/shell")
+    windows = {"AML_IMAGES_RELEASE__WINDOWS": f"{datetime.now(UTC) - timedelta(days=1):%a} 00:00-24:00"}
+    assert "A release must wait: it is" in said(house, "release", release.build, "--dry-run", **windows)
+    assert "releases start" in said(house, "release", release.build, code=2, **windows)
+    assert house.ledger.records() == ()
+
+
+def test_a_release_is_done_although_what_follows_cannot_be_told(
+    house: House, complete_build: Callable[..., ReleaseJson]
+) -> None:
+    release = complete_build("tools/shell")
+    out = said(house, "release", release.build, "--docker-files-path", "nowhere")
+    assert f"build {release.build} is released" in out
+    assert "what is FROM it can't be told" in out
+    assert house.latest(release) == digests(release, latest=True)
