@@ -29,10 +29,18 @@ DROP = AssetKey(["release", "drop"])
 PRODUCTION_GROUP = "production"
 PROMOTED = "promoted"
 
+LOCATION = "aml_images_dagster"
+"""The code location, as workspace.yaml names it."""
+
 BUILD_JOB = "build"
 RELEASE_JOB = "release"
 ROLLBACK_JOB = "rollback"
 WITHDRAW_JOB = "withdraw"
+
+# Steps whose configuration is what a person writes in the launchpad.
+RELEASED = "released"
+ROLL_BACK = "roll_back_latest"
+WITHDRAW = "withdraw_tag"
 
 BUILD_POOL = "docker_build"
 WINDOWS_BUILD_POOL = "windows_build"

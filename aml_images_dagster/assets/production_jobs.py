@@ -3,7 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
-from aml_images_dagster.assets.keys import ROLLBACK_JOB, WITHDRAW_JOB
+from aml_images_dagster.assets.keys import ROLL_BACK, ROLLBACK_JOB, WITHDRAW, WITHDRAW_JOB
 from aml_images_dagster.assets.released import announce_change
 from aml_images_dagster.assets.run import Workshop, explained, step_log
 from aml_images_dagster.release.actor import actor
@@ -32,7 +32,7 @@ class WithdrawOptions(dg.Config):
 def production_jobs(workshop: Workshop) -> list[dg.JobDefinition]:
     """A job each."""
 
-    @dg.op(name="roll_back_latest")
+    @dg.op(name=ROLL_BACK)
     def roll_back_op(context: dg.OpExecutionContext, config: RollbackOptions) -> None:
         with explained():
             who = config.who or actor(workshop.settings)
@@ -40,7 +40,7 @@ def production_jobs(workshop: Workshop) -> list[dg.JobDefinition]:
             if record is not None:
                 announce_change(context.instance, record, workshop, context.log_event)
 
-    @dg.op(name="withdraw_tag")
+    @dg.op(name=WITHDRAW)
     def withdraw_op(context: dg.OpExecutionContext, config: WithdrawOptions) -> None:
         with explained():
             who = config.who or actor(workshop.settings)
@@ -48,11 +48,18 @@ def production_jobs(workshop: Workshop) -> list[dg.JobDefinition]:
             if record is not None:
                 announce_change(context.instance, record, workshop, context.log_event)
 
-    @dg.job(name=ROLLBACK_JOB, description="Let :latest of an image stand for an earlier release again.")
+    # In the process of the run: it is there sooner.
+    in_process = dg.in_process_executor
+
+    @dg.job(
+        name=ROLLBACK_JOB,
+        description="Let :latest of an image stand for an earlier release again.",
+        executor_def=in_process,
+    )
     def rollback_job() -> None:
         roll_back_op()
 
-    @dg.job(name=WITHDRAW_JOB, description="Remove a release tag from production, for good.")
+    @dg.job(name=WITHDRAW_JOB, description="Remove a release tag from production, for good.", executor_def=in_process)
     def withdraw_job() -> None:
         withdraw_op()
 

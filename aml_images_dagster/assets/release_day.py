@@ -11,8 +11,10 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from aml_images_dagster.assets.keys import SCHEDULES_GROUP, image_of
+from aml_images_dagster.assets.launchpad import release_links
 from aml_images_dagster.assets.request import RELEASE_BY_TAG, SCHEDULE_TAG
 from aml_images_dagster.assets.run import Workshop
+from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.builds.parents import released
 from aml_images_dagster.schedules.patch_tuesday import patches_to_come
 from aml_images_dagster.schedules.schedule import Schedule
@@ -29,16 +31,23 @@ class Verdict:
         passed: Whether all is well.
         found: What was found, in a sentence.
         is_error: Whether it is more than a warning.
+        build: The build that waits for a person to release it; empty when none does.
     """
 
     passed: bool
     found: str
     is_error: bool = False
+    build: str = ""
 
     @property
     def severity(self) -> dg.AssetCheckSeverity:
         """How grave it is."""
         return dg.AssetCheckSeverity.ERROR if self.is_error else dg.AssetCheckSeverity.WARN
+
+    @property
+    def metadata(self) -> dict[str, dg.MarkdownMetadataValue]:
+        """What a person can do about it."""
+        return {"release": release_links(self.build)} if self.build else {}
 
 
 _FOUND_NOTHING = Verdict(True, "no build yet")
@@ -83,21 +92,24 @@ def _released_on_its_day(
     by = datetime.fromisoformat(run.tags[RELEASE_BY_TAG]).astimezone(ZoneInfo(schedule.file.timezone))
     built = _built_since(record.create_timestamp, workshop)
     waiting = [image for image in _images(run) if not _is_in_production(image, built.get(image, set()), workshop)]
-    build = f"the build of {record.create_timestamp.astimezone(by.tzinfo):%d %B %Y}"
+    number = build_number(run.run_id, record.create_timestamp)
+    build = f"the build of {record.create_timestamp.astimezone(by.tzinfo):%d %B %Y}, {number},"
     if not waiting:
         return Verdict(True, f"{build} is released")
-    late = now >= by
+    late, approval = now >= by, False
     if run.is_failure_or_canceled:
         state = "failed"
     elif not run.is_finished:
         state = "has not ended"
     else:
-        state = "waits for approval" if schedule.file.release == "approval" else "is about to be released"
+        approval = schedule.file.release == "approval"
+        state = "waits for approval" if approval else "is about to be released"
     told = f"{build} {state}; it was to be released by" if late else f"{build} {state}; to be released by"
     return Verdict(
         passed=not late and state != "failed",
         found=f"{'LATE: ' if late else ''}{told} {by:%d %B %H:%M %Z}: {', '.join(waiting)}",
         is_error=late,
+        build=number if approval else "",
     )
 
 
@@ -169,6 +181,8 @@ def _check(schedule: Schedule, name: str, workshop: Workshop) -> dg.AssetChecksD
     @dg.asset_check(asset=schedule_key(schedule), name=name, description=look.__doc__)
     def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         verdict = look(schedule, context.instance, workshop, datetime.now(UTC))
-        return dg.AssetCheckResult(passed=verdict.passed, severity=verdict.severity, description=verdict.found)
+        return dg.AssetCheckResult(
+            passed=verdict.passed, severity=verdict.severity, description=verdict.found, metadata=verdict.metadata
+        )
 
     return check

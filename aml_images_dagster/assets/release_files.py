@@ -6,6 +6,7 @@ import dagster as dg
 
 from aml_images_dagster.assets.hooks import cleanup_hook
 from aml_images_dagster.assets.keys import DROP, IMPORT_CFG, RELEASE_GROUP, RELEASE_JSON, asset_key
+from aml_images_dagster.assets.launchpad import release_links
 from aml_images_dagster.assets.options import BuildOptions
 from aml_images_dagster.assets.run import Workshop
 from aml_images_dagster.catalog.image import Image
@@ -62,6 +63,7 @@ def release_files(images: list[Image], workshop: Workshop) -> dg.AssetsDefinitio
                         "content": document,
                         "path": dg.MetadataValue.path(str(session.folder.root / key.path[-1])),
                         **shared,
+                        **({"release": release_links(session.number)} if key == RELEASE_JSON else {}),
                     },
                 )
 

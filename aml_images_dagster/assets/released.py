@@ -1,25 +1,25 @@
 """What is in production: one asset per image, made by releasing a build, and whether the public has it."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 from aml_images_dagster.assets.description import kinds, owners
-from aml_images_dagster.assets.keys import PRODUCTION_GROUP, PROMOTED, asset_key, released_key
+from aml_images_dagster.assets.keys import PRODUCTION_GROUP, PROMOTED, RELEASED, asset_key, released_key
+from aml_images_dagster.assets.launchpad import release_link, rollback_link
 from aml_images_dagster.assets.run import Workshop, explained, step_log
 from aml_images_dagster.builds.ledger import LATEST, Ledger, ReleaseRecord, TagChange
 from aml_images_dagster.catalog.image import Image
+from aml_images_dagster.catalog.reference import short_digest
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.release.actor import actor
 from aml_images_dagster.release.candidate import completed
 from aml_images_dagster.release.followers import followers
-from aml_images_dagster.release.production import Releaser
+from aml_images_dagster.release.production import Releaser, window_closed
 from aml_images_dagster.release.promotion import PublicTag, await_promotion, problems
-
-RELEASED = "released"
-"""The step that releases; its configuration is a `ReleaseOptions`."""
 
 
 class ReleaseOptions(dg.Config):
@@ -75,8 +75,12 @@ def released_assets(images: list[Image], workshop: Workshop) -> dg.AssetsDefinit
                 who = config.who or actor(workshop.settings)
                 releaser = Releaser(workshop.parts, workshop.settings, who, step_log)
             if config.dry_run:
-                for image, planned in by_image(releaser.plan(release).changes).items():
-                    context.log_event(dg.AssetObservation(released_key(image), metadata=_plan_metadata(planned)))
+                plan = releaser.plan(release)
+                closed = window_closed(workshop.settings, datetime.now(UTC))
+                for image, planned in by_image(plan.changes).items():
+                    shown = _plan_metadata(planned, plan.lacks.get(image, ""), closed)
+                    shown["release"] = release_link(release.build)
+                    context.log_event(dg.AssetObservation(released_key(image), metadata=shown))
                 return
             if selected:
                 done = releaser.release(release, outside_window=config.outside_window)
@@ -140,6 +144,7 @@ def release_metadata(record: ReleaseRecord, image: str, workshop: Workshop) -> d
     if latest is not None:
         metadata["digest"] = latest.after or ""
         metadata["before"] = latest.before or ""
+        metadata["roll_back"] = rollback_link(image)
     if record.outside_window:
         metadata["outside_window"] = record.outside_window
     if record.reason:
@@ -200,17 +205,20 @@ def promotion_result(image: str, tags: Sequence[PublicTag], workshop: Workshop) 
     )
 
 
-def _plan_metadata(changes: list[TagChange]) -> dict[str, Any]:
-    return {"action": "dry run", "changes": dg.MetadataValue.table(_rows(changes))}
+def _plan_metadata(changes: list[TagChange], lacks: str, closed: str) -> dict[str, Any]:
+    remarks = {"lacks": lacks, "must_wait": closed}
+    shown = {"action": "dry run", "changes": dg.MetadataValue.table(_rows(changes))}
+    return shown | {name: remark for name, remark in remarks.items() if remark}
 
 
 def _rows(changes: list[TagChange]) -> list[dg.TableRecord]:
     return [
-        dg.TableRecord({"tag": change.name, "before": _short(change.before), "after": _short(change.after)})
+        dg.TableRecord(
+            {
+                "tag": change.name,
+                "before": short_digest(change.before or "-"),
+                "after": short_digest(change.after or "-"),
+            }
+        )
         for change in changes
     ]
-
-
-def _short(digest: str | None) -> str:
-    """As much of a digest as tells it from others; the whole ones stand beside the table."""
-    return digest[: len("sha256:") + 12] if digest else "-"

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from aml_images_dagster.assets.keys import RELEASE_JOB
-from aml_images_dagster.assets.released import RELEASED
+from aml_images_dagster.assets.keys import RELEASE_JOB, RELEASED
 from aml_images_dagster.assets.request import BUILD_TAG, TRIGGER_TAG
 from aml_images_dagster.automation.default_status import sensor_status
 from aml_images_dagster.automation.schedules import RELEASE_RULE_TAG
 from aml_images_dagster.builds.ledger import Ledger
-from aml_images_dagster.errors import BadInput
-from aml_images_dagster.release.production import check_window
+from aml_images_dagster.release.production import window_closed
 
 if TYPE_CHECKING:
     from aml_images_dagster.assets.run import Workshop
@@ -42,10 +40,9 @@ def automatic_release_sensor(workshop: Workshop) -> dg.SensorDefinition:
         builds = [run.tags[BUILD_TAG] for run in runs if run.tags.get(BUILD_TAG) not in (None, *released)]
         if not builds:
             return dg.SkipReason("no build waits to be released automatically")
-        try:
-            check_window(workshop.settings, "", datetime.now(UTC))
-        except BadInput as closed:
-            return dg.SkipReason(f"{', '.join(builds)} must wait: {closed.what}")
+        closed = window_closed(workshop.settings, datetime.now(UTC))
+        if closed:
+            return dg.SkipReason(f"{', '.join(builds)} must wait: {closed}")
         return dg.SensorResult(
             run_requests=[
                 dg.RunRequest(

@@ -43,6 +43,7 @@ def release_day_sensor(workshop: Workshop) -> dg.SensorDefinition:
                     passed=verdict.passed,
                     severity=verdict.severity,
                     description=verdict.found,
+                    metadata=verdict.metadata,
                 )
                 for (schedule, name), verdict in verdicts.items()
                 if before.get(f"{schedule.file.name}.{name}") != verdict.found

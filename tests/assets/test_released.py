@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pytest
 
-from aml_images_dagster.assets.keys import PROMOTED, RELEASE_JOB, ROLLBACK_JOB, WITHDRAW_JOB, released_key
-from aml_images_dagster.assets.released import RELEASED, released_assets
+from aml_images_dagster.assets.keys import PROMOTED, RELEASE_JOB, RELEASED, ROLLBACK_JOB, WITHDRAW_JOB, released_key
+from aml_images_dagster.assets.released import released_assets
 from aml_images_dagster.assets.run import BUILD_TAG, Workshop
 from aml_images_dagster.automation.automatic_release import automatic_release_sensor
 from aml_images_dagster.automation.production_records import production_records_sensor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -143,14 +144,19 @@ def test_a_build_waits_for_approval_and_is_late_the_next_day(scene: Scene) -> No
     pushed = scene.build(WEDNESDAY)
     waits = scene.look(RELEASED, WEDNESDAY + timedelta(hours=14.9))
     assert waits.passed
-    said = "the build of 11 November 2026 waits for approval; to be released by 12 November 00:00 PST"
+    said = f"the build of 11 November 2026, {waits.build}, waits for approval; to be released by 12 November 00:00 PST"
     assert waits.found == f"{said}: {scene.image}"
+    assert re.fullmatch(r"20261111\.[0-9a-f]{8}", waits.build)
+    assert f"build%3A+{waits.build}" in str(waits.metadata["release"].value)
     late = scene.look(RELEASED, WEDNESDAY + timedelta(hours=15.1))
     assert not late.passed
     assert late.severity is dg.AssetCheckSeverity.ERROR
-    assert late.found.startswith("LATE: the build of 11 November 2026 waits for approval; it was to be released by")
+    assert late.found.startswith(
+        f"LATE: the build of 11 November 2026, {waits.build}, waits for approval; it was to be"
+    )
     scene.release(pushed)
-    assert scene.look(RELEASED, WEDNESDAY + timedelta(days=2)).found == "the build of 11 November 2026 is released"
+    released = scene.look(RELEASED, WEDNESDAY + timedelta(days=2))
+    assert (released.found, released.metadata) == (f"the build of 11 November 2026, {waits.build}, is released", {})
 
 
 @pytest.mark.parametrize(
@@ -197,8 +203,9 @@ def test_the_sensor_tells_what_has_changed_and_nothing_twice(scene: Scene) -> No
     sensor = release_day_sensor(scene.workshop)
     cursor, told = None, []
     now = datetime.now(UTC)
-    for number, hours in enumerate((1, 1, -1, -1)):
-        scene.build(now + timedelta(seconds=number), release_by=now + timedelta(hours=hours))
+    for number, hours in enumerate((1, None, -1, None)):
+        if hours:
+            scene.build(now + timedelta(seconds=number), release_by=now + timedelta(hours=hours))
         result = sensor(dg.build_sensor_context(instance=scene.instance, cursor=cursor))
         assert isinstance(result, dg.SensorResult)
         assert result.skip_reason
