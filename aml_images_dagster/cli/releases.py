@@ -36,7 +36,7 @@ def command(settings: Settings, as_json: bool, image: str | None) -> None:
         return
     table = Table(box=None, header_style="bold")
     for heading in ("when", "what", "release tag", "build", "images", "who", ""):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading in ("release tag", "build"))
     for record in shown:
         table.add_row(
             f"{record.when:%Y-%m-%d %H:%M:%S}",

@@ -21,7 +21,7 @@ IMAGES = ("apps/hello", "tools/shell")
 
 def said(house: House, *arguments: str, code: int = 0, **environment: str) -> str:
     """What a command prints, all white space alike."""
-    done = house.repository.run(*arguments, **environment)
+    done = house.repository.run(*arguments, COLUMNS="200", **environment)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return " ".join((done.stdout + done.stderr).split())
@@ -56,6 +56,8 @@ def test_a_dry_run_a_release_a_roll_back_and_a_withdrawal(
         ("release", "v1", ""),
     ]
     assert "it is broken" in said(house, "releases")
+    narrow = house.repository.run("releases", COLUMNS="80").stdout
+    assert second.build in narrow, "what people copy is not broken into lines"
 
 
 def test_for_programs(house: House, complete_build: Callable[..., ReleaseJson]) -> None:
