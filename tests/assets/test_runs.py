@@ -115,6 +115,12 @@ def test_a_failure_that_explains_itself_shows_its_log() -> None:
     assert failed.value.metadata["log"].value == "```\nline 1\nline 2\n```"
 
 
+def test_a_log_cannot_leave_its_block_in_the_ui() -> None:
+    with pytest.raises(dg.Failure) as failed, explained():
+        raise BuildFailed("it broke", log="```\n[click](http://evil)")
+    assert failed.value.metadata["log"].value == "````\n```\n[click](http://evil)\n````"
+
+
 @pytest.mark.parametrize(("error", "stopped"), [(BuildFailed("it broke"), False), (BuildStopped("elsewhere"), True)])
 def test_a_step_that_was_stopped_is_not_why_a_run_failed(error: BuildFailed, stopped: bool) -> None:
     @dg.asset

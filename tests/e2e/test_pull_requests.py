@@ -177,7 +177,7 @@ def test_from_opening_to_closing(scene):
     scene.push(1, edits)
     again = scene.until(lambda: newer_run(scene, edits, run), lambda: "no new run of the commit")
     scene.until(lambda: scene.github.outcomes(edits)[2:] == ["pending", "success"], lambda: scene.body(1))
-    assert "reused from" in scene.body(1)
+    scene.until(lambda: "reused from" in scene.body(1), lambda: scene.body(1))  # the comment follows the status
     assert len(scene.tags(number_of(scene, again))) == 2
 
     # Closed: nothing of them stays.

@@ -1,0 +1,31 @@
+"""Text of others as code, read by a parser of CommonMark."""
+
+from __future__ import annotations
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from aml_images_dagster.markdown import code, code_block
+
+TEXT = st.text("ab`~ \n#*_[]()<>!|\\@", max_size=40)
+
+
+@given(TEXT)
+@example("`x` [click](http://evil)")
+def test_a_line_is_nothing_but_code(text: str) -> None:
+    shown = " ".join(text.split())
+    tokens = MarkdownIt().parseInline(f"see {code(text)} there")[0].children or []
+    if shown:
+        assert [(token.type, token.content) for token in tokens] == [
+            ("text", "see "),
+            ("code_inline", shown),
+            ("text", " there"),
+        ]
+
+
+@given(TEXT.filter(lambda text: "\r" not in text))
+@example("```\n[click](http://evil)\n~~~")
+def test_a_block_is_nothing_but_code(text: str) -> None:
+    (token,) = MarkdownIt().parse(code_block(text, "dockerfile"))
+    assert (token.type, token.info, token.content) == ("fence", "dockerfile", f"{text}\n")
