@@ -26,7 +26,7 @@ def report_of(tracked: Tracked, workshop: Workshop, instance: dg.DagsterInstance
     """The report on a pull request as it stands."""
     head, note, notes = tracked.head, tracked.note, tracked.notes
     lines = [line.strip() for line in note.split("\n")]
-    first_line = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]  # not a title alone
+    first_line = lines[1] if lines[0].endswith(":") and len(lines) > 1 else lines[0]  # not the title of a list
     match tracked.phase:
         case "refused":
             return Report(head, "pending", f"not built: {note}")

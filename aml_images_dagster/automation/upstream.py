@@ -49,7 +49,8 @@ def upstream_sensor(workshop: Workshop, main: MainBranch) -> dg.SensorDefinition
         standing = _standing(of_main, now)
         answers = workshop.parts.resolver.observe(standing)
         served = {name: answer.digest for name, answer in answers.items() if isinstance(answer, ResolvedBase)}
-        before = _read(context.cursor).only(standing)
+        remembered = _read(context.cursor)
+        before = remembered.only(standing)
         watch = before.with_bases(_looked_at(before, served, context.instance, now))
         chosen = next_build(watch, settings, now)
         requests = []
@@ -73,7 +74,8 @@ def upstream_sensor(workshop: Workshop, main: MainBranch) -> dg.SensorDefinition
         return dg.SensorResult(
             run_requests=requests,
             skip_reason=None if requests else told,
-            cursor=watch.model_dump_json(),
+            # What nothing stands on for a while, as when a Dockerfile is broken, is gone on with when it is back.
+            cursor=remembered.with_bases(watch.bases).model_dump_json(),
             asset_events=[*_observations(before, watch), *_checks(before, watch, settings, now)],
         )
 
@@ -190,7 +192,7 @@ def _tell(
 def _state(base: WatchedBase, settings: UpstreamSettings, now: datetime) -> str:
     match base.phase(settings, now):
         case "paused":
-            return f"paused after {base.failures} failed builds; observe it to have it tried again"
+            return f"paused after {base.failures} failed builds; press Observe on its asset to have it tried again"
         case "backing off":
             retry = base.retry_at(settings)
             return f"{base.failures} failed builds; tried again after {retry:%Y-%m-%d %H:%M} UTC"

@@ -108,7 +108,7 @@ class Watch(BaseModel):
         return Watch(bases=self.bases | dict(bases))
 
     def only(self, names: Iterable[str]) -> Watch:
-        """Without the bases that nothing stands on any more."""
+        """Without the bases that nothing stands on now."""
         kept = set(names)
         return Watch(bases={name: base for name, base in self.bases.items() if name in kept})
 

@@ -531,6 +531,7 @@ def test_what_cannot_be_built_is_told_and_not_started(ticks: Ticks) -> None:
     head = ticks.open(7, lambda r: r.write(r.folder("apps/other") / "tests.json", "{"))
     assert ticks.tick() == []
     assert ticks.github.outcomes(head) == ["failure"]
+    assert ticks.github.statuses[head][0]["description"].startswith("cannot be built: images/apps/other/tests.json:1: ")
     assert "tests.json:1" in ticks.github.comments[7][0]["body"]
 
 

@@ -186,7 +186,7 @@ def test_three_failures_pause_a_base_visibly(scene: Scene, push: Callable[[str],
         scene.wait(1000)
         result = scene.tick()
         assert result.run_requests == []
-    paused = f"{TWO}: paused after 3 failed builds; observe it to have it tried again"
+    paused = f"{TWO}: paused after 3 failed builds; press Observe on its asset to have it tried again"
     assert paused in str(result.skip_reason.skip_message)  # type: ignore[union-attr]
     check = scene.check(TWO)
     assert not check.passed
@@ -223,6 +223,21 @@ def test_only_the_main_branch_counts(scene: Scene, push: Callable[[str], Referen
     scene.wait(1)
     (request,) = scene.tick().run_requests or ()
     assert request.asset_selection == scene.images("apps/hello", "tools/shell")
+
+
+def test_a_change_is_not_missed_while_a_dockerfile_is_broken(scene: Scene, push: Callable[[str], Reference]) -> None:
+    scene.tick()
+    scene.repository.write_image("apps/other", "FRMO nothing\n")
+    scene.repository.commit("broken")
+    push("two")
+    told = str(scene.tick().skip_reason.skip_message)  # type: ignore[union-attr]
+    assert told == "1 of 1 bases have not changed"
+    scene.repository.write_image("apps/other", f"FROM {TWO}\n")
+    scene.repository.commit("mended")
+    scene.tick()
+    scene.wait(1)
+    (request,) = scene.tick().run_requests or ()
+    assert request.asset_selection == scene.images("apps/other")
 
 
 def test_a_registry_that_is_away_stops_no_other(scene: Scene, push: Callable[[str], Reference]) -> None:
