@@ -166,6 +166,43 @@ def test_a_failing_scenario_leaves_nothing(
     assert not [name for name in ("release.json", "import.cfg", "drop") if (folder / name).exists()]
 
 
+def test_artifacts_in_azure_blob(repository: ImageRepository, cloud: EmulatedCloud, workspace: MachineLearning) -> None:
+    """One build that is complete and released, and one that fails; nothing is kept on this machine."""
+    blobs = workspace.blobs
+    blobs.create("factory")
+    account = {"AML_IMAGES_ARTIFACTS": "az://factory/builds", "AML_IMAGES_AZURE__STORAGE_ACCOUNT": blobs.host}
+    environment = {**cloud.environment, **account}
+    image = repository.image("apps/other")
+
+    def kept(build: str) -> set[str]:
+        prefix = f"builds/{build}/"
+        return {name.removeprefix(prefix) for name in blobs.containers["factory"] if name.startswith(prefix)}
+
+    built = repository.json("build", image, **environment)
+    assert built["status"] == "succeeded"
+    files = {"build.json", "run_information.json", "release.json", "import.cfg", "drop/import.cfg", "drop/SHA256SUMS"}
+    assert files <= kept(built["build"])
+    assert not repository.artifacts.exists()
+    released = repository.run("release", built["build"], **environment)
+    assert released.returncode == 0, released.stdout + released.stderr
+    assert "builds/releases/000002.json" in blobs.containers["factory"]
+
+    (repository.root / "checks" / "runs.sh").write_text("echo loss is rising >&2; exit 3\n")
+    done = repository.run("build", image, **environment)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    failed, complete = repository.json("builds", **environment)
+    assert [(one["build"], one["status"]) for one in (complete, failed)] == [
+        (built["build"], "succeeded"),
+        (failed["build"], "failed"),
+    ]
+    assert kept(failed["build"]) & files == {"build.json", "run_information.json"}
+    assert "cleanup.json" in kept(failed["build"])
+    assert [tag.rpartition("--")[2] for tag in cloud.staging.plain.tags(repository.families["apps"])] == [
+        built["build"]
+    ]
+
+
 def test_tokens_that_end_in_the_middle_and_a_storm_of_429(repository: ImageRepository, cloud: EmulatedCloud) -> None:
     cloud.identity.life_seconds = 20
     open_workspace(cloud, before_job=cloud.staging.end_all_tokens)
