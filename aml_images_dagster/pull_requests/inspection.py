@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import resource
 import signal
 import subprocess
 import sys
@@ -105,6 +104,8 @@ def _too_much_memory() -> _Answer:
 
 
 def _main() -> None:
+    import resource  # Windows has none, and definitions load there too
+
     values, target, head = pickle.load(sys.stdin.buffer)  # noqa: S301 - of the process that has started this one
     settings = Settings.model_validate(values)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
