@@ -236,6 +236,7 @@ def test_malicious_pull_requests(scene):
         15: (scene.push(15, many_folders(scene.remote)), "files are changed, at most 5000"),
         16: (scene.push(16, dotdot(scene.remote)), "git refuses an object of it"),
         17: (scene.open(17, huge), "MB, at most 500 MB are built"),
+        20: (scene.push(20, unfolding(scene.remote)), "more than 1.1 GB of memory"),
         18: (scene.open(18, edit_hello, from_fork=True, author="mallory"), "comes from outside"),
     }
 
@@ -282,6 +283,15 @@ def many_folders(remote):
     images = made(remote, "mktree", f"040000 tree {family}\tmany\n".encode())
     tree = made(remote, "mktree", f"040000 tree {images}\timages\n".encode())
     return git("commit-tree", tree, "-p", "main", "-m", "many")
+
+
+def unfolding(remote):
+    """A tree of ten billion files."""
+    git = remote.author.git
+    tree = git("rev-parse", f"main:{remote.factory.folder('apps/hello').relative_to(remote.factory.root)}")
+    for _ in range(10):
+        tree = made(remote, "mktree", "".join(f"040000 tree {tree}\td{n}\n" for n in range(10)).encode())
+    return git("commit-tree", tree, "-p", "main", "-m", "unfolds")
 
 
 def dotdot(remote):
