@@ -73,8 +73,9 @@ def launchpad(page: Page, _: str) -> None:
 
 
 def release_launchpad(page: Page, _: str) -> None:
-    """A release, as it is started: its build, and a dry run first."""
-    page.goto(f"/locations/{LOCATION}/jobs/release/playground")
+    """A release, as it is started: by the link of its build, and a dry run first."""
+    page.goto("/assets/release/release.json")
+    page.get_by_role("link", name="Dry run").click()
     page.get_by_text("No errors").wait_for()
     page.locator(".CodeMirror-line").filter(has_text="dry_run:").click()  # explains the fields at the right
 

@@ -1,20 +1,29 @@
-"""Links into the UI that open the launchpad of a job, filled in: a person looks it over and launches it.
+"""Links into the UI to what a person may do next, filled in: to be looked over and launched.
 
-The address is that of the UI's own links of this kind: `…/playground/setup`, with the configuration in the query.
+The addresses are those of the UI's own links of this kind: `…/playground/setup` opens the launchpad of a job with the
+configuration in the query, `/asset-groups~…` the lineage of a selection of assets, with its button "Materialize all".
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import dagster as dg
 import yaml
 
-from aml_images_dagster.assets.keys import LOCATION, RELEASE_JOB, RELEASED, ROLL_BACK, ROLLBACK_JOB
+from aml_images_dagster.assets.keys import (
+    LOCATION,
+    PRODUCTION_GROUP,
+    RELEASE_GROUP,
+    RELEASE_JOB,
+    RELEASED,
+    ROLL_BACK,
+    ROLLBACK_JOB,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 
 def release_links(build: str) -> dg.MarkdownMetadataValue:
@@ -32,6 +41,15 @@ def rollback_link(image: str) -> dg.MarkdownMetadataValue:
     """A link that rolls an image back."""
     link = _launchpad(ROLLBACK_JOB, ROLL_BACK, {"image": image, "to": "", "reason": ""})
     return dg.MetadataValue.md(f"[Roll back]({link})")
+
+
+def build_link(images: Collection[str]) -> dg.MarkdownMetadataValue:
+    """A link to the chains of some images, where they can be built; their names."""
+    if not images:
+        return dg.MetadataValue.md("nothing")
+    chains = " or ".join(f'key:"{image}.*"' for image in images)
+    selection = f'({chains} or group:"{RELEASE_GROUP}") and not group:"{PRODUCTION_GROUP}"'
+    return dg.MetadataValue.md(f"[{' '.join(images)}](/asset-groups~{quote(selection, safe='')}/)")
 
 
 def _release(build: str) -> str:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from aml_images_dagster.assets.description import kinds, owners
 from aml_images_dagster.assets.keys import PRODUCTION_GROUP, PROMOTED, RELEASED, asset_key, released_key
-from aml_images_dagster.assets.launchpad import release_link, rollback_link
+from aml_images_dagster.assets.launchpad import build_link, release_link, rollback_link
 from aml_images_dagster.assets.run import Workshop, explained, step_log
 from aml_images_dagster.builds.ledger import LATEST, Ledger, ReleaseRecord, TagChange
 from aml_images_dagster.catalog.image import Image
@@ -151,7 +151,7 @@ def release_metadata(record: ReleaseRecord, image: str, workshop: Workshop) -> d
         metadata["reason"] = record.reason
     if record.action == "release":
         following = followers(record, workshop.source.catalogue, workshop.parts.artifacts, ledger.records())
-        metadata["to_build_next"] = " ".join(following)
+        metadata["to_build_next"] = build_link(following)
     return metadata
 
 

@@ -32,7 +32,7 @@ _CALLED_SECRET = "a value for what is called a password, a key or a token"  # no
 _CONFIGURED = re.compile(rf"^\s*['\"]?{_NAME}['\"]?\s*[:=]\s*{_VALUE}", re.IGNORECASE)
 _FOUND_BY_LINE = {
     _CALLED_SECRET: re.compile(
-        rf"(?:\b{_NAME}=|^\s*(?:ENV|ARG)\s+{_NAME}\s+|\s--{_NAME}\s+|\blogin\s+\S+\s+password\s+){_VALUE}",
+        rf"(?:(?<![\w-]){_NAME}=|^\s*(?:ENV|ARG)\s+{_NAME}\s+|\s--{_NAME}\s+|\blogin\s+\S+\s+password\s+){_VALUE}",
         re.IGNORECASE,
     ),
     "a login": re.compile(

@@ -29,9 +29,12 @@ def repository(request, tmp_path_factory, staging, production):
     unique = hashlib.sha256(f"{request.config.rootpath} {request.node.nodeid}".encode()).hexdigest()[:8]
     root = tmp_path_factory.mktemp("ui") / "repository"
     repository = ImageRepository.create(root, staging.host, production.host, f"-{unique}")
+    released = [f"public-{unique}/{name}" for name in ("shell", "hello", "other")]
     _empty(staging, repository.families.values())
+    _empty(production, released)
     yield repository
     _empty(staging, repository.families.values())
+    _empty(production, released)
 
 
 @pytest.fixture(scope="module")

@@ -143,3 +143,32 @@ def test_a_release_number_given_in_the_launchpad_reaches_the_release(page, ui, r
     page.goto("/assets/release/drop")
     expect(page.get_by_text(release["release_tag"], exact=True).first).to_be_visible()
     expect(page.get_by_text("SHA256SUMS", exact=True).first).to_be_visible()
+
+
+def test_a_build_is_released_by_its_links(page, ui, repository, production):
+    """A dry run, the release, the launchpad of a roll-back: nothing has to be typed."""
+    image = repository.image("tools/shell")
+    page.goto(f"/locations/{LOCATION}/jobs/build/playground")
+    button(page, "Launch Run").click()
+    finished_run(page, ui)
+
+    editor = page.locator(".CodeMirror-code").first
+    page.goto("/assets/release/release.json")
+    page.get_by_role("link", name="Dry run").click()
+    expect(editor).to_contain_text("dry_run: true")
+    button(page, "Launch Run").click()
+    finished_run(page, ui)
+    latest = Reference(production.host, f"public{repository.families['tools'].removeprefix('tools')}/shell", "latest")
+    assert production.digest(latest) is None
+
+    page.goto(f"/assets/{image}.released?view=events")
+    page.get_by_role("link", name="Release", exact=True).click()
+    expect(editor).to_contain_text("outside_window:")
+    button(page, "Launch Run").click()
+    finished_run(page, ui)
+    assert production.digest(latest) is not None
+
+    page.goto(f"/assets/{image}.released")
+    page.get_by_role("link", name="Roll back").click()
+    expect(editor).to_contain_text(f"image: {image}")
+    expect(page.get_by_text("No errors")).to_be_visible()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,12 @@ def test_source_code_calls_things_tokens() -> None:
 def test_one_that_reviewers_have_let_through() -> None:
     for line in (f"ENV FEED_TOKEN={VALUE}", f"password: {VALUE}", "key AKIA" + "QZ7W" * 4):
         assert find_secrets({"base/a/Dockerfile": f"# {ALLOWED}\n{line}\n"}) == []
+
+
+def test_a_long_line_of_many_words_is_no_trouble() -> None:
+    begun = time.process_time()
+    find_secrets({"base/a/data.txt": "a-" * 10_000})
+    assert time.process_time() - begun < 20
 
 
 def test_our_own_images_have_none() -> None:
