@@ -13,10 +13,11 @@ import dagster as dg
 import yaml
 
 from aml_images_dagster.assets.keys import (
+    DROP,
+    IMPORT_CFG,
     LOCATION,
-    PRODUCTION_GROUP,
-    RELEASE_GROUP,
     RELEASE_JOB,
+    RELEASE_JSON,
     RELEASED,
     ROLL_BACK,
     ROLLBACK_JOB,
@@ -47,8 +48,9 @@ def build_link(images: Collection[str]) -> dg.MarkdownMetadataValue:
     """A link to the chains of some images, where they can be built; their names."""
     if not images:
         return dg.MetadataValue.md("nothing")
-    chains = " or ".join(f'key:"{image}.*"' for image in images)
-    selection = f'({chains} or group:"{RELEASE_GROUP}") and not group:"{PRODUCTION_GROUP}"'
+    made = (*(f"{image}.*" for image in images), *(key.to_user_string() for key in (RELEASE_JSON, IMPORT_CFG, DROP)))
+    chains = " or ".join(f'key:"{key}"' for key in made)
+    selection = f'({chains}) and not key:"*.released"'
     return dg.MetadataValue.md(f"[{' '.join(images)}](/asset-groups~{quote(selection, safe='')}/)")
 
 
