@@ -6,6 +6,7 @@ from functools import cache, partial
 
 import dagster as dg
 
+from aml_images_dagster import fork_server
 from aml_images_dagster.assets.bases import base_assets
 from aml_images_dagster.assets.chain import image_assets, images_with_assets
 from aml_images_dagster.assets.cleanup import cleanup_asset
@@ -31,8 +32,6 @@ from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.pull_requests.declaration import with_declared
 from aml_images_dagster.settings import Settings, load_settings
-
-PRELOAD = "aml_images_dagster.preload"
 
 
 def definitions(settings: Settings, pinned: PinnedCatalogue | None = None) -> dg.Definitions:
@@ -90,8 +89,7 @@ def definitions(settings: Settings, pinned: PinnedCatalogue | None = None) -> dg
         executor=dg.multiprocess_executor.configured(
             {
                 "max_concurrent": settings.parallel,
-                # Every step is a process: forking it off a server that has imported everything makes it cheap.
-                "start_method": {"forkserver": {"preload_modules": [PRELOAD]}},
+                "start_method": {"forkserver": {"preload_modules": fork_server.PRELOADED}},
             }
         ),
     )

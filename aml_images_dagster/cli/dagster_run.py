@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from aml_images_dagster import fork_server
 from aml_images_dagster.assets.keys import BUILD_JOB
 from aml_images_dagster.assets.request import COMMAND_LINE, COMMIT_TAG, TRIGGER_TAG, build_config, build_keys
 from aml_images_dagster.assets.run_state import PROCESS_TAG
@@ -64,6 +65,7 @@ def execute(
     os.environ[f"{ENV_PREFIX}DOCKER_FILES_PATH"] = settings.docker_files_path
     os.environ[f"{ENV_PREFIX}PUBLISHED_AS"] = ";".join(settings.published_as)
     os.environ[f"{ENV_PREFIX}SOURCE_COMMIT"] = request.commit
+    fork_server.start()
     from aml_images_dagster.definitions import build_job
 
     options = {

@@ -22,9 +22,25 @@ parts_for(load_settings())
 """
 
 
+TELL = "\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+
+FORKED = """
+import json, multiprocessing
+from aml_images_dagster import fork_server
+fork_server.start()
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["json"])  # too late: it runs
+with context.Pool(1) as pool:
+    print(json.dumps(pool.apply(eval, ("sorted(__import__('sys').modules)",))))
+"""
+
+
 def modules_after(code: str, repository: ImageRepository, **variables: str) -> set[str]:
     """The modules that a process has imported after it has run some code."""
-    program = f"{code}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    return modules_told_by(f"{code}{TELL}", repository, **variables)
+
+
+def modules_told_by(program: str, repository: ImageRepository, **variables: str) -> set[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AML_IMAGES_")}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program],
@@ -38,9 +54,10 @@ def modules_after(code: str, repository: ImageRepository, **variables: str) -> s
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-def test_preloading_works(repository: ImageRepository) -> None:
+@pytest.mark.parametrize("program", [FORKED, f"import aml_images_dagster.preload{TELL}"], ids=["forked", "imported"])
+def test_preloading_works(repository: ImageRepository, program: str) -> None:
     """The server that steps are forked from hides an import that fails, so it has to be seen here."""
-    modules = modules_after("import aml_images_dagster.preload", repository)
+    modules = modules_told_by(program, repository)
     assert {"docker", "requests", "aml_images_dagster.definitions", "dagster._core.storage.sqlite_storage"} <= modules
 
 
