@@ -11,30 +11,54 @@ from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog import git
 from aml_images_dagster.checks import Check
 from aml_images_dagster.errors import BadInput, FactoryError
+from aml_images_dagster.settings.variables import unknown_variables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Sequence
 
     from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.builds.session import Source
+    from aml_images_dagster.catalog.catalogue import Catalogue
+    from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.settings import Settings
 
 
-def surroundings(settings: Settings, parts: Parts) -> tuple[Check, ...]:
+def surroundings(settings: Settings, parts: Parts, images: Collection[str] = ()) -> tuple[Check, ...]:
     """All checks, in the order in which a person would mend what they find. Asking changes nothing that stays.
 
     What the image folders need is asked as well, unless they can't be read; then that is what is to be mended.
+
+    Args:
+        settings: All settings.
+        parts: Engine, registries, test runner, artifacts store.
+        images: Whose needs are asked for; empty: those of every image that is not past its end of life.
+
+    Raises:
+        BadInput: There is no such image.
     """
-    checks = [Check("git", lambda: _git(settings)), *parts.checks]
+    checks = [Check("settings", lambda: _settings(settings)), Check("git", lambda: _git(settings)), *parts.checks]
     try:
         source = open_source(settings, settings.source_commit)
     except FactoryError as fault:
-        checks.insert(1, Check("image folders", _raising(fault)))
+        checks.insert(2, Check("image folders", _raising(fault)))
     else:
-        checks.insert(1, Check("image folders", lambda: _folders(source)))
-        checks += _needed_by_images(source, parts)
+        checks.insert(2, Check("image folders", lambda: _folders(source)))
+        names = [source.catalogue.get(image).id for image in images] or source.catalogue.select_default()
+        checks += _needed_by_images([source.catalogue.images[name] for name in names], source.catalogue, parts)
     return (*checks, Check("artifacts store", lambda: _artifacts(parts.artifacts)))
+
+
+def _settings(settings: Settings) -> str:
+    unknown = unknown_variables(settings.repo)
+    if unknown:
+        meant = ", ".join(filter(None, unknown.values()))
+        raise BadInput(
+            f"ignored, because there is no such setting: {', '.join(unknown)}",
+            where="the environment or .env",
+            mend=f"Did you mean {meant}?" if meant else "docs/configuration.md has all settings.",
+        )
+    return f"profile {settings.profile}"
 
 
 def _git(settings: Settings) -> str:
@@ -62,10 +86,9 @@ def _folders(source: Source) -> str:
     return f"{count} images"
 
 
-def _needed_by_images(source: Source, parts: Parts) -> list[Check]:
-    images = source.catalogue.images.values()
+def _needed_by_images(images: Sequence[Image], catalogue: Catalogue, parts: Parts) -> list[Check]:
     bases = {use.reference for image in images for use in image.dockerfile.uses}
-    external = sorted(base for base in bases if source.catalogue.published.resolve(base) is None)
+    external = sorted(base for base in bases if catalogue.published.resolve(base) is None)
     computes = {image.tests.compute for image in images if image.tests}
     checks = [Check("tests", lambda: parts.runner.check(computes))]
     checks += [Check(f"base {base}", partial(_base, parts, base)) for base in external]

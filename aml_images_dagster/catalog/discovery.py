@@ -130,7 +130,7 @@ def discover(
 
     fallback = fallback and not found
     if fallback:
-        reason = f"{nothing_to_build(merge_base)}; all are selected"
+        reason = f"all are selected: nothing that matters changed since {merge_base[:12]}"
         found = {image: ("fallback", [reason]) for image in catalogue.select_default(day)}
     gone = [change.path for change in changes if change.status == "D"]
     return Discovery(

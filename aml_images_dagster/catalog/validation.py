@@ -36,7 +36,12 @@ if TYPE_CHECKING:
 
 
 def validate(
-    catalogue: Catalogue, tree: Tree, ids: Collection[str] | None = None, *, today: date | None = None
+    catalogue: Catalogue,
+    tree: Tree,
+    ids: Collection[str] | None = None,
+    *,
+    publishes: bool = True,
+    today: date | None = None,
 ) -> list[Finding]:
     """Look for everything that would make a build fail late, or that a reviewer should know.
 
@@ -44,6 +49,7 @@ def validate(
         catalogue: The images.
         tree: The tree that the catalogue was loaded from.
         ids: Which images; None takes all.
+        publishes: Whether the public part is published somewhere: then it is a mistake when something of it is missing.
         today: The day by which ends of life are judged; default: today in UTC.
 
     Returns:
@@ -59,7 +65,7 @@ def validate(
             findings.extend(image.problems)
             findings.extend(_check_name(image))
             findings.extend(clashes[image.path])
-            findings.extend(_check_files(image, existing))
+            findings.extend(_check_files(image, existing, publishes))
             findings.extend(_check_instructions(image, tree))
             findings.extend(_check_scenarios(image, catalogue, tree, existing))
             findings.extend(_check_bases(image))
@@ -77,11 +83,11 @@ def _check_name(image: Image) -> Iterator[Finding]:
         yield Finding(image.id, "error", fault, image.path)
 
 
-def _check_files(image: Image, existing: Collection[str]) -> Iterator[Finding]:
+def _check_files(image: Image, existing: Collection[str], publishes: bool) -> Iterator[Finding]:
     for name in (LICENSE_FILE, NOTICES_FILE):
         if image.file(name) not in existing:
             message = f"{name} is missing: the image can be built, but its source can't be published"
-            yield Finding(image.id, "error", message, image.file(name), stops_build=False)
+            yield Finding(image.id, "error" if publishes else "warning", message, image.file(name), stops_build=False)
     if image.file(TESTS_FILE) not in existing:
         yield Finding(
             image.id, "warning", f"there is no {TESTS_FILE}: the image is released untested", image.file(TESTS_FILE)

@@ -32,15 +32,19 @@ if TYPE_CHECKING:
     show_default=True,
     help="Longest time for all checks together.",
 )
+@click.argument("images", nargs=-1, metavar="[IMAGE...]")
 @common_options
-def command(settings: Settings, as_json: bool, seconds: float) -> None:
+def command(settings: Settings, as_json: bool, seconds: float, images: tuple[str, ...]) -> None:
     """Check everything that a build and a release need, and show how to mend what is missing. Nothing is started.
+
+    With IMAGE: the bases of these only, and what else they need.
 
     Exit codes: 0 all is well, 1 something is to be mended, 2 the settings themselves are wrong.
     """
     parts = parts_for(settings)
     parts.import_sdks()
-    results = perform_all((*surroundings(settings, parts), Check("Dagster", lambda: _dagster(settings))), seconds)
+    checks = (*surroundings(settings, parts, images), Check("Dagster", lambda: _dagster(settings)))
+    results = perform_all(checks, seconds)
     if as_json:
         print_json({"profile": settings.profile, "checks": [asdict(result) for result in results]})
     else:

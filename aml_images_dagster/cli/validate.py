@@ -30,7 +30,7 @@ def command(settings: Settings, as_json: bool, images: tuple[str, ...]) -> None:
     tree = WorkingTree(settings.repo)
     catalogue = load_catalogue(settings, tree)
     names = [catalogue.get(image).id for image in images] or list(catalogue.images)
-    findings = validate(catalogue, tree, names)
+    findings = validate(catalogue, tree, names, publishes=bool(settings.open_source.repository))
     if not images:
         findings += read_timetable(tree, catalogue).findings
     if as_json:

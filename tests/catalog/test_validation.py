@@ -31,6 +31,13 @@ def test_nothing_to_say(good):
     assert findings(good) == []
 
 
+def test_where_nothing_is_published_a_missing_licence_is_no_mistake(good):
+    good.write(f"{ROOT}/base/x/Dockerfile", "FROM debian:12\n")
+    found = validate(good.catalogue(), good.tree(), publishes=False, today=TODAY)
+    assert "LICENSE.txt is missing" in found[0].message
+    assert {finding.severity for finding in found} == {"warning"}
+
+
 def test_missing_files(good):
     good.write(f"{ROOT}/base/x/Dockerfile", "FROM debian:12\n")
     missing = "is missing: the image can be built, but its source can't be published"

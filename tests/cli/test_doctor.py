@@ -47,6 +47,7 @@ def test_all_is_well(image_repository: ImageRepository) -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "name", "said"),
     [
+        ("PARALEL", "3", "settings", "no such setting: AML_IMAGES_PARALEL"),
         ("STAGING_REGISTRY", NOWHERE, "staging registry", "does not answer"),
         ("PRODUCTION_REGISTRY", NOWHERE, "production registry", "does not answer"),
         ("DOCKER_HOST", "tcp://127.0.0.1:9", "Linux builder", "does not answer"),
@@ -63,6 +64,13 @@ def test_a_broken_setting_is_one_fault(
     found = faults(image_repository, **{f"AML_IMAGES_{setting}": value})
     assert [one for one in found if not one.startswith("base ")] == ([] if name.startswith("base ") else [name])
     assert said in found[name]["found"]
+
+
+def test_only_what_an_image_needs(image_repository: ImageRepository) -> None:
+    image_repository.write_image("apps/elsewhere", f"FROM {NOWHERE}/nothing:1\n")
+    assert list(faults(image_repository)) == [f"base {NOWHERE}/nothing:1"]
+    assert faults(image_repository, image_repository.image("apps/hello")) == {}
+    assert image_repository.run("doctor", "apps/absent").returncode == 2
 
 
 def test_every_fault_is_shown_at_once(image_repository: ImageRepository) -> None:

@@ -169,7 +169,9 @@ def test_discover_without_a_fallback(repository: ImageRepository) -> None:
     assert (found["fallback"], found["images"]) == (False, [])
     said = f"no image to build: nothing that matters changed since {base[:12]}"
     assert f"{said}.\n" in repository.run_in_a_copy("discover", "--base", base, "--no-fallback").stdout
-    assert repository.json("discover", "--base", base)["images"][0]["reasons"] == [f"{said}; all are selected"]
+    assert repository.json("discover", "--base", base)["images"][0]["reasons"] == [
+        f"all are selected: nothing that matters changed since {base[:12]}"
+    ]
 
 
 def test_an_image_past_its_end_of_life(repository: ImageRepository) -> None:
