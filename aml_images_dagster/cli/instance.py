@@ -33,8 +33,10 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
     """The Dagster instance of the settings, made when it is not there yet."""
     home = Path(os.environ.get("DAGSTER_HOME") or settings.home / "dagster").absolute()
     home.mkdir(parents=True, exist_ok=True)
+    # Even when the instance is elsewhere: artifacts and logs come here, and are no change of the working tree.
+    settings.home.mkdir(parents=True, exist_ok=True)
     ignore = settings.home / ".gitignore"
-    if settings.home.is_dir() and not ignore.exists():
+    if not ignore.exists():
         ignore.write_text("*\n")
     configuration = UPath(home) / "dagster.yaml"
     if not configuration.exists():

@@ -77,7 +77,7 @@ def read_yaml_file(model: type[Model], content: bytes, path: str) -> tuple[Model
         try:
             read = model.model_validate_json(text, strict=True)
         except ValidationError as error:
-            remarks.extend(model_faults(error, model, data, where))
+            remarks.extend(model_faults(error, model, json.loads(text), where))
     if remarks:
         read = None
     findings = {Finding("", "error", message, path, line) for line, message in remarks}

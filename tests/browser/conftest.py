@@ -43,7 +43,7 @@ def ui(repository, tmp_path_factory):
         yield ui
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop would be in the way of tests after it
 def chromium():
     executable = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if executable is None:

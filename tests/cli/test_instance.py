@@ -31,3 +31,16 @@ def test_the_instance_is_where_the_settings_say(repository: ImageRepository, tmp
     assert made.stdout.strip() == str(expected)
     assert yaml.safe_load((expected / "dagster.yaml").read_text())["run_monitoring"]["enabled"] is True
     assert [file for file in expected.iterdir() if file.name.startswith(".dagster.yaml")] == []
+
+
+def test_state_is_no_change_of_the_working_tree(repository: ImageRepository, tmp_path: Path) -> None:
+    """Wherever the instance is: a build of a changed tree cannot be released."""
+    clean = {name: v for name, v in os.environ.items() if not name.startswith(("AML_IMAGES_", "DAGSTER_"))}
+    subprocess.run(
+        [sys.executable, "-m", "aml_images_dagster.cli.instance"],
+        check=True,
+        env=clean | {"AML_IMAGES_REPO": str(repository.root), "DAGSTER_HOME": str(tmp_path / "instance")},
+    )
+    (repository.root / ".aml-images" / "artifacts").mkdir()
+    (repository.root / ".aml-images" / "artifacts" / "file").touch()
+    assert repository.git("status", "--porcelain") == ""

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aml_images_dagster.catalog.catalogue import Catalogue
@@ -189,6 +189,7 @@ def test_words_that_older_yaml_takes_for_something_else(word: str) -> None:
 
 
 @given(st.text() | st.binary().map(lambda data: data.decode("latin-1")))
+@example("?")  # a key that is null
 def test_any_text_is_read_or_explained(text: str) -> None:
     file, findings = read_yaml_file(ScheduleFile, text.encode("utf-8", "surrogatepass"), "x.yaml")
     assert file is None
