@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import os
 from string import Formatter
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,7 @@ class PublishedNames:
     def __init__(self, patterns: Sequence[str], images: Iterable[tuple[str, str]]) -> None:
         for pattern in patterns:
             _check_pattern(pattern)
+        self._patterns = tuple(patterns)
         self._images: dict[tuple[str, str], list[str]] = {}
         for family, name in images:
             for pattern in patterns:
@@ -58,6 +61,29 @@ class PublishedNames:
                 mend="Publish with {family} in the pattern, or rename one of the images.",
             )
         return found[0] if found else None
+
+    def nearest(self, reference: str) -> str | None:
+        """Whom a reference may mean that is written as our images are published, and names none of them.
+
+        Returns:
+            The image with the most similar name, as `<family>/<name>`; empty when no name is similar; None when the
+            reference follows no pattern.
+
+        Raises:
+            BadInput: It is no image reference.
+        """
+        asked = Reference.parse(reference)
+        known = {f"{name}:{tag}" if tag else name: images[0] for (name, tag), images in self._images.items()}
+        for pattern in self._patterns:
+            one, other = (Reference.parse(pattern.format(family=each, name=each)) for each in "ab")
+            start = os.path.commonprefix([str(one), str(other)])  # noqa: RUF071 - characters are meant
+            text = f"{asked.name}:{asked.version}" if one.tag and not asked.digest else asked.name
+            if text.startswith(start) and asked.name.count("/") == one.name.count("/"):
+                # What all of them have in common would make any two similar.
+                ends = {each.removeprefix(start): each for each in known if each.startswith(start)}
+                close = difflib.get_close_matches(text.removeprefix(start), ends, n=1)
+                return known[ends[close[0]]] if close else ""
+        return None
 
 
 def _check_pattern(pattern: str) -> None:

@@ -68,7 +68,7 @@ def validate(
             findings.extend(_check_files(image, existing, publishes))
             findings.extend(_check_instructions(image, tree))
             findings.extend(_check_scenarios(image, catalogue, tree, existing))
-            findings.extend(_check_bases(image))
+            findings.extend(_check_bases(image, catalogue))
             findings.extend(_check_platform(image, catalogue))
             findings.extend(_check_parents(image, catalogue, day))
             if image.id in cycles:
@@ -124,9 +124,15 @@ def _check_scenarios(image: Image, catalogue: Catalogue, tree: Tree, existing: C
         yield Finding(image.id, "error", message, image.file(TESTS_FILE), where.line(("scenarios", index, key)))
 
 
-def _check_bases(image: Image) -> Iterator[Finding]:
+def _check_bases(image: Image, catalogue: Catalogue) -> Iterator[Finding]:
     for use in image.parsed.uses if image.parsed else ():
         if use.reference not in image.bases:
+            continue
+        meant = catalogue.published.nearest(use.reference)
+        if meant is not None:
+            # No error: others may publish there, too.
+            hint = f"did you mean {meant}?" if meant else "is it published from elsewhere?"
+            yield _at(image, "warning", f"no image folder is published as {use.reference}; {hint}", use.line)
             continue
         base = Reference.parse(use.reference)
         if base.version == "latest":

@@ -41,6 +41,29 @@ def test_a_tag_counts_when_the_pattern_has_one() -> None:
     assert PublishedNames(["quay.io/{name}:latest"], IMAGES).resolve("quay.io/debian") == "base/debian"
 
 
+@pytest.mark.parametrize(
+    ("pattern", "reference", "image"),
+    [
+        ("mcr.microsoft.com/azureml/{name}", "mcr.microsoft.com/azureml/ubnutu:latest", "base/ubuntu"),
+        (
+            "mcr.microsoft.com/azureml/{name}",
+            "mcr.microsoft.com/azureml/ubuntu-cud@sha256:" + "0" * 64,
+            "gpu/ubuntu-cuda",
+        ),
+        ("mcr.microsoft.com/azureml/{name}", "mcr.microsoft.com/azureml/zzz", ""),
+        ("mcr.microsoft.com/azureml/{name}", "mcr.microsoft.com/azureml/x/ubuntu", None),
+        ("mcr.microsoft.com/azureml/{name}", "mcr.microsoft.com/ubuntu", None),
+        ("mine/{name}", "mine/debain", "base/debian"),
+        ("{family}-{name}", "bsae-debian", "base/debian"),
+        ("quay.io/jupyter/{family}:{name}", "quay.io/jupyter/base:debain", "base/debian"),
+        ("quay.io/jupyter/{family}:{name}", "quay.io/jupyter/base", ""),
+        ("quay.io/{name}:latest", "quay.io/debain", "base/debian"),
+    ],
+)
+def test_the_nearest_to_a_misspelling(pattern: str, reference: str, image: str | None) -> None:
+    assert PublishedNames([pattern], IMAGES).nearest(reference) == image
+
+
 def test_two_images_under_one_name() -> None:
     names = PublishedNames(["quay.io/{name}"], [*IMAGES, ("gpu", "ubuntu")])
     assert names.resolve("quay.io/debian") == "base/debian"

@@ -65,6 +65,19 @@ def test_only_the_images_asked_for(good):
     [
         ({"Dockerfile": "FROM debian\n"}, ("warning", "Dockerfile", 1, "debian is whatever is newest")),
         ({"Dockerfile": "FROM debian:latest\n"}, ("warning", "Dockerfile", 1, "debian:latest is whatever is newest")),
+        (
+            {"Dockerfile": f"FROM {PUBLISHED}/goood:latest\n"},
+            (
+                "warning",
+                "Dockerfile",
+                1,
+                f"no image folder is published as {PUBLISHED}/goood:latest; did you mean base/g",
+            ),
+        ),
+        (
+            {"Dockerfile": f"FROM {PUBLISHED}/of-others:1\n"},
+            ("warning", "Dockerfile", 1, f"no image folder is published as {PUBLISHED}/of-others:1; is it published"),
+        ),
         ({"Dockerfile": "RUN x\n"}, ("error", "Dockerfile", 1, "RUN stands before the first FROM")),
         ({"Dockerfile.private": "\nFROM x\n"}, ("error", "Dockerfile.private", 2, "Dockerfile.private may not")),
         (
