@@ -95,7 +95,7 @@ def test_mappings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_mapping_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pairs: str) -> None:
     monkeypatch.setenv("AML_IMAGES_BASE_MIRRORS", pairs)
     message = refusal(tmp_path)
-    assert "base_mirrors" in message
+    assert "AML_IMAGES_BASE_MIRRORS (environment): write it as" in message
     assert "prefix=mirror;prefix=mirror" in message
 
 
@@ -122,7 +122,13 @@ def test_a_group_of_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "[tool.aml-images.azure] is not a table" in refusal(tmp_path)
     (tmp_path / "pyproject.toml").unlink()
     monkeypatch.setenv("AML_IMAGES_AZURE__ZZZ", "1")
-    assert "azure.zzz" in refusal(tmp_path)
+    assert "AML_IMAGES_AZURE__ZZZ (environment): there is no such setting" in refusal(tmp_path)
+    monkeypatch.delenv("AML_IMAGES_AZURE__ZZZ")
+    monkeypatch.setenv("AML_IMAGES_AZURE__WORKSPAC", "1")
+    assert "did you mean AML_IMAGES_AZURE__WORKSPACE?" in refusal(tmp_path)
+    monkeypatch.delenv("AML_IMAGES_AZURE__WORKSPAC")
+    monkeypatch.setenv("AML_IMAGES_AZURE", "images")
+    assert "AML_IMAGES_AZURE (environment): this is a group of settings" in refusal(tmp_path)
 
 
 def test_a_secret_is_refused_where_it_would_be_committed(tmp_path: Path) -> None:
@@ -149,23 +155,45 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "what"),
     [
-        ("profile", "cloud"),
-        ("parallel", "0"),
-        ("parallel", "many"),
-        ("min_free_gb", "-1"),
-        ("build_timeout_minutes", "0"),
-        ("production_names", "public/{nmae}"),
-        ("production_names", "public/azureml"),
-        ("production_names", "public/{name"),
+        ("profile", "cloud", 'must be "local" or "azure", not "cloud"'),
+        ("parallel", "0", 'must be at least 1, not "0"'),
+        ("parallel", "many", 'must be a whole number, not "many"'),
+        ("min_free_gb", "-1", 'must be at least 0, not "-1"'),
+        ("build_timeout_minutes", "0", 'must be more than 0, not "0"'),
+        ("build_timeout_minutes", "an hour", 'must be a number, not "an hour"'),
+        ("open_source__after_release", "maybe", 'must be true or false, not "maybe"'),
+        ("production_names", "public/{nmae}", "write a repository with {name}"),
+        ("production_names", "public/azureml", "write a repository with {name}"),
+        ("production_names", "public/{name", "a brace is not closed"),
+        ("release__windows", "always", "'always' is no release window"),
+        ("staging_registry", "http://127.0.0.1:5000", "write host and port alone, without http://"),
+        ("production_registry", "registry.example/images", "write host and port alone, without http://"),
     ],
 )
-def test_a_wrong_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    monkeypatch.setenv(f"AML_IMAGES_{name.upper()}", value)
-    message = refusal(tmp_path)
-    assert name in message
-    assert str(tmp_path) in message
+def test_a_wrong_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, what: str) -> None:
+    variable = f"AML_IMAGES_{name.upper()}"
+    monkeypatch.setenv(variable, value)
+    assert refusal(tmp_path).startswith(f"{variable} (environment): {what}")
+    monkeypatch.delenv(variable)
+    (tmp_path / ".env").write_text(f"{variable}='{value}'\n")
+    assert refusal(tmp_path).startswith(f"{variable} in {tmp_path / '.env'}: {what}")
+
+
+def test_every_wrong_value_is_told_with_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table(tmp_path, 'parallel = "x"\nbase-mirrors = { "docker.io" = 3 }\n[tool.aml-images.azure]\njob-poll-seconds = 0')
+    monkeypatch.setenv("AML_IMAGES_MIN_FREE_GB", "some")
+    first, *faults, _ = refusal(tmp_path, docker_files_path=3).splitlines()
+    pyproject = tmp_path / "pyproject.toml"
+    assert first == "several settings are wrong:"
+    assert sorted(fault.strip() for fault in faults) == [
+        "--docker-files-path: must be text, not 3",
+        'AML_IMAGES_MIN_FREE_GB (environment): must be a number, not "some"',
+        f"docker.io in [tool.aml-images.base-mirrors] of {pyproject}: must be text, not 3",
+        f"job-poll-seconds in [tool.aml-images.azure] of {pyproject}: must be more than 0, not 0",
+        f'parallel in [tool.aml-images] of {pyproject}: must be a whole number, not "x"',
+    ]
 
 
 def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
@@ -248,6 +276,6 @@ def test_half_an_account_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for name in ("STAGING_CLIENT_ID", "STAGING_CLIENT_SECRET"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(half, "correct-horse-battery")
-    with pytest.raises(BadInput, match=missing) as refused:
+    with pytest.raises(BadInput, match=f"^{missing}") as refused:
         load_settings(repo=tmp_path)
     assert "correct-horse-battery" not in str(refused.value)

@@ -9,8 +9,9 @@ from pydantic import ValidationError
 
 from aml_images_dagster.catalog.finding import Finding
 from aml_images_dagster.catalog.json_lines import locate
-from aml_images_dagster.catalog.model_faults import Remark, lower_first, model_faults, repeated_keys
+from aml_images_dagster.catalog.model_faults import Remark, model_faults, repeated_keys
 from aml_images_dagster.catalog.tests_file import StrictModel
+from aml_images_dagster.wrong_value import lower_first
 
 Model = TypeVar("Model", bound=StrictModel)
 

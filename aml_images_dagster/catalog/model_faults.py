@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
+from aml_images_dagster.wrong_value import wrong_value
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -34,7 +36,7 @@ def model_faults(error: ValidationError, model: type[BaseModel], data: object, w
     schema = model.model_json_schema()
     meant: set[Location] = set()
     absent = []
-    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    faults = error.errors(include_url=False)
     for details in faults:
         location = _in_text(details, data)
         if details["type"] == "missing":
@@ -48,16 +50,11 @@ def model_faults(error: ValidationError, model: type[BaseModel], data: object, w
         elif details["type"] != "too_short" or not any(_is_inside(other, details) for other in faults):
             # Else pydantic counts only the good items of a list, and the bad ones are told already.
             name = f"{_written(location)}: " if location else ""
-            yield where.line(location), f"{name}{lower_first(_message(details))}"
+            yield where.line(location), f"{name}{wrong_value(details)}"
     # A misspelt key is one mistake, though pydantic sees an unknown and a missing one.
     for location in absent:
         if location not in meant:
             yield where.line(location), f'"{_written(location)}" is missing'
-
-
-def _message(details: ErrorDetails) -> str:
-    message = details["msg"].removeprefix("Value error, ")
-    return "this text does not have the required form" if details["type"] == "string_pattern_mismatch" else message
 
 
 def _in_text(details: ErrorDetails, data: Any) -> Location:
@@ -85,8 +82,3 @@ def _known_keys(schema: dict[str, Any], location: Location) -> set[str]:
 def _written(location: Location) -> str:
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
     return text.removeprefix(".")
-
-
-def lower_first(text: str) -> str:
-    """A message as it goes on after a colon."""
-    return text[:1].lower() + text[1:]

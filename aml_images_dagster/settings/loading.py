@@ -9,19 +9,28 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsError,
+)
 
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.settings.group import Group, is_secret
+from aml_images_dagster.settings.group import Group, every_setting, is_secret
 from aml_images_dagster.settings.settings import ENV_PREFIX, Settings
+from aml_images_dagster.wrong_value import wrong_value
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
-    from pydantic.fields import FieldInfo
+    from pydantic_core import ErrorDetails
 
 _TABLE = "tool.aml-images"
 
@@ -62,14 +71,62 @@ def load_settings(**options: Any) -> Settings:
     try:
         return Sourced(_env_file=repo / ".env", repo=repo, **given)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        faults = [_fault(details, given, repo, table) for details in error.errors(include_url=False)]
         raise BadInput(
-            f"a setting is wrong: {faults}",
-            where=str(repo),
+            faults[0] if len(faults) == 1 else "\n  ".join(["several settings are wrong:", *faults]),
             mend=f"Settings come from options, {ENV_PREFIX}… variables, .env and [{_TABLE}] in pyproject.toml.",
+        ) from None
+    except SettingsError:
+        groups = {path[0] for path, _ in every_setting(Settings) if len(path) > 1}
+        wrong = (group for group in sorted(groups) if _variable_of((group,), repo))
+        raise BadInput(
+            "this is a group of settings, and no value",
+            where=", ".join(_place((group,), given, repo, table) for group in wrong),
+            mend=f"Set each by itself: {ENV_PREFIX}<GROUP>__<NAME>.",
         ) from None
     except UnicodeDecodeError:
         raise BadInput("not UTF-8 text", where=str(repo / ".env"), mend="Mend the file.") from None
+
+
+def _fault(details: ErrorDetails, given: Mapping[str, Any], repo: Path, table: Mapping[str, Any]) -> str:
+    """What is wrong with a setting, after the name by which the user has set it."""
+    location = tuple(str(step).lower() for step in details["loc"])
+    fields = dict(every_setting(Settings))
+    if details["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(location[-1], [path[-1] for path in fields if path[0] == location[0]], n=1)
+        what = "there is no such setting" + (f"; did you mean {_variable((location[0], close[0]))}?" if close else "")
+    else:
+        is_hidden = location in fields and is_secret(fields[location])
+        what = wrong_value(details, show=not is_hidden)
+    place = _place(location, given, repo, table)
+    return f"{place}: {what}" if place else what
+
+
+def _place(location: tuple[str, ...], given: Mapping[str, Any], repo: Path, table: Mapping[str, Any]) -> str:
+    """Name and source of the value that counts; the name alone when nobody has set it by itself."""
+    if location and location[0] in given:
+        return f"--{_key(location[0])}"
+    # A group may be set as a whole, and a fault may be inside of a value.
+    for length in range(len(location), 0, -1):
+        found = _variable_of(location[:length], repo)
+        if found:
+            return found
+    for depth, step in enumerate(location):
+        if not isinstance(table, Mapping) or step not in table:
+            break
+        table = table[step]
+        if not isinstance(table, Mapping) or depth == len(location) - 1:
+            return f"{_key(step)} in [{_table_name(location[:depth])}] of {repo / 'pyproject.toml'}"
+    return ".".join(location)
+
+
+def _variable_of(location: tuple[str, ...], repo: Path) -> str:
+    """The variable that sets a setting and where it is; empty when there is none."""
+    name = _variable(location)
+    if EnvSettingsSource(Settings).env_vars.get(name.lower()):
+        return f"{name} (environment)"
+    dotenv = repo / ".env"
+    return f"{name} in {dotenv}" if DotEnvSettingsSource(Settings, dotenv).env_vars.get(name.lower()) else ""
 
 
 def _repository_table(pyproject: Path) -> dict[str, Any]:
@@ -81,13 +138,14 @@ def _repository_table(pyproject: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"not valid TOML: {error}", where=str(pyproject), mend="Mend the file.") from None
     table = tool.get("aml-images", {}) if isinstance(tool, dict) else tool
-    return _by_field_name(table, Settings, _TABLE, pyproject)
+    return _by_field_name(table, Settings, (), pyproject)
 
 
-def _by_field_name(table: object, model: type[BaseModel], name: str, pyproject: Path) -> dict[str, Any]:
+def _by_field_name(table: object, model: type[BaseModel], above: tuple[str, ...], pyproject: Path) -> dict[str, Any]:
+    name = _table_name(above)
     if not isinstance(table, dict):
         raise BadInput(f"[{name}] is not a table", where=str(pyproject), mend=f"Write keys below a line [{name}].")
-    known = {field.replace("_", "-"): field for field in model.model_fields}
+    known = {_key(field): field for field in model.model_fields}
     values = {}
     for key, value in table.items():
         if key not in known:
@@ -99,19 +157,26 @@ def _by_field_name(table: object, model: type[BaseModel], name: str, pyproject: 
             raise BadInput(
                 f"{key} in [{name}] is a secret, and this file is committed",
                 where=str(pyproject),
-                mend=f"Set {_variable(name, known[key], field)} in the environment or in .env, and change the secret.",
+                mend=f"Set {_variable((*above, known[key]))} in the environment or in .env, and change the secret.",
             )
         kind = field.annotation
         values[known[key]] = (
-            _by_field_name(value, kind, f"{name}.{key}", pyproject)
+            _by_field_name(value, kind, (*above, known[key]), pyproject)
             if isinstance(kind, type) and issubclass(kind, Group)
             else value
         )
     return values
 
 
-def _variable(table: str, field_name: str, field: FieldInfo) -> str:
-    if field.validation_alias is not None:
-        return field_name.upper()
-    groups = table.removeprefix(_TABLE).strip(".").replace("-", "_").split(".")
-    return ENV_PREFIX + "__".join(filter(None, [*groups, field_name])).upper()
+def _table_name(location: tuple[str, ...]) -> str:
+    return ".".join((_TABLE, *map(_key, location)))
+
+
+def _key(field_name: str) -> str:
+    return field_name.replace("_", "-")
+
+
+def _variable(location: tuple[str, ...]) -> str:
+    field = Settings.model_fields.get(location[0])
+    prefix = "" if field is not None and field.validation_alias is not None else ENV_PREFIX
+    return prefix + "__".join(location).upper()

@@ -104,6 +104,13 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(filter(None, value.split(";"))) if isinstance(value, str) else value
 
+    @field_validator("staging_registry", "production_registry")
+    @classmethod
+    def _is_a_host(cls, value: str) -> str:
+        if "/" in value:
+            raise ValueError("write host and port alone, without http:// and without a path, e.g. 127.0.0.1:5000")
+        return value
+
     @field_validator("production_names")
     @classmethod
     def _names_every_image(cls, value: str) -> str:

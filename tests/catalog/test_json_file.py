@@ -51,15 +51,21 @@ def test_byte_order_mark_tabs_and_windows_line_ends():
     [
         ('"scenarios"', '"scenario"', [(2, 'unknown key "scenario"; did you mean "scenarios"?')]),
         ('"nodes": 2', '"node": 2', [(8, 'unknown key "scenarios[1].node"; did you mean "nodes"?')]),
-        ('"nodes": 2', '"nodes": "2"', [(8, "scenarios[1].nodes: input should be a valid integer")]),
-        ('"nodes": 2', '"nodes": 0', [(8, "scenarios[1].nodes: input should be greater than or equal to 1")]),
+        ('"nodes": 2', '"nodes": "2"', [(8, 'scenarios[1].nodes: must be a whole number, not "2"')]),
+        ('"nodes": 2', '"nodes": 0', [(8, "scenarios[1].nodes: must be at least 1, not 0")]),
         ('      "script": "mpi.py",\n', "", [(4, '"scenarios[1].script" is missing')]),
         ('"mpi.py"', '"../mpi.py"', [(7, "scenarios[1].script: write a path without a leading /")]),
         ('"mpi.py"', '"/mpi.py"', [(7, "scenarios[1].script: write a path without a leading /")]),
         ('"two"', '"one"', [(1, "scenario names must be unique, found twice: one")]),
         ('"two"', '"Two"', [(5, "scenarios[1].name: this text does not have the required form")]),
         ('"distribution": "mpi"', '"processes_per_node": 2', [(4, "scenarios[1]: more than one process needs")]),
-        ('"kind": "training",\n', "", [(4, "scenarios[1]: unable to extract tag")]),
+        (
+            '"kind": "training"',
+            '"kind": "trianing"',
+            [(4, 'scenarios[1]: unknown kind "trianing"; did you mean "training"?')],
+        ),
+        ('"kind": "training"', '"kind": "x"', [(4, 'scenarios[1]: unknown kind "x"; known are "training", "pytest"')]),
+        ('"kind": "training",\n', "", [(4, 'scenarios[1]: "kind" is missing')]),
         (
             '"timeout_minutes": 5',
             '"timeout_minutes": 5,\n  "timeout_minutes": 6',
@@ -97,8 +103,10 @@ def test_nothing_crashes_it(text):
 def test_image_file():
     good = '{"eol": "2026-01-31", "owners": ["team:x", "a@example.org"], "build_args": {"A": "1"}}'
     assert faults(good, ImageFile) == []
-    assert faults('{\n"eol": "soon"}', ImageFile)[0][0] == 2
-    assert faults('{"build_args": {"A":\n 1}}', ImageFile)[0][1] == "build_args.A: input should be a valid string"
+    for day in ("soon", "2026-02-30"):
+        expected = f'eol: must be a day, written as YYYY-MM-DD, not "{day}"'
+        assert faults(f'{{\n"eol": "{day}"}}', ImageFile) == [(2, expected)]
+    assert faults('{"build_args": {"A":\n 1}}', ImageFile)[0][1] == "build_args.A: must be text, not 1"
     assert faults('{\n\n"Platform": "linux/amd64"}', ImageFile) == [
         (3, 'unknown key "Platform"; did you mean "platform"?')
     ]

@@ -1,0 +1,88 @@
+"""What is wrong with a value, in plain words: pydantic's own are for programmers."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+_WHOLE = "must be a whole number"
+_NUMBER = "must be a number"
+_DAY = "must be a day, written as YYYY-MM-DD"
+_TEXT = "must be text"
+_MAP = "must be a map of keys and values"
+
+_PLAIN = {
+    "int_type": _WHOLE,
+    "int_parsing": _WHOLE,
+    "int_from_float": _WHOLE,
+    "float_type": _NUMBER,
+    "float_parsing": _NUMBER,
+    "finite_number": _NUMBER,
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_type": _TEXT,
+    "date_type": _DAY,
+    "date_parsing": _DAY,
+    "date_from_datetime_parsing": _DAY,
+    "date_from_datetime_inexact": _DAY,
+    "tuple_type": "must be a list",
+    "dict_type": _MAP,
+    "model_type": _MAP,
+    "model_attributes_type": _MAP,
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than": "must be less than {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_too_short": "must not be empty",
+    "string_pattern_mismatch": "this text does not have the required form",
+    "too_short": "must not be empty",
+}
+"""By pydantic's type of fault; source: https://docs.pydantic.dev/latest/errors/validation_errors/."""
+
+_LONGEST_SHOWN = 60
+
+
+def wrong_value(details: ErrorDetails, *, show: bool = True) -> str:
+    """A fault of a value as it goes on after the value's name and a colon.
+
+    Args:
+        details: What pydantic says of it.
+        show: Whether the value may be repeated; that of a secret may not.
+    """
+    kind, told = details["type"], details.get("ctx", {})
+    discriminator = told.get("discriminator", "").strip("'")
+    if kind == "union_tag_invalid":
+        return _unknown(discriminator, told["tag"], told["expected_tags"])
+    if kind == "union_tag_not_found":
+        return f"{_quoted(discriminator)} is missing"
+    if kind == "literal_error":
+        plain = "must be " + told["expected"].replace("'", '"')
+    elif kind in _PLAIN:
+        plain = _PLAIN[kind].format(**told)
+    else:
+        message = details["msg"].removeprefix("Value error, ")
+        return message if kind == "value_error" else lower_first(message)
+    value = details["input"]
+    is_short = isinstance(value, str | int | float | None) and len(str(value)) <= _LONGEST_SHOWN
+    return f"{plain}, not {_quoted(value)}" if show and is_short and plain.startswith("must be") else plain
+
+
+def lower_first(text: str) -> str:
+    """A message as it goes on after a colon."""
+    return text[:1].lower() + text[1:]
+
+
+def _unknown(what: str, given: str, expected: str) -> str:
+    known = expected.replace("'", "").split(", ")
+    close = difflib.get_close_matches(given, known, n=1)
+    hint = f"did you mean {_quoted(close[0])}?" if close else f"known are {', '.join(map(_quoted, known))}"
+    return f"unknown {what} {_quoted(given)}; {hint}"
+
+
+def _quoted(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
