@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from dagster import AssetKey
 
 TRIGGER_TAG = "aml-images/trigger"
-"""What started a build: `command line`, `schedule`, `upstream bases`, `pull request`."""
+"""What started a build: `command line`, `schedule`, `upstream bases`, `release`, `pull request`."""
 COMMAND_LINE = "command line"
+DAGSTER_UI = "Dagster UI"
+"""What started a build that has no such tag: Dagster gives a click none."""
 COMMIT_TAG = "aml-images/commit"
 BUILD_TAG = "aml-images/build"
 """The build's number, so that the page of all runs shows it."""

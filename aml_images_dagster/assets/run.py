@@ -11,7 +11,7 @@ import dagster as dg
 
 from aml_images_dagster.assets.failure import STOPPED
 from aml_images_dagster.assets.keys import RELEASE_JSON, image_of
-from aml_images_dagster.assets.request import BUILD_TAG, COMMAND_LINE, PULL_REQUEST_TAG, TRIGGER_TAG
+from aml_images_dagster.assets.request import BUILD_TAG, COMMAND_LINE, DAGSTER_UI, PULL_REQUEST_TAG, TRIGGER_TAG
 from aml_images_dagster.assets.run_state import name_process
 from aml_images_dagster.assets.stop import stopped_with
 from aml_images_dagster.builds.naming import build_number, release_tag_for
@@ -85,6 +85,7 @@ class Workshop:
             force=options.force,
             keep_until=created + timedelta(hours=self.settings.keep_failed_hours) if options.keep_failed else None,
             releasable=RELEASE_JSON in planned,
+            trigger=context.run.tags.get(TRIGGER_TAG, DAGSTER_UI),
             pull_request=context.run.tags.get(PULL_REQUEST_TAG, ""),
             is_checked=context.run.tags.get(TRIGGER_TAG) == COMMAND_LINE,
         )

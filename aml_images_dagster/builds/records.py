@@ -52,6 +52,7 @@ class BuildRecord(Record):
         images: The images that it was started for, `<family>/<name>`.
         keep_until: Until when a failure is kept for a person to look at, UTC; None cleans it up at once.
         failure: Why it failed; None unless it did.
+        trigger: What started it, e.g. `command line`; empty when a build of an earlier version has not said so.
         pull_request: Number of the pull request that it is for, which is never released; empty for any other build.
     """
 
@@ -65,7 +66,13 @@ class BuildRecord(Record):
     images: tuple[str, ...]
     keep_until: AwareDatetime | None = None
     failure: BuildFailure | None = None
+    trigger: str = ""
     pull_request: str = ""
+
+    @property
+    def started_by(self) -> str:
+        """What started it, for people; empty when that is not known."""
+        return f"pull request {self.pull_request}" if self.pull_request else self.trigger
 
 
 class BaseImage(Record):

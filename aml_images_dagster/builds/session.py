@@ -53,6 +53,7 @@ class BuildSession:
         reasons: Why, by image; an image without reasons was picked by a person.
         force: Build and test anew even what has passed already.
         keep_until: Until when a failure is kept for a person to look at; None cleans it up at once.
+        trigger: What started it.
         pull_request: Number of the pull request that it is for; empty for any other build.
         is_checked: Whether what could stop it was looked for before it was started.
         releasable: Whether the run goes through to release.json; a part of the chain is never released.
@@ -72,6 +73,7 @@ class BuildSession:
     reasons: Mapping[str, Sequence[str]] = field(default_factory=dict)
     force: bool = False
     releasable: bool = True
+    trigger: str = ""
     pull_request: str = ""
     is_checked: bool = False
     keep_until: datetime | None = None
@@ -132,6 +134,7 @@ class BuildSession:
             release_tag=self.release_tag,
             images=tuple(sorted(self.images)),
             keep_until=self.keep_until,
+            trigger=self.trigger,
             pull_request=self.pull_request,
         )
         try:

@@ -37,6 +37,8 @@ def command(settings: Settings, as_json: bool) -> None:
                     "build": record.build,
                     "status": record.status,
                     "commit": record.commit,
+                    "trigger": record.trigger,
+                    "pull_request": record.pull_request,
                     "created": record.created.isoformat(),
                     "artifacts": folder.root.as_uri(),
                     "images": list(record.images),
@@ -45,12 +47,13 @@ def command(settings: Settings, as_json: bool) -> None:
             ]
         )
         return
-    table = new_table("build", "status", "created", "commit", "release tag", "images")
+    table = new_table("build", "status", "created", "started by", "commit", "release tag", "images")
     for _, record in found:
         table.add_row(
             record.build,
             f"[{COLOURS[record.status]}]{record.status}[/]",
             f"{record.created:%Y-%m-%d %H:%M:%S}",
+            escape(record.started_by) or "-",
             record.commit[:12] + ("-dirty" if record.commit.endswith("-dirty") else ""),
             record.release_tag,
             escape("\n".join(record.images)),

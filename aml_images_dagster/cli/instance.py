@@ -1,7 +1,4 @@
-"""The Dagster instance that the command line and the UI share.
-
-`python -m` this module makes it and prints its folder.
-"""
+"""The Dagster instance that the command line and the UI share."""
 
 from __future__ import annotations
 
@@ -15,7 +12,6 @@ from upath import UPath
 
 from aml_images_dagster.assets.keys import BUILD_POOL, TEST_POOL, WINDOWS_BUILD_POOL
 from aml_images_dagster.builds.artifacts import write_atomically
-from aml_images_dagster.settings import load_settings
 
 if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
@@ -55,7 +51,3 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
             if run is None or run.is_finished:
                 instance.event_log_storage.free_concurrency_slots_for_run(run_id)
     return instance
-
-
-if __name__ == "__main__":
-    print(open_instance(load_settings()).root_directory)  # noqa: T201 - scripts/ui reads it

@@ -37,7 +37,10 @@ def command(settings: Settings, as_json: bool, build: str) -> None:
         f"build [bold]{record.build}[/] [{COLOURS[record.status]}]{record.status}{in_step(record.failure)}[/]"
     )
     artifacts = escape(str(folder.root))
-    console.print(f"[dim]commit {record.commit or 'none'}, release tag {record.release_tag}, artifacts {artifacts}[/]")
+    started = f"started by {escape(record.started_by)}, " if record.started_by else ""
+    console.print(
+        f"[dim]{started}commit {record.commit or 'none'}, release tag {record.release_tag}, artifacts {artifacts}[/]"
+    )
     if record.failure:
         explain_failure(console, record.failure)
     console.print(images_table(folder, record))

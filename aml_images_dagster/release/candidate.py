@@ -30,7 +30,7 @@ def completed(build: str, artifacts: Artifacts) -> ReleaseJson:
     """release.json of a build that is complete.
 
     Raises:
-        BadInput: There is no such build, or it is not complete.
+        BadInput: There is no such build, it is of a pull request, or it is not complete.
     """
     if not build:
         raise BadInput("no build is named", where="build", mend="Name one; `aml-images builds` shows all builds.")
@@ -39,6 +39,12 @@ def completed(build: str, artifacts: Artifacts) -> ReleaseJson:
     if record is None:
         raise BadInput(
             f"there is no build {build!r}", where=str(artifacts.root), mend="`aml-images builds` shows all builds."
+        )
+    if record.pull_request:
+        raise BadInput(
+            f"build {build} is of pull request {record.pull_request}, and those are never released",
+            where=str(folder.root),
+            mend="Merge it, and build the main branch: what passed is taken over.",
         )
     if record.status != "succeeded":
         what, mend = _NOT_COMPLETE[record.status]

@@ -58,19 +58,12 @@ class DagsterUi:
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("AML_IMAGES_", "DAGSTER_"))}
-        environment |= {"DAGSTER_HOME": str(self.home), "AML_IMAGES_PULL_REQUESTS__UI_URL": self.url, **self.settings}
-        subprocess.run(
-            [sys.executable, "-m", "aml_images_dagster.cli.instance"],
-            cwd=self.repository,
-            env=environment,
-            check=True,
-            timeout=START_SECONDS,
-        )
-        command = [sys.executable, "-m", "dagster", "dev", "--workspace", str(self.workspace)]
+        environment |= {"DAGSTER_HOME": str(self.home), **self.settings}
+        command = [sys.executable, "-m", "aml_images_dagster.cli.dagster_dev", str(self.workspace), str(port)]
         with self.log.open("ab") as log:
             # A group of its own: the parent alone, when ended, leaves servers that hold the port and take up runs.
             self._process = subprocess.Popen(
-                [*command, "--host", "127.0.0.1", "--port", str(port)],
+                command,
                 cwd=self.repository,
                 env=environment,
                 stdin=subprocess.DEVNULL,

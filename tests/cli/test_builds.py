@@ -43,6 +43,7 @@ def repository(repository: ImageRepository) -> ImageRepository:
                 source="https://git.example/images",
                 created=NOW - timedelta(days=days),
                 release_tag="20261123.v1",
+                trigger="command line",
                 images=("apps/other", "tools/shell"),
             )
         )
@@ -91,6 +92,8 @@ def test_builds_newest_first(repository: ImageRepository) -> None:
             "build": number,
             "status": status,
             "commit": "abc-dirty",
+            "trigger": "command line",
+            "pull_request": "",
             "created": created,
             "artifacts": (repository.artifacts / number).as_uri(),
             "images": ["apps/other", "tools/shell"],
@@ -138,6 +141,22 @@ def test_status_for_people(repository: ImageRepository) -> None:
     assert f"reused from {EARLIER}" in repository.run("status", LATER, COLUMNS="200").stdout
 
 
+def test_a_build_of_a_pull_request_says_so(repository: ImageRepository) -> None:
+    folder = rewrite(repository, "partial", trigger="pull request", pull_request="12")
+    (shown, other) = repository.json("builds")
+    assert (shown["trigger"], shown["pull_request"]) == ("pull request", "12")
+    assert (other["trigger"], other["pull_request"]) == ("command line", "")
+    found = repository.json("status", LATER)
+    assert (found["trigger"], found["pull_request"]) == ("pull request", "12")
+    for command in (("builds",), ("status", LATER)):
+        assert "pull request 12" in repository.run(*command, COLUMNS="200").stdout
+    refused = repository.run("release", LATER)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(
+        f"aml-images: {folder.root}: build {LATER} is of pull request 12, and those are never released\n"
+    )
+
+
 def test_builds_of_another_place(repository: ImageRepository) -> None:
     elsewhere = str(repository.root / "elsewhere")
     assert repository.json("builds", AML_IMAGES_ARTIFACTS=elsewhere) == []
@@ -147,12 +166,12 @@ def test_builds_of_another_place(repository: ImageRepository) -> None:
     assert len(repository.json("builds", AML_IMAGES_ARTIFACTS="elsewhere")) == 2
 
 
-def rewrite(repository: ImageRepository, status: BuildStatus) -> BuildFolder:
+def rewrite(repository: ImageRepository, status: BuildStatus, **fields: str) -> BuildFolder:
     """Let the later build be something else."""
     folder = Artifacts(str(repository.artifacts)).build(LATER)
     record = folder.read_build()
     assert record is not None
-    folder.write_build(record.model_copy(update={"status": status}))
+    folder.write_build(record.model_copy(update={"status": status, **fields}))
     return folder
 
 

@@ -1,14 +1,15 @@
-"""The folder of the Dagster instance, as scripts/ui asks for it."""
+"""The folder of the Dagster instance."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+
+from aml_images_dagster.cli.instance import open_instance
+from aml_images_dagster.settings import load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,18 +18,18 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("home", ["", "state"])
-def test_the_instance_is_where_the_settings_say(repository: ImageRepository, tmp_path: Path, home: str) -> None:
-    clean = {name: v for name, v in os.environ.items() if not name.startswith(("AML_IMAGES_", "DAGSTER_"))}
-    chosen = {"AML_IMAGES_REPO": str(repository.root)} | ({"AML_IMAGES_HOME": str(tmp_path / home)} if home else {})
-    made = subprocess.run(
-        [sys.executable, "-m", "aml_images_dagster.cli.instance"],
-        check=True,
-        capture_output=True,
-        text=True,
-        env=clean | chosen,
-    )
+def test_the_instance_is_where_the_settings_say(
+    repository: ImageRepository, tmp_path: Path, home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith(("AML_IMAGES_", "DAGSTER_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("DAGSTER_HOME", "")  # is set there, and taken back after the test
+    monkeypatch.setenv("AML_IMAGES_REPO", str(repository.root))
+    if home:
+        monkeypatch.setenv("AML_IMAGES_HOME", str(tmp_path / home))
     expected = (tmp_path / home if home else repository.root / ".aml-images") / "dagster"
-    assert made.stdout.strip() == str(expected)
+    with open_instance(load_settings()) as instance:
+        assert instance.root_directory == str(expected)
     assert yaml.safe_load((expected / "dagster.yaml").read_text())["run_monitoring"]["enabled"] is True
     assert [file for file in expected.iterdir() if file.name.startswith(".dagster.yaml")] == []
 

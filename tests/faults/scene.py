@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 Started = Literal["command line", "UI"]
 T = TypeVar("T")
 
+MAKE_INSTANCE = """from aml_images_dagster.cli.instance import open_instance
+from aml_images_dagster.settings import load_settings
+open_instance(load_settings())"""
+
 IMAGES = ("tools/shell", "apps/other")
 FAULTY = "apps/other"
 PATIENCE_SECONDS = 60
@@ -245,7 +249,7 @@ class Scene:
     def first_build(self) -> None:
         """Prepare the instance, which the first build would be too late for, and have something to lose."""
         subprocess.run(
-            [sys.executable, "-m", "aml_images_dagster.cli.instance"],
+            [sys.executable, "-c", MAKE_INSTANCE],
             cwd=self.repository.root,
             check=True,
             env={k: v for k, v in os.environ.items() if not k.startswith(("AML_IMAGES_", "DAGSTER_"))},
