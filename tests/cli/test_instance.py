@@ -17,14 +17,18 @@ if TYPE_CHECKING:
     from tests.image_repository import ImageRepository
 
 
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, repository: ImageRepository) -> None:
+    for name in [name for name in os.environ if name.startswith(("AML_IMAGES_", "DAGSTER_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("DAGSTER_HOME", "")  # opening an instance sets it
+    monkeypatch.setenv("AML_IMAGES_REPO", str(repository.root))
+
+
 @pytest.mark.parametrize("home", ["", "state"])
 def test_the_instance_is_where_the_settings_say(
     repository: ImageRepository, tmp_path: Path, home: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in [name for name in os.environ if name.startswith(("AML_IMAGES_", "DAGSTER_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("DAGSTER_HOME", "")  # is set there, and taken back after the test
-    monkeypatch.setenv("AML_IMAGES_REPO", str(repository.root))
     if home:
         monkeypatch.setenv("AML_IMAGES_HOME", str(tmp_path / home))
     expected = (tmp_path / home if home else repository.root / ".aml-images") / "dagster"
@@ -34,14 +38,12 @@ def test_the_instance_is_where_the_settings_say(
     assert [file for file in expected.iterdir() if file.name.startswith(".dagster.yaml")] == []
 
 
-def test_state_is_no_change_of_the_working_tree(repository: ImageRepository, tmp_path: Path) -> None:
+def test_state_is_no_change_of_the_working_tree(
+    repository: ImageRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Wherever the instance is: a build of a changed tree cannot be released."""
-    clean = {name: v for name, v in os.environ.items() if not name.startswith(("AML_IMAGES_", "DAGSTER_"))}
-    subprocess.run(
-        [sys.executable, "-m", "aml_images_dagster.cli.instance"],
-        check=True,
-        env=clean | {"AML_IMAGES_REPO": str(repository.root), "DAGSTER_HOME": str(tmp_path / "instance")},
-    )
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "instance"))
+    open_instance(load_settings()).dispose()
     (repository.root / ".aml-images" / "artifacts").mkdir()
     (repository.root / ".aml-images" / "artifacts" / "file").touch()
     assert repository.git("status", "--porcelain") == ""
