@@ -48,6 +48,7 @@ def command(settings: Settings, as_json: bool) -> None:
         )
         return
     table = new_table("build", "status", "created", "started by", "commit", "release tag", "images")
+    table.columns[1].no_wrap = True  # one word
     for _, record in found:
         table.add_row(
             record.build,

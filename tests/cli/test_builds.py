@@ -179,7 +179,7 @@ def rewrite(repository: ImageRepository, status: BuildStatus, **fields: str) -> 
 def test_every_status_is_shown(repository: ImageRepository, status: BuildStatus) -> None:
     rewrite(repository, status)
     for command in (("builds",), ("status", LATER)):
-        done = repository.run(*command)
+        done = repository.run(*command, COLUMNS="80")
         assert done.returncode == 0, done.stderr
         assert status in done.stdout
 
