@@ -66,7 +66,7 @@ def released_assets(images: list[Image], workshop: Workshop) -> dg.AssetsDefinit
     )
     def released(
         context: dg.AssetExecutionContext, config: ReleaseOptions
-    ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult | dg.Output[None]]:
         with explained():
             selected = context.selected_asset_keys
             wanted = {keys[key.asset_key] for key in context.selected_asset_check_keys}
@@ -94,9 +94,13 @@ def released_assets(images: list[Image], workshop: Workshop) -> dg.AssetsDefinit
             else:
                 changes = _last_moves(wanted, config.build, Ledger(workshop.parts.artifacts).records())
             tags = await_promotion(changes, workshop.settings, step_log)
-            for image in by_image(changes):
-                if image in wanted:
+            moved = by_image(changes)
+            for output, check in released.check_specs_by_output_name.items():
+                image = keys[check.asset_key]
+                if image in wanted and image in moved:
                     yield promotion_result(image, tags, workshop)
+                elif image in wanted:  # without a result its last one stands; without an output Dagster misses it
+                    yield dg.Output(None, output)
 
     return released
 

@@ -113,6 +113,16 @@ def test_the_check_alone_looks_at_what_was_released_last(ui: Ui, complete_build:
     assert len(house.ledger.records()) == 4
 
 
+def test_images_outside_of_the_build_are_left_alone(ui: Ui, complete_build: Callable[..., ReleaseJson]) -> None:
+    release = complete_build("apps/other")
+    done = ui.release(release.build)
+    assert done.success
+    (check,) = done.get_asset_check_evaluations()
+    assert check.asset_key == released_key(ui.house.repository.image("apps/other"))
+    events = ui.instance.all_logs(done.run_id)
+    assert [event.user_message for event in events if "did not yield" in event.user_message] == []
+
+
 def test_the_check_alone_before_any_release(ui: Ui) -> None:
     done = ui.look_again("apps/other")
     assert not done.success
