@@ -17,15 +17,14 @@ from aml_images_dagster.catalog.image import Image
 def tested_asset(image: Image, workshop: Workshop) -> dg.AssetsDefinition:
     """The asset `tested` of an image."""
     staged_key = asset_key(image.id, "staged")
-    scenarios = (
-        ", ".join(f"{s.name} ({s.kind})" for s in image.scenarios) or "there are none, **the image is not tested**"
-    )
+    scenarios = ", ".join(f"{s.name} ({s.kind})" for s in image.scenarios)
+    passed = f"has passed its scenarios: {scenarios}" if scenarios else "has no scenarios: **it is not tested**"
 
     @dg.asset(
         key=asset_key(image.id, "tested"),
         deps=[staged_key],
         group_name=group_name(image.family),
-        description=f"{image.id} has passed its scenarios: {scenarios}",
+        description=f"{image.id} {passed}",
         kinds=kinds(image),
         owners=owners(image),
         metadata=code_references(image, workshop.source),

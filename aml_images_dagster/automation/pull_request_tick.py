@@ -22,6 +22,7 @@ from aml_images_dagster.builds.artifacts import DamagedRecord
 from aml_images_dagster.builds.cleanup import cleanup
 from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.catalog import git
+from aml_images_dagster.plural import counted
 from aml_images_dagster.pull_requests.assessment import Assessor
 from aml_images_dagster.pull_requests.declaration import unknown_images
 from aml_images_dagster.pull_requests.hosts.opening import open_host
@@ -223,7 +224,7 @@ class _Look:
             return
         tracked.phase = "requested"
         self._requests.append(self._runs.request(number, tracked, changes.reasons))
-        self._say(number, f"{len(changes.reasons)} images at {tracked.head[:8]}: {tracked.note}")
+        self._say(number, f"{counted(len(changes.reasons), 'image')} at {tracked.head[:8]}: {tracked.note}")
 
     def close(self) -> None:
         """Remove what closed pull requests have in staging, and forget them."""

@@ -23,6 +23,7 @@ from aml_images_dagster.builds.records import (
     TestedImage,
 )
 from aml_images_dagster.errors import BadInput
+from aml_images_dagster.plural import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -101,7 +102,7 @@ def _read(path: UPath, model: type[R]) -> R | None:
         # A newer version has fields and words that this one lacks; what it needs itself it writes.
         newer = all(found["type"] in ("extra_forbidden", "literal_error") for found in error.errors())
         raise (BadInput if newer else DamagedRecord)(
-            f"not a record of this version: {error.error_count()} fault(s)",
+            f"not a record of this version: {counted(error.error_count(), 'fault')}",
             where=str(path),
             mend="The file was changed, or written by another version: use that one, or start a new build.",
         ) from None

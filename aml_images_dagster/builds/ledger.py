@@ -15,6 +15,7 @@ from pydantic import AwareDatetime, ValidationError
 from aml_images_dagster.builds.artifacts import create_atomically
 from aml_images_dagster.builds.records import Record
 from aml_images_dagster.errors import BadInput
+from aml_images_dagster.plural import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -154,6 +155,11 @@ class Ledger:
         return frozenset(record.build for record in self.records() if record.action == "release")
 
 
+def released_images(records: Sequence[ReleaseRecord]) -> set[str]:
+    """Every image that a record is about."""
+    return {change.image for record in records for change in record.changes}
+
+
 def unfinished(records: Sequence[ReleaseRecord], action: Action) -> list[ReleaseRecord]:
     """What began and was not completed, newest first."""
     done = {record.begun for record in records}
@@ -165,7 +171,7 @@ def _read(path: str, data: bytes) -> ReleaseRecord:
         return ReleaseRecord.model_validate_json(data)
     except ValidationError as error:
         raise BadInput(
-            f"not a release record of this version: {error.error_count()} fault(s)",
+            f"not a release record of this version: {counted(error.error_count(), 'fault')}",
             where=path,
             mend="Release records are never changed: restore this one from a backup.",
         ) from None

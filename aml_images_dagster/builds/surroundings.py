@@ -11,6 +11,7 @@ from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog import git
 from aml_images_dagster.checks import Check
 from aml_images_dagster.errors import BadInput, FactoryError
+from aml_images_dagster.plural import counted
 from aml_images_dagster.settings.variables import unknown_variables
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _folders(source: Source) -> str:
         raise BadInput(
             "no image folder was found", where="docker_files_path", mend="Name the folders that hold image folders."
         )
-    return f"{count} images"
+    return counted(count, "image")
 
 
 def _needed_by_images(images: Sequence[Image], catalogue: Catalogue, parts: Parts) -> list[Check]:

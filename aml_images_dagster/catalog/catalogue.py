@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from aml_images_dagster.catalog.finding import Finding
 from aml_images_dagster.catalog.graph import descendants, topological_order
 from aml_images_dagster.catalog.image import DOCKERFILE, IMAGE_FILE, PRIVATE_DOCKERFILE, TESTS_FILE, Image
 from aml_images_dagster.catalog.image_file import ImageFile
+from aml_images_dagster.catalog.image_name import full_name
 from aml_images_dagster.catalog.json_file import read_json_file
 from aml_images_dagster.catalog.published import PublishedNames
 from aml_images_dagster.catalog.reference import Reference
@@ -110,15 +110,8 @@ class Catalogue:
             if len(folders) > 1:
                 raise BadInput(f"{name} is there twice", where=" and ".join(folders), mend="Rename one of the folders.")
             return image
-        named = [each for each in self.images if each.partition("/")[2] == name]
-        if len(named) == 1:
-            return self.get(named[0])
-        if named:
-            raise BadInput(f"several images are named {name!r}", mend=f"Say which one: {', '.join(named)}.")
-        known = {**{each.partition("/")[2]: each for each in self.images}, **{each: each for each in self.images}}
-        close = dict.fromkeys(known[match] for match in difflib.get_close_matches(name, known, n=3))
-        mend = f"Did you mean {' or '.join(close)}?" if close else "`aml-images list` shows all images."
-        raise BadInput(f"there is no image {name!r} below {' or '.join(self.paths) or 'the repository'}", mend=mend)
+        absent = f"there is no image {name!r} below {' or '.join(self.paths) or 'the repository'}"
+        return self.get(full_name(name, self.images, absent, "`aml-images list` shows all images."))
 
     def folders(self) -> Sequence[Image]:
         """Every image folder, sorted by id; unlike `images` also those that share an id with another."""

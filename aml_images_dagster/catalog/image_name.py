@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # A path component of a repository; source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 _COMPONENT = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*")
@@ -30,3 +37,29 @@ def name_fault(family: str, name: str) -> str | None:
 def plain_name(family: str, name: str) -> str:
     """What is left of a name where only letters, digits and one separator are allowed; two images must differ in it."""
     return re.sub(r"[^a-z0-9]+", "_", f"{family}/{name}".lower()).strip("_")
+
+
+def full_name(name: str, ids: Iterable[str], absent: str, otherwise: str) -> str:
+    """The image that a person names.
+
+    Args:
+        name: `<family>/<name>`, or the name alone when only one image has it.
+        ids: The images that it may be, as `<family>/<name>`.
+        absent: What is said when there is none.
+        otherwise: How to mend that when none has a similar name.
+
+    Raises:
+        BadInput: There is no such image, or there are several.
+    """
+    known = sorted(ids)
+    if name in known:
+        return name
+    named = [each for each in known if each.partition("/")[2] == name]
+    if len(named) == 1:
+        return named[0]
+    if named:
+        raise BadInput(f"several images are named {name!r}", mend=f"Say which one: {', '.join(named)}.")
+    spelt = {**{each.partition("/")[2]: each for each in known}, **{each: each for each in known}}
+    close = dict.fromkeys(spelt[match] for match in difflib.get_close_matches(name, spelt, n=3))
+    likely = list(close) or [each for each in known if name and name in each][:3]
+    raise BadInput(absent, mend=f"Did you mean {' or '.join(likely)}?" if likely else otherwise)

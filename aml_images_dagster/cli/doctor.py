@@ -16,6 +16,7 @@ from aml_images_dagster.checks import Check, CheckResult, perform_all
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
+from aml_images_dagster.plural import counted
 from aml_images_dagster.profiles import parts_for
 
 if TYPE_CHECKING:
@@ -80,4 +81,5 @@ def _dagster(settings: Settings) -> str:
             mend="Mend its dagster.yaml, or move the folder away: a build makes a new one.",
         ) from None
     healthy = bool(daemons) and all(status.healthy for status in daemons.values() if status.required)
-    return f"{home}, {runs} runs, daemon {'running' if healthy else 'not running (only sensors and schedules need it)'}"
+    daemon = "running" if healthy else "not running (only sensors and schedules need it)"
+    return f"{home}, {counted(runs, 'run')}, daemon {daemon}"

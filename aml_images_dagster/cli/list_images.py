@@ -12,6 +12,7 @@ from aml_images_dagster.builds.source import load_catalogue
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
+from aml_images_dagster.plural import counted
 
 if TYPE_CHECKING:
     from aml_images_dagster.catalog.image import Image
@@ -58,4 +59,4 @@ def describe(image: Image) -> dict[str, Any]:
 
 def _faults(image: Image) -> str:
     errors = sum(problem.severity == "error" for problem in image.problems)
-    return f"[red]{errors} error(s): aml-images validate {escape(image.id)}[/]" if errors else ""
+    return f"[red]{counted(errors, 'error')}: aml-images validate {escape(image.id)}[/]" if errors else ""

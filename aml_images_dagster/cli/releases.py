@@ -8,9 +8,13 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from aml_images_dagster.builds.ledger import Ledger
+from aml_images_dagster.builds.ledger import Ledger, released_images
+from aml_images_dagster.builds.source import load_catalogue
+from aml_images_dagster.catalog.image_name import full_name
+from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
+from aml_images_dagster.errors import BadInput
 from aml_images_dagster.profiles import parts_for
 
 if TYPE_CHECKING:
@@ -24,6 +28,10 @@ if TYPE_CHECKING:
 def command(settings: Settings, as_json: bool, image: str | None) -> None:
     """Show every release, roll-back and withdrawal, newest first."""
     records = Ledger(parts_for(settings).artifacts).records()
+    if image is not None:
+        known = released_images(records) | _images(settings)
+        absent = f"there is no image {image!r}, and none of this name was released"
+        image = full_name(image, known, absent, "`aml-images releases` shows what was released.")
     done = {record.begun for record in records}
     shown = [
         record
@@ -47,7 +55,16 @@ def command(settings: Settings, as_json: bool, image: str | None) -> None:
             escape(record.who),
             escape(_why(record)),
         )
-    open_console().print(table if shown else "Nothing was released yet.")
+    nothing = f"{image} was never released from here." if image else "Nothing was released yet."
+    open_console().print(table if shown else escape(nothing))
+
+
+def _images(settings: Settings) -> set[str]:
+    """The images that are there now; what was released is shown also where their folders are not."""
+    try:
+        return set(load_catalogue(settings, WorkingTree(settings.repo)).images)
+    except BadInput:
+        return set()
 
 
 def _why(record: ReleaseRecord) -> str:

@@ -11,7 +11,7 @@ from aml_images_dagster.cli.console import line_by_line, open_console
 from aml_images_dagster.cli.options import common_options
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.release.actor import actor
-from aml_images_dagster.release.rollback import plan_rollback, roll_back
+from aml_images_dagster.release.rollback import plan_rollback, released_image, roll_back
 
 if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 def command(settings: Settings, as_json: bool, image: str, to: str, reason: str, dry_run: bool) -> None:
     """Let :latest of an image stand for an earlier release again. Allowed at any hour."""
     parts = parts_for(settings)
+    image = released_image(image, parts)
     if dry_run:
         version, change = plan_rollback(image, to, parts)
         show_planned(change, version.tag, f":latest would be {version.tag}", as_json)

@@ -13,6 +13,7 @@ from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.catalog.validation import validate
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
+from aml_images_dagster.plural import counted
 from aml_images_dagster.schedules.schedule import read_timetable
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def command(settings: Settings, as_json: bool, images: tuple[str, ...]) -> None:
             console.print(f"[{colour}]{finding.severity}[/] {image}{escape(place)}")
             console.print(f"    {finding.message}", markup=False)
         errors = sum(finding.severity == "error" for finding in findings)
-        console.print(f"{len(names)} images: {errors} errors, {len(findings) - errors} warnings")
+        warnings = len(findings) - errors
+        console.print(f"{counted(len(names), 'image')}: {counted(errors, 'error')}, {counted(warnings, 'warning')}")
     if any(finding.severity == "error" for finding in findings):
         sys.exit(2)

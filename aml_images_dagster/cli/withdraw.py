@@ -11,6 +11,7 @@ from aml_images_dagster.cli.console import line_by_line, open_console
 from aml_images_dagster.cli.options import common_options
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.release.actor import actor
+from aml_images_dagster.release.rollback import released_image
 from aml_images_dagster.release.withdrawal import plan_withdrawal, withdraw
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 def command(settings: Settings, as_json: bool, image: str, tag: str, reason: str, dry_run: bool) -> None:
     """Remove release TAG of an image from production, for good. :latest may not stand for it."""
     parts = parts_for(settings)
+    image = released_image(image, parts)
     if dry_run:
         _, change = plan_withdrawal(image, tag, parts)
         show_planned(change, tag, f"{image} {tag} would go", as_json)

@@ -6,6 +6,7 @@ import contextlib
 import re
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.connection_fault import plain_reason
 from aml_images_dagster.engine.interface import TooManyRequests
 from aml_images_dagster.engine.stream import StreamFault, redact
 from aml_images_dagster.errors import BuildFailed, Unreachable
@@ -126,7 +127,7 @@ def engine_errors(engine: str) -> Iterator[None]:
         ) from None
     except (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise Unreachable(
-            f"the Docker engine does not answer: {redact(str(error))}",
+            f"the Docker engine does not answer: {redact(plain_reason(error))}",
             where=engine,
             mend="Start it, or name another one (docker_host, DOCKER_HOST); may this user open its socket?",
         ) from None

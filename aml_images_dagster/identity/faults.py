@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from aml_images_dagster.connection_fault import plain_reason
 from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
 from aml_images_dagster.identity.signatures import redacted
 
@@ -52,7 +53,7 @@ def fault(error: Exception, where: str, asking: str, *, role: str = "") -> Facto
     said = _said(error)
     if status is None:
         return Unreachable(
-            f"asked {asking}, it does not answer: {said}",
+            f"asked {asking}, it does not answer: {plain_reason(said)}",
             where=where,
             mend="Is the name right, and can this machine reach it (proxy, firewall, private endpoint)?",
         )

@@ -18,6 +18,7 @@ import requests
 from requests.auth import AuthBase, HTTPBasicAuth
 from requests.utils import parse_dict_header
 
+from aml_images_dagster.connection_fault import plain_reason
 from aml_images_dagster.errors import Unreachable
 
 if TYPE_CHECKING:
@@ -178,17 +179,3 @@ def _access(request: requests.PreparedRequest) -> tuple[str, str]:
 def is_loopback(host: str) -> bool:
     """Whether a host name without port means this machine."""
     return host in ("localhost", "::1") or host.startswith("127.")
-
-
-def plain_reason(error: requests.RequestException) -> str:
-    """Why a request failed, without the layers of wrapping that requests puts around it."""
-    if isinstance(error, requests.Timeout):
-        return "no answer in time"
-    text = str(error)
-    if "timed out" in text:
-        return "no answer in time"
-    for pattern in (r"\[Errno -?\d+\] ([^'\")]+)", r"certificate verify failed: ([^('\")]+)", r"Caused by (.+)"):
-        found = re.search(pattern, text)
-        if found:
-            return found.group(1).strip()
-    return text

@@ -11,6 +11,7 @@ from aml_images_dagster.builds.artifacts import read_whole
 from aml_images_dagster.builds.naming import BUILD_NUMBER
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
+from aml_images_dagster.plural import counted
 from aml_images_dagster.release.release_json import ReleaseJson
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def completed(build: str, artifacts: Artifacts) -> ReleaseJson:
     except FileNotFoundError:
         what = "has no release.json, so it is not complete"
     except ValidationError as error:
-        what = f"has a release.json that is damaged or of another version: {error.error_count()} fault(s)"
+        what = f"has a release.json that is damaged or of another version: {counted(error.error_count(), 'fault')}"
     raise BadInput(f"build {build} {what}", where=str(folder.root), mend="Start a new build.")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.builds.ledger import LATEST, Ledger, ReleaseRecord, TagChange, unfinished
+from aml_images_dagster.builds.ledger import LATEST, Ledger, ReleaseRecord, TagChange, released_images, unfinished
+from aml_images_dagster.catalog.image_name import full_name
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, ReleaseFailed
 from aml_images_dagster.release.production import exclusively
@@ -36,6 +37,18 @@ class ReleasedVersion:
     digest: str
     record: ReleaseRecord
     withdrawn: bool
+
+
+def released_image(name: str, parts: Parts) -> str:
+    """The image that a person names, by `<family>/<name>` or by a name that only one released image has.
+
+    Raises:
+        BadInput: There is no such image in the ledger, or there are several.
+    """
+    known = released_images(Ledger(parts.artifacts).records())
+    return full_name(
+        name, known, f"{name} was never released from here", "`aml-images releases` shows what was released."
+    )
 
 
 def versions(image: str, records: Sequence[ReleaseRecord]) -> list[ReleasedVersion]:

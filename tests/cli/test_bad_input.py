@@ -114,7 +114,13 @@ HEAD = ("build", "--all", "--head")
         pytest.param(nothing, (*BUILD_ALL, "--dry-run"), ["busybox", NOWHERE], id="registry that is down, dry run"),
         pytest.param(nothing, ("status", "../.."), ["there is no build '../..'"], id="build"),
         pytest.param(nothing, ("cleanup", "zzz"), ["'zzz' is not a build number"], id="build to clean up"),
-        pytest.param(nothing, ("biuld",), ["No such command 'biuld'"], id="command"),
+        pytest.param(nothing, ("biuld",), ["No such command 'biuld'", "Did you mean 'build'?"], id="command"),
+        pytest.param(nothing, ("lst",), ["No such command 'lst'", "Did you mean 'list'?"], id="short command"),
+        pytest.param(nothing, ("zzz",), ["No such command 'zzz'"], id="a command like no other"),
+        pytest.param(nothing, ("new", "apps/x", "--from", "sh"), ["Did you mean tools/shell?"], id="part of a name"),
+        pytest.param(nothing, ("releases", "hullo"), ["'hullo'", "Did you mean apps/hello"], id="releases"),
+        pytest.param(nothing, ("rollback", "zzz"), ["zzz was never released"], id="rollback"),
+        pytest.param(nothing, ("withdraw", "zzz", "1", "--reason", "x"), ["zzz was never released"], id="withdraw"),
     ],
 )
 def test_it_is_told_and_nothing_is_left(
@@ -128,6 +134,11 @@ def test_it_is_told_and_nothing_is_left(
     for word in words:
         assert word in message
     assert state(repository) == []
+
+
+def test_an_image_that_was_never_released(repository: ImageRepository) -> None:
+    done = repository.run_in_a_copy("releases", "hello")
+    assert (done.returncode, done.stdout) == (0, "apps/hello was never released from here.\n")
 
 
 def test_an_empty_git_repository_has_no_images_and_no_trouble(repository: ImageRepository) -> None:

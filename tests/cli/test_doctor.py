@@ -105,7 +105,7 @@ def test_what_does_not_answer_is_not_waited_for(image_repository: ImageRepositor
 def test_settings_that_cannot_be_read_are_a_message(image_repository: ImageRepository) -> None:
     done = image_repository.run("doctor", AML_IMAGES_PROFILE="lunar")
     assert done.returncode == 2
-    assert "profile" in done.stderr
+    assert "AML_IMAGES_PROFILE (environment)" in done.stderr
     assert "Traceback" not in done.stderr
 
 

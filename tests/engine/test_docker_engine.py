@@ -262,10 +262,13 @@ def test_the_sweep_removes_our_dead_containers_and_nobody_elses(busybox, client)
             container.remove(force=True)
 
 
-@pytest.mark.parametrize("host", ["tcp://127.0.0.1:9", "unix:///absent/docker.sock"])
-def test_no_engine_at_the_address(host, tmp_path):
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [("tcp://127.0.0.1:9", "Connection refused"), ("unix:///absent/docker.sock", "No such file or directory")],
+)
+def test_no_engine_at_the_address(host, reason, tmp_path):
     engine = DockerEngine(host)
-    with pytest.raises(Unreachable, match=f"{host}: the Docker engine does not answer"):
+    with pytest.raises(Unreachable, match=f"{host}: the Docker engine does not answer: {reason}\n"):
         engine.info()
     request = BuildRequest(tmp_path / "none.tar", "Dockerfile", "x/y:1", "linux/amd64", 5)
     with pytest.raises(Unreachable):

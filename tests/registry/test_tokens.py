@@ -108,6 +108,11 @@ def test_a_certificate_that_is_not_trusted(staging, pushed, authority, monkeypat
     assert "REQUESTS_CA_BUNDLE" in failed.value.mend
 
 
+def test_a_registry_that_speaks_plain_http(staging, pushed):
+    with pytest.raises(Unreachable, match="TLS failed: it speaks plain HTTP where HTTPS is needed\n"):
+        OciRegistry(staging.host, insecure=False).digest(pushed)
+
+
 def test_a_password_is_not_sent_unencrypted_to_another_machine(guarded, pushed):
     guarded.realm = "http://token.example/token"
     with pytest.raises(Unreachable, match="without encryption"):

@@ -41,14 +41,17 @@ def test_a_dry_run_a_release_a_roll_back_and_a_withdrawal(
     assert f"build {second.build} is released as v2" in released
     assert "was released already" in said(house, "release", second.build)
     assert "Dry run: :latest would be v1. Nothing was changed." in said(house, "rollback", image, "--dry-run")
-    assert f":latest of {image} is v1 again" in said(house, "rollback", image, "--reason", "it is broken")
+    short = image.partition("/")[2]
+    assert f":latest of {image} is v1 again" in said(house, "rollback", short, "--reason", "it is broken")
     again = said(house, "rollback", image, "--to", "v1")
     assert f":latest of {image} is that release already: nothing was changed." in again
     gone = ("withdraw", image, "v2", "--reason", "a hole")
     assert f"{image} v2 would go. Nothing was changed." in said(house, *gone, "--dry-run")
     assert f"{image} v2 is withdrawn; its digest stays" in said(house, *gone)
     assert f"{image} v2 is withdrawn already: nothing was changed." in said(house, *gone)
-    history = house.repository.json("releases", image)
+    assert f"Did you mean {image}" in said(house, "rollback", image[:-1], code=2)
+    assert f"Did you mean {image}" in said(house, "releases", image[:-1], code=2)
+    history = house.repository.json("releases", short)
     assert [(record["action"], record["release_tag"], record["reason"]) for record in history] == [
         ("withdrawal", "v2", "a hole"),
         ("rollback", "v1", "it is broken"),

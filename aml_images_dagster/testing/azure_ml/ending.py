@@ -43,7 +43,7 @@ def end_jobs(workspace: Workspace, names: Iterable[str], seconds: float) -> None
             if time.monotonic() > until:
                 listed = ", ".join(f"{name} ({status})" for name, status in sorted(left.items()))
                 raise Unreachable(
-                    f"{len(left)} job(s) were cancelled and have not ended within {seconds:g} s: {listed}",
+                    f"cancelled, but not ended within {seconds:g} s: {listed}",
                     where=f"Azure ML workspace {workspace.name}",
                     mend="The service ends them sooner or later, and the cleanup looks again; see them in the Studio.",
                 )
