@@ -253,6 +253,7 @@ def _remove(reference: Reference, parts: Parts) -> Outcome:
     staging = parts.staging
     digest = reference.digest or staging.digest(reference)
     if digest is None:
+        staging.untag(reference)  # it may be listed still, and lead nowhere
         return "removed"
     if not reference.digest:
         try:

@@ -8,7 +8,8 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
-_RETRIED = (429, 502, 503, 504)
+# 500: distribution's registry says it while another request writes the tag that this one reads.
+_RETRIED = (429, 500, 502, 503, 504)
 _RETRY_AFTER_MAX = 20
 """Seconds; a registry that wants a longer pause is given up."""
 

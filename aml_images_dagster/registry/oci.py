@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
-OCI_EMPTY = "application/vnd.oci.empty.v1+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 INDEXES = (OCI_INDEX, DOCKER_INDEX)
@@ -38,7 +37,7 @@ ACCEPT = ", ".join((OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST))
 
 _DOCKER_HUB_API = "registry-1.docker.io"
 _PAGE = 100
-_EMPTY = b"{}"
+_TRIES = 3
 _AS_STORED = {"Accept-Encoding": "identity"}
 
 
@@ -163,26 +162,29 @@ class OciRegistry:
         (which must not happen), or nothing. So the tag is first moved to a throw-away manifest. Whatever
         the registry removes then, the image is not touched.
 
+        Distribution's registry may delete a manifest and keep a tag for it, when another tag beside it is written at
+        the same moment. Such a tag is listed and leads nowhere; it is moved and removed once more.
+
         Raises:
             BadInput: The reference names a digest.
         """
         if reference.digest:
             raise BadInput("a digest is no tag", where=str(reference), mend="Name the tag that shall go.")
         before = self.digest(reference)
-        if before is None:
-            return
-        thrown_away = self._throw_away_manifest(reference.repository)
-        self.put_manifest(reference.repository, reference.version, thrown_away)
-        self._delete_manifest(reference.repository, reference.version, may_refuse=True)
-        self._delete_manifest(reference.repository, thrown_away.digest)
+        if before is not None:
+            self._remove_tag(reference)
+        for _ in range(_TRIES):
+            if not self._leads_nowhere(reference):
+                break
+            self._remove_tag(reference)
         left = self.digest(reference)
-        if left is not None:
+        if left is not None or self._leads_nowhere(reference):
             raise Unreachable(
-                f"the registry still has the tag, now for {left}",
+                f"the registry still has the tag, now for {left or 'nothing'}",
                 where=str(reference),
                 mend="Something else pushed it at the same time, or the registry only seems to delete.",
             )
-        if self.digest(reference.with_digest(before)) is None:
+        if before is not None and self.digest(reference.with_digest(before)) is None:
             raise Unreachable(
                 f"the registry removed the image {before} together with its tag",
                 where=str(reference),
@@ -297,18 +299,26 @@ class OciRegistry:
         if may_refuse and answer.status_code in (requests.codes.unauthorized, requests.codes.forbidden):
             raise self._refusal(answer, what)
 
+    def _remove_tag(self, reference: Reference) -> None:
+        thrown_away = self._throw_away_manifest(reference.repository)
+        self.put_manifest(reference.repository, reference.version, thrown_away)
+        self._delete_manifest(reference.repository, reference.version, may_refuse=True)
+        self._delete_manifest(reference.repository, thrown_away.digest)
+
+    def _leads_nowhere(self, reference: Reference) -> bool:
+        return self.digest(reference) is None and reference.version in self.tags(reference.repository)
+
     def _throw_away_manifest(self, repository: str) -> Manifest:
-        """A manifest that nobody else has, over a blob of two bytes that all of them share."""
-        blob = {"digest": _sha256(_EMPTY), "size": len(_EMPTY)}
-        if not self.has_blob(repository, str(blob["digest"])):
-            self.upload_blob(repository, str(blob["digest"]), _EMPTY)
+        """A manifest and a blob that nobody else has: what two write at once, a registry may refuse to both."""
+        content = json.dumps({"removed tag": str(uuid.uuid4())}).encode()
+        blob = {"digest": _sha256(content), "size": len(content)}
+        self.upload_blob(repository, str(blob["digest"]), content)
         body = json.dumps(
             {
                 "schemaVersion": 2,
                 "mediaType": OCI_MANIFEST,
                 "config": {"mediaType": OCI_CONFIG, **blob},
-                "layers": [{"mediaType": OCI_EMPTY, **blob}],
-                "annotations": {"org.opencontainers.image.title": f"removed tag {uuid.uuid4()}"},
+                "layers": [{"mediaType": "application/octet-stream", **blob}],
             }
         ).encode()
         return Manifest(_sha256(body), OCI_MANIFEST, body)

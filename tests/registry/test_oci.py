@@ -14,6 +14,7 @@ from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.registry.interface import Manifest, NoAnswer
 from aml_images_dagster.registry.oci import DOCKER_MANIFEST, OCI_INDEX, OciRegistry, read_manifest
 from tests.emulators.faulty_registry import Answer, Fault
+from tests.faults.own_registry import OwnRegistry
 
 pytestmark = pytest.mark.engine
 
@@ -66,6 +67,25 @@ def test_tags_come_and_go_and_the_image_stays(staging, pushed):
     assert staging.digest(pushed) == pushed.digest
 
 
+def test_a_tag_that_leads_nowhere_goes_too(staging, busybox, tmp_path):
+    """Distribution's registry deletes a manifest, but not its tag, while it writes the tag of another."""
+    with OwnRegistry(tmp_path / "own") as own:
+        registry = OciRegistry(own.host)
+        copy_image(staging, registry, busybox, "tools", ["1", "2"])
+        one, two = (Reference(own.host, "tools", tag) for tag in ("1", "2"))
+        being_written = tmp_path / "own/docker/registry/v2/repositories/tools/_manifests/tags/2/current/link"
+        written = being_written.read_bytes()
+        being_written.write_bytes(b"")
+        with pytest.raises(Unreachable, match="still has the tag, now for nothing"):
+            registry.untag(one)
+        assert registry.digest(one) is None
+        assert sorted(registry.tags("tools")) == ["1", "2"]
+        being_written.write_bytes(written)
+        registry.untag(one)
+        assert registry.tags("tools") == ["2"]
+        assert registry.digest(two) == busybox.digest
+
+
 def test_a_digest_is_not_untagged(staging, pushed):
     with pytest.raises(BadInput, match="is no tag"):
         staging.untag(pushed.with_digest(pushed.digest))
@@ -105,7 +125,7 @@ def test_all_pages_are_read(staging, pushed, front, through, monkeypatch):
 
 @pytest.mark.parametrize(
     ("status", "what"),
-    [(401, "login is missing or wrong"), (403, "may not do that"), (500, "request failed"), (418, "request failed")],
+    [(401, "login is missing or wrong"), (403, "may not do that"), (501, "request failed"), (418, "request failed")],
 )
 def test_refusals_are_told_apart(front, through, pushed, status, what):
     front.faults.append(Fault("status", status=status))
@@ -116,7 +136,7 @@ def test_refusals_are_told_apart(front, through, pushed, status, what):
     assert len(front.seen) == 1
 
 
-@pytest.mark.parametrize("status", [429, 502, 503, 504])
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 def test_a_passing_trouble_is_waited_out(front, through, pushed, status, method):
     front.faults.append(Fault("status", method=method, status=status, times=1))
