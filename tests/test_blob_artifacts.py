@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,11 +9,11 @@ import pytest
 from aml_images_dagster.builds.artifacts import create_atomically, read_whole, write_atomically
 from aml_images_dagster.builds.cleanup import read_report
 from aml_images_dagster.builds.ledger import Ledger
-from aml_images_dagster.builds.records import BuildRecord
 from aml_images_dagster.checks import perform
 from aml_images_dagster.errors import Unreachable
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.settings import load_settings
+from tests.records import build_record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,16 +77,7 @@ def test_a_fault_of_the_account_explains_itself(blob_account: BlobStorage, tmp_p
     blob_account.create("factory")
     artifacts = parts_for(load_settings(repo=tmp_path, artifacts=URI)).artifacts
     folder = artifacts.build("20261123.00000000")
-    begun = BuildRecord(
-        build=folder.build,
-        run_id="a",
-        status="running",
-        commit="",
-        source="",
-        created=datetime.now(UTC),
-        release_tag="v1",
-        images=(),
-    )
+    begun = build_record(folder.build)
     folder.write_build(begun)
     blob_account.fail(status, retry_after=0, times=None)
     asked = [

@@ -11,9 +11,9 @@ from aml_images_dagster.assets.keys import asset_key
 from aml_images_dagster.assets.run import Workshop
 from aml_images_dagster.automation.cleanup import cleanup_sensors
 from aml_images_dagster.builds.naming import build_number
-from aml_images_dagster.builds.records import BuildRecord
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog.reference import Reference
+from tests.records import build_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,16 +49,7 @@ def test_a_run_that_ended_badly_is_cleaned_up(
         build = build_number(result.run_id, record.create_timestamp)
         family, name = image_repository.image("apps/other").split("/")
         parts.artifacts.build(build).write_build(
-            BuildRecord(
-                build=build,
-                run_id=result.run_id,
-                status="running",
-                commit="",
-                source="",
-                created=record.create_timestamp,
-                release_tag="v1",
-                images=(f"{family}/{name}",),
-            )
+            build_record(build, run_id=result.run_id, created=record.create_timestamp, images=(f"{family}/{name}",))
         )
         pushed = push_new_image(family, f"{name}--{build}")
         (event,) = [event for event in result.all_events if event.event_type is dg.DagsterEventType.RUN_FAILURE]

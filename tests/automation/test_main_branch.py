@@ -85,7 +85,7 @@ def test_a_remote_that_hangs_is_not_waited_for(remote: RemoteRepository, main: C
     started = time.monotonic()
     with pytest.raises(Unreachable, match=r"did not finish within 0\.5 s"):
         main(max_fetch_seconds=0.5).images()
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 40
 
 
 def test_somebody_else_fetches_at_the_same_time(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -11,16 +10,16 @@ import pytest
 from aml_images_dagster.assets.public_source import publication_assets
 from aml_images_dagster.assets.run import Workshop
 from aml_images_dagster.automation.publish_after_release import publish_after_release_sensor
-from aml_images_dagster.builds.ledger import Action, Ledger, ReleaseRecord, TagChange
+from aml_images_dagster.builds.ledger import Action, Ledger, TagChange
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.settings import load_settings
 from tests.image_repository import ImageRepository
+from tests.records import begun_release
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 CHANGES = tuple(
     TagChange(image=image, repository="public/x", tag=tag, before=None, after="sha256:1")
     for image in ("tools/shell", "apps/hello")
@@ -40,20 +39,7 @@ def workshop(tmp_path: Path) -> Workshop:
 
 def do(workshop: Workshop, action: Action, commit: str = "c0ffee") -> None:
     ledger = Ledger(workshop.parts.artifacts)
-    begun = ledger.append(
-        ReleaseRecord(
-            number=0,
-            action=action,
-            begun=None,
-            who="somebody",
-            when=NOW,
-            build="20261123.aaaaaaaa",
-            commit=commit,
-            built=NOW,
-            release_tag="20261123.v1",
-            changes=CHANGES,
-        )
-    )
+    begun = ledger.append(begun_release("20261123.aaaaaaaa", action=action, commit=commit, changes=CHANGES))
     ledger.complete(begun, "somebody")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,6 +24,7 @@ from aml_images_dagster.catalog.content_key import ContentKey
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.settings import Settings, load_settings
+from tests.records import NOW, build_record, staged_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from tests.emulators.azure.blob_storage import BlobStorage
 
-NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 BUILD = "20261123.4f2a9c1e"
 KEY = ContentKey(dockerfile="0", files={}, build_args={}, platform="linux/amd64", bases={"debian:12": "sha256:2"})
 
@@ -54,32 +54,17 @@ def blob_settings(blob_account: BlobStorage, tmp_path: Path) -> Settings:
 
 
 def record(build: str = BUILD, created: datetime = NOW) -> BuildRecord:
-    return BuildRecord(
-        build=build,
-        run_id="4f2a9c1e-0000",
-        status="running",
-        commit="abc",
-        source="file:///r",
-        created=created,
-        release_tag="20261123.v1",
-        images=("base/a",),
-    )
+    return build_record(build, created=created, images=("base/a",))
 
 
 def staged(digest: str = "sha256:1") -> StagedImage:
-    return StagedImage(
-        image="base/a",
-        reference="staging.example/base:a--20261123.4f2a9c1e",
+    return staged_image(
+        "base/a",
+        BUILD,
         digest=digest,
-        os="linux",
-        architecture="amd64",
-        size_bytes=1,
-        layers=1,
-        seconds=0.5,
         reasons=("modified: Dockerfile",),
         content_key=KEY,
         bases=(BaseImage(reference="debian:12", digest="sha256:2"),),
-        built_in=BUILD,
         dockerfile="FROM debian:12\n",
         notices={"/LICENSE.txt": True},
     )

@@ -14,16 +14,16 @@ import pytest
 
 from aml_images_dagster.builds.artifacts import write_atomically
 from aml_images_dagster.builds.cleanup import CleanupReport, cleanup, read_report, staged_references
-from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord
-from aml_images_dagster.builds.records import BuildRecord, StagedImage
-from aml_images_dagster.catalog.content_key import ContentKey
+from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.errors import Unreachable
 from aml_images_dagster.registry.oci import OciRegistry
+from tests.records import begun_release, build_record, staged_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.records import StagedImage
     from aml_images_dagster.catalog.reference import Reference
     from tests.image_repository import ImageRepository
 
@@ -47,38 +47,12 @@ def stage(
 
 
 def begin(parts: Parts, image_repository: ImageRepository, *images: str, build: str = BUILD) -> None:
-    parts.artifacts.build(build).write_build(
-        BuildRecord(
-            build=build,
-            run_id="aaaaaaaa",
-            status="running",
-            commit="",
-            source="",
-            created=datetime.now(UTC),
-            release_tag="v1",
-            images=tuple(map(image_repository.image, images)),
-        )
-    )
+    names = tuple(map(image_repository.image, images))
+    parts.artifacts.build(build).write_build(build_record(build, images=names, created=datetime.now(UTC)))
 
 
 def staged_record(image: str, pushed: Reference) -> StagedImage:
-    key = ContentKey(dockerfile="0", files={}, build_args={}, platform="linux/amd64", bases={})
-    return StagedImage(
-        image=image,
-        reference=str(tag_of(pushed)),
-        digest=pushed.digest,
-        os="linux",
-        architecture="amd64",
-        size_bytes=1,
-        layers=1,
-        seconds=1,
-        reasons=(),
-        content_key=key,
-        bases=(),
-        built_in=BUILD,
-        dockerfile="",
-        notices={},
-    )
+    return staged_image(image, BUILD, reference=str(tag_of(pushed)), digest=pushed.digest)
 
 
 def outcomes(report: CleanupReport) -> dict[str, str]:
@@ -407,20 +381,7 @@ def test_the_command_refuses_a_build_that_is_released_unless_forced(
     begin(parts, image_repository, "apps/other")
     parts.artifacts.build(BUILD).finish("succeeded")
     pushed = stage("apps/other", BUILD)
-    Ledger(parts.artifacts).append(
-        ReleaseRecord(
-            number=0,
-            action="release",
-            begun=None,
-            who="somebody",
-            when=datetime.now(UTC),
-            build=BUILD,
-            commit="",
-            built=datetime.now(UTC),
-            release_tag="v1",
-            changes=(),
-        )
-    )
+    Ledger(parts.artifacts).append(begun_release(BUILD))
     refused = image_repository.run("cleanup", BUILD, "--yes")
     assert refused.returncode == 2
     assert "it is released, or a release of it has begun" in refused.stderr

@@ -12,8 +12,9 @@ import pytest
 
 from aml_images_dagster.builds.cleanup import anything_left, cleanup, not_clean, read_report
 from aml_images_dagster.builds.janitor import sweep
-from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord
+from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.records import BuildFailure, BuildRecord
+from tests.records import begun_release
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -221,19 +222,7 @@ def test_a_build_that_was_not_released_expires(house: House) -> None:
 
 def test_a_build_that_was_released_stays_importable(house: House) -> None:
     house.begin("succeeded", created=NOW - timedelta(days=30))
-    begun = ReleaseRecord(
-        number=0,
-        action="release",
-        begun=None,
-        who="somebody",
-        when=NOW,
-        build=BUILD,
-        commit="abc",
-        built=NOW,
-        release_tag="v1",
-        changes=(),
-    )
-    Ledger(house.parts.artifacts).append(begun)
+    Ledger(house.parts.artifacts).append(begun_release(BUILD))
     assert house.sweep("succeeded") == []
     assert house.is_staged
     assert house.status == "succeeded"

@@ -23,6 +23,7 @@ from aml_images_dagster.builds.selection import with_needed_parents
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.registry.copy import copy_image
+from tests.records import staged_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,21 +53,14 @@ def let_pass(image_repository: ImageRepository, push_new_image: Callable[[str, s
             finder_elsewhere(session.source, parts, session.settings),
         )
         pushed = push_new_image(image.family, f"{image.name}--{session.number}")
-        staged = StagedImage(
-            image=name,
+        staged = staged_image(
+            name,
+            session.number,
             reference=str(session.staging_reference(image)),
             digest=pushed.digest,
-            os="linux",
-            architecture="amd64",
-            size_bytes=1,
-            layers=1,
-            seconds=1,
-            reasons=(),
             content_key=recipe.key,
             bases=tuple(BaseImage(reference=base.reference, digest=base.digest) for base in recipe.bases),
-            built_in=session.number,
             dockerfile=recipe.dockerfile,
-            notices={},
         )
         scenarios = tuple(
             ScenarioRecord(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, get_args
 
 import pytest
@@ -10,22 +10,17 @@ import pytest
 from aml_images_dagster.builds.artifacts import Artifacts, BuildFolder
 from aml_images_dagster.builds.records import (
     BaseImage,
-    BuildRecord,
     BuildStatus,
     JobRecord,
     ScenarioRecord,
-    StagedImage,
     TestedImage,
 )
-from aml_images_dagster.catalog.content_key import ContentKey
+from tests.records import DIGEST, KEY, NOW, build_record, staged_image
 
 if TYPE_CHECKING:
     from tests.image_repository import ImageRepository
 
-NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 EARLIER, LATER = "20261122.bbbbbbbb", "20261123.aaaaaaaa"
-DIGEST = f"sha256:{'1' * 64}"
-KEY = ContentKey(dockerfile="0", files={}, build_args={}, platform="linux/amd64", bases={})
 
 
 @pytest.fixture
@@ -35,34 +30,26 @@ def repository(repository: ImageRepository) -> ImageRepository:
     for number, days, status in ((EARLIER, 1, "succeeded"), (LATER, 0, "canceled")):
         folder = artifacts.build(number)
         folder.write_build(
-            BuildRecord(
-                build=number,
-                run_id="run",
-                status=status,  # type: ignore[arg-type]
+            build_record(
+                number,
+                status=status,
                 commit="abc-dirty",
-                source="https://git.example/images",
                 created=NOW - timedelta(days=days),
-                release_tag="20261123.v1",
                 trigger="command line",
                 images=("apps/other", "tools/shell"),
             )
         )
         folder.write_staged(
-            StagedImage(
-                image="apps/other",
-                reference=f"staging.example/apps:other--{number}",
-                digest=DIGEST,
-                os="linux",
-                architecture="amd64",
+            staged_image(
+                "apps/other",
+                number,
                 size_bytes=2_500_000,
                 layers=2,
                 seconds=1.5,
                 reasons=("modified: a [/b] c",),
-                content_key=KEY,
                 bases=(BaseImage(reference="busybox", digest=DIGEST),),
                 built_in=EARLIER,
                 dockerfile="FROM busybox\n",
-                notices={},
             )
         )
     scenario = ScenarioRecord(

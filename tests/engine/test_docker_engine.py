@@ -141,7 +141,7 @@ def test_a_silent_build_ends_at_its_deadline_and_so_does_the_engine(build, busyb
     began = time.monotonic()
     with pytest.raises(BuildFailed, match="stopped at its deadline of 2 s") as failed:
         build(f"FROM {busybox}\nLABEL {label}\nRUN sleep 60\n", timeout_seconds=2)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 40
     assert "RUN sleep 60" in failed.value.log
     end = time.monotonic() + 20
     while client.containers.list(all=True, filters={"label": label}) and time.monotonic() < end:

@@ -107,7 +107,7 @@ def test_the_time_is_over(remote: RemoteRepository, look: Callable[..., Changes]
     started = time.monotonic()
     with pytest.raises(Unreachable, match="not looked through within 0 s"):
         look(head, 0.01)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 40
 
 
 def test_names_that_are_no_text(remote: RemoteRepository, look: Look) -> None:

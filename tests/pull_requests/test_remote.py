@@ -93,7 +93,7 @@ def test_a_fetch_that_takes_too_long_is_ended(
     started = time.monotonic()
     with pytest.raises(Unreachable, match=r"did not finish within 0\.5 s"):
         git_remote(pull_settings(max_fetch_seconds=0.5)).fetch(1, "0" * 40)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 40
 
 
 @pytest.mark.parametrize("name", ["..", ".git", ".", "a/b"])

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aml_images_dagster.builds.ledger import Ledger
-from aml_images_dagster.builds.records import BaseImage, StagedImage, TestedImage
+from aml_images_dagster.builds.records import BaseImage, TestedImage
 from aml_images_dagster.builds.session import BuildSession
-from aml_images_dagster.catalog.content_key import ContentKey
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.release.production import Releaser
 from aml_images_dagster.release.publication import publish
 from aml_images_dagster.release.release_json import ReleaseImage, ReleaseJson, StagedReference, TestEntry
 from aml_images_dagster.settings import load_settings
+from tests.records import staged_image
 
 if TYPE_CHECKING:
     from aml_images_dagster.builds.parts import Parts
@@ -56,7 +56,6 @@ def release() -> ReleaseJson:
     )
 
 
-KEY = ContentKey(dockerfile="0", files={}, build_args={}, platform="linux/amd64", bases={})
 NewSession = Callable[..., BuildSession]
 
 
@@ -71,24 +70,9 @@ def staged_build(new_session: NewSession, push_new_image: Callable[[str, str], R
         for name in sorted(session.images):
             image = session.image(name)
             pushed = push_new_image(image.family, session.staging_reference(image).tag)
-            session.folder.write_staged(
-                StagedImage(
-                    image=name,
-                    reference=str(session.staging_reference(image)),
-                    digest=pushed.digest,
-                    os="linux",
-                    architecture="amd64",
-                    size_bytes=1,
-                    layers=1,
-                    seconds=1,
-                    reasons=("because",),
-                    content_key=KEY,
-                    bases=(),
-                    built_in=session.number,
-                    dockerfile="",
-                    notices={},
-                )
-            )
+            reference = str(session.staging_reference(image))
+            staged = staged_image(name, session.number, reference=reference, digest=pushed.digest, reasons=("because",))
+            session.folder.write_staged(staged)
             session.folder.write_tested(TestedImage(image=name, digest=pushed.digest, scenarios=()))
         return session
 

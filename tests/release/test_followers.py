@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
 from aml_images_dagster.builds.artifacts import Artifacts
 from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord, TagChange
-from aml_images_dagster.builds.records import BaseImage, StagedImage
+from aml_images_dagster.builds.records import BaseImage
 from aml_images_dagster.catalog.catalogue import Catalogue
-from aml_images_dagster.catalog.content_key import ContentKey
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.release.followers import followers
 from tests.image_repository import ImageRepository
+from tests.records import begun_release, staged_image
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 NEW, OLD = f"sha256:{'1' * 64}", f"sha256:{'0' * 64}"
-NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
 class Factory:
@@ -36,41 +34,13 @@ class Factory:
         changes = tuple(
             TagChange(image=image, repository=image, tag="latest", before=None, after=digest) for image in images
         )
-        begun = ReleaseRecord(
-            number=0,
-            action="release",
-            begun=None,
-            who="somebody",
-            when=NOW,
-            build=build,
-            commit="abc",
-            built=NOW,
-            release_tag="v1",
-            changes=changes,
-        )
-        return self.ledger.complete(self.ledger.append(begun), "somebody")
+        return self.ledger.complete(self.ledger.append(begun_release(build, changes=changes)), "somebody")
 
     def released_on(self, image: str, base: str) -> None:
         """An image was released that stands on a digest."""
         build = "20261122.00000002"
-        self.artifacts.build(build).write_staged(
-            StagedImage(
-                image=image,
-                reference="staging.example/a:b",
-                digest=OLD,
-                os="linux",
-                architecture="amd64",
-                size_bytes=1,
-                layers=1,
-                seconds=1,
-                reasons=(),
-                content_key=ContentKey(dockerfile="0", files={}, build_args={}, platform="linux/amd64", bases={}),
-                bases=(BaseImage(reference="registry.example/shell", digest=base),),
-                built_in=build,
-                dockerfile="",
-                notices={},
-            )
-        )
+        bases = (BaseImage(reference="registry.example/shell", digest=base),)
+        self.artifacts.build(build).write_staged(staged_image(image, build, digest=OLD, bases=bases))
         self.release(image, build=build, digest=OLD)
 
     def after(self, record: ReleaseRecord) -> dict[str, tuple[str, ...]]:
@@ -90,7 +60,7 @@ def factory(tmp_path: Path) -> Factory:
 
 def test_everything_that_is_from_it(factory: Factory) -> None:
     assert factory.after(factory.release("tools/shell")) == {
-        "apps/hello": ("FROM tools/shell, released as v1",),
+        "apps/hello": ("FROM tools/shell, released as 20261123.v1",),
         "apps/more": ("FROM apps/hello",),
     }
 

@@ -51,7 +51,7 @@ def test_time_out(runner, make_job, shell_image):
     result = runner.run(make_job(shell_image, {"a.sh": "echo started; sleep 60"}, seconds=2), print)
     assert result.status == "timed out"
     assert result.reason == "timed out after 2 s; its last words: started"
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 40
 
 
 def test_time_out_of_a_job_that_never_stops_talking(runner, make_job, shell_image):
@@ -140,7 +140,7 @@ def test_one_rank_fails_and_all_are_ended(runner, make_job, shell_image, build, 
     began = time.monotonic()
     result = runner.run(job, print)
     assert (result.status, result.reason) == ("failed", "node1: exit code 5: no luck")
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 40
     assert runner.live(build) == []
 
 
@@ -191,7 +191,7 @@ def test_interrupt_leaves_nothing(runner, make_job, shell_image, build, moment):
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         runner.run(job, interrupt)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 40
     assert runner.live(build) == []
     assert _all_names(build) == []
 

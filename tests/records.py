@@ -1,0 +1,65 @@
+"""Records as builds and releases write them: a test names only what it is about."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from aml_images_dagster.builds.ledger import ReleaseRecord
+from aml_images_dagster.builds.records import BuildRecord, StagedImage
+from aml_images_dagster.catalog.content_key import ContentKey
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+KEY = ContentKey(dockerfile="0", files={}, build_args={}, platform="linux/amd64", bases={})
+DIGEST = f"sha256:{'1' * 64}"
+
+
+def build_record(build: str, **fields: Any) -> BuildRecord:
+    """A build that runs."""
+    usual = {
+        "run_id": "aaaaaaaa",
+        "status": "running",
+        "commit": "abc",
+        "source": "https://git.example/images",
+        "created": NOW,
+        "release_tag": "20261123.v1",
+        "images": (),
+    }
+    return BuildRecord.model_validate({"build": build, **usual, **fields})
+
+
+def staged_image(image: str, build: str, **fields: Any) -> StagedImage:
+    """An image that a build has staged, and built itself."""
+    family, _, name = image.partition("/")
+    usual = {
+        "reference": f"staging.example/{family}:{name}--{build}",
+        "digest": DIGEST,
+        "os": "linux",
+        "architecture": "amd64",
+        "size_bytes": 1,
+        "layers": 1,
+        "seconds": 1,
+        "reasons": (),
+        "content_key": KEY,
+        "bases": (),
+        "built_in": build,
+        "dockerfile": "",
+        "notices": {},
+    }
+    return StagedImage.model_validate({"image": image, **usual, **fields})
+
+
+def begun_release(build: str, **fields: Any) -> ReleaseRecord:
+    """A release that has begun, as it goes into the ledger."""
+    usual = {
+        "number": 0,
+        "action": "release",
+        "begun": None,
+        "who": "somebody",
+        "when": NOW,
+        "commit": "abc",
+        "built": NOW,
+        "release_tag": "20261123.v1",
+        "changes": (),
+    }
+    return ReleaseRecord.model_validate({"build": build, **usual, **fields})
