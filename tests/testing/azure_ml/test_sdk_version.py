@@ -54,6 +54,7 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
     monkeypatch.setenv("PIP_RETRIES", "0")
     for name in ("PIP_NO_INDEX", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"):
         monkeypatch.delenv(name, raising=False)
+    outdated.cache_clear()  # another test of this process may have asked
     yield show
     outdated.cache_clear()
     server.shutdown()
