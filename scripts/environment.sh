@@ -4,6 +4,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 ROOT=$PWD
 VENV=$ROOT/.venv
 STATE=$ROOT/.aml-images
+# A build starts many processes: without compiled files each of them would compile all that it imports.
+unset PYTHONDONTWRITEBYTECODE
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/aml-images
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
@@ -34,7 +36,7 @@ python_environment() {
   fi
   [ -x "$VENV/bin/uv" ] || "$VENV/bin/pip" install --quiet --disable-pip-version-check uv
   rm -f "$VENV/.installed"
-  "$VENV/bin/uv" pip sync --quiet --python "$VENV/bin/python" "$lock"
+  "$VENV/bin/uv" pip sync --quiet --compile-bytecode --python "$VENV/bin/python" "$lock"
   "$VENV/bin/uv" pip install --quiet --python "$VENV/bin/python" --no-deps --editable .
   stamp "$lock" >"$VENV/.installed"
 }
