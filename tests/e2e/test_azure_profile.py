@@ -223,19 +223,18 @@ def test_no_secret_is_told_to_anybody(
     repository: ImageRepository, cloud: EmulatedCloud, workspace: MachineLearning
 ) -> None:
     """Everything that a build and its release write down or print, with logging as loud as it can be."""
+    loud = repository.root.parent / "loud"
     repository.write(
-        repository.root / "loud" / "sitecustomize.py",
-        "import logging\nlogging.basicConfig(level=logging.DEBUG, force=True)\n",
+        loud / "sitecustomize.py", "import logging\nlogging.basicConfig(level=logging.DEBUG, force=True)\n"
     )
-    commit = repository.commit("loud")
-    path = os.pathsep.join(filter(None, (str(repository.root / "loud"), os.environ.get("PYTHONPATH"))))
+    path = os.pathsep.join(filter(None, (str(loud), os.environ.get("PYTHONPATH"))))
     cloud.staging.accounts["puller"] = PASSWORD
     account = {"STAGING_CLIENT_ID": "puller", "STAGING_CLIENT_SECRET": PASSWORD}
-    loud = {**cloud.environment, **account, "AML_IMAGES_AZURE__IMPORT_BY": "password", "PYTHONPATH": path}
+    environment = {**cloud.environment, **account, "AML_IMAGES_AZURE__IMPORT_BY": "password", "PYTHONPATH": path}
     told: list[bytes] = []
 
     def run(*arguments: str) -> str:
-        process = repository.start(*arguments, **loud)
+        process = repository.start(*arguments, **environment)
         out, err = process.communicate(timeout=300)
         assert process.returncode == 0, out + err
         assert "DEBUG:" in err
@@ -243,7 +242,7 @@ def test_no_secret_is_told_to_anybody(
         return out
 
     build = json.loads(run("build", repository.image("apps/other"), "--json"))
-    assert build["commit"] == commit
+    assert build["commit"] == repository.git("rev-parse", "HEAD")
     run("release", build["build"])
     assert json.loads(imports(cloud)[0].body)["source"]["credentials"]["password"] == PASSWORD
     told += [path.read_bytes() for path in (repository.root / ".aml-images").rglob("*") if path.is_file()]
