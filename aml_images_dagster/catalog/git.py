@@ -180,6 +180,8 @@ def untracked_files(root: Path) -> list[str]:
 def describe(root: Path) -> str:
     """The commit that is checked out, with `-dirty` when the working tree differs from it; empty without commits.
 
+    `.env` at the root is no difference: it tells of the machine, and nothing that is built can hold it.
+
     Raises:
         BadInput: `root` is no repository.
     """
@@ -187,7 +189,7 @@ def describe(root: Path) -> str:
     if head.returncode:
         run(root, "rev-parse", "--git-dir")
         return ""
-    dirty = run(root, "status", "--porcelain", "-z", "--untracked-files=normal")
+    dirty = run(root, "status", "--porcelain", "-z", "--untracked-files=normal", "--", ":(exclude).env")
     return head.stdout.decode("ascii").strip() + (DIRTY if dirty else "")
 
 

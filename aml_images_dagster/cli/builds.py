@@ -59,4 +59,11 @@ def command(settings: Settings, as_json: bool) -> None:
             record.release_tag,
             escape("\n".join(record.images)),
         )
-    open_console().print(table if found else f"No builds in {escape(settings.artifacts_uri)} yet.")
+    console = open_console()
+    if not found:
+        console.print(f"No builds in {escape(settings.artifacts_uri)} yet.")
+        return
+    console.print(table)
+    console.print(
+        f"The artifacts of each are in {escape(settings.artifacts_uri)}, in a folder of its number.", soft_wrap=True
+    )

@@ -90,7 +90,7 @@ def offer_followers(settings: Settings, parts: Parts, record: ReleaseRecord, con
     if found and settings.release.after_release == "build":
         console.print(f"The sensor after_release builds what is FROM it: {escape(', '.join(found))}")
     elif found:
-        console.print("Images that are FROM it stand on an older release. To build them:")
+        console.print("Images that are FROM it, and not released on it. To build them:")
         console.print(f"    aml-images build {' '.join(found)}", markup=False, soft_wrap=True)
     return found
 

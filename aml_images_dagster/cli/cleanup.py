@@ -46,6 +46,12 @@ def command(settings: Settings, as_json: bool, build: str, yes: bool, force: boo
     # A build that had ended already stays what it was; any other is cancelled by the person.
     status = record.status if record is not None and record.status in ENDED else "canceled"
     report = cleanup(build, parts, status, even_if_kept=True)
+    if record is None and not report.rows and not parts.artifacts.build(build).root.exists():
+        raise BadInput(
+            "there is no build of this number, and nothing of one in staging",
+            where=build,
+            mend="See `aml-images builds`.",
+        )
     if as_json:
         print_json(report.model_dump(mode="json"))
     else:

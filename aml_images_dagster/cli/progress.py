@@ -17,6 +17,7 @@ from aml_images_dagster.assets.failure import was_stopped
 from aml_images_dagster.assets.keys import Stage, image_of
 from aml_images_dagster.assets.run import created_at
 from aml_images_dagster.builds.naming import build_number
+from aml_images_dagster.plural import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,7 +89,7 @@ class Progress:
                 return
             self._run_id = runs[0].run_id
             build = build_number(self._run_id, created_at(self._instance, self._run_id))
-            self._console.print(f"build {build} has begun: {len(self._images)} images", markup=False)
+            self._console.print(f"build {build} has begun: {counted(len(self._images), 'image')}", markup=False)
         connection = self._instance.get_records_for_run(self._run_id, cursor=self._cursor, limit=1000)
         self._cursor = connection.cursor
         for record in connection.records:

@@ -285,7 +285,7 @@ class OciRegistry:
         answer = self._ask(
             method,
             f"/v2/{reference.repository}/manifests/{reference.version}",
-            f"for {reference.repository}:{reference.version}",
+            f"for {str(reference).removeprefix(f'{reference.registry}/')}",
             headers={"Accept": ACCEPT},
             absent_is_fine=True,
         )

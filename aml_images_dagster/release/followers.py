@@ -1,4 +1,4 @@
-"""What follows a release: images that are FROM what was released, and stand on an older release of it."""
+"""What follows a release: images that are FROM what was released, and are not released on it."""
 
 from __future__ import annotations
 

@@ -375,6 +375,12 @@ def test_the_command_asks_before_a_build_that_has_succeeded_goes(
     assert parts.staging.digest(tag_of(pushed)) is None
 
 
+def test_the_command_knows_no_build_of_this_number(image_repository: ImageRepository) -> None:
+    refused = image_repository.run("cleanup", "20200101.00000000")
+    assert refused.returncode == 2
+    assert "20200101.00000000: there is no build of this number" in refused.stderr
+
+
 def test_the_command_refuses_a_build_that_is_released_unless_forced(
     parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
 ) -> None:

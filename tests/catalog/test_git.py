@@ -179,6 +179,8 @@ def test_describe(git_repository):
     git_repository.write("file")
     commit = git_repository.commit()
     assert git.describe(git_repository.root) == commit
+    git_repository.write(".env")
+    assert git.describe(git_repository.root) == commit, "that is of the machine"
     git_repository.write("new")
     assert git.describe(git_repository.root) == f"{commit}-dirty"
 

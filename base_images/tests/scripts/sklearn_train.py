@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--least-accuracy", type=float, default=0.93, help="Share of digits that must be recognised.")
     options = parser.parse_args()
-    print(f"scikit-learn {sklearn.__version__}, NumPy {numpy.__version__}")
+    print(f"scikit-learn {sklearn.__version__}, NumPy {numpy.__version__}", flush=True)
 
     images, digits = load_digits(return_X_y=True)
     train_images, test_images, train_digits, test_digits = train_test_split(
@@ -34,7 +34,7 @@ def main() -> None:
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
     model.fit(train_images, train_digits)
     accuracy = model.score(test_images, test_digits)
-    print(f"accuracy {accuracy:.3f} on {len(test_digits)} images")
+    print(f"accuracy {accuracy:.3f} on {len(test_digits)} images", flush=True)
     if accuracy < options.least_accuracy:
         sys.exit(f"the accuracy is {accuracy:.3f}, it should be at least {options.least_accuracy}")
 
@@ -44,7 +44,7 @@ def main() -> None:
     loaded = joblib.load(outputs / "model.joblib")
     if not (loaded.predict(test_images) == model.predict(test_images)).all():
         sys.exit("the model predicts something else after it was stored and loaded")
-    print(f"the model is in {outputs / 'model.joblib'}")
+    print(f"the model is in {outputs / 'model.joblib'}", flush=True)
 
 
 if __name__ == "__main__":
