@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
-import yaml
-from upath import UPath
 
-from aml_images_dagster.builds.artifacts import write_atomically
-from aml_images_dagster.defs.keys import BUILD_POOL, TEST_POOL, WINDOWS_BUILD_POOL
+from aml_images_dagster.defs.pools import free_places_of_ended_runs, set_missing_limits
 
 if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
 
-
-_CONFIGURATION = {
-    "telemetry": {"enabled": False},
-    "nux": {"enabled": False},
-    # A run whose process is killed is noticed within seconds, and its places in the pools become free.
-    "run_monitoring": {"enabled": True, "poll_interval_seconds": 10, "free_slots_after_run_end_seconds": 30},
-}
+CONFIGURATION = Path(__file__).parents[2] / "deploy" / "dagster.yaml"
+"""The configuration of every instance that has none of its own."""
 
 
 def open_instance(settings: Settings) -> dg.DagsterInstance:
@@ -34,20 +27,14 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
     ignore = settings.home / ".gitignore"
     if not ignore.exists():
         ignore.write_text("*\n")
-    configuration = UPath(home) / "dagster.yaml"
+    configuration = home / "dagster.yaml"
+    if configuration.is_symlink() and not configuration.exists():  # it leads to a checkout that is gone
+        configuration.unlink(missing_ok=True)
     if not configuration.exists():
-        # Of several processes that start at once, none may read half a file.
-        write_atomically(configuration, yaml.safe_dump(_CONFIGURATION).encode())
+        with suppress(FileExistsError):  # several processes may start at once
+            configuration.symlink_to(CONFIGURATION)
     os.environ["DAGSTER_HOME"] = str(home)
     instance = dg.DagsterInstance.get()
-    known = {info.name for info in instance.event_log_storage.get_pool_limits()}
-    limits = {BUILD_POOL: settings.parallel, TEST_POOL: settings.parallel, WINDOWS_BUILD_POOL: 1}
-    for pool, limit in limits.items():
-        if pool not in known:  # a limit that somebody has set stays
-            instance.event_log_storage.set_concurrency_slots(pool, limit)
-        # A run that was killed keeps its places in a pool, and later builds would wait for them.
-        for run_id in instance.event_log_storage.get_concurrency_info(pool).active_run_ids:
-            run = instance.get_run_by_id(run_id)
-            if run is None or run.is_finished:
-                instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+    set_missing_limits(instance, settings)
+    free_places_of_ended_runs(instance)
     return instance

@@ -50,10 +50,6 @@ RELEASED = "released"
 ROLL_BACK = "roll_back_latest"
 WITHDRAW = "withdraw_tag"
 
-BUILD_POOL = "docker_build"
-WINDOWS_BUILD_POOL = "windows_build"
-TEST_POOL = "image_test"
-
 
 def asset_key(image: str, stage: Stage) -> AssetKey:
     """Key of one stage of an image, `<family>/<name>.<stage>`: the UI labels a node with the last part only."""

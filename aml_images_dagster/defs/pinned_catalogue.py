@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict
 
 from aml_images_dagster.builds.source import clean_commit
 from aml_images_dagster.catalog import git
+from aml_images_dagster.defs.pools import set_missing_limits
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.pull_requests.declaration import Declarations, DeclaredImage
 
@@ -78,7 +79,10 @@ class PinnedDefinitions(StateBackedDefinitionsLoader[str]):
         return "pinned_catalogue"
 
     def fetch_state(self) -> str:
-        """What there is to be seen now; Dagster asks when a code location loads."""
+        """What there is to be seen now; Dagster asks when a code location loads. Then the pools get their limits."""
+        if os.environ.get("DAGSTER_HOME"):  # else the instance is one that is thrown away
+            with dg.DagsterInstance.get() as instance:
+                set_missing_limits(instance, self._settings)
         return PinnedCatalogue.now(self._settings).model_dump_json()
 
     def defs_from_state(self, state: str) -> dg.Definitions:

@@ -6,9 +6,9 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-import yaml
 
-from aml_images_dagster.cli.instance import open_instance
+from aml_images_dagster.cli.instance import CONFIGURATION, open_instance
+from aml_images_dagster.defs.request import QUEUE_TAG
 from aml_images_dagster.settings import load_settings
 
 if TYPE_CHECKING:
@@ -34,8 +34,35 @@ def test_the_instance_is_where_the_settings_say(
     expected = (tmp_path / home if home else repository.root / ".aml-images") / "dagster"
     with open_instance(load_settings()) as instance:
         assert instance.root_directory == str(expected)
-    assert yaml.safe_load((expected / "dagster.yaml").read_text())["run_monitoring"]["enabled"] is True
-    assert [file for file in expected.iterdir() if file.name.startswith(".dagster.yaml")] == []
+    assert (expected / "dagster.yaml").resolve() == CONFIGURATION
+
+
+def test_a_configuration_of_its_own_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    with open_instance(load_settings()) as instance:
+        assert not instance.run_monitoring_enabled
+    assert not (tmp_path / "dagster.yaml").is_symlink()
+
+
+def test_a_link_to_a_checkout_that_is_gone_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    (tmp_path / "dagster.yaml").symlink_to(tmp_path / "gone" / "dagster.yaml")
+    open_instance(load_settings()).dispose()
+    assert (tmp_path / "dagster.yaml").resolve() == CONFIGURATION
+
+
+def test_builds_are_limited_and_what_cleans_up_after_them_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with open_instance(load_settings()) as instance:
+        assert instance.run_monitoring_enabled
+        assert not instance.telemetry_enabled
+        queue = instance.get_concurrency_config().run_queue_config
+    assert queue is not None
+    assert queue.max_concurrent_runs == -1
+    assert [(limit["key"], limit["value"]) for limit in queue.tag_concurrency_limits] == [(QUEUE_TAG, "builds")]
 
 
 def test_state_is_no_change_of_the_working_tree(

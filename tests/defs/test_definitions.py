@@ -11,7 +11,6 @@ from dagster._core.execution.api import create_execution_plan
 
 from aml_images_dagster.defs.keys import (
     BUILD_JOB,
-    BUILD_POOL,
     CLEANUP,
     DROP,
     IMPORT_CFG,
@@ -21,14 +20,13 @@ from aml_images_dagster.defs.keys import (
     RELEASE_JOB,
     RELEASE_JSON,
     STAGES,
-    TEST_POOL,
     UPSTREAM_GROUP,
-    WINDOWS_BUILD_POOL,
     asset_key,
     base_key,
     image_of,
     released_key,
 )
+from aml_images_dagster.defs.pools import BUILD_POOL, TEST_POOL, WINDOWS_BUILD_POOL
 from aml_images_dagster.defs.request import RESOURCE
 
 if TYPE_CHECKING:

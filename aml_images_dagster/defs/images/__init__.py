@@ -10,7 +10,7 @@ from aml_images_dagster.defs.images.release_entries import release_entries
 from aml_images_dagster.defs.images.staged import staged_asset
 from aml_images_dagster.defs.images.tested import tested_asset
 from aml_images_dagster.defs.keys import BUILD_JOB
-from aml_images_dagster.defs.request import build_keys
+from aml_images_dagster.defs.request import QUEUE_TAG, build_keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,5 +30,6 @@ def definitions(images: Sequence[Image], workshop: Workshop) -> dg.Definitions:
         BUILD_JOB,
         selection=dg.AssetSelection.assets(*(build_keys(image.id for image in images) if images else ())),
         description="Build, test and describe the selected images, all or nothing.",
+        tags={QUEUE_TAG: "builds"},
     )
     return dg.Definitions(assets=assets, jobs=[build_job])

@@ -9,8 +9,9 @@ from aml_images_dagster.builds.staging import stage
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.defs.images.checks import STAGED_CHECKS, staged_checks
 from aml_images_dagster.defs.images.description import code_references, kinds, owners
-from aml_images_dagster.defs.keys import BUILD_POOL, WINDOWS_BUILD_POOL, asset_key, base_key, group_name
+from aml_images_dagster.defs.keys import asset_key, base_key, group_name
 from aml_images_dagster.defs.operations.cleanup import cleanup_hook
+from aml_images_dagster.defs.pools import BUILD_POOL, WINDOWS_BUILD_POOL
 from aml_images_dagster.defs.request import WARNING_TAG, BuildOptions
 from aml_images_dagster.defs.run import Workshop, step_log
 from aml_images_dagster.markdown import code, code_block

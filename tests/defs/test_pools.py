@@ -1,0 +1,60 @@
+"""The limits of the pools: those of the settings, unless somebody has set another."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pytest
+
+from aml_images_dagster.cli.instance import CONFIGURATION
+from aml_images_dagster.definitions import definitions
+from aml_images_dagster.defs.pinned_catalogue import PinnedDefinitions
+from aml_images_dagster.defs.pools import free_places_of_ended_runs, set_missing_limits
+from aml_images_dagster.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.image_repository import ImageRepository
+
+
+@pytest.fixture
+def instance(
+    repository: ImageRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dg.DagsterInstance]:
+    """An instance that no command of ours has opened."""
+    monkeypatch.setenv("AML_IMAGES_REPO", str(repository.root))
+    home = tmp_path / "instance"
+    home.mkdir()
+    (home / "dagster.yaml").symlink_to(CONFIGURATION)
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    with dg.DagsterInstance.get() as instance:
+        yield instance
+
+
+def limits(instance: dg.DagsterInstance) -> dict[str, int]:
+    return {info.name: info.limit for info in instance.event_log_storage.get_pool_limits()}
+
+
+def test_a_code_location_that_loads_gives_every_pool_its_limit(instance: dg.DagsterInstance) -> None:
+    settings = load_settings(parallel=3)
+    loaded = PinnedDefinitions(settings, partial(definitions, settings)).build_defs().get_repository_def()
+    assert limits(instance) == {"docker_build": 3, "image_test": 3, "windows_build": 1, "operations": 4}
+    used = {pool for asset in loaded.assets_defs_by_key.values() for pool in asset.node_def.pools}
+    assert used <= limits(instance).keys()
+
+
+def test_a_limit_that_somebody_has_set_stays(instance: dg.DagsterInstance) -> None:
+    instance.event_log_storage.set_concurrency_slots("docker_build", 1)
+    set_missing_limits(instance, load_settings(parallel=3))
+    assert limits(instance)["docker_build"] == 1
+
+
+def test_a_run_that_was_killed_keeps_no_place(instance: dg.DagsterInstance) -> None:
+    set_missing_limits(instance, load_settings(parallel=3))
+    instance.event_log_storage.claim_concurrency_slot("windows_build", "a run that is gone", "step")
+    free_places_of_ended_runs(instance)
+    assert instance.event_log_storage.get_concurrency_info("windows_build").active_run_ids == set()
