@@ -11,6 +11,7 @@ import dagster as dg
 
 from aml_images_dagster import fork_server
 from aml_images_dagster.builds.process import this_process
+from aml_images_dagster.cli.located_run import execute_located_job
 from aml_images_dagster.defs.keys import BUILD_JOB
 from aml_images_dagster.defs.request import COMMAND_LINE, COMMIT_TAG, TRIGGER_TAG, build_config, build_keys
 from aml_images_dagster.defs.run_state import PROCESS_TAG
@@ -80,10 +81,10 @@ def execute(
     if request.commit:
         tags[COMMIT_TAG] = request.commit
     with suppress(KeyboardInterrupt):  # before Dagster had begun
-        dg.execute_job(
+        execute_located_job(
             dg.reconstructable(build_job),
-            instance=instance,
-            asset_selection=build_keys(request.selection),
+            instance,
+            build_keys(request.selection),
             run_config=build_config(**options),
             tags=tags,
         )

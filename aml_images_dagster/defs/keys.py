@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 Stage = Literal["staged", "tested", "release_config", "import_cfg"]
 STAGES: tuple[Stage, ...] = ("staged", "tested", "release_config", "import_cfg")
 
+STAGE_TAG = "stage"
+"""Tag of the assets of images: `tag:"stage"="staged"` selects them in the UI."""
+
 _PARTS = 2
 
 RELEASE_GROUP = "release"

@@ -85,6 +85,14 @@ def test_every_asset_takes_the_build_back_when_it_fails(repository: ImageReposit
         assert {hook.name for hook in asset.hook_defs} == {"cleanup_build"}, asset
 
 
+@pytest.mark.parametrize("stage", [*STAGES, "released"])
+def test_a_tag_selects_a_stage(repository: ImageRepository, load: Load, stage: str) -> None:
+    graph = load(repository).resolve_asset_graph()
+    selected = dg.AssetSelection.from_string(f'tag:"stage"="{stage}"').resolve(graph)
+    assert selected == {key for key in graph.get_all_asset_keys() if key.path[-1].endswith(f".{stage}")}
+    assert selected
+
+
 def test_pools(repository: ImageRepository, load: Load) -> None:
     repository.write_image("tools/windows", WINDOWS)
     for key, node in nodes(load(repository)).items():

@@ -7,7 +7,7 @@ import dagster as dg
 
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.defs.images.description import kinds, owners
-from aml_images_dagster.defs.keys import asset_key, group_name, image_of
+from aml_images_dagster.defs.keys import STAGE_TAG, asset_key, group_name, image_of
 from aml_images_dagster.defs.operations.cleanup import cleanup_hook
 from aml_images_dagster.defs.request import BuildOptions
 from aml_images_dagster.defs.run import Workshop
@@ -64,6 +64,7 @@ def _specs(image: Image, workshop: Workshop) -> Iterator[dg.AssetSpec]:
         config,
         deps=[asset_key(image.id, "tested")],
         description="The image's entry in release.json.",
+        tags={STAGE_TAG: "release_config"},
         kinds={*kinds(image), "json"},
         **shared,  # type: ignore[arg-type]
     )
@@ -71,6 +72,7 @@ def _specs(image: Image, workshop: Workshop) -> Iterator[dg.AssetSpec]:
         cfg,
         deps=[config],
         description="The image's entry in import.cfg.",
+        tags={STAGE_TAG: "import_cfg"},
         kinds={*kinds(image), "json"},
         # The last of an image's chain: it is as old as the last build that succeeded as a whole. Builds of pull
         # requests never come to it.

@@ -9,7 +9,7 @@ from aml_images_dagster.builds.staging import stage
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.defs.images.checks import STAGED_CHECKS, staged_checks
 from aml_images_dagster.defs.images.description import code_references, kinds, owners
-from aml_images_dagster.defs.keys import asset_key, base_key, group_name
+from aml_images_dagster.defs.keys import STAGE_TAG, asset_key, base_key, group_name
 from aml_images_dagster.defs.operations.cleanup import cleanup_hook
 from aml_images_dagster.defs.pools import BUILD_POOL, WINDOWS_BUILD_POOL
 from aml_images_dagster.defs.request import WARNING_TAG, BuildOptions
@@ -31,6 +31,7 @@ def staged_asset(image: Image, workshop: Workshop) -> dg.AssetsDefinition:
         group_name=group_name(image.family),
         description=image.settings.description or f"{image.id} in the staging registry.",
         kinds=kinds(image),
+        tags={STAGE_TAG: "staged"},
         owners=owners(image),
         metadata=code_references(image, workshop.source),
         pool=WINDOWS_BUILD_POOL if image.os == "windows" else BUILD_POOL,

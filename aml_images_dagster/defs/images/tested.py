@@ -8,7 +8,7 @@ from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.staging import adopt
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.defs.images.description import code_references, kinds, owners
-from aml_images_dagster.defs.keys import asset_key, group_name
+from aml_images_dagster.defs.keys import STAGE_TAG, asset_key, group_name
 from aml_images_dagster.defs.operations.cleanup import cleanup_hook
 from aml_images_dagster.defs.pools import TEST_POOL
 from aml_images_dagster.defs.request import BuildOptions
@@ -27,6 +27,7 @@ def tested_asset(image: Image, workshop: Workshop) -> dg.AssetsDefinition:
         group_name=group_name(image.family),
         description=f"{image.id} {passed}",
         kinds=kinds(image),
+        tags={STAGE_TAG: "tested"},
         owners=owners(image),
         metadata=code_references(image, workshop.source),
         pool=TEST_POOL,

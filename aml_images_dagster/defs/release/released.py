@@ -11,7 +11,7 @@ from aml_images_dagster.builds.ledger import LATEST, Ledger, ReleaseRecord, TagC
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.reference import short_digest
 from aml_images_dagster.defs.images.description import kinds, owners
-from aml_images_dagster.defs.keys import PRODUCTION_GROUP, PROMOTED, RELEASED, asset_key, released_key
+from aml_images_dagster.defs.keys import PRODUCTION_GROUP, PROMOTED, RELEASED, STAGE_TAG, asset_key, released_key
 from aml_images_dagster.defs.release.launchpad import build_link, release_link, rollback_link
 from aml_images_dagster.defs.run import Workshop, explained, step_log
 from aml_images_dagster.errors import BadInput
@@ -53,6 +53,7 @@ def released_assets(images: Sequence[Image], workshop: Workshop) -> dg.AssetsDef
                 group_name=PRODUCTION_GROUP,
                 description="What production serves as the latest. Materialize it to release a build.",
                 kinds=kinds(image),
+                tags={STAGE_TAG: "released"},
                 owners=owners(image),
                 skippable=True,
             )
