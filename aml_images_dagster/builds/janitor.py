@@ -12,7 +12,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from aml_images_dagster.builds.artifacts import DamagedRecord
-from aml_images_dagster.builds.cleanup import CleanupReport, anything_left, cleanup, not_done, read_report
+from aml_images_dagster.builds.cleanup import (
+    CleanupReport,
+    anything_left,
+    cleanup,
+    not_done,
+    read_report,
+    staged_references,
+)
 from aml_images_dagster.builds.healing import heal
 from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.records import ENDED
@@ -42,7 +49,7 @@ class Runs(Protocol):
         """How a run is; `unknown` for a run of another instance."""
 
     def failure(self, run_id: str) -> BuildFailure | None:
-        """Why a run failed; None unless it did."""
+        """Why a run failed; None unless it did. Its end is made known to whoever waits for it."""
 
 
 def sweep(parts: Parts, settings: Settings, runs: Runs, now: datetime) -> list[CleanupReport]:
@@ -71,6 +78,45 @@ def sweep(parts: Parts, settings: Settings, runs: Runs, now: datetime) -> list[C
         except (FactoryError, OSError) as error:
             reports.append(not_done(folder, error))
     return reports
+
+
+def due_builds(parts: Parts, settings: Settings, runs: Runs, now: datetime) -> list[str]:
+    """The builds that a sweep would do something with. Nothing is changed.
+
+    A build whose last cleanup was not complete is due as soon as everything answers that it needs.
+
+    Args:
+        parts: Where to look.
+        settings: How long what is kept.
+        runs: What became of the runs.
+        now: The time, UTC.
+
+    Raises:
+        Unreachable: Nothing else is due, and the registry or the test machines of such a build do not answer.
+    """
+    due, away = [], None
+    released = cache(Ledger(parts.artifacts).released_builds)
+    for folder in parts.artifacts.unsettled():
+        last = read_report(folder)
+        if last is not None and _waits(last, now):
+            continue
+        try:
+            if last is not None and not last.clean:
+                staged_references(folder.build, parts)
+                parts.runner.live(folder.build)
+            record = folder.read_build()
+            if record is not None and (
+                _due(record, last, parts, settings, runs, released, now) is not None
+                or _is_settled(record, last, settings, released, now)
+            ):
+                due.append(folder.build)
+        except Unreachable as error:
+            away = error
+        except (FactoryError, OSError):  # a sweep repairs it, or says why not
+            due.append(folder.build)
+    if away is not None and not due:
+        raise away
+    return due
 
 
 def _read(folder: BuildFolder, parts: Parts) -> BuildRecord | None:

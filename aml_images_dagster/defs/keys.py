@@ -27,6 +27,7 @@ RELEASE_JSON = AssetKey(["release", "release.json"])
 IMPORT_CFG = AssetKey(["release", "import.cfg"])
 OPERATIONS_GROUP = "operations"
 CLEANUP = AssetKey(["operations", "cleanup"])
+ENDED_BUILDS = AssetKey(["operations", "ended_builds"])
 SCHEDULES_GROUP = "schedules"
 UPSTREAM_GROUP = "upstream"
 REBUILT = "images_are_rebuilt"
@@ -44,6 +45,8 @@ LOCATION = "aml_images_dagster"
 """The code location, as workspace.yaml names it."""
 
 BUILD_JOB = "build"
+CLEANUP_JOB = "cleanup"
+ENDING_JOB = "end_pull_request_builds"
 RELEASE_JOB = "release"
 ROLLBACK_JOB = "rollback"
 WITHDRAW_JOB = "withdraw"

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, time
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from aml_images_dagster.builds.release_number import next_release_num
 from aml_images_dagster.builds.selection import with_needed_parents
@@ -22,6 +21,7 @@ from aml_images_dagster.defs.request import (
     build_config,
     build_keys,
 )
+from aml_images_dagster.defs.run_state import UNFINISHED
 from aml_images_dagster.errors import BadInput, FactoryError
 from aml_images_dagster.pull_requests.remote import TARGET_REF, GitRemote
 from aml_images_dagster.settings.pull_requests import DEFAULT_REMOTE
@@ -160,7 +160,7 @@ def main_build(
 def _promised(day: date, images: Collection[str], instance: dg.DagsterInstance) -> Iterator[int]:
     """Numbers of runs of the day that have not ended; those that wait have written nothing yet."""
     midnight = datetime.combine(day, time(), UTC)
-    waiting = dg.RunsFilter(job_name=BUILD_JOB, statuses=NOT_FINISHED_STATUSES, created_after=midnight)
+    waiting = dg.RunsFilter(job_name=BUILD_JOB, statuses=UNFINISHED, created_after=midnight)
     for run in instance.get_runs(waiting):
         built = {split[0] for key in run.asset_selection or () if (split := image_of(key))}
         if PULL_REQUEST_TAG not in run.tags and not built.isdisjoint(images):

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
 PROCESS_TAG = "aml-images/process"
 """The name of the process that executes a run; see `builds.process`."""
+STOPPED = "stopped"
+"""Metadata of the failure of a step that is not to blame: its build had failed elsewhere or was cancelled."""
+UNFINISHED = [
+    status
+    for status in dg.DagsterRunStatus
+    if status not in (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+]
+"""The statuses of runs that have not ended."""
 
 
 def name_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
@@ -36,14 +44,11 @@ class InstanceRuns:
         self._instance = instance
 
     def state(self, run_id: str) -> RunState:
-        """See `Runs.state`. A run whose process is gone is reported as failed to the instance, too."""
+        """See `Runs.state`."""
         run = self._instance.get_run_by_id(run_id)
         if run is None:
             return "unknown"
-        if not run.is_finished and is_dead(run.tags.get(PROCESS_TAG, "")):
-            # Nobody else can tell: the daemon watches only the runs that it has launched.
-            self._instance.report_run_failed(run, message="The process that executed the run is gone.")
-            self._instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+        if _is_dead(run):
             return "failed"
         match run.status:
             case dg.DagsterRunStatus.SUCCESS:
@@ -55,12 +60,17 @@ class InstanceRuns:
         return "alive"
 
     def failure(self, run_id: str) -> BuildFailure | None:
-        """See `Runs.failure`."""
+        """See `Runs.failure`. A run whose process is gone is reported as failed to the instance."""
+        run = self._instance.get_run_by_id(run_id)
+        if run is not None and _is_dead(run):
+            # Nobody else can tell: the daemon watches only the runs that it has launched.
+            self._instance.report_run_failed(run, message="The process that executed the run is gone.")
+            self._instance.event_log_storage.free_concurrency_slots_for_run(run_id)
         return first_failure(self._instance, run_id)
 
 
-STOPPED = "stopped"
-"""Metadata of the failure of a step that is not to blame: its build had failed elsewhere or was cancelled."""
+def _is_dead(run: dg.DagsterRun) -> bool:
+    return not run.is_finished and is_dead(run.tags.get(PROCESS_TAG, ""))
 
 
 def first_failure(instance: dg.DagsterInstance, run_id: str) -> BuildFailure | None:

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aml_images_dagster.definitions import definitions
-from aml_images_dagster.defs.operations import cleanup as hooks
-from aml_images_dagster.defs.operations import sensors
+from aml_images_dagster.defs.operations import cleanup
 from aml_images_dagster.settings import load_settings
 from aml_images_dagster.testing import containers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    import dagster as dg
 
 FILE = "FAULTS_BROKEN_LAYERS"
 WORKSPACE = f"""
@@ -57,11 +58,21 @@ def _perhaps_end_job(*arguments: Any) -> Iterator[Callable[[], None]]:
             yield leave
 
 
+_of_run = breakable("status sensor", cleanup.clean_up)
+_of_step = breakable("hook", cleanup.clean_up)
+
+
+def _clean_up(run_id: str, status: Any, workshop: Any, instance: dg.DagsterInstance) -> Any:
+    """A hook cleans up while its run goes on, the status sensors when it is over."""
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    return (_of_run if run.is_finished else _of_step)(run_id, status, workshop, instance)
+
+
 def _load() -> Any:
     containers._nothing_left = _perhaps_end_job
-    hooks.cleanup = breakable("hook", hooks.cleanup)  # type: ignore[attr-defined]
-    sensors.cleanup = breakable("status sensor", sensors.cleanup)  # type: ignore[attr-defined]
-    sensors.sweep_now = breakable("janitor", sensors.sweep_now)  # type: ignore[attr-defined]
+    cleanup.clean_up = _clean_up
+    cleanup.sweep_now = breakable("janitor", cleanup.sweep_now)
     return definitions(load_settings())
 
 

@@ -19,7 +19,7 @@ import dagster as dg
 
 from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.catalog.reference import Reference
-from aml_images_dagster.defs.keys import BUILD_JOB, DROP, IMPORT_CFG, RELEASE_JSON, STAGES, asset_key
+from aml_images_dagster.defs.keys import BUILD_JOB, CLEANUP_JOB, DROP, IMPORT_CFG, RELEASE_JSON, STAGES, asset_key
 from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.registry.oci import OciRegistry
 from tests.browser.dagster_ui import LOCATION, DagsterUi
@@ -41,6 +41,7 @@ MAKE_INSTANCE = """from aml_images_dagster.cli.instance import open_instance
 from aml_images_dagster.settings import load_settings
 open_instance(load_settings())"""
 
+REMOVED = r"(job|staged image|temporary folder) \S+: (removed|digest kept)"
 IMAGES = ("tools/shell", "apps/other")
 FAULTY = "apps/other"
 PATIENCE_SECONDS = 60
@@ -359,13 +360,12 @@ class Scene:
         """Which layers say so far that they have found something of the build, in their order."""
         seen: list[tuple[float, str]] = []
         for entry in self.instance.all_logs(build.run_id):
-            if re.search(r"(job|staged image|temporary folder) \S+: (removed|digest kept)", entry.user_message):
+            if re.search(REMOVED, entry.user_message):
                 seen.append((entry.timestamp, "hook"))
-        for state in self.instance.all_instigator_state():
-            for tick in self.instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=40):
-                found = re.search(rf"{re.escape(build.number)}: (\d+) found", tick.skip_reason or "")
-                if found and int(found.group(1)):
-                    seen.append((tick.timestamp, layer_of(state.instigator_name)))
+        for run in self.instance.get_runs(dg.RunsFilter(job_name=CLEANUP_JOB), limit=40):
+            for entry in self.instance.all_logs(run.run_id):
+                if re.search(rf"{re.escape(build.number)}: {REMOVED}", entry.user_message):
+                    seen.append((entry.timestamp, layer_of(run.tags.get("dagster/sensor_name", ""))))
         return ", ".join(dict.fromkeys(layer for _, layer in sorted(seen)))
 
 

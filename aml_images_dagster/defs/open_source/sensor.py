@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from aml_images_dagster.builds.ledger import Ledger
-from aml_images_dagster.defs.default_status import sensor_status
 from aml_images_dagster.defs.keys import PUBLIC_DOCS, PUBLIC_SOURCE
+from aml_images_dagster.defs.ticks import sensor_status, skips_while_unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +35,7 @@ def publish_after_release_sensor(workshop: Workshop) -> list[dg.SensorDefinition
         minimum_interval_seconds=30,
         default_status=sensor_status(workshop.settings),
     )
+    @skips_while_unreachable
     def publish_after_release(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         records = Ledger(workshop.parts.artifacts).records()
         last = str(records[-1].number if records else 0)

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from aml_images_dagster.defs.operations.cleanup import cleanup_asset
-from aml_images_dagster.defs.operations.sensors import cleanup_sensors
+from aml_images_dagster.defs.operations.sensors import cleanup_job, cleanup_sensors
 
 if TYPE_CHECKING:
     from aml_images_dagster.defs.run import Workshop
 
 
 def definitions(workshop: Workshop) -> dg.Definitions:
-    """The cleanup as an asset, and the sensors that see to it."""
-    return dg.Definitions(assets=[cleanup_asset(workshop)], sensors=cleanup_sensors(workshop))
+    """The cleanup as an asset, the job that does it, and the sensors that ask for it."""
+    job = cleanup_job()
+    return dg.Definitions(assets=[cleanup_asset(workshop)], jobs=[job], sensors=cleanup_sensors(workshop, job))

@@ -1,31 +1,56 @@
 """The cleanup in the UI: one asset whose table says what was cleaned up last, and whether anything is left."""
 
 from datetime import UTC, datetime
+from logging import Logger
 
 import dagster as dg
+from pydantic import Field
 
 from aml_images_dagster.builds.artifacts import Artifacts
 from aml_images_dagster.builds.cleanup import CleanupReport, cleanup, not_clean
 from aml_images_dagster.builds.janitor import sweep
 from aml_images_dagster.builds.naming import build_number
-from aml_images_dagster.defs.keys import CLEANUP, NOTHING_LEFT, OPERATIONS_GROUP
-from aml_images_dagster.defs.run import Workshop, created_at
+from aml_images_dagster.builds.records import BuildStatus
+from aml_images_dagster.defs.keys import CLEANUP, NOTHING_LEFT, OPERATIONS_GROUP, image_of
+from aml_images_dagster.defs.pools import OPERATIONS_POOL
+from aml_images_dagster.defs.run import Workshop, created_at, planned_keys
 from aml_images_dagster.defs.run_state import InstanceRuns, first_failure
+
+_STATUSES: dict[dg.DagsterRunStatus, BuildStatus] = {
+    dg.DagsterRunStatus.FAILURE: "failed",
+    dg.DagsterRunStatus.CANCELED: "canceled",
+}
+
+
+class CleanupOptions(dg.Config):
+    """The launchpad block of a cleanup."""
+
+    runs: list[str] = Field(
+        default=[], description="Ids of runs whose builds are cleaned up. Default: every build that is due."
+    )
 
 
 def cleanup_asset(workshop: Workshop) -> dg.AssetsDefinition:
-    """Materializing it sweeps now; sensors and hooks report their cleanups to it as they happen."""
+    """Materializing it cleans up; the hook and the command line report their cleanups to it as they happen."""
 
     @dg.asset(
         key=CLEANUP,
         group_name=OPERATIONS_GROUP,
-        description="What failed, cancelled and expired builds left, and what became of it. Materialize to sweep now.",
+        description="What failed, canceled and expired builds left, and what became of it. Materialize to sweep now.",
         kinds={"docker"},
+        pool=OPERATIONS_POOL,
         check_specs=[dg.AssetCheckSpec(NOTHING_LEFT, asset=CLEANUP, description="Nothing of a failed build is left.")],
     )
-    def cleanup(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        reports = sweep_now(workshop, context.instance)
-        left = _left(reports, workshop.parts.artifacts)
+    def cleanup(context: dg.AssetExecutionContext, config: CleanupOptions) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        instance, artifacts = context.instance, workshop.parts.artifacts
+        if config.runs:
+            ended = {run_id: _ended(run_id, instance) for run_id in config.runs}
+            reports = [clean_up(run_id, status, workshop, instance) for run_id, status in ended.items() if status]
+        else:
+            reports = sweep_now(workshop, instance)
+        for report in reports:
+            log_report(report, context.log)
+        left = _left(reports, artifacts)
         return dg.MaterializeResult(
             metadata=_metadata(reports),
             check_results=[
@@ -36,8 +61,29 @@ def cleanup_asset(workshop: Workshop) -> dg.AssetsDefinition:
     return cleanup
 
 
+def is_build(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Whether a run was to make anything of an image."""
+    return any(image_of(key) for key in planned_keys(instance, run_id))
+
+
+def _ended(run_id: str, instance: dg.DagsterInstance) -> BuildStatus | None:
+    """How a build ended that is to be cleaned up; None for any other run."""
+    run = instance.get_run_by_id(run_id)
+    return _STATUSES.get(run.status) if run is not None and is_build(instance, run_id) else None
+
+
+def clean_up(run_id: str, status: BuildStatus, workshop: Workshop, instance: dg.DagsterInstance) -> CleanupReport:
+    """Clean up the build of a run.
+
+    Raises:
+        BuildFailed: The instance has no such run.
+    """
+    build = build_number(run_id, created_at(instance, run_id))
+    return cleanup(build, workshop.parts, status, first_failure(instance, run_id) if status == "failed" else None)
+
+
 def sweep_now(workshop: Workshop, instance: dg.DagsterInstance) -> list[CleanupReport]:
-    """Run the janitor once."""
+    """Clean up every build that is due."""
     return sweep(workshop.parts, workshop.settings, InstanceRuns(instance), datetime.now(UTC))
 
 
@@ -82,12 +128,15 @@ def cleanup_hook(workshop: Workshop) -> dg.HookDefinition:
 
     @dg.failure_hook(name="cleanup_build")
     def cleanup_build(context: dg.HookContext) -> None:
-        build = build_number(context.run_id, created_at(context.instance, context.run_id))
-        failure = first_failure(context.instance, context.run_id)
-        report = cleanup(build, workshop.parts, "failed", failure)
-        for row in report.rows:
-            tell = context.log.info if row.outcome == "removed" else context.log.warning
-            tell(f"{row.kind} {row.name}: {row.outcome}{row.detail and f' ({row.detail})'}")
+        report = clean_up(context.run_id, "failed", workshop, context.instance)
+        log_report(report, context.log)
         announce(context.instance, [report], workshop.parts.artifacts)
 
     return cleanup_build
+
+
+def log_report(report: CleanupReport, log: Logger) -> None:
+    """Say in the log of a run what a cleanup found and did."""
+    for row in report.rows:
+        say = log.info if row.outcome == "removed" else log.warning
+        say(f"{report.build}: {row.kind} {row.name}: {row.outcome}{row.detail and f' ({row.detail})'}")

@@ -1,73 +1,90 @@
-"""Clean up the build of every run that failed or was cancelled, however it was started, and what crashes left."""
+"""Who asks for a cleanup: a run that failed or was canceled, however it was started, and the janitor for the rest."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from aml_images_dagster.builds.cleanup import CleanupReport, cleanup
-from aml_images_dagster.builds.naming import build_number
-from aml_images_dagster.defs.keys import image_of
-from aml_images_dagster.defs.operations.cleanup import announce, sweep_now
-from aml_images_dagster.defs.run import planned_keys
-from aml_images_dagster.defs.run_state import first_failure
+from aml_images_dagster.builds.janitor import due_builds
+from aml_images_dagster.defs.keys import CLEANUP, CLEANUP_JOB
+from aml_images_dagster.defs.operations.cleanup import is_build
+from aml_images_dagster.defs.run_state import InstanceRuns
+from aml_images_dagster.defs.ticks import is_under_way, skips_while_unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from typing import Any
 
-    from aml_images_dagster.builds.records import BuildStatus
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
     from aml_images_dagster.defs.run import Workshop
 
-_STATUSES: dict[dg.DagsterRunStatus, BuildStatus] = {
-    dg.DagsterRunStatus.FAILURE: "failed",
-    dg.DagsterRunStatus.CANCELED: "canceled",
-}
+_LONGEST_SECONDS = 600
+"""After which Dagster ends a cleanup; the next one goes on. It waits for the end of jobs that it cancels."""
 
 
-def cleanup_sensors(workshop: Workshop) -> list[dg.SensorDefinition]:
-    """One sensor for failed runs, one for cancelled ones, and the janitor."""
-    return [*(_sensor(workshop, run, status) for run, status in _STATUSES.items()), _janitor(workshop)]
+def cleanup_job() -> UnresolvedAssetJobDefinition:
+    """The job in which sensors have builds cleaned up."""
+    return dg.define_asset_job(
+        CLEANUP_JOB,
+        selection=dg.AssetSelection.assets(CLEANUP),
+        description="Remove what failed, canceled and expired builds left.",
+        executor_def=dg.in_process_executor,
+        tags={"dagster/max_runtime": str(_LONGEST_SECONDS)},
+    )
 
 
-def _sensor(workshop: Workshop, run_status: dg.DagsterRunStatus, status: BuildStatus) -> dg.SensorDefinition:
+def cleanup_of(run_id: str) -> dict[str, Any]:
+    """The run configuration of the cleanup of one run's build."""
+    return {"ops": {CLEANUP.to_python_identifier(): {"config": {"runs": [run_id]}}}}
+
+
+def cleanup_sensors(workshop: Workshop, job: UnresolvedAssetJobDefinition) -> list[dg.SensorDefinition]:
+    """One sensor for failed runs, one for canceled ones, and the janitor; each asks for runs of the job."""
+    return [
+        _status_sensor(dg.DagsterRunStatus.FAILURE, "failed", job),
+        _status_sensor(dg.DagsterRunStatus.CANCELED, "canceled", job),
+        _janitor(workshop, job),
+    ]
+
+
+def _status_sensor(
+    run_status: dg.DagsterRunStatus, status: str, job: UnresolvedAssetJobDefinition
+) -> dg.SensorDefinition:
     @dg.run_status_sensor(
         run_status=run_status,
         name=f"cleanup_{status}_builds",
-        description=f"Removes what {status} builds left in staging and on test machines.",
+        description=f"Has removed what {status} builds left in staging and on test machines.",
+        request_job=job,
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
-    def cleanup_build(context: dg.RunStatusSensorContext) -> dg.SkipReason:
-        run_id, instance = context.dagster_run.run_id, context.instance
-        record = instance.get_run_record_by_id(run_id)
-        if record is None or not any(image_of(key) for key in planned_keys(instance, run_id)):
+    def cleanup_build(context: dg.RunStatusSensorContext) -> dg.RunRequest | dg.SkipReason:
+        run_id = context.dagster_run.run_id
+        if not is_build(context.instance, run_id):
             return dg.SkipReason("the run was no build")
-        failure = first_failure(instance, run_id) if status == "failed" else None
-        report = cleanup(build_number(run_id, record.create_timestamp), workshop.parts, status, failure)
-        announce(instance, [report], workshop.parts.artifacts)
-        return dg.SkipReason(_summary([report]))
+        return dg.RunRequest(run_key=f"{status} {run_id}", run_config=cleanup_of(run_id))
 
     return cleanup_build
 
 
-def _janitor(workshop: Workshop) -> dg.SensorDefinition:
+def _janitor(workshop: Workshop, job: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
     @dg.sensor(
         name="janitor",
-        description="Finds what killed processes left, sweeps again, and lets builds that were not released expire.",
+        description="Finds what killed processes left, looks again, and lets builds that were not released expire.",
+        job=job,
         minimum_interval_seconds=15,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
-    def janitor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        reports = sweep_now(workshop, context.instance)
-        announce(context.instance, reports, workshop.parts.artifacts)
-        return dg.SkipReason(_summary(reports) or "nothing to clean up")
+    @skips_while_unreachable
+    def janitor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        if is_under_way(context.instance, CLEANUP_JOB):
+            return dg.SkipReason("a cleanup is about to begin, or under way")
+        due = due_builds(workshop.parts, workshop.settings, InstanceRuns(context.instance), datetime.now(UTC))
+        if not due:
+            return dg.SkipReason("nothing to clean up")
+        context.log.info(f"to clean up: {', '.join(due)}")
+        return dg.RunRequest()
 
     return janitor
-
-
-def _summary(reports: Sequence[CleanupReport]) -> str:
-    return "; ".join(
-        f"{report.build}: {len(report.rows)} found, {'nothing left' if report.clean else 'NOT CLEAN'}"
-        for report in reports
-    )

@@ -19,11 +19,10 @@ from aml_images_dagster.builds.artifacts import DamagedRecord
 from aml_images_dagster.builds.cleanup import cleanup
 from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.catalog import git
-from aml_images_dagster.defs.default_status import sensor_status
 from aml_images_dagster.defs.keys import BUILD_JOB
 from aml_images_dagster.defs.pull_requests.report import Telling
 from aml_images_dagster.defs.pull_requests.runs import NewImages, PullRequestRuns, commit_of, number_of, seen_of
-from aml_images_dagster.errors import FactoryError
+from aml_images_dagster.defs.ticks import sensor_status, skips_while_unreachable
 from aml_images_dagster.plural import counted
 from aml_images_dagster.pull_requests.assessment import Assessor
 from aml_images_dagster.pull_requests.declaration import unknown_images
@@ -304,10 +303,8 @@ def pull_request_sensor(workshop: Workshop, images: Iterable[Image]) -> dg.Senso
         minimum_interval_seconds=workshop.settings.pull_requests.interval_seconds,
         default_status=sensor_status(workshop.settings),
     )
-    def pull_requests(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        try:
-            return watch.look(context)
-        except FactoryError as fault:
-            return dg.SkipReason(str(fault))
+    @skips_while_unreachable
+    def pull_requests(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        return watch.look(context)
 
     return pull_requests

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from aml_images_dagster.builds.ledger import Ledger
-from aml_images_dagster.defs.default_status import sensor_status
 from aml_images_dagster.defs.keys import BUILD_JOB, RELEASE_JOB, RELEASED
 from aml_images_dagster.defs.main_branch import main_build
 from aml_images_dagster.defs.release.released import announce_change
 from aml_images_dagster.defs.request import BUILD_TAG, RELEASE_RULE_TAG, TRIGGER_TAG
+from aml_images_dagster.defs.ticks import sensor_status, skips_while_unreachable
 from aml_images_dagster.release.followers import followers
 from aml_images_dagster.release.production import window_closed
 
@@ -37,6 +37,7 @@ def after_release_sensor(workshop: Workshop, main: MainBranch) -> dg.SensorDefin
         minimum_interval_seconds=30,
         default_status=sensor_status(workshop.settings),
     )
+    @skips_while_unreachable
     def after_release(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         artifacts = workshop.parts.artifacts
         records = Ledger(artifacts).records()
@@ -79,6 +80,7 @@ def automatic_release_sensor(workshop: Workshop) -> dg.SensorDefinition:
         minimum_interval_seconds=30,
         default_status=sensor_status(workshop.settings),
     )
+    @skips_while_unreachable
     def automatic_release(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         runs = context.instance.get_runs(
             dg.RunsFilter(tags={RELEASE_RULE_TAG: "automatic"}, statuses=[dg.DagsterRunStatus.SUCCESS]),
@@ -114,6 +116,7 @@ def production_records_sensor(workshop: Workshop) -> dg.SensorDefinition:
         minimum_interval_seconds=15,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
+    @skips_while_unreachable
     def production_records(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         seen = int(context.cursor or 0)
         report = context.instance.report_runless_asset_event

@@ -13,11 +13,11 @@ import dagster as dg
 
 from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.builds.parents import released
-from aml_images_dagster.defs.default_status import sensor_status
 from aml_images_dagster.defs.keys import SCHEDULES_GROUP, image_of
 from aml_images_dagster.defs.release.launchpad import release_links
 from aml_images_dagster.defs.request import RELEASE_BY_TAG, SCHEDULE_TAG
 from aml_images_dagster.defs.run import Workshop
+from aml_images_dagster.defs.ticks import sensor_status, skips_while_unreachable
 from aml_images_dagster.schedules.patch_tuesday import patches_to_come
 from aml_images_dagster.schedules.schedule import Schedule
 
@@ -199,6 +199,7 @@ def release_day_sensor(workshop: Workshop) -> dg.SensorDefinition:
         minimum_interval_seconds=300,
         default_status=sensor_status(workshop.settings),
     )
+    @skips_while_unreachable
     def release_day(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         before = json.loads(context.cursor or "{}")
         now = datetime.now(UTC)

@@ -8,10 +8,10 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from aml_images_dagster.catalog.tree import WorkingTree
-from aml_images_dagster.defs.default_status import is_running, schedule_status, sensor_status
 from aml_images_dagster.defs.keys import BUILD_JOB, UPSTREAM_SENSOR
 from aml_images_dagster.defs.main_branch import main_build
 from aml_images_dagster.defs.request import RELEASE_BY_TAG, RELEASE_RULE_TAG, SCHEDULE_TAG, WARNING_TAG
+from aml_images_dagster.defs.ticks import is_running, schedule_status, sensor_status
 from aml_images_dagster.errors import BadInput, FactoryError
 from aml_images_dagster.schedules.patch_tuesday import patches_to_come
 from aml_images_dagster.schedules.schedule import FOLDER, Schedule, read_timetable

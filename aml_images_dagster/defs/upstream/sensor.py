@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from aml_images_dagster.catalog.descent import Reasons, with_descendants
 from aml_images_dagster.catalog.reference import short_digest
-from aml_images_dagster.defs.default_status import sensor_status
 from aml_images_dagster.defs.keys import BUILD_JOB, REBUILT, UPSTREAM_SENSOR, base_key
 from aml_images_dagster.defs.main_branch import main_build
+from aml_images_dagster.defs.ticks import sensor_status, skips_while_unreachable
 from aml_images_dagster.defs.upstream.bases import RESUME
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.registry.resolution import ResolvedBase
@@ -42,6 +42,7 @@ def upstream_sensor(workshop: Workshop, main: MainBranch) -> dg.SensorDefinition
         minimum_interval_seconds=settings.interval_seconds,
         default_status=sensor_status(workshop.settings),
     )
+    @skips_while_unreachable
     def upstream_bases(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         now = datetime.now(UTC)
         of_main = main.images()

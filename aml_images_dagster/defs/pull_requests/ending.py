@@ -1,0 +1,52 @@
+"""The end of what pull requests no longer need, in a run: superseded builds, and the images of closed ones."""
+
+import dagster as dg
+from pydantic import Field
+
+from aml_images_dagster.builds.cleanup import cleanup
+from aml_images_dagster.defs.keys import ENDED_BUILDS, OPERATIONS_GROUP
+from aml_images_dagster.defs.operations.cleanup import log_report
+from aml_images_dagster.defs.pools import OPERATIONS_POOL
+from aml_images_dagster.defs.run import Workshop
+
+
+class EndingOptions(dg.Config):
+    """What the sensor of pull requests asks for."""
+
+    cancel: list[str] = Field(default=[], description="Ids of runs to cancel; the cleanup ends their builds.")
+    remove: list[str] = Field(default=[], description="Numbers of builds whose images leave staging.")
+
+
+def ending_asset(workshop: Workshop) -> dg.AssetsDefinition:
+    """The asset that ends builds of pull requests. What cannot be ended fails the run, and is asked for again."""
+
+    @dg.asset(
+        key=ENDED_BUILDS,
+        group_name=OPERATIONS_GROUP,
+        description="Builds of pull requests that were superseded or closed: canceled, and removed from staging.",
+        kinds={"git"},
+        pool=OPERATIONS_POOL,
+    )
+    def ended_builds(context: dg.AssetExecutionContext, config: EndingOptions) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        left = []
+        for run_id in config.cancel:
+            try:
+                context.instance.run_coordinator.cancel_run(run_id)
+                context.log.info(f"run {run_id} is canceled")
+            except Exception as error:  # noqa: BLE001 - whatever a launcher raises must not keep the others
+                left.append(f"run {run_id} cannot be canceled: {error!r}")
+        for build in config.remove:
+            report = cleanup(build, workshop.parts, "expired")
+            log_report(report, context.log)
+            if not report.clean:
+                left.append(f"build {build} cannot be removed as a whole")
+        if left:
+            raise dg.Failure("\n".join(left), allow_retries=False)
+        return dg.MaterializeResult(
+            metadata={
+                "canceled": dg.MetadataValue.json(list(config.cancel)),
+                "removed": dg.MetadataValue.json(list(config.remove)),
+            }
+        )
+
+    return ended_builds

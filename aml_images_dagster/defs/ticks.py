@@ -1,0 +1,76 @@
+"""What all sensors and schedules have in common: whether they run from the start, and what a tick says that fails."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from typing import TYPE_CHECKING, TypeVar
+
+import dagster as dg
+
+from aml_images_dagster.defs.run_state import UNFINISHED
+from aml_images_dagster.errors import Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aml_images_dagster.settings import Settings
+
+_IN_A_ROW = 3
+_PATIENCE = timedelta(seconds=60)
+"""How long a run that has been asked for keeps a sensor from asking for another; longer, and it may be lost."""
+
+Result = TypeVar("Result")
+
+
+def sensor_status(settings: Settings) -> dg.DefaultSensorStatus:
+    """Of a sensor that starts builds: off on a laptop, on in production; the setting `automation` says so."""
+    return dg.DefaultSensorStatus.RUNNING if settings.is_automatic else dg.DefaultSensorStatus.STOPPED
+
+
+def schedule_status(settings: Settings) -> dg.DefaultScheduleStatus:
+    """Of a schedule, likewise."""
+    return dg.DefaultScheduleStatus.RUNNING if settings.is_automatic else dg.DefaultScheduleStatus.STOPPED
+
+
+def is_running(instance: dg.DagsterInstance, sensor: str, settings: Settings) -> bool:
+    """Whether a sensor that starts builds is switched on."""
+    states = [state for state in instance.all_instigator_state() if state.name == sensor]
+    return states[-1].is_running if states else settings.is_automatic
+
+
+def is_under_way(instance: dg.DagsterInstance, job: str) -> bool:
+    """Whether a run of a job was asked for lately that has not ended."""
+    lately = datetime.now(UTC) - _PATIENCE
+    return bool(instance.get_runs(dg.RunsFilter(job_name=job, statuses=UNFINISHED, created_after=lately), limit=1))
+
+
+def skips_while_unreachable(
+    evaluate: Callable[[dg.SensorEvaluationContext], Result],
+) -> Callable[[dg.SensorEvaluationContext], Result | dg.SkipReason]:
+    """The one rule for what a sensor cannot reach: it skips and says why; the third time in a row its tick fails.
+
+    Everything else that is wrong fails the tick at once. How often it was in a row is kept in the instance, because the
+    cursor is the sensor's own.
+
+    Args:
+        evaluate: The sensor's evaluation, named as the sensor.
+    """
+
+    @wraps(evaluate)
+    def tick(context: dg.SensorEvaluationContext) -> Result | dg.SkipReason:
+        key = f"aml-images/unreachable/{context.repository_name or ''}/{evaluate.__name__}"
+        memory = context.instance.daemon_cursor_storage
+        before = int(memory.get_cursor_values({key}).get(key, 0))
+        try:
+            result = evaluate(context)
+        except (Unreachable, ConnectionError, TimeoutError) as fault:
+            memory.set_cursor_values({key: str(before + 1)})
+            if before + 1 >= _IN_A_ROW:
+                raise
+            return dg.SkipReason(str(fault))
+        if before:
+            memory.set_cursor_values({key: "0"})
+        return result
+
+    return tick
