@@ -32,16 +32,17 @@ def definitions(settings: Settings, pinned: PinnedCatalogue | None = None) -> dg
     pinned = pinned or PinnedCatalogue.now(settings)
     workshop = Workshop(settings, open_source_tree(settings, pinned.commit), parts_for(settings))
     known = with_declared(images_with_assets(workshop.source.catalogue), pinned.declared)
-    main = MainBranch(workshop)
+    main, build_job = MainBranch(workshop), images.build_job(known)
     return dg.Definitions.merge(
         images.definitions(known, workshop),
         release.definitions(known, workshop, main),
         upstream.definitions(workshop, main),
         schedules.definitions(workshop, main),
-        pull_requests.definitions(known, workshop),
+        pull_requests.definitions(known, workshop, build_job),
         operations.definitions(workshop),
         open_source.definitions(workshop),
         dg.Definitions(
+            jobs=[build_job],
             resources={RESOURCE: BuildOptions.configure_at_launch()},
             executor=dg.multiprocess_executor.configured(
                 {

@@ -16,20 +16,25 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aml_images_dagster.catalog.image import Image
+    from aml_images_dagster.defs.operations.jobs import AssetJob
     from aml_images_dagster.defs.run import Workshop
 
 
-def definitions(images: Sequence[Image], workshop: Workshop) -> dg.Definitions:
-    """Two steps for each image, one for the entries of all images, and the job that builds."""
-    assets = [
-        *(staged_asset(image, workshop) for image in images),
-        *(tested_asset(image, workshop) for image in images),
-        *([release_entries(images, workshop)] if images else []),
-    ]
-    build_job = dg.define_asset_job(
+def build_job(images: Sequence[Image]) -> AssetJob:
+    """The job that builds."""
+    return dg.define_asset_job(
         BUILD_JOB,
         selection=dg.AssetSelection.assets(*(build_keys(image.id for image in images) if images else ())),
         description="Build, test and describe the selected images, all or nothing.",
         tags={QUEUE_TAG: "builds"},
     )
-    return dg.Definitions(assets=assets, jobs=[build_job])
+
+
+def definitions(images: Sequence[Image], workshop: Workshop) -> dg.Definitions:
+    """Two steps for each image, and one for the entries of all images."""
+    assets = [
+        *(staged_asset(image, workshop) for image in images),
+        *(tested_asset(image, workshop) for image in images),
+        *([release_entries(images, workshop)] if images else []),
+    ]
+    return dg.Definitions(assets=assets)

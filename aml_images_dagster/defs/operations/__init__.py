@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from aml_images_dagster.defs.keys import CLEANUP, CLEANUP_JOB
 from aml_images_dagster.defs.operations.cleanup import cleanup_asset
-from aml_images_dagster.defs.operations.sensors import cleanup_job, cleanup_sensors
+from aml_images_dagster.defs.operations.jobs import operations_job
+from aml_images_dagster.defs.operations.sensors import cleanup_sensors
 
 if TYPE_CHECKING:
     from aml_images_dagster.defs.run import Workshop
@@ -15,5 +17,5 @@ if TYPE_CHECKING:
 
 def definitions(workshop: Workshop) -> dg.Definitions:
     """The cleanup as an asset, the job that does it, and the sensors that ask for it."""
-    job = cleanup_job()
+    job = operations_job(CLEANUP_JOB, CLEANUP, "Remove what failed, canceled and expired builds left.")
     return dg.Definitions(assets=[cleanup_asset(workshop)], jobs=[job], sensors=cleanup_sensors(workshop, job))

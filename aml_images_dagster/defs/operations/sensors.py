@@ -10,37 +10,16 @@ import dagster as dg
 from aml_images_dagster.builds.janitor import due_builds
 from aml_images_dagster.defs.keys import CLEANUP, CLEANUP_JOB
 from aml_images_dagster.defs.operations.cleanup import is_build
+from aml_images_dagster.defs.operations.jobs import operations_config
 from aml_images_dagster.defs.run_state import InstanceRuns
 from aml_images_dagster.defs.ticks import is_under_way, skips_while_unreachable
 
 if TYPE_CHECKING:
-    from typing import Any
-
-    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-
+    from aml_images_dagster.defs.operations.jobs import AssetJob
     from aml_images_dagster.defs.run import Workshop
 
-_LONGEST_SECONDS = 600
-"""After which Dagster ends a cleanup; the next one goes on. It waits for the end of jobs that it cancels."""
 
-
-def cleanup_job() -> UnresolvedAssetJobDefinition:
-    """The job in which sensors have builds cleaned up."""
-    return dg.define_asset_job(
-        CLEANUP_JOB,
-        selection=dg.AssetSelection.assets(CLEANUP),
-        description="Remove what failed, canceled and expired builds left.",
-        executor_def=dg.in_process_executor,
-        tags={"dagster/max_runtime": str(_LONGEST_SECONDS)},
-    )
-
-
-def cleanup_of(run_id: str) -> dict[str, Any]:
-    """The run configuration of the cleanup of one run's build."""
-    return {"ops": {CLEANUP.to_python_identifier(): {"config": {"runs": [run_id]}}}}
-
-
-def cleanup_sensors(workshop: Workshop, job: UnresolvedAssetJobDefinition) -> list[dg.SensorDefinition]:
+def cleanup_sensors(workshop: Workshop, job: AssetJob) -> list[dg.SensorDefinition]:
     """One sensor for failed runs, one for canceled ones, and the janitor; each asks for runs of the job."""
     return [
         _status_sensor(dg.DagsterRunStatus.FAILURE, "failed", job),
@@ -49,9 +28,7 @@ def cleanup_sensors(workshop: Workshop, job: UnresolvedAssetJobDefinition) -> li
     ]
 
 
-def _status_sensor(
-    run_status: dg.DagsterRunStatus, status: str, job: UnresolvedAssetJobDefinition
-) -> dg.SensorDefinition:
+def _status_sensor(run_status: dg.DagsterRunStatus, status: str, job: AssetJob) -> dg.SensorDefinition:
     @dg.run_status_sensor(
         run_status=run_status,
         name=f"cleanup_{status}_builds",
@@ -64,12 +41,12 @@ def _status_sensor(
         run_id = context.dagster_run.run_id
         if not is_build(context.instance, run_id):
             return dg.SkipReason("the run was no build")
-        return dg.RunRequest(run_key=f"{status} {run_id}", run_config=cleanup_of(run_id))
+        return dg.RunRequest(run_key=f"{status} {run_id}", run_config=operations_config(CLEANUP, runs=[run_id]))
 
     return cleanup_build
 
 
-def _janitor(workshop: Workshop, job: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
+def _janitor(workshop: Workshop, job: AssetJob) -> dg.SensorDefinition:
     @dg.sensor(
         name="janitor",
         description="Finds what killed processes left, looks again, and lets builds that were not released expire.",

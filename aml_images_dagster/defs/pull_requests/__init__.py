@@ -6,15 +6,25 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from aml_images_dagster.defs.keys import ENDED_BUILDS, ENDING_JOB
+from aml_images_dagster.defs.operations.jobs import operations_job
+from aml_images_dagster.defs.pull_requests.ending import ending_asset
 from aml_images_dagster.defs.pull_requests.sensor import pull_request_sensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aml_images_dagster.catalog.image import Image
+    from aml_images_dagster.defs.operations.jobs import AssetJob
     from aml_images_dagster.defs.run import Workshop
 
 
-def definitions(images: Sequence[Image], workshop: Workshop) -> dg.Definitions:
-    """The sensor that turns a new head into a build."""
-    return dg.Definitions(sensors=[pull_request_sensor(workshop, images)])
+def definitions(images: Sequence[Image], workshop: Workshop, build_job: AssetJob) -> dg.Definitions:
+    """The sensor that turns a new head into a build, and the job that ends what is no longer needed."""
+    description = "Cancel builds of superseded and closed pull requests, and remove what closed ones have in staging."
+    ending_job = operations_job(ENDING_JOB, ENDED_BUILDS, description)
+    return dg.Definitions(
+        assets=[ending_asset(workshop)],
+        jobs=[ending_job],
+        sensors=[pull_request_sensor(workshop, images, [build_job, ending_job])],
+    )

@@ -83,10 +83,6 @@ class PullRequestRuns:
         wanted: Mapping[str, str] = {PULL_REQUEST_TAG: str(number), **({COMMIT_TAG: commit} if commit else {})}
         return self._instance.get_run_records(dg.RunsFilter(tags={**self._tags, **wanted}))
 
-    def cancel(self, run: dg.DagsterRun) -> None:
-        """Cancel one; the cleanup ends its build."""
-        self._instance.run_coordinator.cancel_run(run.run_id)
-
 
 def number_of(run: dg.DagsterRun) -> int:
     """The number of the pull request that a run is for."""

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from aml_images_dagster.builds.artifacts import DamagedRecord
-from aml_images_dagster.builds.cleanup import cleanup
 from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.catalog import git
-from aml_images_dagster.defs.keys import BUILD_JOB
+from aml_images_dagster.defs.keys import ENDED_BUILDS, ENDING_JOB
+from aml_images_dagster.defs.operations.jobs import operations_config
 from aml_images_dagster.defs.pull_requests.report import Telling
 from aml_images_dagster.defs.pull_requests.runs import NewImages, PullRequestRuns, commit_of, number_of, seen_of
-from aml_images_dagster.defs.ticks import sensor_status, skips_while_unreachable
+from aml_images_dagster.defs.ticks import is_under_way, sensor_status, skips_while_unreachable
 from aml_images_dagster.plural import counted
 from aml_images_dagster.pull_requests.assessment import Assessor
 from aml_images_dagster.pull_requests.declaration import unknown_images
@@ -32,9 +32,10 @@ from aml_images_dagster.pull_requests.remote import GitRemote
 from aml_images_dagster.pull_requests.tracking import Tracked, Tracking
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from aml_images_dagster.catalog.image import Image
+    from aml_images_dagster.defs.operations.jobs import AssetJob
     from aml_images_dagster.defs.run import Workshop
     from aml_images_dagster.pull_requests.hosts.interface import PullRequestHost
 
@@ -138,6 +139,9 @@ class _Look:
         self._images = NewImages(watch.workshop, watch.known, location)
         self._telling = Telling(watch.host, watch.workshop, context.instance, self._runs) if watch.host else None
         self._requests: list[dg.RunRequest] = []
+        self._is_ending = is_under_way(context.instance, ENDING_JOB)
+        self._cancel: list[str] = []
+        self._remove: list[str] = []
         self._said: list[str] = []
 
     def compare(self, heads: Mapping[int, str]) -> None:
@@ -176,7 +180,9 @@ class _Look:
                 tracked.phase, tracked.seen = "requested", seen_of(run)
 
     def end_superseded(self) -> None:
-        """Cancel every run that is not about a head as it stands."""
+        """Have every run canceled that is not about a head as it stands."""
+        if self._is_ending:
+            return
         for run in self._runs.running():
             number = number_of(run)
             tracked, missing = self.tracking.pull_requests.get(number), self.tracking.closed.get(number)
@@ -184,12 +190,8 @@ class _Look:
                 continue
             if missing and not missing.is_closed:
                 continue
-            why = "superseded" if tracked else "closed"
-            try:
-                self._runs.cancel(run)
-                self._say(number, f"{why}: run {run.run_id[:8]} is cancelled")
-            except Exception as error:  # noqa: BLE001 - whatever a launcher raises: the next tick tries again
-                self._say(number, f"{why}: run {run.run_id[:8]} cannot be cancelled yet ({error})")
+            self._cancel.append(run.run_id)
+            self._say(number, f"{'superseded' if tracked else 'closed'}: run {run.run_id[:8]} is to be canceled")
 
     def judge(self, target: str) -> None:
         """Judge heads that are new, or whose time has come, and ask for their runs.
@@ -229,10 +231,10 @@ class _Look:
         self._say(number, f"{counted(len(changes.reasons), 'image')} at {tracked.head[:8]}: {tracked.note}")
 
     def close(self) -> None:
-        """Remove what closed pull requests have in staging, and forget them."""
+        """Forget closed pull requests, once nothing of them is in staging; ask for its removal until then."""
         until = time.monotonic() + _CLOSING_SECONDS
         for number, tracked in list(self.tracking.closed.items()):
-            if not tracked.is_closed or tracked.judge.until > self.now:
+            if not tracked.is_closed:
                 continue
             if time.monotonic() > until:
                 break
@@ -240,10 +242,12 @@ class _Look:
             if any(not record.dagster_run.is_finished for record in records):
                 continue
             builds = [build_number(record.dagster_run.run_id, record.create_timestamp) for record in records]
-            left = [build for build in builds if not self._is_clean(build)]
+            left = [build for build in builds if not self._is_removed(build)]
+            if left and not self._is_ending and tracked.judge.until <= self.now:
+                tracked.judge.failed(self.now)  # until it is asked for again
+                self._remove += left
+                self._say(number, f"closed: {', '.join(left)} {'is' if len(left) == 1 else 'are'} to be removed")
             if left:
-                tracked.judge.failed(self.now)
-                self._say(number, f"closed, but {', '.join(left)} could not be removed yet")
                 continue
             self._watch.remote.forget(number)
             self._said += self._telling.tell_closed(number, tracked) if self._telling else []
@@ -251,16 +255,13 @@ class _Look:
             self._say(number, "closed and forgotten")
         self._images.keep_only(self.tracking.pull_requests)
 
-    def _is_clean(self, build: str) -> bool:
-        """Whether nothing of a build is left, once it is removed."""
-        parts = self._watch.workshop.parts
+    def _is_removed(self, build: str) -> bool:
+        """Whether nothing of a build can be in staging any more."""
         try:
-            record = parts.artifacts.build(build).read_build()
-            if record is None or record.status in ("failed", "canceled", "expired"):
-                return True
-        except DamagedRecord:
-            pass  # the cleanup makes it anew
-        return cleanup(build, parts, "expired").clean
+            record = self._watch.workshop.parts.artifacts.build(build).read_build()
+        except DamagedRecord:  # the removal repairs it
+            return False
+        return record is None or record.status in ("failed", "canceled", "expired")
 
     def tell(self) -> None:
         """Tell the host what is new."""
@@ -274,6 +275,13 @@ class _Look:
     def result(self) -> dg.SensorResult:
         """For Dagster."""
         cursor = self.tracking.write()
+        if self._cancel or self._remove:
+            self._requests.append(
+                dg.RunRequest(
+                    job_name=ENDING_JOB,
+                    run_config=operations_config(ENDED_BUILDS, cancel=self._cancel, remove=self._remove),
+                )
+            )
         if self._requests:
             return dg.SensorResult(run_requests=self._requests, cursor=cursor)
         return dg.SensorResult(skip_reason=dg.SkipReason(self._summary()), cursor=cursor)
@@ -287,19 +295,20 @@ class _Look:
         self._said.append(f"#{number} {sentence}")
 
 
-def pull_request_sensor(workshop: Workshop, images: Iterable[Image]) -> dg.SensorDefinition:
+def pull_request_sensor(workshop: Workshop, images: Iterable[Image], jobs: Sequence[AssetJob]) -> dg.SensorDefinition:
     """The sensor.
 
     Args:
         workshop: Settings and parts.
         images: The images that have assets.
+        jobs: What it asks for: builds, and the end of builds.
     """
     watch = Watch(workshop, {image.id: image.parents for image in images})
 
     @dg.sensor(
         name="pull_requests",
         description="Builds what pull requests change, and tells them how it went.",
-        job_name=BUILD_JOB,
+        jobs=jobs,
         minimum_interval_seconds=workshop.settings.pull_requests.interval_seconds,
         default_status=sensor_status(workshop.settings),
     )

@@ -13,9 +13,11 @@ import pytest
 from aml_images_dagster.builds.artifacts import write_atomically
 from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.definitions import definitions
+from aml_images_dagster.defs.keys import ENDING_JOB
 from aml_images_dagster.defs.pinned_catalogue import PinnedCatalogue
 from aml_images_dagster.defs.pull_requests import report, runs, sensor
 from aml_images_dagster.defs.request import COMMIT_TAG, PULL_REQUEST_TAG
+from aml_images_dagster.errors import BadInput
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.pull_requests.changes import find_changes
 from aml_images_dagster.pull_requests.hosts.github import GitHubHost
@@ -83,6 +85,8 @@ class Ticks:
         self.said = result.skip_reason.skip_message or "" if result.skip_reason else ""
         known = {run.tags["dagster/run_key"] for run in self.runs}
         requests = [request for request in result.run_requests or () if request.run_key not in known]
+        ending = [request for request in requests if request.job_name == ENDING_JOB]
+        requests = [request for request in requests if request not in ending]
         for request in requests:
             job = self._definitions.resolve_job_def("build")
             run = self.instance.create_run_for_job(
@@ -93,6 +97,9 @@ class Ticks:
                 asset_selection=frozenset(request.asset_selection or ()),
             )
             self.runs.append(run)
+        for request in ending:
+            job = self._definitions.resolve_job_def(ENDING_JOB)
+            job.execute_in_process(run_config=request.run_config, instance=self.instance, raise_on_error=False)
         return requests
 
     def status(self, index: int) -> dg.DagsterRunStatus:
@@ -305,6 +312,7 @@ def test_a_closed_one_is_forgotten(ticks: Ticks) -> None:
     assert ticks.instance.get_run_by_id(ticks.runs[0].run_id).status is dg.DagsterRunStatus.NOT_STARTED
     ticks.tick()
     assert ticks.instance.get_run_by_id(ticks.runs[0].run_id).status is dg.DagsterRunStatus.CANCELED
+    ticks.tick()
     assert ticks.github.outcomes(head) == ["pending", "error"]
     cancelled = ticks.github.statuses[head][-1]
     assert cancelled["description"] == "the pull request was closed"

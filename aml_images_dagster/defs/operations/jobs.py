@@ -1,0 +1,30 @@
+"""A job in which sensors have something canceled or removed: one asset, in the process of the run, within a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+AssetJob = UnresolvedAssetJobDefinition
+"""What `dg.define_asset_job` returns; Dagster has no public name for it."""
+
+_LONGEST_SECONDS = 600
+"""After which Dagster ends it; the next run goes on. A cleanup waits for the end of jobs that it cancels."""
+
+
+def operations_job(name: str, asset: dg.AssetKey, description: str) -> AssetJob:
+    """The job of an asset that no build waits for, and that waits for no build."""
+    return dg.define_asset_job(
+        name,
+        selection=dg.AssetSelection.assets(asset),
+        description=description,
+        executor_def=dg.in_process_executor,  # it is there sooner
+        tags={"dagster/max_runtime": str(_LONGEST_SECONDS)},
+    )
+
+
+def operations_config(asset: dg.AssetKey, **options: Any) -> dict[str, Any]:
+    """The run configuration of its asset."""
+    return {"ops": {asset.to_python_identifier(): {"config": options}}}
