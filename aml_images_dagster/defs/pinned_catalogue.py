@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster._core.definitions.definitions_load_context import StateBackedDefinitionsLoader
-from dagster_shared.serdes import serialize_value
 from pydantic import BaseModel, ConfigDict
 
 from aml_images_dagster.builds.source import clean_commit
@@ -93,7 +92,7 @@ class PinnedDefinitions(StateBackedDefinitionsLoader[str]):
             definitions = self._define(PinnedCatalogue.model_validate_json(state))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", dg.PreviewWarning)
-                self._made[state] = definitions.with_reconstruction_metadata({self.defs_key: serialize_value(state)})
+                self._made[state] = definitions.with_reconstruction_metadata({self.defs_key: dg.serialize_value(state)})
         return self._made[state]
 
     def build_defs(self) -> dg.Definitions:

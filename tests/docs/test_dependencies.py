@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -35,6 +38,24 @@ def names(requirements: list[str]) -> set[str]:
 )
 def test_every_dependency_has_its_row(heading: str, requirements: list[str]) -> None:
     assert named(heading) == names(requirements)
+
+
+def test_everything_that_is_imported_is_a_dependency() -> None:
+    imported = set()
+    for path in (ROOT / "aml_images_dagster").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add((node.module or "").partition(".")[0])
+    ours = {"aml_images_dagster", *sys.stdlib_module_names}
+    packages = {
+        module: [re.sub(r"[-_.]+", "-", name).lower() for name in found]
+        for module, found in metadata.packages_distributions().items()
+    }
+    declared = names(PROJECT["project"]["dependencies"])
+    undeclared = {module for module in imported - ours if declared.isdisjoint(packages.get(module, ()))}
+    assert undeclared == set()
 
 
 def test_every_debian_package_has_its_row() -> None:

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from dagster._core.storage.tags import RUN_KEY_TAG
 from pydantic import ValidationError
 
 from aml_images_dagster.catalog.descent import Reasons, with_descendants
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
     from aml_images_dagster.defs.run import Workshop
     from aml_images_dagster.settings.upstream import UpstreamSettings
 
+_RUN_KEY_TAG = "dagster/run_key"
+"""By which Dagster itself finds the run of a request."""
 BASES_TAG = "aml-images/bases"
 """The bases whose change has started a build."""
 
@@ -121,7 +122,7 @@ def _looked_at(
 
 
 def _outcome(instance: dg.DagsterInstance, run_key: str) -> Outcome:
-    runs = instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: run_key}), limit=1)
+    runs = instance.get_runs(dg.RunsFilter(tags={_RUN_KEY_TAG: run_key}), limit=1)
     if runs and not runs[0].is_finished:
         return "running"
     return "succeeded" if runs and runs[0].is_success else "failed"
