@@ -119,7 +119,7 @@ def test_output_without_line_ends_is_cut(runner, make_job, shell_image):
         result = runner.run(make_job(shell_image, {"a.sh": script}, seconds=300), lambda line: lines.append(len(line)))
     assert (result.status, result.reason[:12]) == ("failed", "exit code 3:")
     assert max(lines) < 70_000
-    assert 60e6 < sum(lines) < 70e6
+    assert sum(lines) < 70e6
     assert memory.peak < 100e6
 
 

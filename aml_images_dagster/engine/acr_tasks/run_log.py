@@ -76,7 +76,8 @@ class RunLog:
         self._read_bytes += len(new)
         for line in self._lines.take(new):
             self._write(line)
-        return found.properties.size - self._read_bytes
+        # Its `size` is that of the piece.
+        return int(str(found.properties.content_range).rpartition("/")[2]) - self._read_bytes
 
     def _write_rest(self) -> None:
         for line in self._lines.rest():
