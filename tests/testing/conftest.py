@@ -60,15 +60,15 @@ def mpi_image(engine: DockerEngine, staging: OciRegistry, tmp_path_factory: pyte
 
 @pytest.fixture
 def hostile_image(
-    engine: DockerEngine, staging: OciRegistry, busybox: Reference, tmp_path: Path
+    engine: DockerEngine, staging: OciRegistry, busybox: Reference, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[MakeImage]:
     """Makes a 2 MB image whose python3 is a shell script of the test's."""
     with contextlib.ExitStack() as images:
 
         def make(script: str) -> str:
             dockerfile = f"FROM {busybox}\nRUN printf '#!/bin/sh\\n{script}' > /bin/python3 && chmod 755 /bin/python3\n"
-            image = contextlib.contextmanager(_image)(engine, staging, dockerfile, tmp_path)
-            return images.enter_context(image)
+            image = contextlib.contextmanager(_image)
+            return images.enter_context(image(engine, staging, dockerfile, tmp_path_factory.mktemp("hostile")))
 
         yield make
 
