@@ -136,7 +136,7 @@ def explain_output(text: str) -> str:
     if not failures:
         return ""
     more = f"; and {len(failures) - _TOLD} more" if len(failures) > _TOLD else ""
-    return "; ".join(failures[:_TOLD]) + more
+    return "; ".join(failure[:_LONGEST_TOLD] for failure in failures[:_TOLD]) + more
 
 
 class _Failures:
