@@ -54,6 +54,7 @@ EXAMPLES = {
     "open_source.docs_repository": "https://git.example/registry-docs",
     "artifacts": "/var/lib/aml-images/artifacts",
     "base_mirrors": "docker.io=mirror.example/hub",
+    "trusted_registries": "registry.corp.example;10.0.0.5:5000",
     "docker_host": "unix:///var/run/docker.sock",
     "windows_docker_host": "tcp://windows.example:2376",
     "build_network": "host",

@@ -91,6 +91,30 @@ def test_mappings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("host", "trusted"),
+    [
+        ("staging.example", True),
+        ("production.example:5001", True),
+        ("Mirror.example", True),
+        ("10.0.0.5:5000", True),
+        ("other.example", True),
+        ("docker.io", False),
+        ("10.0.0.5", False),
+        ("127.0.0.1:5000", False),
+    ],
+)
+def test_registries_that_a_setting_names_are_trusted(tmp_path: Path, host: str, trusted: bool) -> None:
+    settings = load_settings(
+        repo=tmp_path,
+        staging_registry="staging.example",
+        production_registry="production.example:5001",
+        base_mirrors="docker.io=mirror.example/hub",
+        trusted_registries=" 10.0.0.5:5000 ;other.example;",
+    )
+    assert settings.trusts(host) is trusted
+
+
 @pytest.mark.parametrize("pairs", ["docker.io", "docker.io=", "=mirror.example", "a=b;c"])
 def test_a_mapping_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pairs: str) -> None:
     monkeypatch.setenv("AML_IMAGES_BASE_MIRRORS", pairs)
@@ -170,6 +194,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
         ("release__windows", "always", "'always' is no release window"),
         ("staging_registry", "http://127.0.0.1:5000", "write host and port alone, without http://"),
         ("production_registry", "registry.example/images", "write host and port alone, without http://"),
+        ("trusted_registries", "10.0.0.5;https://registry.example", "write host and port alone, without http://"),
     ],
 )
 def test_a_wrong_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, what: str) -> None:

@@ -97,6 +97,11 @@ class Reference:
         return f"{self.name}{tag}{digest}"
 
 
+def is_digest(text: str) -> bool:
+    """Whether a text is a digest by an algorithm that registries use."""
+    return _DIGEST.fullmatch(text) is not None
+
+
 def short_digest(digest: str) -> str:
     """As much of a digest as tells it from others, for people."""
     return digest[:_SHOWN_OF_A_DIGEST]

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import requests
 
 from aml_images_dagster.errors import Unreachable
+from aml_images_dagster.http_session import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +42,7 @@ class AzureDevOpsApi:
         self.organisation = address.api_url
         self.repository = f"{address.api_url}/{project}/_apis/git/repositories/{name}"
         self._mend = mend
-        self._session = requests.Session()
+        self._session = open_session(loopback=False, repeat=False)
         self._session.auth = ("", token)
         self._session.headers["Accept"] = "application/json"
 

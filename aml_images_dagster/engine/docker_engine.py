@@ -8,13 +8,16 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
+import io
 import os
 import re
 import shutil
+import tarfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aml_images_dagster.bounded import TooLong, beginning
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.faults import build_fault, engine_errors, in_gigabytes, transfer_fault
 from aml_images_dagster.engine.interface import (
@@ -42,6 +45,8 @@ _LABEL = "io.github.aml-images.inspection"
 _BUILD_MARK = ".aml-images-build.invalid"
 _MARK_ADDRESS = "127.0.0.1"
 _NEW_PINGS = 3
+_ARCHIVE_HEADER_BYTES = 256 * 1024
+"""More than what stands before a file in an archive: its name, and extended attributes of 64 KiB."""
 
 
 class DockerEngine:
@@ -235,6 +240,39 @@ class DockerEngine:
                 return {path: _has_path(client, container, path) for path in paths}
             finally:
                 client.remove_container(container, v=True, force=True)
+
+    def read_file(self, container: str, path: str, longest: int) -> bytes:
+        """A file of a container; empty when there is none, or something else than a file.
+
+        What is longer than the limit is neither held nor transferred whole.
+
+        Args:
+            container: The engine's id of the container.
+            path: Absolute path in it.
+            longest: Bytes that the file may have.
+
+        Raises:
+            TooLong: It has more.
+            Unreachable: The engine does not answer, or refuses.
+        """
+        import docker.errors
+
+        with self._client() as client:
+            try:
+                stream, _ = client.get_archive(container, path)
+                archive = beginning(stream, _ARCHIVE_HEADER_BYTES + longest)
+            except docker.errors.NotFound:
+                return b""
+            finally:
+                client.end_response()
+        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+            member = files.next()
+            if member is None or not member.isfile():
+                return b""
+            if member.size > longest:
+                raise TooLong(longest)
+            file = files.extractfile(member)
+            return file.read() if file else b""
 
     def sweep_build_containers(self) -> int:
         """See `Engine.sweep_build_containers`.

@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from aml_images_dagster.bounded import LONGEST_LOG, Lines, up_to
+
 if TYPE_CHECKING:
     from aml_images_dagster.engine.client import EngineClient
     from aml_images_dagster.engine.interface import LogLine
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
 Event = Mapping[str, Any]
 FaultKind = Literal["reported", "refused", "broken", "deadline", "no result"]
 
-_TAIL_LINES = 40
+TAIL_LINES = 40
+LONGEST_TAIL_LINE = 4000
+"""Characters."""
 # Name and password anywhere; on the web also what stands alone before the @, because tokens are given so.
 _URL_LOGIN = re.compile(r"(?<=://)[^/\s:@]*:[^/\s]+(?=@)|(?<=http://)[^/\s]+(?=@)|(?<=https://)[^/\s]+(?=@)")
 
@@ -72,7 +76,8 @@ def follow(
     import urllib3.exceptions
 
     hidden = tuple(secret for secret in secrets if secret)
-    tail: deque[str] = deque(maxlen=_TAIL_LINES)
+    pass_on = up_to(LONGEST_LOG, log)
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
     deadline = time.monotonic() + seconds
     time_is_up = threading.Event()
 
@@ -82,10 +87,10 @@ def follow(
 
     def write(line: str) -> None:
         shown = redact(line, hidden)
-        tail.append(shown)
-        log(shown)
+        tail.append(shown[:LONGEST_TAIL_LINE])
+        pass_on(shown)
 
-    lines = _Lines(write)
+    lines = _EventLines(write)
 
     def fault(kind: FaultKind, message: str, code: int | None = None) -> StreamFault:
         lines.flush()
@@ -145,25 +150,24 @@ def _code_in(message: str) -> int | None:
     return int(found.group(1)) if found else None
 
 
-class _Lines:
+class _EventLines:
     """Makes lines of events: build output comes in pieces, transfer progress comes far too often."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
-        self._piece = ""
+        self._output = Lines()
 
     def take(self, event: Event) -> None:
         if "stream" in event:
-            *whole, self._piece = (self._piece + str(event["stream"])).split("\n")
-            for line in whole:
+            for line in self._output.take(str(event["stream"])):
                 self._line(line)
         elif "status" in event and not event.get("progressDetail"):
             layer = f"{event['id']}: " if event.get("id") else ""
             self._line(f"{layer}{event['status']}")
 
     def flush(self) -> None:
-        piece, self._piece = self._piece, ""
-        self._line(piece)
+        for line in self._output.rest():
+            self._line(line)
 
     def _line(self, line: str) -> None:
         # A progress bar overwrites its line; only its last state is of use in a log.

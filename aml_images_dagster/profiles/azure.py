@@ -39,9 +39,9 @@ def azure_parts(settings: Settings) -> Parts:
     login_for = AcrLogins(credential, endpoints.registry_scope, ours)
 
     def registry(host: str) -> Registry:
-        return (
-            AcrRegistry(host, credential, endpoints.registry_audience, login_for) if host in ours else OciRegistry(host)
-        )
+        if host in ours:
+            return AcrRegistry(host, credential, endpoints.registry_audience, login_for)
+        return OciRegistry(host, trusted=settings.trusts(host))
 
     def staging_id() -> RegistryId:
         return registry_id(azure, "staging_registry_id", settings.staging_registry)

@@ -14,7 +14,7 @@ import requests
 from aml_images_dagster.connection_fault import plain_reason
 from aml_images_dagster.engine.interface import RegistryLogin
 from aml_images_dagster.errors import Unreachable
-from aml_images_dagster.registry.http_session import open_session
+from aml_images_dagster.http_session import open_session
 from aml_images_dagster.registry.interface import NoAnswer
 from aml_images_dagster.registry.tokens import is_loopback
 
@@ -79,7 +79,7 @@ def _refresh_token(host: str, answer: requests.Response) -> str:
     try:
         answer.raise_for_status()
         return str(answer.json()["refresh_token"])
-    except (requests.RequestException, ValueError, KeyError, TypeError):
+    except (requests.RequestException, ValueError, KeyError, TypeError, RecursionError):
         raise Unreachable(
             f"asked to sign in, the registry answered {answer.status_code} without a token",
             where=host,

@@ -39,8 +39,8 @@ class VerifiedBlob:
         self._broken = broken
         self._corrupt = corrupt
         self._seen = hashlib.sha256()
-        length = answer.headers.get("Content-Length")
-        if length is not None:
+        length = answer.headers.get("Content-Length", "")
+        if length.isdigit():
             self.len = int(length)
 
     def read(self, size: int = -1) -> bytes:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.errors import BadInput, Unreachable
+from aml_images_dagster.http_connection import time_limit
 from aml_images_dagster.registry.oci import read_manifest
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 3
 _ATTEMPTS = 3
+_BLOB_SECONDS = 3600
 
 
 def copy_image(
@@ -66,7 +68,7 @@ def _copy_blob(source: OciRegistry, target: OciRegistry, reference: Reference, r
         if target.has_blob(repository, digest):
             return
         try:
-            with source.open_blob(reference.repository, digest) as blob:
+            with time_limit(_BLOB_SECONDS), source.open_blob(reference.repository, digest) as blob:
                 target.upload_blob(repository, digest, blob)
         except Unreachable:
             if attempt == _ATTEMPTS:

@@ -10,6 +10,7 @@ import tarfile
 from typing import IO, TYPE_CHECKING, cast
 
 from aml_images_dagster.errors import BadInput
+from aml_images_dagster.http_connection import time_limit
 from aml_images_dagster.registry.oci import read_manifest
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.catalog.reference import Reference
     from aml_images_dagster.registry.interface import Registry
 
+_LAYER_SECONDS = 3600
 _WINDOWS_DRIVE, _WINDOWS_FILES = "C:/", "Files/"
 _REMOVED, _ALL_REMOVED = ".wh.", ".wh..wh..opq"
 
@@ -40,7 +42,8 @@ def files_in(registry: Registry, reference: Reference, paths: Iterable[str]) -> 
     for layer in reversed(read_manifest(manifest).get("layers", ())):
         looked_for = {path: name for path, name in names.items() if path not in decided}
         if looked_for and not layer.get("urls"):  # a Windows base is in the registry of Microsoft alone
-            decided |= _decide(_entries(registry, reference.repository, layer["digest"]), looked_for)
+            with time_limit(_LAYER_SECONDS):
+                decided |= _decide(_entries(registry, reference.repository, layer["digest"]), looked_for)
     return {path: decided.get(path, False) for path in names}
 
 
@@ -77,6 +80,8 @@ def _entries(registry: Registry, repository: str, digest: str) -> Iterator[str]:
             tarfile.open(fileobj=cast("IO[bytes]", blob), mode="r|*") as layer,
         ):
             for member in layer:
+                # It keeps all that it has read, of which there may be millions.
+                layer.members.clear()  # type: ignore[attr-defined]
                 yield member.name.removeprefix("./").rstrip("/")
     except tarfile.ReadError:
         return

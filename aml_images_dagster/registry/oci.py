@@ -9,21 +9,24 @@ import contextlib
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
 
-from aml_images_dagster.catalog.reference import DOCKER_HUB, Reference
+from aml_images_dagster.bounded import TooLong, joined
+from aml_images_dagster.catalog.reference import DOCKER_HUB, Reference, is_digest
 from aml_images_dagster.connection_fault import plain_reason
 from aml_images_dagster.errors import BadInput, Unreachable
+from aml_images_dagster.http_connection import time_limit
+from aml_images_dagster.http_session import open_session
 from aml_images_dagster.registry.blob import VerifiedBlob
-from aml_images_dagster.registry.http_session import open_session
 from aml_images_dagster.registry.interface import Manifest, NoAnswer
 from aml_images_dagster.registry.tokens import FindLogin, RegistryAuth, is_loopback
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
     from aml_images_dagster.engine.interface import RegistryLogin
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -37,6 +40,9 @@ ACCEPT = ", ".join((OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST))
 
 _DOCKER_HUB_API = "registry-1.docker.io"
 _PAGE = 100
+_MOST_PAGES = 1000
+_LIST_SECONDS = 600
+_LONGEST_CONFIG = 4 * 2**20
 _TRIES = 3
 _AS_STORED = {"Accept-Encoding": "identity"}
 
@@ -48,6 +54,8 @@ class OciRegistry:
         host: Host and port, e.g. `127.0.0.1:5000`.
         credentials: A login, or a function that gives the login of the moment; None for anonymous use.
         insecure: Plain HTTP instead of HTTPS; None decides for HTTP on loopback hosts only, as engines do.
+        trusted: Whether a setting names the host. One that only a Dockerfile names is spoken to over HTTPS and at
+            public addresses alone; see `open_session`.
         timeout_seconds: Longest wait for any single answer.
     """
 
@@ -57,19 +65,21 @@ class OciRegistry:
         credentials: RegistryLogin | FindLogin | None = None,
         *,
         insecure: bool | None = None,
+        trusted: bool = True,
         timeout_seconds: float = 30,
     ) -> None:
         self.host = host
         api_host = _DOCKER_HUB_API if host == DOCKER_HUB else host
         loopback = is_loopback(urlsplit(f"//{host}").hostname or "")
-        scheme = "http" if (loopback if insecure is None else insecure) else "https"
+        scheme = "http" if trusted and (loopback if insecure is None else insecure) else "https"
         self._base = f"{scheme}://{api_host}"
         self._timeout = (min(5.0, timeout_seconds), timeout_seconds)
         find_login: FindLogin = credentials if callable(credentials) else lambda: credentials
-        self._session = open_session(loopback=loopback, repeat=True)
+        stranger = "" if trusted else host
+        self._session = open_session(loopback=loopback, repeat=True, stranger=stranger)
         self._session.auth = RegistryAuth(api_host, find_login, self._session, self._timeout)
         # What is streamed can't be sent twice.
-        self._streaming = open_session(loopback=loopback, repeat=False)
+        self._streaming = open_session(loopback=loopback, repeat=False, stranger=stranger)
         self._streaming.auth = self._session.auth
 
     @property
@@ -86,7 +96,9 @@ class OciRegistry:
         answer = self._ask_manifest("HEAD", reference)
         if answer is None:
             return None
-        named = answer.headers.get("Docker-Content-Digest")
+        named = self._named_digest(answer, reference)
+        if named and reference.digest and named != reference.digest:
+            raise self._corrupt(str(reference), reference.digest, named)
         if named:
             return named
         manifest = self.manifest(reference)
@@ -103,9 +115,10 @@ class OciRegistry:
             return None
         body = answer.content
         digest = _sha256(body)
-        for claimed in (reference.digest, answer.headers.get("Docker-Content-Digest")):
-            if claimed and claimed.startswith("sha256:") and claimed != digest:
-                raise self._corrupt(str(reference), claimed, digest)
+        for claimed in (reference.digest, self._named_digest(answer, reference)):
+            found = _digest_like(claimed, body) if claimed else ""
+            if claimed != found:
+                raise self._corrupt(str(reference), claimed, found)
         media_type = answer.headers.get("Content-Type", "").split(";")[0].strip()
         return Manifest(digest, media_type, body)
 
@@ -122,9 +135,12 @@ class OciRegistry:
                 where=str(reference),
                 mend="Name the digest of one of its images.",
             )
-        with self.open_blob(reference.repository, document["config"]["digest"]) as blob:
-            found: Mapping[str, Any] = json.loads(blob.read())
-        return found
+        what = f"for the configuration of {reference}"
+        with time_limit(_LIST_SECONDS), self.open_blob(reference.repository, document["config"]["digest"]) as blob:
+            try:
+                return self._document(joined(blob, _LONGEST_CONFIG), what)
+            except TooLong as fault:
+                raise self._not_a_registry(what, f" ({fault})") from None
 
     def size_bytes(self, reference: Reference) -> int:
         """See `Registry.size_bytes`. For an index: of its linux/amd64 image, else of its first.
@@ -136,6 +152,8 @@ class OciRegistry:
         if "manifests" in document:
             entries = document["manifests"]
             ours = [entry for entry in entries if _platform(entry) == ("linux", "amd64")]
+            if not entries:
+                raise BadInput("this is an index without images", where=str(reference), mend="Push it again.")
             return self.size_bytes(reference.with_digest((ours or entries)[0]["digest"]))
         return sum(int(blob["size"]) for blob in (document["config"], *document["layers"]))
 
@@ -270,9 +288,11 @@ class OciRegistry:
         """
         what = f"to store blob {digest} in {repository}"
         started = self._ask("POST", f"/v2/{repository}/blobs/uploads/", what)
-        location = urljoin(f"{self._base}/", started.headers.get("Location", ""))
+        if started.status_code != requests.codes.accepted or not started.headers.get("Location"):
+            raise self._not_a_registry(what, f" (HTTP {started.status_code}, and not where to send it)")
+        location = urljoin(f"{self._base}/", started.headers["Location"])
         location += ("&" if urlsplit(location).query else "?") + f"digest={digest}"
-        self._ask(
+        stored = self._ask(
             "PUT",
             location,
             what,
@@ -280,6 +300,19 @@ class OciRegistry:
             headers={"Content-Type": "application/octet-stream"},
             session=self._streaming,
         )
+        if stored.status_code != requests.codes.created:
+            raise self._not_a_registry(what, f" (HTTP {stored.status_code}, and not that it is stored)")
+
+    def _named_digest(self, answer: requests.Response, reference: Reference) -> str:
+        """The digest that the registry names in the head of its answer; empty when it names none."""
+        named = answer.headers.get("Docker-Content-Digest", "")
+        if named and not is_digest(named):
+            raise Unreachable(
+                f"the registry names {named[:100]!r} as the digest of {reference}, which is none",
+                where=self.host,
+                mend="Is there a proxy or another server at this address?",
+            )
+        return named
 
     def _ask_manifest(self, method: str, reference: Reference) -> requests.Response | None:
         answer = self._ask(
@@ -328,28 +361,34 @@ class OciRegistry:
         found: list[str] = []
         seen: set[str] = set()
         url = f"{self._base}{path}?n={_PAGE}"
-        while url and url not in seen:
-            seen.add(url)
-            answer = self._ask("GET", url, f"for {what}", absent_is_fine=True)
-            if not answer.ok:
-                break
-            found.extend(self._json(answer, what).get(key) or ())
-            following = answer.links.get("next", {}).get("url")
-            url = urljoin(url, following) if following else ""
+        with time_limit(_LIST_SECONDS):
+            while url and url not in seen:
+                if len(seen) == _MOST_PAGES:
+                    raise self._not_a_registry(f"for {what}", f" (more than {_MOST_PAGES:,} pages)")
+                seen.add(url)
+                answer = self._ask("GET", url, f"for {what}", absent_is_fine=True)
+                if not answer.ok:
+                    break
+                names = self._document(answer.content, f"for {what}").get(key) or ()
+                if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+                    raise self._not_a_registry(f"for {what}")
+                found.extend(names)
+                following = answer.links.get("next", {}).get("url")
+                url = urljoin(url, following) if following else ""
         return found
 
-    def _json(self, answer: requests.Response, what: str) -> Mapping[str, Any]:
-        try:
-            document = answer.json()
-        except ValueError:
-            document = None
-        if not isinstance(document, Mapping):
-            raise Unreachable(
-                f"the answer to a question for {what} is not from a registry",
-                where=self.host,
-                mend="Is there a proxy or another server at this address?",
-            )
+    def _document(self, body: bytes, what: str) -> Mapping[str, Any]:
+        document = _json_object(body)
+        if document is None:
+            raise self._not_a_registry(what)
         return document
+
+    def _not_a_registry(self, what: str, why: str = "") -> Unreachable:
+        return Unreachable(
+            f"asked {what}, the answer is not from a registry{why}",
+            where=self.host,
+            mend="Is there a proxy or another server at this address?",
+        )
 
     def _ask(
         self,
@@ -425,14 +464,40 @@ def read_manifest(manifest: Manifest) -> dict[str, Any]:
     Raises:
         BadInput: It is of another kind, e.g. schema 1, which registries gave up.
     """
-    with contextlib.suppress(ValueError):
-        document = json.loads(manifest.body)
-        if isinstance(document, dict) and ("manifests" in document or {"config", "layers"} <= document.keys()):
-            return document
+    document = _json_object(manifest.body) or {}
+    if "manifests" in document:
+        parts = document["manifests"]
+    else:
+        parts = [document.get("config"), *layers] if isinstance(layers := document.get("layers"), list) else None
+    if isinstance(parts, list) and all(map(_is_descriptor, parts)):
+        return document
     raise BadInput(
         f"the manifest {manifest.digest} ({manifest.media_type}) is neither an image nor an index",
         mend="Push the image again with a current engine.",
     )
+
+
+def _json_object(body: bytes) -> dict[str, Any] | None:
+    """The object that a JSON document is; None when it is none."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _is_descriptor(part: object) -> bool:
+    """Source: image-spec, "descriptor.md"."""
+    if not isinstance(part, dict):
+        return False
+    digest, size = part.get("digest"), part.get("size")
+    return isinstance(digest, str) and is_digest(digest) and type(size) is int and size >= 0
+
+
+def _digest_like(digest: str, body: bytes) -> str:
+    """The digest of a body by the algorithm of another digest."""
+    algorithm = digest.partition(":")[0]
+    return f"{algorithm}:{hashlib.new(algorithm, body).hexdigest()}"
 
 
 def _sha256(body: bytes) -> str:
@@ -440,8 +505,8 @@ def _sha256(body: bytes) -> str:
 
 
 def _platform(entry: Mapping[str, Any]) -> tuple[str, str]:
-    platform = entry.get("platform") or {}
-    return platform.get("os", ""), platform.get("architecture", "")
+    platform = entry.get("platform")
+    return (platform.get("os", ""), platform.get("architecture", "")) if isinstance(platform, dict) else ("", "")
 
 
 def _error_message(answer: requests.Response) -> str:

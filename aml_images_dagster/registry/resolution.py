@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
+from aml_images_dagster.http_connection import time_limit
+from aml_images_dagster.http_session import Untrusted
 from aml_images_dagster.registry.interface import NoAnswer
 from aml_images_dagster.registry.mirrors import Mirrors
 from aml_images_dagster.registry.oci import OciRegistry
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 OpenRegistry = Callable[[str], "Registry"]
 
+_SECONDS = 120
+"""Longest time for all that one question to one registry takes: signing in, redirects, asking again."""
 _AT_ONCE = 16
 """Questions asked at once when many bases are observed."""
 
@@ -65,6 +69,7 @@ class BaseResolver:
         self._registries: dict[str, Registry] = {}
         self._silent: set[str] = set()
         self._resolved: dict[str, ResolvedBase] = {}
+        self._asking: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
     def resolve(self, reference: str) -> ResolvedBase:
@@ -73,11 +78,14 @@ class BaseResolver:
         Raises:
             BadInput: The text is no reference, or nobody knows the image.
         """
-        # One at a time: images that share a base then ask for it once.
         with self._lock:
-            if reference not in self._resolved:
-                self._resolved[reference] = self._resolve(reference, self._silent, self._engine)
-            return self._resolved[reference]
+            resolved, silent = self._resolved, self._silent
+            asking = self._asking.setdefault(reference, threading.Lock())
+        # One at a time: images that share a base then ask for it once. A slow registry holds up no other base.
+        with asking:
+            if reference not in resolved:
+                resolved[reference] = self._resolve(reference, silent, self._engine)
+            return resolved[reference]
 
     def observe(self, references: Iterable[str]) -> dict[str, ResolvedBase | BadInput]:
         """What registries serve now, whatever was answered before; the engine is not asked.
@@ -100,16 +108,17 @@ class BaseResolver:
     def forget(self) -> None:
         """Forget all answers, so that a process that lives long asks anew."""
         with self._lock:
-            self._silent.clear()
-            self._resolved.clear()
+            # New ones: a question that is under way answers for the time before.
+            self._silent, self._resolved, self._asking = set(), {}, {}
 
     def _resolve(self, text: str, silent: set[str], engine: Engine | None) -> ResolvedBase:
         reference = Reference.parse(text)
         mirrored = self._mirrors.of(reference)
         places = [place for place in (mirrored, reference) if place]
         answers: list[str] = []
+        hints: list[str] = []
         for place in places:
-            digest = self._ask_registry(place, silent, answers)
+            digest = self._ask_registry(place, silent, answers, hints)
             if digest:
                 return ResolvedBase(text, digest, str(place.with_digest(digest)))
         for place in places if engine else ():
@@ -119,19 +128,23 @@ class BaseResolver:
         raise BadInput(
             f"the base can't be resolved: {'; '.join(dict.fromkeys(answers))}",
             where=text,
-            mend="Check its name and that this machine reaches its registry, name a mirror (base_mirrors), or pull it.",
+            mend=" ".join(hints)
+            or "Check its name and that this machine reaches its registry, name a mirror (base_mirrors), or pull it.",
         )
 
-    def _ask_registry(self, place: Reference, silent: set[str], answers: list[str]) -> str | None:
+    def _ask_registry(self, place: Reference, silent: set[str], answers: list[str], hints: list[str]) -> str | None:
         host = place.registry
         if host in silent:
             answers.append(f"{host} does not answer")
             return None
         try:
             registry = self._registries.setdefault(host, self._open_registry(host))
-            digest = registry.digest(place)
+            with time_limit(_SECONDS):
+                digest = registry.digest(place)
         except Unreachable as error:
             answers.append(_said(error))
+            if isinstance(error, Untrusted):
+                hints.append(error.mend)
             # Every question to a registry that is not there costs a time-out; a refusal says nothing of other images.
             if isinstance(error, NoAnswer):
                 silent.add(host)

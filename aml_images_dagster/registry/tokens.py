@@ -30,6 +30,7 @@ FindLogin = Callable[[], "RegistryLogin | None"]
 _DEFAULT_LIFE = 60
 """Seconds that a token lives when the server does not say, from the specification."""
 _MARGIN = 10
+_TOKEN = re.compile(r"[!-~]+")
 _CHALLENGE = re.compile(r"(?:^|,)\s*(Bearer|Basic)\b", re.IGNORECASE)
 _REPOSITORY = re.compile(r"/v2/(?P<name>.+)/(?:manifests|blobs|tags|referrers)/")
 
@@ -151,9 +152,9 @@ class RegistryAuth(AuthBase):
         try:
             answer.raise_for_status()
             given = answer.json()
-            token = str(given.get("token") or given["access_token"])
+            token = _TOKEN.fullmatch(given.get("token") or given["access_token"])[0]  # type: ignore[index]
             life = float(given.get("expires_in") or _DEFAULT_LIFE)
-        except (requests.RequestException, ValueError, KeyError, AttributeError, TypeError):
+        except (requests.RequestException, ValueError, KeyError, AttributeError, TypeError, RecursionError):
             raise Unreachable(
                 f"the token server {server.netloc} answered {answer.status_code} without a token",
                 where=self._host,

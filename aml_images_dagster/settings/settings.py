@@ -62,6 +62,11 @@ class Settings(BaseSettings):
         default_factory=dict,
         description="Where external bases are found: prefix=mirror, separated by ';': docker.io=mirror.example/hub.",
     )
+    trusted_registries: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Hosts of other registries that may have a private address, lead to one, or do without TLS on this "
+        "machine, separated by ';'. Staging, production and the mirrors are trusted anyway.",
+    )
 
     docker_host: str | None = Field(default=None, description="URL of the engine; default: DOCKER_HOST or the socket.")
     windows_docker_host: str | None = Field(default=None, description="URL of a Windows engine, for Windows images.")
@@ -99,10 +104,15 @@ class Settings(BaseSettings):
     release: ReleaseSettings = ReleaseSettings()
     open_source: OpenSourceSettings = OpenSourceSettings()
 
-    @field_validator("published_as", mode="before")
+    @field_validator("published_as", "trusted_registries", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(filter(None, value.split(";"))) if isinstance(value, str) else value
+        return tuple(filter(None, map(str.strip, value.split(";")))) if isinstance(value, str) else value
+
+    @field_validator("trusted_registries")
+    @classmethod
+    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(cls._is_a_host, value))
 
     @field_validator("staging_registry", "production_registry")
     @classmethod
@@ -139,6 +149,12 @@ class Settings(BaseSettings):
         object.__setattr__(self, "repo", repo)
         object.__setattr__(self, "home", (repo / self.home.expanduser()).resolve())
         return self
+
+    def trusts(self, host: str) -> bool:
+        """Whether a setting names a registry; one that only a Dockerfile names may lead to public addresses alone."""
+        mirrors = (mirror.partition("/")[0] for mirror in self.base_mirrors.values())
+        named = (self.staging_registry, self.production_registry, *mirrors, *self.trusted_registries)
+        return host.lower() in map(str.lower, named)
 
     @property
     def is_automatic(self) -> bool:

@@ -5,9 +5,7 @@ Removing them is left to the caller. This module imports docker-py; import it on
 
 from __future__ import annotations
 
-import io
 import re
-import tarfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from docker.errors import APIError, ImageNotFound, NotFound
 from docker.types import LogConfig
 
+from aml_images_dagster.bounded import TooLong
 from aml_images_dagster.testing import leftovers
 from aml_images_dagster.testing.docker_connection import engine_message
 from aml_images_dagster.testing.failure_reason import failure_reason, missing_program, telling_line
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.testing.limits import Limits
 
+_LONGEST_REPORT = 16 * 2**20
 _LAST_WORDS_SECONDS = 5
 """How long a killed container's output is waited for."""
 
@@ -56,7 +56,8 @@ class ContainerJob:
         image: The engine's id of the image.
         limits: What one container may use.
         mtu: Largest packet of the job's network, in bytes; None leaves it to the engine.
-        log: Receives every line of every node.
+        log: Receives the lines of all nodes.
+        read_file: See `DockerEngine.read_file`.
     """
 
     client: DockerClient
@@ -66,6 +67,7 @@ class ContainerJob:
     limits: Limits
     mtu: int | None
     log: Callable[[str], None]
+    read_file: Callable[[str, str, int], bytes]
 
     def run(self) -> JobResult:
         """Run the job to its end; its containers are left behind, ended or not."""
@@ -172,9 +174,17 @@ class ContainerJob:
             return _Outcome("failed", self._on(node, f"out of memory: the limit is {limit:.3g} GiB"))
         reason = ""
         if self.launch.explain:
-            reason = self.launch.explain(exit_code, _read_file(container, self.launch.report))
+            reason = self.launch.explain(exit_code, self._report(container))
         reason = reason or failure_reason(exit_code, watch.outputs[node].text())
         return _Outcome("failed", self._on(node, reason))
+
+    def _report(self, container: Container) -> bytes:
+        """The report that a scenario has left; empty when there is none that can be read."""
+        try:
+            return self.read_file(str(container.id), self.launch.report, _LONGEST_REPORT)
+        except TooLong as fault:
+            self.log(f"the report {self.launch.report} has {fault} and is not read")
+            return b""
 
     def _on(self, node: str, reason: str) -> str:
         return f"{node}: {reason}" if len(self.launch.nodes) > 1 else reason
@@ -241,18 +251,6 @@ def _state(container: Container) -> Mapping[str, Any] | None:
         return None
     state: Mapping[str, Any] = container.attrs["State"]
     return None if state["Status"] in ("removing", "dead") else state
-
-
-def _read_file(container: Container, path: str) -> bytes:
-    """A file of a container that has ended; empty when there is none."""
-    try:
-        stream, _ = container.get_archive(path)
-    except NotFound:
-        return b""
-    with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
-        member = archive.next()
-        file = archive.extractfile(member) if member and member.isfile() else None
-        return file.read() if file else b""
 
 
 def _kill(containers: Mapping[str, Container]) -> None:

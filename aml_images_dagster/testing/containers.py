@@ -9,6 +9,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.bounded import LONGEST_LOG, up_to
 from aml_images_dagster.catalog.tests_file import PytestScenario
 from aml_images_dagster.engine.docker_engine import DockerEngine
 from aml_images_dagster.errors import FactoryError, Unreachable
@@ -79,7 +80,8 @@ class ContainerRunner:
         image = engine.pull(job.reference, log, self._login() if self._login else None)
         with connected(host) as client:
             leftovers.remove(client, leftovers.JOB, job.name)
-            running = ContainerJob(client, job, launch, image, self._limits, info.network_mtu, log)
+            shown = up_to(LONGEST_LOG, log)
+            running = ContainerJob(client, job, launch, image, self._limits, info.network_mtu, shown, engine.read_file)
             with _nothing_left(client, job) as leave:
                 result = running.run()
                 if job.keep_failed and result.status != "passed":

@@ -4,30 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.bounded import Lines
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-_LONGEST_LINE = 64 * 1024
-"""Bytes after which a line is cut, so that output without line ends cannot fill the memory."""
 
 
 def lines(chunks: Iterable[bytes]) -> Iterator[str]:
     """Cut a stream of bytes into lines without their ends; of a progress bar only the last state stays."""
-    rest = b""
+    output = Lines()
     for chunk in chunks:
-        rest += chunk
-        *whole, rest = rest.split(b"\n")
-        for line in whole:
-            yield _text(line)
-        while len(rest) > _LONGEST_LINE:
-            yield _text(rest[:_LONGEST_LINE])
-            rest = rest[_LONGEST_LINE:]
-    if rest:
-        yield _text(rest)
+        yield from map(_last_state, output.take(chunk))
+    yield from map(_last_state, output.rest())
 
 
-def _text(line: bytes) -> str:
-    return line.decode(errors="replace").rstrip("\r").rpartition("\r")[2]
+def _last_state(line: str) -> str:
+    return line.rstrip("\r").rpartition("\r")[2]
 
 
 class KeptOutput:

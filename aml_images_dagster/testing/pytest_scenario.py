@@ -7,6 +7,7 @@ this code runs in. So an image needs nothing but python3, and the repository's t
 from __future__ import annotations
 
 import functools
+import io
 import posixpath
 import re
 from importlib import metadata
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 _DISTRIBUTIONS = ("pytest", "pluggy", "iniconfig", "packaging", "pygments")
 _FOR_PYTHON_3_10 = ("exceptiongroup", "typing_extensions")
 _REPORT = "pytest.xml"
-_LONGEST_REPORT = 16 * 2**20
 _TOLD = 3
+_LONGEST_TOLD = 1000
 _NO_TESTS_COLLECTED = 5
 _SUMMARY = re.compile(r"^(?:FAILED|ERROR) (?P<failure>\S.*)$", re.MULTILINE)
 _COLLECTION_FAILURE = "collection failure"
@@ -116,20 +117,17 @@ def explain(exit_code: int, report: bytes) -> str:
     """
     if exit_code == _NO_TESTS_COLLECTED:
         return "pytest collected no tests"
-    if len(report) > _LONGEST_REPORT or b"<!DOCTYPE" in report:
-        return ""
+    found = _Failures()
+    parser = ElementTree.XMLParser(target=found)  # noqa: S314 - see `_Failures.doctype`
     try:
-        root = ElementTree.fromstring(report)  # noqa: S314 - no document type, hence no entities
-    except ElementTree.ParseError:
+        parser.feed(report)
+        parser.close()
+    except (ElementTree.ParseError, ValueError, LookupError):
         return ""
-    cases = list(root.iter("testcase"))
-    failures = [(case, problem) for case in cases for problem in (*case.findall("failure"), *case.findall("error"))]
-    if not failures:
+    if not found.failures:
         return ""
-    told = "; ".join(_told(case, problem) for case, problem in failures[:_TOLD])
-    more = f"; and {len(failures) - _TOLD} more" if len(failures) > _TOLD else ""
-    failed = len({id(case) for case, _ in failures})
-    return f"{failed} of {len(cases)} tests failed: {told}{more}"
+    more = f"; and {found.failures - _TOLD} more" if found.failures > _TOLD else ""
+    return f"{found.failed} of {found.cases} tests failed: {'; '.join(found.told)}{more}"
 
 
 def explain_output(text: str) -> str:
@@ -138,15 +136,68 @@ def explain_output(text: str) -> str:
     if not failures:
         return ""
     more = f"; and {len(failures) - _TOLD} more" if len(failures) > _TOLD else ""
-    return "; ".join(failures[:_TOLD]) + more
+    return "; ".join(failure[:_LONGEST_TOLD] for failure in failures[:_TOLD]) + more
 
 
-def _told(case: ElementTree.Element, problem: ElementTree.Element) -> str:
-    module = posixpath.basename(case.get("classname", "").replace(".", "/"))
-    name = "::".join(part for part in (module, case.get("name", "")) if part)
-    message = problem.get("message", "")
-    if message == _COLLECTION_FAILURE:
-        # pytest marks the lines of the text that name the error.
-        marked = [line[2:].strip() for line in (problem.text or "").splitlines() if line.startswith("E ")]
-        message = marked[-1] if marked else message
-    return f"{name}: {message.strip().partition(chr(10))[0] or problem.tag}"
+class _Failures:
+    """Counts what a report has, as it is parsed: a tree of it would be many times as large.
+
+    Source of the methods: https://docs.python.org/3/library/xml.etree.elementtree.html#xml.etree.ElementTree.TreeBuilder.
+
+    Attributes:
+        cases: How many tests there are.
+        failed: How many of them have failed.
+        failures: How many failures they have; a test may fail in its course and again in its end.
+        told: The first failures, in words.
+    """
+
+    def __init__(self) -> None:
+        self.cases = self.failed = self.failures = 0
+        self.told: list[str] = []
+        self._depth = 0
+        self._case_depth = 0
+        self._case = ""
+        self._case_failed = False
+        self._message: str | None = None
+        self._text = io.StringIO()
+
+    def doctype(self, *_: str | None) -> None:
+        """No document type, hence no entities that unfold."""
+        raise ValueError("a report has no document type")
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        """An element begins."""
+        self._depth += 1
+        if tag == "testcase":
+            self.cases += 1
+            self._case_depth = self._depth
+            self._case_failed = False
+            module = posixpath.basename(attributes.get("classname", "").replace(".", "/"))
+            self._case = "::".join(part for part in (module, attributes.get("name", "")) if part)
+        elif tag in ("failure", "error") and self._depth == self._case_depth + 1 > 1:
+            self.failures += 1
+            self.failed += not self._case_failed
+            self._case_failed = True
+            if self.failures <= _TOLD:
+                self._message, self._text = attributes.get("message", ""), io.StringIO()
+
+    def data(self, text: str) -> None:
+        """Text of an element."""
+        if self._message == _COLLECTION_FAILURE:
+            self._text.write(text)
+
+    def end(self, tag: str) -> None:
+        """An element ends."""
+        self._depth -= 1
+        if tag == "testcase":
+            self._case_depth = 0
+        elif tag in ("failure", "error") and self._message is not None:
+            message, self._message = self._message, None
+            if message == _COLLECTION_FAILURE:
+                # pytest marks the lines of the text that name the error.
+                lines = self._text.getvalue().splitlines()
+                message = next((line[2:].strip() for line in reversed(lines) if line.startswith("E ")), message)
+            self.told.append(f"{self._case}: {message.strip().partition(chr(10))[0] or tag}"[:_LONGEST_TOLD])
+
+    def close(self) -> None:
+        """The document has ended."""

@@ -17,6 +17,7 @@ from aml_images_dagster.engine.docker_engine import DockerEngine, _build_mark
 from aml_images_dagster.engine.interface import BuildRequest, RegistryLogin
 from aml_images_dagster.errors import BadInput, BuildFailed, Unreachable
 from tests.emulators.token_registry import TokenRegistry
+from tests.memory import memory_growth
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,6 +117,18 @@ def test_a_failing_build_says_why_and_leaves_nothing(build, busybox, client, ins
     assert said in str(failed.value)
     assert in_log in failed.value.log
     assert not client.containers.list(all=True, filters={"label": marker.removeprefix("LABEL ")})
+
+
+def test_a_log_without_line_ends_is_cut(build, busybox, lines):
+    with memory_growth() as memory, pytest.raises(BuildFailed) as failed:
+        build(
+            f"FROM {busybox}\nRUN head -c 300000000 /dev/zero | tr '\\0' x; echo; echo {uuid.uuid4()} the end; exit 3\n"
+        )
+    assert max(map(len, lines)) <= 64 * 1024
+    assert 60e6 < sum(map(len, lines)) < 70e6
+    assert "the end" in failed.value.log
+    assert len(failed.value.log) < 200_000
+    assert memory.peak < 150e6  # the test itself keeps 64 MiB of lines
 
 
 def test_a_missing_base_fails_the_build(build, staging):

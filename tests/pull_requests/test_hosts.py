@@ -80,6 +80,16 @@ def test_all_that_are_open(github: GitHub, azure_devops: AzureDevOps, count: int
     assert azure_host(azure_devops).open_pull_requests() == set(range(1, count + 1))
 
 
+def test_a_server_that_gives_one_page_again_and_again(
+    azure_devops: AzureDevOps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = {"value": [{"pullRequestId": number} for number in range(100)]}
+    monkeypatch.setattr(azure_devops, "_list", lambda _: (200, page))
+    with pytest.raises(Unreachable, match="the same page of pull requests again"):
+        azure_host(azure_devops).open_pull_requests()
+    assert len(azure_devops.received) == 2
+
+
 @pytest.mark.parametrize("fork", [True, False])
 def test_origin(github: GitHub, azure_devops: AzureDevOps, fork: bool) -> None:
     for server in (github, azure_devops):

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import tarfile
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -55,6 +56,15 @@ def push(staging: OciRegistry, repository: str) -> Callable[..., Reference]:
         return Reference(staging.host, repository, digest=manifest.digest)
 
     return push
+
+
+def test_the_names_of_many_files_are_not_held(push, staging):
+    image = push(f"opt/{number}" for number in range(10_000))
+    tracemalloc.start()
+    assert files_in(staging, image, ["/opt/9999", "/opt/x"]) == {"/opt/9999": True, "/opt/x": False}
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3e6
 
 
 @pytest.mark.parametrize(

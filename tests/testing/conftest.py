@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import os
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.registry.oci import OciRegistry
 
 MakeJob = Callable[..., Job]
+MakeImage = Callable[[str], str]
 
 # Scenarios start scripts with `python`; where a shell stands in for it, tests are fast and need no large image.
 SHELL_AS_PYTHON = "FROM {base}\nRUN printf '#!/bin/sh\\nexec sh \"$@\"\\n' > /bin/python && chmod 755 /bin/python\n"
@@ -54,6 +56,21 @@ def mpi_image(engine: DockerEngine, staging: OciRegistry, tmp_path_factory: pyte
     """Debian with Python, mpi4py and Open MPI, by digest; the engine's cache keeps its layers."""
     base = Reference(staging.host, "mirror/docker.io/library/debian", "12")
     yield from _image(engine, staging, DEBIAN_WITH_OPEN_MPI.format(base=base), tmp_path_factory.mktemp("mpi"))
+
+
+@pytest.fixture
+def hostile_image(
+    engine: DockerEngine, staging: OciRegistry, busybox: Reference, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MakeImage]:
+    """Makes a 2 MB image whose python3 is a shell script of the test's."""
+    with contextlib.ExitStack() as images:
+
+        def make(script: str) -> str:
+            dockerfile = f"FROM {busybox}\nRUN printf '#!/bin/sh\\n{script}' > /bin/python3 && chmod 755 /bin/python3\n"
+            image = contextlib.contextmanager(_image)
+            return images.enter_context(image(engine, staging, dockerfile, tmp_path_factory.mktemp("hostile")))
+
+        yield make
 
 
 def _image(engine: DockerEngine, staging: OciRegistry, dockerfile: str, folder: Path) -> Iterator[str]:

@@ -15,6 +15,7 @@ import pytest
 
 from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.testing.containers import ContainerRunner, Limits
+from tests.memory import memory_growth
 
 pytestmark = pytest.mark.engine
 
@@ -85,6 +86,41 @@ def test_log_is_streamed_whole_and_kept_in_part(make_job, shell_image):
     assert kept[0].endswith("lines before this one were not kept]")
     assert kept[-1] == "20000"
     assert len(result.logs[0].text) < 1100
+
+
+@pytest.mark.parametrize(
+    "report",
+    ["truncate -s 10G $REPORT", "dd if=/dev/zero of=$REPORT bs=1M count=300 2>/dev/null", "ln -s /dev/zero $REPORT"],
+)
+def test_a_report_is_never_held_whole(runner, make_job, hostile_image, report):
+    script = report.replace("$REPORT", "$AML_IMAGES_OUTPUTS/pytest.xml")
+    job = make_job(hostile_image(f"{script}; echo the loss is nan; exit 1"), {"a.py": ""}, kind="pytest", path="a.py")
+    lines = []
+    with memory_growth() as memory:
+        result = runner.run(job, lines.append)
+    assert (result.status, result.reason) == ("failed", "exit code 1: the loss is nan")
+    assert any("pytest.xml has more than" in line for line in lines) is ("ln -s" not in report)
+    assert memory.peak < 100e6
+
+
+def test_a_report_that_is_large_to_parse(runner, make_job, hostile_image):
+    script = "yes '<a/>' | head -n 3000000 | (echo '<x>'; cat; echo '</x>') > $AML_IMAGES_OUTPUTS/pytest.xml; exit 1"
+    job = make_job(hostile_image(script.replace("'", '"')), {"a.py": ""}, kind="pytest", path="a.py")
+    with memory_growth() as memory:
+        result = runner.run(job, print)
+    assert result.status == "failed"
+    assert memory.peak < 100e6
+
+
+def test_output_without_line_ends_is_cut(runner, make_job, shell_image):
+    script = "head -c 100000000 /dev/zero | tr '\\0' x; exit 3"
+    lines = []
+    with memory_growth() as memory:
+        result = runner.run(make_job(shell_image, {"a.sh": script}, seconds=300), lambda line: lines.append(len(line)))
+    assert (result.status, result.reason[:12]) == ("failed", "exit code 3:")
+    assert max(lines) < 70_000
+    assert sum(lines) < 70e6
+    assert memory.peak < 100e6
 
 
 def test_missing_python_is_a_failed_scenario(runner, make_job, busybox):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from aml_images_dagster.code_hosts.azure_devops import AzureDevOpsApi
+from aml_images_dagster.errors import Unreachable
 from aml_images_dagster.pull_requests.admission import Origin
 from aml_images_dagster.pull_requests.hosts.interface import MARKER, STATUS_NAME
 
@@ -43,9 +44,15 @@ class AzureDevOpsHost:
                 one["pullRequestId"]
                 for one in self._api.ask("GET", f"{self._api.repository}/pullrequests", query=page)["value"]
             }
-            found |= numbers
             if len(numbers) < _PAGE:
-                return frozenset(found)
+                return frozenset(found | numbers)
+            if numbers <= found:
+                raise Unreachable(
+                    "Azure DevOps gives the same page of pull requests again",
+                    where=self._api.repository,
+                    mend="Does a proxy or a server of another version ignore $skip?",
+                )
+            found |= numbers
 
     def origin(self, number: int) -> Origin:
         """See `PullRequestHost`."""

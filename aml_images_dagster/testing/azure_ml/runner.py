@@ -10,7 +10,7 @@ from aml_images_dagster.errors import BadInput
 from aml_images_dagster.testing.azure_ml.batch import Batch
 from aml_images_dagster.testing.azure_ml.course import ENDS, Patience
 from aml_images_dagster.testing.azure_ml.ending import end_jobs
-from aml_images_dagster.testing.azure_ml.sdk_version import outdated, sdk
+from aml_images_dagster.testing.azure_ml.sdk_version import outdated, sdk, warning
 from aml_images_dagster.testing.azure_ml.tags import build_key
 from aml_images_dagster.testing.azure_ml.workspace import Workspace
 
@@ -60,7 +60,7 @@ class AzureMlRunner:
         with Batch(self._connected(), jobs, self._settings.compute, self._patience, log) as batch:
             for result in batch.results():
                 # A failure is not held up: all other jobs of the build end by it.
-                yield replace(result, sdk=sdk(), warning=newer.result() if result.status == "passed" else "")
+                yield replace(result, sdk=sdk(), warning=warning(newer) if result.status == "passed" else "")
 
     def check(self, computes: Collection[str]) -> str:
         """See `TestRunner.check`."""

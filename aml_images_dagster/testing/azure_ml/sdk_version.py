@@ -30,8 +30,23 @@ def outdated() -> Future[str]:
         A sentence when the package index has a newer SDK than the installed one; empty else, and when it can't be told.
     """
     answer: Future[str] = Future()
-    threading.Thread(target=lambda: answer.set_result(_outdated()), name="newest SDK", daemon=True).start()
+
+    def ask() -> None:
+        try:
+            answer.set_result(_outdated())
+        except Exception:  # noqa: BLE001 - whoever waits must not wait for ever, and no job fails by this
+            answer.set_result("")
+
+    threading.Thread(target=ask, name="newest SDK", daemon=True).start()
     return answer
+
+
+def warning(answer: Future[str]) -> str:
+    """The sentence of `outdated`; empty when it takes too long."""
+    try:
+        return answer.result(_SECONDS)
+    except TimeoutError:
+        return ""
 
 
 def _outdated() -> str:

@@ -210,11 +210,11 @@ class Workspace:
         """
         from azure.storage.blob import BlobClient
 
-        with self._explained("for a log"), BlobClient.from_blob_url(url) as blob:
+        with self._explained("for a log"), BlobClient.from_blob_url(url, **PATIENCE) as blob:
             size = blob.get_blob_properties().size
             if not size:
                 return ""
-            text: bytes = blob.download_blob(offset=max(0, size - longest)).readall()
+            text: bytes = blob.download_blob(offset=max(0, size - longest), length=longest).readall()
             return text.decode(errors="replace")
 
     def _or_none(self, ask: Callable[[], Any]) -> Any:

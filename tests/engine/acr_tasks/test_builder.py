@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import time
@@ -10,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.engine.acr_tasks.run_log import RunLog
 from aml_images_dagster.engine.interface import BuildRequest, RegistryLogin
 from aml_images_dagster.errors import BadInput, BuildFailed, Unreachable
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.registry.layers import files_in
 from aml_images_dagster.settings import load_settings
-from tests.emulators.azure.acr_tasks import AcrTasks
+from tests.emulators.azure.acr_tasks import CONTAINER, AcrTasks
 from tests.emulators.azure.blob_storage import BlobStorage
 from tests.emulators.token_registry import TokenRegistry
+from tests.memory import memory_growth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -304,6 +307,23 @@ def test_a_link_to_the_log_that_has_expired_is_asked_for_anew(
     build(f"FROM {busybox}\nRUN echo heard\n", no_cache=True)
     assert "heard" in lines
     assert len(cloud.arm.requests("POST", "listLogSasUrl")) > 1
+
+
+def test_of_a_log_that_grows_faster_than_it_is_read_the_end_is_read(
+    cloud: EmulatedCloud, tasks: AcrTasks, lines: list[str]
+) -> None:
+    content = b"first\n" + b"x" * 50_000_000 + b"\n" + "last €\n".encode()
+    tasks._storage.put(CONTAINER, "logs/ca1", content)
+    log = RunLog(lambda: tasks._storage.signed(CONTAINER, "logs/ca1"), lines.append)
+    with memory_growth() as memory:
+        tail = log.finish()
+    assert lines[0] == "first"
+    assert lines[-1] == "last €"
+    assert any(re.fullmatch(r"\[[\d,]+ bytes of the log are left out here\]", line) for line in lines)
+    assert max(map(len, lines)) <= 64 * 1024
+    assert tail.endswith("last €")
+    assert len(tail) < 200_000
+    assert memory.peak < 150e6  # the emulator and the test hold some of it, too
 
 
 def _until(happens: Callable[[], object]) -> None:

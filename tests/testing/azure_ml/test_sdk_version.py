@@ -5,13 +5,15 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
 from typing import TYPE_CHECKING
 
 import pytest
 
-from aml_images_dagster.testing.azure_ml.sdk_version import outdated, sdk
+from aml_images_dagster.testing.azure_ml import sdk_version
+from aml_images_dagster.testing.azure_ml.sdk_version import outdated, sdk, warning
 
 if TYPE_CHECKING:
     from aml_images_dagster.testing.azure_ml.runner import AzureMlRunner
@@ -85,3 +87,18 @@ def test_the_newest_one_needs_no_word(index: Index) -> None:
 def test_an_index_that_fails_says_nothing(index: Index) -> None:
     index()
     assert outdated().result() == ""
+
+
+def test_who_waits_is_answered_whatever_goes_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> str:
+        raise RuntimeError("no more threads")
+
+    monkeypatch.setattr(sdk_version, "_outdated", fail)
+    outdated.cache_clear()
+    assert warning(outdated()) == ""
+    outdated.cache_clear()
+
+
+def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sdk_version, "_SECONDS", 0.1)
+    assert warning(Future()) == ""

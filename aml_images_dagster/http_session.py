@@ -1,0 +1,165 @@
+"""HTTP with patience and with limits.
+
+What a busy server refuses is asked again, when the server says so. No answer takes longer or is larger than agreed.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.utils import select_proxy
+from urllib3 import Retry
+
+from aml_images_dagster.bounded import TooLong, joined
+from aml_images_dagster.errors import Unreachable
+from aml_images_dagster.http_connection import (
+    LimitedHttpPool,
+    LimitedHttpsPool,
+    NotPublic,
+    PublicHttpsPool,
+    check_public,
+    size_limit,
+    time_limit,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# 500: distribution's registry says it while another request writes the tag that this one reads.
+_RETRIED = (429, 500, 502, 503, 504)
+_RETRY_AFTER_MAX = 20
+"""Seconds; a server that wants a longer pause is given up."""
+_MOST_REDIRECTS = 5
+_LONGEST_ANSWER = 32 * 2**20
+_LONGEST_ANSWER_OF_A_STRANGER = 4 * 2**20
+"""What a registry has to take as a manifest, by the distribution-spec, "Pushing Manifests"."""
+_ANSWER_SECONDS = 300.0
+_ANSWER_SECONDS_OF_A_STRANGER = 30.0
+_HEADER_BYTES = 256 * 1024
+_PIECE_BYTES = 64 * 1024
+_SETTING = "AML_IMAGES_TRUSTED_REGISTRIES"
+
+
+class Untrusted(Unreachable):
+    """A host that no setting names leads to where only one may lead that a setting names."""
+
+
+def open_session(*, loopback: bool, repeat: bool, stranger: str = "") -> requests.Session:
+    """A session whose answers have a limit in size and time; a streamed body has none before `time_limit` sets one.
+
+    It raises `Unreachable` for an answer that is too large.
+
+    Args:
+        loopback: It is for this machine: a proxy that the environment names is for the world outside.
+        repeat: Whether requests that failed for the moment are repeated. What is streamed can't be sent twice.
+        stranger: The host that it is for, when no setting names that host. Then it and whatever it redirects to is
+            reached over https and at public addresses only; all else raises `Untrusted`. Behind a proxy, what
+            has no address here is the proxy's to refuse.
+    """
+    session = requests.Session()
+    session.trust_env = not loopback
+    session.max_redirects = _MOST_REDIRECTS
+    if loopback:
+        session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
+    retry = Retry(
+        total=4,
+        connect=1,
+        read=1,
+        status=4,
+        other=0,
+        status_forcelist=_RETRIED,
+        allowed_methods=("GET", "HEAD", "PUT", "DELETE", "POST"),
+        backoff_factor=0.3,
+        retry_after_max=_RETRY_AFTER_MAX,
+        raise_on_status=False,
+    )
+    adapter = _Adapter(retry if repeat else Retry(0, read=False), stranger)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
+
+
+class _Adapter(HTTPAdapter):
+    """Reads every answer to its end, but for a success that is streamed."""
+
+    def __init__(self, retry: Retry, stranger: str) -> None:
+        self._stranger = stranger
+        self._longest = _LONGEST_ANSWER_OF_A_STRANGER if stranger else _LONGEST_ANSWER
+        self._seconds = _ANSWER_SECONDS_OF_A_STRANGER if stranger else _ANSWER_SECONDS
+        super().__init__(max_retries=retry)
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, **options)
+        https = PublicHttpsPool if self._stranger else LimitedHttpsPool
+        self.poolmanager.pool_classes_by_scheme = {"http": LimitedHttpPool, "https": https}
+
+    def proxy_manager_for(self, *arguments: Any, **options: Any) -> Any:
+        manager = super().proxy_manager_for(*arguments, **options)
+        manager.pool_classes_by_scheme = {"http": LimitedHttpPool, "https": LimitedHttpsPool}
+        return manager
+
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: Any = True,
+        cert: Any = None,
+        proxies: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        if self._stranger:
+            self._check(request, proxies)
+        try:
+            with time_limit(self._seconds), size_limit(self._longest + _HEADER_BYTES, streamed=stream):
+                answer = super().send(request, stream, timeout, verify, cert, proxies)
+                if not stream or not answer.ok or answer.is_redirect:
+                    _read(answer, self._longest)
+        except TooLong as fault:
+            raise Unreachable(
+                f"the answer has {fault}",
+                where=_host(request),
+                mend="Is it the server that is meant? No answer to such a question is that long.",
+            ) from None
+        except NotPublic as fault:
+            raise self._untrusted(fault) from None
+        return answer
+
+    def _check(self, request: requests.PreparedRequest, proxies: Mapping[str, str] | None) -> None:
+        url = urlsplit(request.url or "")
+        if url.scheme != "https":
+            raise Untrusted(f"it leads to {url.scheme}://{url.netloc}, which is not https", **self._hint())
+        if proxies and select_proxy(request.url or "", dict(proxies)):
+            try:
+                check_public(url.hostname or "", url.port or 443)
+            except NotPublic as fault:
+                raise self._untrusted(fault) from None
+            except OSError:
+                pass  # the proxy knows the name
+
+    def _untrusted(self, fault: NotPublic) -> Untrusted:
+        address = fault.host if fault.host == fault.address else f"{fault.host} ({fault.address})"
+        return Untrusted(f"it leads to {address}, which is not a public address", **self._hint())
+
+    def _hint(self) -> dict[str, str]:
+        return {
+            "where": self._stranger,
+            "mend": f"No setting names this registry; if you trust it, add {self._stranger} to {_SETTING}.",
+        }
+
+
+def _read(answer: requests.Response, longest: int) -> None:
+    """Read the body, decoded, within its limit."""
+    try:
+        # Where requests keeps what it has read. It has no limit of its own.
+        answer._content = joined(answer.iter_content(_PIECE_BYTES), longest)
+    except BaseException:
+        answer.close()
+        raise
+
+
+def _host(request: requests.PreparedRequest) -> str:
+    return urlsplit(request.url or "").netloc
