@@ -19,8 +19,8 @@ from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog import git
 from aml_images_dagster.errors import BuildFailed, BuildStopped, FactoryError, refused_by_system
-from aml_images_dagster.markdown import code_block
 from aml_images_dagster.schedules.schedule import read_timetable
+from aml_images_dagster.text import code_block
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

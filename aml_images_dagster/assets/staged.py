@@ -14,7 +14,7 @@ from aml_images_dagster.builds.records import StagedImage
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.staging import stage
 from aml_images_dagster.catalog.image import Image
-from aml_images_dagster.markdown import code, code_block
+from aml_images_dagster.text import code, code_block
 from aml_images_dagster.upstream.bases import external_bases
 
 

@@ -22,13 +22,13 @@ from aml_images_dagster.builds.artifacts import DamagedRecord
 from aml_images_dagster.builds.cleanup import cleanup
 from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.catalog import git
-from aml_images_dagster.plural import counted
 from aml_images_dagster.pull_requests.assessment import Assessor
 from aml_images_dagster.pull_requests.declaration import unknown_images
 from aml_images_dagster.pull_requests.hosts.opening import open_host
 from aml_images_dagster.pull_requests.inspection import look_through
 from aml_images_dagster.pull_requests.remote import GitRemote
 from aml_images_dagster.pull_requests.tracking import Tracked, Tracking
+from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

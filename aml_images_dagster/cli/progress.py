@@ -17,7 +17,7 @@ from aml_images_dagster.assets.failure import was_stopped
 from aml_images_dagster.assets.keys import Stage, image_of
 from aml_images_dagster.assets.run import created_at
 from aml_images_dagster.builds.naming import build_number
-from aml_images_dagster.plural import counted
+from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.markdown import code, code_block
 from aml_images_dagster.pull_requests.hosts.interface import MARKER, Status
+from aml_images_dagster.text import code, code_block
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Text of others as code, read by a parser of CommonMark."""
+"""Numbers of things; text of others as code, read by a parser of CommonMark."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from aml_images_dagster.markdown import code, code_block
+from aml_images_dagster.text import code, code_block, counted
 
 TEXT = st.text("ab`~ \n#*_[]()<>!|\\@", max_size=40)
 
@@ -29,3 +29,7 @@ def test_a_line_is_nothing_but_code(text: str) -> None:
 def test_a_block_is_nothing_but_code(text: str) -> None:
     (token,) = MarkdownIt().parse(code_block(text, "dockerfile"))
     assert (token.type, token.info, token.content) == ("fence", "dockerfile", f"{text}\n")
+
+
+def test_one_thing_and_others() -> None:
+    assert [counted(number, "error") for number in (0, 1, 2)] == ["0 errors", "1 error", "2 errors"]

@@ -1,12 +1,17 @@
-"""Text of others in Markdown: as code, where mentions, links and HTML mean nothing."""
+"""Words for people: numbers of things, and text of others in Markdown as code."""
 
 from __future__ import annotations
 
 import re
 
 
+def counted(number: int, thing: str) -> str:
+    """`1 image`, `2 images`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def code(text: str) -> str:
-    """Text as code in a line; line breaks become blanks."""
+    """Text as Markdown code in a line, where mentions, links and HTML mean nothing; line breaks become blanks."""
     line = " ".join(text.split())
     ticks = "`" * (1 + _longest_run(line))
     space = " " if line.startswith("`") or line.endswith("`") else ""
@@ -14,7 +19,7 @@ def code(text: str) -> str:
 
 
 def code_block(text: str, language: str = "") -> str:
-    """Text as a block of code."""
+    """Text as a block of Markdown code."""
     ticks = "`" * max(3, 1 + _longest_run(text))
     return f"{ticks}{language}\n{text}\n{ticks}"
 
