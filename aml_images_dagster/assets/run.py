@@ -20,7 +20,7 @@ from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog import git
 from aml_images_dagster.errors import BuildFailed, BuildStopped, FactoryError, refused_by_system
 from aml_images_dagster.schedules.schedule import read_timetable
-from aml_images_dagster.text import code_block
+from aml_images_dagster.text import code_block, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,7 +123,7 @@ def planned_keys(instance: dg.DagsterInstance, run_id: str) -> set[dg.AssetKey]:
 
 def step_log(line: str) -> None:
     """Write to the step's own log, which the UI shows beside its events."""
-    sys.stdout.write(f"{line}\n")
+    sys.stdout.write(f"{printable(line)}\n")
     sys.stdout.flush()
 
 

@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from aml_images_dagster.text import printable
+
 if TYPE_CHECKING:
     from aml_images_dagster.engine.client import EngineClient
     from aml_images_dagster.engine.interface import LogLine
@@ -81,7 +83,7 @@ def follow(
         client.abort()
 
     def write(line: str) -> None:
-        shown = redact(line, hidden)
+        shown = redact(printable(line), hidden)
         tail.append(shown)
         log(shown)
 

@@ -84,7 +84,7 @@ class GitRemote:
             Unreachable: It does not answer.
         """
         shown = self._list(self._refs)
-        number = re.compile(re.escape(self._refs).replace(r"\*", "([0-9]{1,9})"))
+        number = re.compile(re.escape(self._refs).replace(r"\*", "([1-9][0-9]{0,8})"))
         found = {int(match.group(1)): commit for ref, commit in shown.items() if (match := number.fullmatch(ref))}
         return Heads(shown[self._target], dict(sorted(found.items())))
 

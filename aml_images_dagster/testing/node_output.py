@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.text import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -27,7 +29,7 @@ def lines(chunks: Iterable[bytes]) -> Iterator[str]:
 
 
 def _text(line: bytes) -> str:
-    return line.decode(errors="replace").rstrip("\r").rpartition("\r")[2]
+    return printable(line.decode(errors="replace").rstrip("\r").rpartition("\r")[2])
 
 
 class KeptOutput:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,6 +17,7 @@ from tests.emulators.github import GitHub, OpenPullRequest
 
 if TYPE_CHECKING:
     from tests.emulators.azure_devops import AzureDevOps
+    from tests.emulators.json_api import Request
 
 HEAD = "0123456789abcdef0123456789abcdef01234567"
 BODY = f"{MARKER}\nall is well\n"
@@ -78,6 +79,19 @@ def test_all_that_are_open(github: GitHub, azure_devops: AzureDevOps, count: int
     github.pull_requests = azure_devops.pull_requests = {number: OpenPullRequest() for number in range(1, count + 1)}
     assert github_host(github).open_pull_requests() == set(range(1, count + 1))
     assert azure_host(azure_devops).open_pull_requests() == set(range(1, count + 1))
+
+
+def test_a_list_that_never_ends_ends(azure_devops: AzureDevOps, monkeypatch: pytest.MonkeyPatch) -> None:
+    azure_devops.pull_requests = {number: OpenPullRequest() for number in range(1, 251)}
+    whole = azure_devops._list
+
+    def without_skip(request: Request) -> tuple[int, Any]:
+        request.query["$skip"] = "0"
+        return whole(request)
+
+    monkeypatch.setattr(azure_devops, "_list", without_skip)
+    with pytest.raises(Unreachable, match="again and again"):
+        azure_host(azure_devops).open_pull_requests()
 
 
 @pytest.mark.parametrize("fork", [True, False])

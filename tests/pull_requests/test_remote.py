@@ -76,6 +76,7 @@ def git_remote(settings: Settings) -> GitRemote:
 def test_heads(remote: RemoteRepository, pull_settings: Callable[..., Settings]) -> None:
     one, eleven = (remote.push(number, edit_docs) for number in (1, 11))
     remote.author.git("push", "-q", "origin", "HEAD:refs/pull/x/head", "HEAD:refs/pull/3/merge", "HEAD:refs/heads/b")
+    remote.author.git("push", "-q", "origin", f"{eleven}:refs/pull/001/head", f"{eleven}:refs/pull/0/head")
     heads = git_remote(pull_settings()).heads()
     assert dict(heads.pull_requests) == {1: one, 11: eleven}
     assert heads.target == remote.author.git("rev-parse", "main")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.engine.stream import redact
 from aml_images_dagster.identity.faults import PATIENCE
+from aml_images_dagster.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -63,7 +64,7 @@ class RunLog:
         return "\n".join(self._tail)
 
     def _write(self, line: bytes) -> None:
-        shown = redact(line.decode(errors="replace").rstrip().rsplit("\r", 1)[-1], self._secrets)
+        shown = redact(printable(line.decode(errors="replace").rstrip().rsplit("\r", 1)[-1]), self._secrets)
         if shown:
             self._tail.append(shown)
             self._log(shown)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from aml_images_dagster.code_hosts.azure_devops import AzureDevOpsApi
+from aml_images_dagster.errors import Unreachable
 from aml_images_dagster.pull_requests.admission import Origin
 from aml_images_dagster.pull_requests.hosts.interface import MARKER, STATUS_NAME
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _PREVIEW = "7.1-preview"
 _MEND = "If it stays: the token needs the scopes Code (status) and Pull Request Threads (read & write)."
 _STATES: dict[Outcome, str] = {"pending": "pending", "success": "succeeded", "failure": "failed", "cancelled": "error"}
+_LATER = "It is tried again. Look at what is between here and there: the query of the request is lost."
 _PAGE = 100
 
 
@@ -43,6 +45,10 @@ class AzureDevOpsHost:
                 one["pullRequestId"]
                 for one in self._api.ask("GET", f"{self._api.repository}/pullrequests", query=page)["value"]
             }
+            if len(numbers) == _PAGE and numbers <= found:
+                raise Unreachable(
+                    "Azure DevOps lists the same pull requests again and again", where=self._api.repository, mend=_LATER
+                )
             found |= numbers
             if len(numbers) < _PAGE:
                 return frozenset(found)
