@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from aml_images_dagster.text import printable, printable_line
+
 
 class FactoryError(Exception):
     """A failure that is explained to the user in one message, without a traceback.
@@ -15,10 +17,9 @@ class FactoryError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
-        super().__init__(what, where, mend)
-        self.what = what
-        self.where = where
-        self.mend = mend
+        # Messages repeat names and words of strangers: files, Dockerfiles, what registries and git answer.
+        self.what, self.where, self.mend = printable(what), printable_line(where), printable(mend)
+        super().__init__(self.what, self.where, self.mend)
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
@@ -44,7 +45,7 @@ class BuildFailed(FactoryError):  # noqa: N818
 
     def __init__(self, what: str, *, where: str = "", mend: str = "", log: str = "") -> None:
         super().__init__(what, where=where, mend=mend)
-        self.log = log
+        self.log = printable(log)
 
 
 class BuildStopped(BuildFailed):

@@ -23,7 +23,7 @@ from aml_images_dagster.builds.records import (
     TestedImage,
 )
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.plural import counted
+from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, ValidationError
 from aml_images_dagster.builds.artifacts import create_atomically
 from aml_images_dagster.builds.records import Record
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.plural import counted
+from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

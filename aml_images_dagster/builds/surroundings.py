@@ -11,8 +11,8 @@ from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog import git
 from aml_images_dagster.checks import Check
 from aml_images_dagster.errors import BadInput, FactoryError
-from aml_images_dagster.plural import counted
 from aml_images_dagster.settings.variables import unknown_variables
+from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.catalog.git import printable
 from aml_images_dagster.catalog.image import DOCKERFILE, FACTORY_FILES, PRIVATE_DOCKERFILE
 from aml_images_dagster.catalog.tree import FileMode
 from aml_images_dagster.errors import BadInput
@@ -181,7 +180,7 @@ def _check(path: str, content: bytes) -> None:
     try:
         path.encode()
     except UnicodeEncodeError:
-        raise BadInput("the name of the file is not UTF-8", where=printable(path), mend="Rename it.") from None
+        raise BadInput("the name of the file is not UTF-8", where=path, mend="Rename it.") from None
 
 
 def _folders(paths: Iterable[str]) -> list[str]:

@@ -13,6 +13,7 @@ from aml_images_dagster.catalog.catalogue import identify, image_folders
 from aml_images_dagster.catalog.descent import with_descendants
 from aml_images_dagster.catalog.image import DOCKERFILE
 from aml_images_dagster.catalog.scenario_files import scenario_path, scenario_uses
+from aml_images_dagster.text import printable_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -165,7 +166,7 @@ def _modified(changes: Sequence[ChangedFile], catalogue: Catalogue) -> _Found:
             continue
         # git lists the Dockerfile as added exactly when the merge base has none there.
         is_added = any(file.path == image.file(DOCKERFILE) and file.status == "A" for file in changed)
-        reasons = [f"{_STATUS_WORDS[file.status]}: {git.printable(file.path)}" for file in changed]
+        reasons = [f"{_STATUS_WORDS[file.status]}: {printable_line(file.path)}" for file in changed]
         before = found[image.id][1] if image.id in found else []
         found[image.id] = ("added" if is_added else "modified", before + _shorten(reasons))
     return found
@@ -182,7 +183,7 @@ def _tests(changes: Sequence[ChangedFile], catalogue: Catalogue) -> dict[str, li
                 used[code] = [path for path in paths if scenario_uses(scenario, path, catalogue.tests_path)]
             if used[code]:
                 found[image.id] += _shorten(
-                    [f"tests: {git.printable(path)} (scenario {scenario.name})" for path in used[code]]
+                    [f"tests: {printable_line(path)} (scenario {scenario.name})" for path in used[code]]
                 )
     return found
 

@@ -82,13 +82,11 @@ def run(root: Path, *arguments: str) -> bytes:
 
 
 def decode(name: bytes) -> str:
-    """A file name as text; bytes that are no UTF-8 survive the way there and back (`surrogateescape`)."""
+    """A file name as text; bytes that are no UTF-8 survive the way there and back (`surrogateescape`).
+
+    For people and JSON: `printable_line`.
+    """
     return name.decode("utf-8", "surrogateescape")
-
-
-def printable(name: str) -> str:
-    """A file name from `decode` for people and JSON: bytes that are no UTF-8 show as escapes."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def is_repository(root: Path) -> bool:

@@ -214,7 +214,7 @@ class CommitTree:
                 if not _FORBIDDEN_PARTS.isdisjoint(path.split("/")):
                     raise BadInput(
                         "a path like this leaves the repository; git itself writes none",
-                        where=git.printable(path),
+                        where=path,
                         mend="Make the commit anew with an unchanged git.",
                     )
                 found[path] = FileEntry(_file_mode(mode), oid=oid)

@@ -7,22 +7,47 @@ import sys
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.segment import Segment
 from rich.table import Table
 
+from aml_images_dagster.text import printable
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from typing import TextIO
+
+    from rich.console import ConsoleOptions, RenderableType
 
 _WIDTH_OF_A_FILE = 200
 
 
-def open_console(*, stderr: bool = False) -> Console:
+class _PrintableConsole(Console):
+    """Prints styles as escape sequences, and those that are in texts as text.
+
+    Texts of strangers are made printable where they come in; this is for what nobody has thought of, and for records
+    of earlier versions.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """See `Console`: whatever is printed comes through here."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else printable(text), style, control)
+
+
+def open_console(*, stderr: bool = False, file: TextIO | None = None, quiet: bool = False) -> Console:
     """A console as wide as the terminal; wide in a pipe or a file, so that tables stay a line per row.
 
     COLUMNS, where it is set, decides in both cases.
+
+    Args:
+        stderr: Print to standard error, not to standard output.
+        file: Print to this in place of both.
+        quiet: Print nothing.
     """
-    is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    is_terminal = (file or (sys.stderr if stderr else sys.stdout)).isatty()
     is_told = os.environ.get("COLUMNS", "").isdigit()
-    return Console(stderr=stderr, highlight=False, width=None if is_terminal or is_told else _WIDTH_OF_A_FILE)
+    width = None if is_terminal or is_told else _WIDTH_OF_A_FILE
+    return _PrintableConsole(stderr=stderr, file=file, quiet=quiet, highlight=False, emoji=False, width=width)
 
 
 def line_by_line(console: Console) -> Callable[[str], None]:

@@ -16,8 +16,8 @@ from aml_images_dagster.checks import Check, CheckResult, perform_all
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.plural import counted
 from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -12,6 +12,7 @@ from aml_images_dagster.builds.source import load_catalogue
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
+from aml_images_dagster.text import printable
 
 if TYPE_CHECKING:
     from aml_images_dagster.catalog.catalogue import Catalogue
@@ -28,7 +29,7 @@ def command(settings: Settings, as_json: bool, form: str) -> None:
     if as_json or form == "json":
         print_json({"images": [_node(catalogue, image) for image in catalogue.images]})
     elif form == "mermaid":
-        click.echo(mermaid(catalogue))
+        click.echo(printable(mermaid(catalogue)))
     else:
         for branches in _text(catalogue):
             open_console().print(branches)

@@ -12,7 +12,7 @@ from aml_images_dagster.builds.source import load_catalogue
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
-from aml_images_dagster.plural import counted
+from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
     from aml_images_dagster.catalog.image import Image

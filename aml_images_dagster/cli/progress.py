@@ -17,7 +17,7 @@ from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.defs.keys import Stage, image_of
 from aml_images_dagster.defs.run import created_at
 from aml_images_dagster.defs.run_state import was_stopped
-from aml_images_dagster.plural import counted
+from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -16,6 +16,7 @@ from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.open_source.proposal import LeaksFound
 from aml_images_dagster.open_source.publication import publish_source
 from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.text import printable_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +64,7 @@ def show(publish: Callable[[], Proposal], as_json: bool) -> None:
                 "branch": proposal.branch,
                 "commit": proposal.commit,
                 "pull_request": proposal.pull_request,
-                "changes": [{"path": git.printable(c.path), "status": c.status} for c in proposal.changes],
+                "changes": [{"path": printable_line(c.path), "status": c.status} for c in proposal.changes],
                 "diff": proposal.diff,
             }
         )

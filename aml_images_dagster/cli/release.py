@@ -85,7 +85,9 @@ def run_release(
         console.print(changes_table(done.plan.changes))
         _tell_what_is_lacking(console, done.plan)
         when = f"{done.record.when:%Y-%m-%d %H:%M} UTC"
-        already = f"was released already, by {done.record.who}, {when}" if done.plan.nothing_to_do else "is released"
+        already = (
+            f"was released already, by {escape(done.record.who)}, {when}" if done.plan.nothing_to_do else "is released"
+        )
         console.print(f"\n[green]build [bold]{release.build}[/] {already}[/] as {release.release_tag}")
     following = offer_followers(settings, parts, done.record, console)
     tags = await_promotion(done.record.changes, settings, tell) if wait else []
@@ -105,8 +107,8 @@ def _tell_what_is_lacking(console: Console, plan: ReleasePlan) -> None:
 
 def _tell_promotion(console: Console, wrong: list[str], late: list[str], watched: bool) -> None:
     for line in late:
-        console.print(f"[yellow]late[/]: {line}", soft_wrap=True)
+        console.print(f"[yellow]late[/]: {escape(line)}", soft_wrap=True)
     for line in wrong:
-        console.print(f"[bold red]wrong[/]: {line}", soft_wrap=True)
+        console.print(f"[bold red]wrong[/]: {escape(line)}", soft_wrap=True)
     if watched and not wrong and not late:
         console.print("[green]The public registry serves it.[/]")

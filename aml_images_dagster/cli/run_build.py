@@ -6,8 +6,6 @@ import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from aml_images_dagster.builds.janitor import sweep
 from aml_images_dagster.cli.build_outcome import conclude, show
 from aml_images_dagster.cli.console import open_console
@@ -37,7 +35,7 @@ def run_build(settings: Settings, parts: Parts, request: BuildRequest, as_json: 
     log = settings.home / "logs" / f"{invocation[:8]}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with own_terminal(log) as terminal:
-        console = Console(file=terminal, highlight=False, quiet=as_json)
+        console = open_console(file=terminal, quiet=as_json)
         with Progress(instance, {INVOCATION_TAG: invocation}, list(request.selection), console):
             run = execute(settings, instance, request, invocation)
     if run is None:

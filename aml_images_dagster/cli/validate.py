@@ -13,8 +13,8 @@ from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.catalog.validation import validate
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
-from aml_images_dagster.plural import counted
 from aml_images_dagster.schedules.schedule import read_timetable
+from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings

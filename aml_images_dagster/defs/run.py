@@ -18,8 +18,8 @@ from aml_images_dagster.defs.request import BUILD_TAG, COMMAND_LINE, DAGSTER_UI,
 from aml_images_dagster.defs.run_state import STOPPED, name_process
 from aml_images_dagster.defs.stop import stopped_with
 from aml_images_dagster.errors import BuildFailed, BuildStopped, FactoryError, refused_by_system
-from aml_images_dagster.markdown import code_block
 from aml_images_dagster.schedules.schedule import read_timetable
+from aml_images_dagster.text import code_block, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,7 +122,7 @@ def planned_keys(instance: dg.DagsterInstance, run_id: str) -> set[dg.AssetKey]:
 
 def step_log(line: str) -> None:
     """Write to the step's own log, which the UI shows beside its events."""
-    sys.stdout.write(f"{line}\n")
+    sys.stdout.write(f"{printable(line)}\n")
     sys.stdout.flush()
 
 

@@ -9,6 +9,7 @@ import dagster as dg
 
 from aml_images_dagster.builds.process import is_dead, named
 from aml_images_dagster.builds.records import BuildFailure
+from aml_images_dagster.text import printable
 
 if TYPE_CHECKING:
     from dagster import DagsterEvent
@@ -82,7 +83,7 @@ def first_failure(instance: dg.DagsterInstance, run_id: str) -> BuildFailure | N
             return _of_step(event)
     ended = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.RUN_FAILURE).records
     event = ended[0].event_log_entry.dagster_event if ended else None
-    return BuildFailure(step="", message=event.message or "the run has failed") if event else None
+    return BuildFailure(step="", message=printable(event.message or "the run has failed")) if event else None
 
 
 def was_stopped(event: DagsterEvent) -> bool:
@@ -102,7 +103,7 @@ def _of_step(event: DagsterEvent) -> BuildFailure:
     explained = data.user_failure_data
     if explained is not None:
         log = explained.metadata.get("log")
-        text = str(log.value).strip("`\n") if log else ""
+        text = "\n".join(str(log.value).split("\n")[1:-1]) if log else ""  # it is a block of code
         return BuildFailure(step=step, message=explained.description or "", log=text)
     error = data.error
-    return BuildFailure(step=step, message=error.cause.to_string() if error and error.cause else str(error))
+    return BuildFailure(step=step, message=printable(error.cause.to_string() if error and error.cause else str(error)))

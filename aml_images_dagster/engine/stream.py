@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from aml_images_dagster.bounded import LONGEST_LOG, Lines, up_to
+from aml_images_dagster.text import printable
 
 if TYPE_CHECKING:
     from aml_images_dagster.engine.client import EngineClient
@@ -86,7 +87,7 @@ def follow(
         client.abort()
 
     def write(line: str) -> None:
-        shown = redact(line, hidden)
+        shown = redact(printable(line), hidden)
         tail.append(shown[:LONGEST_TAIL_LINE])
         pass_on(shown)
 

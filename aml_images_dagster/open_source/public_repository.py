@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import subprocess
 import tempfile
 from contextlib import contextmanager
@@ -150,8 +151,10 @@ class PublicRepository:
         return self._git("log", "-1", "--format=%P %T%n%B", commit)
 
     def _tip(self, branch: str) -> str:
-        listed = self._git("ls-remote", "origin", f"refs/heads/{branch}").split()
-        return listed[0] if listed else ""
+        # What git is given is a pattern, which other refs may end with.
+        listed = self._git("ls-remote", "--", "origin", f"refs/heads/{branch}").splitlines()
+        found = (line.partition("\t") for line in listed)
+        return next((commit for commit, _, ref in found if ref == f"refs/heads/{branch}"), "")
 
     def _git(self, *arguments: str) -> str:
         return _git(self.root, self.url, self._author, self.token, *arguments)
@@ -202,15 +205,20 @@ def _git(root: Path, url: str, author: Author, token: SecretStr | None, *argumen
 
 
 def _credentials(url: str, token: SecretStr | None) -> dict[str, str]:
-    """The token as a header, in the environment: arguments can be seen by everybody on the machine."""
+    """The token as a header, in the environment: arguments can be seen by everybody on the machine.
+
+    It comes after the configuration that the environment has already, such as a CI system's safe.directory.
+    """
     if token is None or not url.startswith("https://"):
         return {}
+    inherited = os.environ.get("GIT_CONFIG_COUNT", "")
+    number = int(inherited) if inherited.isdecimal() else 0
     basic = base64.b64encode(f"x-access-token:{token.get_secret_value()}".encode()).decode()
     origin = "/".join(url.split("/")[:3])
     return {
-        "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": f"http.{origin}/.extraHeader",
-        "GIT_CONFIG_VALUE_0": f"Authorization: Basic {basic}",
+        "GIT_CONFIG_COUNT": str(number + 1),
+        f"GIT_CONFIG_KEY_{number}": f"http.{origin}/.extraHeader",
+        f"GIT_CONFIG_VALUE_{number}": f"Authorization: Basic {basic}",
     }
 
 

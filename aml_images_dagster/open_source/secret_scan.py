@@ -24,20 +24,27 @@ ALLOWED = "pragma: allowlist nextline secret"
 _CHECKSUM_LENGTHS = frozenset({32, 40, 56, 64, 96, 128})
 _CALLED_CHECKSUM = re.compile(r"sha-?\d|checksum|digest|hash|md5", re.IGNORECASE)
 
-_WORDS = r"passw(?:or)?d|passphrase|secret|credential|token|(?:api|auth|access|account)_?key|connection_?string"
-_NAME = rf"[\w-]*(?:{_WORDS}|_(?:pwd|pass|pat|sas)(?![a-z]))\w*"
+# A minified file may be one line of megabytes, so no pattern may look twice at the same characters: `++` and `*+` give
+# nothing back, and what follows the word that counts, the last one of a name, holds no other.
+_WORD = (
+    r"(?:passw(?:or)?d|passphrase|secret|credential|token|(?:api|auth|access|account)_?key|connection_?string"
+    r"|_(?:pwd|pass|pat|sas)(?![a-z]))"
+)
+_END_OF_NAME = rf"{_WORD}(?:(?!{_WORD})\w)*+"
+_NAME = rf"(?:(?:(?!{_WORD})[\w-])*+{_WORD})++(?:(?!{_WORD})\w)*+"
 _VALUE = r"(?!['\"]*(?:\s|$|\$))\S{4,}"
 _CALLED_SECRET = "a value for what is called a password, a key or a token"  # noqa: S105
 # In source code such a line is more often a call than a value; detect-secrets finds what is quoted there.
 _CONFIGURED = re.compile(rf"^\s*['\"]?{_NAME}['\"]?\s*[:=]\s*{_VALUE}", re.IGNORECASE)
 _FOUND_BY_LINE = {
     _CALLED_SECRET: re.compile(
-        rf"(?:(?<![\w-]){_NAME}=|^\s*(?:ENV|ARG)\s+{_NAME}\s+|\s--{_NAME}\s+|\blogin\s+\S+\s+password\s+){_VALUE}",
+        rf"{_END_OF_NAME}={_VALUE}|^\s*(?:ENV|ARG)\s+{_NAME}\s+{_VALUE}|\s--{_NAME}\s+{_VALUE}"
+        rf"|\blogin\s+\S+\s+password\s+{_VALUE}",
         re.IGNORECASE,
     ),
     "a login": re.compile(
         rf"\bauthorization['\"]?\s*[:=]\s*['\"]?(?:basic|bearer|token)\s+{_VALUE}"
-        rf"|\bcurl\b.*\s(?:-u|--user)[\s=]*['\"]?[^\s:$]+:{_VALUE}",
+        rf"|^(?>.*?\bcurl\b).*\s(?:-u|--user)[\s=]*+(?:[^\s:$]++|(?<==)):{_VALUE}",
         re.IGNORECASE,
     ),
     "a signed address": re.compile(r"[?&]sig=[\w%+/-]{16,}", re.IGNORECASE),
@@ -46,6 +53,7 @@ _FOUND_BY_LINE = {
     # Source: https://learn.microsoft.com/purview/sit-defn-azure-ad-client-secret
     "a client secret of Entra ID": re.compile(r"[\w~.-]{3}\dQ~[\w~.-]{31,34}"),
 }
+_LONG_GAP = re.compile(r"(\s{100})\s+")
 _FILTERS = (
     "allowlist.is_line_allowlisted",
     "heuristic.is_indirect_reference",
@@ -113,8 +121,8 @@ def _by_detect_secrets(texts: Mapping[str, str]) -> Iterator[Secret]:
         for path, text in texts.items():
             # In what it takes for a configuration, by its name, it also finds values without quotes.
             file = Path(folder) / f"text{PurePosixPath(path).suffix if _is_source_code(path) else '.conf'}"
-            # It skips what it can't decode, and splits lines at "\n" alone.
-            lines = text.splitlines()
+            # It skips what it can't decode, splits lines at "\n" alone, and takes hours over a megabyte of blanks.
+            lines = [_LONG_GAP.sub(r"\1", line) for line in text.splitlines()]
             file.write_text("\n".join(line.encode("ascii", "backslashreplace").decode() for line in lines) + "\n")
             for secret in scan_file(str(file)):
                 value, line = secret.secret_value or "", "".join(lines[secret.line_number - 1 : secret.line_number])

@@ -94,7 +94,7 @@ def _check_sizes(tree: CommitTree, changed: Sequence[ChangedFile], max_context_m
         if path.rpartition("/")[2] in _FACTORY_FILES and size > _MAX_FACTORY_FILE_BYTES:
             raise BadInput(
                 f"the file has {size / 1e6:.1f} MB, at most {_MAX_FACTORY_FILE_BYTES / 1e6:g} MB are read",
-                where=git.printable(path),
+                where=path,
                 mend="Nobody can review it; make it smaller.",
             )
     total = sum(sizes.values())
@@ -102,6 +102,6 @@ def _check_sizes(tree: CommitTree, changed: Sequence[ChangedFile], max_context_m
         largest = max(sizes, key=sizes.__getitem__)
         raise BadInput(
             f"the changed files have {total / 1e6:.0f} MB, at most {max_context_mb:g} MB are built",
-            where=f"{git.printable(largest)} with {sizes[largest] / 1e6:.0f} MB",
+            where=f"{largest} with {sizes[largest] / 1e6:.0f} MB",
             mend="Let the Dockerfile download large files; the limit is pull_requests.max_context_mb.",
         )

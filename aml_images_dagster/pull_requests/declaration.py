@@ -18,6 +18,7 @@ from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.image_file import ImageFile
 from aml_images_dagster.catalog.image_name import plain_name
 from aml_images_dagster.catalog.tests_file import TestPlan
+from aml_images_dagster.text import code, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -63,7 +64,11 @@ class DeclaredImage(BaseModel):
         return f"{self.family}/{self.name}"
 
     def image(self) -> Image:
-        """The image for whoever makes assets; its Dockerfile is read from the commit when it is built."""
+        """The image for whoever makes assets; its Dockerfile is read from the commit when it is built.
+
+        The UI shows descriptions as Markdown, with the images in it. So what strangers say stands as code.
+        """
+        description = self.settings.description and code(printable(self.settings.description))
         return Image(
             family=self.family,
             name=self.name,
@@ -73,7 +78,7 @@ class DeclaredImage(BaseModel):
             parsed=None,
             parents=self.parents,
             bases=(),
-            settings=self.settings,
+            settings=self.settings.model_copy(update={"description": description}),
             tests=self.tests,
         )
 

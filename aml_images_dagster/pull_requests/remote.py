@@ -22,11 +22,13 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog import git
 from aml_images_dagster.errors import BadInput, Unreachable
+from aml_images_dagster.pull_requests.quarantine import quarantine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from aml_images_dagster.pull_requests.quarantine import Quarantine
     from aml_images_dagster.settings.pull_requests import PullRequestSettings
 
 TARGET_REF = "refs/aml-images/target"
@@ -36,6 +38,8 @@ _LIST_SECONDS = 30
 _UPDATE_SECONDS = 45
 """Both requests of an update together: a schedule has to know soon enough, before Dagster ends its tick after 60 s."""
 _SHORTEST_SECONDS = 1
+_LOCK_MILLISECONDS = 5000
+"""How long a ref that another git writes is waited for."""
 _BLOCK_BYTES = 512  # the unit of `ulimit -f`, by POSIX
 _LIMITED = 'ulimit -f {blocks}; exec "$0" "$@"'
 
@@ -80,7 +84,7 @@ class GitRemote:
             Unreachable: It does not answer.
         """
         shown = self._list(self._refs)
-        number = re.compile(re.escape(self._refs).replace(r"\*", "([0-9]{1,9})"))
+        number = re.compile(re.escape(self._refs).replace(r"\*", "([1-9][0-9]{0,8})"))
         found = {int(match.group(1)): commit for ref, commit in shown.items() if (match := number.fullmatch(ref))}
         return Heads(shown[self._target], dict(sorted(found.items())))
 
@@ -112,7 +116,7 @@ class GitRemote:
             Unreachable: The remote does not answer, or a limit was reached.
         """
         if not self._is_here(TARGET_REF, commit):
-            self._fetch(f"+{self._target}:{TARGET_REF}", seconds)
+            self._fetch(self._target, TARGET_REF, seconds)
 
     def fetch(self, number: int, head: str, seconds: float = inf) -> bool:
         """Bring a pull request into the clone; whether its head is still the one that was seen.
@@ -128,7 +132,7 @@ class GitRemote:
         """
         ref = own_ref(number)
         if not self._is_here(ref, head):
-            self._fetch(f"+{self._refs.replace('*', str(number))}:{ref}", seconds)
+            self._fetch(self._refs.replace("*", str(number)), ref, seconds)
         return self._is_here(ref, head)
 
     def forget(self, number: int) -> None:
@@ -153,78 +157,74 @@ class GitRemote:
             return git.resolve(self._root, ref) == commit
         return False
 
-    def _fetch(self, refspec: str, seconds: float) -> None:
+    def _fetch(self, theirs: str, ours: str, seconds: float) -> None:
+        """Bring a ref of the remote into the clone, as a ref of ours: first the objects, then the ref."""
         strict = [word for name in _STRICT for word in ("-c", f"fetch.fsck.{name}=error")]
         # unpackLimit: always one pack, so that the limit of a file is the limit of a fetch.
         configuration = ["-c", "fetch.fsckObjects=true", "-c", "fetch.unpackLimit=1", "-c", "gc.auto=0", *strict]
-        options = ["--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance"]
-        self._git(
-            *configuration,
-            "fetch",
-            *options,
-            "--",
-            self._settings.remote,
-            refspec,
-            seconds=min(max(seconds, _SHORTEST_SECONDS), self._settings.max_fetch_seconds),
-            max_bytes=int(self._settings.max_fetch_mb * 1e6),
-        )
+        # refmap: no ref of the configuration is written by the way.
+        options = ["--quiet", "--no-tags", "--refmap=", "--no-recurse-submodules", "--no-auto-maintenance"]
+        seconds = min(max(seconds, _SHORTEST_SECONDS), self._settings.max_fetch_seconds)
+        command = [*configuration, "fetch", *options, "--", self._settings.remote, theirs]
+        try:
+            with quarantine(self._root) as fetch:
+                self._git(*command, seconds=seconds, fetch=fetch)
+                if fetch.size_bytes > self._max_bytes:
+                    raise self._too_large()
+                fetch.migrate()
+                commit = fetch.fetched
+        except OSError as error:
+            raise _not_written(error.strerror or str(error)) from None
+        try:
+            git.run(self._root, "-c", f"core.filesRefLockTimeout={_LOCK_MILLISECONDS}", "update-ref", ours, commit)
+        except BadInput:  # another git writes the same ref
+            raise _not_written(f"git does not write {ours}") from None
 
-    def _git(self, *arguments: str, seconds: float, max_bytes: int = 0) -> bytes:
+    def _git(self, *arguments: str, seconds: float, fetch: Quarantine | None = None) -> bytes:
         command = git.command(self._root, *arguments)
-        if max_bytes:
-            limited = _LIMITED.format(blocks=max(1, max_bytes // _BLOCK_BYTES))
+        if fetch:
+            limited = _LIMITED.format(blocks=max(1, self._max_bytes // _BLOCK_BYTES))
             command = ["sh", "-c", limited, *command]
-        started = time.time()
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=git.environment(),
+            env=git.environment() | (dict(fetch.environment) if fetch else {}),
+            pass_fds=(fetch.lock,) if fetch else (),
             start_new_session=True,  # git starts others, which have to end with it
         )
         try:
             out, err = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            self._end(process, started)
-            raise Unreachable(
-                f"the git remote did not finish within {seconds:g} s",
-                where=git.without_credentials(self._settings.remote),
-                mend="It is tried again; the limit is pull_requests.max_fetch_seconds.",
-            ) from None
-        except BaseException:
-            self._end(process, started)
+        except BaseException as ended:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            if isinstance(ended, subprocess.TimeoutExpired):
+                raise Unreachable(
+                    f"the git remote did not finish within {seconds:g} s",
+                    where=git.without_credentials(self._settings.remote),
+                    mend="It is tried again; the limit is pull_requests.max_fetch_seconds.",
+                ) from None
             raise
         if process.returncode:
             # git says nothing of use when it reaches the limit; but then it has come so far.
-            is_too_large = 0 < max_bytes <= self._remove_halves(started) + _BLOCK_BYTES
-            raise self._refusal(err.decode("utf-8", "replace"), is_too_large)
+            if fetch and fetch.size_bytes >= self._max_bytes - _BLOCK_BYTES:
+                raise self._too_large()
+            raise self._refusal(err.decode("utf-8", "replace"))
         return out
 
-    def _end(self, process: subprocess.Popen[bytes], started: float) -> None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        self._remove_halves(started)
+    @property
+    def _max_bytes(self) -> int:
+        return int(self._settings.max_fetch_mb * 1e6)
 
-    def _remove_halves(self, started: float) -> int:
-        """Remove what a fetch that was ended has left, which git would keep for two weeks; the size of the largest."""
-        largest = 0
-        path = git.run(self._root, "rev-parse", "--git-path", "objects/pack").removesuffix(b"\n")
-        for half in (self._root / os.fsdecode(path)).glob("tmp_*"):
-            with suppress(OSError):
-                status = half.stat()
-                if status.st_mtime >= started - 1:
-                    largest = max(largest, status.st_size)
-                    half.unlink()
-        return largest
+    def _too_large(self) -> BadInput:
+        return BadInput(
+            f"more than {self._settings.max_fetch_mb:g} MB would have to be fetched",
+            mend="Keep large files out of git; the limit is pull_requests.max_fetch_mb.",
+        )
 
-    def _refusal(self, words: str, is_too_large: bool) -> BadInput | Unreachable:
+    def _refusal(self, words: str) -> BadInput | Unreachable:
         where = git.without_credentials(self._settings.remote)
-        if is_too_large:
-            return BadInput(
-                f"more than {self._settings.max_fetch_mb:g} MB would have to be fetched",
-                mend="Keep large files out of git; the limit is pull_requests.max_fetch_mb.",
-            )
         if "fsck" in words or "bad tree" in words or "error in object" in words:
             fault = next((line for line in words.splitlines() if "object" in line), words.splitlines()[0])
             return BadInput(
@@ -240,3 +240,8 @@ class GitRemote:
 def own_ref(number: int) -> str:
     """Where the head of a pull request is kept in the clone."""
     return f"refs/aml-images/pull/{number}"
+
+
+def _not_written(why: str) -> Unreachable:
+    # Without the place: pull requests show this, and our disk is nobody's business.
+    return Unreachable(f"what was fetched cannot be written: {why}", mend="It is tried again.")

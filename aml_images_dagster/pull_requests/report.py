@@ -5,12 +5,11 @@ Names and logs come from strangers: they stand in code, where Markdown and @ment
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.markdown import code, code_block
 from aml_images_dagster.pull_requests.hosts.interface import MARKER, Status
+from aml_images_dagster.text import code, code_block, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +23,8 @@ _SHOWN_REASONS = 4
 _SHOWN_NOTES = 20
 _SHOWN_LINE = 200
 _SHOWN_LOG = 4000
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_STYLED = 4
+"""As many times longer may a text be before its colours go."""
 _TITLES: dict[Outcome, str] = {
     "pending": "⏳ pending",
     "success": "✅ success",
@@ -121,10 +121,10 @@ def _table(images: Sequence[ImageReport], longest: int) -> list[str]:
     lines = ["| image | why | result | size |", "|---|---|---|---|"]
     left = longest
     for number, image in enumerate(images):
-        reasons = [_code(reason) for reason in image.reasons[:_SHOWN_REASONS]]
+        reasons = [_cell(reason) for reason in image.reasons[:_SHOWN_REASONS]]
         if len(image.reasons) > _SHOWN_REASONS:
             reasons.append(f"and {len(image.reasons) - _SHOWN_REASONS} more")
-        line = f"| {_code(image.name)} | {'<br>'.join(reasons)} | {image.result} | {_size(image)} |"
+        line = f"| {_cell(image.name)} | {'<br>'.join(reasons)} | {image.result} | {_size(image)} |"
         left -= len(line) + 1
         if number == _SHOWN_IMAGES or left < 0:
             lines.append(f"| and {len(images) - number} more | | | |")
@@ -144,13 +144,17 @@ def _size(image: ImageReport) -> str:
 
 
 def _code(text: str) -> str:
-    """Text as code in a line, also in a table; its beginning if it is long."""
-    clean = _CONTROL.sub("", text.replace("\n", " "))
-    shown = clean if len(clean) <= _SHOWN_LINE else f"{clean[:_SHOWN_LINE]}…"
-    return code(shown.replace("|", "\\|"))
+    """Text as code in a line; its beginning if it is long."""
+    clean = printable(text[: _STYLED * _SHOWN_LINE])
+    return code(clean if len(clean) <= _SHOWN_LINE else f"{clean[:_SHOWN_LINE]}…")
+
+
+def _cell(text: str) -> str:
+    """The same in a table, where a bar ends a cell even in code."""
+    return _code(text).replace("|", "\\|")
 
 
 def _block(text: str) -> str:
     """Text as a block of code; its end if it is long."""
-    clean = _CONTROL.sub("", text.replace("\r\n", "\n")).strip("\n")
+    clean = printable(text[-_STYLED * _SHOWN_LOG :]).strip("\n")
     return code_block(clean if len(clean) <= _SHOWN_LOG else f"…{clean[-_SHOWN_LOG:]}", "text")

@@ -11,8 +11,8 @@ from aml_images_dagster.builds.artifacts import read_whole
 from aml_images_dagster.builds.naming import BUILD_NUMBER
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.plural import counted
 from aml_images_dagster.release.release_json import ReleaseJson
+from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
     from aml_images_dagster.builds.artifacts import Artifacts

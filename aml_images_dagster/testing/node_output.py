@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.bounded import Lines
+from aml_images_dagster.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,7 +20,7 @@ def lines(chunks: Iterable[bytes]) -> Iterator[str]:
 
 
 def _last_state(line: str) -> str:
-    return line.rstrip("\r").rpartition("\r")[2]
+    return printable(line.rstrip("\r").rpartition("\r")[2])
 
 
 class KeptOutput:

@@ -98,3 +98,11 @@ def test_a_summary_with_the_path_of_a_stranger_stands_in_code() -> None:
     evil = "cannot be built: images/`x` @everyone [click](http://evil)/tests.json:1: not JSON"
     lines = Report(HEAD, "failure", evil).comment.split("\n")
     assert [line for line in lines if "everyone" in line] == [f"``{evil}``"]
+
+
+def test_a_bar_has_a_backslash_only_in_the_table() -> None:
+    failure = FailureReport("a|b", "c|d", "e|f")
+    report = Report(HEAD, "failure", "g|h", notes=("i|j",), images=(ImageReport("k|l", ("m|n",)),), failure=failure)
+    lines = report.comment.split("\n")
+    assert [line for line in lines if "\\|" in line] == ["| `k\\|l` | `m\\|n` |  |  |"]
+    assert {"`g|h`", "- `i|j`", "**`a|b` failed**", "c|d", "e|f"} <= set(lines)

@@ -14,7 +14,7 @@ from aml_images_dagster.defs.operations.cleanup import cleanup_hook
 from aml_images_dagster.defs.pools import BUILD_POOL, WINDOWS_BUILD_POOL
 from aml_images_dagster.defs.request import WARNING_TAG, BuildOptions
 from aml_images_dagster.defs.run import Workshop, step_log
-from aml_images_dagster.markdown import code, code_block
+from aml_images_dagster.text import code, code_block
 from aml_images_dagster.upstream.bases import external_bases
 
 

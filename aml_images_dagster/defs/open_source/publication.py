@@ -12,6 +12,7 @@ from aml_images_dagster.defs.run import Workshop, explained, step_log
 from aml_images_dagster.open_source.proposal import Proposal
 from aml_images_dagster.open_source.publication import publish_source
 from aml_images_dagster.open_source.syndication import publish_docs
+from aml_images_dagster.text import code_block
 
 
 class PublishOptions(dg.Config):
@@ -74,5 +75,5 @@ def _metadata(proposal: Proposal) -> dict[str, dg.MetadataValue]:
         "commit": dg.MetadataValue.text(proposal.commit),
         "pull_request": dg.MetadataValue.url(proposal.pull_request),
         "changes": dg.MetadataValue.table(rows, schema=schema),
-        "diff": dg.MetadataValue.md(f"```diff\n{proposal.diff}\n```"),
+        "diff": dg.MetadataValue.md(code_block(proposal.diff, "diff")),
     }

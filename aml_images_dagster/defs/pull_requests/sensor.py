@@ -23,13 +23,13 @@ from aml_images_dagster.defs.operations.jobs import operations_config
 from aml_images_dagster.defs.pull_requests.report import Telling
 from aml_images_dagster.defs.pull_requests.runs import NewImages, PullRequestRuns, commit_of, number_of, seen_of
 from aml_images_dagster.defs.ticks import is_under_way, sensor_status, skips_while_unreachable
-from aml_images_dagster.plural import counted
 from aml_images_dagster.pull_requests.assessment import Assessor
 from aml_images_dagster.pull_requests.declaration import unknown_images
 from aml_images_dagster.pull_requests.hosts.opening import open_host
 from aml_images_dagster.pull_requests.inspection import look_through
 from aml_images_dagster.pull_requests.remote import GitRemote
 from aml_images_dagster.pull_requests.tracking import Tracked, Tracking
+from aml_images_dagster.text import counted, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -289,7 +289,7 @@ class _Look:
     def _summary(self) -> str:
         phases = Counter(tracked.phase for tracked in self.tracking.pull_requests.values())
         counted = ", ".join(f"{count} {_PHASES[phase]}" for phase, count in sorted(phases.items())) or "none"
-        return "\n".join([f"Open pull requests: {counted}.", *self._said[:_SHOWN_SENTENCES]])
+        return printable("\n".join([f"Open pull requests: {counted}.", *self._said[:_SHOWN_SENTENCES]]))
 
     def _say(self, number: int, sentence: str) -> None:
         self._said.append(f"#{number} {sentence}")

@@ -11,6 +11,7 @@ from aml_images_dagster.defs.release.launchpad import release_links
 from aml_images_dagster.defs.request import BuildOptions
 from aml_images_dagster.defs.run import Workshop
 from aml_images_dagster.release.publication import publish
+from aml_images_dagster.text import code
 
 
 def release_files(images: Sequence[Image], workshop: Workshop) -> dg.AssetsDefinition:
@@ -54,7 +55,7 @@ def release_files(images: Sequence[Image], workshop: Workshop) -> dg.AssetsDefin
             documents = {
                 RELEASE_JSON: dg.MetadataValue.json(publication.release.model_dump(mode="json")),
                 IMPORT_CFG: dg.MetadataValue.json(publication.cfg.model_dump(mode="json", by_alias=True)),
-                DROP: dg.MetadataValue.md("\n".join(f"- `{path}`" for path in publication.drop)),
+                DROP: dg.MetadataValue.md("\n".join(f"- {code(path)}" for path in publication.drop)),
             }
             for key, document in documents.items():
                 yield dg.MaterializeResult(

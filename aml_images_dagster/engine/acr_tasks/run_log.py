@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.bounded import LONGEST_LOG, Lines, up_to
 from aml_images_dagster.engine.stream import LONGEST_TAIL_LINE, TAIL_LINES, redact
 from aml_images_dagster.identity.faults import PATIENCE
+from aml_images_dagster.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -84,7 +85,7 @@ class RunLog:
             self._write(line)
 
     def _write(self, line: str) -> None:
-        shown = redact(line.rstrip().rsplit("\r", 1)[-1], self._secrets)
+        shown = redact(printable(line.rstrip().rsplit("\r", 1)[-1]), self._secrets)
         if shown:
             self._tail.append(shown[:LONGEST_TAIL_LINE])
             self._log(shown)

@@ -10,6 +10,7 @@ from aml_images_dagster.errors import FactoryError
 from aml_images_dagster.testing import pytest_scenario
 from aml_images_dagster.testing.failure_reason import TRACEBACK, telling_line
 from aml_images_dagster.testing.interface import JobResult, NodeLog
+from aml_images_dagster.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,7 +77,7 @@ def _node_logs(workspace: Workspace, job: TestJob, files: Mapping[str, str]) -> 
     found = sorted((int(match["process"] or 0), path) for path in files if (match := _LOG.fullmatch(path)))
     texts: dict[str, list[str]] = {}
     for process, path in found[:_MOST_LOGS]:
-        text = workspace.read_log(files[path], _LONGEST_LOG)
+        text = printable(workspace.read_log(files[path], _LONGEST_LOG))
         head = f"[process {process}]\n" if per_node > 1 else ""
         texts.setdefault(f"node{process // per_node}", []).append(head + text)
     return tuple(NodeLog(node, "".join(parts)) for node, parts in texts.items())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
+from markdown_it import MarkdownIt
 
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog.reference import Reference
@@ -112,3 +113,14 @@ def test_documentation_is_proposed_in_the_same_way(
     assert event.metadata["outcome"].value == "proposed"
     assert "+# shell" in str(event.metadata["diff"].value)
     assert not publish(image_repository, PUBLIC_DOCS, images=[image_repository.image("apps/other")]).success
+
+
+def test_a_diff_with_a_fence_in_it_stands_in_one_block(image_repository: ImageRepository, public: Path) -> None:
+    other = image_repository.image("apps/other")
+    (public / "README.md").write_text(f"{BEGIN}\n{END}\n```\n[click](http://evil) ![](http://evil/x.png)\n")
+    who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run(["git", "-C", str(public), *who, "commit", "-q", "-a", "-m", "a fence"], check=True)
+    result = publish(image_repository, images=[other])
+    (event,) = result.asset_materializations_for_node(PUBLIC_SOURCE.to_python_identifier())
+    tokens = MarkdownIt().parse(str(event.metadata["diff"].value))
+    assert [token.type for token in tokens] == ["fence"]
