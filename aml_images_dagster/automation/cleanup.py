@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aml_images_dagster.assets.run import Workshop
-    from aml_images_dagster.builds.records import BuildStatus
+    from aml_images_dagster.builds.records import EndStatus
 
-_STATUSES: dict[dg.DagsterRunStatus, BuildStatus] = {
+_STATUSES: dict[dg.DagsterRunStatus, EndStatus] = {
     dg.DagsterRunStatus.FAILURE: "failed",
     dg.DagsterRunStatus.CANCELED: "canceled",
 }
@@ -30,7 +30,7 @@ def cleanup_sensors(workshop: Workshop) -> list[dg.SensorDefinition]:
     return [*(_sensor(workshop, run, status) for run, status in _STATUSES.items()), _janitor(workshop)]
 
 
-def _sensor(workshop: Workshop, run_status: dg.DagsterRunStatus, status: BuildStatus) -> dg.SensorDefinition:
+def _sensor(workshop: Workshop, run_status: dg.DagsterRunStatus, status: EndStatus) -> dg.SensorDefinition:
     @dg.run_status_sensor(
         run_status=run_status,
         name=f"cleanup_{status}_builds",

@@ -18,7 +18,6 @@ import dagster as dg
 from aml_images_dagster.automation.pull_request_images import NewImages
 from aml_images_dagster.automation.pull_request_runs import PullRequestRuns, commit_of, number_of, seen_of
 from aml_images_dagster.automation.pull_request_telling import Telling
-from aml_images_dagster.builds.artifacts import DamagedRecord
 from aml_images_dagster.builds.cleanup import cleanup
 from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.catalog import git
@@ -234,20 +233,27 @@ class _Look:
                 continue
             if time.monotonic() > until:
                 break
-            records = self._runs.of(number)
-            if any(not record.dagster_run.is_finished for record in records):
-                continue
-            builds = [build_number(record.dagster_run.run_id, record.create_timestamp) for record in records]
-            left = [build for build in builds if not self._is_clean(build)]
-            if left:
+            try:
+                self._close(number, tracked)
+            except Exception as error:  # noqa: BLE001 - one pull request must not keep the others from being closed
                 tracked.judge.failed(self.now)
-                self._say(number, f"closed, but {', '.join(left)} could not be removed yet")
-                continue
-            self._watch.remote.forget(number)
-            self._said += self._telling.tell_closed(number, tracked) if self._telling else []
-            del self.tracking.closed[number]
-            self._say(number, "closed and forgotten")
+                self._say(number, f"closed, but could not be forgotten yet: {type(error).__name__}: {error}")
         self._images.keep_only(self.tracking.pull_requests)
+
+    def _close(self, number: int, tracked: Tracked) -> None:
+        records = self._runs.of(number)
+        if any(not record.dagster_run.is_finished for record in records):
+            return
+        builds = [build_number(record.dagster_run.run_id, record.create_timestamp) for record in records]
+        left = [build for build in builds if not self._is_clean(build)]
+        if left:
+            tracked.judge.failed(self.now)
+            self._say(number, f"closed, but {', '.join(left)} could not be removed yet")
+            return
+        self._watch.remote.forget(number)
+        self._said += self._telling.tell_closed(number, tracked) if self._telling else []
+        del self.tracking.closed[number]
+        self._say(number, "closed and forgotten")
 
     def _is_clean(self, build: str) -> bool:
         """Whether nothing of a build is left, once it is removed."""
@@ -256,8 +262,8 @@ class _Look:
             record = parts.artifacts.build(build).read_build()
             if record is None or record.status in ("failed", "canceled", "expired"):
                 return True
-        except DamagedRecord:
-            pass  # the cleanup makes it anew
+        except Exception as error:  # noqa: BLE001 - one build must not keep the others from being removed
+            self._said.append(f"{build} cannot be read: {error}")
         return cleanup(build, parts, "expired").clean
 
     def tell(self) -> None:

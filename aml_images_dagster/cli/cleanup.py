@@ -14,7 +14,6 @@ from aml_images_dagster.builds.cleanup import CleanupReport, cleanup
 from aml_images_dagster.builds.healing import heal
 from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.naming import BUILD_NUMBER
-from aml_images_dagster.builds.records import ENDED
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput, Unreachable
@@ -43,9 +42,8 @@ def command(settings: Settings, as_json: bool, build: str, yes: bool, force: boo
     record = _record(parts, build)
     if record is not None and record.status == "succeeded" and not force:
         _may_go(parts, record, yes=yes, ask=not as_json and sys.stdin.isatty())
-    # A build that had ended already stays what it was; any other is cancelled by the person.
-    status = record.status if record is not None and record.status in ENDED else "canceled"
-    report = cleanup(build, parts, status, even_if_kept=True)
+    # A build that had ended already stays what it was; any other is canceled by the person.
+    report = cleanup(build, parts, "canceled", even_if_kept=True, even_if_released=force)
     if record is None and not report.rows and not parts.artifacts.build(build).root.exists():
         raise BadInput(
             "there is no build of this number, and nothing of one in staging",

@@ -296,7 +296,7 @@ def test_a_damaged_record_is_made_anew(parts: Parts, stage: Callable[[str, str],
     assert outcomes(report) == {"build.json": "made anew", str(tag_of(pushed)): "removed"}
     record = parts.artifacts.build(BUILD).read_build()
     assert record is not None
-    assert record.status == "canceled"
+    assert record.status == "failed"
 
 
 class Stubborn(OciRegistry):

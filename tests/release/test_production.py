@@ -195,7 +195,7 @@ def test_a_build_that_is_taken_back_meanwhile(
     bring = type(house.parts.importer).import_image
 
     def taken_back(*arguments: Any, **named: Any) -> None:
-        folder.finish("canceled")
+        folder.overrule("canceled")  # with --force
         bring(*arguments, **named)
 
     monkeypatch.setattr(type(house.parts.importer), "import_image", taken_back)
