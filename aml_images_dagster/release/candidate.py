@@ -92,7 +92,7 @@ def check_traceable(release: ReleaseJson) -> None:
     raise BadInput(
         f"build {release.build} is of a working tree {'with changes' if release.commit else 'outside of git'}",
         where=release.commit or release.source,
-        mend="Commit, and build again: what passed is taken over, so it takes seconds.",
+        mend="Commit, and build again: what passed is reused, so it takes seconds.",
     )
 
 
