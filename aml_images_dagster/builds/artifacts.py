@@ -45,6 +45,7 @@ RELEASE_FILES = ("release.json", "import.cfg", "drop")
 
 _ON_DISK = ("", "file", "local")
 _IN_ONE_PROCESS = ("memory",)
+"""For tests: nobody else sees such a store."""
 ATOMIC_STORES = ("az", "abfs", "abfss")
 """Protocols of object stores whose file system creates an object only where there is none, in one request.
 

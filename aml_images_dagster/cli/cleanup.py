@@ -54,7 +54,8 @@ def command(settings: Settings, as_json: bool, build: str, yes: bool, force: boo
         print_json(report.model_dump(mode="json"))
     else:
         open_console().print(report_table(report) if report.rows else f"Nothing is left of build {build}.")
-    sys.exit(0 if report.clean else 1)
+    is_kept = any(row.outcome == "kept" for row in report.rows)  # a release has begun meanwhile
+    sys.exit(0 if report.clean and not is_kept else 1)
 
 
 def _record(parts: Parts, build: str) -> BuildRecord | None:
@@ -77,7 +78,9 @@ def _may_go(parts: Parts, record: BuildRecord, *, yes: bool, ask: bool) -> None:
     """
     build = record.build
     what = f"build {build} of {record.created:%Y-%m-%d %H:%M} UTC, which has succeeded, with {', '.join(record.images)}"
-    if build in Ledger(parts.artifacts).released_builds():
+    outcome = parts.artifacts.build(build).read_outcome()
+    is_claimed = outcome is not None and outcome.status == "released"
+    if is_claimed or build in Ledger(parts.artifacts).released_builds():
         raise BadInput(
             f"this is {what}; it is released, or a release of it has begun",
             where=build,
