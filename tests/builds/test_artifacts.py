@@ -362,6 +362,21 @@ def test_what_passed(artifacts: Artifacts) -> None:
     assert list(artifacts.builds()) == []
 
 
+def test_what_passed_for_a_pull_request_is_remembered_apart(artifacts: Artifacts) -> None:
+    ours = PassedImage(staged=staged(), tested=TestedImage(image="base/a", digest="sha256:1", scenarios=()))
+    theirs = ours.model_copy(update={"staged": staged("sha256:6")})
+    artifacts.write_passed(theirs, by_pull_request=True)
+    assert artifacts.read_passed(KEY.digest) is None
+    assert artifacts.read_last_passed("base/a") is None
+    artifacts.write_passed(ours)
+    artifacts.write_passed(theirs, by_pull_request=True)
+    assert artifacts.read_passed(KEY.digest) == ours
+    assert artifacts.read_passed(KEY.digest, by_pull_requests=True) == theirs
+    artifacts.forget_passed(KEY.digest, "sha256:6")
+    assert artifacts.read_passed(KEY.digest) == ours
+    assert artifacts.read_passed(KEY.digest, by_pull_requests=True) is None
+
+
 def test_what_passed_but_cannot_be_read_is_made_anew(artifacts: Artifacts) -> None:
     for path in (f"passed/{KEY.digest}.json", "last_passed/base/a.json"):
         write_atomically(artifacts.root / path, b'{"staged": {}')
