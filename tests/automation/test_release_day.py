@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -17,6 +18,7 @@ from aml_images_dagster.assets.release_day import PATCHED, RELEASED, release_day
 from aml_images_dagster.assets.request import RELEASE_BY_TAG, SCHEDULE_TAG, build_keys
 from aml_images_dagster.assets.run import Workshop
 from aml_images_dagster.automation.release_day import release_day_sensor
+from aml_images_dagster.builds.artifacts import write_atomically
 from aml_images_dagster.builds.records import BuildRecord, StagedImage
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.registry.copy import copy_image
@@ -104,9 +106,8 @@ class Scene:
         folder.write_build(
             BuildRecord.model_validate(about | {"created": created, "status": status, "images": (self.image,)})
         )
-        folder.write_staged(
-            StagedImage.model_validate_json(json.dumps(STAGED | {"image": self.image, "digest": pushed.digest}))
-        )
+        staged = {"image": self.image, "digest": pushed.digest, "reference": str(replace(pushed, digest=""))}
+        folder.write_staged(StagedImage.model_validate_json(json.dumps(STAGED | staged)))
         return pushed
 
     def release(self, pushed: Reference) -> None:
@@ -133,6 +134,12 @@ def scene(
     workshop = Workshop(settings, open_source(settings), parts)
     with dg.instance_for_test() as instance:
         yield Scene(image_repository, workshop, instance, push_new_image, (staging, production))
+
+
+def test_a_record_that_cannot_be_read_hides_no_other_build(scene: Scene) -> None:
+    scene.release(scene.build(WEDNESDAY))
+    write_atomically(scene.workshop.parts.artifacts.build("20261111.ffffffff").root / "build.json", b"{")
+    assert scene.look(RELEASED, WEDNESDAY).found.endswith("is released")
 
 
 def test_no_build_is_fine(scene: Scene) -> None:
