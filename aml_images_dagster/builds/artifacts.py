@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import uuid
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import ValidationError
 from upath import UPath
 
-from aml_images_dagster.builds.naming import BUILD_NUMBER
+from aml_images_dagster.builds.naming import BUILD_NUMBER, split_staging_tag
 from aml_images_dagster.builds.records import (
     ENDED,
+    BaseImage,
     BuildFailure,
+    BuildOutcome,
     BuildRecord,
     BuildStatus,
+    FinalStatus,
     JobRecord,
     PassedImage,
     Record,
@@ -22,53 +29,108 @@ from aml_images_dagster.builds.records import (
     StagedImage,
     TestedImage,
 )
+from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from aml_images_dagster.builds.records import EndStatus
 
 R = TypeVar("R", bound=Record)
 
 RELEASE_FILES = ("release.json", "import.cfg", "drop")
 
 
-def write_atomically(path: UPath, data: bytes) -> None:
+_ON_DISK = ("", "file", "local")
+_IN_ONE_PROCESS = ("memory",)
+"""For tests: nobody else sees such a store."""
+ATOMIC_STORES = ("az", "abfs", "abfss")
+"""Protocols of object stores whose file system creates an object only where there is none, in one request.
+
+fsspec's own way, which most others have (sftp, smb, webdav, dbfs …), looks first and then writes: two could both
+begin a build, hold the lease of releases, or write one number of the ledger.
+"""
+
+
+def write_atomically(path: UPath, data: bytes, *, durable: bool = True) -> None:
     """Write a file so that a reader sees the old bytes or the new ones, never a part.
 
     On a local disk by rename. Object stores have no folders to make, and put an object whole when they are given it
     in one call: a file that is opened and written may show before it is complete.
+
+    Args:
+        path: The file.
+        data: Its bytes.
+        durable: Whether it has to outlive a power cut right after this call; what only explains need not.
     """
     if _is_object(path):
         path.fs.pipe_file(path.path, data)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        temporary.write_bytes(data)
-        os.replace(str(temporary), str(path))  # noqa: PTH105 - UPath has no replace
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _written_beside(path, data, durable=durable) as temporary:
+        temporary.replace(str(path))
 
 
 def create_atomically(path: UPath, data: bytes) -> None:
-    """Write a file that is not there yet, whole; of two that try at once, one succeeds.
+    """Write a file that is not there yet, whole; of two that try at once, one succeeds. It outlives a power cut.
 
     On a local disk by a hard link, which fails where a name is taken; in object stores by a conditional put.
 
     Raises:
         FileExistsError: It is there.
+        BadInput: The file system of the store has no hard links.
     """
     if _is_object(path):
         path.fs.pipe_file(path.path, data, mode="create")
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    with _written_beside(path, data, durable=True) as temporary:
+        try:
+            os.link(temporary, str(path))
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+                raise
+            raise BadInput(
+                f"the file system has no hard links ({error.strerror}), so two processes could write one record",
+                where=str(path.parent),
+                mend="Put the artifacts on another file system (exFAT, FAT and some network shares have no hard "
+                "links), or into Azure Blob: az://CONTAINER/PREFIX.",
+            ) from None
+
+
+@contextmanager
+def _written_beside(path: UPath, data: bytes, *, durable: bool) -> Iterator[Path]:
+    """A new file in the folder of `path`, for the caller to give it that name.
+
+    A name that outlives a power cut needs its bytes on the disk before it, and its folder, with all that had to be
+    made for it, after it.
+    """
+    folder = Path(str(path.parent))
+    new = [folder, *folder.parents]
+    new = new[: next((index for index, each in enumerate(new) if each.exists()), 0) + 1]
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{uuid.uuid4().hex}"
     try:
-        temporary.write_bytes(data)
-        os.link(str(temporary), str(path))
+        with temporary.open("wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        yield temporary
+        if durable:
+            for each in new:
+                _sync_folder(each)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    with suppress(OSError):  # some network shares, and Windows, have no such thing
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def read_whole(path: UPath) -> bytes:
@@ -84,20 +146,46 @@ def read_whole(path: UPath) -> bytes:
 
 
 def _is_object(path: UPath) -> bool:
-    return path.protocol not in ("", "file", "local")
+    return path.protocol not in _ON_DISK
+
+
+_DANGEROUS = re.compile(r'[%\\:*?"<>|\x00-\x1f\x7f\ud800-\udfff]|[. ]+$')
+
+
+def below(folder: UPath, path: str) -> UPath:
+    """The place of a path that strangers may have chosen; always below the folder, another one for each path.
+
+    What some store or system takes for more than a letter is percent-encoded: separators of Windows, drives, a dot or
+    a space at the end of a name, and so the names `.` and `..`. Any other name stays as it is.
+
+    Args:
+        folder: A folder in which nothing else is kept.
+        path: A path as git has it, with `/` between its parts.
+    """
+    return folder.joinpath(*(_DANGEROUS.sub(_encoded, part) or "%" for part in path.split("/")))
+
+
+def _encoded(match: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogatepass"))
 
 
 class DamagedRecord(BadInput):
     """A record of which nothing can be made, in any version."""
 
 
-def _read(path: UPath, model: type[R]) -> R | None:
+def _read(path: UPath, model: type[R], is_ours: Callable[[R], bool] = lambda _: True) -> R | None:
+    """A record; None when there is none.
+
+    Raises:
+        DamagedRecord: It is none, or one about something else than the folder that it is in.
+        BadInput: A newer version has written it.
+    """
     try:
         data = read_whole(path)
     except FileNotFoundError:
         return None
     try:
-        return model.model_validate_json(data)
+        record = model.model_validate_json(data)
     except ValidationError as error:
         # A newer version has fields and words that this one lacks; what it needs itself it writes.
         newer = all(found["type"] in ("extra_forbidden", "literal_error") for found in error.errors())
@@ -106,6 +194,13 @@ def _read(path: UPath, model: type[R]) -> R | None:
             where=str(path),
             mend="The file was changed, or written by another version: use that one, or start a new build.",
         ) from None
+    if not is_ours(record):
+        raise DamagedRecord(
+            "not a record of this version: it is about something else than the folder that it is in",
+            where=str(path),
+            mend="The file was changed or copied: restore it, or start a new build.",
+        )
+    return record
 
 
 def _read_memory(path: UPath) -> PassedImage | None:
@@ -133,15 +228,49 @@ class BuildFolder:
 
     def image(self, image: str) -> UPath:
         """Folder of what the build knows of one image."""
-        # Not below a name that a repository could have: its own files are kept beside, at their own paths.
-        return self.root / ".records" / image
+        return below(self.root / ".records", image)
+
+    def keep_sources(self, files: Iterable[tuple[str, bytes]]) -> None:
+        """Keep files of the repository, for people who look at the build.
+
+        A pull request chooses their paths. So they have a folder of their own, and none leads out of it: beside them
+        lie the records that decide what is released and deleted.
+        """
+        for path, content in files:
+            write_atomically(below(self.root / "sources", path), content, durable=False)
 
     def read_build(self) -> BuildRecord | None:
-        """`build.json`; None before the build has begun."""
-        return _read(self.root / "build.json", BuildRecord)
+        """`build.json`, with the status that the build has come to for good; None before the build has begun.
+
+        Raises:
+            DamagedRecord: It is none, or one of another build.
+            BadInput: A newer version has written it.
+        """
+        record = self._begun()
+        outcome = self.read_outcome() if record else None
+        if record is None or outcome is None or outcome.status == "released":
+            return record
+        failure = outcome.failure or record.failure or _read(self.root / "failure.json", BuildFailure)
+        return record.model_copy(update={"status": outcome.status, "failure": failure})
+
+    def _begun(self) -> BuildRecord | None:
+        return _read(self.root / "build.json", BuildRecord, lambda record: record.build == self.build)
+
+    def read_outcome(self) -> BuildOutcome | None:
+        """`outcome.json`: what the build has come to for good; None while that is open.
+
+        Raises:
+            BadInput: It cannot be read. Nothing else can tell what is in it, so nothing is put in its place.
+        """
+        try:
+            return _read(self.root / "outcome.json", BuildOutcome, lambda outcome: outcome.build == self.build)
+        except DamagedRecord as error:
+            raise BadInput(
+                error.what, where=error.where, mend="Restore it from a backup, or remove the build's folder."
+            ) from None
 
     def write_build(self, record: BuildRecord) -> None:
-        """Write `build.json`."""
+        """Write `build.json`. How the build ended is said by `finish`."""
         _write(self.root / "build.json", record)
 
     def create_build(self, record: BuildRecord) -> None:
@@ -152,14 +281,45 @@ class BuildFolder:
         """
         create_atomically(self.root / "build.json", _serialized(record))
 
-    def finish(self, status: BuildStatus, failure: BuildFailure | None = None) -> None:
-        """Say in `build.json` how the build ended, and the first time why.
+    def decide(self, status: FinalStatus, failure: BuildFailure | None = None) -> BuildOutcome:
+        """Decide what the build comes to for good, unless somebody has; what was decided.
 
-        A build that never began says nothing, and one that has failed or was cancelled never succeeds.
+        Cleanups, the expiry and releases all call this before they touch anything, and whoever is first is right.
         """
-        record = self.read_build()
-        if record is not None and (record.status not in ENDED or status in ENDED):
+        outcome = BuildOutcome(build=self.build, status=status, failure=failure)
+        try:
+            create_atomically(self.root / "outcome.json", _serialized(outcome))
+        except FileExistsError:
+            return self.read_outcome() or outcome
+        return outcome
+
+    def overrule(self, status: FinalStatus) -> None:
+        """Decide anew what the build comes to: a person wants it."""
+        _write(self.root / "outcome.json", BuildOutcome(build=self.build, status=status))
+
+    def finish(self, status: BuildStatus, failure: BuildFailure | None = None) -> None:
+        """Say how the build ended, and the first time why.
+
+        A build that never began says nothing. One that has failed or was canceled never succeeds, and one that is
+        released never fails.
+        """
+        record = self._begun()
+        if record is None:
+            return
+        if status in ENDED:
+            ended = record.status if record.status in ENDED else status
+            outcome = self.decide(cast("EndStatus", ended), record.failure or failure)
+            if outcome.status == "released":
+                return
+            if failure is not None and outcome.failure is None:
+                with suppress(FileExistsError):
+                    create_atomically(self.root / "failure.json", _serialized(failure))
+        elif record.status not in ENDED:
             self.write_build(record.model_copy(update={"status": status, "failure": record.failure or failure}))
+        # For those who open the file. It decides nothing: it is read and then written, while others do the same.
+        said, decided = self._begun(), self.read_build()
+        if decided is not None and decided.status in ENDED and decided != said:
+            self.write_build(decided)
 
     def images(self) -> list[str]:
         """Images that the build has written something down about, `<family>/<name>`."""
@@ -168,16 +328,38 @@ class BuildFolder:
 
     def read_staged(self, image: str) -> StagedImage | None:
         """`staged.json` of an image; None when this build has not staged it."""
-        return _read(self.image(image) / "staged.json", StagedImage)
+        return _read(
+            self.image(image) / "staged.json",
+            StagedImage,
+            lambda record: record.image == image and self._is_own_tag(record.reference, image),
+        )
+
+    def _is_own_tag(self, reference: str, image: str) -> bool:
+        """Whether a reference is the staging tag of an image in this build."""
+        tagged = Reference.parse(reference)
+        family, _, name = image.partition("/")
+        return (tagged.repository, split_staging_tag(tagged.tag)) == (family, (name, self.build))
 
     def write_staged(self, record: StagedImage) -> None:
         """Write `staged.json`."""
         _write(self.image(record.image) / "staged.json", record)
 
+    def read_parent(self, image: str) -> BaseImage | None:
+        """A parent that the build uses without making it, under the build's own tag; None if it is none."""
+        return _read(
+            self.image(image) / "parent.json", BaseImage, lambda record: self._is_own_tag(record.reference, image)
+        )
+
+    def write_parent(self, image: str, record: BaseImage) -> None:
+        """Write `parent.json`."""
+        _write(self.image(image) / "parent.json", record)
+
     def read_remote_work(self, image: str) -> str | None:
         """The name of the work elsewhere that builds an image, or did; None when there was none."""
-        path = self.image(image) / "remote_work"
-        return path.read_text() if path.exists() else None
+        try:
+            return read_whole(self.image(image) / "remote_work").decode("utf-8", "replace")
+        except FileNotFoundError:
+            return None
 
     def write_remote_work(self, image: str, work: str) -> None:
         """Write down what builds an image elsewhere, so that anybody can end it."""
@@ -185,7 +367,7 @@ class BuildFolder:
 
     def read_tested(self, image: str) -> TestedImage | None:
         """`tested.json` of an image; None when it has not passed in this build."""
-        return _read(self.image(image) / "tested.json", TestedImage)
+        return _read(self.image(image) / "tested.json", TestedImage, lambda record: record.image == image)
 
     def write_tested(self, record: TestedImage) -> None:
         """Write `tested.json`."""
@@ -193,14 +375,22 @@ class BuildFolder:
 
     def write_log(self, image: str, name: str, text: str) -> UPath:
         """Keep a log of an image and return where it is."""
-        path = self.image(image) / "logs" / name
-        write_atomically(path, text.encode("utf-8", "replace"))
+        path = below(self.image(image) / "logs", name)
+        write_atomically(path, text.encode("utf-8", "replace"), durable=False)
         return path
 
     def jobs(self) -> tuple[JobRecord, ...]:
-        """Every remote job of the build, oldest first."""
+        """Every remote job of the build, oldest first. What else lies there is none, and stops nobody.
+
+        Builds of earlier versions kept the files of a repository that has a folder `jobs` there.
+        """
         folder = self.root / "jobs"
-        records = [_read(path, JobRecord) for path in folder.glob("*.json")] if folder.exists() else []
+        records = []
+        for path in folder.glob("*.json") if folder.exists() else ():
+            with suppress(BadInput):
+                records.append(
+                    _read(path, JobRecord, lambda job, name=path.stem: (job.build, job.job) == (self.build, name))  # type: ignore[misc]
+                )
         return tuple(sorted((r for r in records if r), key=lambda r: (r.submitted, r.job)))
 
     def write_job(self, record: JobRecord) -> None:
@@ -243,11 +433,21 @@ class Artifacts:
     """The artifacts of all builds.
 
     Args:
-        uri: A folder, or what universal-pathlib knows.
+        uri: A folder, or the URI of a store in which of two that create a file at once one succeeds.
         options: What the store behind the URI needs to be told, by its own names.
+
+    Raises:
+        BadInput: It is another store.
     """
 
     def __init__(self, uri: str, options: Mapping[str, Any] | None = None) -> None:
+        protocol = uri.partition("://")[0] if "://" in uri else ""
+        if protocol not in (*_ON_DISK, *_IN_ONE_PROCESS, *ATOMIC_STORES):
+            raise BadInput(
+                f"in a store of the kind {protocol}:// two processes can write one record",
+                where=f"artifacts: {uri}",
+                mend="Name a folder, or Azure Blob: az://CONTAINER/PREFIX (also abfs://, abfss://).",
+            )
         self.root = UPath(uri, **(options or {}))
 
     def build(self, build: str) -> BuildFolder:
@@ -267,7 +467,7 @@ class Artifacts:
 
     def settle(self, build: str) -> None:
         """Remember that nothing has to be done with a build any more."""
-        write_atomically(self.root / "settled" / build, b"")
+        write_atomically(self.root / "settled" / build, b"", durable=False)
 
     def unsettle(self, build: str) -> None:
         """Forget that nothing has to be done with a build."""
@@ -293,27 +493,36 @@ class Artifacts:
                 unreadable(error)
         return sorted(begun, key=lambda pair: (pair[1].created, pair[1].build), reverse=True)
 
-    def read_passed(self, content_key: str) -> PassedImage | None:
-        """The image that passed with this content key; None also when what was remembered cannot be read."""
-        return _read_memory(self.root / "passed" / f"{content_key}.json")
+    def read_passed(self, content_key: str, *, by_pull_requests: bool = False) -> PassedImage | None:
+        """The image that passed with this content key; None also when what was remembered cannot be read.
+
+        Args:
+            content_key: The key.
+            by_pull_requests: Whether builds of pull requests made it, or all others.
+        """
+        return _read_memory(self._passed(content_key, by_pull_requests))
 
     def forget_passed(self, content_key: str, digest: str) -> None:
         """Forget the image that passed with this content key, if it is this one."""
-        passed = self.read_passed(content_key)
-        if passed is not None and passed.staged.digest == digest:
-            (self.root / "passed" / f"{content_key}.json").unlink(missing_ok=True)
+        for by_pull_requests in (False, True):
+            passed = self.read_passed(content_key, by_pull_requests=by_pull_requests)
+            if passed is not None and passed.staged.digest == digest:
+                self._passed(content_key, by_pull_requests).unlink(missing_ok=True)
 
     def read_last_passed(self, image: str) -> PassedImage | None:
         """The last image of this name that passed, whatever it was made from."""
-        return _read_memory(self.root / "last_passed" / f"{image}.json")
+        return _read_memory(below(self.root / "last_passed", f"{image}.json"))
 
-    def write_passed(self, record: PassedImage, *, is_last: bool = True) -> None:
+    def write_passed(self, record: PassedImage, *, by_pull_request: bool = False) -> None:
         """Remember an image that may be used again.
 
         Args:
             record: The image.
-            is_last: Whether the next builds are to be compared with it; not for what a pull request makes.
+            by_pull_request: Whether a build of a pull request made it, which no other build uses, or is compared with.
         """
-        _write(self.root / "passed" / f"{record.staged.content_key.digest}.json", record)
-        if is_last:
-            _write(self.root / "last_passed" / f"{record.staged.image}.json", record)
+        _write(self._passed(record.staged.content_key.digest, by_pull_request), record)
+        if not by_pull_request:
+            _write(below(self.root / "last_passed", f"{record.staged.image}.json"), record)
+
+    def _passed(self, content_key: str, by_pull_requests: bool) -> UPath:
+        return below(self.root / ("passed_by_pull_requests" if by_pull_requests else "passed"), f"{content_key}.json")

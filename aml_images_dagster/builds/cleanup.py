@@ -14,8 +14,9 @@ from pydantic import AwareDatetime  # noqa: TC002 - pydantic reads the annotatio
 
 from aml_images_dagster.builds.artifacts import BuildFolder, DamagedRecord, read_whole, write_atomically
 from aml_images_dagster.builds.healing import heal
+from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.naming import split_staging_tag, staging_reference, temporary_prefix
-from aml_images_dagster.builds.records import ENDED, BuildFailure, BuildRecord, BuildStatus, Record
+from aml_images_dagster.builds.records import ENDED, Account, BuildFailure, BuildRecord, EndStatus
 from aml_images_dagster.builds.reuse import forget
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import FactoryError, Unreachable
@@ -25,12 +26,13 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.records import BaseImage, StagedImage
 
 Kind = Literal["record", "release file", "job", "staged image", "temporary folder", "unfinished image", "build"]
 Outcome = Literal["removed", "digest kept, tag removed", "made anew", "left", "kept"]
 
 
-class CleanupRow(Record):
+class CleanupRow(Account):
     """One thing that was found.
 
     Attributes:
@@ -46,7 +48,7 @@ class CleanupRow(Record):
     detail: str = ""
 
 
-class CleanupReport(Record):
+class CleanupReport(Account):
     """`cleanup.json`: what a cleanup found and did.
 
     Attributes:
@@ -73,17 +75,19 @@ class CleanupReport(Record):
 def cleanup(
     build: str,
     parts: Parts,
-    status: BuildStatus,
+    status: EndStatus,
     failure: BuildFailure | None = None,
     *,
     even_if_kept: bool = False,
+    even_if_released: bool = False,
     now: datetime | None = None,
 ) -> CleanupReport:
     """Remove everything that a build has in staging and on its test machines, and its release files.
 
     May be called any number of times, by anybody, while others do the same. A digest that another tag
     refers to is kept; only this build's tag goes. Of a build whose failure a person wants to look at only the
-    release files go until its time is over, so that it can never be released.
+    release files go until its time is over, so that it can never be released. A build that is released, or whose
+    release begins at this moment, stays as it is.
 
     Args:
         build: The build's number.
@@ -91,14 +95,33 @@ def cleanup(
         status: What the build's record is to say.
         failure: Why it failed, unless that is known already.
         even_if_kept: Do not wait until a kept build's time is over.
+        even_if_released: Clean up a build that is released, too: a person wants it.
         now: The time, UTC; the clock's unless given.
 
     Returns:
         What was found and done now; `cleanup.json` tells of the cleanups before, too.
     """
-    folder = parts.artifacts.build(build)
-    # First of all, because steps that have not begun yet look here before they begin.
-    rows = _attempt("record", build, lambda: _finish(folder, parts, status, failure))
+    report = _clean_up(parts.artifacts.build(build), parts, status, failure, even_if_kept, even_if_released, now)
+    # The janitor may have settled it a moment ago, by what it had read before.
+    parts.artifacts.unsettle(build)
+    return report
+
+
+def _clean_up(
+    folder: BuildFolder,
+    parts: Parts,
+    status: EndStatus,
+    failure: BuildFailure | None,
+    even_if_kept: bool,
+    even_if_released: bool,
+    now: datetime | None,
+) -> CleanupReport:
+    build = folder.build
+    rows = _attempt("record", build, lambda: _readable(folder, parts))
+    # First of all, because steps and releases that have not begun yet look here before they begin.
+    rows += _attempt("record", build, lambda: _end(folder, parts, status, failure, even_if_released))
+    if any(row.kind == "build" for row in rows):
+        return _report(folder, rows)
     rows += _attempt("release file", build, lambda: _release_files(folder))
     record = _record(folder)
     until = record.keep_until if record and not even_if_kept else None
@@ -118,7 +141,7 @@ def cleanup(
 
 def not_done(folder: BuildFolder, error: Exception) -> CleanupReport:
     """The report of a cleanup that could not begin."""
-    return _report(folder, [CleanupRow(kind="build", name=folder.build, outcome="left", detail=str(error))])
+    return _report(folder, [CleanupRow(kind="build", name=folder.build, outcome="left", detail=_told(error))])
 
 
 def _report(folder: BuildFolder, rows: Sequence[CleanupRow]) -> CleanupReport:
@@ -134,7 +157,7 @@ def _report(folder: BuildFolder, rows: Sequence[CleanupRow]) -> CleanupReport:
     )
     before = [row for row in last.rows if row.outcome not in ("left", "kept")] if last else []
     story = report.model_copy(update={"rows": tuple(dict.fromkeys([*before, *report.rows]))})
-    with suppress(OSError, Unreachable):  # on a full disk the report is still returned
+    with suppress(OSError, FactoryError):  # on a full disk the report is still returned
         if folder.root.exists():
             write_atomically(folder.root / "cleanup.json", (story.model_dump_json(indent=2) + "\n").encode())
     return report
@@ -144,7 +167,7 @@ def read_report(folder: BuildFolder) -> CleanupReport | None:
     """What the last cleanup of a build found; None when there was none, or it cannot be read."""
     try:
         return CleanupReport.model_validate_json(read_whole(folder.root / "cleanup.json"))
-    except (OSError, ValueError, Unreachable):
+    except (OSError, ValueError, FactoryError):
         return None
 
 
@@ -158,23 +181,70 @@ def _is_clean(rows: Sequence[CleanupRow]) -> bool:
 
 
 def _attempt(kind: Kind, name: str, remove: Callable[[], list[CleanupRow]]) -> list[CleanupRow]:
-    """What can't be removed must not keep the rest from being removed."""
+    """What can't be removed must not keep the rest from being removed, whatever is the matter with it."""
     try:
         return remove()
-    except (FactoryError, OSError) as error:
-        return [CleanupRow(kind=kind, name=name, outcome="left", detail=str(error))]
+    except Exception as error:  # noqa: BLE001 - it is reported
+        return [CleanupRow(kind=kind, name=name, outcome="left", detail=_told(error))]
 
 
-def _finish(folder: BuildFolder, parts: Parts, status: BuildStatus, failure: BuildFailure | None) -> list[CleanupRow]:
-    rows = []
+def _told(error: Exception) -> str:
+    """An error in words; of one that nobody has foreseen the words alone would not do."""
+    return str(error) if isinstance(error, FactoryError | OSError) else f"{type(error).__name__}: {error}"
+
+
+def _readable(folder: BuildFolder, parts: Parts) -> list[CleanupRow]:
     parts.artifacts.unsettle(folder.build)
     try:
         folder.read_build()
     except DamagedRecord:
         heal(folder, parts)
-        rows.append(CleanupRow(kind="record", name="build.json", outcome="made anew"))
+        return [CleanupRow(kind="record", name="build.json", outcome="made anew")]
+    return []
+
+
+def _end(
+    folder: BuildFolder, parts: Parts, status: EndStatus, failure: BuildFailure | None, even_if_released: bool
+) -> list[CleanupRow]:
+    """Say how the build ended; a row that it is kept, if it is one that is released.
+
+    Of the expiry of a build and its release the one that decides first is right (`BuildFolder.decide`). The ledger is
+    asked as well, because builds were released before there was such a decision: also after it, in case that a
+    release of an earlier version has begun meanwhile, and will look at the status before it moves any `:latest`.
+    """
+    record = _record(folder)
+    if even_if_released or (record is not None and record.status != "succeeded"):
+        folder.finish(status, failure)
+        outcome = folder.read_outcome()
+        if outcome is None or outcome.status != "released":
+            return []
+        if not even_if_released:
+            return _kept(folder)
+        folder.overrule(status)
+        folder.finish(status, failure)
+        return []
+    try:
+        is_released = folder.build in Ledger(parts.artifacts).released_builds()
+        if not is_released and record is not None:
+            is_released = folder.decide(status, failure).status == "released"
+            if not is_released and folder.build in Ledger(parts.artifacts).released_builds():
+                folder.overrule("released")
+                is_released = True
+    except Exception as error:  # noqa: BLE001 - whatever it is: what may be released is not deleted
+        return _kept(folder, f"it cannot be told whether it is released: {_told(error)}", "left")
+    if is_released:
+        return _kept(folder)
     folder.finish(status, failure)
-    return rows
+    return []
+
+
+def _kept(
+    folder: BuildFolder,
+    because: str = "it is released, or a release of it is about to begin",
+    outcome: Outcome = "kept",
+) -> list[CleanupRow]:
+    detail = f"{because}; `aml-images cleanup {folder.build} --force` cleans it up all the same"
+    return [CleanupRow(kind="build", name=folder.build, outcome=outcome, detail=detail)]
 
 
 def _release_files(folder: BuildFolder) -> list[CleanupRow]:
@@ -202,13 +272,13 @@ def _untagged(build: str, parts: Parts) -> list[Reference]:
     folder = parts.artifacts.build(build)
     found = []
     for image in _images(folder):
-        staged = None
+        tagged: StagedImage | BaseImage | None = None
         with suppress(FactoryError):  # a record that is damaged tells of nothing
-            staged = folder.read_staged(image)
-        if staged is not None:
-            reference = Reference.parse(staged.reference)
-            digest = reference.with_digest(staged.digest)
-            if parts.staging.digest(digest) and not _is_shared(reference, staged.digest, parts, and_own_tag=True):
+            tagged = folder.read_staged(image) or folder.read_parent(image)
+        if tagged is not None:
+            reference = Reference.parse(tagged.reference)
+            digest = reference.with_digest(tagged.digest)
+            if parts.staging.digest(digest) and not _is_shared(reference, tagged.digest, parts, and_own_tag=True):
                 found.append(digest)
     return found
 
@@ -302,9 +372,11 @@ def staged_references(build: str, parts: Parts) -> list[Reference]:
 
 
 def _families(build: str, parts: Parts) -> Sequence[str]:
-    """Where images of a build can be: the record tells; without one that can be read, everywhere."""
-    record = _record(parts.artifacts.build(build))
-    return sorted({image.partition("/")[0] for image in record.images}) if record else parts.staging.repositories()
+    """Where images of a build can be: the records tell; without one that can be read, everywhere."""
+    folder = parts.artifacts.build(build)
+    if _record(folder) is None:
+        return parts.staging.repositories()
+    return sorted({image.partition("/")[0] for image in _images(folder)})
 
 
 def _images(folder: BuildFolder) -> Sequence[str]:
@@ -322,7 +394,7 @@ def anything_left(build: str, parts: Parts) -> bool:
     return bool(staged_references(build, parts) or parts.runner.live(build))
 
 
-def _read_back(folder: BuildFolder, parts: Parts, status: BuildStatus) -> list[CleanupRow]:
+def _read_back(folder: BuildFolder, parts: Parts, status: EndStatus) -> list[CleanupRow]:
     """What is there again, although nothing has refused to go."""
     # It was being published, and had looked at its record a moment before this cleanup wrote there.
     record = _record(folder)

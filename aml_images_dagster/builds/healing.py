@@ -1,14 +1,14 @@
-"""A damaged `build.json` is made anew from what else there is of the build."""
+"""A damaged `build.json` is written again from what else there is of the build."""
 
 from __future__ import annotations
 
-import json
+import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from aml_images_dagster.builds.artifacts import write_atomically
+from aml_images_dagster.builds.artifacts import read_whole, write_atomically
+from aml_images_dagster.builds.ledger import Ledger, released_images
 from aml_images_dagster.builds.naming import split_staging_tag
 from aml_images_dagster.builds.records import BuildFailure, BuildRecord
 
@@ -17,59 +17,76 @@ if TYPE_CHECKING:
     from aml_images_dagster.builds.parts import Parts
 
 
-def heal(folder: BuildFolder, parts: Parts) -> BuildRecord:
-    """Write `build.json` anew; what was there is kept beside it, in `build.json.damaged`.
+UNKNOWN = "unknown"
+"""In place of the number of a pull request where nobody can say that a build was of none."""
 
-    A build with a release.json is complete and has succeeded. Of any other nobody can say how far it came: it
-    has failed, and is to be cleaned up.
+_PULL_REQUEST = re.compile(rb'"pull_request"\s*:\s*"([^"]*)"')
+
+
+def heal(folder: BuildFolder, parts: Parts) -> BuildRecord:
+    """Write `build.json` again; what was there is kept beside it, in `build.json.damaged`.
+
+    A build that the ledger knows as released was complete. Of any other nobody can say how far it came, nor that it
+    was not of a pull request: it has failed, and is to be cleaned up.
 
     Raises:
+        BadInput: A record of the ledger cannot be read.
         Unreachable: Staging, which tells what images the build has, does not answer.
     """
-    record = _released(folder) or _failed(folder, parts)
     path = folder.root / "build.json"
-    write_atomically(path.with_name("build.json.damaged"), path.read_bytes())
+    damaged = read_whole(path)
+    record = _released(folder, parts) or _failed(folder, parts, damaged)
+    write_atomically(path.with_name("build.json.damaged"), damaged)
     folder.write_build(record)
-    return record
+    return folder.read_build() or record
 
 
-def _released(folder: BuildFolder) -> BuildRecord | None:
-    try:
-        release = json.loads((folder.root / "release.json").read_bytes())
-        return BuildRecord(
-            build=folder.build,
-            run_id=_run_id(folder),
-            status="succeeded",
-            commit=release["commit"],
-            source=release["source"],
-            created=release["created"],
-            release_tag=release["release_tag"],
-            images=tuple(f"{image['family']}/{image['name']}" for image in release["images"]),
-        )
-    except (FileNotFoundError, ValueError, KeyError, TypeError, ValidationError):
+def _released(folder: BuildFolder, parts: Parts) -> BuildRecord | None:
+    """The record by what the ledger says: the release had looked at the whole of the build before it began."""
+    records = [r for r in Ledger(parts.artifacts).records() if (r.action, r.build) == ("release", folder.build)]
+    if not records:
         return None
+    return BuildRecord(
+        build=folder.build,
+        run_id=_run_id(folder),
+        status="succeeded",
+        commit=records[0].commit,
+        source="",
+        created=records[0].built,
+        release_tag=records[0].release_tag,
+        images=tuple(sorted(released_images(records))),
+    )
 
 
-def _failed(folder: BuildFolder, parts: Parts) -> BuildRecord:
+def _failed(folder: BuildFolder, parts: Parts, damaged: bytes) -> BuildRecord:
     staged = {
         f"{family}/{split[0]}"
         for family in parts.staging.repositories()
         for tag in parts.staging.tags(family)
         if (split := split_staging_tag(tag)) and split[1] == folder.build
     }
+    named = _PULL_REQUEST.search(damaged)
     return BuildRecord(
         build=folder.build,
         run_id=_run_id(folder),
         status="failed",
         commit="",
         source="",
-        created=datetime.strptime(folder.build[:8], "%Y%m%d").replace(tzinfo=UTC),
+        created=_day(folder),
         release_tag="",
         images=tuple(sorted({*folder.images(), *staged})),
         failure=BuildFailure(step="", message=f"{folder.root / 'build.json'} was damaged"),
+        pull_request=named[1].decode("utf-8", "replace") if named else UNKNOWN,
     )
 
 
 def _run_id(folder: BuildFolder) -> str:
     """The beginning of the run's id, which is all that a build's number has of it."""
     return folder.build.partition(".")[2]
+
+
+def _day(folder: BuildFolder) -> datetime:
+    """The day of the build's number; a folder may have the name of a day that there never was."""
+    with suppress(ValueError):
+        return datetime.strptime(folder.build[:8], "%Y%m%d").replace(tzinfo=UTC)
+    return datetime.fromtimestamp(0, UTC)

@@ -8,7 +8,7 @@ on and can still push after the cleanup.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from aml_images_dagster.builds.artifacts import DamagedRecord
@@ -23,14 +23,14 @@ from aml_images_dagster.builds.cleanup import (
 from aml_images_dagster.builds.healing import heal
 from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.records import ENDED
-from aml_images_dagster.errors import FactoryError, Unreachable
+from aml_images_dagster.errors import Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aml_images_dagster.builds.artifacts import BuildFolder
     from aml_images_dagster.builds.parts import Parts
-    from aml_images_dagster.builds.records import BuildFailure, BuildRecord, BuildStatus
+    from aml_images_dagster.builds.records import BuildFailure, BuildRecord, EndStatus
     from aml_images_dagster.settings import Settings
 
 RunState = Literal["alive", "succeeded", "failed", "canceled", "unknown"]
@@ -64,18 +64,9 @@ def sweep(parts: Parts, settings: Settings, runs: Runs, now: datetime) -> list[C
     reports = []
     released = cache(Ledger(parts.artifacts).released_builds)
     for folder in parts.artifacts.unsettled():
-        last = read_report(folder)
-        if last is not None and _waits(last, now):
-            continue
         try:
-            record = _read(folder, parts)
-            status = _due(record, last, parts, settings, runs, released, now) if record else None
-            if record is not None and status is not None:
-                failure = runs.failure(record.run_id) if status == "failed" else None
-                reports.append(cleanup(folder.build, parts, status, failure, now=now))
-            elif record is not None and _is_settled(record, last, settings, released, now):
-                parts.artifacts.settle(folder.build)
-        except (FactoryError, OSError) as error:
+            reports += _look_at(folder, parts, settings, runs, released, now)
+        except Exception as error:  # noqa: BLE001 - one build must not keep the others from being cleaned up
             reports.append(not_done(folder, error))
     return reports
 
@@ -97,26 +88,59 @@ def due_builds(parts: Parts, settings: Settings, runs: Runs, now: datetime) -> l
     due, away = [], None
     released = cache(Ledger(parts.artifacts).released_builds)
     for folder in parts.artifacts.unsettled():
-        last = read_report(folder)
-        if last is not None and _waits(last, now):
-            continue
         try:
+            last = read_report(folder)
+            if last is not None and _waits(last, now):
+                continue
             if last is not None and not last.clean:
                 staged_references(folder.build, parts)
                 parts.runner.live(folder.build)
             record = folder.read_build()
+            is_released = partial(_is_released, folder, released)
             if record is not None and (
-                _due(record, last, parts, settings, runs, released, now) is not None
-                or _is_settled(record, last, settings, released, now)
+                _due(record, last, parts, settings, runs, is_released, now) is not None
+                or _is_settled(record, last, settings, is_released, now)
             ):
                 due.append(folder.build)
         except Unreachable as error:
             away = error
-        except (FactoryError, OSError):  # a sweep repairs it, or says why not
+        except Exception:  # noqa: BLE001 - a sweep repairs it, or says why not
             due.append(folder.build)
     if away is not None and not due:
         raise away
     return due
+
+
+def _look_at(
+    folder: BuildFolder,
+    parts: Parts,
+    settings: Settings,
+    runs: Runs,
+    released: Callable[[], frozenset[str]],
+    now: datetime,
+) -> list[CleanupReport]:
+    last = read_report(folder)
+    if last is not None and _waits(last, now):
+        return []
+    record = _read(folder, parts)
+    if record is None:
+        return []
+    is_released = partial(_is_released, folder, released)
+    status = _due(record, last, parts, settings, runs, is_released, now)
+    if status is not None:
+        failure = runs.failure(record.run_id) if status == "failed" else None
+        return [cleanup(folder.build, parts, status, failure, now=now)]
+    if _is_settled(record, last, settings, is_released, now):
+        parts.artifacts.settle(folder.build)
+        # A cleanup that has begun meanwhile writes its report, and says that the build is not settled, in this order.
+        if read_report(folder) != last:
+            parts.artifacts.unsettle(folder.build)
+    return []
+
+
+def _is_released(folder: BuildFolder, released: Callable[[], frozenset[str]]) -> bool:
+    outcome = folder.read_outcome()
+    return (outcome is not None and outcome.status == "released") or folder.build in released()
 
 
 def _read(folder: BuildFolder, parts: Parts) -> BuildRecord | None:
@@ -139,15 +163,15 @@ def _due(
     parts: Parts,
     settings: Settings,
     runs: Runs,
-    released: Callable[[], frozenset[str]],
+    is_released: Callable[[], bool],
     now: datetime,
-) -> BuildStatus | None:
+) -> EndStatus | None:
     """The status with which a build is to be cleaned up now; None when it is to be left alone."""
-    if record.status in ENDED:
+    if record.status == "failed" or record.status == "canceled" or record.status == "expired":
         return record.status if _look_again(record, last, parts, settings, now) else None
     is_old = _is_old(record, settings, now)
     if record.status == "succeeded":
-        return "expired" if is_old and record.build not in released() else None
+        return "expired" if is_old and not is_released() else None
     state = runs.state(record.run_id)
     if state == "failed" or state == "canceled":
         return state
@@ -162,12 +186,12 @@ def _is_settled(
     record: BuildRecord,
     last: CleanupReport | None,
     settings: Settings,
-    released: Callable[[], frozenset[str]],
+    is_released: Callable[[], bool],
     now: datetime,
 ) -> bool:
     """Whether a build that nothing has to be done with now needs no look any more."""
     if record.status == "succeeded":
-        return _is_old(record, settings, now) and record.build in released()
+        return _is_old(record, settings, now) and is_released()
     if record.status not in ENDED or last is None or any(row.outcome == "kept" for row in last.rows):
         return False
     return last.clean and not _is_fresh(last, settings, now)

@@ -8,7 +8,7 @@ production served at any time. Records are `<artifacts>/releases/<number>.json`.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import AwareDatetime, ValidationError
 
@@ -112,9 +112,12 @@ class Ledger:
         filesystem.invalidate_cache(folder)
         if not filesystem.exists(folder):
             return ()
-        paths = [path for path in filesystem.ls(folder, detail=False) if path.endswith(".json")]
-        contents = filesystem.cat(paths) if paths else {}
-        return tuple(sorted((_read(path, data) for path, data in contents.items()), key=lambda record: record.number))
+        files = [file for file in filesystem.ls(folder, detail=True) if file["name"].endswith(".json")]
+        keys = {file["name"]: (filesystem, file["name"], _version(file)) for file in files}
+        unread = [path for path, key in keys.items() if key not in _RECORDS]
+        for path, data in (filesystem.cat(unread) if unread else {}).items():
+            _RECORDS[keys[path]] = _read(path, data)
+        return tuple(sorted((_RECORDS[key] for key in keys.values()), key=lambda record: record.number))
 
     def append(self, record: ReleaseRecord) -> ReleaseRecord:
         """Write a record under the next number, whatever number it has, and return it as it was written."""
@@ -166,12 +169,25 @@ def unfinished(records: Sequence[ReleaseRecord], action: Action) -> list[Release
     return [r for r in reversed(records) if r.action == action and not r.done and r.number not in done]
 
 
+_RECORDS: dict[tuple[Any, str, str], ReleaseRecord] = {}
+"""The records that this process has read, by store, path and version of the file: each is read once."""
+
+
+def _version(file: dict[str, Any]) -> str:
+    """What changes with a file, of what a list of a disk or of an object store says about it."""
+    return repr([file.get(name) for name in ("size", "ino", "mtime", "etag", "last_modified", "created")])
+
+
 def _read(path: str, data: bytes) -> ReleaseRecord:
     try:
         return ReleaseRecord.model_validate_json(data)
     except ValidationError as error:
+        newer = all(found["type"] in ("extra_forbidden", "literal_error") for found in error.errors())
         raise BadInput(
-            f"not a release record of this version: {counted(error.error_count(), 'fault')}",
+            f"not a release record of this version: {counted(error.error_count(), 'fault') if data else 'it is empty'}",
             where=path,
-            mend="Release records are never changed: restore this one from a backup.",
+            mend="A newer version has written it: use that one."
+            if newer
+            else "Release records are never changed: restore this one from a backup. Without one, compare what "
+            "production serves with the records around it, write down what is missing, and move the file elsewhere.",
         ) from None

@@ -15,6 +15,7 @@ _SEPARATOR = "--"
 LABEL_PREFIX = "com.microsoft.aml-images."
 """How the names of our own labels of an image begin."""
 CONTENT_KEY_LABEL = f"{LABEL_PREFIX}content-key"
+PULL_REQUEST_LABEL = f"{LABEL_PREFIX}pull-request"
 
 
 def build_number(run_id: str, created: datetime) -> str:

@@ -23,7 +23,9 @@ StagedDigest = Callable[[str], str | None]
 
 def parent_finder(session: BuildSession, staged: StagedDigest) -> FindParent:
     """How a build finds parents: what it stages itself comes first."""
-    elsewhere = finder_elsewhere(session.source, session.parts, session.settings)
+    elsewhere = finder_elsewhere(
+        session.source, session.parts, session.settings, for_pull_request=bool(session.pull_request)
+    )
 
     def find(parent: str) -> Reference | None:
         if parent not in session.images:
@@ -35,10 +37,16 @@ def parent_finder(session: BuildSession, staged: StagedDigest) -> FindParent:
     return find
 
 
-def finder_elsewhere(source: Source, parts: Parts, settings: Settings) -> FindParent:
+def finder_elsewhere(source: Source, parts: Parts, settings: Settings, *, for_pull_request: bool = False) -> FindParent:
     """How to find an image that the build does not make: its last release, else what passed as its folder stands now.
 
     The finder raises BadInput when a base of the image can't be resolved. It keeps its answers.
+
+    Args:
+        source: The image folders.
+        parts: Registries and the artifacts store.
+        settings: Names in production.
+        for_pull_request: Whether a build of a pull request asks.
     """
 
     @cache
@@ -49,7 +57,8 @@ def finder_elsewhere(source: Source, parts: Parts, settings: Settings) -> FindPa
             return release
         if any(find(parent) is None for parent in image.parents):
             return None
-        passed = reusable(write_recipe(image, source, parts, find).key, image, parts)
+        key = write_recipe(image, source, parts, find).key
+        passed = reusable(key, image, parts, for_pull_request=for_pull_request)
         return Reference(parts.staging.host, image.family, digest=passed.staged.digest) if passed else None
 
     return find

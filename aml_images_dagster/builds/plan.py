@@ -69,7 +69,11 @@ def plan(session: BuildSession) -> list[PlannedImage]:
             digests[name] = None
             planned.append(_without_recipe(session, name, "refuse", f"{fault.where}: {fault.what}"))
             continue
-        passed = None if session.force else reusable(recipe.key, recipe.image, session.parts)
+        passed = (
+            None
+            if session.force
+            else reusable(recipe.key, recipe.image, session.parts, for_pull_request=bool(session.pull_request))
+        )
         digests[name] = passed.staged.digest if passed else None
         planned.append(_reuse(session, recipe, passed) if passed else _build(session, recipe))
     return planned

@@ -7,6 +7,9 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+_NO_CONTAINER = "4026531836"
+"""The namespace of process ids in which a machine starts; source: `PROC_PID_INIT_INO` in Linux' proc_ns.h."""
+
 
 def this_process() -> str:
     """The name of this process."""
@@ -21,15 +24,16 @@ def named(pid: int) -> str:
 def is_dead(process: str) -> bool:
     """Whether a process has ended; False where this one cannot tell.
 
-    Containers may have the name of their host, or of each other. So a process is looked for only among those that are
-    seen from here, and only a machine that is known to be the same is known to have been started anew.
+    Containers may have the name of their host, or of each other, and the machine id of their image. So a process is
+    looked for only among those that are seen from here, and only a machine that is known to be the same, outside of
+    containers, is known to have been started again.
     """
     host, machine, boot, namespace, pid, started, *_ = [*process.split(":"), *[""] * 6]
     here_host, here_machine, here_boot, here_namespace = _here().split(":")
     if host != here_host or machine != here_machine or not pid.isdigit():
         return False
     if boot != here_boot:
-        return bool(machine)
+        return bool(machine) and namespace == here_namespace == _NO_CONTAINER
     if namespace != here_namespace:
         return False
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -14,14 +14,29 @@ BuildStatus = Literal["running", "partial", "succeeded", "failed", "canceled", "
 in time, and has left staging."""
 
 
+EndStatus = Literal["failed", "canceled", "expired"]
+"""Of a build with one of these nothing is to be left."""
+
+FinalStatus = EndStatus | Literal["released"]
+"""What a build comes to for good; see `BuildOutcome`."""
+
+
 class Record(BaseModel):
-    """A record is written once and read many times; unknown keys are errors."""
+    """A record is written once and read many times.
+
+    Unknown keys are errors: what a newer version says there may be why a build is not to be deleted or released.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-ENDED: frozenset[BuildStatus] = frozenset({"failed", "canceled", "expired"})
-"""Of a build with one of these nothing is to be left."""
+class Account(Record):
+    """A record that only tells what was done; what a newer version tells besides is passed over."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+ENDED: frozenset[BuildStatus] = frozenset(get_args(EndStatus))
 
 
 class BuildFailure(Record):
@@ -73,6 +88,21 @@ class BuildRecord(Record):
     def started_by(self) -> str:
         """What started it, for people; empty when that is not known."""
         return f"pull request {self.pull_request}" if self.pull_request else self.trigger
+
+
+class BuildOutcome(Record):
+    """`outcome.json`: what a build has come to for good. Whoever creates it first decides, and it is never changed.
+
+    Attributes:
+        build: Its number.
+        status: That of the build from now on; or `released`: a release of it is about to begin, or has begun, so that
+            it has to stay as it is.
+        failure: Why it failed; None unless it did, and that was known.
+    """
+
+    build: str
+    status: FinalStatus
+    failure: BuildFailure | None = None
 
 
 class BaseImage(Record):
@@ -172,7 +202,7 @@ class PassedImage(Record):
     tested: TestedImage
 
 
-class JobRecord(Record):
+class JobRecord(Account):
     """A remote job, written down before it is submitted.
 
     Attributes:
@@ -202,7 +232,7 @@ class JobRecord(Record):
     url: str = ""
 
 
-class RunInformation(Record):
+class RunInformation(Account):
     """`run_information.json`: every remote job of the build."""
 
     build: str

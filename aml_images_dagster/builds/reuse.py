@@ -1,12 +1,19 @@
 """What need not be made again: an image that passed with the same content key and is still in staging.
 
-Staging cannot delete an image on the condition that it has no tag. So who takes an image over tags it and then asks
+Staging cannot delete an image on the condition that it has no tag. So who reuses an image tags it and then asks
 whether it is still reusable, and who deletes one forgets it and then looks for tags: whichever comes first, the other
 sees it.
+
+A content key does not cover what `RUN` fetches from the network. So builds of pull requests have a memory of their own
+(docs/security.md): no other build uses what they have made or tested, and what it uses itself is looked up in the
+records of the build that made it.
 """
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.naming import CONTENT_KEY_LABEL
@@ -14,23 +21,64 @@ from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
+    from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.builds.records import PassedImage
     from aml_images_dagster.catalog.content_key import ContentKey
     from aml_images_dagster.catalog.image import Image
 
+_CONTENT_KEY = re.compile(r"[0-9a-f]{64}")
 
-def reusable(key: ContentKey, image: Image, parts: Parts) -> PassedImage | None:
-    """The image that passed with this key and is still in staging; None when it must be built."""
-    passed = parts.artifacts.read_passed(key.digest)
-    if passed is None or passed.staged.image != image.id:
+
+def passed_before(key: ContentKey, artifacts: Artifacts, *, for_pull_request: bool = False) -> list[PassedImage]:
+    """What passed with a content key, best first.
+
+    Args:
+        key: The key.
+        artifacts: Remembers it.
+        for_pull_request: Whether a build of a pull request asks, which may use what others of them have made.
+    """
+    found = [artifacts.read_passed(key.digest)]
+    if for_pull_request:
+        found.append(artifacts.read_passed(key.digest, by_pull_requests=True))
+    else:
+        found = [_without_pull_requests(passed, artifacts) for passed in found if passed]
+    return [passed for passed in found if passed]
+
+
+def _without_pull_requests(passed: PassedImage, artifacts: Artifacts) -> PassedImage | None:
+    """What of a memory was made by builds of no pull request: versions before had one memory for all."""
+    staged, tested = passed.staged, passed.tested
+    is_fine = cache(lambda build: is_of_no_pull_request(build, artifacts))
+    made = None
+    if is_fine(staged.built_in):
+        with suppress(BadInput):
+            made = artifacts.build(staged.built_in).read_staged(staged.image)
+    if made is None or (made.digest, made.content_key) != (staged.digest, staged.content_key):
         return None
-    reference = Reference(parts.staging.host, image.family, digest=passed.staged.digest)
-    return passed if parts.staging.digest(reference) else None
+    scenarios = tuple(record for record in tested.scenarios if is_fine(record.tested_in))
+    return passed.model_copy(update={"tested": tested.model_copy(update={"scenarios": scenarios})})
+
+
+def is_of_no_pull_request(build: str, artifacts: Artifacts) -> bool:
+    """Whether a build is known not to be of a pull request."""
+    with suppress(BadInput):
+        record = artifacts.build(build).read_build()
+        return record is not None and not record.pull_request
+    return False
+
+
+def reusable(key: ContentKey, image: Image, parts: Parts, *, for_pull_request: bool = False) -> PassedImage | None:
+    """The image that passed with this key and is still in staging; None when it must be built."""
+    for passed in passed_before(key, parts.artifacts, for_pull_request=for_pull_request):
+        reference = Reference(parts.staging.host, image.family, digest=passed.staged.digest)
+        if passed.staged.image == image.id and parts.staging.digest(reference):
+            return passed
+    return None
 
 
 def forget(image: Reference, parts: Parts) -> None:
-    """Let no build take an image over any more.
+    """Let no build reuse an image any more.
 
     Args:
         image: By digest, in staging. Its label names its content key, whatever has become of the build's records.
@@ -41,5 +89,6 @@ def forget(image: Reference, parts: Parts) -> None:
     except (BadInput, ValueError):  # it has gone meanwhile, or is none of ours
         return
     labels = (config.get("config") or {}).get("Labels") or {}
-    if key := labels.get(CONTENT_KEY_LABEL):
+    key = labels.get(CONTENT_KEY_LABEL)
+    if isinstance(key, str) and _CONTENT_KEY.fullmatch(key):
         parts.artifacts.forget_passed(key, image.digest)

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.builds.artifacts import write_atomically
 from aml_images_dagster.builds.naming import temporary_prefix
 from aml_images_dagster.builds.records import JobRecord, PassedImage, ScenarioRecord, StagedImage, TestedImage
+from aml_images_dagster.builds.reuse import passed_before
 from aml_images_dagster.builds.staging import staged_by_digest
 from aml_images_dagster.catalog.scenario_files import lay_out, scenario_files
 from aml_images_dagster.errors import BuildFailed, FactoryError
@@ -58,7 +58,9 @@ def test(session: BuildSession, staged: StagedImage, log: Callable[[str], None])
     in_order = tuple(records[scenario.name] for scenario in image.scenarios)
     tested = TestedImage(image=image.id, digest=staged.digest, scenarios=in_order)
     session.folder.write_tested(tested)
-    session.parts.artifacts.write_passed(PassedImage(staged=staged, tested=tested), is_last=not session.pull_request)
+    session.parts.artifacts.write_passed(
+        PassedImage(staged=staged, tested=tested), by_pull_request=bool(session.pull_request)
+    )
     return tested
 
 
@@ -77,8 +79,8 @@ def scenario_key(session: BuildSession, digest: str, image: Image, scenario: Sce
 
 
 def _passed_before(session: BuildSession, staged: StagedImage) -> Mapping[str, ScenarioRecord]:
-    passed = session.parts.artifacts.read_passed(staged.content_key.digest)
-    return {record.key: record for record in passed.tested.scenarios} if passed else {}
+    passed = passed_before(staged.content_key, session.parts.artifacts, for_pull_request=bool(session.pull_request))
+    return {record.key: record for before in reversed(passed) for record in before.tested.scenarios}
 
 
 def _run(
@@ -198,7 +200,6 @@ def _tail(result: JobResult) -> str:
 
 
 def _keep_code(session: BuildSession, scenario: Scenario) -> None:
-    """Keep the test code beside the image folders in the build's artifacts."""
+    """Keep the test code beside the image folders in the build's sources."""
     tree = session.source.tree
-    for path, content in tree.read_many(scenario_files(tree, scenario, session.settings.tests_path)):
-        write_atomically(session.folder.root / path, content)
+    session.folder.keep_sources(tree.read_many(scenario_files(tree, scenario, session.settings.tests_path)))

@@ -9,12 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.builds.artifacts import write_atomically
-from aml_images_dagster.builds.naming import CONTENT_KEY_LABEL, LABEL_PREFIX, temporary_prefix
+from aml_images_dagster.builds.naming import CONTENT_KEY_LABEL, LABEL_PREFIX, PULL_REQUEST_LABEL, temporary_prefix
 from aml_images_dagster.builds.parents import parent_finder
 from aml_images_dagster.builds.recipe import Recipe, write_recipe
 from aml_images_dagster.builds.records import BaseImage, StagedImage
-from aml_images_dagster.builds.reuse import reusable
+from aml_images_dagster.builds.reuse import is_of_no_pull_request, reusable
+from aml_images_dagster.catalog.dockerfile import with_label
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.catalog.windows import check_host
 from aml_images_dagster.engine.interface import BuildRequest
@@ -22,9 +22,11 @@ from aml_images_dagster.errors import BadInput, BuildFailed
 from aml_images_dagster.registry.layers import files_in
 
 if TYPE_CHECKING:
+    from aml_images_dagster.builds.bases import FindParent
     from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.builds.records import PassedImage
     from aml_images_dagster.builds.session import BuildSession
+    from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.engine.interface import LogLine, RegistryLogin
     from aml_images_dagster.registry.interface import Registry
 
@@ -43,14 +45,14 @@ def stage(session: BuildSession, name: str, log: LogLine) -> StagedImage:
         Unreachable: The engine or the registry does not answer.
     """
     session.begin()
-    find_parent = parent_finder(session, lambda parent: _digest_in(session, parent))
+    find_parent = _keeping(session, parent_finder(session, lambda parent: _digest_in(session, parent)))
     recipe = write_recipe(session.image(name), session.source, session.parts, find_parent)
     for base in recipe.bases:
         log(f"base {base.reference} is {base.digest}")
         if base.warning:
             log(f"warning: {base.warning}")
     _keep_sources(session, recipe)
-    passed = None if session.force else reusable(recipe.key, recipe.image, session.parts)
+    passed = None if session.force else _reusable(session, recipe)
     record = _take_over(session, recipe, passed, log) if passed else None
     record = record or _build_and_push(session, recipe, log)
     session.folder.write_staged(record)
@@ -62,13 +64,46 @@ def _digest_in(session: BuildSession, parent: str) -> str | None:
     return staged.digest if staged else None
 
 
+def _keeping(session: BuildSession, find: FindParent) -> FindParent:
+    """Finds parents as `find` does; one that staging holds for another build gets a tag of this one as well.
+
+    Otherwise the cleanup of that build would take it away from under this one.
+    """
+
+    def keep(parent: str) -> Reference | None:
+        found = find(parent)
+        image = session.image(parent)
+        is_staged = found is not None and (found.registry, found.repository) == (
+            session.parts.staging.host,
+            image.family,
+        )
+        if found is None or not is_staged or parent in session.images:
+            return found
+        tag = session.staging_reference(image)
+        session.folder.write_parent(parent, BaseImage(reference=str(tag), digest=found.digest))
+        # As when an image is reused: tag it first, and then look whether it may still be used (reuse.py).
+        if not _tag(session.parts.staging, found, tag.tag) or parent_finder(session, lambda _: None)(parent) != found:
+            raise BadInput(
+                f"{parent} was cleaned up at this moment, together with the build that made it",
+                where=str(found),
+                mend=f"Build again, with {parent}.",
+            )
+        return found
+
+    return keep
+
+
+def _reusable(session: BuildSession, recipe: Recipe) -> PassedImage | None:
+    return reusable(recipe.key, recipe.image, session.parts, for_pull_request=bool(session.pull_request))
+
+
 def _take_over(session: BuildSession, recipe: Recipe, passed: PassedImage, log: LogLine) -> StagedImage | None:
     staged = passed.staged
     reference = session.staging_reference(recipe.image)
     log(f"content key {recipe.key.digest} passed in build {staged.built_in}: using {staged.digest}")
     is_tagged = _tag(session.parts.staging, reference.with_digest(staged.digest), reference.tag)
     # A cleanup that has looked for tags before ours was there has made sure that the image is not reusable (reuse.py).
-    still = reusable(recipe.key, recipe.image, session.parts)
+    still = _reusable(session, recipe)
     if not is_tagged or still is None or still.staged.digest != staged.digest:
         log(f"{staged.digest} was cleaned up at this moment: building")
         return None
@@ -94,7 +129,8 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=temporary_prefix(session.number)) as folder:
         context = Path(folder) / "context.tar"
-        dockerfile = recipe.context.write_tar(context, recipe.dockerfile)
+        text = _kept_apart(recipe.dockerfile) if session.pull_request else recipe.dockerfile
+        dockerfile = recipe.context.write_tar(context, text)
         pushed = builder.build_and_push(
             BuildRequest(
                 context=context,
@@ -108,7 +144,7 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
                 no_cache=session.force,
                 logins=_logins(recipe, parts),
                 look_for=notice_paths(image.os),
-                cache_name=f"aml-images.cache/{image.family}:{image.name}",
+                cache_name=_cache_name(session, image),
             ),
             log,
             # Another step may have failed meanwhile: what is pushed then would come after the cleanup.
@@ -138,9 +174,22 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
         content_key=recipe.key,
         bases=tuple(BaseImage(reference=base.reference, digest=base.digest) for base in recipe.bases),
         built_in=session.number,
-        dockerfile=recipe.dockerfile,
+        dockerfile=text,
         notices=dict(pushed.files or files_in(parts.staging, by_digest, notice_paths(image.os))),
     )
+
+
+def _cache_name(session: BuildSession, image: Image) -> str:
+    return f"aml-images.cache/{'pull-requests/' if session.pull_request else ''}{image.family}:{image.name}"
+
+
+def _kept_apart(dockerfile: str) -> str:
+    """A Dockerfile whose layers no other build finds in the cache of an engine.
+
+    An engine reuses a layer for the same instruction on the same layers, whatever `RUN` fetched then. It looks among
+    the children of a layer, so those of a pull request get another parent: one label behind each FROM.
+    """
+    return with_label(dockerfile, PULL_REQUEST_LABEL, "yes")
 
 
 def _logins(recipe: Recipe, parts: Parts) -> dict[str, RegistryLogin]:
@@ -182,22 +231,28 @@ def labels(session: BuildSession, recipe: Recipe) -> dict[str, str]:
 
 
 def _keep_sources(session: BuildSession, recipe: Recipe) -> None:
-    """Keep the image folder as it was built, at its own path, in the build's artifacts."""
+    """Keep the image folder as it was built, at its own path, in the build's sources."""
     tree = session.source.tree
     folder = recipe.image.file("")
     paths = [path for path in tree.files() if path.startswith(folder)]
-    for path, content in tree.read_many(paths):
-        write_atomically(session.folder.root / path, content)
+    session.folder.keep_sources(tree.read_many(paths))
 
 
 def adopt(session: BuildSession, name: str, build: str) -> StagedImage:
     """Use the image that an earlier build staged, under this build's tag, without staging it.
 
     Raises:
-        BadInput: That build did not stage the image, or staging no longer holds it.
+        BadInput: That build did not stage the image, or is of a pull request; or staging no longer holds the image.
     """
     session.begin()
-    earlier = session.parts.artifacts.build(build).read_staged(name) if build else None
+    artifacts = session.parts.artifacts
+    if build and not session.pull_request and not is_of_no_pull_request(build, artifacts):
+        raise BadInput(
+            f"the build that staged {name} last is of a pull request",
+            where=build,
+            mend="Materialize its staged asset in the same run.",
+        )
+    earlier = artifacts.build(build).read_staged(name) if build else None
     staging, reference = session.parts.staging, session.staging_reference(session.image(name))
     if earlier is None or not _tag(staging, reference.with_digest(earlier.digest), reference.tag):
         raise BadInput(f"{name} is not in staging", where=name, mend="Materialize its staged asset in the same run.")

@@ -6,7 +6,7 @@ import uuid
 from functools import partial
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.builds.artifacts import write_atomically
+from aml_images_dagster.builds.artifacts import create_atomically, read_whole
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog import git
 from aml_images_dagster.checks import Check
@@ -104,19 +104,27 @@ def _base(parts: Parts, reference: str) -> str:
 
 
 def _artifacts(artifacts: Artifacts) -> str:
-    """Write, read and remove a file, as a build does."""
+    """Create, read and remove a file, as a build does; to create it once more has to fail."""
     probe, content = artifacts.root / f".doctor-{uuid.uuid4().hex}", b"may be removed"
     mend = "Name another store with AML_IMAGES_ARTIFACTS, or give this user (in Azure: identity) the right to write."
+    created_twice = True
     try:
-        write_atomically(probe, content)
+        create_atomically(probe, content)
         try:
-            read = probe.read_bytes()
+            read = read_whole(probe)
+            create_atomically(probe, content)
+        except FileExistsError:
+            created_twice = False
         finally:
             probe.unlink()
+    except BadInput:
+        raise
     except Exception as error:  # noqa: BLE001 - each kind of store raises its own
         raise BadInput(f"cannot be written: {error}", where=str(artifacts.root), mend=mend) from None
     if read != content:
         raise BadInput("gives back something else than what was written", where=str(artifacts.root), mend=mend)
+    if created_twice:
+        raise BadInput("lets two processes create one file", where=str(artifacts.root), mend=mend)
     return str(artifacts.root)
 
 

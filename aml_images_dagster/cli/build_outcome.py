@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import dagster as dg
 from rich.markup import escape
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.builds.artifacts import BuildFolder
     from aml_images_dagster.builds.cleanup import CleanupReport
     from aml_images_dagster.builds.parts import Parts
-    from aml_images_dagster.builds.records import BuildFailure, BuildRecord, BuildStatus
+    from aml_images_dagster.builds.records import BuildFailure, BuildRecord, BuildStatus, EndStatus
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Outcome:
         return self.status == "succeeded"
 
 
-_STATUSES: dict[dg.DagsterRunStatus, BuildStatus] = {
+_STATUSES: dict[dg.DagsterRunStatus, EndStatus | Literal["succeeded"]] = {
     dg.DagsterRunStatus.SUCCESS: "succeeded",
     dg.DagsterRunStatus.CANCELED: "canceled",
 }
@@ -61,7 +61,7 @@ _STATUSES: dict[dg.DagsterRunStatus, BuildStatus] = {
 
 def conclude(instance: dg.DagsterInstance, run: dg.DagsterRun, parts: Parts, log: Path) -> Outcome:
     """Find out what became of a run that is over, and clean its build up unless it has succeeded."""
-    status = _STATUSES.get(run.status, "failed")
+    status: EndStatus | Literal["succeeded"] = _STATUSES.get(run.status, "failed")
     build = build_number(run.run_id, created_at(instance, run.run_id))
     failure = first_failure(instance, run.run_id) if status == "failed" else None
     report = None if status == "succeeded" else cleanup(build, parts, status, failure)

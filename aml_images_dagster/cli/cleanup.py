@@ -14,7 +14,6 @@ from aml_images_dagster.builds.cleanup import CleanupReport, cleanup
 from aml_images_dagster.builds.healing import heal
 from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.naming import BUILD_NUMBER
-from aml_images_dagster.builds.records import ENDED
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput, Unreachable
@@ -43,9 +42,8 @@ def command(settings: Settings, as_json: bool, build: str, yes: bool, force: boo
     record = _record(parts, build)
     if record is not None and record.status == "succeeded" and not force:
         _may_go(parts, record, yes=yes, ask=not as_json and sys.stdin.isatty())
-    # A build that had ended already stays what it was; any other is cancelled by the person.
-    status = record.status if record is not None and record.status in ENDED else "canceled"
-    report = cleanup(build, parts, status, even_if_kept=True)
+    # A build that had ended already stays what it was; any other is canceled by the person.
+    report = cleanup(build, parts, "canceled", even_if_kept=True, even_if_released=force)
     if record is None and not report.rows and not parts.artifacts.build(build).root.exists():
         raise BadInput(
             "there is no build of this number, and nothing of one in staging",
@@ -56,7 +54,8 @@ def command(settings: Settings, as_json: bool, build: str, yes: bool, force: boo
         print_json(report.model_dump(mode="json"))
     else:
         open_console().print(report_table(report) if report.rows else f"Nothing is left of build {build}.")
-    sys.exit(0 if report.clean else 1)
+    is_kept = any(row.outcome == "kept" for row in report.rows)  # a release has begun meanwhile
+    sys.exit(0 if report.clean and not is_kept else 1)
 
 
 def _record(parts: Parts, build: str) -> BuildRecord | None:
@@ -79,7 +78,9 @@ def _may_go(parts: Parts, record: BuildRecord, *, yes: bool, ask: bool) -> None:
     """
     build = record.build
     what = f"build {build} of {record.created:%Y-%m-%d %H:%M} UTC, which has succeeded, with {', '.join(record.images)}"
-    if build in Ledger(parts.artifacts).released_builds():
+    outcome = parts.artifacts.build(build).read_outcome()
+    is_claimed = outcome is not None and outcome.status == "released"
+    if is_claimed or build in Ledger(parts.artifacts).released_builds():
         raise BadInput(
             f"this is {what}; it is released, or a release of it has begun",
             where=build,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fsspec import register_implementation  # type: ignore[import-untyped]
 
-from aml_images_dagster.builds.artifacts import Artifacts
+from aml_images_dagster.builds.artifacts import ATOMIC_STORES, Artifacts
 from aml_images_dagster.checks import Check
 from aml_images_dagster.errors import BadInput
 
@@ -15,13 +15,11 @@ if TYPE_CHECKING:
     from aml_images_dagster.identity.endpoints import Endpoints
     from aml_images_dagster.settings import Settings
 
-_PROTOCOLS = ("az", "abfs", "abfss")
-
 
 def artifacts_of(settings: Settings, credential: Credential, endpoints: Endpoints) -> Artifacts:
     """The artifacts store of the settings, in Azure Blob or wherever else it is."""
     uri, account = settings.artifacts_uri, settings.azure.storage_account
-    if not uri.startswith(tuple(f"{protocol}://" for protocol in _PROTOCOLS)):
+    if not uri.startswith(tuple(f"{protocol}://" for protocol in ATOMIC_STORES)):
         return Artifacts(uri)
     host = account if "." in account else f"{account}.{endpoints.blobs}"
     options = {
@@ -31,7 +29,7 @@ def artifacts_of(settings: Settings, credential: Credential, endpoints: Endpoint
         # Without that a list stays as it was when this process read it first, whatever others write.
         "use_listings_cache": False,
     }
-    for protocol in _PROTOCOLS:
+    for protocol in ATOMIC_STORES:
         # By name: the SDK is imported when a file is asked for.
         register_implementation(protocol, f"{__package__}.blob_filesystem.ExplainedBlobs", clobber=True)
     return Artifacts(uri, options)
@@ -39,7 +37,7 @@ def artifacts_of(settings: Settings, credential: Credential, endpoints: Endpoint
 
 def blob_checks(settings: Settings, artifacts: Artifacts) -> tuple[Check, ...]:
     """Whether the container is there and lets us in; no checks for artifacts that are elsewhere."""
-    if artifacts.root.protocol not in _PROTOCOLS:
+    if artifacts.root.protocol not in ATOMIC_STORES:
         return ()
     return (Check("storage account", lambda: _found(settings.azure.storage_account, artifacts), before_build=True),)
 

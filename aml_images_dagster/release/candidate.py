@@ -16,6 +16,7 @@ from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
     from aml_images_dagster.builds.artifacts import Artifacts
+    from aml_images_dagster.builds.records import BuildRecord
     from aml_images_dagster.registry.interface import Registry
 
 _NOT_COMPLETE = {
@@ -45,18 +46,39 @@ def completed(build: str, artifacts: Artifacts) -> ReleaseJson:
         raise BadInput(
             f"build {build} is of pull request {record.pull_request}, and those are never released",
             where=str(folder.root),
-            mend="Merge it, and build the main branch: what passed is taken over.",
+            mend="Merge it, and build the main branch.",
         )
     if record.status != "succeeded":
         what, mend = _NOT_COMPLETE[record.status]
         raise BadInput(f"build {build} {what}; only a complete build is released", where=str(folder.root), mend=mend)
     try:
-        return ReleaseJson.model_validate_json(read_whole(folder.root / "release.json"))
+        release = ReleaseJson.model_validate_json(read_whole(folder.root / "release.json"))
+        if _identity(release) == _identity(record):
+            return release
+        what = "has a release.json that is about another build than its build.json"
     except FileNotFoundError:
         what = "has no release.json, so it is not complete"
     except ValidationError as error:
         what = f"has a release.json that is damaged or of another version: {counted(error.error_count(), 'fault')}"
     raise BadInput(f"build {build} {what}", where=str(folder.root), mend="Start a new build.")
+
+
+def _identity(said: BuildRecord | ReleaseJson) -> tuple[str, str, str]:
+    return said.build, said.commit, said.release_tag
+
+
+def claim(build: str, artifacts: Artifacts) -> None:
+    """Keep a build for its release, which is about to begin: from now on it neither expires nor is cleaned up.
+
+    To be called before the record of the ledger is written. Of a release and an expiry that begin at once the one that
+    decides first is right (`BuildFolder.decide`).
+
+    Raises:
+        BadInput: It is not complete, or is being cleaned up.
+    """
+    completed(build, artifacts)
+    artifacts.build(build).decide("released")
+    completed(build, artifacts)
 
 
 def check_traceable(release: ReleaseJson) -> None:
@@ -70,7 +92,7 @@ def check_traceable(release: ReleaseJson) -> None:
     raise BadInput(
         f"build {release.build} is of a working tree {'with changes' if release.commit else 'outside of git'}",
         where=release.commit or release.source,
-        mend="Commit, and build again: what passed is taken over, so it takes seconds.",
+        mend="Commit, and build again: what passed is reused, so it takes seconds.",
     )
 
 

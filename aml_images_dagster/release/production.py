@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord, TagChange
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, FactoryError, ReleaseFailed
-from aml_images_dagster.release.candidate import check_staging, check_traceable, completed, lacks
+from aml_images_dagster.release.candidate import check_staging, check_traceable, claim, completed, lacks
 from aml_images_dagster.release.lease import Lease
 from aml_images_dagster.release.plan import ReleasePlan, plan_release
 from aml_images_dagster.release.shell.import_images import ImportRefused, Tested, import_all
@@ -84,6 +84,7 @@ class Releaser:
             plan = self.plan(release)
             if plan.released is not None and plan.nothing_to_do:
                 return Release(plan, plan.released)
+            self._claim(release)
             begun = plan.resumes or self._ledger.append(self._begun(release, plan.changes, outside_window))
             production = _Production(self._parts)
 
@@ -109,6 +110,11 @@ class Releaser:
             changes=changes,
             outside_window=outside_window,
         )
+
+    def _claim(self, release: ReleaseJson) -> None:
+        """Keep the build for its release; one that this store does not know, nobody here cleans up."""
+        if self._parts.artifacts.build(release.build).read_build() is not None:
+            claim(release.build, self._parts.artifacts)
 
     def _still_complete(self, release: ReleaseJson) -> None:
         """A build that is cleaned up meanwhile is not released; one that this store does not know, was not."""

@@ -37,7 +37,9 @@ class Settings(BaseSettings):
         default=Path(".aml-images"),
         description="Where state is kept (artifacts, the Dagster instance); relative to the repository.",
     )
-    artifacts: str = Field(default="", description="URI or folder of the artifacts store; default: <home>/artifacts.")
+    artifacts: str = Field(
+        default="", description="Folder of the artifacts, or az://CONTAINER/PREFIX; default: <home>/artifacts."
+    )
 
     source_commit: str = Field(default="", description="Read all files from this commit, not from the working tree.")
     docker_files_path: str = Field(

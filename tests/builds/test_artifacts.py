@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import uuid
+from contextlib import suppress
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from upath import UPath
 
-from aml_images_dagster.builds.artifacts import RELEASE_FILES, Artifacts, BuildFolder, write_atomically
+from aml_images_dagster.builds.artifacts import (
+    RELEASE_FILES,
+    Artifacts,
+    BuildFolder,
+    DamagedRecord,
+    create_atomically,
+    read_whole,
+    write_atomically,
+)
 from aml_images_dagster.builds.records import (
     BaseImage,
+    BuildFailure,
     BuildRecord,
     JobRecord,
     PassedImage,
@@ -28,7 +41,6 @@ from tests.records import NOW, build_record, staged_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.emulators.azure.blob_storage import BlobStorage
 
@@ -108,6 +120,71 @@ def test_a_build_that_has_failed_does_not_succeed_any_more(artifacts: Artifacts)
     folder.finish("failed")
     folder.finish("succeeded")
     assert folder.read_build() == record().model_copy(update={"status": "failed"})
+
+
+def paused(monkeypatch: pytest.MonkeyPatch, folder: BuildFolder, meanwhile: Callable[[], object]) -> None:
+    """Something happens after a process has read `build.json`, and before it writes there what it made of it."""
+    write = BuildFolder.write_build
+
+    def pause(self: BuildFolder, written: BuildRecord) -> None:
+        monkeypatch.setattr(BuildFolder, "write_build", write)
+        meanwhile()
+        write(self, written)
+
+    monkeypatch.setattr(BuildFolder, "write_build", pause)
+
+
+def test_success_is_not_written_over_a_failure_whatever_pauses_where(
+    artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = artifacts.build(BUILD)
+    folder.create_build(record())
+    failure = BuildFailure(step="tested", message="it broke")
+    paused(monkeypatch, folder, lambda: artifacts.build(BUILD).finish("failed", failure))
+    folder.finish("succeeded")
+    failed = record().model_copy(update={"status": "failed", "failure": failure})
+    assert folder.read_build() == failed
+    assert BuildRecord.model_validate_json((folder.root / "build.json").read_bytes()) == failed, "for people"
+
+
+def test_why_a_build_failed_is_kept_whoever_writes_last(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, failure = artifacts.build(BUILD), BuildFailure(step="tested", message="it broke")
+    folder.create_build(record())
+    paused(monkeypatch, folder, lambda: artifacts.build(BUILD).finish("failed", failure))
+    folder.finish("failed")
+    folder.finish("canceled", BuildFailure(step="staged", message="it was stopped"))
+    assert folder.read_build() == record().model_copy(update={"status": "failed", "failure": failure})
+
+
+def test_what_a_build_comes_to_is_decided_once(artifacts: Artifacts) -> None:
+    folder = artifacts.build(BUILD)
+    folder.create_build(record())
+    folder.finish("succeeded")
+    assert folder.decide("released").status == "released"
+    assert folder.decide("expired").status == "released"
+    folder.finish("failed")
+    assert folder.read_build() == record().model_copy(update={"status": "succeeded"})
+    folder.overrule("canceled")
+    assert folder.read_build() == record().model_copy(update={"status": "canceled"})
+
+
+def test_of_a_build_of_today_what_build_json_says_counts(artifacts: Artifacts) -> None:
+    folder = artifacts.build(BUILD)
+    expired = record().model_copy(update={"status": "expired"})
+    folder.write_build(expired)
+    assert folder.read_build() == expired
+    folder.finish("canceled")
+    assert folder.read_build() == expired
+
+
+def test_an_outcome_that_cannot_be_read_is_not_taken_for_none(artifacts: Artifacts) -> None:
+    folder = artifacts.build(BUILD)
+    folder.create_build(record())
+    for text in (b"", b"{", b'{"build": "20261123.00000000", "status": "released"}'):
+        write_atomically(folder.root / "outcome.json", text)
+        with pytest.raises(BadInput, match="outcome") as refused:
+            folder.read_build()
+        assert not isinstance(refused.value, DamagedRecord), "nobody writes another one in its place"
 
 
 def test_a_build_that_never_began_is_not_finished(artifacts: Artifacts) -> None:
@@ -203,6 +280,73 @@ def test_release_files_are_removed(artifacts: Artifacts) -> None:
     assert folder.read_build() == record()
 
 
+@pytest.mark.parametrize("protocol", ["s3", "gs", "sftp", "smb", "ftp", "webdav", "dbfs", "hdfs", "simplecache::az"])
+def test_a_store_in_which_two_can_create_one_file_is_refused(protocol: str) -> None:
+    with pytest.raises(BadInput, match="two processes can write one record") as refused:
+        Artifacts(f"{protocol}://host/builds")
+    assert f"{protocol}://host/builds" in refused.value.where
+    assert "az://CONTAINER/PREFIX" in refused.value.mend
+
+
+def test_of_two_that_create_a_file_at_once_one_succeeds(artifacts: Artifacts) -> None:
+    created: list[int] = []
+
+    def create(number: int) -> None:
+        with suppress(FileExistsError):
+            create_atomically(artifacts.root / "one" / "file", bytes([number]) * 1000)
+            created.append(number)
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (winner,) = created
+    assert read_whole(artifacts.root / "one" / "file") == bytes([winner]) * 1000
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_file_system_without_hard_links_says_so(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(BadInput, match="has no hard links") as refused:
+        Artifacts(str(tmp_path)).build(BUILD).create_build(record())
+    assert refused.value.where == str(tmp_path / BUILD)
+    assert list((tmp_path / BUILD).iterdir()) == []
+
+
+def test_a_record_and_its_name_are_on_the_disk_before_anybody_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    fsync, link = os.fsync, os.link
+
+    def sync(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        events.append("file" if path.is_file() else str(path.relative_to(tmp_path)))
+        fsync(descriptor)
+
+    def linked(source: object, target: str) -> None:
+        events.append("link")
+        link(source, target)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "link", linked)
+    (tmp_path / "store").mkdir()
+    create_atomically(UPath(tmp_path / "store" / "new" / "folder" / "file"), b"content")
+    assert events == ["file", "link", "store/new/folder", "store/new", "store"]
+    events.clear()
+    write_atomically(UPath(tmp_path / "store" / "file"), b"content")
+    assert events == ["file", "store"]
+    events.clear()
+    folder = Artifacts(str(tmp_path / "store")).build(BUILD)
+    folder.keep_sources([("a/b", b"")])
+    folder.write_log("base/a", "log", "")
+    assert events == [], "a power cut may cost what only explains"
+
+
 def test_logs_keep_what_is_no_unicode(artifacts: Artifacts) -> None:
     path = artifacts.build(BUILD).write_log("base/a", "single.node0.log", "fine\nlone \udcff\n")
     assert path.read_text("utf-8") == "fine\nlone ?\n"
@@ -216,6 +360,21 @@ def test_what_passed(artifacts: Artifacts) -> None:
     assert artifacts.read_passed(KEY.digest) == passed
     assert artifacts.read_last_passed("base/a") == passed
     assert list(artifacts.builds()) == []
+
+
+def test_what_passed_for_a_pull_request_is_remembered_apart(artifacts: Artifacts) -> None:
+    ours = PassedImage(staged=staged(), tested=TestedImage(image="base/a", digest="sha256:1", scenarios=()))
+    theirs = ours.model_copy(update={"staged": staged("sha256:6")})
+    artifacts.write_passed(theirs, by_pull_request=True)
+    assert artifacts.read_passed(KEY.digest) is None
+    assert artifacts.read_last_passed("base/a") is None
+    artifacts.write_passed(ours)
+    artifacts.write_passed(theirs, by_pull_request=True)
+    assert artifacts.read_passed(KEY.digest) == ours
+    assert artifacts.read_passed(KEY.digest, by_pull_requests=True) == theirs
+    artifacts.forget_passed(KEY.digest, "sha256:6")
+    assert artifacts.read_passed(KEY.digest) == ours
+    assert artifacts.read_passed(KEY.digest, by_pull_requests=True) is None
 
 
 def test_what_passed_but_cannot_be_read_is_made_anew(artifacts: Artifacts) -> None:

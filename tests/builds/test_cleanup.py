@@ -296,7 +296,7 @@ def test_a_damaged_record_is_made_anew(parts: Parts, stage: Callable[[str, str],
     assert outcomes(report) == {"build.json": "made anew", str(tag_of(pushed)): "removed"}
     record = parts.artifacts.build(BUILD).read_build()
     assert record is not None
-    assert record.status == "canceled"
+    assert record.status == "failed"
 
 
 class Stubborn(OciRegistry):
@@ -381,13 +381,17 @@ def test_the_command_knows_no_build_of_this_number(image_repository: ImageReposi
     assert "20200101.00000000: there is no build of this number" in refused.stderr
 
 
+@pytest.mark.parametrize("is_claimed", [True, False])
 def test_the_command_refuses_a_build_that_is_released_unless_forced(
-    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference], is_claimed: bool
 ) -> None:
     begin(parts, image_repository, "apps/other")
     parts.artifacts.build(BUILD).finish("succeeded")
     pushed = stage("apps/other", BUILD)
-    Ledger(parts.artifacts).append(begun_release(BUILD))
+    if is_claimed:
+        parts.artifacts.build(BUILD).decide("released")
+    else:
+        Ledger(parts.artifacts).append(begun_release(BUILD))
     refused = image_repository.run("cleanup", BUILD, "--yes")
     assert refused.returncode == 2
     assert "it is released, or a release of it has begun" in refused.stderr

@@ -6,15 +6,16 @@ import json
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from aml_images_dagster.builds.artifacts import Artifacts, BuildFolder, write_atomically
 from aml_images_dagster.builds.cleanup import anything_left, cleanup, not_clean, read_report
 from aml_images_dagster.builds.janitor import sweep
-from aml_images_dagster.builds.ledger import Ledger
-from aml_images_dagster.builds.records import BuildFailure, BuildRecord
-from tests.records import begun_release
+from aml_images_dagster.builds.ledger import Ledger, TagChange
+from aml_images_dagster.builds.records import BuildFailure, BuildOutcome, BuildRecord
+from tests.records import begun_release, build_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -275,18 +276,126 @@ def test_a_build_with_a_damaged_record_has_failed(house: House) -> None:
     assert (house.folder.root / "build.json.damaged").read_bytes() == b"{"
 
 
-def test_a_complete_build_with_a_damaged_record_is_healed(house: House) -> None:
+def test_a_released_build_with_a_damaged_record_is_repaired(house: House) -> None:
     house.begin("succeeded")
     before = house.folder.read_build()
     assert before is not None
-    family, name = house.repository.image("tools/shell").split("/")
-    release = {"commit": "", "source": "", "created": NOW.isoformat(), "release_tag": "v1"}
-    release["images"] = [{"family": family, "name": name}]  # type: ignore[assignment]
-    (house.folder.root / "release.json").write_text(json.dumps(release))
+    image = house.repository.image("tools/shell")
+    change = TagChange(image=image, repository="public/shell", tag="v1", before=None, after="sha256:1")
+    about = {"commit": before.commit, "built": before.created, "release_tag": before.release_tag}
+    Ledger(house.parts.artifacts).append(begun_release(BUILD, **about, changes=(change,)))
     damage(house)
     assert house.sweep("succeeded") == []
     assert house.folder.read_build() == before.model_copy(update={"run_id": BUILD.partition(".")[2]})
     assert house.is_staged
+
+
+def test_a_build_is_not_repaired_to_one_that_can_be_released_by_its_own_files(house: House) -> None:
+    """A pull request of an earlier version could write both."""
+    house.begin("partial")
+    release = {"version": 1, "build": BUILD, "commit": "c", "source": "", "created": NOW.isoformat()}
+    (house.folder.root / "release.json").write_text(json.dumps(release | {"release_tag": "v1", "images": []}))
+    (house.folder.root / "build.json").write_text('{"pull_request": "7",')
+    (report,) = house.sweep("succeeded")
+    assert report.clean
+    record = house.folder.read_build()
+    assert record is not None
+    assert (record.status, record.pull_request) == ("failed", "7")
+    assert not house.is_staged
+
+
+def test_what_nobody_has_foreseen_in_one_build_keeps_no_other_from_being_cleaned_up(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.begin("running")
+    impossible, odd = (house.parts.artifacts.build(f"2026{day}.00000000") for day in ("1399", "1122"))
+    write_atomically(impossible.root / "build.json", b"{")
+    odd.write_build(build_record(odd.build, images=(house.repository.image("tools/shell"),)))
+    write_atomically(odd.image(house.repository.image("tools/shell")) / "remote_work", b"\xff\xfe")
+    read = BuildFolder.read_build
+
+    def unforeseen(folder: BuildFolder) -> BuildRecord | None:
+        if folder.build == "20261121.00000000":
+            raise RuntimeError("what is that?")
+        return read(folder)
+
+    monkeypatch.setattr(BuildFolder, "read_build", unforeseen)
+    house.parts.artifacts.build("20261121.00000000").create_build(build_record("20261121.00000000"))
+    reports = {report.build: report for report in house.sweep("failed")}
+    assert {build: report.clean for build, report in reports.items()} == {
+        BUILD: True,
+        impossible.build: True,
+        odd.build: True,
+        "20261121.00000000": False,
+    }
+    assert "RuntimeError: what is that?" in reports["20261121.00000000"].rows[0].detail
+
+
+def test_a_release_that_begins_while_other_builds_expire_keeps_its_images(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweep has read the ledger long before."""
+    house.begin("succeeded", created=NOW - timedelta(days=30))
+    Ledger(house.parts.artifacts).released_builds()
+    monkeypatch.setattr("aml_images_dagster.builds.janitor.cache", lambda _: lambda: frozenset())
+    Ledger(house.parts.artifacts).append(begun_release(BUILD))
+    (report,) = house.sweep("succeeded")
+    assert [(row.kind, row.outcome) for row in report.rows] == [("build", "kept")]
+    assert house.is_staged
+    assert house.status == "succeeded"
+
+
+def test_a_release_of_an_earlier_version_that_begins_at_the_decision_to_expire_keeps_its_images(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.begin("succeeded", created=NOW - timedelta(days=30))
+    decide = BuildFolder.decide
+
+    def begin_meanwhile(folder: BuildFolder, *arguments: Any) -> BuildOutcome:
+        Ledger(house.parts.artifacts).append(begun_release(BUILD))
+        return decide(folder, *arguments)
+
+    monkeypatch.setattr(BuildFolder, "decide", begin_meanwhile)
+    (report,) = house.sweep("succeeded")
+    assert [(row.kind, row.outcome) for row in report.rows] == [("build", "kept")]
+    assert house.is_staged
+    assert house.status == "succeeded"
+
+
+def test_a_build_that_a_release_has_claimed_does_not_expire(house: House) -> None:
+    house.begin("succeeded", created=NOW - timedelta(days=30))
+    house.folder.decide("released")
+    assert house.sweep("succeeded") == []
+    assert house.is_staged
+    assert cleanup(BUILD, house.parts, "canceled", even_if_released=True).clean
+    assert house.status == "canceled"
+    assert not house.is_staged
+
+
+def test_a_build_whose_release_cannot_be_ruled_out_is_not_cleaned_up(house: House) -> None:
+    house.begin("succeeded", created=NOW - timedelta(days=30))
+    write_atomically(Ledger(house.parts.artifacts).folder / "000001.json", b"{")
+    assert not cleanup(BUILD, house.parts, "expired").clean
+    assert house.is_staged
+    assert house.status == "succeeded"
+
+
+def test_a_build_that_is_settled_while_it_is_cleaned_up_is_looked_at_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.begin("running")
+    house.sweep("failed")
+    settle, artifacts = Artifacts.settle, house.parts.artifacts
+
+    def meanwhile(store: Artifacts, build: str) -> None:
+        monkeypatch.setattr(Artifacts, "settle", settle)
+        house.stage()
+        cleanup(BUILD, house.parts, "failed")
+        settle(store, build)
+
+    monkeypatch.setattr(Artifacts, "settle", meanwhile)
+    assert house.sweep("failed", NOW + timedelta(days=1)) == []
+    assert [folder.build for folder in artifacts.unsettled()] == [BUILD]
 
 
 def test_a_damaged_record_is_unhealthy_until_staging_answers_and_asked_for_ever_more_rarely(house: House) -> None:

@@ -86,3 +86,36 @@ def test_a_roll_back_is_about_what_a_release_was_about(ledger: Ledger) -> None:
     rollback = ledger.begin("rollback", release, release.changes, "another", "it is broken")
     assert (rollback.action, rollback.begun, rollback.outside_window) == ("rollback", None, "")
     assert (rollback.build, rollback.release_tag, rollback.reason) == (release.build, "20261123.v1", "it is broken")
+
+
+def test_a_record_is_read_once_by_a_process(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger.append(record())
+    before = ledger.records()
+    read: list[str] = []
+    cat = type(ledger.folder.fs).cat
+    monkeypatch.setattr(
+        type(ledger.folder.fs), "cat", lambda fs, paths, **rest: read.extend(paths) or cat(fs, paths, **rest)
+    )
+    assert ledger.records() == before
+    assert read == []
+    done = ledger.complete(before[0], "somebody")
+    assert ledger.records() == (*before, done)
+    assert [path.rpartition("/")[2] for path in read] == ["000002.json"]
+
+
+def test_an_empty_record_names_its_file_and_what_to_do(ledger: Ledger) -> None:
+    ledger.append(record())
+    (ledger.folder / "000001.json").write_bytes(b"")
+    with pytest.raises(BadInput, match="it is empty") as refused:
+        ledger.records()
+    assert refused.value.where.endswith("releases/000001.json")
+    assert "backup" in refused.value.mend
+
+
+def test_a_record_of_a_newer_version_is_not_damaged(ledger: Ledger) -> None:
+    ledger.append(record())
+    path = ledger.folder / "000001.json"
+    path.write_bytes(path.read_bytes().replace(b"{", b'{"novelty": 1, ', 1))
+    with pytest.raises(BadInput) as refused:
+        ledger.records()
+    assert refused.value.mend == "A newer version has written it: use that one."

@@ -76,6 +76,8 @@ def let_pass(image_repository: ImageRepository, push_new_image: Callable[[str, s
             for scenario in image.scenarios
         )
         tested = TestedImage(image=name, digest=staged.digest, scenarios=scenarios)
+        session.begin()
+        session.folder.write_staged(staged)
         parts.artifacts.write_passed(PassedImage(staged=staged, tested=tested))
         return staged
 

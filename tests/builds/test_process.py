@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from aml_images_dagster.builds import process
 from aml_images_dagster.builds.process import is_dead, named, this_process
 
 
@@ -43,11 +44,19 @@ def elsewhere(**parts: str) -> str:
     return ":".join((ended | parts).values())
 
 
-def test_a_process_of_an_earlier_start_of_the_machine_is_dead():
+def test_a_process_of_an_earlier_start_of_the_machine_is_dead(monkeypatch: pytest.MonkeyPatch):
     assert is_dead(elsewhere(machine="", boot=ANOTHER_BOOT)) is False, "another machine may have the same name"
-    here = elsewhere().split(":")[1]
-    assert is_dead(elsewhere(boot=ANOTHER_BOOT)) is bool(here)
-    assert is_dead(elsewhere(machine="another", boot=ANOTHER_BOOT)) is False
+    monkeypatch.setattr(process, "_here", lambda: "host:machine:boot:4026531836")
+    assert is_dead(f"host:machine:{ANOTHER_BOOT}:4026531836:1:1")
+    assert is_dead(f"host:another:{ANOTHER_BOOT}:4026531836:1:1") is False
+
+
+def test_containers_of_one_image_on_two_machines_are_not_one_machine_that_was_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(process, "_here", lambda: "host:machine:boot:4026532201")
+    assert is_dead(f"host:machine:{ANOTHER_BOOT}:4026532201:1:1") is False
+    assert is_dead(f"host:machine:{ANOTHER_BOOT}:4026531836:1:1") is False
 
 
 def test_a_process_of_another_container_with_the_same_host_name_is_not_dead():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aml_images_dagster.catalog.dockerfile import combine, parse_dockerfile, pin
+from aml_images_dagster.catalog.dockerfile import combine, parse_dockerfile, pin, with_label
+from aml_images_dagster.catalog.dockerfile.instructions import read_instructions
 from aml_images_dagster.errors import BadInput
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
@@ -123,6 +125,25 @@ def test_pinning_changes_the_references_and_nothing_else(
     assert [use.reference for use in pinned.uses] == [pins.get(use.reference, use.reference) for use in dockerfile.uses]
     assert outside_of_uses(pinned.text, pinned.uses) == outside_of_uses(dockerfile.text, dockerfile.uses)
     assert pin(dockerfile, {}) == dockerfile.text
+
+
+@settings(deadline=None)
+@given(dockerfiles(), styles)
+def test_a_label_is_the_first_instruction_of_every_stage_and_changes_nothing_else(
+    made: tuple[list[str], list[tuple[str, str]]], style: Style
+) -> None:
+    dockerfile = parse_dockerfile(style.render(made[0]))
+    labelled = parse_dockerfile(with_label(dockerfile.text, "who", "stranger"))
+    label = 'LABEL who="stranger"'
+    assert [use.reference for use in labelled.uses] == [use.reference for use in dockerfile.uses]
+    assert [(stage.base, stage.name) for stage in labelled.stages] == [(s.base, s.name) for s in dockerfile.stages]
+    lines = labelled.text.split("\n")
+    assert lines.count(label) == len(dockerfile.stages)
+    lines = [line for line in lines if line != label]
+    assert "\n".join(lines) == dockerfile.text
+    instructions = read_instructions(labelled.text, str, style.escape)
+    first = [after.body for each, after in pairwise(instructions) if each.keyword == "FROM"]
+    assert first == [label] * len(dockerfile.stages)
 
 
 def outside_of_uses(text: str, uses: tuple[object, ...]) -> list[str]:

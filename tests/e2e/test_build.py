@@ -124,10 +124,10 @@ def test_a_commit_is_built_from_its_own_tree(repository, staging):
     (repository.folder("tools/shell") / "greeting").write_text("never committed\n")
     result = repository.json("build", repository.image("apps/other"), repository.image("tools/shell"), "--head", old)
     assert result["commit"] == old
-    kept = repository.artifacts / result["build"] / "images"
+    kept = repository.artifacts / result["build"] / "sources" / "images"
     assert kept.is_dir()
     folder = repository.folder("tools/shell").relative_to(repository.root)
-    assert (repository.artifacts / result["build"] / folder / "greeting").read_text() == "hello\n"
+    assert (repository.artifacts / result["build"] / "sources" / folder / "greeting").read_text() == "hello\n"
 
 
 def test_a_parent_that_can_not_be_had_is_built_with_its_child(repository):

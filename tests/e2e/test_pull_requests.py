@@ -141,7 +141,7 @@ def test_from_opening_to_closing(scene):
     assert json.loads((artifacts / "build.json").read_text())["pull_request"] == "1"
     assert not (artifacts / "release.json").exists()
     greeting = scene.remote.factory.folder("tools/shell").relative_to(scene.remote.factory.root) / "greeting"
-    assert (artifacts / greeting).read_text() == "good day\n"  # from the commit,
+    assert (artifacts / "sources" / greeting).read_text() == "good day\n"  # from the commit,
     assert (scene.remote.factory.root / greeting).read_text() == "hello\n"  # not from the working tree
 
     # An image is added: the code location is loaded again, and builds it.

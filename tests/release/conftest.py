@@ -86,6 +86,10 @@ def complete_build(staged_build: NewSession) -> Callable[..., ReleaseJson]:
     def complete(*images: str, tag: str = "", age: timedelta = timedelta(0), **fields: Any) -> ReleaseJson:
         session = staged_build(*images, **fields)
         session = replace(session, release_tag=tag or session.release_tag, created=session.created - age)
+        begun = session.folder.read_build()
+        assert begun is not None
+        changed = {"release_tag": session.release_tag, "created": session.created}
+        session.folder.write_build(begun.model_copy(update=changed))
         return publish(session).release
 
     return complete

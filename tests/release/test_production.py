@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from aml_images_dagster.builds.ledger import LATEST
+from aml_images_dagster.builds.artifacts import BuildFolder
+from aml_images_dagster.builds.cleanup import cleanup
+from aml_images_dagster.builds.ledger import LATEST, Ledger, ReleaseRecord
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, FactoryError, ReleaseFailed
 from aml_images_dagster.release.candidate import completed
@@ -195,13 +197,52 @@ def test_a_build_that_is_taken_back_meanwhile(
     bring = type(house.parts.importer).import_image
 
     def taken_back(*arguments: Any, **named: Any) -> None:
-        folder.finish("canceled")
+        folder.overrule("canceled")  # with --force
         bring(*arguments, **named)
 
     monkeypatch.setattr(type(house.parts.importer), "import_image", taken_back)
     with pytest.raises(ReleaseFailed, match="was cancelled"):
         house.releaser().release(release)
     assert set(house.latest(release).values()) == {None}
+
+
+def test_a_build_that_expires_at_the_moment_of_its_release_is_not_released(
+    house: House, complete_build: CompleteBuild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing has begun then that could never be completed."""
+    release = complete_build("apps/other")
+    folder = house.parts.artifacts.build(release.build)
+    decide = BuildFolder.decide
+
+    def later(self: BuildFolder, *arguments: Any) -> Any:
+        monkeypatch.setattr(BuildFolder, "decide", decide)
+        assert cleanup(release.build, house.parts, "expired").clean
+        return decide(self, *arguments)
+
+    monkeypatch.setattr(BuildFolder, "decide", later)
+    with pytest.raises(BadInput, match="has left staging"):
+        house.releaser().release(release)
+    assert house.ledger.records() == ()
+    record = folder.read_build()
+    assert record is not None
+    assert record.status == "expired"
+
+
+def test_a_build_is_kept_from_the_moment_of_its_release_on(
+    house: House, complete_build: CompleteBuild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = complete_build("apps/other")
+    append = Ledger.append
+    reports = []
+
+    def meanwhile(ledger: Ledger, record: ReleaseRecord) -> ReleaseRecord:
+        reports.append(cleanup(release.build, house.parts, "expired"))
+        return append(ledger, record)
+
+    monkeypatch.setattr(Ledger, "append", meanwhile)
+    house.releaser().release(release)
+    assert [row.outcome for report in reports for row in report.rows] == ["kept", "kept"]
+    assert set(house.latest(release).values()) == {release.images[0].staging.digest}
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ from aml_images_dagster.builds.artifacts import Artifacts
 from aml_images_dagster.builds.cleanup import CleanupReport, cleanup, not_clean
 from aml_images_dagster.builds.janitor import sweep
 from aml_images_dagster.builds.naming import build_number
-from aml_images_dagster.builds.records import BuildStatus
+from aml_images_dagster.builds.records import EndStatus
 from aml_images_dagster.defs.keys import CLEANUP, NOTHING_LEFT, OPERATIONS_GROUP, image_of
 from aml_images_dagster.defs.pools import OPERATIONS_POOL
 from aml_images_dagster.defs.run import Workshop, created_at, planned_keys
 from aml_images_dagster.defs.run_state import InstanceRuns, first_failure
 
-_STATUSES: dict[dg.DagsterRunStatus, BuildStatus] = {
+_STATUSES: dict[dg.DagsterRunStatus, EndStatus] = {
     dg.DagsterRunStatus.FAILURE: "failed",
     dg.DagsterRunStatus.CANCELED: "canceled",
 }
@@ -66,13 +66,13 @@ def is_build(instance: dg.DagsterInstance, run_id: str) -> bool:
     return any(image_of(key) for key in planned_keys(instance, run_id))
 
 
-def _ended(run_id: str, instance: dg.DagsterInstance) -> BuildStatus | None:
+def _ended(run_id: str, instance: dg.DagsterInstance) -> EndStatus | None:
     """How a build ended that is to be cleaned up; None for any other run."""
     run = instance.get_run_by_id(run_id)
     return _STATUSES.get(run.status) if run is not None and is_build(instance, run_id) else None
 
 
-def clean_up(run_id: str, status: BuildStatus, workshop: Workshop, instance: dg.DagsterInstance) -> CleanupReport:
+def clean_up(run_id: str, status: EndStatus, workshop: Workshop, instance: dg.DagsterInstance) -> CleanupReport:
     """Clean up the build of a run.
 
     Raises:

@@ -238,22 +238,29 @@ class _Look:
                 continue
             if time.monotonic() > until:
                 break
-            records = self._runs.of(number)
-            if any(not record.dagster_run.is_finished for record in records):
-                continue
-            builds = [build_number(record.dagster_run.run_id, record.create_timestamp) for record in records]
-            left = [build for build in builds if not self._is_removed(build)]
-            if left and not self._is_ending and tracked.judge.until <= self.now:
-                tracked.judge.failed(self.now)  # until it is asked for again
-                self._remove += left
-                self._say(number, f"closed: {', '.join(left)} {'is' if len(left) == 1 else 'are'} to be removed")
-            if left:
-                continue
-            self._watch.remote.forget(number)
-            self._said += self._telling.tell_closed(number, tracked) if self._telling else []
-            del self.tracking.closed[number]
-            self._say(number, "closed and forgotten")
+            try:
+                self._close(number, tracked)
+            except Exception as error:  # noqa: BLE001 - one pull request must not keep the others from being closed
+                tracked.judge.failed(self.now)
+                self._say(number, f"closed, but could not be forgotten yet: {type(error).__name__}: {error}")
         self._images.keep_only(self.tracking.pull_requests)
+
+    def _close(self, number: int, tracked: Tracked) -> None:
+        records = self._runs.of(number)
+        if any(not record.dagster_run.is_finished for record in records):
+            return
+        builds = [build_number(record.dagster_run.run_id, record.create_timestamp) for record in records]
+        left = [build for build in builds if not self._is_removed(build)]
+        if left and not self._is_ending and tracked.judge.until <= self.now:
+            tracked.judge.failed(self.now)  # until it is asked for again
+            self._remove += left
+            self._say(number, f"closed: {', '.join(left)} {'is' if len(left) == 1 else 'are'} to be removed")
+        if left:
+            return
+        self._watch.remote.forget(number)
+        self._said += self._telling.tell_closed(number, tracked) if self._telling else []
+        del self.tracking.closed[number]
+        self._say(number, "closed and forgotten")
 
     def _is_removed(self, build: str) -> bool:
         """Whether nothing of a build can be in staging any more."""

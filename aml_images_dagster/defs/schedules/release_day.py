@@ -5,6 +5,7 @@ Each schedule is an asset whose checks say so, so that a late one is unhealthy i
 
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -18,6 +19,7 @@ from aml_images_dagster.defs.release.launchpad import release_links
 from aml_images_dagster.defs.request import RELEASE_BY_TAG, SCHEDULE_TAG
 from aml_images_dagster.defs.run import Workshop
 from aml_images_dagster.defs.ticks import sensor_status, skips_while_unreachable
+from aml_images_dagster.errors import FactoryError
 from aml_images_dagster.schedules.patch_tuesday import patches_to_come
 from aml_images_dagster.schedules.schedule import Schedule
 
@@ -148,13 +150,14 @@ def _built_since(moment: datetime, workshop: Workshop) -> dict[str, set[str]]:
     digests: dict[str, set[str]] = {}
     first_day = f"{moment.astimezone(UTC):%Y%m%d}"
     for folder in workshop.parts.artifacts.folders():
-        record = folder.read_build() if folder.build >= first_day else None
-        if record is None or record.status != "succeeded" or record.created < moment:
-            continue
-        for image in record.images:
-            staged = folder.read_staged(image)
-            if staged is not None:
-                digests.setdefault(image, set()).add(staged.digest)
+        with suppress(FactoryError, OSError):  # of a build that cannot be read the cleanup tells
+            record = folder.read_build() if folder.build >= first_day else None
+            if record is None or record.status != "succeeded" or record.created < moment:
+                continue
+            for image in record.images:
+                staged = folder.read_staged(image)
+                if staged is not None:
+                    digests.setdefault(image, set()).add(staged.digest)
     return digests
 
 

@@ -21,6 +21,7 @@ from aml_images_dagster.errors import BadInput
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.pull_requests.changes import find_changes
 from aml_images_dagster.pull_requests.hosts.github import GitHubHost
+from aml_images_dagster.pull_requests.remote import GitRemote
 from aml_images_dagster.settings import load_settings
 from tests.emulators.github import REPOSITORY, TOKEN, GitHub, OpenPullRequest
 from tests.image_repository import ImageRepository
@@ -420,6 +421,28 @@ def test_a_damaged_record_of_a_closed_one_stops_no_other(ticks: Ticks) -> None:
     for _ in range(3):
         ticks.tick()
     assert [run.tags[COMMIT_TAG] for run in ticks.runs[1:]] == [head]
+
+
+def test_a_closed_one_that_cannot_be_forgotten_stops_no_other(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget = GitRemote.forget
+
+    def broken(remote: GitRemote, number: int) -> None:
+        if number == 7:
+            raise KeyError(number)
+        forget(remote, number)
+
+    monkeypatch.setattr(GitRemote, "forget", broken)
+    for number in (7, 8):
+        ticks.open(number, edit_docs)
+    ticks.tick()
+    for number in (7, 8):
+        ticks.close(number)
+    head = ticks.open(9, edit_shell)
+    for _ in range(3):
+        ticks.tick()
+    assert '"7"' in (ticks.cursor or "")
+    assert '"8"' not in (ticks.cursor or "")
+    assert [run.tags[COMMIT_TAG] for run in ticks.runs] == [head]
 
 
 def test_a_report_that_cannot_be_made_stops_no_other(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:

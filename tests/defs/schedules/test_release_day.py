@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -12,6 +13,7 @@ import dagster as dg
 import pytest
 from dagster._core.test_utils import freeze_time
 
+from aml_images_dagster.builds.artifacts import write_atomically
 from aml_images_dagster.builds.records import BuildRecord, StagedImage
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.defs.keys import BUILD_JOB
@@ -110,9 +112,8 @@ class Scene:
         folder.write_build(
             BuildRecord.model_validate(about | {"created": created, "status": status, "images": (self.image,)})
         )
-        folder.write_staged(
-            StagedImage.model_validate_json(json.dumps(STAGED | {"image": self.image, "digest": pushed.digest}))
-        )
+        staged = {"image": self.image, "digest": pushed.digest, "reference": str(replace(pushed, digest=""))}
+        folder.write_staged(StagedImage.model_validate_json(json.dumps(STAGED | staged)))
         return pushed
 
     def release(self, pushed: Reference) -> None:
@@ -139,6 +140,12 @@ def scene(
     workshop = Workshop(settings, open_source(settings), parts)
     with dg.instance_for_test() as instance:
         yield Scene(image_repository, workshop, instance, push_new_image, (staging, production))
+
+
+def test_a_record_that_cannot_be_read_hides_no_other_build(scene: Scene) -> None:
+    scene.release(scene.build(WEDNESDAY))
+    write_atomically(scene.workshop.parts.artifacts.build("20261111.ffffffff").root / "build.json", b"{")
+    assert scene.look(RELEASED, WEDNESDAY).found.endswith("is released")
 
 
 def test_no_build_is_fine(scene: Scene) -> None:

@@ -1,0 +1,290 @@
+"""What the files of a pull request can reach in the artifacts store: their own folder, and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import posixpath
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from upath import UPath
+
+from aml_images_dagster.builds.artifacts import RELEASE_FILES, Artifacts, below
+from aml_images_dagster.builds.cleanup import cleanup
+from aml_images_dagster.builds.records import PassedImage, ScenarioRecord, TestedImage
+from aml_images_dagster.builds.reuse import passed_before, reusable
+from aml_images_dagster.builds.scenarios import test as run_scenarios
+from aml_images_dagster.builds.staging import adopt, stage
+from aml_images_dagster.errors import BadInput
+from aml_images_dagster.release.candidate import completed
+from aml_images_dagster.testing.interface import JobResult
+from tests.records import KEY, build_record, staged_image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from aml_images_dagster.builds.records import StagedImage
+    from aml_images_dagster.builds.session import BuildSession
+    from aml_images_dagster.testing.interface import TestJob
+    from tests.image_repository import ImageRepository
+
+    NewSession = Callable[..., BuildSession]
+
+BUILD = "20261123.4f2a9c1e"
+FORGED = "forged by a pull request"
+
+names = st.one_of(
+    st.sampled_from(["", ".", "..", ".. ", "...", "~", "C:", "..\\..", "build.json", ".records", "%2E%2E", "\udcff"]),
+    st.text(min_size=1, max_size=5),
+)
+paths = st.lists(names, min_size=1, max_size=4).map("/".join)
+
+
+@pytest.mark.parametrize("root", ["/store/build", "memory://store/build"])
+@given(path=paths, other=paths)
+def test_no_path_leads_out_of_the_sources_and_no_two_to_one_place(root: str, path: str, other: str) -> None:
+    sources = UPath(root) / "sources"
+    places = [below(sources, each).path for each in (path, other)]
+    for place in places:
+        assert place.startswith(f"{sources.path}/")
+        assert posixpath.normpath(place) == place
+        assert not set(place) & {"\\", ":", "\0"}
+        assert not any(part.endswith((".", " ")) for part in place.split("/"))
+    assert (places[0] == places[1]) == (path == other)
+
+
+def test_usual_names_stay_as_they_are() -> None:
+    for path in ("base_images/base/openmpi/Dockerfile", ".github/a b.yml", "é/x+y@1.0.txt"):
+        assert below(UPath("/s"), path).path == f"/s/{path}"
+
+
+def test_a_store_of_today_in_which_a_repository_lies_over_the_records_is_not_believed(tmp_path: Any) -> None:
+    artifacts = Artifacts(str(tmp_path))
+    folder, other = artifacts.build(BUILD), "20261123.00000000"
+
+    def put(path: str, text: str) -> None:
+        target = folder.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+
+    put("jobs/config.json", "{}")
+    assert folder.jobs() == ()
+    put("build.json", build_record(other, status="succeeded").model_dump_json())
+    with pytest.raises(BadInput, match="about something else"):
+        folder.read_build()
+    forged = staged_image("base/b", BUILD)
+    for record in (forged, staged_image("base/a", other), staged_image("base/a", BUILD, reference=forged.reference)):
+        put(".records/base/a/staged.json", record.model_dump_json())
+        with pytest.raises(BadInput, match="about something else"):
+            folder.read_staged("base/a")
+    put(".records/base/a/tested.json", TestedImage(image="base/b", digest="", scenarios=()).model_dump_json())
+    with pytest.raises(BadInput, match="about something else"):
+        folder.read_tested("base/a")
+    put(".records/base/a/remote_work", "")
+    (folder.root / ".records/base/a/remote_work").write_bytes(b"\xff")
+    assert folder.read_remote_work("base/a") == "�"
+
+
+@pytest.mark.parametrize("field", ["build", "commit", "release_tag"])
+def test_a_release_json_is_believed_only_beside_the_build_json_that_it_belongs_to(field: str, tmp_path: Any) -> None:
+    folder = Artifacts(str(tmp_path)).build(BUILD)
+    record = build_record(BUILD, status="succeeded")
+    folder.create_build(record)
+    release = {"version": 1, "build": BUILD, "source": "", "created": "2026-11-23T12:00:00Z", "images": []}
+    release |= {"commit": record.commit, "release_tag": record.release_tag}
+    (folder.root / "release.json").write_text(json.dumps(release))
+    assert completed(BUILD, Artifacts(str(tmp_path))).build == BUILD
+    (folder.root / "release.json").write_text(json.dumps(release | {field: "20990101.00000000"}))
+    with pytest.raises(BadInput, match="about another build"):
+        completed(BUILD, Artifacts(str(tmp_path)))
+
+
+class Passes:
+    """Runs nothing, and says that it passed."""
+
+    kind = "none"
+
+    def run_all(self, jobs: list[TestJob], _: object) -> Iterator[JobResult]:
+        for job in jobs:
+            yield JobResult(job.name, "passed", 1.0, "", ())
+
+    def cancel(self, _: str) -> list[str]:
+        return []
+
+    def live(self, _: str) -> list[str]:
+        return []
+
+
+@pytest.fixture
+def build(new_session: NewSession) -> Callable[..., BuildSession]:
+    """Stages and tests images, in the order of two pools: all are staged before the first is tested."""
+
+    def run(*images: str, **fields: Any) -> BuildSession:
+        session = new_session(*images, **fields)
+        parts = dataclasses.replace(session.parts, runner=Passes())  # type: ignore[arg-type]
+        session = dataclasses.replace(session, parts=parts)
+        session.begin()
+        order = session.source.catalogue.order(session.images)
+        for name in order:
+            stage(session, name, print)
+        for name in order:
+            staged = session.folder.read_staged(name)
+            assert staged is not None
+            run_scenarios(session, staged, print)
+        return session
+
+    return run
+
+
+def staged_in(session: BuildSession, image: str) -> StagedImage:
+    staged = session.folder.read_staged(image)
+    assert staged is not None
+    return staged
+
+
+def trusted_files(session: BuildSession) -> dict[str, bytes]:
+    """Every file of a build beside its sources, and of the store beside its builds."""
+    root, sources = session.parts.artifacts.root, session.folder.root / "sources"
+    found = (path for path in root.rglob("*") if path.is_file() and sources not in path.parents)
+    return {str(path.relative_to(root)): path.read_bytes() for path in found}
+
+
+@pytest.mark.engine
+def test_a_commit_that_holds_every_name_of_the_records_changes_none(
+    build: Callable[..., BuildSession], image_repository: ImageRepository
+) -> None:
+    image_repository.git("checkout", "-q", "-b", "model")
+    model = build("tools/shell", "apps/other", pull_request="6", releasable=False)
+    before = f"{model.number}/"
+    own = {name.removeprefix(before) for name in trusted_files(model) if name.startswith(before)}
+    assert {"build.json", "run_information.json"} <= own
+    shell = image_repository.image("tools/shell")
+    own |= {*RELEASE_FILES, "drop/SHA256SUMS", "outcome.json", "failure.json", "cleanup.json", "build.json.damaged"}
+    own |= {f".records/{shell}/{name}" for name in ("remote_work", "parent.json", "logs/x.log")}
+    for name in sorted(own - {"drop"}):
+        image_repository.write(image_repository.root / name, FORGED)
+    everything = [{"name": "all", "kind": "pytest", "path": "."}]
+    image_repository.write(image_repository.folder("apps/other") / "tests.json", json.dumps({"scenarios": everything}))
+    head = image_repository.commit("evil")
+
+    session = build("tools/shell", "apps/other", commit=head, pull_request="7", releasable=False)
+    kept = session.folder.root / "sources"
+    assert {name for name in own if (kept / name).is_file()} == own - {"drop"}, "the attack was tried"
+    assert [name for name, content in trusted_files(session).items() if FORGED.encode() in content] == []
+    record = session.folder.read_build()
+    assert record is not None
+    assert (record.status, record.pull_request) == ("partial", "7")
+    with pytest.raises(BadInput, match="of pull request 7"):
+        completed(session.number, session.parts.artifacts)
+    assert [job.scenario for job in session.folder.jobs()] == ["all"]
+    assert cleanup(session.number, session.parts, "expired").clean
+
+
+@pytest.mark.engine
+def test_other_builds_reuse_nothing_that_a_pull_request_has_made_not_even_its_layers(
+    build: Callable[..., BuildSession], image_repository: ImageRepository
+) -> None:
+    """Its RUN may have fetched something else than the same line does for the main branch."""
+    name = image_repository.image("apps/other")
+    fetch = "FROM busybox:latest\nCOPY python /bin/python\nRUN cat /proc/sys/kernel/random/uuid > /fetched\n"
+    image_repository.write_image("apps/other", fetch)
+    image_repository.commit("fetches")
+    theirs = build("apps/other", pull_request="7", releasable=False)
+    again = build("apps/other", pull_request="8", releasable=False)
+    ours = build("apps/other")
+    twice = build("apps/other")
+    of_7, of_8, first, second = (staged_in(session, name) for session in (theirs, again, ours, twice))
+    assert of_7.content_key == first.content_key
+    assert (of_8.digest, of_8.built_in) == (of_7.digest, theirs.number), "pull requests reuse what others of them made"
+    assert first.built_in == ours.number
+    assert (second.digest, second.built_in) == (first.digest, ours.number)
+    tested = twice.folder.read_tested(name)
+    assert tested is not None
+    assert [scenario.tested_in for scenario in tested.scenarios] == [ours.number]
+
+    def layers(session: BuildSession, staged: StagedImage) -> list[str]:
+        reference = session.staging_reference(session.image(name)).with_digest(staged.digest)
+        found: list[str] = session.parts.staging.config(reference)["rootfs"]["diff_ids"]
+        return found
+
+    pulled, built = layers(theirs, of_7), layers(ours, first)
+    assert len(pulled) == len(built)
+    fetched = [index for index, pair in enumerate(zip(pulled, built, strict=True)) if pair[0] != pair[1]]
+    assert fetched, "the layer that RUN has made is another one"
+    later = build("apps/other", pull_request="9", releasable=False)
+    assert staged_in(later, name).digest == first.digest, "a pull request reuses what the main branch made"
+
+
+@pytest.mark.engine
+def test_a_test_alone_does_not_run_on_what_a_pull_request_staged_last(
+    build: Callable[..., BuildSession], new_session: NewSession, image_repository: ImageRepository
+) -> None:
+    name = image_repository.image("apps/other")
+    theirs = build("apps/other", pull_request="7", releasable=False)
+    with pytest.raises(BadInput, match="is of a pull request"):
+        adopt(new_session("apps/other"), name, theirs.number)
+    adopted = adopt(new_session("apps/other", pull_request="7", releasable=False), name, theirs.number)
+    assert adopted.digest == staged_in(theirs, name).digest
+
+
+def test_a_memory_of_today_is_used_as_far_as_the_builds_in_it_are_known_to_be_of_no_pull_request(
+    tmp_path: Any,
+) -> None:
+    artifacts = Artifacts(str(tmp_path))
+    ours, theirs, unknown = (f"20261123.0000000{digit}" for digit in "123")
+    for build, pull_request in ((ours, ""), (theirs, "7")):
+        artifacts.build(build).create_build(build_record(build, pull_request=pull_request))
+        artifacts.build(build).write_staged(staged_image("base/a", build))
+
+    def scenario(tested_in: str) -> ScenarioRecord:
+        return ScenarioRecord(
+            scenario=f"of-{tested_in}",
+            key=tested_in,
+            job="j",
+            status="passed",
+            seconds=1,
+            reason="",
+            url="",
+            tested_in=tested_in,
+        )
+
+    def remember(staged: StagedImage) -> None:
+        scenarios = tuple(map(scenario, (ours, theirs, unknown)))
+        tested = TestedImage(image="base/a", digest=staged.digest, scenarios=scenarios)
+        artifacts.write_passed(PassedImage(staged=staged, tested=tested))
+
+    remember(staged_image("base/a", ours))
+    (passed,) = passed_before(KEY, artifacts)
+    assert [record.tested_in for record in passed.tested.scenarios] == [ours]
+    (passed,) = passed_before(KEY, artifacts, for_pull_request=True)
+    assert len(passed.tested.scenarios) == 3
+    for forged in (
+        staged_image("base/a", theirs),
+        staged_image("base/a", unknown),
+        staged_image("base/a", ours, digest=f"sha256:{'6' * 64}"),
+    ):
+        remember(forged)
+        assert passed_before(KEY, artifacts) == []
+
+
+@pytest.mark.engine
+def test_a_parent_that_a_build_uses_stays_when_the_build_that_made_it_is_cleaned_up(
+    build: Callable[..., BuildSession], new_session: NewSession, image_repository: ImageRepository
+) -> None:
+    shell, hello = (image_repository.image(short) for short in ("tools/shell", "apps/hello"))
+    made = build("tools/shell")
+    session = new_session("apps/hello")
+    staged = stage(session, hello, print)
+    tag = session.staging_reference(session.image(shell))
+    staging = session.parts.staging
+    assert staging.digest(tag) == staged_in(made, shell).digest == staged.bases[0].digest
+    assert cleanup(made.number, session.parts, "canceled").clean
+    assert staging.digest(tag.with_digest(staged.bases[0].digest)) == staged.bases[0].digest
+    assert reusable(staged_in(made, shell).content_key, session.image(shell), session.parts) is not None
+    report = cleanup(session.number, session.parts, "canceled")
+    assert report.clean
+    assert staging.digest(tag) is None
+    assert staging.digest(tag.with_digest(staged.bases[0].digest)) is None
