@@ -72,8 +72,3 @@ def base_key(base: str) -> AssetKey:
     The UI labels a node with the last part: `ubuntu--22.04`.
     """
     return AssetKey([UPSTREAM_GROUP, *(re.sub(r"[^A-Za-z0-9_.-]+", "--", part) for part in base.split("/"))])
-
-
-def group_name(family: str) -> str:
-    """Group of a family; Dagster allows letters, digits and underscores."""
-    return re.sub(r"\W", "_", family)

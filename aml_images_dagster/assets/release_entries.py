@@ -7,10 +7,11 @@ import dagster as dg
 
 from aml_images_dagster.assets.description import kinds, owners
 from aml_images_dagster.assets.hooks import cleanup_hook
-from aml_images_dagster.assets.keys import asset_key, group_name, image_of
+from aml_images_dagster.assets.keys import asset_key, image_of
 from aml_images_dagster.assets.options import BuildOptions
 from aml_images_dagster.assets.run import Workshop
 from aml_images_dagster.catalog.image import Image
+from aml_images_dagster.catalog.image_name import group_name
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.release.import_cfg import import_entry
 from aml_images_dagster.release.release_json import release_image

@@ -5,7 +5,7 @@ import dagster as dg
 from aml_images_dagster.assets.checks import STAGED_CHECKS, staged_checks
 from aml_images_dagster.assets.description import code_references, kinds, owners
 from aml_images_dagster.assets.hooks import cleanup_hook
-from aml_images_dagster.assets.keys import BUILD_POOL, WINDOWS_BUILD_POOL, asset_key, base_key, group_name
+from aml_images_dagster.assets.keys import BUILD_POOL, WINDOWS_BUILD_POOL, asset_key, base_key
 from aml_images_dagster.assets.options import BuildOptions
 from aml_images_dagster.assets.request import WARNING_TAG
 from aml_images_dagster.assets.run import Workshop, step_log
@@ -14,6 +14,7 @@ from aml_images_dagster.builds.records import StagedImage
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.staging import stage
 from aml_images_dagster.catalog.image import Image
+from aml_images_dagster.catalog.image_name import group_name
 from aml_images_dagster.markdown import code, code_block
 from aml_images_dagster.upstream.bases import external_bases
 

@@ -4,7 +4,7 @@ import dagster as dg
 
 from aml_images_dagster.assets.description import code_references, kinds, owners
 from aml_images_dagster.assets.hooks import cleanup_hook
-from aml_images_dagster.assets.keys import TEST_POOL, asset_key, group_name
+from aml_images_dagster.assets.keys import TEST_POOL, asset_key
 from aml_images_dagster.assets.options import BuildOptions
 from aml_images_dagster.assets.run import Workshop, step_log
 from aml_images_dagster.builds.records import StagedImage, TestedImage
@@ -12,6 +12,7 @@ from aml_images_dagster.builds.scenarios import test
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.staging import adopt
 from aml_images_dagster.catalog.image import Image
+from aml_images_dagster.catalog.image_name import group_name
 
 
 def tested_asset(image: Image, workshop: Workshop) -> dg.AssetsDefinition:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _COMPONENT = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*")
 _BUILD_SEPARATOR = "--"
 _LONGEST_FAMILY = 64
+GROUPS = frozenset({"operations", "production", "release", "schedules", "upstream"})
+"""Groups of assets of the factory itself."""
 # A tag has 128 characters; `--YYYYMMDD.xxxxxxxx` takes 19 of them.
 _LONGEST_NAME = 128 - 19
 
@@ -29,6 +31,8 @@ def name_fault(family: str, name: str) -> str | None:
             )
         if len(text) > longest:
             return f"the {what} name {text!r} has {len(text)} characters; {longest} fit"
+    if family in GROUPS:
+        return f"the family name {family!r} is that of a group of the factory's own assets: choose another"
     if _BUILD_SEPARATOR in name:
         return f"the image name {name!r} contains {_BUILD_SEPARATOR!r}, which stands before the build in staging tags"
     return None
@@ -37,6 +41,11 @@ def name_fault(family: str, name: str) -> str | None:
 def plain_name(family: str, name: str) -> str:
     """What is left of a name where only letters, digits and one separator are allowed; two images must differ in it."""
     return re.sub(r"[^a-z0-9]+", "_", f"{family}/{name}".lower()).strip("_")
+
+
+def group_name(family: str) -> str:
+    """Group of a family's assets; Dagster allows letters, digits and underscores. Two families must differ in it."""
+    return re.sub(r"\W", "_", family)
 
 
 def full_name(name: str, ids: Iterable[str], absent: str, otherwise: str) -> str:

@@ -10,13 +10,18 @@ from hypothesis import strategies as st
 from aml_images_dagster.assets.keys import (
     DROP,
     IMPORT_CFG,
+    OPERATIONS_GROUP,
+    PRODUCTION_GROUP,
+    RELEASE_GROUP,
     RELEASE_JSON,
+    SCHEDULES_GROUP,
     STAGES,
+    UPSTREAM_GROUP,
     Stage,
     asset_key,
-    group_name,
     image_of,
 )
+from aml_images_dagster.catalog.image_name import GROUPS, group_name
 
 components = st.from_regex(r"[a-z0-9]{1,6}([._-][a-z0-9]{1,6}){0,4}", fullmatch=True)
 
@@ -49,3 +54,7 @@ def test_a_name_that_ends_like_a_stage() -> None:
 @given(family=components)
 def test_a_group_name_is_one_that_dagster_takes(family: str) -> None:
     assert group_name(family).replace("_", "").isalnum()
+
+
+def test_no_family_is_named_like_a_group_of_the_factory() -> None:
+    assert {RELEASE_GROUP, PRODUCTION_GROUP, OPERATIONS_GROUP, SCHEDULES_GROUP, UPSTREAM_GROUP} == GROUPS
