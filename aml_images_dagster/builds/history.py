@@ -6,7 +6,7 @@ and whether it has moved a tag is seen from what the next change found there, or
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.ledger import LATEST
@@ -39,11 +39,13 @@ class Latest:
         states: What it stood for, the last of them now. A release adds one; what was rolled back from is left out.
         digests: Everything that it ever stood for.
         unfinished: The roll-back that has moved it last and was not completed.
+        is_known: Whether the last change in the ledger left it as it is now; else it was moved elsewhere.
     """
 
     states: tuple[Served, ...]
     digests: frozenset[str | None]
     unfinished: ReleaseRecord | None
+    is_known: bool
 
     @property
     def earlier(self) -> Iterator[Served]:
@@ -67,7 +69,7 @@ class ReleasedVersion:
         digest: What was released.
         record: The last record of the release.
         done: Whether it was ever completed.
-        withdrawn: The withdrawal of this digest, under whatever release tag, as soon as it has begun.
+        withdrawn: Whether a withdrawal of this digest, under whatever release tag, has begun.
     """
 
     image: str
@@ -76,7 +78,7 @@ class ReleasedVersion:
     digest: str
     record: ReleaseRecord
     done: bool
-    withdrawn: ReleaseRecord | None
+    withdrawn: bool
 
 
 class History:
@@ -100,6 +102,21 @@ class History:
     def withdrawal(self, name: str) -> ReleaseRecord | None:
         """The last withdrawal of a tag, as soon as it has begun."""
         return next((record for record, _ in reversed(self.of(name)) if record.action == "withdrawal"), None)
+
+    def withdrawn(self, repository: str) -> dict[str, tuple[str, ReleaseRecord]]:
+        """Every digest that was released into a repository and withdrawn: with one of its release tags, for good.
+
+        Returns:
+            Digest → release tag, and its withdrawal.
+        """
+        return {
+            change.after: (change.tag, withdrawal)
+            for record in self.changes
+            if record.action == "release"
+            for change in record.changes
+            if change.repository == repository and change.tag != LATEST and change.after is not None
+            if (withdrawal := self.withdrawal(change.name))
+        }
 
     def latest(self, repository: str, served: str | None) -> Latest:
         """What the `:latest` of a repository stood for.
@@ -125,8 +142,9 @@ class History:
                 unfinished = None if record.done else record
             else:
                 _go_on(states, Served(change.after, record))
+        is_known = bool(states) and states[-1].digest == served
         _go_back(states, Served(served, None))
-        return Latest(tuple(states), frozenset(digests), unfinished)
+        return Latest(tuple(states), frozenset(digests), unfinished, is_known)
 
     def owner(self, repository: str, served: str | None) -> str | None:
         """The image whose release a `:latest` stands for; None where the ledger does not know."""
@@ -152,10 +170,11 @@ class History:
                 f"{image} was never released from here",
                 mend="Write it as FAMILY/IMAGE; `aml-images releases` shows what was released.",
             )
+        repository = released[-1][1].repository
+        withdrawn = self.withdrawn(repository)
         found: dict[str, ReleasedVersion] = {}
-        withdrawn: dict[str, ReleaseRecord] = {}
         for record, change in released:
-            if change.repository != released[-1][1].repository or change.after is None:
+            if change.repository != repository or change.after is None:
                 continue
             before = found.get(change.tag)
             found[change.tag] = ReleasedVersion(
@@ -165,12 +184,9 @@ class History:
                 digest=change.after,
                 record=record,
                 done=record.done or (before is not None and before.done and before.digest == change.after),
-                withdrawn=None,
+                withdrawn=change.after in withdrawn,
             )
-            if withdrawal := self.withdrawal(change.name):
-                withdrawn[change.after] = withdrawal
-        versions = (replace(version, withdrawn=withdrawn.get(version.digest)) for version in found.values())
-        return sorted(versions, key=lambda version: version.record.number, reverse=True)
+        return sorted(found.values(), key=lambda version: version.record.number, reverse=True)
 
     def unfinished(self) -> list[ReleaseRecord]:
         """What began, was not completed, and did not begin again since; newest first."""

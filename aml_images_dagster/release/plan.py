@@ -119,13 +119,10 @@ def _check_tags(release: ReleaseJson, changes: Sequence[TagChange], production: 
 def _check_withdrawn(release: ReleaseJson, changes: Sequence[TagChange], history: History) -> None:
     """Refuse what was withdrawn under another release tag: it is the same image."""
     found = []
-    for image in dict.fromkeys(change.image for change in changes):
-        if not any(record.action == "release" and record.change(image, LATEST) for record in history.changes):
-            continue
-        ours = {change.after for change in changes if change.image == image}
-        same = next((v for v in history.versions(image) if v.withdrawn and v.digest in ours), None)
-        if same is not None and same.withdrawn is not None:
-            found.append(f"{image} is the image of {same.tag}, which {_is_withdrawn(same.withdrawn)}")
+    for change in changes:
+        if change.tag == LATEST and (same := history.withdrawn(change.repository).get(change.after or "")):
+            tag, withdrawal = same
+            found.append(f"{change.image} is the image of {tag}, which {_is_withdrawn(withdrawal)}")
     if found:
         raise BadInput(
             "\n  ".join(found),
@@ -164,7 +161,7 @@ def _check_age(release: ReleaseJson, changes: Sequence[TagChange], production: R
         latest = history.latest(change.repository, change.before)
         if latest.record is not None and latest.record.built > release.created:
             newer.append(f"{change.name} is of build {latest.record.build}, which is newer")
-        elif change.before is not None and latest.states[-1].record is None:
+        elif change.before is not None and not latest.is_known:
             tag = _newer_tag(change, release.release_tag, production)
             newer += [f"{change.name} is {tag}, which is newer"] if tag else []
     if newer:

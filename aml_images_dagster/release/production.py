@@ -17,10 +17,11 @@ from aml_images_dagster.release.plan import ReleasePlan, plan_release
 from aml_images_dagster.release.shell.import_images import ImportRefused, Tested, import_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from aml_images_dagster.builds.ledger import TagChange
     from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.registry.interface import Registry
     from aml_images_dagster.release.release_json import ReleaseJson
     from aml_images_dagster.settings import Settings
 
@@ -152,6 +153,26 @@ def window_closed(settings: Settings, now: datetime) -> str:
     return f"it is {local:%a %H:%M} in {zone}; releases start {settings.release.windows}"
 
 
+def check_unmoved(latest: Reference, known: Collection[str | None], production: Registry) -> None:
+    """Leave a `:latest` alone that somebody moves who holds no lease: a drop, or a person.
+
+    Args:
+        latest: The tag.
+        known: What it stood for when this change of production began, and what it is to stand for.
+        production: The registry.
+
+    Raises:
+        BadInput: It stands for something else now.
+    """
+    served = production.digest(latest)
+    if served not in known:
+        raise BadInput(
+            f"{latest.repository}:{latest.tag} has become {served or 'nothing'} meanwhile",
+            where=latest.registry,
+            mend="Somebody changes production without this factory. See what it serves, and begin again.",
+        )
+
+
 @contextmanager
 def exclusively(
     parts: Parts, settings: Settings, who: str, purpose: str, tell: Callable[[str], None]
@@ -192,13 +213,10 @@ class _Production:
         return self._registry.digest(self._reference(name))
 
     def bring(self, image: Tested, name: str, *, replace: bool) -> None:
-        if replace and (served := self.digest(name)) not in (self._before[name], image.digest):
-            raise BadInput(
-                f"{name} has become {served or 'nothing'} since the release began",
-                mend="Somebody changes production without this factory. See what it serves, and release again.",
-            )
         source = Reference.parse(f"{image.source}@{image.digest}")
         self._lease.check()
+        if replace:
+            check_unmoved(self._reference(name), (self._before[name], image.digest), self._registry)
         self._importer.import_image(source, self._reference(name), replace=replace)
 
     def _reference(self, name: str) -> Reference:

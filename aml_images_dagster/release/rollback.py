@@ -9,7 +9,7 @@ from aml_images_dagster.builds.ledger import LATEST, Ledger, TagChange, released
 from aml_images_dagster.catalog.image_name import full_name
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, ReleaseFailed
-from aml_images_dagster.release.production import exclusively
+from aml_images_dagster.release.production import check_unmoved, exclusively
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,6 +78,7 @@ def roll_back(
         begun = begun or ledger.begin("rollback", version.record, (change,), who, reason)
         lease.check()
         latest = Reference(parts.production.host, version.repository, LATEST)
+        check_unmoved(latest, (change.before, change.after), parts.production)
         parts.production.tag(latest.with_digest(version.digest), LATEST)
         served = parts.production.digest(latest)
         if served != version.digest:
