@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 from aml_images_dagster.builds.naming import build_number, release_tag_for
@@ -33,6 +34,9 @@ from tests.image_repository import DOCKERFILES, ImageRepository
 
 if TYPE_CHECKING:
     from aml_images_dagster.builds.parts import Parts
+
+hypothesis.settings.register_profile("long", max_examples=400, stateful_step_count=50, deadline=None)
+"""For the tests of state machines, by hand: `--hypothesis-profile=long`."""
 
 MakeContext = Callable[[Mapping[str, str | bytes]], Path]
 PushNewImage = Callable[[str, str], Reference]

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
-from aml_images_dagster.assets.failure import first_failure
-from aml_images_dagster.assets.run import explained, step_log
 from rich.table import Table
 
 from aml_images_dagster.builds.records import BuildFailure
@@ -17,6 +15,8 @@ from aml_images_dagster.catalog.discovery import discover
 from aml_images_dagster.catalog.tree import CommitTree
 from aml_images_dagster.cli.console import line_by_line, open_console
 from aml_images_dagster.cli.status import explain_failure
+from aml_images_dagster.defs.run import explained, step_log
+from aml_images_dagster.defs.run_state import first_failure
 from aml_images_dagster.engine.acr_tasks.run_log import RunLog
 from aml_images_dagster.engine.client import EngineClient
 from aml_images_dagster.engine.stream import StreamFault, follow

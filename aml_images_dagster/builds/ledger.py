@@ -91,6 +91,10 @@ class ReleaseRecord(Record):
         """What it did to a tag of an image."""
         return next((change for change in self.changes if (change.image, change.tag) == (image, tag)), None)
 
+    def named(self, name: str) -> TagChange | None:
+        """What it did to a tag of production, `<repository>:<tag>`."""
+        return next((change for change in self.changes if change.name == name), None)
+
 
 class Ledger:
     """All records of an artifacts store.
@@ -161,12 +165,6 @@ class Ledger:
 def released_images(records: Sequence[ReleaseRecord]) -> set[str]:
     """Every image that a record is about."""
     return {change.image for record in records for change in record.changes}
-
-
-def unfinished(records: Sequence[ReleaseRecord], action: Action) -> list[ReleaseRecord]:
-    """What began and was not completed, newest first."""
-    done = {record.begun for record in records}
-    return [r for r in reversed(records) if r.action == action and not r.done and r.number not in done]
 
 
 _RECORDS: dict[tuple[Any, str, str], ReleaseRecord] = {}

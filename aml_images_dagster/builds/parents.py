@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.builds.history import History
+from aml_images_dagster.builds.ledger import LATEST, Ledger
 from aml_images_dagster.builds.recipe import write_recipe
 from aml_images_dagster.builds.reuse import reusable
 from aml_images_dagster.catalog.reference import Reference
@@ -65,8 +67,14 @@ def finder_elsewhere(source: Source, parts: Parts, settings: Settings, *, for_pu
 
 
 def released(image: Image, parts: Parts, settings: Settings) -> Reference | None:
-    """The last release of an image, by digest; None when it was never released."""
+    """The last release of an image, by digest; None when it was never released.
+
+    What the ledger knows as the release of another image, which had this name in production before, is not taken.
+    """
     repository = settings.production_names.format(name=image.name, family=image.family)
-    latest = Reference(parts.production.host, repository, "latest")
+    latest = Reference(parts.production.host, repository, LATEST)
     digest = parts.production.digest(latest)
-    return latest.with_digest(digest) if digest else None
+    if digest is None:
+        return None
+    owner = History(Ledger(parts.artifacts).records()).owner(repository, digest)
+    return latest.with_digest(digest) if owner in (None, image.id) else None

@@ -62,5 +62,6 @@ def load_catalogue(settings: Settings, tree: Tree, docker_files_path: str = "") 
         tree,
         docker_files_path or settings.docker_files_path,
         published_as=settings.published_as,
+        released_as=tuple(filter(None, (settings.production_names, settings.release.public_names))),
         tests_path=settings.tests_path,
     )

@@ -38,6 +38,7 @@ class Catalogue:
         images: Every image by id, sorted.
         published: Tells which references name images of the catalogue.
         published_as: The patterns behind it.
+        released_as: How images are named where they are released: in the production registry, and in the public one.
         paths: The folders that were searched, relative to the repository.
         tests_path: Folder of the training scripts, relative to the repository.
     """
@@ -47,6 +48,7 @@ class Catalogue:
         images: Iterable[Image],
         published: PublishedNames,
         published_as: Sequence[str],
+        released_as: Sequence[str],
         paths: tuple[str, ...],
         tests_path: str,
     ) -> None:
@@ -58,6 +60,7 @@ class Catalogue:
         self.images: Mapping[str, Image] = first_of_each_id
         self.published = published
         self.published_as = tuple(published_as)
+        self.released_as = tuple(released_as)
         self.paths = paths
         self.tests_path = tests_path
 
@@ -68,6 +71,8 @@ class Catalogue:
         docker_files_path: str,
         published_as: Sequence[str],
         tests_path: str = "base_images/tests",
+        *,
+        released_as: Sequence[str] = (),
     ) -> Catalogue:
         """Read every image folder of a tree.
 
@@ -78,6 +83,7 @@ class Catalogue:
             docker_files_path: Folders that are searched, at any depth, separated by `;`.
             published_as: How images are named when another is FROM them, e.g. `mcr.microsoft.com/azureml/{name}`.
             tests_path: Folder of the training scripts.
+            released_as: How images are named where they are released, e.g. `public/azureml/{name}`.
 
         Raises:
             BadInput: One of the folders does not exist.
@@ -96,7 +102,7 @@ class Catalogue:
         edges = {draft: _edges(draft, published) for draft in drafts}
         windows = _windows_images(edges)
         images = [_finish(draft, edges[draft], windows) for draft in drafts]
-        return cls(_mark_duplicates(images), published, published_as, paths, tests_path)
+        return cls(_mark_duplicates(images), published, published_as, released_as, paths, tests_path)
 
     def get(self, name: str) -> Image:
         """One image, by id or by a name that only one image has.

@@ -43,6 +43,11 @@ def plain_name(family: str, name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", f"{family}/{name}".lower()).strip("_")
 
 
+def group_name(family: str) -> str:
+    """Group of a family's assets; Dagster allows letters, digits and underscores. Two families must differ in it."""
+    return re.sub(r"\W", "_", family)
+
+
 def full_name(name: str, ids: Iterable[str], absent: str, otherwise: str) -> str:
     """The image that a person names.
 

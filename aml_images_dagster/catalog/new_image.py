@@ -97,7 +97,9 @@ def new_image(name: str, parent: Image, catalogue: Catalogue, tree: Tree) -> New
         raise BadInput("the folder is there already", where=path, mend="Choose another name; nothing is overwritten.")
     alike = _named_alike(family, last, catalogue)
     if alike:
-        raise BadInput(f"{name} would be published, or its jobs named, like {alike}", mend="Choose another name.")
+        raise BadInput(
+            f"{name} would be published or released, or its jobs named, like {alike}", mend="Choose another name."
+        )
     files = _files(last, parent, catalogue, tree)
     folder = tree.root / path
     try:
@@ -149,8 +151,9 @@ def _named_alike(family: str, name: str, catalogue: Catalogue) -> str:
     """An image from whose name something is derived that only one image can have; empty for none."""
 
     def derived(its_family: str, its_name: str) -> set[str]:
-        published = (pattern.format(family=its_family, name=its_name) for pattern in catalogue.published_as)
-        return {plain_name(its_family, its_name), *published}
+        patterns = (*catalogue.published_as, *catalogue.released_as)
+        names = (pattern.format(family=its_family, name=its_name) for pattern in patterns)
+        return {plain_name(its_family, its_name), *names}
 
     ours = derived(family, name)
     return next((i.id for i in catalogue.images.values() if ours & derived(i.family, i.name)), "")

@@ -19,7 +19,7 @@ from aml_images_dagster.catalog.image import (
     NOTICES_FILE,
     TESTS_FILE,
 )
-from aml_images_dagster.catalog.image_name import name_fault, plain_name
+from aml_images_dagster.catalog.image_name import group_name, name_fault, plain_name
 from aml_images_dagster.catalog.json_lines import locate
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.catalog.scenario_files import scenario_path
@@ -181,27 +181,39 @@ def _clashes(catalogue: Catalogue) -> dict[str, list[Finding]]:
     """Folders that differ, but not in a name that is derived from theirs; by folder."""
     found: dict[str, list[Finding]] = defaultdict(list)
 
-    def compare(derive: Callable[[Image], str], severity: Severity, message: str) -> None:
+    def compare(derive: Callable[[Image], str], message: str, *, within: bool = True) -> None:
         same = defaultdict(list)
         for image in catalogue.images.values():
             same[derive(image)].append(image)
         for derived, images in same.items():
             for image in images:
-                others = ", ".join(other.id for other in images if other is not image)
+                alike = [other for other in images if other is not image and (within or other.family != image.family)]
+                others = ", ".join(other.id for other in alike)
                 if others:
                     text = message.format(others=others, derived=derived)
-                    found[image.path].append(Finding(image.id, severity, text, image.path))
+                    found[image.path].append(Finding(image.id, "error", text, image.path))
 
     compare(
         lambda image: plain_name(image.family, image.name),
-        "error",
         "jobs and assets of {others} would have the same name, {derived}; rename one of the folders",
     )
     compare(
-        lambda image: " and ".join(p.format(name=image.name, family=image.family) for p in catalogue.published_as),
-        "warning",
-        "{others} is published under the same name, {derived}: the later release replaces the earlier",
+        lambda image: group_name(image.family),
+        "the assets of {others} would be in the same group, {derived}; rename one of the families",
+        within=False,
     )
+    if catalogue.published_as:
+        compare(
+            lambda image: " and ".join(p.format(name=image.name, family=image.family) for p in catalogue.published_as),
+            "{others} is published under the same name, {derived}, so a FROM could mean either; "
+            "put {{family}} into published_as, or rename one of the folders",
+        )
+    for pattern in catalogue.released_as:
+        compare(
+            lambda image, pattern=pattern: pattern.format(name=image.name, family=image.family),  # type: ignore[misc]
+            "{others} would be released under the same name, {derived}; "
+            "put {{family}} into production_names (release.public_names), or rename one of the folders",
+        )
     return found
 
 

@@ -8,6 +8,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from aml_images_dagster.builds.history import History
 from aml_images_dagster.builds.ledger import Ledger, released_images
 from aml_images_dagster.builds.source import load_catalogue
 from aml_images_dagster.catalog.image_name import full_name
@@ -32,11 +33,11 @@ def command(settings: Settings, as_json: bool, image: str | None) -> None:
         known = released_images(records) | _images(settings)
         absent = f"there is no image {image!r}, and none of this name was released"
         image = full_name(image, known, absent, "`aml-images releases` shows what was released.")
-    done = {record.begun for record in records}
+    unfinished = History(records).unfinished()
     shown = [
         record
         for record in reversed(records)
-        if (record.done or record.number not in done)
+        if (record.done or record in unfinished)
         and (image is None or image in {change.image for change in record.changes})
     ]
     if as_json:

@@ -84,11 +84,6 @@ def base_key(base: str) -> AssetKey:
     return AssetKey([UPSTREAM_GROUP, *(re.sub(r"[^A-Za-z0-9_.-]+", "--", part) for part in base.split("/"))])
 
 
-def group_name(family: str) -> str:
-    """Group of a family; Dagster allows letters, digits and underscores."""
-    return re.sub(r"\W", "_", family)
-
-
 def images_with_assets(catalogue: Catalogue) -> list[Image]:
     """The images that Dagster knows.
 

@@ -13,9 +13,9 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Self
 
-from pydantic import AwareDatetime, ValidationError
+from pydantic import AwareDatetime, ConfigDict, ValidationError
 
-from aml_images_dagster.builds.artifacts import create_atomically, write_atomically
+from aml_images_dagster.builds.artifacts import create_atomically, read_whole, write_atomically
 from aml_images_dagster.builds.process import is_dead, this_process
 from aml_images_dagster.builds.records import Record
 from aml_images_dagster.errors import BadInput, ReleaseFailed, Unreachable
@@ -29,7 +29,12 @@ _POLL_SECONDS = 1.0
 
 
 class _Holder(Record):
-    """The file of a lease: who has it for what, and until when unless it is renewed."""
+    """The file of a lease: who has it for what, and until when unless it is renewed.
+
+    A newer version may write more than this one knows.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     who: str
     purpose: str
@@ -170,8 +175,27 @@ class Lease:
         return sorted(int(name.removesuffix(".json")) for name in names if name[0] != "." and name.endswith(".json"))
 
     def _read(self, number: int) -> _Holder | None:
-        """Who has it; None when that file is gone or damaged, and so means nobody."""
+        """Who has it; None when that file is gone.
+
+        One that cannot be read was written by somebody, and counts for as long as if it had been renewed then.
+        """
+        path = self._path(number)
         try:
-            return _Holder.model_validate_json(self._path(number).read_bytes())
-        except (FileNotFoundError, ValidationError):
+            return _Holder.model_validate_json(read_whole(path))
+        except FileNotFoundError:
             return None
+        except ValidationError:
+            try:
+                written = _written(path)
+            except FileNotFoundError:
+                return None
+            until = written + timedelta(seconds=self._seconds)
+            return _Holder(who="somebody", purpose=f"what for, {path} does not tell", process="", until=until)
+
+
+def _written(path: UPath) -> datetime:
+    """When a file was last written, by the clock of its store."""
+    filesystem = path.fs
+    filesystem.invalidate_cache(path.parent.path)
+    written: datetime = filesystem.modified(path.path)
+    return written if written.tzinfo else written.replace(tzinfo=UTC)

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.builds.ledger import LATEST, ReleaseRecord, TagChange, unfinished
+from aml_images_dagster.builds.history import History
+from aml_images_dagster.builds.ledger import LATEST, ReleaseRecord, TagChange
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 
@@ -25,7 +26,7 @@ class ReleasePlan:
 
     Attributes:
         changes: Every tag, in the order in which they move. `before` is what production serves now.
-        resumes: The record of the same release that began and was not completed.
+        resumes: The record of the same release that began, was not completed, and goes on.
         released: The record of the same release that was completed.
         lacks: What an image does without that others have, for whoever releases it. It stops no release.
     """
@@ -38,57 +39,67 @@ class ReleasePlan:
     @property
     def nothing_to_do(self) -> bool:
         """Whether the release is complete, and written down as such."""
-        return self.released is not None and all(change.before == change.after for change in self.changes)
+        is_there = all(change.before == change.after for change in self.changes)
+        return self.released is not None and self.resumes is None and is_there
 
 
 def plan_release(release: ReleaseJson, production: Registry, records: Sequence[ReleaseRecord]) -> ReleasePlan:
     """Compare a build with what production serves and with what was ever released.
 
     Raises:
-        BadInput: A release tag stands, or stood, for something else, or a newer build is the latest.
+        BadInput: Two images have one name, a release tag stands, or stood, for something else, an image was withdrawn,
+            or a newer build is the latest.
         Unreachable: Production does not answer.
     """
+    history = History(records)
     names = [
-        (f"{image.family}/{image.name}", *name.rpartition(":")[::2], image.staging.digest)
+        (f"{image.family}/{image.name}", name, image.staging.digest)
         for image in release.images
         for name in image.destinations
     ]
-    names.sort(key=lambda name: name[2] == LATEST)
-    changes = tuple(
-        TagChange(
-            image=image,
-            repository=repository,
-            tag=tag,
-            before=production.digest(Reference(production.host, repository, tag)),
-            after=digest,
-        )
-        for image, repository, tag, digest in names
-    )
-    ours = [record for record in records if record.action == "release" and record.build == release.build]
-    plan = ReleasePlan(
+    names.sort(key=lambda name: name[1].endswith(f":{LATEST}"))
+    _check_names(release, names)
+    changes = tuple(_change(image, name, digest, production) for image, name, digest in names)
+    ours = [r for r in history.changes if (r.action, r.build) == ("release", release.build)]
+    _check_tags(release, changes, production, history)
+    _check_age(release, changes, production, history)
+    return ReleasePlan(
         changes=changes,
-        resumes=next(iter(unfinished(ours, "release")), None),
+        resumes=history.resumable("release", release.build, changes),
         released=next((r for r in reversed(ours) if r.done), None),
     )
-    _check_tags(release, changes, production, records)
-    _check_age(release, changes, records)
-    return plan
 
 
-def _check_tags(
-    release: ReleaseJson, changes: Sequence[TagChange], production: Registry, records: Sequence[ReleaseRecord]
-) -> None:
+def _change(image: str, name: str, digest: str, production: Registry) -> TagChange:
+    repository, _, tag = name.rpartition(":")
+    before = production.digest(Reference(production.host, repository, tag))
+    return TagChange(image=image, repository=repository, tag=tag, before=before, after=digest)
+
+
+def _check_names(release: ReleaseJson, names: Sequence[tuple[str, str, str]]) -> None:
+    images: dict[str, list[str]] = {}
+    for image, name, _ in names:
+        images.setdefault(name, []).append(image)
+    twice = [f"{name} would be {' and '.join(of_it)}" for name, of_it in images.items() if len(of_it) > 1]
+    if twice:
+        raise BadInput(
+            "\n  ".join(twice),
+            where=f"build {release.build}",
+            mend="Put {family} into the setting production_names, or rename one of the folders, and build again.",
+        )
+
+
+def _check_tags(release: ReleaseJson, changes: Sequence[TagChange], production: Registry, history: History) -> None:
     taken = []
     for change in changes:
         if change.tag == LATEST:
             continue
-        named = [(r, c) for r in reversed(records) if (c := r.change(change.image, change.tag))]
-        withdrawn = next((r for r, _ in named if r.action == "withdrawal"), None)
+        withdrawn = history.withdrawal(change.name)
         if withdrawn is not None:
-            how = "was" if withdrawn.done else "is being"  # a withdrawal that broke off is still to be completed
-            taken.append(f"{change.name} {how} withdrawn by {withdrawn.who} on {withdrawn.when:%Y-%m-%d}")
+            taken.append(f"{change.name} {_is_withdrawn(withdrawn)}")
             continue
         # Whatever is served now: somebody may have pulled what it stood for.
+        named = reversed(history.of(change.name))
         stood = next(((r, c) for r, c in named if r.done and c.after != change.after), None)
         released_by = f", released by build {stood[0].build} on {stood[0].when:%Y-%m-%d}" if stood else ""
         if change.before not in (None, change.after):
@@ -102,17 +113,33 @@ def _check_tags(
             mend=f"A release tag never moves. {_another_tag(release, changes, production)}; what passed is taken over, "
             "so it takes seconds.",
         )
+    _check_withdrawn(release, changes, history)
+
+
+def _check_withdrawn(release: ReleaseJson, changes: Sequence[TagChange], history: History) -> None:
+    """Refuse what was withdrawn under another release tag: it is the same image."""
+    found = []
+    for change in changes:
+        if change.tag == LATEST and (same := history.withdrawn(change.repository).get(change.after or "")):
+            tag, withdrawal = same
+            found.append(f"{change.image} is the image of {tag}, which {_is_withdrawn(withdrawal)}")
+    if found:
+        raise BadInput(
+            "\n  ".join(found),
+            where=f"build {release.build}",
+            mend="Change what was wrong with it, and build again.",
+        )
+
+
+def _is_withdrawn(withdrawal: ReleaseRecord) -> str:
+    how = "was" if withdrawal.done else "is being"  # a withdrawal that broke off is still to be completed
+    return f"{how} withdrawn by {withdrawal.who} on {withdrawal.when:%Y-%m-%d}"
 
 
 def released_under(tag: str, images: Collection[str], records: Sequence[ReleaseRecord]) -> ReleaseRecord | None:
     """The last release of some of the images under a tag; another build of them can hardly be released under it."""
     releases = (record for record in reversed(records) if record.action == "release")
     return next((r for r in releases if any(r.change(image, tag) for image in images)), None)
-
-
-def _done(records: Sequence[ReleaseRecord], change: TagChange) -> list[ReleaseRecord]:
-    """What was done to a tag, newest first."""
-    return [r for r in reversed(records) if r.done and r.change(change.image, change.tag)]
 
 
 def _another_tag(release: ReleaseJson, changes: Sequence[TagChange], production: Registry) -> str:
@@ -126,17 +153,35 @@ def _another_tag(release: ReleaseJson, changes: Sequence[TagChange], production:
     return f"Build again with --release-num {max(used) + 1}"
 
 
-def _check_age(release: ReleaseJson, changes: Sequence[TagChange], records: Sequence[ReleaseRecord]) -> None:
+def _check_age(release: ReleaseJson, changes: Sequence[TagChange], production: Registry, history: History) -> None:
     newer = []
     for change in changes:
-        last = next(iter(_done(records, change)), None)
-        if change.tag != LATEST or change.before == change.after or last is None:
+        if change.tag != LATEST or change.before == change.after:
             continue
-        if last.built > release.created:
-            newer.append(f"{change.name} is of build {last.build}, which is newer")
+        latest = history.latest(change.repository, change.before)
+        if latest.record is not None and latest.record.built > release.created:
+            newer.append(f"{change.name} is of build {latest.record.build}, which is newer")
+        elif change.before is not None and not latest.is_known:
+            tag = _newer_tag(change, release.release_tag, production)
+            newer += [f"{change.name} is {tag}, which is newer"] if tag else []
     if newer:
         raise BadInput(
             "\n  ".join(newer),
             where=f"build {release.build}",
             mend="A release never takes :latest back. `aml-images rollback` does, or start a new build.",
         )
+
+
+def _newer_tag(change: TagChange, ours: str, production: Registry) -> str | None:
+    """The release tag with a higher number that a `:latest` stands for which a drop has moved."""
+    number = _number(ours)
+    tags = production.tags(change.repository) if number else ()
+    newer = (tag for tag in tags if (theirs := _number(tag)) and theirs > number)
+    latest = Reference(production.host, change.repository, LATEST)
+    return next((tag for tag in newer if production.digest(latest.with_tag(tag)) == change.before), None)
+
+
+def _number(tag: str) -> tuple[str, int] | tuple[()]:
+    """Day and number of a release tag; nothing of one that has another form."""
+    numbered = _NUMBERED.fullmatch(tag)
+    return (numbered[1], int(numbered[2])) if numbered else ()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord, TagChange
+from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, FactoryError, ReleaseFailed
 from aml_images_dagster.release.candidate import check_staging, check_traceable, claim, completed, lacks
@@ -17,9 +17,11 @@ from aml_images_dagster.release.plan import ReleasePlan, plan_release
 from aml_images_dagster.release.shell.import_images import ImportRefused, Tested, import_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
+    from aml_images_dagster.builds.ledger import TagChange
     from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.registry.interface import Registry
     from aml_images_dagster.release.release_json import ReleaseJson
     from aml_images_dagster.settings import Settings
 
@@ -81,19 +83,25 @@ class Releaser:
         self.plan(release)  # what can be refused is refused before anybody is waited for
         purpose = f"release of build {release.build}"
         with exclusively(self._parts, self._settings, self._who, purpose, self._tell) as lease:
+            check_window(self._settings, outside_window, datetime.now(UTC))  # it may have closed meanwhile
             plan = self.plan(release)
             if plan.released is not None and plan.nothing_to_do:
                 return Release(plan, plan.released)
+            lease.check()
             self._claim(release)
             begun = plan.resumes or self._ledger.append(self._begun(release, plan.changes, outside_window))
-            production = _Production(self._parts)
-
-            def may_move() -> None:
-                lease.check()
-                self._still_complete(release)
-
             with _explained(release):
-                import_all(_tested(release), production, self._tell, may_move)
+                # Who takes a build back looks for a record like this one, after having said so in the build's own:
+                # whichever comes first, one of the two sees the other.
+                self._still_complete(release)
+                check_staging(release, self._parts.staging)
+
+                def may_move() -> None:
+                    lease.check()
+                    self._still_complete(release)
+
+                import_all(_tested(release), _Production(self._parts, plan.changes, lease), self._tell, may_move)
+                lease.check()
             return Release(plan, self._ledger.complete(begun, self._who, outside_window=outside_window))
 
     def _begun(self, release: ReleaseJson, changes: tuple[TagChange, ...], outside_window: str) -> ReleaseRecord:
@@ -151,6 +159,26 @@ def window_closed(settings: Settings, now: datetime) -> str:
     return f"it is {local:%a %H:%M} in {zone}; releases start {settings.release.windows}"
 
 
+def check_unmoved(latest: Reference, known: Collection[str | None], production: Registry) -> None:
+    """Leave a `:latest` alone that somebody moves who holds no lease: a drop, or a person.
+
+    Args:
+        latest: The tag.
+        known: What it stood for when this change of production began, and what it is to stand for.
+        production: The registry.
+
+    Raises:
+        BadInput: It stands for something else now.
+    """
+    served = production.digest(latest)
+    if served not in known:
+        raise BadInput(
+            f"{latest.repository}:{latest.tag} has become {served or 'nothing'} meanwhile",
+            where=latest.registry,
+            mend="Somebody changes production without this factory. See what it serves, and begin again.",
+        )
+
+
 @contextmanager
 def exclusively(
     parts: Parts, settings: Settings, who: str, purpose: str, tell: Callable[[str], None]
@@ -173,17 +201,28 @@ def _tested(release: ReleaseJson) -> list[Tested]:
 
 
 class _Production:
-    """The production registry, as `import_all` sees it."""
+    """The production registry, as `import_all` sees it.
 
-    def __init__(self, parts: Parts) -> None:
+    Args:
+        parts: The registry, and the way into it.
+        changes: What each tag stands for, and is to stand for.
+        lease: Looked at before each change.
+    """
+
+    def __init__(self, parts: Parts, changes: Iterable[TagChange], lease: Lease) -> None:
         self._registry = parts.production
         self._importer = parts.importer
+        self._before = {change.name: change.before for change in changes}
+        self._lease = lease
 
     def digest(self, name: str) -> str | None:
         return self._registry.digest(self._reference(name))
 
     def bring(self, image: Tested, name: str, *, replace: bool) -> None:
         source = Reference.parse(f"{image.source}@{image.digest}")
+        self._lease.check()
+        if replace:
+            check_unmoved(self._reference(name), (self._before[name], image.digest), self._registry)
         self._importer.import_image(source, self._reference(name), replace=replace)
 
     def _reference(self, name: str) -> Reference:
@@ -198,9 +237,14 @@ def _explained(release: ReleaseJson) -> Iterator[None]:
         yield
     except (FactoryError, ImportRefused, OSError) as error:
         where, what = (error.where, error.what) if isinstance(error, FactoryError) else ("", str(error))
+        again = f"Run `aml-images release {release.build}` again: it goes on where it stopped."
         raise ReleaseFailed(
             f"the release of build {release.build} broke off: {what}",
             where=where,
-            mend=f"Every :latest stands for an image that was tested. Run `aml-images release {release.build}` again: "
-            "it goes on where it stopped.",
+            mend=f"Every :latest stands for an image that was tested. {_only_hint(error) or again}",
         ) from None
+
+
+def _only_hint(error: Exception) -> str:
+    """What helps where the same release again would not."""
+    return error.mend if isinstance(error, BadInput) else ""

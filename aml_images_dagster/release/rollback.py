@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.builds.ledger import LATEST, Ledger, ReleaseRecord, TagChange, released_images, unfinished
+from aml_images_dagster.builds.history import History
+from aml_images_dagster.builds.ledger import LATEST, Ledger, TagChange, released_images
 from aml_images_dagster.catalog.image_name import full_name
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, ReleaseFailed
-from aml_images_dagster.release.production import exclusively
+from aml_images_dagster.release.production import check_unmoved, exclusively
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from aml_images_dagster.builds.history import Latest, ReleasedVersion
+    from aml_images_dagster.builds.ledger import ReleaseRecord
     from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.settings import Settings
-
-
-@dataclass(frozen=True)
-class ReleasedVersion:
-    """A release of one image.
-
-    Attributes:
-        image: `<family>/<name>`.
-        repository: Its repository in production.
-        tag: Its release tag.
-        digest: What was released.
-        record: The record of the release.
-        withdrawn: Whether the release tag was withdrawn since.
-    """
-
-    image: str
-    repository: str
-    tag: str
-    digest: str
-    record: ReleaseRecord
-    withdrawn: bool
 
 
 def released_image(name: str, parts: Parts) -> str:
@@ -51,47 +32,24 @@ def released_image(name: str, parts: Parts) -> str:
     )
 
 
-def versions(image: str, records: Sequence[ReleaseRecord]) -> list[ReleasedVersion]:
-    """Every release of an image, newest first.
-
-    Raises:
-        BadInput: It was never released.
-    """
-    withdrawn = {c.name for r in records if r.done and r.action == "withdrawal" for c in r.changes}
-    found = {
-        change.tag: ReleasedVersion(
-            image, change.repository, change.tag, change.after, record, change.name in withdrawn
-        )
-        for record in records
-        if record.done and record.action == "release"
-        for change in record.changes
-        if change.image == image and change.tag != LATEST and change.after is not None
-    }
-    if not found:
-        raise BadInput(
-            f"{image} was never released from here",
-            mend="Write it as FAMILY/IMAGE; `aml-images releases` shows what was released.",
-        )
-    return sorted(found.values(), key=lambda version: version.record.number, reverse=True)
-
-
 def plan_rollback(image: str, to: str, parts: Parts) -> tuple[ReleasedVersion, TagChange]:
     """The release to go back to, and how `:latest` moves. Nothing is changed.
 
     Args:
         image: `<family>/<name>`.
-        to: Release tag; empty for the release before the one that `:latest` stands for.
+        to: Release tag; empty for what `:latest` stood for before, or to complete a roll-back that broke off.
         parts: Production, and the artifacts store.
 
     Raises:
         BadInput: There is no such release, or production does not serve it.
     """
-    records = Ledger(parts.artifacts).records()
-    known = versions(image, records)
-    latest = Reference(parts.production.host, known[0].repository, LATEST)
-    now = parts.production.digest(latest)
-    version = _named(known, to) if to else _before(known, now, records)
-    served = parts.production.digest(latest.with_tag(version.tag))
+    history = History(Ledger(parts.artifacts).records())
+    known = history.versions(image)
+    reference = Reference(parts.production.host, known[0].repository, LATEST)
+    now = parts.production.digest(reference)
+    latest = history.latest(reference.repository, now)
+    version = _named(known, to, latest) if to else _before(known, latest)
+    served = parts.production.digest(reference.with_tag(version.tag))
     if served != version.digest:
         raise BadInput(
             f"{version.repository}:{version.tag} serves {served or 'nothing'}, released was {version.digest}",
@@ -108,17 +66,19 @@ def roll_back(
 
     Raises:
         BadInput: See `plan_rollback`.
-        ReleaseFailed: Production serves something else afterwards.
+        ReleaseFailed: Production serves something else afterwards, or somebody else may change it by now.
     """
     with exclusively(parts, settings, who, f"roll-back of {image}", tell) as lease:
         version, change = plan_rollback(image, to, parts)
         ledger = Ledger(parts.artifacts)
-        begun = next((r for r in unfinished(ledger.records(), "rollback") if _same_move(r.changes, change)), None)
+        begun = History(ledger.records()).resumable("rollback", version.record.build, (change,))
         if change.before == change.after and begun is None:
             return None
+        lease.check()
         begun = begun or ledger.begin("rollback", version.record, (change,), who, reason)
         lease.check()
         latest = Reference(parts.production.host, version.repository, LATEST)
+        check_unmoved(latest, (change.before, change.after), parts.production)
         parts.production.tag(latest.with_digest(version.digest), LATEST)
         served = parts.production.digest(latest)
         if served != version.digest:
@@ -128,20 +88,16 @@ def roll_back(
                 mend="Somebody else changes production at the same time. Roll back again.",
             )
         tell(f"{change.name} is {version.digest}")
+        lease.check()
         return ledger.complete(begun, who, reason=reason)
 
 
-def _same_move(begun: Sequence[TagChange], change: TagChange) -> bool:
-    """Whether what began is this move: to the same, from what is served still, unless it has moved already."""
-    return [(c.name, c.after) for c in begun] == [(change.name, change.after)] and (
-        change.before in (begun[0].before, begun[0].after)
-    )
-
-
-def _named(known: Sequence[ReleasedVersion], tag: str) -> ReleasedVersion:
-    version = next((version for version in known if version.tag == tag), None)
+def _named(known: Sequence[ReleasedVersion], tag: str, latest: Latest) -> ReleasedVersion:
+    # A release that broke off counts once `:latest` stood for it.
+    released = [v for v in known if v.done or v.digest in latest.digests]
+    version = next((version for version in released if version.tag == tag), None)
     if version is None or version.withdrawn:
-        tags = ", ".join(version.tag for version in known if not version.withdrawn)
+        tags = ", ".join(version.tag for version in released if not version.withdrawn)
         raise BadInput(
             f"{known[0].image} has no release {tag!r}" + (": it was withdrawn" if version else ""),
             where="--to",
@@ -150,28 +106,16 @@ def _named(known: Sequence[ReleasedVersion], tag: str) -> ReleasedVersion:
     return version
 
 
-def _before(known: Sequence[ReleasedVersion], now: str | None, records: Sequence[ReleaseRecord]) -> ReleasedVersion:
-    """What the release that is served now took the place of; not what was rolled back from before it."""
-    image = known[0].image
-    served = {v.digest: v for v in reversed(known) if not v.withdrawn}
-    passed, digest = {now}, now
-    while (digest := _replaced(image, digest, records)) not in passed:
-        if digest in served:
-            return served[digest]
-        passed.add(digest)
-    # Nobody has seen what it replaced: it was imported by a drop, or somebody else has changed production.
-    at = next((index for index, version in enumerate(known) if version.digest == now), -1)
-    version = next((v for v in known[at + 1 :] if not v.withdrawn and v.digest != now), None)
-    if version is None:
-        raise BadInput(
-            f"{image} has no earlier release",
-            where=f"{known[0].repository}:{LATEST}",
-            mend="Release a build in its place.",
-        )
-    return version
-
-
-def _replaced(image: str, digest: str | None, records: Sequence[ReleaseRecord]) -> str | None:
-    """What `:latest` stood for before a digest was last released; None when that is not known."""
-    changes = (r.change(image, LATEST) for r in reversed(records) if r.done and r.action == "release")
-    return next((c.before for c in changes if c is not None and c.after == digest and c.before != digest), None)
+def _before(known: Sequence[ReleasedVersion], latest: Latest) -> ReleasedVersion:
+    """What was served before; what a drop has brought, and nobody has recorded, is passed over."""
+    states = latest.states[-1:] if latest.unfinished else latest.earlier
+    for state in states:
+        of_it = [version for version in known if version.digest == state.digest and not version.withdrawn]
+        tag = state.record.release_tag if state.record else ""
+        if of_it:
+            return next((version for version in of_it if version.tag == tag), of_it[0])
+    raise BadInput(
+        f"{known[0].image} has no earlier release",
+        where=f"{known[0].repository}:{LATEST}",
+        mend="Release a build in its place.",
+    )

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.builds.ledger import LATEST, Ledger, ReleaseRecord, TagChange, unfinished
+from aml_images_dagster.builds.history import History
+from aml_images_dagster.builds.ledger import LATEST, Ledger, TagChange
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.release.production import exclusively
-from aml_images_dagster.release.rollback import ReleasedVersion, versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aml_images_dagster.builds.history import ReleasedVersion
+    from aml_images_dagster.builds.ledger import ReleaseRecord
     from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.settings import Settings
 
 
 def plan_withdrawal(image: str, tag: str, parts: Parts) -> tuple[ReleasedVersion, TagChange]:
-    """The release that would be withdrawn, and its tag. Nothing is changed.
+    """The release that would be withdrawn, completed or not, and its tag. Nothing is changed.
 
     Raises:
         BadInput: There is no such release, or `:latest` stands for it.
     """
-    known = versions(image, Ledger(parts.artifacts).records())
+    known = History(Ledger(parts.artifacts).records()).versions(image)
     version = next((version for version in known if version.tag == tag), None)
     if version is None:
         raise BadInput(
@@ -49,17 +51,21 @@ def withdraw(
 
     Raises:
         BadInput: See `plan_withdrawal`.
+        ReleaseFailed: Somebody else may change production by now.
         Unreachable: Production does not answer, or still has the tag.
     """
     with exclusively(parts, settings, who, f"withdrawal of {image} {tag}", tell) as lease:
         version, change = plan_withdrawal(image, tag, parts)
-        if version.withdrawn and change.before is None:
-            return None
         ledger = Ledger(parts.artifacts)
-        open_ones = unfinished(ledger.records(), "withdrawal")
-        begun = next((r for r in open_ones if [c.name for c in r.changes] == [change.name]), None)
+        history = History(ledger.records())
+        begun = history.resumable("withdrawal", version.record.build, (change,))
+        withdrawn = history.withdrawal(change.name)
+        if begun is None and withdrawn is not None and withdrawn.done and change.before is None:
+            return None
+        lease.check()
         begun = begun or ledger.begin("withdrawal", version.record, (change,), who, reason)
         lease.check()
         parts.production.untag(Reference(parts.production.host, version.repository, tag))
         tell(f"{change.name} is withdrawn")
+        lease.check()
         return ledger.complete(begun, who, reason=reason)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aml_images_dagster.builds.artifacts import Artifacts, create_atomically
-from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord, TagChange, unfinished
+from aml_images_dagster.builds.history import History
+from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord, TagChange
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
@@ -49,11 +50,11 @@ def test_nothing_was_done_yet(ledger: Ledger) -> None:
 def test_a_release_begins_and_is_completed(ledger: Ledger) -> None:
     begun = ledger.append(record())
     assert (begun.number, begun.done) == (1, False)
-    assert unfinished(ledger.records(), "release") == [begun]
+    assert History(ledger.records()).unfinished() == [begun]
     done = ledger.complete(begun, "somebody else")
     assert (done.number, done.begun, done.done, done.who) == (2, 1, True, "somebody else")
     assert ledger.records() == (begun, done)
-    assert unfinished(ledger.records(), "release") == []
+    assert History(ledger.records()).unfinished() == []
     assert ledger.released_builds() == {begun.build}
 
 

@@ -6,6 +6,8 @@ from datetime import date
 
 import pytest
 
+from aml_images_dagster.catalog.catalogue import Catalogue
+from aml_images_dagster.catalog.image_name import GROUPS_OF_THE_FACTORY
 from aml_images_dagster.catalog.validation import validate
 
 PUBLISHED = "mcr.microsoft.com/azureml"
@@ -180,9 +182,43 @@ def test_bad_names_and_clashes(good):
 def test_one_published_name(good):
     good.image("base-gpu/good", tests__json=PLAN)
     assert [(image, severity) for image, severity, *_ in findings(good)] == [
-        ("base-gpu/good", "warning"),
-        ("base/good", "warning"),
+        ("base-gpu/good", "error"),
+        ("base/good", "error"),
     ]
+    assert "base/good is published under the same name, mcr.microsoft.com/azureml/good" in findings(good)[0][-1]
+
+
+def test_one_name_in_production(good):
+    good.image("base-gpu/good", tests__json=PLAN)
+
+    def released_as(*patterns):
+        catalogue = Catalogue.load(good.tree(), ROOT, ["example/{family}/{name}"], released_as=patterns)
+        return [(f.image, f.severity, f.message) for f in validate(catalogue, good.tree(), today=TODAY)]
+
+    assert released_as("public/{family}/{name}") == []
+    hint = "put {family} into production_names (release.public_names), or rename one of the folders"
+    assert released_as("public/{family}/{name}", "public/{name}") == [
+        ("base-gpu/good", "error", f"base/good would be released under the same name, public/good; {hint}"),
+        ("base/good", "error", f"base-gpu/good would be released under the same name, public/good; {hint}"),
+    ]
+
+
+def test_families_that_are_one_group_of_assets(good):
+    for image in ("a-b/one", "a-b/two", "a_b/three"):
+        good.image(image, tests__json=PLAN)
+    rename = "would be in the same group, a_b; rename one of the families"
+    assert [(image, severity, message) for image, severity, _, _, message in findings(good)] == [
+        ("a-b/one", "error", f"the assets of a_b/three {rename}"),
+        ("a-b/two", "error", f"the assets of a_b/three {rename}"),
+        ("a_b/three", "error", f"the assets of a-b/one, a-b/two {rename}"),
+    ]
+
+
+@pytest.mark.parametrize("family", sorted(GROUPS_OF_THE_FACTORY))
+def test_a_family_named_like_a_group_of_the_factory(good, family):
+    good.image(f"{family}/x", tests__json=PLAN)
+    said = f"the family name '{family}' is that of a group of the factory's own assets: choose another"
+    assert findings(good) == [(f"{family}/x", "error", f"{family}/x", None, said)]
 
 
 def test_duplicates(good):

@@ -7,7 +7,7 @@ from dagster import AssetKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aml_images_dagster.catalog.image_name import GROUPS_OF_THE_FACTORY
+from aml_images_dagster.catalog.image_name import GROUPS_OF_THE_FACTORY, group_name
 from aml_images_dagster.defs import keys
 from aml_images_dagster.defs.keys import (
     DROP,
@@ -16,7 +16,6 @@ from aml_images_dagster.defs.keys import (
     STAGES,
     Stage,
     asset_key,
-    group_name,
     image_of,
 )
 

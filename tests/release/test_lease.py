@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import threading
 import time
@@ -13,7 +14,7 @@ from upath import UPath
 
 from aml_images_dagster.builds.process import named, this_process
 from aml_images_dagster.errors import BadInput, ReleaseFailed
-from aml_images_dagster.release.lease import Lease, _Holder
+from aml_images_dagster.release.lease import Lease, _Holder, _written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,8 +110,34 @@ def test_it_is_kept_for_as_long_as_it_is_used(folder: UPath) -> None:
             time.sleep(0.05)
 
 
-def test_a_damaged_file_is_nobodys(folder: UPath) -> None:
-    held_by(folder, 3, this_process())
+def written_ago(path: UPath, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = datetime.now(UTC) - timedelta(seconds=seconds)
+    monkeypatch.setattr(type(path.fs), "modified", lambda self, _: written)
+
+
+def test_a_file_that_cannot_be_read_is_somebodys(folder: UPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    held_by(folder, 3, "elsewhere.example:boot:1:1")
     (folder / "000003.json").write_bytes(b"{")
+    with pytest.raises(BadInput, match="somebody has been changing production"):
+        lease(folder).__enter__()
+    written_ago(folder / "000003.json", 50, monkeypatch)
+    with pytest.raises(BadInput, match=r"000003\.json does not tell"):
+        lease(folder).__enter__()
+    written_ago(folder / "000003.json", 61, monkeypatch)
     with lease(folder) as mine:
         mine.check()
+
+
+def test_that_of_a_newer_version_is_waited_for(folder: UPath) -> None:
+    with lease(folder) as first:
+        path = folder / "000001.json"
+        document = {**json.loads(path.read_bytes()), "ticket": "x", "process": "elsewhere.example:boot:1:1"}
+        path.write_bytes(json.dumps(document).encode())
+        with pytest.raises(BadInput, match="a has been changing production for too long: release of it"):
+            lease(folder, "b").__enter__()
+        assert first.is_held()
+
+
+def test_when_a_file_was_written_is_known_of_every_store(folder: UPath) -> None:
+    held_by(folder, 3, this_process())
+    assert abs(_written(folder / "000003.json") - datetime.now(UTC)) < timedelta(seconds=30)

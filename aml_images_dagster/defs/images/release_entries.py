@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from aml_images_dagster.catalog.image import Image
+from aml_images_dagster.catalog.image_name import group_name
 from aml_images_dagster.defs.images.description import kinds, owners
-from aml_images_dagster.defs.keys import STAGE_TAG, asset_key, group_name, image_of
+from aml_images_dagster.defs.keys import STAGE_TAG, asset_key, image_of
 from aml_images_dagster.defs.operations.cleanup import cleanup_hook
 from aml_images_dagster.defs.request import BuildOptions
 from aml_images_dagster.defs.run import Workshop

@@ -7,9 +7,10 @@ from aml_images_dagster.builds.records import StagedImage
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.staging import stage
 from aml_images_dagster.catalog.image import Image
+from aml_images_dagster.catalog.image_name import group_name
 from aml_images_dagster.defs.images.checks import STAGED_CHECKS, staged_checks
 from aml_images_dagster.defs.images.description import code_references, kinds, owners
-from aml_images_dagster.defs.keys import STAGE_TAG, asset_key, base_key, group_name
+from aml_images_dagster.defs.keys import STAGE_TAG, asset_key, base_key
 from aml_images_dagster.defs.operations.cleanup import cleanup_hook
 from aml_images_dagster.defs.pools import BUILD_POOL, WINDOWS_BUILD_POOL
 from aml_images_dagster.defs.request import WARNING_TAG, BuildOptions

@@ -7,8 +7,9 @@ from aml_images_dagster.builds.scenarios import test
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.staging import adopt
 from aml_images_dagster.catalog.image import Image
+from aml_images_dagster.catalog.image_name import group_name
 from aml_images_dagster.defs.images.description import code_references, kinds, owners
-from aml_images_dagster.defs.keys import STAGE_TAG, asset_key, group_name
+from aml_images_dagster.defs.keys import STAGE_TAG, asset_key
 from aml_images_dagster.defs.operations.cleanup import cleanup_hook
 from aml_images_dagster.defs.pools import TEST_POOL
 from aml_images_dagster.defs.request import BuildOptions

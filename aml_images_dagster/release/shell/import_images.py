@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 AT_ONCE = 4
+ASK_SECONDS = 120
+IMPORT_SECONDS = 3600
 LATEST = ":latest"
 _NUMBERED = re.compile(r"(\d{8})\.v(\d+)")
 # What the registry answers of a tag, a digest or a repository that it does not have, as `az` passes it on. Not of a
@@ -130,7 +132,7 @@ class _AzureProduction:
 
     def _metadata(self, name: str, field: str) -> Any:
         command = ["az", "acr", "manifest", "show-metadata", "--registry", self._registry, "--name", name]
-        done = subprocess.run([*command, "--query", field, "--output", "json"], check=False, capture_output=True)
+        done = _az([*command, "--query", field, "--output", "json"], ASK_SECONDS, read=True)
         said = done.stderr.decode(errors="replace").strip()
         if done.returncode == 0:
             return json.loads(done.stdout)
@@ -141,9 +143,18 @@ class _AzureProduction:
     def bring(self, image: Tested, name: str, *, replace: bool) -> None:
         command = ["az", "acr", "import", "--name", self._registry, "--registry", self._staging_id]
         command += ["--source", f"{image.source}@{image.digest}", "--image", name]
-        done = subprocess.run(command + (["--force"] if replace else []), check=False)
+        done = _az(command + (["--force"] if replace else []), IMPORT_SECONDS)
         if done.returncode:
             raise ImportRefused(f"import of {name} failed; run the rollout again, what is done stays done")
+
+
+def _az(command: Sequence[str], seconds: float, *, read: bool = False) -> subprocess.CompletedProcess[bytes]:
+    """Run the Azure command line; what it prints is for whoever reads the rollout's log unless it is read here."""
+    try:
+        return subprocess.run(command, check=False, capture_output=read, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        said = f"`{' '.join(command)}` has not ended after {seconds:.0f} s"
+        raise ImportRefused(f"{said}; run the rollout again, what is done stays done") from None
 
 
 def _check_age(images: Sequence[Tested], production: _AzureProduction) -> None:

@@ -1,0 +1,247 @@
+"""History: what the records of the ledger and what production serves say together, of every `:latest` and every tag.
+
+A change of production that broke off has moved some tags and not others. So its record counts as soon as it is there,
+and whether it has moved a tag is seen from what the next change found there, or from what is served now.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.builds.ledger import LATEST
+from aml_images_dagster.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from aml_images_dagster.builds.ledger import Action, ReleaseRecord, TagChange
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a `:latest` stood for.
+
+    Attributes:
+        digest: None for nothing.
+        record: The release or roll-back that put it there, completed or not; None where it was done elsewhere.
+    """
+
+    digest: str | None
+    record: ReleaseRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """A `:latest` now, and what it would go back to.
+
+    Attributes:
+        states: What it stood for, the last of them now. A release adds one; what was rolled back from is left out.
+        digests: Everything that it ever stood for.
+        unfinished: The roll-back that has moved it last and was not completed.
+        is_known: Whether the last change in the ledger left it as it is now; else it was moved elsewhere.
+    """
+
+    states: tuple[Served, ...]
+    digests: frozenset[str | None]
+    unfinished: ReleaseRecord | None
+    is_known: bool
+
+    @property
+    def earlier(self) -> Iterator[Served]:
+        """What it stood for before, and before that."""
+        return reversed(self.states[:-1])
+
+    @property
+    def record(self) -> ReleaseRecord | None:
+        """The last change that is known to have put something there, whatever was done elsewhere since."""
+        return next((state.record for state in reversed(self.states) if state.record), None)
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasedVersion:
+    """A release of one image, completed or not.
+
+    Attributes:
+        image: `<family>/<name>`.
+        repository: Its repository in production.
+        tag: Its release tag.
+        digest: What was released.
+        record: The last record of the release.
+        done: Whether it was ever completed.
+        withdrawn: Whether a withdrawal of this digest, under whatever release tag, has begun.
+    """
+
+    image: str
+    repository: str
+    tag: str
+    digest: str
+    record: ReleaseRecord
+    done: bool
+    withdrawn: bool
+
+
+class History:
+    """What was done to production.
+
+    Args:
+        records: All records of the ledger, oldest first.
+
+    Attributes:
+        changes: The last record of every release, roll-back and withdrawal, oldest first.
+    """
+
+    def __init__(self, records: Sequence[ReleaseRecord]) -> None:
+        last = {record.begun or record.number: record for record in records}
+        self.changes = sorted(last.values(), key=lambda record: record.number)
+
+    def of(self, name: str) -> list[tuple[ReleaseRecord, TagChange]]:
+        """What was done to a tag, `<repository>:<tag>`, oldest first."""
+        return [(record, change) for record in self.changes if (change := record.named(name))]
+
+    def withdrawal(self, name: str) -> ReleaseRecord | None:
+        """The last withdrawal of a tag, as soon as it has begun."""
+        return next((record for record, _ in reversed(self.of(name)) if record.action == "withdrawal"), None)
+
+    def withdrawn(self, repository: str) -> dict[str, tuple[str, ReleaseRecord]]:
+        """Every digest that was released into a repository and withdrawn: with one of its release tags, for good.
+
+        Returns:
+            Digest → release tag, and its withdrawal.
+        """
+        return {
+            change.after: (change.tag, withdrawal)
+            for record in self.changes
+            if record.action == "release"
+            for change in record.changes
+            if change.repository == repository and change.tag != LATEST and change.after is not None
+            if (withdrawal := self.withdrawal(change.name))
+        }
+
+    def latest(self, repository: str, served: str | None) -> Latest:
+        """What the `:latest` of a repository stood for.
+
+        Args:
+            repository: Its repository in production.
+            served: The digest that production serves now.
+        """
+        moves = self.of(f"{repository}:{LATEST}")
+        found_next = [*(change.before for _, change in moves[1:]), served]
+        states: list[Served] = []
+        digests: set[str | None] = {served}
+        unfinished: ReleaseRecord | None = None
+        for (record, change), found in zip(moves, found_next, strict=False):
+            unfinished = None
+            _go_back(states, Served(change.before, None))
+            digests.add(change.before)
+            if not record.done and change.after != found:
+                continue
+            digests.add(change.after)
+            if record.action == "rollback":
+                _go_back(states, Served(change.after, record))
+                unfinished = None if record.done else record
+            else:
+                _go_on(states, Served(change.after, record))
+        is_known = bool(states) and states[-1].digest == served
+        _go_back(states, Served(served, None))
+        return Latest(tuple(states), frozenset(digests), unfinished, is_known)
+
+    def owner(self, repository: str, served: str | None) -> str | None:
+        """The image whose release a `:latest` stands for; None where the ledger does not know."""
+        record = self.latest(repository, served).record
+        change = record.named(f"{repository}:{LATEST}") if record else None
+        return change.image if change else None
+
+    def versions(self, image: str) -> list[ReleasedVersion]:
+        """Every release of an image into the repository of its last one, newest first.
+
+        Raises:
+            BadInput: None has begun.
+        """
+        released = [
+            (record, change)
+            for record in self.changes
+            if record.action == "release"
+            for change in record.changes
+            if change.image == image and change.tag != LATEST and change.after is not None
+        ]
+        if not released:
+            raise BadInput(
+                f"{image} was never released from here",
+                mend="Write it as FAMILY/IMAGE; `aml-images releases` shows what was released.",
+            )
+        repository = released[-1][1].repository
+        withdrawn = self.withdrawn(repository)
+        found: dict[str, ReleasedVersion] = {}
+        for record, change in released:
+            if change.repository != repository or change.after is None:
+                continue
+            before = found.get(change.tag)
+            found[change.tag] = ReleasedVersion(
+                image=image,
+                repository=change.repository,
+                tag=change.tag,
+                digest=change.after,
+                record=record,
+                done=record.done or (before is not None and before.done and before.digest == change.after),
+                withdrawn=change.after in withdrawn,
+            )
+        return sorted(found.values(), key=lambda version: version.record.number, reverse=True)
+
+    def unfinished(self) -> list[ReleaseRecord]:
+        """What began, was not completed, and did not begin again since; newest first."""
+        again: set[tuple[str, str, frozenset[str]]] = set()
+        found = []
+        for record in reversed(self.changes):
+            about = (record.action, record.build, frozenset(change.name for change in record.changes))
+            if not record.done and about not in again:
+                found.append(record)
+            again.add(about)
+        return found
+
+    def resumable(self, action: Action, build: str, changes: Sequence[TagChange]) -> ReleaseRecord | None:
+        """The record of the same change, if it broke off and can go on: its `before` must still be true.
+
+        Nothing else was done to its tags since, and each of them is still what it was, or what it is to be.
+
+        Args:
+            action: What is done.
+            build: The build that it is about.
+            changes: What is to be changed now, with what production serves now as `before`.
+        """
+        for record in self.unfinished():
+            if (record.action, record.build) != (action, build):
+                continue
+            if [(c.name, c.after) for c in record.changes] != [(c.name, c.after) for c in changes]:
+                continue
+            names = {change.name for change in changes}
+            is_last = not any(
+                names & {change.name for change in other.changes}
+                for other in self.changes
+                if other.number > record.number
+            )
+            as_it_was = all(
+                now.before in (was.before, was.after) for was, now in zip(record.changes, changes, strict=True)
+            )
+            return record if is_last and as_it_was else None
+        return None
+
+
+def _go_back(states: list[Served], put: Served) -> None:
+    """To what it stood for before; where it never did, that is new."""
+    known = next((index for index in reversed(range(len(states))) if states[index].digest == put.digest), None)
+    if known is None:
+        states.append(put)
+        return
+    del states[known + 1 :]
+    if put.record is not None:
+        states[known] = put
+
+
+def _go_on(states: list[Served], put: Served) -> None:
+    """To what a release brings. Of builds with the same image, the newest has it."""
+    before = states[-1]
+    if before.digest != put.digest:
+        states.append(put)
+    elif before.record is None or (put.record is not None and put.record.built >= before.record.built):
+        states[-1] = put
