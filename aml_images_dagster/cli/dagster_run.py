@@ -33,7 +33,7 @@ class BuildRequest:
         commit: Build from this commit; empty builds the working tree.
         release_num: See `release_tag_for`.
         release_tag: See `release_tag_for`.
-        force: Build and test anew even what has passed already.
+        force: Build and test images again that already passed.
         keep_failed: If it fails, keep its images and containers for a while.
     """
 

@@ -241,7 +241,7 @@ def test_help_names_every_command_and_the_exit_codes(repository: ImageRepository
         assert own.returncode == 0
         assert "--json" in own.stdout
         assert "--repo" in own.stdout
-    assert "Exit codes: 0 done, 1" in shown.stdout
+    assert "Exit codes: 0 success, 1" in shown.stdout
 
 
 def test_a_pipe_that_is_closed_is_no_trouble(repository: ImageRepository) -> None:
