@@ -178,8 +178,8 @@ def test_an_image_past_its_end_of_life(repository: ImageRepository) -> None:
     base = repository.git("rev-parse", "HEAD")
     repository.write(repository.folder("apps/hello") / "image.json", '{"eol": "2021-04-30"}')
     assert "end of life 2021-04-30" in repository.run_in_a_copy("list").stdout
-    assert "2021-04-30: built only when it is named" in repository.run_in_a_copy("show", "hello").stdout
-    assert "end of life  changed, but built only when it is named" in repository.run_in_a_copy("discover").stdout
+    assert "2021-04-30: built only if named" in repository.run_in_a_copy("show", "hello").stdout
+    assert "end of life  changed, but built only if named" in repository.run_in_a_copy("discover").stdout
     repository.write(repository.folder("tools/shell") / "greeting", "good day\n")
     found = repository.json("discover", "--base", base)
     assert [image["name"] for image in found["images"]] == ["shell"]

@@ -48,7 +48,7 @@ def test_a_dry_run_a_release_a_roll_back_and_a_withdrawal(
     gone = ("withdraw", image, "v2", "--reason", "a hole")
     assert f"{image} v2 would be removed. Nothing was changed." in said(house, *gone, "--dry-run")
     assert f"{image} v2 is withdrawn; the image stays available" in said(house, *gone)
-    assert f"{image} v2 is withdrawn already: nothing was changed." in said(house, *gone)
+    assert f"{image} v2 is already withdrawn: nothing was changed." in said(house, *gone)
     assert f"Did you mean {image}" in said(house, "rollback", image[:-1], code=2)
     assert f"Did you mean {image}" in said(house, "releases", image[:-1], code=2)
     history = house.repository.json("releases", short)
