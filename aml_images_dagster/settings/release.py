@@ -24,25 +24,27 @@ class ReleaseSettings(Group):
     )
     time_zone: str = Field(default="UTC", description="Time zone of the windows, e.g. America/Los_Angeles.")
     wait_minutes: float = Field(
-        default=30, ge=0, description="How long a release waits for another one that is under way."
+        default=30, ge=0, description="How long a release waits for another one that is running."
     )
     after_release: Literal["offer", "build"] = Field(
         default="offer",
-        description="What becomes of images that are FROM a released one: offered to the person, or built by a sensor.",
+        description="Images FROM a released one: offer to build them, or build them by a sensor.",
     )
     public_names: str = Field(
         default="",
         description=(
-            "Where released images appear to the public, e.g. mcr.microsoft.com/azureml/{name}; {family} is filled in, "
-            "too; default: promotion is not watched."
+            "Public name of a released image, with {name} and {family}, e.g. mcr.microsoft.com/azureml/{name}; "
+            "default: promotion is not watched."
         ),
     )
     promotion_timeout_minutes: float = Field(
         default=60, gt=0, description="How long to wait until the public registry serves a release."
     )
-    promotion_poll_seconds: float = Field(default=15, gt=0, description="How often to ask the public registry.")
+    promotion_poll_seconds: float = Field(
+        default=15, gt=0, description="Time between two polls of the public registry, in seconds."
+    )
     who: str = Field(
-        default="", description="Who releases, as release records name them; default: user@host of the process."
+        default="", description="Name of whoever releases, in release records; default: user@host of the process."
     )
 
     @field_validator("windows")
