@@ -16,8 +16,8 @@ from urllib.parse import urljoin, urlsplit
 import requests
 
 from aml_images_dagster.catalog.reference import DOCKER_HUB, Reference
-from aml_images_dagster.connection_fault import plain_reason
 from aml_images_dagster.errors import BadInput, Unreachable
+from aml_images_dagster.messages import plain_reason
 from aml_images_dagster.registry.blob import VerifiedBlob
 from aml_images_dagster.registry.http_session import open_session
 from aml_images_dagster.registry.interface import Manifest, NoAnswer

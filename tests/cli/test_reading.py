@@ -186,6 +186,18 @@ def test_an_image_past_its_end_of_life(repository: ImageRepository) -> None:
     assert found["end_of_life"] == ["apps/hello"]
 
 
+def test_a_number_of_5000_digits_stops_its_own_image_only(repository: ImageRepository) -> None:
+    tests = f'{{"scenarios": [{{"name": "x", "kind": "training", "script": "runs.sh", "nodes": {"9" * 5000}}}]}}'
+    repository.write(repository.folder("apps/other") / "tests.json", tests)
+    listed = repository.run_in_a_copy("list")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert "1 error: aml-images validate apps/other" in listed.stdout
+    assert repository.run_in_a_copy("validate", "hello").returncode == 0
+    refused = repository.run_in_a_copy("validate")
+    assert refused.returncode == 2
+    assert "scenarios[0].nodes: a number of 5,000 digits is too long" in refused.stdout
+
+
 def test_tables_are_as_wide_as_columns_says(repository: ImageRepository) -> None:
     wide = repository.run_in_a_copy("list", COLUMNS="").stdout.splitlines()
     assert len(wide) == 4
