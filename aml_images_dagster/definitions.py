@@ -7,28 +7,13 @@ from functools import cache, partial
 import dagster as dg
 
 from aml_images_dagster import fork_server
-from aml_images_dagster.assets.bases import base_assets
-from aml_images_dagster.assets.chain import image_assets, images_with_assets
-from aml_images_dagster.assets.cleanup import cleanup_asset
-from aml_images_dagster.assets.keys import BUILD_JOB, RELEASE_JOB, released_key
-from aml_images_dagster.assets.options import RESOURCE, BuildOptions
-from aml_images_dagster.assets.production_jobs import production_jobs
-from aml_images_dagster.assets.public_source import publication_assets
-from aml_images_dagster.assets.release_day import release_day_assets, release_day_checks
-from aml_images_dagster.assets.request import build_keys
-from aml_images_dagster.assets.run import Workshop
-from aml_images_dagster.automation.after_release import after_release_sensor
-from aml_images_dagster.automation.automatic_release import automatic_release_sensor
-from aml_images_dagster.automation.cleanup import cleanup_sensors
-from aml_images_dagster.automation.main_branch import MainBranch
-from aml_images_dagster.automation.pinned_catalogue import PinnedCatalogue, PinnedDefinitions
-from aml_images_dagster.automation.production_records import production_records_sensor
-from aml_images_dagster.automation.publish_after_release import publish_after_release_sensor
-from aml_images_dagster.automation.pull_requests import pull_request_sensor
-from aml_images_dagster.automation.release_day import release_day_sensor
-from aml_images_dagster.automation.schedules import schedule_definitions, schedule_files_sensor
-from aml_images_dagster.automation.upstream import upstream_sensor
-from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.builds.source import open_source as open_source_tree
+from aml_images_dagster.defs import images, open_source, operations, pull_requests, release, schedules, upstream
+from aml_images_dagster.defs.keys import BUILD_JOB, images_with_assets
+from aml_images_dagster.defs.main_branch import MainBranch
+from aml_images_dagster.defs.pinned_catalogue import PinnedCatalogue, PinnedDefinitions
+from aml_images_dagster.defs.request import RESOURCE, BuildOptions
+from aml_images_dagster.defs.run import Workshop
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.pull_requests.declaration import with_declared
 from aml_images_dagster.settings import Settings, load_settings
@@ -45,52 +30,25 @@ def definitions(settings: Settings, pinned: PinnedCatalogue | None = None) -> dg
         BadInput: The settings or the repository are wrong.
     """
     pinned = pinned or PinnedCatalogue.now(settings)
-    workshop = Workshop(settings, open_source(settings, pinned.commit), parts_for(settings))
-    images = with_declared(images_with_assets(workshop.source.catalogue), pinned.declared)
-    names = [image.id for image in images]
+    workshop = Workshop(settings, open_source_tree(settings, pinned.commit), parts_for(settings))
+    known = with_declared(images_with_assets(workshop.source.catalogue), pinned.declared)
     main = MainBranch(workshop)
-    return dg.Definitions(
-        assets=[
-            *base_assets(workshop),
-            *image_assets(images, workshop),
-            *release_day_assets(workshop),
-            cleanup_asset(workshop),
-            *publication_assets(workshop),
-        ],
-        asset_checks=release_day_checks(workshop),
-        jobs=[
-            dg.define_asset_job(
-                BUILD_JOB,
-                selection=dg.AssetSelection.assets(*(build_keys(names) if names else ())),
-                description="Build, test and describe the selected images, all or nothing.",
+    return dg.Definitions.merge(
+        images.definitions(known, workshop),
+        release.definitions(known, workshop, main),
+        upstream.definitions(workshop, main),
+        schedules.definitions(workshop, main),
+        pull_requests.definitions(known, workshop),
+        operations.definitions(workshop),
+        open_source.definitions(workshop),
+        dg.Definitions(
+            resources={RESOURCE: BuildOptions.configure_at_launch()},
+            executor=dg.multiprocess_executor.configured(
+                {
+                    "max_concurrent": settings.parallel,
+                    "start_method": {"forkserver": {"preload_modules": fork_server.PRELOADED}},
+                }
             ),
-            dg.define_asset_job(
-                RELEASE_JOB,
-                selection=dg.AssetSelection.assets(*map(released_key, names)),
-                description="Release a build: import its images into production, and move :latest last of all.",
-                # In the process of the run: who ends the run ends the release.
-                executor_def=dg.in_process_executor,
-            ),
-            *production_jobs(workshop),
-        ],
-        schedules=schedule_definitions(workshop, main),
-        sensors=[
-            *cleanup_sensors(workshop),
-            upstream_sensor(workshop, main),
-            release_day_sensor(workshop),
-            schedule_files_sensor(workshop),
-            automatic_release_sensor(workshop),
-            after_release_sensor(workshop, main),
-            production_records_sensor(workshop),
-            pull_request_sensor(workshop, images),
-            *publish_after_release_sensor(workshop),
-        ],
-        resources={RESOURCE: BuildOptions.configure_at_launch()},
-        executor=dg.multiprocess_executor.configured(
-            {
-                "max_concurrent": settings.parallel,
-                "start_method": {"forkserver": {"preload_modules": fork_server.PRELOADED}},
-            }
         ),
     )
 

@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from discover import ROOT, commit, git
 
-from aml_images_dagster.assets.run import Workshop
-from aml_images_dagster.automation.main_branch import MainBranch
-from aml_images_dagster.automation.release_day import release_day_sensor
-from aml_images_dagster.automation.schedules import schedule_definitions, schedule_files_sensor
-from aml_images_dagster.automation.upstream import upstream_sensor
 from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.defs.main_branch import MainBranch
+from aml_images_dagster.defs.run import Workshop
+from aml_images_dagster.defs.schedules.release_day import release_day_sensor
+from aml_images_dagster.defs.schedules.schedules import schedule_definitions, schedule_files_sensor
+from aml_images_dagster.defs.upstream.sensor import upstream_sensor
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.settings import load_settings
 

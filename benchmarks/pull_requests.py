@@ -20,8 +20,8 @@ from pathlib import Path
 import dagster as dg
 from discover import git, make_repository
 
-from aml_images_dagster.automation.pinned_catalogue import PinnedCatalogue
 from aml_images_dagster.definitions import definitions
+from aml_images_dagster.defs.pinned_catalogue import PinnedCatalogue
 from aml_images_dagster.pull_requests.tracking import Tracking
 from aml_images_dagster.settings import load_settings
 

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from rich.markup import escape
 
-from aml_images_dagster.assets.failure import first_failure
-from aml_images_dagster.assets.run import created_at
 from aml_images_dagster.builds.cleanup import cleanup, read_report
 from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.catalog import git
@@ -17,6 +15,8 @@ from aml_images_dagster.cli.cleanup import report_table
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import print_json
 from aml_images_dagster.cli.status import document, explain_failure, images_table, in_step
+from aml_images_dagster.defs.run import created_at
+from aml_images_dagster.defs.run_state import first_failure
 
 if TYPE_CHECKING:
     from pathlib import Path

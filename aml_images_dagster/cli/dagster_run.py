@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from aml_images_dagster import fork_server
-from aml_images_dagster.assets.keys import BUILD_JOB
-from aml_images_dagster.assets.request import COMMAND_LINE, COMMIT_TAG, TRIGGER_TAG, build_config, build_keys
-from aml_images_dagster.assets.run_state import PROCESS_TAG
 from aml_images_dagster.builds.process import this_process
+from aml_images_dagster.defs.keys import BUILD_JOB
+from aml_images_dagster.defs.request import COMMAND_LINE, COMMIT_TAG, TRIGGER_TAG, build_config, build_keys
+from aml_images_dagster.defs.run_state import PROCESS_TAG
 from aml_images_dagster.settings import ENV_PREFIX
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import dagster as dg
 import yaml
 from upath import UPath
 
-from aml_images_dagster.assets.keys import BUILD_POOL, TEST_POOL, WINDOWS_BUILD_POOL
 from aml_images_dagster.builds.artifacts import write_atomically
+from aml_images_dagster.defs.keys import BUILD_POOL, TEST_POOL, WINDOWS_BUILD_POOL
 
 if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings

@@ -13,10 +13,10 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from aml_images_dagster.assets.failure import was_stopped
-from aml_images_dagster.assets.keys import Stage, image_of
-from aml_images_dagster.assets.run import created_at
 from aml_images_dagster.builds.naming import build_number
+from aml_images_dagster.defs.keys import Stage, image_of
+from aml_images_dagster.defs.run import created_at
+from aml_images_dagster.defs.run_state import was_stopped
 from aml_images_dagster.plural import counted
 
 if TYPE_CHECKING:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from aml_images_dagster.assets.cleanup import announce
-from aml_images_dagster.assets.run_state import InstanceRuns
 from aml_images_dagster.builds.janitor import sweep
 from aml_images_dagster.cli.build_outcome import conclude, show
 from aml_images_dagster.cli.console import open_console
@@ -17,6 +15,8 @@ from aml_images_dagster.cli.dagster_run import INVOCATION_TAG, execute
 from aml_images_dagster.cli.instance import open_instance
 from aml_images_dagster.cli.own_terminal import own_terminal
 from aml_images_dagster.cli.progress import Progress
+from aml_images_dagster.defs.operations.cleanup import announce
+from aml_images_dagster.defs.run_state import InstanceRuns
 
 if TYPE_CHECKING:
     from aml_images_dagster.builds.parts import Parts

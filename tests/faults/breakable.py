@@ -11,9 +11,9 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aml_images_dagster.assets import hooks
-from aml_images_dagster.automation import cleanup as sensors
 from aml_images_dagster.definitions import definitions
+from aml_images_dagster.defs.operations import cleanup as hooks
+from aml_images_dagster.defs.operations import sensors
 from aml_images_dagster.settings import load_settings
 from aml_images_dagster.testing import containers
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import dagster as dg
 
-from aml_images_dagster.assets.keys import BUILD_JOB, DROP, IMPORT_CFG, RELEASE_JSON, STAGES, asset_key
 from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.defs.keys import BUILD_JOB, DROP, IMPORT_CFG, RELEASE_JSON, STAGES, asset_key
 from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.registry.oci import OciRegistry
 from tests.browser.dagster_ui import LOCATION, DagsterUi

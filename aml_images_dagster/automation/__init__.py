@@ -1,1 +1,0 @@
-"""What starts and ends builds by itself."""

@@ -1,0 +1,34 @@
+"""The chain of every image: staged, tested, release_config, import_cfg."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from aml_images_dagster.defs.images.release_entries import release_entries
+from aml_images_dagster.defs.images.staged import staged_asset
+from aml_images_dagster.defs.images.tested import tested_asset
+from aml_images_dagster.defs.keys import BUILD_JOB
+from aml_images_dagster.defs.request import build_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aml_images_dagster.catalog.image import Image
+    from aml_images_dagster.defs.run import Workshop
+
+
+def definitions(images: Sequence[Image], workshop: Workshop) -> dg.Definitions:
+    """Two steps for each image, one for the entries of all images, and the job that builds."""
+    assets = [
+        *(staged_asset(image, workshop) for image in images),
+        *(tested_asset(image, workshop) for image in images),
+        *([release_entries(images, workshop)] if images else []),
+    ]
+    build_job = dg.define_asset_job(
+        BUILD_JOB,
+        selection=dg.AssetSelection.assets(*(build_keys(image.id for image in images) if images else ())),
+        description="Build, test and describe the selected images, all or nothing.",
+    )
+    return dg.Definitions(assets=assets, jobs=[build_job])

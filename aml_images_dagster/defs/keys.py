@@ -1,0 +1,98 @@
+"""How images and stages are named in Dagster."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Literal
+
+from dagster import AssetKey
+
+from aml_images_dagster.catalog.image_name import name_fault, plain_name
+
+if TYPE_CHECKING:
+    from aml_images_dagster.catalog.catalogue import Catalogue
+    from aml_images_dagster.catalog.image import Image
+
+Stage = Literal["staged", "tested", "release_config", "import_cfg"]
+STAGES: tuple[Stage, ...] = ("staged", "tested", "release_config", "import_cfg")
+
+_PARTS = 2
+
+RELEASE_GROUP = "release"
+RELEASE_JSON = AssetKey(["release", "release.json"])
+IMPORT_CFG = AssetKey(["release", "import.cfg"])
+OPERATIONS_GROUP = "operations"
+CLEANUP = AssetKey(["operations", "cleanup"])
+SCHEDULES_GROUP = "schedules"
+UPSTREAM_GROUP = "upstream"
+REBUILT = "images_are_rebuilt"
+UPSTREAM_SENSOR = "upstream_bases"
+PUBLIC_SOURCE = AssetKey(["operations", "public_source"])
+PUBLIC_DOCS = AssetKey(["operations", "public_docs"])
+NOTHING_LEFT = "nothing_left"
+
+DROP = AssetKey(["release", "drop"])
+
+PRODUCTION_GROUP = "production"
+PROMOTED = "promoted"
+
+LOCATION = "aml_images_dagster"
+"""The code location, as workspace.yaml names it."""
+
+BUILD_JOB = "build"
+RELEASE_JOB = "release"
+ROLLBACK_JOB = "rollback"
+WITHDRAW_JOB = "withdraw"
+
+# Steps whose configuration is what a person writes in the launchpad.
+RELEASED = "released"
+ROLL_BACK = "roll_back_latest"
+WITHDRAW = "withdraw_tag"
+
+BUILD_POOL = "docker_build"
+WINDOWS_BUILD_POOL = "windows_build"
+TEST_POOL = "image_test"
+
+
+def asset_key(image: str, stage: Stage) -> AssetKey:
+    """Key of one stage of an image, `<family>/<name>.<stage>`: the UI labels a node with the last part only."""
+    family, name = image.split("/")
+    return AssetKey([family, f"{name}.{stage}"])
+
+
+def released_key(image: str) -> AssetKey:
+    """Key of what production serves of an image, `<family>/<name>.released`."""
+    family, name = image.split("/")
+    return AssetKey([family, f"{name}.released"])
+
+
+def image_of(key: AssetKey) -> tuple[str, Stage] | None:
+    """Image and stage of a key; None for the files of a build."""
+    name, _, last = key.path[-1].rpartition(".")
+    stage = next((stage for stage in STAGES if stage == last), None)
+    return (f"{key.path[0]}/{name}", stage) if stage and len(key.path) == _PARTS else None
+
+
+def base_key(base: str) -> AssetKey:
+    """Key of an external base by its full name, with -- for the colon, which Dagster does not allow.
+
+    The UI labels a node with the last part: `ubuntu--22.04`.
+    """
+    return AssetKey([UPSTREAM_GROUP, *(re.sub(r"[^A-Za-z0-9_.-]+", "--", part) for part in base.split("/"))])
+
+
+def group_name(family: str) -> str:
+    """Group of a family; Dagster allows letters, digits and underscores."""
+    return re.sub(r"\W", "_", family)
+
+
+def images_with_assets(catalogue: Catalogue) -> list[Image]:
+    """The images that Dagster knows.
+
+    An image that cannot be built at all has no assets, so that the others load: one whose Dockerfile cannot be read,
+    whose name no registry takes, or whose name Dagster could not tell from another's. Validation says so.
+    """
+    named = [image for image in catalogue.images.values() if name_fault(image.family, image.name) is None]
+    names = Counter(plain_name(image.family, image.name) for image in named)
+    return [image for image in named if image.parsed and names[plain_name(image.family, image.name)] == 1]

@@ -1,0 +1,168 @@
+"""The main branch: what builds that nobody asked for are made of, whatever the working tree holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, time
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+
+from aml_images_dagster.builds.release_number import next_release_num
+from aml_images_dagster.builds.selection import with_needed_parents
+from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.catalog import git
+from aml_images_dagster.defs.keys import BUILD_JOB, image_of, images_with_assets
+from aml_images_dagster.defs.request import (
+    COMMIT_TAG,
+    PULL_REQUEST_TAG,
+    RESOURCE,
+    TRIGGER_TAG,
+    build_config,
+    build_keys,
+)
+from aml_images_dagster.errors import BadInput, FactoryError
+from aml_images_dagster.pull_requests.remote import TARGET_REF, GitRemote
+from aml_images_dagster.settings.pull_requests import DEFAULT_REMOTE
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+    from datetime import date
+    from logging import Logger
+
+    from aml_images_dagster.builds.session import Source
+    from aml_images_dagster.catalog.descent import Reasons
+    from aml_images_dagster.defs.run import Workshop
+
+
+@dataclass(frozen=True, slots=True)
+class MainImages:
+    """The images of the main branch.
+
+    Attributes:
+        source: Where their files are.
+        commit: Its commit; empty outside of git.
+        loaded: Those that the code location has assets for. Others came to the branch since it was loaded.
+    """
+
+    source: Source
+    commit: str
+    loaded: frozenset[str]
+
+
+class MainBranch:
+    """The main branch: the remote's, fetched within limits; without a remote that of the clone.
+
+    It is read anew when it has moved.
+
+    Args:
+        workshop: Names the repository, and the images that the code location has loaded.
+    """
+
+    def __init__(self, workshop: Workshop) -> None:
+        self._workshop = workshop
+        self._with_assets = frozenset(image.id for image in images_with_assets(workshop.source.catalogue))
+        self._read: MainImages | None = None
+
+    def images(self) -> MainImages:
+        """Its images now; outside of git those of the code location.
+
+        Raises:
+            BadInput: There is no such branch, or it has no folder of images.
+            Unreachable: The remote does not answer.
+        """
+        settings = self._workshop.settings
+        if not git.is_repository(settings.repo):
+            return MainImages(self._workshop.source, "", self._with_assets)
+        if self._has_remote():
+            return self._at(GitRemote(settings.repo, settings.pull_requests).update_target())
+        return self._at(git.resolve(settings.repo, git.main_branch(settings.repo)))
+
+    def known_images(self) -> MainImages:
+        """Its images as they were fetched last, for a build that is better old than not at all.
+
+        Raises:
+            BadInput: It was never fetched.
+        """
+        repo = self._workshop.settings.repo
+        try:
+            return self._at(git.resolve(repo, TARGET_REF))
+        except BadInput:
+            return self._at(git.resolve(repo, git.main_branch(repo)))
+
+    def _has_remote(self) -> bool:
+        settings = self._workshop.settings
+        return settings.pull_requests.remote != DEFAULT_REMOTE or bool(git.origin_url(settings.repo))
+
+    def _at(self, commit: str) -> MainImages:
+        if self._read is None or self._read.commit != commit:
+            source = open_source(self._workshop.settings, commit)
+            buildable = {image.id for image in images_with_assets(source.catalogue)}
+            self._read = MainImages(source, commit, self._with_assets & buildable)
+        return self._read
+
+
+def main_build(
+    workshop: Workshop,
+    main: MainImages,
+    images: Reasons,
+    instance: dg.DagsterInstance,
+    log: Logger,
+    *,
+    run_key: str,
+    trigger: str,
+    tags: Mapping[str, str],
+    force: bool = False,
+) -> dg.RunRequest:
+    """Ask for a build of images of the main branch, and of the parents that they can't be built without.
+
+    It takes the next free release number of the day, so that its release isn't refused for another build's sake.
+
+    Args:
+        workshop: The parts that know which parents can be had.
+        main: The main branch.
+        images: What to build, and why.
+        instance: Knows the builds that have yet to begin.
+        log: Takes what a person should know.
+        run_key: Dagster starts no second run with the same.
+        trigger: What asks, in a word or two.
+        tags: Further tags of the run.
+        force: Build and test anew even what has passed already.
+    """
+    workshop.parts.resolver.forget()
+    try:
+        selection = with_needed_parents(images, main.source, workshop.parts, workshop.settings)
+    except FactoryError as error:
+        # The build says it as well, if a parent is really missing; a registry that is away now must not cost a tick.
+        log.warning(f"parents are not looked for: {error}")
+        selection = dict(images)
+    today = datetime.now(UTC).date()
+    try:
+        number = next_release_num(today, selection, workshop.parts.artifacts, _promised(today, selection, instance))
+    except FactoryError as error:  # a damaged record of another build must not cost the tick, either
+        log.warning(f"the release number is 1, because others of today can't be read: {error}")
+        number = 1
+    return dg.RunRequest(
+        run_key=run_key,
+        job_name=None,
+        asset_selection=build_keys(image for image in selection if image in main.loaded),
+        run_config=build_config(
+            release_num=number,
+            source_commit=main.commit,
+            force=force,
+            reasons={k: list(v) for k, v in selection.items()},
+        ),
+        tags={TRIGGER_TAG: trigger, **({COMMIT_TAG: main.commit} if main.commit else {}), **tags},
+    )
+
+
+def _promised(day: date, images: Collection[str], instance: dg.DagsterInstance) -> Iterator[int]:
+    """Numbers of runs of the day that have not ended; those that wait have written nothing yet."""
+    midnight = datetime.combine(day, time(), UTC)
+    waiting = dg.RunsFilter(job_name=BUILD_JOB, statuses=NOT_FINISHED_STATUSES, created_after=midnight)
+    for run in instance.get_runs(waiting):
+        built = {split[0] for key in run.asset_selection or () if (split := image_of(key))}
+        if PULL_REQUEST_TAG not in run.tags and not built.isdisjoint(images):
+            config: Mapping[str, Any] = run.run_config
+            yield config.get("resources", {}).get(RESOURCE, {}).get("config", {}).get("release_num") or 1

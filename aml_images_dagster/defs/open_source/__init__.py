@@ -1,0 +1,18 @@
+"""The public part of image folders, proposed to the public repositories."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from aml_images_dagster.defs.open_source.publication import publication_assets
+from aml_images_dagster.defs.open_source.sensor import publish_after_release_sensor
+
+if TYPE_CHECKING:
+    from aml_images_dagster.defs.run import Workshop
+
+
+def definitions(workshop: Workshop) -> dg.Definitions:
+    """An asset for each public repository that is configured, and the sensor that publishes after a release."""
+    return dg.Definitions(assets=publication_assets(workshop), sensors=publish_after_release_sensor(workshop))

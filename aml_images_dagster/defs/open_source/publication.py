@@ -1,0 +1,78 @@
+"""Publishing in the UI: what was last proposed to the public repositories."""
+
+from collections.abc import Callable, Iterator
+
+import dagster as dg
+from pydantic import Field
+
+from aml_images_dagster.builds.session import Source
+from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.defs.keys import OPERATIONS_GROUP, PUBLIC_DOCS, PUBLIC_SOURCE
+from aml_images_dagster.defs.run import Workshop, explained, step_log
+from aml_images_dagster.open_source.proposal import Proposal
+from aml_images_dagster.open_source.publication import publish_source
+from aml_images_dagster.open_source.syndication import publish_docs
+
+
+class PublishOptions(dg.Config):
+    """The launchpad block of a publication."""
+
+    images: list[str] = Field(default=[], description="Images as FAMILY/IMAGE. Default: all.")
+    source_commit: str = Field(default="", description="Publish from this commit. Default: as the images are loaded.")
+    dry_run: bool = Field(default=False, description="Show the diff and what the leak check finds; push nothing.")
+
+
+def publication_assets(workshop: Workshop) -> list[dg.AssetsDefinition]:
+    """One for each repository that is configured; materializing it publishes."""
+    wanted, parts, settings = workshop.settings.open_source, workshop.parts, workshop.settings
+
+    def sources(source: Source, images: list[str] | None, dry_run: bool) -> Proposal:
+        return publish_source(source, parts, settings, step_log, images=images, dry_run=dry_run)
+
+    def docs(source: Source, images: list[str] | None, dry_run: bool) -> Proposal:
+        return publish_docs(source, parts, settings, images=images, dry_run=dry_run)
+
+    assets = []
+    if wanted.repository:
+        said = "The public part of the image folders. Materialize to propose it to the public repository."
+        assets.append(_publication(PUBLIC_SOURCE, said, sources, workshop))
+    if wanted.docs_repository:
+        said = "What registry and Docker Hub show of released images. Materialize to propose it."
+        assets.append(_publication(PUBLIC_DOCS, said, docs, workshop))
+    return assets
+
+
+def _publication(
+    key: dg.AssetKey,
+    description: str,
+    propose: Callable[[Source, list[str] | None, bool], Proposal],
+    workshop: Workshop,
+) -> dg.AssetsDefinition:
+    @dg.asset(key=key, group_name=OPERATIONS_GROUP, description=description, kinds={"git"}, output_required=False)
+    def publication(context: dg.AssetExecutionContext, config: PublishOptions) -> Iterator[dg.MaterializeResult[None]]:
+        with explained():
+            source = workshop.source
+            if config.source_commit:
+                source = open_source(workshop.settings, config.source_commit)
+            images = [source.catalogue.get(image).id for image in config.images]
+            proposal = propose(source, images or None, config.dry_run)
+        if config.dry_run:  # it proposes nothing
+            context.log_event(dg.AssetObservation(key, metadata=_metadata(proposal)))
+        else:
+            yield dg.MaterializeResult(metadata=_metadata(proposal))
+
+    return publication
+
+
+def _metadata(proposal: Proposal) -> dict[str, dg.MetadataValue]:
+    rows = [dg.TableRecord({"file": change.path, "change": change.status}) for change in proposal.changes]
+    schema = dg.TableSchema([dg.TableColumn("file", "string"), dg.TableColumn("change", "string")])
+    return {
+        "outcome": dg.MetadataValue.text(proposal.outcome),
+        "repository": dg.MetadataValue.text(proposal.repository),
+        "branch": dg.MetadataValue.text(proposal.branch),
+        "commit": dg.MetadataValue.text(proposal.commit),
+        "pull_request": dg.MetadataValue.url(proposal.pull_request),
+        "changes": dg.MetadataValue.table(rows, schema=schema),
+        "diff": dg.MetadataValue.md(f"```diff\n{proposal.diff}\n```"),
+    }

@@ -1,0 +1,68 @@
+"""Publish what was released: its sources, and what registry and Docker Hub show of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from aml_images_dagster.builds.ledger import Ledger
+from aml_images_dagster.defs.default_status import sensor_status
+from aml_images_dagster.defs.keys import PUBLIC_DOCS, PUBLIC_SOURCE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aml_images_dagster.builds.ledger import ReleaseRecord
+    from aml_images_dagster.defs.run import Workshop
+
+SENSOR = "publish_after_release"
+_DIRTY = "-dirty"
+
+
+def publish_after_release_sensor(workshop: Workshop) -> list[dg.SensorDefinition]:
+    """The sensor, where the setting `open_source.after_release` wants it and there is a repository to publish to."""
+    wanted = workshop.settings.open_source
+    places = {PUBLIC_SOURCE: wanted.repository, PUBLIC_DOCS: wanted.docs_repository}
+    published = [key for key, repository in places.items() if repository]
+    if not wanted.after_release or not published:
+        return []
+
+    @dg.sensor(
+        name=SENSOR,
+        description="Publishes the sources of released images, and their tags after every change of production.",
+        asset_selection=published,
+        minimum_interval_seconds=30,
+        default_status=sensor_status(workshop.settings),
+    )
+    def publish_after_release(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        records = Ledger(workshop.parts.artifacts).records()
+        last = str(records[-1].number if records else 0)
+        if context.cursor is None:  # what was released before anybody watched is history
+            return dg.SensorResult(skip_reason="watching from now on", cursor=last)
+        done = [record for record in records if record.number > int(context.cursor) and record.done]
+        requests = [request for record in done for request in _requests(record, published)]
+        return dg.SensorResult(
+            run_requests=requests, skip_reason=None if requests else "nothing was released since", cursor=last
+        )
+
+    return [publish_after_release]
+
+
+def _requests(record: ReleaseRecord, published: Sequence[dg.AssetKey]) -> list[dg.RunRequest]:
+    images = sorted({change.image for change in record.changes})
+    # A commit with changes that were never committed can't be read again: what is loaded is next to it.
+    commit = "" if record.commit.endswith(_DIRTY) else record.commit
+    options: dict[dg.AssetKey, dict[str, object]] = {PUBLIC_DOCS: {}}
+    if record.action == "release":  # after a roll-back or a withdrawal the sources are what they were
+        options[PUBLIC_SOURCE] = {"source_commit": commit, "images": images}
+    return [
+        dg.RunRequest(
+            run_key=f"{SENSOR} {record.number} {key.path[-1]}",
+            asset_selection=[key],
+            run_config={"ops": {key.to_python_identifier(): {"config": options[key]}}},
+            tags={"aml-images/published-build": record.build},
+        )
+        for key in published
+        if key in options
+    ]

@@ -1,0 +1,210 @@
+"""What Dagster has of pull requests: the runs that build them, and the images that they add."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import dagster as dg
+
+from aml_images_dagster.defs.keys import BUILD_JOB
+from aml_images_dagster.defs.request import (
+    COMMIT_TAG,
+    PULL_REQUEST_TAG,
+    REMOTE_TAG,
+    SEEN_TAG,
+    TRIGGER_TAG,
+    build_config,
+    pull_request_keys,
+)
+from aml_images_dagster.errors import Unreachable
+from aml_images_dagster.pull_requests.declaration import Declarations
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from aml_images_dagster.builds.selection import Selection
+    from aml_images_dagster.defs.run import Workshop
+    from aml_images_dagster.pull_requests.declaration import DeclaredImage
+    from aml_images_dagster.pull_requests.tracking import Tracked, Tracking
+
+_TRIGGER = "pull request"
+_RUNNING = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+)
+
+
+class PullRequestRuns:
+    """The runs of the pull requests of one remote; two code locations of an instance may have different ones.
+
+    Args:
+        instance: Where they are.
+        remote: The remote, as runs name it.
+    """
+
+    def __init__(self, instance: dg.DagsterInstance, remote: str) -> None:
+        self._instance = instance
+        self._remote = remote
+        self._tags = {TRIGGER_TAG: _TRIGGER, REMOTE_TAG: remote}
+
+    def request(self, number: int, tracked: Tracked, reasons: Selection) -> dg.RunRequest:
+        """Ask for one that builds images of a head, each with its reasons; Dagster starts no second one like it."""
+        return dg.RunRequest(
+            run_key=f"{self._remote} {number} {tracked.head} {tracked.seen}",
+            job_name=BUILD_JOB,
+            asset_selection=pull_request_keys(reasons),
+            run_config=build_config(
+                source_commit=tracked.head, reasons={image: list(why) for image, why in reasons.items()}
+            ),
+            tags={
+                **self._tags,
+                PULL_REQUEST_TAG: str(number),
+                COMMIT_TAG: tracked.head,
+                SEEN_TAG: str(tracked.seen),
+            },
+        )
+
+    def running(self) -> Sequence[dg.DagsterRun]:
+        """Those that have not ended, and that nobody has cancelled."""
+        return self._instance.get_runs(dg.RunsFilter(tags=self._tags, statuses=list(_RUNNING)))
+
+    def updated_since(self, since: float) -> Sequence[dg.RunRecord]:
+        """Those that have gone on since a time, in seconds since the epoch; newest first."""
+        updated_after = datetime.fromtimestamp(max(0, since), UTC)
+        return self._instance.get_run_records(dg.RunsFilter(tags=self._tags, updated_after=updated_after))
+
+    def of(self, number: int, commit: str = "") -> Sequence[dg.RunRecord]:
+        """Those of one pull request, or of one commit of it; newest first."""
+        wanted: Mapping[str, str] = {PULL_REQUEST_TAG: str(number), **({COMMIT_TAG: commit} if commit else {})}
+        return self._instance.get_run_records(dg.RunsFilter(tags={**self._tags, **wanted}))
+
+    def cancel(self, run: dg.DagsterRun) -> None:
+        """Cancel one; the cleanup ends its build."""
+        self._instance.run_coordinator.cancel_run(run.run_id)
+
+
+def number_of(run: dg.DagsterRun) -> int:
+    """The number of the pull request that a run is for."""
+    return int(run.tags[PULL_REQUEST_TAG])
+
+
+def commit_of(run: dg.DagsterRun) -> str:
+    """The commit that a run builds."""
+    return run.tags[COMMIT_TAG]
+
+
+def seen_of(run: dg.DagsterRun) -> float:
+    """When the pull request was first seen open with that commit; see `Tracked.seen`."""
+    return float(run.tags.get(SEEN_TAG, 0))
+
+
+_RELOADS = 5
+_NEVER_LOADED = (
+    "Dagster does not take up its images: a name is that of another image but for its punctuation, "
+    "images are built FROM each other, or the code location cannot be loaded again"
+)
+
+
+class NewImages:
+    """What open pull requests have declared, and whether it is loaded.
+
+    Args:
+        workshop: Settings and the artifacts store.
+        known: The images that Dagster knows, each with its parents.
+        location: Name of the code location.
+    """
+
+    def __init__(self, workshop: Workshop, known: Mapping[str, tuple[str, ...]], location: str) -> None:
+        self._known = known
+        self._location = location
+        self._root = workshop.parts.artifacts.root
+        self._ui_url = workshop.settings.pull_requests.ui_url
+
+    def declare(self, number: int, images: tuple[DeclaredImage, ...]) -> None:
+        """Write down what a pull request adds, in place of what it did."""
+        self._write({**self._declared.images, number: images})
+
+    def keep_only(self, numbers: Collection[int]) -> None:
+        """Forget what others than these have declared."""
+        self._write({number: images for number, images in self._declared.images.items() if number in numbers})
+
+    def are_loaded(self, number: int) -> bool:
+        """Whether Dagster knows all that a pull request has declared."""
+        known = self._known
+        return all(
+            image.id in known and set(image.parents) & set(known) <= set(known[image.id])
+            for image in self._declared.images.get(number, ())
+        )
+
+    def reload(self, tracking: Tracking, now: float) -> str:
+        """Have the code location loaded again when a pull request waits for it, some times for each; what came of it.
+
+        One that waits for the first time is not made to wait for those that have waited in vain.
+        """
+        waiting = [
+            tracked
+            for number, tracked in tracking.pull_requests.items()
+            if tracked.phase == "reload" and not self.are_loaded(number)
+        ]
+        for tracked in waiting:
+            if tracked.reloads >= _RELOADS:
+                tracked.phase, tracked.note = "invalid", _NEVER_LOADED
+        waiting = [tracked for tracked in waiting if tracked.phase == "reload"]
+        if not waiting:
+            tracking.reload.succeeded()
+            return ""
+        if tracking.reload.until > now and all(tracked.reloads for tracked in waiting):
+            return ""
+        tracking.reload.failed(now)
+        for tracked in waiting:
+            tracked.reloads += 1
+        try:
+            reload_code_location(self._ui_url, self._location)
+        except Unreachable as fault:
+            return str(fault)
+        return "the code location is loaded again"
+
+    @cached_property
+    def _declared(self) -> Declarations:
+        return Declarations.read(self._root)
+
+    def _write(self, images: dict[int, tuple[DeclaredImage, ...]]) -> None:
+        if images != self._declared.images:
+            self._declared = Declarations(images=images)
+            self._declared.write(self._root)
+
+
+_SECONDS = 40
+"""Shorter than the minute after which Dagster ends the tick of a sensor."""
+
+
+def reload_code_location(ui_url: str, location: str) -> None:
+    """Load a code location again, so that it sees other images. Runs that go on keep what they have seen.
+
+    Args:
+        ui_url: Address of the Dagster UI.
+        location: Name of the code location.
+
+    Raises:
+        Unreachable: The UI does not answer, or the location does not load.
+    """
+    from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError, ReloadRepositoryLocationStatus
+
+    url = urlsplit(ui_url)
+    where = f"{url.hostname}{f':{url.port}' if url.port else ''}{url.path.rstrip('/')}"
+    try:
+        client = DagsterGraphQLClient(where, use_https=url.scheme == "https", timeout=_SECONDS)
+        answer = client.reload_repository_location(location)
+    except (DagsterGraphQLClientError, OSError) as error:
+        raise Unreachable(
+            "the Dagster UI does not answer, and only it can load the code location again",
+            where=ui_url,
+            mend="Start it, or set pull_requests.ui_url to its address.",
+        ) from error
+    if answer.status is not ReloadRepositoryLocationStatus.SUCCESS:
+        raise Unreachable(f"the code location does not load again: {answer.message}", where=location)

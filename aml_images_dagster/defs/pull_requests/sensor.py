@@ -1,0 +1,313 @@
+"""One look at the pull requests of a remote.
+
+Every look goes the same way: see what is open, follow the runs, end what is superseded, judge what is new and ask for
+runs, forget what is closed, tell the host. What does not fit into the seconds of a look waits for the next one, so that
+a thousand pull requests cost no more than their number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from aml_images_dagster.builds.artifacts import DamagedRecord
+from aml_images_dagster.builds.cleanup import cleanup
+from aml_images_dagster.builds.naming import build_number
+from aml_images_dagster.catalog import git
+from aml_images_dagster.defs.default_status import sensor_status
+from aml_images_dagster.defs.keys import BUILD_JOB
+from aml_images_dagster.defs.pull_requests.report import Telling
+from aml_images_dagster.defs.pull_requests.runs import NewImages, PullRequestRuns, commit_of, number_of, seen_of
+from aml_images_dagster.errors import FactoryError
+from aml_images_dagster.plural import counted
+from aml_images_dagster.pull_requests.assessment import Assessor
+from aml_images_dagster.pull_requests.declaration import unknown_images
+from aml_images_dagster.pull_requests.hosts.opening import open_host
+from aml_images_dagster.pull_requests.inspection import look_through
+from aml_images_dagster.pull_requests.remote import GitRemote
+from aml_images_dagster.pull_requests.tracking import Tracked, Tracking
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from aml_images_dagster.catalog.image import Image
+    from aml_images_dagster.defs.run import Workshop
+    from aml_images_dagster.pull_requests.hosts.interface import PullRequestHost
+
+_LOOK_SECONDS = 45
+"""How long a look may take until nothing more is waited for: Dagster ends a tick after 60 s."""
+
+_LISTING_SECONDS = 60
+_JUDGING_SECONDS = 1.0
+_CLOSING_SECONDS = 0.5
+"""How much of a tick each part may take before it leaves the rest to the next; one is always begun."""
+
+_OVERLAP_SECONDS = 5
+_SHOWN_SENTENCES = 50
+_PHASES = {
+    "waiting": "to be judged",
+    "refused": "not admitted",
+    "invalid": "that cannot be built",
+    "nothing": "that change no image",
+    "reload": "waiting for a reload of the code location",
+    "requested": "with a build",
+}
+
+
+class Watch:
+    """Looks at the pull requests of the remote.
+
+    Args:
+        workshop: Settings and parts.
+        known: The images that Dagster knows, each with its parents.
+    """
+
+    def __init__(self, workshop: Workshop, known: Mapping[str, tuple[str, ...]]) -> None:
+        self.workshop = workshop
+        self.known = known
+
+    @cached_property
+    def host(self) -> PullRequestHost | None:
+        """Who can be asked and told; None without a token."""
+        return open_host(self.workshop.settings)[1]
+
+    @cached_property
+    def remote(self) -> GitRemote:
+        """Where the commits are."""
+        address, _ = open_host(self.workshop.settings)
+        settings = self.workshop.settings.pull_requests
+        return GitRemote(self.workshop.settings.repo, settings, settings.refs or address.refs)
+
+    @cached_property
+    def assessor(self) -> Assessor:
+        """Who judges."""
+        settings = self.workshop.settings
+        return Assessor(settings, self.remote, self.host, partial(look_through, settings))
+
+    @cached_property
+    def remote_name(self) -> str:
+        """The remote as runs name it."""
+        settings = self.workshop.settings
+        return git.without_credentials(git.remote_url(settings.repo, settings.pull_requests.remote))
+
+    def look(self, context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        """One tick.
+
+        Raises:
+            FactoryError: The remote or the host cannot be asked.
+        """
+        look = _Look(self, context, Tracking.read(context.cursor), time.time())
+        heads = self.remote.heads()
+        self.remote.fetch_target(heads.target, look.until - time.monotonic())
+        look.compare(self._open(look.tracking, heads.pull_requests, look.now))
+        look.follow_runs()
+        look.end_superseded()
+        look.judge(heads.target)
+        look.close()
+        look.tell()
+        look.reload()
+        return look.result()
+
+    def _open(self, tracking: Tracking, heads: Mapping[int, str], now: float) -> dict[int, str]:
+        """The heads of those that are open. Refs alone do not tell where a host keeps those of closed ones."""
+        if self.host is None:
+            return dict(heads)
+        refs = hashlib.sha256(repr(sorted(heads.items())).encode()).hexdigest()
+        is_old = refs != tracking.refs or now - tracking.listed > _LISTING_SECONDS
+        is_doubted = any(not missing.is_closed for missing in tracking.closed.values())
+        if tracking.open_numbers is None or is_old or is_doubted:
+            tracking.open_numbers = tuple(sorted(self.host.open_pull_requests()))
+            tracking.refs, tracking.listed = refs, now
+        return {number: heads[number] for number in tracking.open_numbers if number in heads}
+
+
+class _Look:
+    """One tick: what is remembered, and what comes of it."""
+
+    def __init__(self, watch: Watch, context: dg.SensorEvaluationContext, tracking: Tracking, now: float) -> None:
+        self.tracking = tracking
+        self.now = now
+        self.until = time.monotonic() + _LOOK_SECONDS
+        location = context.code_location_origin.location_name if context.code_location_origin else ""
+        self._watch = watch
+        self._runs = PullRequestRuns(context.instance, watch.remote_name)
+        self._images = NewImages(watch.workshop, watch.known, location)
+        self._telling = Telling(watch.host, watch.workshop, context.instance, self._runs) if watch.host else None
+        self._requests: list[dg.RunRequest] = []
+        self._said: list[str] = []
+
+    def compare(self, heads: Mapping[int, str]) -> None:
+        """Take note of new heads, and of what is closed."""
+        tracked, closed = self.tracking.pull_requests, self.tracking.closed
+        for number, missing in closed.items():
+            missing.is_closed = missing.is_closed or number not in heads
+        for number in [number for number in tracked if number not in heads]:
+            closed[number] = tracked.pop(number)  # and not more: what is missing for a moment loses nothing
+            closed[number].judge.succeeded()
+        for number, head in heads.items():
+            before = closed.pop(number, None) or tracked.get(number)
+            if before is None:
+                tracked[number] = Tracked(head=head, seen=self.now)
+            elif before.head != head or before.is_closed:
+                tracked[number] = before.anew(head, self.now)
+                self._say(
+                    number, f"is open again at {head[:8]}" if before.is_closed else f"has the new head {head[:8]}"
+                )
+            else:
+                tracked[number] = before
+
+    def follow_runs(self) -> None:
+        """See how runs have gone on since the last tick; of several for the same head the newest counts."""
+        looked = self.tracking.runs_until
+        self.tracking.runs_until = self.now
+        for record in self._runs.updated_since(looked - _OVERLAP_SECONDS):
+            run, created = record.dagster_run, record.create_timestamp.timestamp()
+            tracked = self.tracking.pull_requests.get(number_of(run))
+            if tracked is None or tracked.head != commit_of(run) or created < tracked.run_created:
+                continue
+            # A look that the cursor does not know of has asked for it: the cursor is lost, or was not written.
+            is_forgotten = seen_of(run) > looked and run.status is not dg.DagsterRunStatus.CANCELED
+            if seen_of(run) == tracked.seen or is_forgotten:
+                tracked.run, tracked.run_created, tracked.run_status = run.run_id, created, run.status.value
+                tracked.phase, tracked.seen = "requested", seen_of(run)
+
+    def end_superseded(self) -> None:
+        """Cancel every run that is not about a head as it stands."""
+        for run in self._runs.running():
+            number = number_of(run)
+            tracked, missing = self.tracking.pull_requests.get(number), self.tracking.closed.get(number)
+            if tracked and tracked.head == commit_of(run) and tracked.seen == seen_of(run):
+                continue
+            if missing and not missing.is_closed:
+                continue
+            why = "superseded" if tracked else "closed"
+            try:
+                self._runs.cancel(run)
+                self._say(number, f"{why}: run {run.run_id[:8]} is cancelled")
+            except Exception as error:  # noqa: BLE001 - whatever a launcher raises: the next tick tries again
+                self._say(number, f"{why}: run {run.run_id[:8]} cannot be cancelled yet ({error})")
+
+    def judge(self, target: str) -> None:
+        """Judge heads that are new, or whose time has come, and ask for their runs.
+
+        Those that were not admitted come last, and of them first who has waited longest: strangers hold up nobody.
+        """
+        until = time.monotonic() + _JUDGING_SECONDS
+        for number, tracked in self.tracking.in_order(lambda one: (one.phase == "refused", one.judge.until, one.seen)):
+            if tracked.phase not in ("waiting", "refused", "reload") or tracked.judge.until > self.now:
+                continue
+            if time.monotonic() > until:
+                self._said.append("The others wait for the next look.")
+                break
+            try:
+                self._judge(number, tracked, target)
+            except Exception as error:  # noqa: BLE001 - what a stranger has written must not stop the others
+                tracked.phase = "invalid"
+                tracked.note = f"it could not be looked at: {type(error).__name__}"
+                self._say(number, f"{tracked.note}: {error}")
+
+    def _judge(self, number: int, tracked: Tracked, target: str) -> None:
+        if tracked.phase == "reload" and not self._images.are_loaded(number):
+            return
+        changes = self._watch.assessor.assess(number, tracked, target, self.now, self.until)
+        if changes is None:
+            self._say(number, f"{tracked.phase}: {tracked.note.splitlines()[0] if tracked.note else ''}")
+            return
+        missing = unknown_images(changes.images, self._watch.known)
+        if missing:
+            names = ", ".join(image.id for image in missing)
+            self._images.declare(number, missing)
+            tracked.phase, tracked.note = "reload", f"Dagster has yet to learn of {names}"
+            self._say(number, tracked.note)
+            return
+        tracked.phase = "requested"
+        self._requests.append(self._runs.request(number, tracked, changes.reasons))
+        self._say(number, f"{counted(len(changes.reasons), 'image')} at {tracked.head[:8]}: {tracked.note}")
+
+    def close(self) -> None:
+        """Remove what closed pull requests have in staging, and forget them."""
+        until = time.monotonic() + _CLOSING_SECONDS
+        for number, tracked in list(self.tracking.closed.items()):
+            if not tracked.is_closed or tracked.judge.until > self.now:
+                continue
+            if time.monotonic() > until:
+                break
+            records = self._runs.of(number)
+            if any(not record.dagster_run.is_finished for record in records):
+                continue
+            builds = [build_number(record.dagster_run.run_id, record.create_timestamp) for record in records]
+            left = [build for build in builds if not self._is_clean(build)]
+            if left:
+                tracked.judge.failed(self.now)
+                self._say(number, f"closed, but {', '.join(left)} could not be removed yet")
+                continue
+            self._watch.remote.forget(number)
+            self._said += self._telling.tell_closed(number, tracked) if self._telling else []
+            del self.tracking.closed[number]
+            self._say(number, "closed and forgotten")
+        self._images.keep_only(self.tracking.pull_requests)
+
+    def _is_clean(self, build: str) -> bool:
+        """Whether nothing of a build is left, once it is removed."""
+        parts = self._watch.workshop.parts
+        try:
+            record = parts.artifacts.build(build).read_build()
+            if record is None or record.status in ("failed", "canceled", "expired"):
+                return True
+        except DamagedRecord:
+            pass  # the cleanup makes it anew
+        return cleanup(build, parts, "expired").clean
+
+    def tell(self) -> None:
+        """Tell the host what is new."""
+        self._said += self._telling.tell(self.tracking, self.now) if self._telling else []
+
+    def reload(self) -> None:
+        """Have Dagster learn of images. Last of all, because it replaces the process that this runs in."""
+        reloaded = self._images.reload(self.tracking, self.now)
+        self._said += [reloaded] if reloaded else []
+
+    def result(self) -> dg.SensorResult:
+        """For Dagster."""
+        cursor = self.tracking.write()
+        if self._requests:
+            return dg.SensorResult(run_requests=self._requests, cursor=cursor)
+        return dg.SensorResult(skip_reason=dg.SkipReason(self._summary()), cursor=cursor)
+
+    def _summary(self) -> str:
+        phases = Counter(tracked.phase for tracked in self.tracking.pull_requests.values())
+        counted = ", ".join(f"{count} {_PHASES[phase]}" for phase, count in sorted(phases.items())) or "none"
+        return "\n".join([f"Open pull requests: {counted}.", *self._said[:_SHOWN_SENTENCES]])
+
+    def _say(self, number: int, sentence: str) -> None:
+        self._said.append(f"#{number} {sentence}")
+
+
+def pull_request_sensor(workshop: Workshop, images: Iterable[Image]) -> dg.SensorDefinition:
+    """The sensor.
+
+    Args:
+        workshop: Settings and parts.
+        images: The images that have assets.
+    """
+    watch = Watch(workshop, {image.id: image.parents for image in images})
+
+    @dg.sensor(
+        name="pull_requests",
+        description="Builds what pull requests change, and tells them how it went.",
+        job_name=BUILD_JOB,
+        minimum_interval_seconds=workshop.settings.pull_requests.interval_seconds,
+        default_status=sensor_status(workshop.settings),
+    )
+    def pull_requests(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        try:
+            return watch.look(context)
+        except FactoryError as fault:
+            return dg.SkipReason(str(fault))
+
+    return pull_requests

@@ -1,0 +1,44 @@
+"""The files of a build, and what is done to production: release, roll-back, withdrawal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from aml_images_dagster.defs.keys import RELEASE_JOB, released_key
+from aml_images_dagster.defs.release.production_jobs import production_jobs
+from aml_images_dagster.defs.release.release_files import release_files
+from aml_images_dagster.defs.release.released import released_assets
+from aml_images_dagster.defs.release.sensors import (
+    after_release_sensor,
+    automatic_release_sensor,
+    production_records_sensor,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aml_images_dagster.catalog.image import Image
+    from aml_images_dagster.defs.main_branch import MainBranch
+    from aml_images_dagster.defs.run import Workshop
+
+
+def definitions(images: Sequence[Image], workshop: Workshop, main: MainBranch) -> dg.Definitions:
+    """The files of a build, the step that releases it, the jobs and sensors of production."""
+    release_job = dg.define_asset_job(
+        RELEASE_JOB,
+        selection=dg.AssetSelection.assets(*(released_key(image.id) for image in images)),
+        description="Release a build: import its images into production, and move :latest last of all.",
+        # In the process of the run: who ends the run ends the release.
+        executor_def=dg.in_process_executor,
+    )
+    return dg.Definitions(
+        assets=[release_files(images, workshop), released_assets(images, workshop)] if images else [],
+        jobs=[release_job, *production_jobs(workshop)],
+        sensors=[
+            automatic_release_sensor(workshop),
+            after_release_sensor(workshop, main),
+            production_records_sensor(workshop),
+        ],
+    )

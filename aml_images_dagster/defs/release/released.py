@@ -1,0 +1,228 @@
+"""What is in production: one asset per image, made by releasing a build, and whether the public has it."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from aml_images_dagster.builds.ledger import LATEST, Ledger, ReleaseRecord, TagChange
+from aml_images_dagster.catalog.image import Image
+from aml_images_dagster.catalog.reference import short_digest
+from aml_images_dagster.defs.images.description import kinds, owners
+from aml_images_dagster.defs.keys import PRODUCTION_GROUP, PROMOTED, RELEASED, asset_key, released_key
+from aml_images_dagster.defs.release.launchpad import build_link, release_link, rollback_link
+from aml_images_dagster.defs.run import Workshop, explained, step_log
+from aml_images_dagster.errors import BadInput
+from aml_images_dagster.release.actor import actor
+from aml_images_dagster.release.candidate import completed
+from aml_images_dagster.release.followers import followers
+from aml_images_dagster.release.production import Releaser, window_closed
+from aml_images_dagster.release.promotion import PublicTag, await_promotion, problems
+
+
+class ReleaseOptions(dg.Config):
+    """The launchpad block of a release."""
+
+    # Not required, so that the launchpad shows it with the others.
+    build: str = Field(
+        default="", description="Number of the build to release, e.g. 20261123.4f2a9c1e; all its images are."
+    )
+    dry_run: bool = Field(default=False, description="Only show what would change, tag by tag.")
+    outside_window: str = Field(
+        default="", description="Why it is released outside of the release windows; recorded. Default: it is not."
+    )
+    who: str = Field(default="", description="Who releases; recorded. Default: the setting release.who.")
+
+
+def released_assets(images: Sequence[Image], workshop: Workshop) -> dg.AssetsDefinition:
+    """One step that releases a build and then waits for its promotion.
+
+    Asked for the check alone, it waits for the promotion of what was last released or rolled back to, by whomever: of
+    the build that is named, or else of each image.
+    """
+    keys = {released_key(image.id): image.id for image in images}
+
+    @dg.multi_asset(
+        name=RELEASED,
+        specs=[
+            dg.AssetSpec(
+                released_key(image.id),
+                deps=[asset_key(image.id, "import_cfg")],
+                group_name=PRODUCTION_GROUP,
+                description="What production serves as the latest. Materialize it to release a build.",
+                kinds=kinds(image),
+                owners=owners(image),
+                skippable=True,
+            )
+            for image in images
+        ],
+        check_specs=[
+            dg.AssetCheckSpec(PROMOTED, asset=key, description="The public registry serves what was released.")
+            for key in keys
+        ],
+        can_subset=True,
+    )
+    def released(
+        context: dg.AssetExecutionContext, config: ReleaseOptions
+    ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult | dg.Output[None]]:
+        with explained():
+            selected = context.selected_asset_keys
+            wanted = {keys[key.asset_key] for key in context.selected_asset_check_keys}
+            if selected or config.dry_run:
+                release = completed(config.build, workshop.parts.artifacts)
+                who = config.who or actor(workshop.settings)
+                releaser = Releaser(workshop.parts, workshop.settings, who, step_log)
+            if config.dry_run:
+                plan = releaser.plan(release)
+                closed = window_closed(workshop.settings, datetime.now(UTC))
+                for image, planned in by_image(plan.changes).items():
+                    shown = _plan_metadata(planned, plan.lacks.get(image, ""), closed)
+                    shown["release"] = release_link(release.build)
+                    context.log_event(dg.AssetObservation(released_key(image), metadata=shown))
+                return
+            if selected:
+                done = releaser.release(release, outside_window=config.outside_window)
+                for image in by_image(done.record.changes):
+                    metadata = release_metadata(done.record, image, workshop)
+                    if released_key(image) in selected:
+                        yield dg.MaterializeResult(released_key(image), metadata=metadata)
+                    else:  # a build is released as a whole, whatever was clicked on
+                        context.log_event(dg.AssetMaterialization(released_key(image), metadata=metadata))
+                changes = done.record.changes
+            else:
+                changes = _last_moves(wanted, config.build, Ledger(workshop.parts.artifacts).records())
+            tags = await_promotion(changes, workshop.settings, step_log)
+            moved = by_image(changes)
+            for output, check in released.check_specs_by_output_name.items():
+                image = keys[check.asset_key]
+                if image in wanted and image in moved:
+                    yield promotion_result(image, tags, workshop)
+                elif image in wanted:  # without a result its last one stands; without an output Dagster misses it
+                    yield dg.Output(None, output)
+
+    return released
+
+
+def _last_moves(images: Collection[str], build: str, records: Sequence[ReleaseRecord]) -> tuple[TagChange, ...]:
+    """What each image's last release or roll-back moved; with a build, only its own count.
+
+    Raises:
+        BadInput: There was none.
+    """
+    moves: dict[str, list[TagChange]] = {}
+    for record in records:
+        if record.done and record.action != "withdrawal" and build in ("", record.build):
+            moves |= {image: changes for image, changes in by_image(record.changes).items() if image in images}
+    if not moves:
+        raise BadInput(
+            f"nothing of this was released{f' with build {build}' if build else ''} from here",
+            mend="Release a build first; `aml-images releases` shows what was released.",
+        )
+    return tuple(change for changes in moves.values() for change in changes)
+
+
+def by_image(changes: Sequence[TagChange]) -> dict[str, list[TagChange]]:
+    """The changes of each image."""
+    found: dict[str, list[TagChange]] = {}
+    for change in changes:
+        found.setdefault(change.image, []).append(change)
+    return found
+
+
+def release_metadata(record: ReleaseRecord, image: str, workshop: Workshop) -> dict[str, Any]:
+    """What the UI shows of an image in production."""
+    latest = record.change(image, LATEST)
+    ledger = Ledger(workshop.parts.artifacts)
+    metadata: dict[str, Any] = {
+        "action": record.action,
+        "since": dg.MetadataValue.timestamp(record.when),
+        "who": record.who,
+        "build": record.build,
+        "commit": record.commit,
+        "release_tag": record.release_tag,
+        "changes": dg.MetadataValue.table(_rows([c for c in record.changes if c.image == image])),
+        "record": dg.MetadataValue.int(record.number),
+    }
+    if latest is not None:
+        metadata["digest"] = latest.after or ""
+        metadata["before"] = latest.before or ""
+        metadata["roll_back"] = rollback_link(image)
+    if record.outside_window:
+        metadata["outside_window"] = record.outside_window
+    if record.reason:
+        metadata["reason"] = record.reason
+    if record.action == "release":
+        following = followers(record, workshop.source.catalogue, workshop.parts.artifacts, ledger.records())
+        metadata["to_build_next"] = build_link(following)
+    return metadata
+
+
+def announce_change(
+    instance: dg.DagsterInstance, record: ReleaseRecord, workshop: Workshop, report: Callable[[Any], None]
+) -> bool:
+    """Show a change of production in the UI, unless it is shown already.
+
+    Args:
+        instance: Knows what is shown.
+        record: What was done.
+        workshop: The catalogue and the ledger.
+        report: Takes the events: of a step, or of the instance.
+
+    Returns:
+        Whether anything was to show.
+    """
+    images = [image for image in by_image(record.changes) if _shown(instance, image) < record.number]
+    for image in images:
+        # Production serves something else as the latest only if :latest was moved.
+        event = dg.AssetMaterialization if record.change(image, LATEST) else dg.AssetObservation
+        report(event(asset_key=released_key(image), metadata=release_metadata(record, image, workshop)))
+    return bool(images)
+
+
+def _shown(instance: dg.DagsterInstance, image: str) -> int:
+    """The number of the last record that the UI shows of an image; 0 when it shows none."""
+    key = released_key(image)
+    events = [
+        *(r.event_log_entry.asset_materialization for r in instance.fetch_materializations(key, limit=1).records),
+        *(r.event_log_entry.asset_observation for r in instance.fetch_observations(key, limit=1).records),
+    ]
+    numbers = (event.metadata.get("record") for event in events if event is not None)
+    return max((n.value or 0 for n in numbers if isinstance(n, dg.IntMetadataValue)), default=0)
+
+
+def promotion_result(image: str, tags: Sequence[PublicTag], workshop: Workshop) -> dg.AssetCheckResult:
+    """Late is a warning, something else is an error."""
+    ours = [tag for tag in tags if tag.image == image]
+    wrong, late = problems(ours, "wrong"), problems(ours, "late")
+    said = "; ".join(wrong + late)
+    if not said:
+        said = "served" if ours else "no public registry is configured: release.public_names"
+    return dg.AssetCheckResult(
+        asset_key=released_key(image),
+        check_name=PROMOTED,
+        passed=not wrong and not late,
+        severity=dg.AssetCheckSeverity.ERROR if wrong else dg.AssetCheckSeverity.WARN,
+        description=said,
+        metadata={"tags": dg.MetadataValue.json([f"{tag.reference}: {tag.state}" for tag in ours])},
+    )
+
+
+def _plan_metadata(changes: list[TagChange], lacks: str, closed: str) -> dict[str, Any]:
+    remarks = {"lacks": lacks, "must_wait": closed}
+    shown = {"action": "dry run", "changes": dg.MetadataValue.table(_rows(changes))}
+    return shown | {name: remark for name, remark in remarks.items() if remark}
+
+
+def _rows(changes: list[TagChange]) -> list[dg.TableRecord]:
+    return [
+        dg.TableRecord(
+            {
+                "tag": change.name,
+                "before": short_digest(change.before or "-"),
+                "after": short_digest(change.after or "-"),
+            }
+        )
+        for change in changes
+    ]

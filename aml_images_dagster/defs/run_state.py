@@ -1,0 +1,98 @@
+"""What became of a run, also of one whose process was killed where Dagster could not see it, and why it failed."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from aml_images_dagster.builds.process import is_dead, named
+from aml_images_dagster.builds.records import BuildFailure
+
+if TYPE_CHECKING:
+    from dagster import DagsterEvent
+
+    from aml_images_dagster.builds.janitor import RunState
+
+PROCESS_TAG = "aml-images/process"
+"""The name of the process that executes a run; see `builds.process`."""
+
+
+def name_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Let a step write down the process of its run, unless somebody has.
+
+    Called in a step's process, whose parent is the process of the run or a server that ends with it. Dagster itself
+    loses sight of a run when the server that launched it is killed together with it.
+    """
+    if PROCESS_TAG not in run.tags:
+        instance.add_run_tags(run.run_id, {PROCESS_TAG: named(os.getppid())})
+
+
+class InstanceRuns:
+    """The runs of a Dagster instance; see `Runs`."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self._instance = instance
+
+    def state(self, run_id: str) -> RunState:
+        """See `Runs.state`. A run whose process is gone is reported as failed to the instance, too."""
+        run = self._instance.get_run_by_id(run_id)
+        if run is None:
+            return "unknown"
+        if not run.is_finished and is_dead(run.tags.get(PROCESS_TAG, "")):
+            # Nobody else can tell: the daemon watches only the runs that it has launched.
+            self._instance.report_run_failed(run, message="The process that executed the run is gone.")
+            self._instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+            return "failed"
+        match run.status:
+            case dg.DagsterRunStatus.SUCCESS:
+                return "succeeded"
+            case dg.DagsterRunStatus.FAILURE:
+                return "failed"
+            case dg.DagsterRunStatus.CANCELED:
+                return "canceled"
+        return "alive"
+
+    def failure(self, run_id: str) -> BuildFailure | None:
+        """See `Runs.failure`."""
+        return first_failure(self._instance, run_id)
+
+
+STOPPED = "stopped"
+"""Metadata of the failure of a step that is not to blame: its build had failed elsewhere or was cancelled."""
+
+
+def first_failure(instance: dg.DagsterInstance, run_id: str) -> BuildFailure | None:
+    """The failure that ended a run, or is about to; None when no step and nothing else has failed."""
+    records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE, ascending=True).records
+    for record in records:
+        event = record.event_log_entry.dagster_event
+        if event is not None and not was_stopped(event):
+            return _of_step(event)
+    ended = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.RUN_FAILURE).records
+    event = ended[0].event_log_entry.dagster_event if ended else None
+    return BuildFailure(step="", message=event.message or "the run has failed") if event else None
+
+
+def was_stopped(event: DagsterEvent) -> bool:
+    """Whether a step that failed was stopped from outside."""
+    data = event.step_failure_data
+    if data.user_failure_data is not None:
+        return STOPPED in data.user_failure_data.metadata
+    error = data.error
+    return error is not None and dg.DagsterExecutionInterruptedError.__name__ in (
+        error.cls_name,
+        error.cause.cls_name if error.cause else "",
+    )
+
+
+def _of_step(event: DagsterEvent) -> BuildFailure:
+    step, data = event.step_key or "", event.step_failure_data
+    explained = data.user_failure_data
+    if explained is not None:
+        log = explained.metadata.get("log")
+        text = str(log.value).strip("`\n") if log else ""
+        return BuildFailure(step=step, message=explained.description or "", log=text)
+    error = data.error
+    return BuildFailure(step=step, message=error.cause.to_string() if error and error.cause else str(error))

@@ -1,0 +1,120 @@
+"""The files of `schedules/` as Dagster schedules. A file that is wrong is told, and takes no other down."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+
+from aml_images_dagster.catalog.tree import WorkingTree
+from aml_images_dagster.defs.default_status import is_running, schedule_status, sensor_status
+from aml_images_dagster.defs.keys import BUILD_JOB, UPSTREAM_SENSOR
+from aml_images_dagster.defs.main_branch import main_build
+from aml_images_dagster.defs.request import RELEASE_BY_TAG, RELEASE_RULE_TAG, SCHEDULE_TAG, WARNING_TAG
+from aml_images_dagster.errors import BadInput, FactoryError
+from aml_images_dagster.schedules.patch_tuesday import patches_to_come
+from aml_images_dagster.schedules.schedule import FOLDER, Schedule, read_timetable
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from aml_images_dagster.defs.main_branch import MainBranch
+    from aml_images_dagster.defs.run import Workshop
+
+
+def schedule_definitions(workshop: Workshop, main: MainBranch) -> list[dg.ScheduleDefinition]:
+    """One schedule for each file that is right."""
+    return [_schedule(schedule, workshop, main) for schedule in workshop.timetable.schedules]
+
+
+def _schedule(schedule: Schedule, workshop: Workshop, main: MainBranch) -> dg.ScheduleDefinition:
+    file = schedule.file
+
+    @dg.schedule(
+        name=schedule.dagster_name,
+        job_name=BUILD_JOB,
+        cron_schedule=file.cron,
+        execution_timezone=file.timezone,
+        description=f"{file.description} ({schedule.path})",
+        default_status=schedule_status(workshop.settings),
+        metadata={
+            "file": schedule.path,
+            "selection": dg.MetadataValue.json(file.selection.model_dump(mode="json", exclude_defaults=True)),
+            "force": file.force,
+            "release": file.release,
+        },
+    )
+    def scheduled_build(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        tick = context.scheduled_execution_time.astimezone(ZoneInfo(file.timezone))
+        warnings = []
+        try:
+            of_main = main.images()
+        except FactoryError as fault:  # this tick comes once: what was fetched last is better than nothing
+            of_main = main.known_images()
+            warnings.append(f"built from {of_main.commit[:8]}, the main branch as it was fetched last: {fault.what}")
+        images = schedule.images(of_main.source.catalogue, tick.date())
+        not_loaded = sorted(images.keys() - of_main.loaded)
+        if not_loaded:
+            context.log.warning(f"left out, until the code location is reloaded: {', '.join(not_loaded)}")
+        images = {image: reasons for image, reasons in images.items() if image in of_main.loaded}
+        if not images:
+            return dg.SkipReason(f"no image of the main branch is one that {schedule.path} selects")
+        tags = {SCHEDULE_TAG: file.name}
+        if file.release != "none":
+            tags |= {RELEASE_RULE_TAG: file.release, RELEASE_BY_TAG: schedule.release_by(tick).isoformat()}
+        patches = patches_to_come(tick) if file.after_patch_tuesday else None
+        if patches is not None:
+            warnings.append(_before_patches(patches, context.instance, workshop))
+        if warnings:
+            tags[WARNING_TAG] = "; ".join(warnings)
+            context.log.warning(tags[WARNING_TAG])
+        return main_build(
+            workshop,
+            of_main,
+            images,
+            context.instance,
+            context.log,
+            run_key=f"{file.name} {tick.isoformat()}",
+            trigger="schedule",
+            tags=tags,
+            force=file.force,
+        )
+
+    return scheduled_build
+
+
+def _before_patches(patches: datetime, instance: dg.DagsterInstance, workshop: Workshop) -> str:
+    follow_up = (
+        f"the sensor {UPSTREAM_SENSOR} builds again when the new bases are there"
+        if is_running(instance, UPSTREAM_SENSOR, workshop.settings)
+        else f"switch on the sensor {UPSTREAM_SENSOR} to have it built again when the new bases are there"
+    )
+    return f"before Patch Tuesday: this month's Windows updates come {patches:%A %d %B %H:%M %Z}; {follow_up}"
+
+
+def schedule_files_sensor(workshop: Workshop) -> dg.SensorDefinition:
+    """Shows in the UI what is wrong with the files of `schedules/`: its ticks fail and say what."""
+    loaded = workshop.timetable
+    told = "".join(f" **{finding}**" for finding in loaded.findings)
+
+    @dg.sensor(
+        name="schedule_files",
+        description=f"Fails when a file of {FOLDER}/ is wrong, and tells when one was added or changed.{told}",
+        minimum_interval_seconds=60,
+        default_status=sensor_status(workshop.settings),
+    )
+    def schedule_files() -> dg.SkipReason:
+        source = workshop.source
+        tree = source.tree if workshop.settings.source_commit else WorkingTree(source.tree.root)
+        now = read_timetable(tree, source.catalogue)
+        errors = [finding for finding in now.findings if finding.severity == "error"]
+        if errors:
+            raise BadInput(
+                "; ".join(map(str, errors)), where=FOLDER, mend="Correct the file; the other schedules go on."
+            )
+        if now != loaded:
+            return dg.SkipReason("files have changed: reload the code location to go by them")
+        return dg.SkipReason(f"{len(now.schedules)} files, nothing wrong")
+
+    return schedule_files

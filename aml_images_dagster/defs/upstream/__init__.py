@@ -1,0 +1,19 @@
+"""External bases in the lineage, and builds of what is FROM them when they change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from aml_images_dagster.defs.upstream.bases import base_assets
+from aml_images_dagster.defs.upstream.sensor import upstream_sensor
+
+if TYPE_CHECKING:
+    from aml_images_dagster.defs.main_branch import MainBranch
+    from aml_images_dagster.defs.run import Workshop
+
+
+def definitions(workshop: Workshop, main: MainBranch) -> dg.Definitions:
+    """An observable asset for each base, and the sensor that polls their registries."""
+    return dg.Definitions(assets=base_assets(workshop), sensors=[upstream_sensor(workshop, main)])

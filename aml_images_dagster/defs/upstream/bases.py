@@ -1,0 +1,71 @@
+"""External bases in the lineage: what registries serve, observed; the digest is the data version."""
+
+import warnings
+from collections.abc import Iterator
+
+import dagster as dg
+
+from aml_images_dagster.defs.keys import REBUILT, UPSTREAM_GROUP, base_key, images_with_assets
+from aml_images_dagster.defs.run import Workshop
+from aml_images_dagster.errors import BadInput
+from aml_images_dagster.upstream.bases import external_bases
+
+RESUME = "resume"
+"""Metadata of an observation that a person asked for: a paused base is tried again."""
+
+
+def base_assets(workshop: Workshop) -> list[dg.AssetsDefinition]:
+    """One observable asset for each external base. To observe one in the UI is also to resume it."""
+    found = external_bases(images_with_assets(workshop.source.catalogue))
+    # Two that Dagster could not tell apart, such as x:1.0 and x:1-0, would keep everything from loading.
+    plain_names = {base_key(base).to_python_identifier(): base for base in sorted(found, reverse=True)}
+    bases = {base: found[base] for base in sorted(plain_names.values())}
+    if not bases:
+        return []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return [_observable(bases, workshop)]
+
+
+def _observable(bases: dict[str, tuple[str, ...]], workshop: Workshop) -> dg.AssetsDefinition:
+    @dg.multi_observable_source_asset(
+        name="observe_bases",
+        specs=[
+            dg.AssetSpec(
+                base_key(base),
+                description=f"{base} as its registry serves it. Observe it to have a paused one tried again.",
+                kinds={"docker"},
+                metadata={"images": dg.MetadataValue.json(list(images))},
+            )
+            for base, images in bases.items()
+        ],
+        check_specs=[
+            dg.AssetCheckSpec(REBUILT, asset=base_key(base), description="What stands on it stands on what it is now.")
+            for base in bases
+        ],
+        group_name=UPSTREAM_GROUP,
+        can_subset=True,
+    )  # type: ignore[untyped-decorator]
+    def observe_bases(context: dg.AssetExecutionContext) -> Iterator[dg.ObserveResult]:
+        wanted = {base_key(base): base for base in bases if base_key(base) in context.selected_asset_keys}
+        answers = workshop.parts.resolver.observe(wanted.values())
+        faults = []
+        for key, base in wanted.items():
+            answer = answers[base]
+            if isinstance(answer, BadInput):
+                faults.append(answer)
+                continue
+            yield dg.ObserveResult(
+                asset_key=key,
+                data_version=dg.DataVersion(answer.digest),
+                metadata={"digest": answer.digest, "found_at": answer.pull, RESUME: True},
+                check_results=[
+                    dg.AssetCheckResult(
+                        asset_key=key, check_name=REBUILT, passed=True, description="a person has it tried again"
+                    )
+                ],
+            )
+        if faults:
+            raise dg.Failure("\n".join(map(str, faults)), allow_retries=False)
+
+    return observe_bases  # type: ignore[no-any-return]

@@ -1,0 +1,205 @@
+"""The job that releases, with the real registries: what it shows, and what it must not do."""
+
+# ruff: noqa: F811 - fixtures of another folder are imported by name
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pytest
+
+from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.definitions import definitions
+from aml_images_dagster.defs.keys import PROMOTED, RELEASE_JOB, RELEASED, ROLLBACK_JOB, WITHDRAW_JOB, released_key
+from aml_images_dagster.defs.release.released import released_assets
+from aml_images_dagster.defs.release.sensors import automatic_release_sensor, production_records_sensor
+from aml_images_dagster.defs.request import RELEASE_RULE_TAG
+from aml_images_dagster.defs.run import BUILD_TAG, Workshop
+from tests.release.conftest import House, complete_build, digests, house, staged_build  # noqa: F401 - fixtures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from aml_images_dagster.release.release_json import ReleaseJson
+
+pytestmark = pytest.mark.engine
+
+IMAGES = ("apps/hello", "apps/other")
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.instance_for_test() as instance:
+        yield instance
+
+
+class Ui:
+    """What a person can start in the UI."""
+
+    def __init__(self, house: House, instance: dg.DagsterInstance) -> None:
+        self.house = house
+        self.instance = instance
+
+    def run(self, job: str, config: dict[str, Any]) -> dg.ExecuteInProcessResult:
+        defs = definitions(self.house.settings)
+        return defs.resolve_job_def(job).execute_in_process(
+            run_config=config, instance=self.instance, raise_on_error=False
+        )
+
+    def release(self, build: str, **options: Any) -> dg.ExecuteInProcessResult:
+        return self.run(RELEASE_JOB, {"ops": {RELEASED: {"config": {"build": build, **options}}}})
+
+    def look_again(self, *images: str, **options: Any) -> dg.ExecuteInProcessResult:
+        """Execute the check alone."""
+        keys = [dg.AssetCheckKey(released_key(self.house.repository.image(image)), PROMOTED) for image in images]
+        where = workshop(self.house)
+        return dg.materialize(
+            [released_assets(list(where.source.catalogue.images.values()), where)],
+            selection=dg.AssetSelection.checks(*keys),
+            run_config={"ops": {RELEASED: {"config": options}}},
+            instance=self.instance,
+            raise_on_error=False,
+        )
+
+    def shown(self, image: str) -> dict[str, Any]:
+        event = self.instance.get_latest_materialization_event(released_key(self.house.repository.image(image)))
+        assert event is not None
+        assert event.asset_materialization is not None
+        return {key: value.value for key, value in event.asset_materialization.metadata.items()}
+
+
+@pytest.fixture
+def ui(house: House, instance: dg.DagsterInstance) -> Ui:
+    return Ui(house, instance)
+
+
+def test_a_release(ui: Ui, complete_build: Callable[..., ReleaseJson]) -> None:
+    release = complete_build(*IMAGES)
+    done = ui.release(release.build, who="the release engineer")
+    assert done.success
+    materialized = {event.asset_key for event in done.get_asset_materialization_events()}
+    assert materialized == {released_key(ui.house.repository.image(image)) for image in IMAGES}
+    wanted = digests(release, latest=False) | digests(release, latest=True)
+    assert {name: ui.house.served(name) for name in wanted} == wanted
+    shown = ui.shown("apps/other")
+    assert (shown["build"], shown["release_tag"]) == (release.build, release.release_tag)
+    assert (shown["who"], shown["record"]) == ("the release engineer", 2)
+    assert shown["digest"] in wanted.values()
+    checks = done.get_asset_check_evaluations()
+    assert {check.asset_key for check in checks} == materialized
+    assert {(check.check_name, check.passed) for check in checks} == {(PROMOTED, True)}
+
+
+def test_the_check_alone_looks_at_what_was_released_last(ui: Ui, complete_build: Callable[..., ReleaseJson]) -> None:
+    house = ui.house
+    first, second = complete_build(*IMAGES, tag="v1"), complete_build("apps/other", tag="v2")
+    for release in (first, second):
+        house.releaser().release(release)
+    # What is public is what production serves: nothing is late.
+    hello, other = (house.repository.image(image) for image in IMAGES)
+    repositories = {c.image: c.repository for r in house.ledger.records() for c in r.changes}
+    pattern = repositories[other].replace(other.partition("/")[2], "{name}")
+    house.configure(public_names=f"{house.parts.production.host}/{pattern}", promotion_timeout_minutes=0.001)
+    for options, tags in (({}, {hello: "v1", other: "v2"}), ({"build": first.build}, {hello: "v1", other: "v1"})):
+        done = ui.look_again(*IMAGES, **options)
+        assert done.success
+        checks = {check.asset_key: check for check in done.get_asset_check_evaluations()}
+        assert set(checks) == {released_key(hello), released_key(other)}
+        for image, tag in tags.items():
+            looked = str(checks[released_key(image)].metadata["tags"].value)
+            assert f":{tag}: there" in looked
+    assert len(house.ledger.records()) == 4
+
+
+def test_images_outside_of_the_build_are_left_alone(ui: Ui, complete_build: Callable[..., ReleaseJson]) -> None:
+    release = complete_build("apps/other")
+    done = ui.release(release.build)
+    assert done.success
+    (check,) = done.get_asset_check_evaluations()
+    assert check.asset_key == released_key(ui.house.repository.image("apps/other"))
+    events = ui.instance.all_logs(done.run_id)
+    assert [event.user_message for event in events if "did not yield" in event.user_message] == []
+
+
+def test_the_check_alone_before_any_release(ui: Ui) -> None:
+    done = ui.look_again("apps/other")
+    assert not done.success
+    (failure,) = done.filter_events(lambda event: event.is_step_failure)
+    assert "nothing of this was released from here" in str(failure.step_failure_data.user_failure_data)
+
+
+def test_a_dry_run_materializes_nothing(ui: Ui, complete_build: Callable[..., ReleaseJson]) -> None:
+    release = complete_build(*IMAGES)
+    done = ui.release(release.build, dry_run=True)
+    assert done.success
+    assert done.get_asset_materialization_events() == []
+    assert len(done.get_asset_observation_events()) == len(IMAGES)
+    assert set(ui.house.latest(release).values()) == {None}
+    assert ui.house.ledger.records() == ()
+
+
+def test_a_build_that_may_not_be_released(ui: Ui, complete_build: Callable[..., ReleaseJson]) -> None:
+    release = complete_build(*IMAGES)
+    ui.house.parts.artifacts.build(release.build).finish("running")
+    done = ui.release(release.build)
+    assert not done.success
+    (failure,) = done.filter_events(lambda event: event.is_step_failure)
+    assert "still running" in str(failure.step_failure_data.user_failure_data)
+
+
+def test_a_roll_back_and_a_withdrawal(ui: Ui, complete_build: Callable[..., ReleaseJson]) -> None:
+    first, second = complete_build("apps/other", tag="v1"), complete_build("apps/other", tag="v2")
+    for release in (first, second):
+        assert ui.release(release.build).success
+    image = ui.house.repository.image("apps/other")
+    done = ui.run(ROLLBACK_JOB, {"ops": {"roll_back_latest": {"config": {"image": image, "reason": "it is broken"}}}})
+    assert done.success
+    assert ui.house.latest(first) == digests(first, latest=True)
+    shown = ui.shown("apps/other")
+    assert (shown["action"], shown["release_tag"], shown["reason"]) == ("rollback", "v1", "it is broken")
+    gone = {"image": image, "tag": "v2", "reason": "a hole"}
+    assert ui.run(WITHDRAW_JOB, {"ops": {"withdraw_tag": {"config": gone}}}).success
+    assert ui.house.served(next(iter(digests(second, latest=False)))) is None
+
+
+def workshop(house: House) -> Workshop:
+    return Workshop(house.settings, open_source(house.settings), house.parts)
+
+
+def test_what_the_command_line_did_is_shown_once(
+    ui: Ui,
+    complete_build: Callable[..., ReleaseJson],
+) -> None:
+    first, second = complete_build("apps/other", tag="v1"), complete_build("apps/other", tag="v2")
+    ui.house.releaser("the command line").release(first)
+    assert ui.release(second.build).success
+    sensor = production_records_sensor(workshop(ui.house))
+    context = dg.build_sensor_context(instance=ui.instance)
+    said = sensor(context)
+    assert ui.shown("apps/other")["release_tag"] == "v2"
+    assert isinstance(said, dg.SensorResult)
+    assert said.cursor == "4"
+    key = released_key(ui.house.repository.image("apps/other"))
+    assert len(ui.instance.fetch_materializations(key, limit=10).records) == 1
+    third = complete_build("apps/other", tag="v3")
+    ui.house.releaser("the command line").release(third)
+    sensor(dg.build_sensor_context(instance=ui.instance, cursor=said.cursor))
+    assert ui.shown("apps/other")["release_tag"] == "v3"
+    assert ui.shown("apps/other")["who"] == "the command line"
+
+
+def test_a_build_that_is_released_by_itself(ui: Ui, complete_build: Callable[..., ReleaseJson]) -> None:
+    release, other = complete_build("apps/other", tag="v1"), complete_build("apps/other", tag="v2")
+    for build, rule in ((release, "automatic"), (other, "approval")):
+        run = dg.DagsterRun(
+            "build", tags={RELEASE_RULE_TAG: rule, BUILD_TAG: build.build}, status=dg.DagsterRunStatus.SUCCESS
+        )
+        ui.instance.add_run(run)
+    sensor = automatic_release_sensor(workshop(ui.house))
+    asked = sensor(dg.build_sensor_context(instance=ui.instance))
+    assert isinstance(asked, dg.SensorResult)
+    (request,) = asked.run_requests or []
+    assert request.run_config["ops"][RELEASED]["config"]["build"] == release.build
+    assert ui.run(RELEASE_JOB, dict(request.run_config)).success
+    assert isinstance(sensor(dg.build_sensor_context(instance=ui.instance)), dg.SkipReason)

@@ -1,0 +1,137 @@
+"""Runs that fail before they reach an engine or a registry, of which neither answers here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pytest
+
+from aml_images_dagster.defs.keys import BUILD_JOB, asset_key
+from aml_images_dagster.defs.request import PULL_REQUEST_TAG, RESOURCE
+from aml_images_dagster.defs.run import explained
+from aml_images_dagster.defs.run_state import first_failure, was_stopped
+from aml_images_dagster.errors import BuildFailed, BuildStopped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.image_repository import ImageRepository
+
+    Load = Callable[[ImageRepository], dg.Definitions]
+
+
+def run(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, stage: Any, options: dict[str, Any], **tags: str
+) -> dg.ExecuteInProcessResult:
+    return definitions.resolve_job_def(BUILD_JOB).execute_in_process(
+        run_config={"resources": {RESOURCE: {"config": options}}},
+        asset_selection=[asset_key("apps/other", stage)],
+        instance=instance,
+        tags=tags,
+        raise_on_error=False,
+    )
+
+
+def failure(result: dg.ExecuteInProcessResult) -> Any:
+    (event,) = [event for event in result.all_events if event.is_step_failure]
+    return event.step_failure_data.user_failure_data
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"release_num": 2, "release_tag": "x"}, "release_num 2 and release_tag 'x' are both given"),
+        ({"release_num": -1}, "release_num is -1"),
+        ({"release_tag": "latest"}, "'latest' cannot be a release tag"),
+        ({"source_commit": "no-such-commit"}, "git knows no revision 'no-such-commit'"),
+        ({"docker_files_path": "nowhere"}, "there is no folder 'nowhere'"),
+        ({"docker_files_path": "images/tools"}, "there is no image 'apps/other'"),
+    ],
+)
+def test_options_that_are_wrong(repository: ImageRepository, load: Load, options: dict[str, Any], what: str) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(load(repository), instance, "staged", options)
+    assert not result.success
+    explained = failure(result)
+    assert what in explained.description
+    assert what in explained.metadata["what"].value
+    assert explained.metadata["mend"].value
+    assert not list(repository.artifacts.glob("*/.records/*"))
+    hooks = [event.event_type for event in result.all_events if event.is_hook_event]
+    assert hooks == [dg.DagsterEventType.HOOK_COMPLETED], "it is cleaned up, though nobody answers"
+
+
+def test_a_pull_request_makes_no_release_entry(repository: ImageRepository, load: Load) -> None:
+    """It would count as a rebuild of the image, and hide that a month's is missing."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(load(repository), instance, "import_cfg", {}, **{PULL_REQUEST_TAG: "7"})
+    assert not result.success
+    assert failure(result).description.startswith("pull request 7: a build of a pull request ends with its tests")
+    assert not result.get_asset_materialization_events()
+
+
+def test_a_registry_that_is_down(repository: ImageRepository, load: Load) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(load(repository), instance, "staged", {})
+    explained = failure(result)
+    assert "can't be resolved" in explained.description
+    assert "127.0.0.1:9" in explained.description
+
+
+def test_artifacts_that_cannot_be_written(
+    repository: ImageRepository, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repository.root / "file").write_text("")
+    monkeypatch.setenv("AML_IMAGES_HOME", "file/home")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(load(repository), instance, "staged", {})
+    assert "file/home" in failure(result).description
+    assert "Not a directory" in failure(result).description
+    assert [event.event_type for event in result.all_events if event.is_hook_event] == [
+        dg.DagsterEventType.HOOK_COMPLETED
+    ]
+
+
+def test_a_test_of_an_image_that_was_never_staged(repository: ImageRepository, load: Load) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(load(repository), instance, "tested", {})
+    assert "apps/other is not in staging" in failure(result).description
+
+
+def test_a_release_entry_of_an_image_that_was_never_staged(repository: ImageRepository, load: Load) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(load(repository), instance, "import_cfg", {})
+    assert "apps/other was not staged by build" in failure(result).description
+
+
+def test_a_failure_that_explains_itself_shows_its_log() -> None:
+    with pytest.raises(dg.Failure) as failed, explained():
+        raise BuildFailed("it broke", where="here", mend="Do this.", log="line 1\nline 2")
+    assert failed.value.description == "here: it broke\n  Do this."
+    assert failed.value.__cause__ is None
+    assert not failed.value.allow_retries
+    assert failed.value.metadata["log"].value == "```\nline 1\nline 2\n```"
+
+
+def test_a_log_cannot_leave_its_block_in_the_ui() -> None:
+    with pytest.raises(dg.Failure) as failed, explained():
+        raise BuildFailed("it broke", log="```\n[click](http://evil)")
+    assert failed.value.metadata["log"].value == "````\n```\n[click](http://evil)\n````"
+
+
+@pytest.mark.parametrize(("error", "stopped"), [(BuildFailed("it broke"), False), (BuildStopped("elsewhere"), True)])
+def test_a_step_that_was_stopped_is_not_why_a_run_failed(error: BuildFailed, stopped: bool) -> None:
+    @dg.asset
+    def step() -> None:
+        with explained():
+            raise error
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize([step], instance=instance, raise_on_error=False)
+        (event,) = [event for event in result.all_events if event.is_step_failure]
+        failure = first_failure(instance, result.run_id)
+    assert was_stopped(event) is stopped
+    assert failure is not None
+    assert failure.step == ("" if stopped else "step")
+    assert ("it broke" in failure.message) is not stopped
