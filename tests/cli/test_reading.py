@@ -189,7 +189,7 @@ def test_an_image_past_its_end_of_life(repository: ImageRepository) -> None:
 def test_a_number_of_5000_digits_stops_its_own_image_only(repository: ImageRepository) -> None:
     tests = f'{{"scenarios": [{{"name": "x", "kind": "training", "script": "runs.sh", "nodes": {"9" * 5000}}}]}}'
     repository.write(repository.folder("apps/other") / "tests.json", tests)
-    listed = repository.run_in_a_copy("list")
+    listed = repository.run_in_a_copy("list", COLUMNS="")
     assert (listed.returncode, listed.stderr) == (0, "")
     assert "1 error: aml-images validate apps/other" in listed.stdout
     assert repository.run_in_a_copy("validate", "hello").returncode == 0
