@@ -22,6 +22,7 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsError,
 )
+from typing_extensions import override
 
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.messages import wrong_value
@@ -58,6 +59,7 @@ def load_settings(**options: Any) -> Settings:
 
     class Sourced(Settings):
         @classmethod
+        @override
         def settings_customise_sources(
             cls,
             settings_cls: type[BaseSettings],
