@@ -10,7 +10,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from aml_images_dagster.settings.azure import AzureSettings
-from aml_images_dagster.settings.name_pattern import check_name_pattern
+from aml_images_dagster.settings.group import check_name_pattern
 from aml_images_dagster.settings.open_source import OpenSourceSettings
 from aml_images_dagster.settings.pull_requests import PullRequestSettings
 from aml_images_dagster.settings.release import ReleaseSettings
