@@ -43,8 +43,8 @@ COMPUTED = {
 }
 # Two that the settings do not describe themselves.
 MEANINGS = {
-    "staging_client_id": "Name of the account that pushes to and pulls from staging; none for an open registry.",
-    "staging_client_secret": "Its password. Never written anywhere by the factory.",
+    "staging_client_id": "Account that pushes to and pulls from staging; none for an open registry.",
+    "staging_client_secret": "Password of that account. The factory never writes it anywhere.",
 }
 REGISTRIES = (
     "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/images/providers"

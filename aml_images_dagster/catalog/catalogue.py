@@ -15,7 +15,7 @@ from aml_images_dagster.catalog.graph import descendants, topological_order
 from aml_images_dagster.catalog.image import DOCKERFILE, IMAGE_FILE, PRIVATE_DOCKERFILE, TESTS_FILE, Image
 from aml_images_dagster.catalog.image_file import ImageFile
 from aml_images_dagster.catalog.image_name import full_name
-from aml_images_dagster.catalog.json_file import read_json_file
+from aml_images_dagster.catalog.model_file import read_model_file
 from aml_images_dagster.catalog.published import PublishedNames
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.catalog.tests_file import TestPlan
@@ -255,12 +255,12 @@ def _read_draft(tree: Tree, folder: str, files: Mapping[str, FileEntry], content
     ]
     settings = ImageFile()
     if settings_path in contents:
-        read, faults = read_json_file(ImageFile, contents[settings_path], image=image, path=settings_path)
+        read, faults = read_model_file(ImageFile, contents[settings_path], settings_path, image=image)
         settings = read or settings
         problems.extend(faults)
     tests = None
     if tests_path in contents:
-        tests, faults = read_json_file(TestPlan, contents[tests_path], image=image, path=tests_path)
+        tests, faults = read_model_file(TestPlan, contents[tests_path], tests_path, image=image)
         problems.extend(faults)
     dockerfile = None
     try:

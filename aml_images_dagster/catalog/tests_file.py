@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+
+from aml_images_dagster.catalog.model_file import StrictModel
 
 ScenarioName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 
@@ -16,12 +18,6 @@ def _stays_below(path: str) -> str:
 
 
 RelativePath = Annotated[str, Field(min_length=1), AfterValidator(_stays_below)]
-
-
-class StrictModel(BaseModel):
-    """A model in which an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
 
 class TrainingScenario(StrictModel):

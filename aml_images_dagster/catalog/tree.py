@@ -17,6 +17,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
+from typing_extensions import override
+
 from aml_images_dagster.catalog import git
 from aml_images_dagster.errors import BadInput
 
@@ -78,7 +80,7 @@ class Tree(Protocol):
         """
 
 
-class WorkingTree:
+class WorkingTree(Tree):
     """A folder as it is now: tracked files and those that git would offer to add.
 
     Outside of a git repository all files below the folder count. Symbolic links are read as links and never
@@ -98,20 +100,21 @@ class WorkingTree:
             raise BadInput("there is no such folder", where=str(root), mend="Name a clone with --repo.")
         self.root = root
 
+    @override
     def files(self) -> Mapping[str, FileEntry]:
-        """See `Tree`. The folder is read once; make a new object to see later changes."""
+        """The folder is read once; make a new object to see later changes."""
         return self._files
 
+    @override
     def read(self, path: str) -> bytes:
-        """See `Tree`."""
         if path not in self._files:
             raise KeyError(path)
         file = self.root / path
         # Without core.symlinks, as on Windows, git keeps a link as a file that holds the target.
         return os.fsencode(file.readlink()) if file.is_symlink() else file.read_bytes()
 
+    @override
     def read_many(self, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        """See `Tree`."""
         for path in paths:
             yield path, self.read(path)
 
@@ -148,7 +151,7 @@ class WorkingTree:
         return known[folder]
 
 
-class CommitTree:
+class CommitTree(Tree):
     """The files of a commit, from git's objects alone: nothing is checked out.
 
     Args:
@@ -163,20 +166,21 @@ class CommitTree:
         self._prefixes = tuple(prefixes)
 
     @property
+    @override
     def commit(self) -> str:
-        """See `Tree`."""
         return self._commit
 
+    @override
     def files(self) -> Mapping[str, FileEntry]:
-        """See `Tree`."""
         return self._files
 
+    @override
     def read(self, path: str) -> bytes:
-        """See `Tree`."""
         return next(self.read_many([path]))[1]
 
+    @override
     def read_many(self, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        """See `Tree`. One git process serves all files."""
+        """One git process serves all files."""
         wanted = [(path, self._files[path].oid) for path in paths]
         with tempfile.TemporaryFile() as names:
             # A file, not a pipe: git may answer before it was asked everything, and nobody waits for the other.

@@ -20,7 +20,7 @@ from aml_images_dagster.catalog.image import (
     TESTS_FILE,
 )
 from aml_images_dagster.catalog.image_name import group_name, name_fault, plain_name
-from aml_images_dagster.catalog.json_lines import locate
+from aml_images_dagster.catalog.model_file import json_lines
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.catalog.scenario_files import scenario_path
 from aml_images_dagster.catalog.windows import HOST_BUILDS
@@ -119,7 +119,7 @@ def _check_scenarios(image: Image, catalogue: Catalogue, tree: Tree, existing: C
         if path in existing:
             continue
         key = "script" if scenario.kind == "training" else "path"
-        where = locate(tree.read(image.file(TESTS_FILE)).decode("utf-8-sig"))
+        where = json_lines(tree.read(image.file(TESTS_FILE)))
         message = f"scenario {scenario.name!r} runs {path}, which does not exist"
         yield Finding(image.id, "error", message, image.file(TESTS_FILE), where.line(("scenarios", index, key)))
 

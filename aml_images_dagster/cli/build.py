@@ -39,11 +39,11 @@ _ACTIONS = {"build": "[bold yellow]build[/]", "reuse": "[green]reuse[/]", "refus
 @click.option("--base", metavar="REV", help="Build what changed since this branch, tag or commit.")
 @click.option("--head", metavar="REV", help="Build this commit. Default: the working tree.")
 @click.option("--all", "everything", is_flag=True, help="Build all images that are not past their end of life.")
-@click.option("--release-num", type=int, metavar="N", help="Number of the release on its day: YYYYMMDD.vN. Default: 1.")
-@click.option("--release-tag", metavar="T", help="Replaces the whole release tag.")
-@click.option("--dry-run", is_flag=True, help="Show what would be built, and why; change nothing.")
-@click.option("--force", is_flag=True, help="Build and test anew even what has passed already.")
-@click.option("--keep-failed", is_flag=True, help="If it fails, keep its images and containers for a while.")
+@click.option("--release-num", type=int, metavar="N", help="N of the release tag YYYYMMDD.vN. Default: 1.")
+@click.option("--release-tag", metavar="T", help="Use this release tag instead of YYYYMMDD.vN.")
+@click.option("--dry-run", is_flag=True, help="Show what would be built and why. Change nothing.")
+@click.option("--force", is_flag=True, help="Build and test images again that already passed.")
+@click.option("--keep-failed", is_flag=True, help="Keep images and containers of a failed build for keep_failed_hours.")
 @common_options
 def command(
     settings: Settings,
@@ -60,13 +60,13 @@ def command(
 ) -> None:
     """Build, test and describe images, all or nothing.
 
-    With IMAGE: these, and what they are FROM if it cannot be had otherwise. Without: what changed since --base
-    (default: the main branch) and everything FROM it; when nothing changed, all.
+    With IMAGE: these images, and those parents of them that are neither staged nor released. Without: the images that
+    changed since --base (default: the main branch) and everything FROM them; all images if none changed.
     """
     now = datetime.now(UTC)
-    release_tag_for(now, release_num, release_tag)  # contradictions are told before anything is looked at
+    release_tag_for(now, release_num, release_tag)  # contradictions are reported before anything is read
     if sum((bool(images), bool(base), everything)) > 1:
-        raise BadInput("IMAGE, --base and --all exclude each other", where="build", mend="Give one of them.")
+        raise BadInput("IMAGE, --base and --all cannot be combined", where="build", mend="Give one of them.")
     head = head or settings.source_commit  # as the code location, which has no --head, reads it
     commit = git.resolve(settings.repo, head) if head else ""
     source = open_source(settings, commit)
@@ -112,8 +112,8 @@ def _hint_at_release_tag(session: BuildSession) -> None:
     earlier = released_under(session.release_tag, session.images, Ledger(session.parts.artifacts).records())
     if earlier is not None:
         open_console(stderr=True).print(
-            f"[yellow]{session.release_tag} was released from build {earlier.build}[/]: what comes out differently "
-            "cannot be released under it again. Another number or tag: --release-num, --release-tag.",
+            f"[yellow]release tag {session.release_tag} is already used by build {earlier.build}[/]: an image that "
+            "differs from that release needs another tag. Set --release-num or --release-tag.",
             soft_wrap=True,
         )
 
@@ -129,7 +129,7 @@ def _choose(
     if images:
         return {source.catalogue.get(image).id: ("named on the command line",) for image in images}
     if everything:
-        return dict.fromkeys(source.catalogue.select_default(), ("all images were asked for",))
+        return dict.fromkeys(source.catalogue.select_default(), ("--all",))
     return {image.id: image.reasons for image in discover_images(settings, base, head).images}
 
 

@@ -1,4 +1,4 @@
-"""What became of a build of the command line: a failed one is cleaned up, and told of."""
+"""The end of a build of the command line: a failed one is cleaned up, the result is shown."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a build.
+    """The result of a build.
 
     Attributes:
         folder: Its artifacts.
@@ -60,7 +60,7 @@ _STATUSES: dict[dg.DagsterRunStatus, EndStatus | Literal["succeeded"]] = {
 
 
 def conclude(instance: dg.DagsterInstance, run: dg.DagsterRun, parts: Parts, log: Path) -> Outcome:
-    """Find out what became of a run that is over, and clean its build up unless it has succeeded."""
+    """Read how a finished run ended, and clean up its build unless it succeeded."""
     status: EndStatus | Literal["succeeded"] = _STATUSES.get(run.status, "failed")
     build = build_number(run.run_id, created_at(instance, run.run_id))
     failure = first_failure(instance, run.run_id) if status == "failed" else None
@@ -70,7 +70,7 @@ def conclude(instance: dg.DagsterInstance, run: dg.DagsterRun, parts: Parts, log
 
 
 def show(outcome: Outcome, as_json: bool) -> None:
-    """Tell people or programs."""
+    """Show the result to people or programs."""
     if as_json:
         _show_to_programs(outcome)
     elif outcome.succeeded and outcome.record:
@@ -91,18 +91,18 @@ def _show_success(outcome: Outcome, record: BuildRecord) -> None:
     console.print(f"\n[green]build [bold]{record.build}[/] succeeded[/], release tag {record.release_tag}")
     console.print(f"release.json, import.cfg and drop: {outcome.folder.root}", markup=False, soft_wrap=True)
     if record.commit.endswith(git.DIRTY):
-        console.print("[yellow]it is of changes that no commit has: it cannot be released[/]")
+        console.print("[yellow]The working tree has uncommitted changes: this build cannot be released.[/]")
 
 
 def _show_failure(outcome: Outcome) -> None:
     build, failure, errors = outcome.folder.build, outcome.failure, open_console(stderr=True)
     if outcome.status == "canceled":
-        errors.print(f"[yellow]build [bold]{build}[/] was cancelled[/]")
+        errors.print(f"[yellow]build [bold]{build}[/] was canceled[/]")
     else:
         errors.print(f"[red]build [bold]{build}[/] failed{in_step(failure)}[/]")
         if failure:
             explain_failure(errors, failure)
-        errors.print(f"[dim]everything that was printed: {escape(str(outcome.log))}[/]", soft_wrap=True)
+        errors.print(f"[dim]full log: {escape(str(outcome.log))}[/]", soft_wrap=True)
     console = open_console()
     story = read_report(outcome.folder) or outcome.report  # hooks may have been here before
     if story and story.rows:
@@ -112,10 +112,10 @@ def _show_failure(outcome: Outcome) -> None:
 
 def _cleaned_up(build: str, report: CleanupReport | None) -> str:
     if report and any(row.outcome == "kept" for row in report.rows):
-        return f"[bold yellow]build {build} is KEPT to look at[/]; end it with `aml-images cleanup {build}`"
+        return f"[bold yellow]build {build} is kept for inspection[/]; remove it with `aml-images cleanup {build}`"
     if report and report.clean:
-        return f"build {build} was cleaned up: nothing of it is left"
+        return f"build {build} was cleaned up: nothing is left"
     return (
-        f"[bold red]build {build} could not be cleaned up as a whole[/]: the janitor of `scripts/ui` and the next "
-        f"build try again, or you with `aml-images cleanup {build}`"
+        f"[bold red]build {build} was not cleaned up completely[/]: the janitor of `scripts/ui` and the next build "
+        f"try again; `aml-images cleanup {build}` does so now"
     )

@@ -64,6 +64,4 @@ def command(settings: Settings, as_json: bool) -> None:
         console.print(f"No builds in {escape(settings.artifacts_uri)} yet.")
         return
     console.print(table)
-    console.print(
-        f"The artifacts of each are in {escape(settings.artifacts_uri)}, in a folder of its number.", soft_wrap=True
-    )
+    console.print(f"Artifacts: {escape(settings.artifacts_uri)}/BUILD", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Showing what changes in production, and what is to be built after it."""
+"""Showing what changes in production, and which images to build after a release."""
 
 from __future__ import annotations
 
@@ -85,12 +85,12 @@ def offer_followers(settings: Settings, parts: Parts, record: ReleaseRecord, con
         records = Ledger(parts.artifacts).records()
         found = list(followers(record, open_source(settings).catalogue, parts.artifacts, records))
     except FactoryError as fault:  # the release is done all the same
-        console.print(f"[yellow]what is FROM it can't be told[/]: {escape(str(fault))}", soft_wrap=True)
+        console.print(f"[yellow]cannot tell which images are FROM it[/]: {escape(str(fault))}", soft_wrap=True)
         return []
     if found and settings.release.after_release == "build":
-        console.print(f"The sensor after_release builds what is FROM it: {escape(', '.join(found))}")
+        console.print(f"The sensor after_release builds the images FROM it: {escape(', '.join(found))}")
     elif found:
-        console.print("Images that are FROM it, and not released on it. To build them:")
+        console.print("Images FROM it that are still built on an earlier release. To build them:")
         console.print(f"    aml-images build {' '.join(found)}", markup=False, soft_wrap=True)
     return found
 
@@ -100,4 +100,4 @@ def _what(change: TagChange) -> str:
         return "[dim]unchanged[/]"
     if change.before is None:
         return "[green]new[/]"
-    return "[bold yellow]moves[/]" if change.after else "[bold red]goes[/]"
+    return "[bold yellow]moves[/]" if change.after else "[bold red]removed[/]"

@@ -29,14 +29,18 @@ if TYPE_CHECKING:
 
 @click.command("cleanup")
 @click.argument("build")
-@click.option("--yes", is_flag=True, help="Do not ask before a build that has succeeded is cleaned up.")
-@click.option("--force", is_flag=True, help="Clean up even a build that is released.")
+@click.option("--yes", is_flag=True, help="Do not ask before removing a build that succeeded.")
+@click.option("--force", is_flag=True, help="Also remove a build that is released.")
 @common_options
 def command(settings: Settings, as_json: bool, build: str, yes: bool, force: bool) -> None:
-    """Clean up BUILD: its staged images, its jobs and its release files. May be repeated at any time."""
+    """Remove the staged images, jobs and release files of BUILD. Can be repeated at any time.
+
+    Exit codes: 0 nothing is left, 1 something could not be removed, 2 bad usage or bad input.
+    """
     if not BUILD_NUMBER.fullmatch(build):
         raise BadInput(
-            f"{build!r} is not a build number", mend="It looks like 20261123.4f2a9c1e; see `aml-images builds`."
+            f"{build!r} is not a build number",
+            mend="A build number looks like 20261123.4f2a9c1e; `aml-images builds` lists all.",
         )
     parts = parts_for(settings)
     record = _record(parts, build)
@@ -46,9 +50,9 @@ def command(settings: Settings, as_json: bool, build: str, yes: bool, force: boo
     report = cleanup(build, parts, "canceled", even_if_kept=True, even_if_released=force)
     if record is None and not report.rows and not parts.artifacts.build(build).root.exists():
         raise BadInput(
-            "there is no build of this number, and nothing of one in staging",
+            "there is no build with this number, and no staged image of one",
             where=build,
-            mend="See `aml-images builds`.",
+            mend="`aml-images builds` lists all.",
         )
     if as_json:
         print_json(report.model_dump(mode="json"))
@@ -70,11 +74,11 @@ def _record(parts: Parts, build: str) -> BuildRecord | None:
 
 
 def _may_go(parts: Parts, record: BuildRecord, *, yes: bool, ask: bool) -> None:
-    """Make sure that a person means it: a build that has succeeded is worth something.
+    """Ask before a build that succeeded is removed.
 
     Raises:
-        BadInput: It is released, or nobody is there to be asked.
-        click.Abort: The person does not want it.
+        BadInput: It is released, or there is no terminal to ask on.
+        click.Abort: The answer is no.
     """
     build = record.build
     what = f"build {build} of {record.created:%Y-%m-%d %H:%M} UTC, which has succeeded, with {', '.join(record.images)}"
@@ -84,14 +88,14 @@ def _may_go(parts: Parts, record: BuildRecord, *, yes: bool, ask: bool) -> None:
         raise BadInput(
             f"this is {what}; it is released, or a release of it has begun",
             where=build,
-            mend="`aml-images releases` shows all. `--force` removes its staged images and release files; "
-            "what production serves stays.",
+            mend="`aml-images releases` lists all. `--force` removes its staged images and release files, "
+            "and leaves production as it is.",
         )
     if yes:
         return
     if not ask:
-        raise BadInput(f"this is {what}, and was not released", where=build, mend="Say --yes if it shall go.")
-    click.confirm(f"This is {what}, and was not released. Clean it up?", abort=True)
+        raise BadInput(f"this is {what}, and was not released", where=build, mend="Give --yes to remove it.")
+    click.confirm(f"This is {what}, and was not released. Remove it?", abort=True)
 
 
 def report_table(report: CleanupReport) -> Table:

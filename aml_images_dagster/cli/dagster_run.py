@@ -32,9 +32,9 @@ class BuildRequest:
     Attributes:
         selection: Images and the reasons of each.
         commit: Build from this commit; empty builds the working tree.
-        release_num: See `release_tag_for`.
-        release_tag: See `release_tag_for`.
-        force: Build and test anew even what has passed already.
+        release_num: Number of the release on its day; None for 1.
+        release_tag: Replaces the whole release tag.
+        force: Build and test images again that already passed.
         keep_failed: If it fails, keep its images and containers for a while.
     """
 

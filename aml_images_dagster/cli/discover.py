@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @click.command("discover")
 @click.option("--base", metavar="REV", help="Compare with this branch, tag or commit. Default: the main branch.")
-@click.option("--head", metavar="REV", help="Look at this commit. Default: the working tree.")
-@click.option("--no-fallback", is_flag=True, help="When nothing that matters changed, select nothing instead of all.")
+@click.option("--head", metavar="REV", help="Compare this commit. Default: the working tree.")
+@click.option("--no-fallback", is_flag=True, help="Select no image instead of all images when no image changed.")
 @common_options
 def command(settings: Settings, as_json: bool, base: str | None, head: str | None, no_fallback: bool) -> None:
-    """Show which images the changes since REV make it necessary to build, and why.
+    """Show which images the changes since --base rebuild, and why.
 
-    Compares as a pull request does: with the commit at which the head left the base.
+    Compares as a pull request does: with the merge base of --base and --head.
     """
     found = discover_images(settings, base, head, fallback=not no_fallback)
     if as_json:
@@ -38,7 +38,7 @@ def command(settings: Settings, as_json: bool, base: str | None, head: str | Non
     for removed in found.removed:
         table.add_row(escape(f"{removed.family}/{removed.name}"), "removed", "the folder is gone: nothing to build")
     for name in found.end_of_life:
-        table.add_row(escape(name), "end of life", "changed, but built only when it is named")
+        table.add_row(escape(name), "end of life", "changed, but built only if named")
     console = open_console()
     console.print(table if table.rows else f"{nothing_to_build(found.merge_base)}.")
     console.print(f"[dim]since {found.merge_base[:12]}, at {(found.head or 'the working tree')[:16]}[/]")

@@ -28,19 +28,20 @@ if TYPE_CHECKING:
 @click.command("doctor")
 @click.option(
     "--seconds",
+    metavar="N",
     type=click.FloatRange(min=0, min_open=True),
     default=60,
     show_default=True,
-    help="Longest time for all checks together.",
+    help="Time limit for all checks together, in seconds.",
 )
 @click.argument("images", nargs=-1, metavar="[IMAGE...]")
 @common_options
 def command(settings: Settings, as_json: bool, seconds: float, images: tuple[str, ...]) -> None:
-    """Check everything that a build and a release need, and show how to mend what is missing. Nothing is started.
+    """Check everything a build and a release need, and show how to fix what is missing. Starts nothing.
 
-    With IMAGE: the bases of these only, and what else they need.
+    With IMAGE: checks only the bases of these images and what else they need.
 
-    Exit codes: 0 all is well, 1 something is to be mended, 2 the settings themselves are wrong.
+    Exit codes: 0 all checks passed, 1 a check failed, 2 the settings are wrong.
     """
     parts = parts_for(settings)
     parts.import_sdks()
@@ -51,14 +52,14 @@ def command(settings: Settings, as_json: bool, seconds: float, images: tuple[str
     else:
         open_console().print(_table(results))
         faults = sum(not result.ok for result in results)
-        open_console().print(f"{faults} of {len(results)} checks found a fault." if faults else "All is well.")
+        open_console().print(f"{faults} of {len(results)} checks failed." if faults else "All checks passed.")
     sys.exit(0 if all(result.ok for result in results) else 1)
 
 
 def _table(results: list[CheckResult]) -> Table:
-    table = new_table("", "what", "found", "how to mend it")
+    table = new_table("", "what", "found", "hint")
     for result in results:
-        mark = "[green]ok[/]" if result.ok else "[bold red]fault[/]"
+        mark = "[green]ok[/]" if result.ok else "[bold red]failed[/]"
         table.add_row(mark, escape(result.name), escape(result.found), escape(result.mend))
     return table
 
@@ -67,7 +68,7 @@ def _dagster(settings: Settings) -> str:
     """The instance as it is; a build makes one where there is none."""
     home = Path(os.environ.get("DAGSTER_HOME") or settings.home / "dagster").absolute()
     if not (home / "dagster.yaml").exists():
-        return f"no instance in {home} yet: the first build makes it"
+        return f"no instance in {home} yet: the first build creates it"
     import dagster as dg
 
     try:
@@ -78,7 +79,7 @@ def _dagster(settings: Settings) -> str:
         raise BadInput(
             f"the instance cannot be opened: {error}",
             where=str(home),
-            mend="Mend its dagster.yaml, or move the folder away: a build makes a new one.",
+            mend="Correct its dagster.yaml, or move the folder away: the next build creates a new one.",
         ) from None
     healthy = bool(daemons) and all(status.healthy for status in daemons.values() if status.required)
     daemon = "running" if healthy else "not running (only sensors and schedules need it)"

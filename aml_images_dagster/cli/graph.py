@@ -20,10 +20,17 @@ if TYPE_CHECKING:
 
 
 @click.command("graph")
-@click.option("--format", "form", type=click.Choice(["text", "mermaid", "json"]), default="text", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "mermaid", "json"]),
+    default="text",
+    show_default=True,
+    help="Format of the output.",
+)
 @common_options
 def command(settings: Settings, as_json: bool, form: str) -> None:
-    """Show what is built FROM what, directly: FROM and COPY --from."""
+    """Show what is built FROM what: the direct edges of FROM and COPY --from."""
     catalogue = load_catalogue(settings, WorkingTree(settings.repo))
     catalogue.order(catalogue.images)  # a cycle is an error here, not a picture
     if as_json or form == "json":
@@ -62,7 +69,7 @@ def mermaid(catalogue: Catalogue) -> str:
 
 
 def _text(catalogue: Catalogue) -> list[Branches]:
-    """Every external base with all that stands on it; an image with several parents stands below each."""
+    """Every external base with all images built on it; an image with several parents appears below each."""
     children: dict[str, list[str]] = {}
     for image in catalogue.images.values():
         for parent in (*image.bases, *image.parents):

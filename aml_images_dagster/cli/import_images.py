@@ -28,16 +28,20 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     required=True,
     metavar="FILE",
-    help="import.cfg of a drop; release.json lies beside it.",
+    help="The import.cfg of a drop, with release.json beside it.",
 )
-@click.option("--dry-run", is_flag=True, help="Show what would change, tag by tag; change nothing.")
-@click.option("--outside-window", metavar="REASON", default="", help="Import now all the same, and record why.")
-@click.option("--wait/--no-wait", default=True, help="Wait until the public registry serves it, if one is configured.")
+@click.option("--dry-run", is_flag=True, help="Show what would change, tag by tag. Change nothing.")
+@click.option(
+    "--outside-window", metavar="REASON", default="", help="Import outside of the release window; record why."
+)
+@click.option(
+    "--wait/--no-wait", default=True, help="Wait until the public registry, if configured, serves the release."
+)
 @common_options
 def command(settings: Settings, as_json: bool, cfg_path: Path, dry_run: bool, outside_window: str, wait: bool) -> None:
-    """Import a drop into production: the same as a release, from import.cfg and the release.json beside it.
+    """Release a drop: import what its import.cfg names into production. Follows the rules of a release.
 
-    The account that import.cfg refers to is taken from the environment.
+    import.cfg names two environment variables; they hold the account that reads the staging registry.
     """
     release, cfg = read_drop(cfg_path)
     login = resolve_login(cfg)

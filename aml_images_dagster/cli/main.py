@@ -8,63 +8,69 @@ import io
 import sys
 
 import click
+from typing_extensions import override
 
 from aml_images_dagster.errors import FactoryError, refused_by_system
 
-_COMMANDS = {
+COMMANDS = {
     "list": ("list_images", "Show all images."),
     "show": ("show", "Show everything about an image."),
     "graph": ("graph", "Show what is built FROM what."),
     "validate": ("validate", "Check image folders, all findings at once."),
-    "discover": ("discover", "Show which images a change makes it necessary to build, and why."),
+    "new": ("new", "Write the folder of a new image."),
+    "discover": ("discover", "Show which images a change rebuilds, and why."),
     "build": ("build", "Build, test and describe images, all or nothing."),
     "builds": ("builds", "Show all builds, newest first."),
-    "status": ("status", "Show everything about a build."),
-    "new": ("new", "Write the folder of a new image."),
-    "publish-source": ("publish_source", "Propose the public part of image folders to the public repository."),
-    "publish-docs": ("publish_docs", "Propose YAML and README of released images to the registry's documentation."),
-    "cleanup": ("cleanup", "Clean up a build: staged images, jobs, release files."),
-    "release": ("release", "Release a build: import it into production, move :latest last of all."),
-    "releases": ("releases", "Show every release, roll-back and withdrawal, newest first."),
-    "import": ("import_images", "Import a drop into production: a release from import.cfg."),
-    "rollback": ("rollback", "Let :latest of an image stand for an earlier release again."),
-    "withdraw": ("withdraw", "Remove a release tag from production, for good."),
-    "doctor": ("doctor", "Check everything that a build and a release need."),
+    "status": ("status", "Show one build: its images, digests and tests, and why it failed."),
+    "cleanup": ("cleanup", "Remove what a build left: staged images, jobs, release files."),
+    "release": ("release", "Release a build: import it into production, move :latest last."),
+    "releases": ("releases", "Show releases, rollbacks and withdrawals, newest first."),
+    "rollback": ("rollback", "Point :latest of an image at an earlier release."),
+    "withdraw": ("withdraw", "Remove a release tag from production permanently."),
+    "import": ("import_images", "Release a drop: import what its import.cfg names into production."),
+    "publish-source": ("publish_source", "Propose the public part of the image folders to the public repository."),
+    "publish-docs": ("publish_docs", "Propose README and tags of released images to the documentation repository."),
+    "doctor": ("doctor", "Check everything a build and a release need."),
 }
+"""Every command: its module, and its line in the list of commands."""
 
 
 class _LazyGroup(click.Group):
+    @override
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return list(COMMANDS)
 
+    @override
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"aml_images_dagster.cli.{_COMMANDS[cmd_name][0]}")
+        module = importlib.import_module(f"aml_images_dagster.cli.{COMMANDS[cmd_name][0]}")
         command = module.command
         assert isinstance(command, click.Command)  # noqa: S101 - a module of ours
         return command
 
+    @override
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         # Click would look for likely names among commands that are loaded, and none is.
-        close = [] if args[0] in _COMMANDS else difflib.get_close_matches(args[0], _COMMANDS, n=1)
+        close = [] if args[0] in COMMANDS else difflib.get_close_matches(args[0], COMMANDS, n=1)
         if close and not ctx.resilient_parsing:
             ctx.fail(f"No such command {args[0]!r}. Did you mean {close[0]!r}?")
         return super().resolve_command(ctx, args)
 
+    @override
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
 @click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="aml-images-dagster")
 def cli() -> None:
-    """A container image factory: changed image folders are built, tested as training jobs and made releasable.
+    """Build container images from a git repository, test them as training jobs, release them by digest.
 
-    Exit codes: 0 done, 1 the build failed, 2 bad usage or bad input.
+    Exit codes: 0 success, 1 the build or the release failed, 2 bad usage or bad input.
     """
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command("new")
 @click.argument("image", metavar="FAMILY/IMAGE")
-@click.option("--from", "parent", required=True, metavar="PARENT", help="The image of ours that it is FROM.")
+@click.option("--from", "parent", required=True, metavar="PARENT", help="Image of this repository that it is FROM.")
 @common_options
 def command(settings: Settings, as_json: bool, image: str, parent: str) -> None:
     """Write the folder of a new image: complete, valid, and FROM the published name of PARENT."""
@@ -32,5 +32,5 @@ def command(settings: Settings, as_json: bool, image: str, parent: str) -> None:
     console = open_console()
     console.print(f"{written.path}: {', '.join(written.files)}", markup=False)
     if TESTS_FILE not in written.files:
-        console.print(f"The parent has no {TESTS_FILE}: the image is released untested until you write one.")
+        console.print(f"The parent has no {TESTS_FILE}: the image is not tested until you write one.")
     console.print(f"Next: write its Dockerfile and notices, then aml-images validate {written.name}", markup=False)

@@ -14,18 +14,18 @@ from aml_images_dagster.settings import Settings, load_settings
 F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS = [
-    click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of text for people."),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text."),
     click.option(
         "--repo",
         type=click.Path(path_type=Path, file_okay=False),
         help="Root of the repository of image folders. Default: the repository around the current folder.",
     ),
-    click.option("--docker-files-path", metavar="P", help="Folders that hold the image folders, separated by ';'."),
+    click.option("--docker-files-path", metavar="P", help="Folders that contain the image folders, separated by ';'."),
     click.option(
         "--published-as",
         multiple=True,
         metavar="PATTERN",
-        help="How an image is named when another is FROM it, with {name} and {family}. Repeatable.",
+        help="Name of an image in FROM lines of others, with {name} and {family}. Repeatable.",
     ),
 ]
 

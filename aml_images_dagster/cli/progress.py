@@ -89,7 +89,7 @@ class Progress:
                 return
             self._run_id = runs[0].run_id
             build = build_number(self._run_id, created_at(self._instance, self._run_id))
-            self._console.print(f"build {build} has begun: {counted(len(self._images), 'image')}", markup=False)
+            self._console.print(f"build {build} started: {counted(len(self._images), 'image')}", markup=False)
         connection = self._instance.get_records_for_run(self._run_id, cursor=self._cursor, limit=1000)
         self._cursor = connection.cursor
         for record in connection.records:

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @click.command("publish-docs")
 @click.argument("images", nargs=-1, metavar="[IMAGE...]")
-@click.option("--dry-run", is_flag=True, help="Show the diff and what the leak check finds; push nothing.")
+@click.option("--dry-run", is_flag=True, help="Show diff and findings of the leak check. Push nothing.")
 @common_options
 def command(settings: Settings, as_json: bool, images: tuple[str, ...], dry_run: bool) -> None:
-    """Propose what registry and Docker Hub show of released images: a repository YAML and a README for each.
+    """Propose what registry and Docker Hub show of released images: a README.md and a tags.yml for each.
 
-    Without IMAGE all that were released.
+    Without IMAGE: all images that were released.
     """
     source = open_source(settings, settings.source_commit)
     chosen = [source.catalogue.get(image).id for image in images] or None

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 @click.command("publish-source")
 @click.argument("images", nargs=-1, metavar="[IMAGE...]")
 @click.option("--head", metavar="REV", help="Publish this commit. Default: the working tree.")
-@click.option("--dry-run", is_flag=True, help="Show the diff and what the leak check finds; build and push nothing.")
+@click.option("--dry-run", is_flag=True, help="Show diff and findings of the leak check. Build and push nothing.")
 @common_options
 def command(settings: Settings, as_json: bool, images: tuple[str, ...], head: str | None, dry_run: bool) -> None:
     """Propose the public part of image folders to the public repository: a branch with one commit, a pull request.
 
-    Without IMAGE all that are not past their end of life. Nothing is pushed unless the leak check finds nothing and
-    every changed public Dockerfile builds alone.
+    Without IMAGE: all images that are not past their end of life. Pushes only if the leak check finds nothing and every
+    changed public Dockerfile builds on its own.
     """
     head = head or settings.source_commit
     source = open_source(settings, git.resolve(settings.repo, head) if head else "")
@@ -49,7 +49,7 @@ def command(settings: Settings, as_json: bool, images: tuple[str, ...], head: st
 
 
 def show(publish: Callable[[], Proposal], as_json: bool) -> None:
-    """Publish, and print what became of it; a dry run shows the diff. Programs get findings of the leak check, too."""
+    """Publish and print the result; a dry run shows the diff. Programs get the findings of the leak check, too."""
     try:
         proposal = publish()
     except LeaksFound as found:
@@ -73,17 +73,17 @@ def show(publish: Callable[[], Proposal], as_json: bool) -> None:
     place = f"branch {escape(proposal.branch)} of {escape(proposal.repository)}"
     match proposal.outcome:
         case "unchanged":
-            console.print(f"Nothing to publish: {escape(proposal.repository)} has it all.")
+            console.print(f"Nothing to publish: {escape(proposal.repository)} is up to date.")
         case "dry run":
             console.print(Syntax(proposal.diff, "diff", background_color="default"))
             console.print(
                 f"Dry run: {len(proposal.changes)} changed files, no leak found. Nothing was built or pushed."
             )
         case "proposed before":
-            console.print(f"Proposed before: {place} is at {proposal.commit[:12]}.")
+            console.print(f"Already proposed: {place} is at {proposal.commit[:12]}.")
         case "proposed":
             console.print(f"Proposed: {len(proposal.changes)} changed files, {place} is at {proposal.commit[:12]}.")
     if proposal.pull_request:
         console.print(f"Pull request: {proposal.pull_request}", markup=False)
     elif proposal.commit:
-        console.print("No pull request was opened: that needs a token and a host, see docs/open-source.md.")
+        console.print("No pull request was opened: set a token and a host, see docs/open-source.md.")

@@ -29,14 +29,18 @@ if TYPE_CHECKING:
 
 @click.command("release")
 @click.argument("build")
-@click.option("--dry-run", is_flag=True, help="Show what would change, tag by tag; change nothing.")
-@click.option("--outside-window", metavar="REASON", default="", help="Release now all the same, and record why.")
-@click.option("--wait/--no-wait", default=True, help="Wait until the public registry serves it, if one is configured.")
+@click.option("--dry-run", is_flag=True, help="Show what would change, tag by tag. Change nothing.")
+@click.option(
+    "--outside-window", metavar="REASON", default="", help="Release outside of the release window; record why."
+)
+@click.option(
+    "--wait/--no-wait", default=True, help="Wait until the public registry, if configured, serves the release."
+)
 @common_options
 def command(settings: Settings, as_json: bool, build: str, dry_run: bool, outside_window: str, wait: bool) -> None:
-    """Release BUILD: import its images into production by digest, and move :latest last of all.
+    """Release BUILD: import its images into production by digest, then move :latest.
 
-    A release that broke off goes on where it stopped when it is called again.
+    A release that was interrupted continues when the command is run again.
     """
     parts = parts_for(settings)
     release = completed(build, parts.artifacts)
@@ -60,8 +64,8 @@ def show_plan(settings: Settings, parts: Parts, release: ReleaseJson, as_json: b
     if closed:
         console.print(f"[yellow]A release must wait[/]: {escape(closed)}", soft_wrap=True)
     moving = sum(change.before != change.after for change in plan.changes)
-    went_on = " A release of it broke off and would go on." if plan.resumes else ""
-    console.print(f"Dry run: {moving} of {len(plan.changes)} tags would change.{went_on} Nothing was changed.")
+    resumes = " An interrupted release of it would continue." if plan.resumes else ""
+    console.print(f"Dry run: {moving} of {len(plan.changes)} tags would change.{resumes} Nothing was changed.")
 
 
 def run_release(

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 @click.argument("image", required=False, metavar="[FAMILY/IMAGE]")
 @common_options
 def command(settings: Settings, as_json: bool, image: str | None) -> None:
-    """Show every release, roll-back and withdrawal, newest first."""
+    """Show releases, rollbacks and withdrawals, newest first."""
     records = Ledger(parts_for(settings).artifacts).records()
     if image is not None:
         known = released_images(records) | _images(settings)
         absent = f"there is no image {image!r}, and none of this name was released"
-        image = full_name(image, known, absent, "`aml-images releases` shows what was released.")
+        image = full_name(image, known, absent, "`aml-images releases` lists what was released.")
     unfinished = History(records).unfinished()
     shown = [
         record
@@ -56,7 +56,7 @@ def command(settings: Settings, as_json: bool, image: str | None) -> None:
             escape(record.who),
             escape(_why(record)),
         )
-    nothing = f"{image} was never released from here." if image else "Nothing was released yet."
+    nothing = f"{image} has no releases." if image else "There are no releases yet."
     open_console().print(table if shown else escape(nothing))
 
 

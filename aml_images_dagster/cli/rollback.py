@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @click.command("rollback")
 @click.argument("image", metavar="FAMILY/IMAGE")
-@click.option("--to", metavar="TAG", default="", help="Release tag to go back to. Default: the one before the latest.")
-@click.option("--reason", default="", help="Why; recorded.")
-@click.option("--dry-run", is_flag=True, help="Show what would change; change nothing.")
+@click.option("--to", metavar="TAG", default="", help="Release tag to go back to. Default: the one before the current.")
+@click.option("--reason", default="", help="Why; kept in the release record.")
+@click.option("--dry-run", is_flag=True, help="Show what would change. Change nothing.")
 @common_options
 def command(settings: Settings, as_json: bool, image: str, to: str, reason: str, dry_run: bool) -> None:
-    """Let :latest of an image stand for an earlier release again. Allowed at any hour."""
+    """Point :latest of an image at an earlier release. Allowed outside of the release window."""
     parts = parts_for(settings)
     image = released_image(image, parts)
     if dry_run:
@@ -34,4 +34,4 @@ def command(settings: Settings, as_json: bool, image: str, to: str, reason: str,
     tell = line_by_line(open_console(stderr=as_json))
     record = roll_back(image, to, reason, parts, settings, actor(settings), tell)
     said = f":latest of {image} is {record.release_tag} again" if record else ""
-    show_done(record, image, said, f":latest of {image} is that release already", as_json)
+    show_done(record, image, said, f":latest of {image} already is that release", as_json)

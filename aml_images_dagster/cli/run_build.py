@@ -26,7 +26,7 @@ def run_build(settings: Settings, parts: Parts, request: BuildRequest, as_json: 
     """Run the build to its end, show how it goes, and clean it up if it fails.
 
     Returns:
-        The exit code: 0, or 1 when the build failed or was cancelled.
+        The exit code: 0, or 1 when the build failed or was canceled.
     """
     instance = open_instance(settings)
     # Where no daemon runs, this is what finds the builds whose process was killed.
@@ -39,7 +39,7 @@ def run_build(settings: Settings, parts: Parts, request: BuildRequest, as_json: 
         with Progress(instance, {INVOCATION_TAG: invocation}, list(request.selection), console):
             run = execute(settings, instance, request, invocation)
     if run is None:
-        open_console(stderr=True).print("Interrupted before the build had begun: there is nothing to clean up.")
+        open_console(stderr=True).print("Interrupted before the build started: there is nothing to clean up.")
         return 1
     outcome = conclude(instance, run, parts, log)
     show(outcome, as_json)

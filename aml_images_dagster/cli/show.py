@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.argument("image")
 @common_options
 def command(settings: Settings, as_json: bool, image: str) -> None:
-    """Show everything about IMAGE: what it is built from, what is built from it, its tests and its Dockerfile."""
+    """Show everything about IMAGE: bases, dependents, tests and Dockerfile."""
     tree = WorkingTree(settings.repo)
     catalogue = load_catalogue(settings, tree)
     found = catalogue.get(image)
@@ -65,7 +65,7 @@ def command(settings: Settings, as_json: bool, image: str) -> None:
 
 def _end_of_life(image: Image) -> str:
     if image.is_past_end_of_life(datetime.now(UTC).date()):
-        return f"{image.settings.eol}: built only when it is named"
+        return f"{image.settings.eol}: built only if named"
     return str(image.settings.eol or "")
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.argument("build")
 @common_options
 def command(settings: Settings, as_json: bool, build: str) -> None:
-    """Show everything about BUILD: its images, digests, reasons and tests, and why it failed."""
+    """Show BUILD: its images, digests, reasons and tests, and why it failed."""
     folder, record = find_build(settings, build)
     if as_json:
         print_json(document(folder, record))
@@ -68,7 +68,7 @@ def find_build(settings: Settings, build: str) -> tuple[BuildFolder, BuildRecord
     record = folder.read_build() if BUILD_NUMBER.fullmatch(build) else None
     if record is None:
         raise BadInput(
-            f"there is no build {build!r}", where=settings.artifacts_uri, mend="`aml-images builds` shows all."
+            f"there is no build {build!r}", where=settings.artifacts_uri, mend="`aml-images builds` lists all."
         )
     return folder, record
 

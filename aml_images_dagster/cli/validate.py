@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 @click.argument("images", nargs=-1, metavar="[IMAGE...]")
 @common_options
 def command(settings: Settings, as_json: bool, images: tuple[str, ...]) -> None:
-    """Check image folders and show all findings at once; without IMAGE all of them, and the files of schedules/.
+    """Check image folders and show all findings at once. Without IMAGE: all folders, and the files of schedules/.
 
-    Exit code 2 when there is an error; warnings alone are fine.
+    Exit codes: 0 no error (there may be warnings), 2 an error.
     """
     tree = WorkingTree(settings.repo)
     catalogue = load_catalogue(settings, tree)

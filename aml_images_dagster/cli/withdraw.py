@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 @click.command("withdraw")
 @click.argument("image", metavar="FAMILY/IMAGE")
 @click.argument("tag")
-@click.option("--reason", required=True, help="Why; recorded.")
-@click.option("--dry-run", is_flag=True, help="Show what would change; change nothing.")
+@click.option("--reason", required=True, help="Why; kept in the release record.")
+@click.option("--dry-run", is_flag=True, help="Show what would change. Change nothing.")
 @common_options
 def command(settings: Settings, as_json: bool, image: str, tag: str, reason: str, dry_run: bool) -> None:
-    """Remove release TAG of an image from production, for good. :latest may not stand for it."""
+    """Remove release TAG of an image from production permanently. :latest must not be that release."""
     parts = parts_for(settings)
     image = released_image(image, parts)
     if dry_run:
         _, change = plan_withdrawal(image, tag, parts)
-        show_planned(change, tag, f"{image} {tag} would go", as_json)
+        show_planned(change, tag, f"{image} {tag} would be removed", as_json)
         return
     tell = line_by_line(open_console(stderr=as_json))
     record = withdraw(image, tag, reason, parts, settings, actor(settings), tell)
-    said = f"{image} {tag} is withdrawn; its digest stays for those who have pinned it"
-    show_done(record, image, said, f"{image} {tag} is withdrawn already", as_json)
+    said = f"{image} {tag} is withdrawn; the image stays available by its digest"
+    show_done(record, image, said, f"{image} {tag} is already withdrawn", as_json)

@@ -6,10 +6,10 @@ import contextlib
 import re
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.connection_fault import plain_reason
 from aml_images_dagster.engine.interface import TooManyRequests
 from aml_images_dagster.engine.stream import StreamFault, redact
 from aml_images_dagster.errors import BuildFailed, Unreachable
+from aml_images_dagster.messages import plain_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

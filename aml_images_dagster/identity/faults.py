@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from aml_images_dagster.connection_fault import plain_reason
 from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
 from aml_images_dagster.identity.signatures import redacted
+from aml_images_dagster.messages import plain_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 import requests
 
-from aml_images_dagster.connection_fault import plain_reason
 from aml_images_dagster.engine.interface import RegistryLogin
 from aml_images_dagster.errors import Unreachable
 from aml_images_dagster.http_session import open_session
+from aml_images_dagster.messages import plain_reason
 from aml_images_dagster.registry.interface import NoAnswer
 from aml_images_dagster.registry.tokens import is_loopback
 

@@ -16,10 +16,10 @@ import requests
 
 from aml_images_dagster.bounded import TooLong, joined
 from aml_images_dagster.catalog.reference import DOCKER_HUB, Reference, is_digest
-from aml_images_dagster.connection_fault import plain_reason
 from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.http_connection import time_limit
 from aml_images_dagster.http_session import open_session
+from aml_images_dagster.messages import plain_reason
 from aml_images_dagster.registry.blob import VerifiedBlob
 from aml_images_dagster.registry.interface import Manifest, NoAnswer
 from aml_images_dagster.registry.tokens import FindLogin, RegistryAuth, is_loopback

@@ -18,8 +18,8 @@ import requests
 from requests.auth import AuthBase, HTTPBasicAuth
 from requests.utils import parse_dict_header
 
-from aml_images_dagster.connection_fault import plain_reason
 from aml_images_dagster.errors import Unreachable
+from aml_images_dagster.messages import plain_reason
 
 if TYPE_CHECKING:
     from aml_images_dagster.engine.interface import RegistryLogin

@@ -1,36 +1,42 @@
-"""The drop: the folder that is handed to the release system, complete and checksummed."""
+"""The drop: the folder that is handed to the release system, complete and checksummed.
+
+`service_group_root/` has what Ev2 reads to run the import in its own, approved place. Sources: the schemas named in
+its documents, and public Microsoft repositories that push images through Ev2 (see docs/release-files.md). Everything
+that differs between clouds is a `__NAME__` there, which ScopeBindings.json binds to a variable of the release system.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
 import tarfile
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.artifacts import write_atomically
-from aml_images_dagster.release.rollout import SHELL_PACKAGE, service_group_root
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from importlib.resources.abc import Traversable
 
     from upath import UPath
 
     from aml_images_dagster.release.import_cfg import ImportCfg
     from aml_images_dagster.release.release_json import ReleaseJson
 
+_PACKAGE = files("aml_images_dagster.release")
 _SHELL_FILES = ("import.sh", "import_images.py")
+_BUILD = b"{build}"
+"""What the build's number replaces in the files of `service_group_root/`."""
 
 
 def drop_files(release: ReleaseJson, cfg: ImportCfg) -> dict[str, bytes]:
     """Every file of the drop by path, `SHA256SUMS` last. The same build always gives the same bytes."""
     documents = {"import.cfg": cfg.to_json(), "release.json": release_bytes(release)}
     drop = dict(documents)
-    for path, content in service_group_root(release.build).items():
-        text = content if isinstance(content, str) else json.dumps(content, indent=2) + "\n"
-        drop[f"ServiceGroupRoot/{path}"] = text.encode()
-    drop[f"ServiceGroupRoot/{SHELL_PACKAGE}"] = _shell_package(documents, int(release.created.timestamp()))
+    for path, content in _files_below(_PACKAGE / "service_group_root"):
+        drop[f"ServiceGroupRoot/{path}"] = content.replace(_BUILD, release.build.encode())
+    drop["ServiceGroupRoot/import.tar"] = _shell_package(documents, int(release.created.timestamp()))
     drop["SHA256SUMS"] = checksums(drop)
     return drop
 
@@ -51,8 +57,16 @@ def write_drop(folder: UPath, drop: Mapping[str, bytes]) -> None:
         write_atomically(folder / path, content)
 
 
+def _files_below(folder: Traversable, above: str = "") -> Iterator[tuple[str, bytes]]:
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.is_dir():
+            yield from _files_below(entry, f"{above}{entry.name}/")
+        else:
+            yield f"{above}{entry.name}", entry.read_bytes()
+
+
 def _shell_package(documents: Mapping[str, bytes], mtime: int) -> bytes:
-    shell = files("aml_images_dagster.release") / "shell"
+    shell = _PACKAGE / "shell"
     members = dict(documents) | {name: (shell / name).read_bytes() for name in _SHELL_FILES}
     package = io.BytesIO()
     with tarfile.open(fileobj=package, mode="w", format=tarfile.PAX_FORMAT) as tar:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.descent import Reasons, with_descendants
 from aml_images_dagster.catalog.finding import Finding
+from aml_images_dagster.catalog.model_file import read_model_file
 from aml_images_dagster.schedules.schedule_file import ScheduleFile
-from aml_images_dagster.schedules.yaml_file import read_yaml_file
 
 if TYPE_CHECKING:
     from datetime import date
@@ -100,7 +100,7 @@ def read_timetable(tree: Tree, catalogue: Catalogue) -> Timetable:
     ]
     by_name: dict[str, Schedule] = {}
     for path, content in tree.read_many(path for path in files if path.endswith(_ENDING)):
-        file, faults = read_yaml_file(ScheduleFile, content, path)
+        file, faults = read_model_file(ScheduleFile, content, path)
         findings += faults
         if file is None:
             continue

@@ -9,7 +9,7 @@ from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from aml_images_dagster.catalog.tests_file import StrictModel
+from aml_images_dagster.catalog.model_file import StrictModel
 from aml_images_dagster.schedules.cron import check_cron, longest_gap
 
 ReleaseRule = Literal["none", "approval", "automatic"]

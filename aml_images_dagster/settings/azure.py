@@ -17,7 +17,7 @@ _REGISTRY_ID = re.compile(
 class AzureSettings(Group):
     """The profile `azure`: where things are in Azure. Names and ids only, never a secret."""
 
-    cloud: Literal["public", "us-government", "china"] = Field(default="public", description="Which Azure.")
+    cloud: Literal["public", "us-government", "china"] = Field(default="public", description="The Azure cloud.")
     management_endpoint: str = Field(
         default="", description="URL of Azure Resource Manager; default: that of the cloud."
     )
@@ -31,15 +31,15 @@ class AzureSettings(Group):
     storage_account: str = Field(
         default="", description="Account of artifacts in Azure Blob (az://container/prefix): its name, or its host."
     )
-    job_poll_seconds: float = Field(default=10, gt=0, description="Time between two looks at running jobs, in seconds.")
+    job_poll_seconds: float = Field(default=10, gt=0, description="Time between two polls of running jobs, in seconds.")
     job_queue_minutes: float = Field(
         default=60, gt=0, description="How long a job may wait for machines and its image, in minutes."
     )
     job_silent_minutes: float = Field(
-        default=10, gt=0, description="How long a job may be paused or not respond before it is cancelled, in minutes."
+        default=10, gt=0, description="How long a job may be paused or not respond before it is canceled, in minutes."
     )
     job_cancel_seconds: float = Field(
-        default=120, gt=0, description="How long a cancelled job may take to end, in seconds."
+        default=120, gt=0, description="How long a canceled job may take to end, in seconds."
     )
     staging_registry_id: str = Field(
         default="", description="Resource id of the staging registry; default: by its host, in resource_group."
@@ -55,13 +55,15 @@ class AzureSettings(Group):
         description="What builds Windows images: the engine of windows_docker_host, or ACR Tasks of staging_registry.",
     )
     task_agent_pool: str = Field(default="", description="Pool of agents for ACR Tasks; default: the shared agents.")
-    task_poll_seconds: float = Field(default=5, gt=0, description="Time between two looks at a run of ACR Tasks.")
+    task_poll_seconds: float = Field(
+        default=5, gt=0, description="Time between two polls of a run of ACR Tasks, in seconds."
+    )
     import_by: Literal["identity", "password"] = Field(
         default="identity",
         description="How production pulls from staging: as the identity that imports, or by the account that "
         "STAGING_CLIENT_ID and STAGING_CLIENT_SECRET name.",
     )
-    import_timeout_minutes: float = Field(default=60, gt=0, description="Longest time for importing one image.")
+    import_timeout_minutes: float = Field(default=60, gt=0, description="Time limit for importing one image.")
 
     @field_validator("staging_registry_id", "production_registry_id")
     @classmethod

@@ -1,7 +1,8 @@
-"""A group of settings that belong together: `AML_IMAGES_<GROUP>__<NAME>`, `[tool.aml-images.<group>]`."""
+"""What groups of settings are made of: `AML_IMAGES_<GROUP>__<NAME>`, `[tool.aml-images.<group>]`."""
 
 from __future__ import annotations
 
+from string import Formatter
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, SecretStr
@@ -30,3 +31,18 @@ def every_setting(model: type[BaseModel], *above: str) -> Iterator[tuple[tuple[s
 def is_secret(field: FieldInfo) -> bool:
     """Whether a setting is a secret: it may stand in the environment and in .env, and in no file that is committed."""
     return field.annotation in (SecretStr, SecretStr | None)
+
+
+def check_name_pattern(value: str, example: str) -> str:
+    """A pattern with {name}, and perhaps {family}.
+
+    Raises:
+        ValueError: It has something else between braces, or would give all images one name.
+    """
+    try:
+        fields = {field for _, field, _, _ in Formatter().parse(value) if field is not None}
+    except ValueError:
+        raise ValueError("a brace is not closed") from None
+    if not {"name"} <= fields <= {"name", "family"}:
+        raise ValueError(f"write a repository with {{name}} and perhaps {{family}}, e.g. {example}")
+    return value

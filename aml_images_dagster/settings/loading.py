@@ -22,11 +22,12 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsError,
 )
+from typing_extensions import override
 
 from aml_images_dagster.errors import BadInput
+from aml_images_dagster.messages import wrong_value
 from aml_images_dagster.settings.group import Group, every_setting, is_secret
 from aml_images_dagster.settings.settings import ENV_PREFIX, Settings
-from aml_images_dagster.wrong_value import wrong_value
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -58,6 +59,7 @@ def load_settings(**options: Any) -> Settings:
 
     class Sourced(Settings):
         @classmethod
+        @override
         def settings_customise_sources(
             cls,
             settings_cls: type[BaseSettings],
@@ -135,7 +137,7 @@ def _repository_table(pyproject: Path) -> dict[str, Any]:
         return {}
     try:
         tool = tomllib.loads(pyproject.read_text("utf-8")).get("tool", {})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, of a number with 5,000 digits
         raise BadInput(f"not valid TOML: {error}", where=str(pyproject), mend="Mend the file.") from None
     table = tool.get("aml-images", {}) if isinstance(tool, dict) else tool
     return _by_field_name(table, Settings, (), pyproject)

@@ -52,7 +52,8 @@ class OpenSourceSettings(Group):
     )
     target_branch: str = Field(default="main", description="Branch of the public repository that pull requests go to.")
     sync_branch: str = Field(
-        default="aml-images/sync", description="Branch that the factory pushes; one commit, replaced by each sync."
+        default="aml-images/sync",
+        description="Branch that the factory pushes: one commit, replaced by each publication.",
     )
     image_folder: str = Field(
         default="{family}/{name}", description="Folder of an image in the public repository; {family} and {name}."
@@ -63,8 +64,8 @@ class OpenSourceSettings(Group):
     )
     host: Literal["auto", "github", "azure_devops", "none"] = Field(
         default="auto",
-        description="Where pull requests are opened: github, azure_devops, none (only the branch is pushed), or auto, "
-        "which tells it from the URL.",
+        description="Where pull requests are opened: github, azure_devops, none (only the branch is pushed), or auto "
+        "(from the URL).",
     )
     api_url: str = Field(default="", description="Address of the host's API; default: derived from the URL.")
     author_name: str = Field(default="aml-images", description="Author of the commits.")
@@ -73,7 +74,7 @@ class OpenSourceSettings(Group):
     )
     internal_names: Texts = Field(
         default=(),
-        description="Regular expressions of names that may not become public, besides those that the factory knows.",
+        description="Regular expressions of names that must not become public, in addition to the built-in ones.",
     )
     binary_files: Texts = Field(
         default=(), description="Patterns of files that may be published although they are not text, e.g. */logo.png."
@@ -82,8 +83,10 @@ class OpenSourceSettings(Group):
     docs_repository: str = Field(
         default="", description="URL or folder of the git repository with the registry's documentation; empty: none."
     )
-    docs_token: SecretStr | None = Field(default=None, description="The same for that repository.")
-    docs_target_branch: str = Field(default="main", description="Branch of it that pull requests go to.")
+    docs_token: SecretStr | None = Field(default=None, description="Token for the documentation repository.")
+    docs_target_branch: str = Field(
+        default="main", description="Branch of the documentation repository that pull requests go to."
+    )
     docs_folder: str = Field(
         default="teams/azureml/{name}", description="Folder of an image's documentation there; {family} and {name}."
     )

@@ -24,12 +24,11 @@ class PullRequestSettings(Group):
     )
     host: Literal["auto", "github", "azure_devops", "none"] = Field(
         default="auto",
-        description="What stands behind the remote: github, azure_devops, none (only git), or auto, which tells it "
-        "from the URL.",
+        description="Host of the remote: github, azure_devops, none (only git), or auto (from the URL).",
     )
     token: SecretStr | None = Field(
         default=None,
-        description="Token of the host, for asking who has made a pull request and for reporting. None: neither.",
+        description="Token of the host, for reading who opened a pull request and for reporting. None: neither.",
     )
     api_url: str = Field(
         default="", description="Address of the host's API; default: derived from the URL of the remote."
@@ -57,8 +56,8 @@ class PullRequestSettings(Group):
     nothing_changed: Literal["nothing", "all"] = Field(
         default="nothing", description="What is built for a pull request that changes no image."
     )
-    interval_seconds: int = Field(default=30, ge=1, description="How often the remote is looked at.")
-    max_images: int = Field(default=200, ge=1, description="Most images that a pull request may make us build.")
+    interval_seconds: int = Field(default=30, ge=1, description="Time between two polls of the remote, in seconds.")
+    max_images: int = Field(default=200, ge=1, description="Most images that are built for a pull request.")
     max_files: int = Field(default=5000, ge=1, description="Most files that a pull request may change.")
     max_context_mb: float = Field(
         default=500, gt=0, description="Most data, in 10^6 bytes, that the changed files of a pull request may have."
@@ -70,12 +69,12 @@ class PullRequestSettings(Group):
         default=40,
         gt=0,
         le=50,
-        description="Longest time for fetching one pull request. Dagster ends a look after a minute.",
+        description="Time limit for fetching one pull request. Dagster ends a tick after a minute.",
     )
     build_network: str = Field(
         default="",
-        description="Network of RUN instructions in builds of pull requests; default: the engine's own, never that "
-        "of build_network.",
+        description="Network of RUN instructions in builds of pull requests, instead of build_network; default: the "
+        "engine's own.",
     )
     ui_url: str = Field(
         default="http://127.0.0.1:3000",

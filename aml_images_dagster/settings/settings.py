@@ -10,7 +10,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from aml_images_dagster.settings.azure import AzureSettings
-from aml_images_dagster.settings.name_pattern import check_name_pattern
+from aml_images_dagster.settings.group import check_name_pattern
 from aml_images_dagster.settings.open_source import OpenSourceSettings
 from aml_images_dagster.settings.pull_requests import PullRequestSettings
 from aml_images_dagster.settings.release import ReleaseSettings
@@ -31,7 +31,7 @@ class Settings(BaseSettings):
         populate_by_name=True,
     )
 
-    profile: Literal["local", "azure"] = Field(default="local", description="Which parts stand behind the interfaces.")
+    profile: Literal["local", "azure"] = Field(default="local", description="Which backends build, test and release.")
     repo: Path = Field(description="Root of the repository that holds the image folders.")
     home: Path = Field(
         default=Path(".aml-images"),
@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     tests_path: str = Field(default="base_images/tests", description="Folder of the training scripts.")
     published_as: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("mcr.microsoft.com/azureml/{name}",),
-        description="How an image is named when another is FROM it; {name} and {family} are filled in.",
+        description="Names of an image in FROM lines of others, with {name} and {family}.",
     )
     production_names: str = Field(
         default="public/azureml/{name}", description="Repository of an image in the production registry."
@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     )
     base_mirrors: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict,
-        description="Where external bases are found: prefix=mirror, separated by ';': docker.io=mirror.example/hub.",
+        description="Mirrors of external bases: prefix=mirror, separated by ';': docker.io=mirror.example/hub.",
     )
     trusted_registries: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
@@ -73,17 +73,15 @@ class Settings(BaseSettings):
     docker_host: str | None = Field(default=None, description="URL of the engine; default: DOCKER_HOST or the socket.")
     windows_docker_host: str | None = Field(default=None, description="URL of a Windows engine, for Windows images.")
     build_network: str | None = Field(default=None, description="Network of RUN instructions, e.g. host.")
-    build_timeout_minutes: float = Field(default=90, gt=0, description="Longest time for building one image.")
+    build_timeout_minutes: float = Field(default=90, gt=0, description="Time limit for building one image.")
     transfer_timeout_minutes: float = Field(
-        default=30, gt=0, description="Longest time for one push or pull of one image."
+        default=30, gt=0, description="Time limit for one push or pull of one image."
     )
     min_free_gb: float = Field(default=2, ge=0, description="Free space, in 10^9 bytes, that a build needs to start.")
     engine_patience_seconds: float = Field(
-        default=120, ge=0, description="How long a build waits for an engine that was lost, before it fails."
+        default=120, ge=0, description="How long a build waits for an engine that stopped answering, before it fails."
     )
-    keep_failed_hours: float = Field(
-        default=24, gt=0, description="How long a failed build is kept for a person who asked for it."
-    )
+    keep_failed_hours: float = Field(default=24, gt=0, description="How long --keep-failed keeps a failed build.")
     keep_staged_days: float = Field(
         default=15, gt=0, description="How long a build that was not released stays in staging."
     )
@@ -91,13 +89,13 @@ class Settings(BaseSettings):
         default_factory=lambda: max(2, os.cpu_count() or 2),
         ge=1,
         le=64,
-        description="Steps that run at once.",
+        description="Steps that run at the same time.",
     )
 
     automation: Literal["on", "off"] | None = Field(
         default=None,
-        description="Whether what starts builds by itself (sensors and schedules) runs without having been switched on "
-        "in the UI; default: off in the profile local, else on.",
+        description="Default of the switches of sensors and schedules that start builds; default: off in the profile "
+        "local, else on.",
     )
 
     azure: AzureSettings = AzureSettings()

@@ -11,16 +11,16 @@ class UpstreamSettings(Group):
     """Builds that a changed external base starts."""
 
     interval_seconds: int = Field(
-        default=300, ge=5, description="How often registries are asked for the digests of external bases."
+        default=300, ge=5, description="Time between two polls of the digests of external bases, in seconds."
     )
     batch_minutes: float = Field(
         default=30,
         ge=0,
-        description="How long after a base has changed its build starts; what else changes meanwhile goes along.",
+        description="How long to collect changes of bases before their build starts.",
     )
     retry_minutes: float = Field(
         default=30, gt=0, description="Wait after a failed build of a changed base; doubled after each further failure."
     )
     pause_after_failures: int = Field(
-        default=3, ge=1, description="Failed builds after which a changed base is left alone until a person resumes it."
+        default=3, ge=1, description="Failed builds after which a changed base is paused until a person resumes it."
     )

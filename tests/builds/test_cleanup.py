@@ -378,7 +378,7 @@ def test_the_command_asks_before_a_build_that_has_succeeded_goes(
 def test_the_command_knows_no_build_of_this_number(image_repository: ImageRepository) -> None:
     refused = image_repository.run("cleanup", "20200101.00000000")
     assert refused.returncode == 2
-    assert "20200101.00000000: there is no build of this number" in refused.stderr
+    assert "20200101.00000000: there is no build with this number" in refused.stderr
 
 
 @pytest.mark.parametrize("is_claimed", [True, False])

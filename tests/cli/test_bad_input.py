@@ -97,7 +97,7 @@ HEAD = ("build", "--all", "--head")
         pytest.param(nothing, (*HEAD, "--all"), ["git knows no revision '--all'"], id="head that is an option"),
         pytest.param(nothing, ("build", "--base", "no-such"), ["git knows no revision 'no-such'"], id="base"),
         pytest.param(nothing, ("discover", "--base", "no-such"), ["git knows no revision"], id="base to discover"),
-        pytest.param(nothing, ("build", "hello", "--all"), ["exclude each other"], id="image and all"),
+        pytest.param(nothing, ("build", "hello", "--all"), ["cannot be combined"], id="image and all"),
         pytest.param(nothing, ("list", "--docker-files-path", "none"), ["no folder 'none'"], id="docker_files_path"),
         pytest.param(nothing, ("list", "--docker-files-path", "/etc"), ["no folder of the repository"], id="absolute"),
         pytest.param(nothing, ("list", "--docker-files-path", "../.."), ["no folder of the repository"], id="outside"),
@@ -138,7 +138,7 @@ def test_it_is_told_and_nothing_is_left(
 
 def test_an_image_that_was_never_released(repository: ImageRepository) -> None:
     done = repository.run_in_a_copy("releases", "hello")
-    assert (done.returncode, done.stdout) == (0, "apps/hello was never released from here.\n")
+    assert (done.returncode, done.stdout) == (0, "apps/hello has no releases.\n")
 
 
 def test_an_empty_git_repository_has_no_images_and_no_trouble(repository: ImageRepository) -> None:

@@ -38,7 +38,7 @@ def faults(repository: ImageRepository, *arguments: str, **environment: str) -> 
 def test_all_is_well(image_repository: ImageRepository) -> None:
     done = image_repository.run("doctor")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "All is well." in done.stdout
+    assert "All checks passed." in done.stdout
     for name in ("git", "image folders", "Linux builder", "staging registry", "production registry", "artifacts store"):
         assert name in done.stdout
     assert not image_repository.artifacts.exists() or not list(image_repository.artifacts.iterdir())
@@ -82,7 +82,7 @@ def test_every_fault_is_shown_at_once(image_repository: ImageRepository) -> None
     done = image_repository.run("doctor", **environment)
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr
-    rows = [line for line in done.stdout.splitlines() if line.lstrip().startswith("fault")]
+    rows = [line for line in done.stdout.splitlines() if line.lstrip().startswith("failed")]
     assert [row.split("  ")[1].strip() for row in rows][:1] == ["git"]
     assert set(faults(image_repository, **environment)) >= {
         "git",

@@ -178,12 +178,24 @@ def test_an_image_past_its_end_of_life(repository: ImageRepository) -> None:
     base = repository.git("rev-parse", "HEAD")
     repository.write(repository.folder("apps/hello") / "image.json", '{"eol": "2021-04-30"}')
     assert "end of life 2021-04-30" in repository.run_in_a_copy("list").stdout
-    assert "2021-04-30: built only when it is named" in repository.run_in_a_copy("show", "hello").stdout
-    assert "end of life  changed, but built only when it is named" in repository.run_in_a_copy("discover").stdout
+    assert "2021-04-30: built only if named" in repository.run_in_a_copy("show", "hello").stdout
+    assert "end of life  changed, but built only if named" in repository.run_in_a_copy("discover").stdout
     repository.write(repository.folder("tools/shell") / "greeting", "good day\n")
     found = repository.json("discover", "--base", base)
     assert [image["name"] for image in found["images"]] == ["shell"]
     assert found["end_of_life"] == ["apps/hello"]
+
+
+def test_a_number_of_5000_digits_stops_its_own_image_only(repository: ImageRepository) -> None:
+    tests = f'{{"scenarios": [{{"name": "x", "kind": "training", "script": "runs.sh", "nodes": {"9" * 5000}}}]}}'
+    repository.write(repository.folder("apps/other") / "tests.json", tests)
+    listed = repository.run_in_a_copy("list", COLUMNS="")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert "1 error: aml-images validate apps/other" in listed.stdout
+    assert repository.run_in_a_copy("validate", "hello").returncode == 0
+    refused = repository.run_in_a_copy("validate")
+    assert refused.returncode == 2
+    assert "scenarios[0].nodes: a number of 5,000 digits is too long" in refused.stdout
 
 
 def test_tables_are_as_wide_as_columns_says(repository: ImageRepository) -> None:
@@ -241,7 +253,7 @@ def test_help_names_every_command_and_the_exit_codes(repository: ImageRepository
         assert own.returncode == 0
         assert "--json" in own.stdout
         assert "--repo" in own.stdout
-    assert "Exit codes: 0 done, 1" in shown.stdout
+    assert "Exit codes: 0 success, 1" in shown.stdout
 
 
 def test_a_pipe_that_is_closed_is_no_trouble(repository: ImageRepository) -> None:

@@ -49,7 +49,7 @@ def test_the_public_tree_is_all_that_is_needed_and_nothing_more(
     # Nothing of the proof stays in the engine.
     assert engine.local_digest(f"aml-images.public/{tools}:shell") is None
 
-    assert publish(image_repository)[1].startswith("Proposed before")
+    assert publish(image_repository)[1].startswith("Already proposed")
     public.git("branch", "-f", "main", BRANCH)
     assert publish(image_repository)[1].startswith("Nothing to publish")
 

@@ -44,11 +44,11 @@ def test_a_dry_run_a_release_a_roll_back_and_a_withdrawal(
     short = image.partition("/")[2]
     assert f":latest of {image} is v1 again" in said(house, "rollback", short, "--reason", "it is broken")
     again = said(house, "rollback", image, "--to", "v1")
-    assert f":latest of {image} is that release already: nothing was changed." in again
+    assert f":latest of {image} already is that release: nothing was changed." in again
     gone = ("withdraw", image, "v2", "--reason", "a hole")
-    assert f"{image} v2 would go. Nothing was changed." in said(house, *gone, "--dry-run")
-    assert f"{image} v2 is withdrawn; its digest stays" in said(house, *gone)
-    assert f"{image} v2 is withdrawn already: nothing was changed." in said(house, *gone)
+    assert f"{image} v2 would be removed. Nothing was changed." in said(house, *gone, "--dry-run")
+    assert f"{image} v2 is withdrawn; the image stays available" in said(house, *gone)
+    assert f"{image} v2 is already withdrawn: nothing was changed." in said(house, *gone)
     assert f"Did you mean {image}" in said(house, "rollback", image[:-1], code=2)
     assert f"Did you mean {image}" in said(house, "releases", image[:-1], code=2)
     history = house.repository.json("releases", short)
@@ -94,5 +94,5 @@ def test_a_release_is_done_although_what_follows_cannot_be_told(
     release = complete_build("tools/shell")
     out = said(house, "release", release.build, "--docker-files-path", "nowhere")
     assert f"build {release.build} is released" in out
-    assert "what is FROM it can't be told" in out
+    assert "cannot tell which images are FROM it" in out
     assert house.latest(release) == digests(release, latest=True)

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import tarfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,12 +15,11 @@ from upath import UPath
 
 from aml_images_dagster.release.drop import drop_files, write_drop
 from aml_images_dagster.release.import_cfg import import_cfg
-from aml_images_dagster.release.rollout import VARIABLES
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from aml_images_dagster.release.release_json import ReleaseJson
+
+RELEASE_FILES = (Path(__file__).parents[2] / "docs" / "release-files.md").read_text("utf-8")
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_every_name_in_the_documents_leads_somewhere(documents: dict[str, Any], 
 def test_every_placeholder_is_bound_and_every_binding_used(documents: dict[str, Any]) -> None:
     (scope,) = documents["ScopeBindings.json"]["scopeBindings"]
     bound = {binding["find"]: binding["replaceWith"] for binding in scope["bindings"]}
-    assert bound == {f"__{find}__": f"$({variable})" for find, variable in VARIABLES.items()}
+    assert bound == dict(re.findall(r"^\| `(__[A-Z_]+__)` \| `(\$\(\w+\))` \|$", RELEASE_FILES, re.MULTILINE))
     text = json.dumps([document for path, document in documents.items() if path != "ScopeBindings.json"])
     assert set(re.findall(r"__[A-Z_]+__", text)) == set(bound)
 

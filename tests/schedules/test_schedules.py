@@ -13,10 +13,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aml_images_dagster.catalog.catalogue import Catalogue
+from aml_images_dagster.catalog.model_file import read_model_file
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.schedules.schedule import read_timetable
 from aml_images_dagster.schedules.schedule_file import ScheduleFile
-from aml_images_dagster.schedules.yaml_file import read_yaml_file
 
 if TYPE_CHECKING:
     from aml_images_dagster.catalog.finding import Finding
@@ -68,7 +68,7 @@ def chosen(root: Path, selection: object) -> list[str]:
 
 
 def faults(text: str) -> list[str]:
-    file, findings = read_yaml_file(ScheduleFile, text.encode(), "schedules/x.yaml")
+    file, findings = read_model_file(ScheduleFile, text.encode(), "schedules/x.yaml")
     assert (file is None) == bool(findings)
     return [str(finding) for finding in findings]
 
@@ -168,6 +168,15 @@ def test_other_files_are_remarked_upon(root: Path) -> None:
         ("a: !!timestamp 2026-01-01\n", "x.yaml: error: only text, numbers"),
         ("a: !!float .nan\n", "x.yaml: error: only text, numbers"),
         ("[" * 5000, "x.yaml: error: nested too deeply"),
+        (
+            PATCH_DAY + f"stale_after_days: {'9' * 5000}\n",
+            "x.yaml:7: error: stale_after_days: a number of 5,000 digits",
+        ),
+        (
+            PATCH_DAY + "stale_after_days: 1.0e999\n",
+            "x.yaml:7: error: stale_after_days: 1.0e999 is not a finite number",
+        ),
+        (PATCH_DAY.replace("Windows images", '"\\ud800"'), "x.yaml: error: a text has half of a surrogate pair"),
         ("a: 1\n---\nb: 1\n", "x.yaml:2: error: not valid YAML"),
     ],
 )
@@ -176,13 +185,13 @@ def test_what_is_wrong(text: str, said: str) -> None:
 
 
 def test_a_file_of_another_encoding() -> None:
-    _, findings = read_yaml_file(ScheduleFile, b"name: x\ndescription: \xff\n", "x.yaml")
+    _, findings = read_model_file(ScheduleFile, b"name: x\ndescription: \xff\n", "x.yaml")
     assert [str(finding) for finding in findings] == ["x.yaml:2: error: not UTF-8 text"]
 
 
 @pytest.mark.parametrize("word", ["on", "yes", "10:30", "1_000", "0x10", "2026-01-01", "09", "=", "<<"])
 def test_words_that_older_yaml_takes_for_something_else(word: str) -> None:
-    file, findings = read_yaml_file(ScheduleFile, PATCH_DAY.replace("Windows images", word).encode(), "x.yaml")
+    file, findings = read_model_file(ScheduleFile, PATCH_DAY.replace("Windows images", word).encode(), "x.yaml")
     assert findings == ()
     assert file is not None
     assert file.description == word
@@ -191,7 +200,7 @@ def test_words_that_older_yaml_takes_for_something_else(word: str) -> None:
 @given(st.text() | st.binary().map(lambda data: data.decode("latin-1")))
 @example("?")  # a key that is null
 def test_any_text_is_read_or_explained(text: str) -> None:
-    file, findings = read_yaml_file(ScheduleFile, text.encode("utf-8", "surrogatepass"), "x.yaml")
+    file, findings = read_model_file(ScheduleFile, text.encode("utf-8", "surrogatepass"), "x.yaml")
     assert file is None
     assert findings
 

@@ -1,4 +1,4 @@
-"""What is wrong with a tests.json or image.json is told at once, with its line and a hint."""
+"""What is wrong with a tests.json or image.json is reported at once, with line and hint. YAML: tests/schedules."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aml_images_dagster.catalog.image_file import ImageFile
-from aml_images_dagster.catalog.json_file import read_json_file
-from aml_images_dagster.catalog.json_lines import locate
+from aml_images_dagster.catalog.model_file import json_lines, read_model_file
 from aml_images_dagster.catalog.tests_file import TestPlan
 
 PLAN = """{
@@ -31,13 +30,13 @@ PLAN = """{
 
 def faults(text, model=TestPlan):
     content = text if isinstance(text, bytes) else text.encode()
-    read, findings = read_json_file(model, content, image="base/x", path="tests.json")
+    read, findings = read_model_file(model, content, "tests.json", image="base/x")
     assert (read is None) == bool(findings)
     return [(finding.line, finding.message) for finding in findings]
 
 
 def test_a_good_file():
-    plan, findings = read_json_file(TestPlan, PLAN.encode(), image="base/x", path="tests.json")
+    plan, findings = read_model_file(TestPlan, PLAN.encode(), "tests.json", image="base/x")
     assert not findings
     assert [scenario.name for scenario in plan.scenarios] == ["one", "two"]
 
@@ -100,6 +99,34 @@ def test_nothing_crashes_it(text):
     assert faults(text)
 
 
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        ("9" * 5000, "a number of 5,000 digits is too long"),
+        ("-" + "9" * 5000, "a number of 5,000 digits is too long"),
+        ("1e999", "1e999 is not a finite number"),
+        ("NaN", "NaN is not a finite number"),
+        ("-Infinity", "-Infinity is not a finite number"),
+        ("9" * 299, "must be at most 1440"),
+    ],
+)
+def test_a_number_that_cannot_be_held_is_one_mistake_with_its_line(number, message):
+    text = PLAN.replace('"timeout_minutes": 5', f'"timeout_minutes": {number}')
+    assert faults(text) == [(12, f"timeout_minutes: {message}")]
+
+
+@pytest.mark.parametrize(
+    "text", ['{"compute": "\\ud800"}', '{"a":' * 300 + "1" + "}" * 300, '{"a":' * 900 + "1" + "}" * 900]
+)
+def test_what_is_json_and_yet_cannot_be_held(text):
+    ((line, message),) = faults(text)
+    assert line is None
+    assert message in (
+        "nested too deeply",
+        "a text has half of a surrogate pair (\\ud800 to \\udfff), which is no character",
+    )
+
+
 def test_image_file():
     good = '{"eol": "2026-01-31", "owners": ["team:x", "a@example.org"], "build_args": {"A": "1"}}'
     assert faults(good, ImageFile) == []
@@ -113,7 +140,7 @@ def test_image_file():
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(max_size=5), children, max_size=4),
     max_leaves=20,
 )
@@ -129,9 +156,9 @@ def _locations(value, at=()):
 @given(json_values, st.sampled_from([None, 1, "\t"]), st.booleans())
 def test_every_value_has_its_line(value, indent, ascii_only):
     text = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
-    where = locate(text)
+    where = json_lines(text.encode())
     assert set(where.lines) == set(_locations(value))
-    assert not where.repeated
+    assert not where.remarks
     if indent is None:
         assert set(where.lines.values()) == {1}
     else:

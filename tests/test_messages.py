@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import requests
 
-from aml_images_dagster.connection_fault import plain_reason
+from aml_images_dagster.messages import plain_reason
 
 
 def test_a_real_refusal() -> None:
