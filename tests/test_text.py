@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -15,6 +15,7 @@ BIDI = ("LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI")
 TEXT = st.text("ab`~ \n#*_[]()<>!|\\@", max_size=40)
 
 
+@settings(deadline=None)
 @given(TEXT)
 @example("`x` [click](http://evil)")
 def test_a_line_is_nothing_but_code(text: str) -> None:
@@ -28,6 +29,7 @@ def test_a_line_is_nothing_but_code(text: str) -> None:
         ]
 
 
+@settings(deadline=None)
 @given(TEXT.filter(lambda text: "\r" not in text))
 @example("```\n[click](http://evil)\n~~~")
 def test_a_block_is_nothing_but_code(text: str) -> None:
@@ -55,6 +57,7 @@ def test_what_is_not_to_be_seen_is_seen(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_nothing_that_does_something_is_left(text: str) -> None:
     shown = printable(text)

@@ -52,7 +52,7 @@ def open_console(*, stderr: bool = False, file: TextIO | None = None, quiet: boo
 
 def line_by_line(console: Console) -> Callable[[str], None]:
     """What prints a line that others have written, as it is."""
-    return lambda line: console.print(line, markup=False, soft_wrap=True)
+    return lambda line: console.print(printable(line), markup=False, soft_wrap=True)
 
 
 def new_table(name: str, *headings: str) -> Table:

@@ -13,6 +13,7 @@ from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,8 +50,8 @@ def command(settings: Settings, as_json: bool, build: str) -> None:
 def explain_failure(console: Console, failure: BuildFailure) -> None:
     """Why a build failed, for people."""
     if failure.log:
-        console.print(failure.log, markup=False, style="dim", soft_wrap=True)
-    console.print(failure.message, markup=False, soft_wrap=True)
+        console.print(printable(failure.log), markup=False, style="dim", soft_wrap=True)
+    console.print(printable(failure.message), markup=False, soft_wrap=True)
 
 
 def in_step(failure: BuildFailure | None) -> str:

@@ -108,13 +108,16 @@ def _remove_leftovers(objects: Path) -> None:
         except FileNotFoundError:  # another is removing it, or was killed in the middle of that
             shutil.rmtree(folder, ignore_errors=True)
             continue
-        with suppress(BlockingIOError):  # its fetch goes on
-            _take(lock)
+        if _take(lock):  # else its fetch goes on
             shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
 
 
-def _take(lock: int) -> None:
+def _take(lock: int) -> bool:
+    """Take a lock that nobody holds. On a file system without locks nobody can, and leftovers stay."""
     import fcntl  # Windows has none, and definitions load there too
 
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with suppress(OSError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False

@@ -43,6 +43,21 @@ def test_another_ref_that_ends_like_our_branch_is_not_our_branch(public: Path) -
     assert tip.stdout.strip() == commit
 
 
+@pytest.mark.parametrize("path", ["link", "link/file"])
+def test_a_link_in_the_public_repository_is_not_followed(public: Path, tmp_path: Path, path: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (public / "link").symlink_to(outside)
+    who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run(["git", "-C", str(public), "add", "-A"], check=True)
+    subprocess.run(["git", "-C", str(public), *who, "commit", "-q", "-m", "a link"], check=True)
+    with open_public_repository(str(public), "main", AUTHOR) as repository:
+        with pytest.raises(BadInput, match="something else there"):
+            repository.write(path, b"text")
+        assert repository.read("link") is None
+    assert list(outside.iterdir()) == []
+
+
 @pytest.mark.parametrize("inherited", [0, 2])
 def test_the_token_is_added_to_the_configuration_of_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inherited: int

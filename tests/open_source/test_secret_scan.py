@@ -113,7 +113,7 @@ _PIECES = [
 ]
 
 
-@settings(max_examples=1000)
+@settings(max_examples=1000, deadline=None)
 @given(st.lists(st.sampled_from(_PIECES), max_size=12).map("".join))
 def test_nothing_is_missed_for_the_sake_of_time(line: str) -> None:
     found = any(secret.kind in (_CALLED_SECRET, "a login") for secret in _by_line({"a": line}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -315,4 +316,30 @@ def test_a_clone_on_a_full_disk_is_fetched_into_later(
     monkeypatch.setattr(Quarantine, "migrate", full)
     with pytest.raises(Unreachable, match="cannot be written: No space left"):
         git_remote(pull_settings()).fetch(1, remote.push(1, edit_docs))
+    assert fetch_folders(remote) == []
+
+
+def test_a_file_system_without_locks_is_fetched_into(
+    remote: RemoteRepository, pull_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert git_remote(pull_settings()).fetch(1, remote.push(1, edit_docs))
+    assert fetch_folders(remote) == []
+
+
+def test_a_bare_clone_and_one_from_a_linked_working_tree(
+    remote: RemoteRepository, pull_settings: Callable[..., Settings]
+) -> None:
+    head = remote.push(1, add_large_file)
+    bare, linked = remote.bare.parent / "bare.git", remote.bare.parent / "linked"
+    subprocess.run(["git", "clone", "-q", "--bare", str(remote.bare), str(bare)], check=True)
+    remote.factory.git("worktree", "add", "-q", "--detach", str(linked))
+    for root in (bare, linked):
+        assert GitRemote(root, pull_settings().pull_requests, HEADS).fetch(1, head)
+        done = subprocess.run(["git", "-C", str(root), "fsck"], check=True, capture_output=True)
+        assert b"missing" not in done.stdout + done.stderr
+    assert remote.factory.git("rev-parse", own_ref(1)) == head
     assert fetch_folders(remote) == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aml_images_dagster.pull_requests.hosts.interface import MARKER
@@ -53,6 +53,7 @@ def test_many_images_are_shortened() -> None:
     assert f"| and {1000 - shown} more |" in comment
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["x", "`", "é", "|", "``` ", "🚫"]))
 def test_no_comment_is_longer_than_hosts_take(char: str) -> None:
     """A stranger may choose names, and how many there are; what failed is shown all the same."""
@@ -71,6 +72,7 @@ def test_no_comment_is_longer_than_hosts_take(char: str) -> None:
     assert "- and 4980 more" in comment
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_what_strangers_write_stays_text(name: str, log: str) -> None:
     """Nothing of it ends the block or the cell that it stands in."""

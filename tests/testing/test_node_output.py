@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aml_images_dagster.testing.node_output import KeptOutput, lines
 from aml_images_dagster.text import printable
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(alphabet=st.characters(exclude_characters="\r\n", codec="utf-8"))), st.data())
 def test_lines_do_not_depend_on_where_the_stream_is_cut(texts, data):
     stream = "".join(f"{text}\n" for text in texts).encode()
@@ -35,6 +36,7 @@ def test_line_without_an_end_is_cut():
     assert max(map(len, found)) <= 64 * 1024
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(alphabet="ab", max_size=20), max_size=100), st.integers(0, 200))
 def test_kept_is_the_end_and_says_what_is_missing(texts, limit):
     kept = KeptOutput(limit)
