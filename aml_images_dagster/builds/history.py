@@ -39,13 +39,11 @@ class Latest:
         states: What it stood for, the last of them now. A release adds one; what was rolled back from is left out.
         digests: Everything that it ever stood for.
         unfinished: The roll-back that has moved it last and was not completed.
-        is_known: Whether the last change in the ledger left it as it is now; else it was moved elsewhere.
     """
 
     states: tuple[Served, ...]
     digests: frozenset[str | None]
     unfinished: ReleaseRecord | None
-    is_known: bool
 
     @property
     def earlier(self) -> Iterator[Served]:
@@ -142,9 +140,8 @@ class History:
                 unfinished = None if record.done else record
             else:
                 _go_on(states, Served(change.after, record))
-        is_known = bool(states) and states[-1].digest == served
         _go_back(states, Served(served, None))
-        return Latest(tuple(states), frozenset(digests), unfinished, is_known)
+        return Latest(tuple(states), frozenset(digests), unfinished)
 
     def owner(self, repository: str, served: str | None) -> str | None:
         """The image whose release a `:latest` stands for; None where the ledger does not know."""

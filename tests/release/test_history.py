@@ -311,3 +311,23 @@ def test_releases_that_began_again_are_not_shown_as_not_completed(world: MemoryW
     assert [r.build for r in History(world.ledger.records()).unfinished()] == [first.build, second.build]
     world.release(second)
     assert [r.build for r in History(world.ledger.records()).unfinished()] == [first.build]
+
+
+def test_a_newer_release_of_a_drop_is_not_taken_back_although_another_was_tried_since(world: MemoryWorld) -> None:
+    world.release(world.build(1, tag="20261123.v1"))
+    for tag in ("20261123.v10", LATEST):
+        world.production.put("public/azureml/a", tag, f"sha256:{'d' * 64}")
+    with broken_off(world, "tag", ":latest"):
+        world.release(world.build(3, tag="20261124.v1"))
+    with pytest.raises(BadInput, match=r"a:latest is 20261123\.v10, which is newer"):
+        world.release(world.build(2, tag="20261123.v9"))
+
+
+def test_a_roll_back_to_an_image_whose_last_release_has_only_begun(world: MemoryWorld) -> None:
+    world.release(world.build(1, {"base/a": "aa"}))
+    with broken_off(world, "tag", ":v2"):
+        world.release(world.build(2, {"base/a": "aa"}))
+    world.release(world.build(3))
+    record = world.roll_back()
+    assert record is not None
+    assert (world.served(), record.release_tag) == ("aa", "v1")

@@ -426,9 +426,10 @@ class ProductionMachine(RuleBasedStateMachine):
         for image in self.oracle.builds[build].images:
             assert self.world.staging.tagged.get((image.family, f"{image.name}--{build}")) == image.staging.digest
 
+    @precondition(lambda self: self.asleep is None)
     @rule(which=st.integers(0, 3))
     def drop(self, which: int) -> None:
-        """A release elsewhere that knows of no ledger; nobody runs that of something withdrawn."""
+        """A release elsewhere that knows of no ledger: not of what is withdrawn, and not while others release."""
         builds = list(self.oracle.builds.values())
         build = builds[-1 - which % len(builds)]
         record = self.world.artifacts.build(build.build).read_build()
