@@ -6,6 +6,7 @@ the process id of the copy, which has a session of its own and ends with the exi
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -65,6 +66,8 @@ def act(repo: Path, what: str, who: str, *arguments: str) -> None:
 
 def main() -> None:
     repo = Path(sys.argv[1])
+    for imported_late in ("aml_images_dagster.profiles.blob_filesystem", "azure.identity"):
+        importlib.import_module(imported_late)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the copies
     for line in sys.stdin:
         what, who, out, *arguments = json.loads(line)
