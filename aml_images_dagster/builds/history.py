@@ -102,19 +102,18 @@ class History:
         return next((record for record, _ in reversed(self.of(name)) if record.action == "withdrawal"), None)
 
     def withdrawn(self, repository: str) -> dict[str, tuple[str, ReleaseRecord]]:
-        """Every digest that was released into a repository and withdrawn: with one of its release tags, for good.
+        """Every digest that was withdrawn from a repository, with one of its release tags and for good.
 
         Returns:
-            Digest → release tag, and its withdrawal.
+            Digest → release tag, and its withdrawal, as soon as that has begun.
         """
-        return {
-            change.after: (change.tag, withdrawal)
-            for record in self.changes
-            if record.action == "release"
-            for change in record.changes
-            if change.repository == repository and change.tag != LATEST and change.after is not None
-            if (withdrawal := self.withdrawal(change.name))
-        }
+        found: dict[str, tuple[str, ReleaseRecord]] = {}
+        withdrawals = (record for record in self.changes if record.action == "withdrawal")
+        for record, change in ((r, c) for r in withdrawals for c in r.changes if c.repository == repository):
+            releases = [(r, c.after) for r, c in self.of(change.name) if r.action == "release" and c.after]
+            stood_for = {after for r, after in releases if r.done} | ({change.before} if change.before else set())
+            found |= dict.fromkeys(stood_for or {after for _, after in releases}, (change.tag, record))
+        return found
 
     def latest(self, repository: str, served: str | None) -> Latest:
         """What the `:latest` of a repository stood for.

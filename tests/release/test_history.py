@@ -126,6 +126,18 @@ def test_an_image_that_was_withdrawn_comes_back_under_no_other_tag(world: Memory
     assert world.served() == "3"
 
 
+def test_what_another_build_was_to_be_under_a_withdrawn_tag_may_be_released(world: MemoryWorld) -> None:
+    world.release(world.build(1))
+    with broken_off(world, "tag", ":v9"):
+        world.release(world.build(2, {"base/a": "bb"}, tag="v9"))
+    world.release(world.build(3, {"base/a": "cc"}, tag="v9"))
+    world.release(world.build(4))
+    world.withdraw("v9")
+    world.release(world.build(5, {"base/a": "bb"}))
+    with pytest.raises(BadInput, match="base/a is the image of v9"):
+        world.release(world.build(6, {"base/a": "cc"}))
+
+
 def test_a_release_that_broke_off_is_withdrawn(world: MemoryWorld) -> None:
     world.release(world.build(1))
     second = world.build(2)

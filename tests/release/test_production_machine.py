@@ -192,10 +192,9 @@ class Oracle:
             if record.action == "withdrawal":
                 digest = self.world.production.tagged.get((change.repository, change.tag))
                 self.withdrawn_tags.add((change.repository, change.tag))
-                released = {
-                    d for (build, d) in self.released_as(change.repository, change.tag) if build in self.begun
-                } | ({digest} if digest else set())
-                self.withdrawn[change.repository] |= released
+                as_released = self.released_as(change.repository, change.tag)
+                released = {its for build, its in as_released if build in self.begun}
+                self.withdrawn[change.repository] |= {digest} if digest else released
             elif change.tag == LATEST:
                 self.see(change.repository)
                 self.open_rollback.pop(change.repository, None)
