@@ -73,6 +73,7 @@ class Arena(ExitStack):
         self.processes: dict[int, Path] = {}
 
     def __enter__(self) -> Self:
+        self.enter_context(mock.patch.dict(os.environ))
         folder = Path(self.enter_context(tempfile.TemporaryDirectory(prefix="production-")))
         registries = [self.enter_context(OwnRegistry(folder / name)) for name in ("staging", "production")]
         self.staging, self.production = (OciRegistry(registry.host) for registry in registries)
