@@ -35,7 +35,7 @@ from tests.image_repository import DOCKERFILES, ImageRepository
 if TYPE_CHECKING:
     from aml_images_dagster.builds.parts import Parts
 
-hypothesis.settings.register_profile("long", max_examples=400, stateful_step_count=50, deadline=None)
+hypothesis.settings.register_profile("long", max_examples=300, stateful_step_count=40, deadline=None)
 """For the tests of state machines, by hand: `--hypothesis-profile=long`."""
 
 MakeContext = Callable[[Mapping[str, str | bytes]], Path]

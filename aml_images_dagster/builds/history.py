@@ -39,13 +39,11 @@ class Latest:
         states: What it stood for, the last of them now. A release adds one; what was rolled back from is left out.
         digests: Everything that it ever stood for.
         unfinished: The roll-back that has moved it last and was not completed.
-        is_known: Whether the last change in the ledger left it as it is now; else it was moved elsewhere.
     """
 
     states: tuple[Served, ...]
     digests: frozenset[str | None]
     unfinished: ReleaseRecord | None
-    is_known: bool
 
     @property
     def earlier(self) -> Iterator[Served]:
@@ -104,19 +102,18 @@ class History:
         return next((record for record, _ in reversed(self.of(name)) if record.action == "withdrawal"), None)
 
     def withdrawn(self, repository: str) -> dict[str, tuple[str, ReleaseRecord]]:
-        """Every digest that was released into a repository and withdrawn: with one of its release tags, for good.
+        """Every digest that was withdrawn from a repository, with one of its release tags and for good.
 
         Returns:
-            Digest → release tag, and its withdrawal.
+            Digest → release tag, and its withdrawal, as soon as that has begun.
         """
-        return {
-            change.after: (change.tag, withdrawal)
-            for record in self.changes
-            if record.action == "release"
-            for change in record.changes
-            if change.repository == repository and change.tag != LATEST and change.after is not None
-            if (withdrawal := self.withdrawal(change.name))
-        }
+        found: dict[str, tuple[str, ReleaseRecord]] = {}
+        withdrawals = (record for record in self.changes if record.action == "withdrawal")
+        for record, change in ((r, c) for r in withdrawals for c in r.changes if c.repository == repository):
+            releases = [(r, c.after) for r, c in self.of(change.name) if r.action == "release" and c.after]
+            stood_for = {after for r, after in releases if r.done} | ({change.before} if change.before else set())
+            found |= dict.fromkeys(stood_for or {after for _, after in releases}, (change.tag, record))
+        return found
 
     def latest(self, repository: str, served: str | None) -> Latest:
         """What the `:latest` of a repository stood for.
@@ -142,9 +139,8 @@ class History:
                 unfinished = None if record.done else record
             else:
                 _go_on(states, Served(change.after, record))
-        is_known = bool(states) and states[-1].digest == served
         _go_back(states, Served(served, None))
-        return Latest(tuple(states), frozenset(digests), unfinished, is_known)
+        return Latest(tuple(states), frozenset(digests), unfinished)
 
     def owner(self, repository: str, served: str | None) -> str | None:
         """The image whose release a `:latest` stands for; None where the ledger does not know."""

@@ -161,9 +161,8 @@ def _check_age(release: ReleaseJson, changes: Sequence[TagChange], production: R
         latest = history.latest(change.repository, change.before)
         if latest.record is not None and latest.record.built > release.created:
             newer.append(f"{change.name} is of build {latest.record.build}, which is newer")
-        elif change.before is not None and not latest.is_known:
-            tag = _newer_tag(change, release.release_tag, production)
-            newer += [f"{change.name} is {tag}, which is newer"] if tag else []
+        elif tag := _newer_tag(change, release.release_tag, production, history):
+            newer.append(f"{change.name} is {tag}, which is newer")
     if newer:
         raise BadInput(
             "\n  ".join(newer),
@@ -172,13 +171,14 @@ def _check_age(release: ReleaseJson, changes: Sequence[TagChange], production: R
         )
 
 
-def _newer_tag(change: TagChange, ours: str, production: Registry) -> str | None:
-    """The release tag with a higher number that a `:latest` stands for which a drop has moved."""
+def _newer_tag(change: TagChange, ours: str, production: Registry, history: History) -> str | None:
+    """The release tag with a higher number that a `:latest` stands for, and that the ledger does not know: a drop's."""
     number = _number(ours)
-    tags = production.tags(change.repository) if number else ()
+    tags = production.tags(change.repository) if number and change.before else ()
     newer = (tag for tag in tags if (theirs := _number(tag)) and theirs > number)
+    unknown = (tag for tag in newer if not any(r.done for r, _ in history.of(f"{change.repository}:{tag}")))
     latest = Reference(production.host, change.repository, LATEST)
-    return next((tag for tag in newer if production.digest(latest.with_tag(tag)) == change.before), None)
+    return next((tag for tag in unknown if production.digest(latest.with_tag(tag)) == change.before), None)
 
 
 def _number(tag: str) -> tuple[str, int] | tuple[()]:

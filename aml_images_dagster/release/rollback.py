@@ -48,8 +48,10 @@ def plan_rollback(image: str, to: str, parts: Parts) -> tuple[ReleasedVersion, T
     reference = Reference(parts.production.host, known[0].repository, LATEST)
     now = parts.production.digest(reference)
     latest = history.latest(reference.repository, now)
-    version = _named(known, to, latest) if to else _before(known, latest)
-    served = parts.production.digest(reference.with_tag(version.tag))
+    found = [_named(known, to, latest)] if to else _before(known, latest)
+    tags = {version.tag: parts.production.digest(reference.with_tag(version.tag)) for version in found}
+    version = next((version for version in found if tags[version.tag] == version.digest), found[0])
+    served = tags[version.tag]
     if served != version.digest:
         raise BadInput(
             f"{version.repository}:{version.tag} serves {served or 'nothing'}, released was {version.digest}",
@@ -106,14 +108,14 @@ def _named(known: Sequence[ReleasedVersion], tag: str, latest: Latest) -> Releas
     return version
 
 
-def _before(known: Sequence[ReleasedVersion], latest: Latest) -> ReleasedVersion:
-    """What was served before; what a drop has brought, and nobody has recorded, is passed over."""
+def _before(known: Sequence[ReleasedVersion], latest: Latest) -> list[ReleasedVersion]:
+    """The releases of what was served before; what a drop has brought, and nobody has recorded, is passed over."""
     states = latest.states[-1:] if latest.unfinished else latest.earlier
     for state in states:
         of_it = [version for version in known if version.digest == state.digest and not version.withdrawn]
         tag = state.record.release_tag if state.record else ""
         if of_it:
-            return next((version for version in of_it if version.tag == tag), of_it[0])
+            return sorted(of_it, key=lambda version: version.tag != tag)
     raise BadInput(
         f"{known[0].image} has no earlier release",
         where=f"{known[0].repository}:{LATEST}",

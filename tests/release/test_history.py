@@ -126,6 +126,18 @@ def test_an_image_that_was_withdrawn_comes_back_under_no_other_tag(world: Memory
     assert world.served() == "3"
 
 
+def test_what_another_build_was_to_be_under_a_withdrawn_tag_may_be_released(world: MemoryWorld) -> None:
+    world.release(world.build(1))
+    with broken_off(world, "tag", ":v9"):
+        world.release(world.build(2, {"base/a": "bb"}, tag="v9"))
+    world.release(world.build(3, {"base/a": "cc"}, tag="v9"))
+    world.release(world.build(4))
+    world.withdraw("v9")
+    world.release(world.build(5, {"base/a": "bb"}))
+    with pytest.raises(BadInput, match="base/a is the image of v9"):
+        world.release(world.build(6, {"base/a": "cc"}))
+
+
 def test_a_release_that_broke_off_is_withdrawn(world: MemoryWorld) -> None:
     world.release(world.build(1))
     second = world.build(2)
@@ -311,3 +323,23 @@ def test_releases_that_began_again_are_not_shown_as_not_completed(world: MemoryW
     assert [r.build for r in History(world.ledger.records()).unfinished()] == [first.build, second.build]
     world.release(second)
     assert [r.build for r in History(world.ledger.records()).unfinished()] == [first.build]
+
+
+def test_a_newer_release_of_a_drop_is_not_taken_back_although_another_was_tried_since(world: MemoryWorld) -> None:
+    world.release(world.build(1, tag="20261123.v1"))
+    for tag in ("20261123.v10", LATEST):
+        world.production.put("public/azureml/a", tag, f"sha256:{'d' * 64}")
+    with broken_off(world, "tag", ":latest"):
+        world.release(world.build(3, tag="20261124.v1"))
+    with pytest.raises(BadInput, match=r"a:latest is 20261123\.v10, which is newer"):
+        world.release(world.build(2, tag="20261123.v9"))
+
+
+def test_a_roll_back_to_an_image_whose_last_release_has_only_begun(world: MemoryWorld) -> None:
+    world.release(world.build(1, {"base/a": "aa"}))
+    with broken_off(world, "tag", ":v2"):
+        world.release(world.build(2, {"base/a": "aa"}))
+    world.release(world.build(3))
+    record = world.roll_back()
+    assert record is not None
+    assert (world.served(), record.release_tag) == ("aa", "v1")

@@ -15,6 +15,7 @@ import pytest
 
 from aml_images_dagster.release.drop import drop_files
 from aml_images_dagster.release.import_cfg import import_cfg
+from aml_images_dagster.release.shell import import_images
 from tests.emulators.az import install
 from tests.release.conftest import House, digests
 
@@ -215,6 +216,20 @@ def test_latest_moves_on_from_an_older_release(rollout: Rollout, older: str) -> 
     rollout.serve(served)
     assert rollout.run().returncode == 0
     assert rollout.tags == served | ALL_TAGS
+
+
+def test_an_az_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "az").write_text("#!/bin/sh\nexec sleep 600\n")
+    (tmp_path / "az").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for limit in ("ASK_SECONDS", "IMPORT_SECONDS"):
+        monkeypatch.setattr(import_images, limit, 0.2)
+    production = import_images._AzureProduction("production", "staging")
+    image = import_images.Tested("base", f"sha256:{'1' * 64}", ("public/a:v1",))
+    with pytest.raises(import_images.ImportRefused, match=r"az acr manifest show-metadata .* has not ended after"):
+        production.digest("public/a:v1")
+    with pytest.raises(import_images.ImportRefused, match=r"az acr import .* run the rollout again"):
+        production.bring(image, "public/a:v1", replace=False)
 
 
 def test_files_that_disagree_import_nothing(rollout: Rollout) -> None:

@@ -192,10 +192,9 @@ class Oracle:
             if record.action == "withdrawal":
                 digest = self.world.production.tagged.get((change.repository, change.tag))
                 self.withdrawn_tags.add((change.repository, change.tag))
-                released = {
-                    d for (build, d) in self.released_as(change.repository, change.tag) if build in self.begun
-                } | ({digest} if digest else set())
-                self.withdrawn[change.repository] |= released
+                as_released = self.released_as(change.repository, change.tag)
+                released = {its for build, its in as_released if build in self.begun}
+                self.withdrawn[change.repository] |= {digest} if digest else released
             elif change.tag == LATEST:
                 self.see(change.repository)
                 self.open_rollback.pop(change.repository, None)
@@ -426,9 +425,10 @@ class ProductionMachine(RuleBasedStateMachine):
         for image in self.oracle.builds[build].images:
             assert self.world.staging.tagged.get((image.family, f"{image.name}--{build}")) == image.staging.digest
 
+    @precondition(lambda self: self.asleep is None)
     @rule(which=st.integers(0, 3))
     def drop(self, which: int) -> None:
-        """A release elsewhere that knows of no ledger; nobody runs that of something withdrawn."""
+        """A release elsewhere that knows of no ledger: not of what is withdrawn, and not while others release."""
         builds = list(self.oracle.builds.values())
         build = builds[-1 - which % len(builds)]
         record = self.world.artifacts.build(build.build).read_build()
