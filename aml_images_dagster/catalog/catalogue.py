@@ -249,7 +249,7 @@ def _read_draft(tree: Tree, folder: str, files: Mapping[str, FileEntry], content
         f"{folder}/{file}" if folder else file for file in _READ_FILES
     )
     problems = [
-        Finding(image, "error", "a symbolic link cannot stand here; put the file itself", path)
+        Finding(image, "error", "a symbolic link is not allowed here; put the file itself", path)
         for path in (dockerfile_path, private_path, tests_path, settings_path)
         if path in contents and files[path].mode is FileMode.SYMLINK
     ]

@@ -131,7 +131,7 @@ def discover(
 
     fallback = fallback and not found
     if fallback:
-        reason = f"all are selected: nothing that matters changed since {merge_base[:12]}"
+        reason = f"all are selected: no image changed since {merge_base[:12]}"
         found = {image: ("fallback", [reason]) for image in catalogue.select_default(day)}
     gone = [change.path for change in changes if change.status == "D"]
     return Discovery(
@@ -147,7 +147,7 @@ def discover(
 
 def nothing_to_build(merge_base: str) -> str:
     """How it is said that a change touches no image."""
-    return f"no image to build: nothing that matters changed since {merge_base[:12]}"
+    return f"nothing to build: no image changed since {merge_base[:12]}"
 
 
 _Found = dict[str, tuple[Change, list[str]]]

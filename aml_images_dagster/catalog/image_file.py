@@ -22,14 +22,14 @@ class ImageFile(StrictModel):
     owners: tuple[Owner, ...] = Field(default=(), description="E-mail addresses, or team:NAME.")
     platform: Literal["linux/amd64", "linux/arm64", "windows/amd64"] | None = Field(
         default=None,
-        description="What the image is built for; default: linux/amd64, or windows/amd64 for a Windows base.",
+        description="Platform of the image; default: linux/amd64, or windows/amd64 for a Windows base.",
     )
     build_args: dict[str, str] = Field(
-        default_factory=dict, description="Values for ARG. Never secrets: they show in the image."
+        default_factory=dict, description="Values for ARG. No secrets: they are visible in the image."
     )
     size_budget_mb: int | None = Field(
         default=None, ge=1, description="Compressed size in 10^6 bytes above which a check warns."
     )
     eol: date | None = Field(
-        default=None, description="End of life: from this day on the image is built only when it is named."
+        default=None, description="End of life: from this day on the image is built only if it is named."
     )

@@ -29,7 +29,7 @@ class TrainingScenario(StrictModel):
     nodes: int = Field(default=1, ge=1, le=64, description="Number of machines.")
     distribution: Literal["mpi", "pytorch"] | None = Field(
         default=None,
-        description="How processes find each other: mpi starts them with mpirun, pytorch sets RANK and its companions.",
+        description="How processes find each other: mpi starts them with mpirun, pytorch sets RANK and the like.",
     )
     processes_per_node: int = Field(default=1, ge=1, le=64, description="Processes on each machine.")
 
@@ -57,8 +57,8 @@ class TestPlan(StrictModel):
     __test__ = False
 
     scenarios: tuple[Scenario, ...] = Field(min_length=1)
-    compute: str = Field(default="", description="Name of the compute target; empty takes the profile's default.")
-    timeout_minutes: float = Field(default=90, gt=0, le=1440, description="Longest time for one scenario, in minutes.")
+    compute: str = Field(default="", description="Name of the compute target; default: that of the profile.")
+    timeout_minutes: float = Field(default=90, gt=0, le=1440, description="Time limit of one scenario, in minutes.")
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> TestPlan:

@@ -219,7 +219,7 @@ class CommitTree(Tree):
                     raise BadInput(
                         "a path like this leaves the repository; git itself writes none",
                         where=path,
-                        mend="Make the commit anew with an unchanged git.",
+                        mend="Create the commit again with an unmodified git.",
                     )
                 found[path] = FileEntry(_file_mode(mode), oid=oid)
         return dict(sorted(found.items()))

@@ -99,7 +99,7 @@ def _check_instructions(image: Image, tree: Tree) -> Iterator[Finding]:
     if image.parsed is None:
         return
     for line, feature in image.parsed.buildkit_features:
-        message = f"{feature} needs BuildKit; images are built with the engine's classic builder: write it without"
+        message = f"{feature} needs BuildKit; the engine's classic builder builds the images: remove it"
         yield _at(image, "error", message, line)
     names = None
     for source in copy_sources(image.parsed, image.settings.build_args):
@@ -109,7 +109,9 @@ def _check_instructions(image: Image, tree: Tree) -> Iterator[Finding]:
             continue
         message = f"{source.keyword} {source.written}: there is nothing of this name in the build context"
         if source.pattern.removeprefix("./") in FACTORY_FILES:
-            message = f"{source.keyword} {source.written}: the file speaks to the factory and never reaches a build"
+            message = (
+                f"{source.keyword} {source.written}: only the factory reads this file; it is not in the build context"
+            )
         yield _at(image, "error", message, source.line)
 
 
@@ -136,7 +138,7 @@ def _check_bases(image: Image, catalogue: Catalogue) -> Iterator[Finding]:
             continue
         base = Reference.parse(use.reference)
         if base.version == "latest":
-            message = f"{use.reference} is whatever is newest on the day; name a version"
+            message = f"{use.reference} means another image after each update; name a version"
             yield _at(image, "warning", message, use.line)
 
 
@@ -150,7 +152,7 @@ def _check_platform(image: Image, catalogue: Catalogue) -> Iterator[Finding]:
             yield Finding(image.id, "warning", message, image.file(DOCKERFILE))
         elif image.host_build is None:
             known = ", ".join(HOST_BUILDS)
-            message = f"the tag of the base tells no Windows that a host could be; known are {known}"
+            message = f"the tag of the base names no known Windows version; known are {known}"
             yield Finding(image.id, "error", message, image.file(DOCKERFILE))
     for use in image.parsed.uses if image.parsed else ():
         parent = catalogue.images.get(_parent(catalogue, image, use.reference) or "")

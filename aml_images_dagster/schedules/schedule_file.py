@@ -57,7 +57,7 @@ class ScheduleFile(StrictModel):
         pattern=r"^[a-z][a-z0-9_]{0,59}$",
         description="Unique. Small letters, digits and underscores; the UI shows it as <name>_schedule.",
     )
-    description: str = Field(min_length=1, max_length=500, description="What it is for; shown in the UI.")
+    description: str = Field(min_length=1, max_length=500, description="Purpose; shown in the UI.")
     cron: Annotated[str, AfterValidator(_is_cron)] = Field(
         description="Minute, hour, day of the month, month, day of the week. The second Wednesday is 3#2."
     )
@@ -65,21 +65,21 @@ class ScheduleFile(StrictModel):
         description="Time zone of the cron expression, e.g. America/Los_Angeles; daylight saving time is followed."
     )
     selection: ScheduledImages = Field(description="Which images are built.")
-    force: bool = Field(default=False, description="Build and test anew even what has passed already.")
+    force: bool = Field(default=False, description="Build and test images again that already passed.")
     release: ReleaseRule = Field(
         default="none",
-        description="none: the build is not meant for release. approval: it waits for a person, to be released by the "
-        "end of its day. automatic: it is released when it succeeds, by the end of its day.",
+        description="none: the build is not for release. approval: a person releases it by the end of its day. "
+        "automatic: it is released as soon as it has succeeded.",
     )
     after_patch_tuesday: bool = Field(
         default=False,
-        description="The build is meant to hold the month's Windows updates: warn when it comes before them.",
+        description="The build has to contain the month's Windows updates: warn when it runs before them.",
     )
     stale_after_days: float | None = Field(
         default=None,
         gt=0,
-        description="An image that was not built for so long is shown as unhealthy. More than the longest time between "
-        "two builds.",
+        description="An image whose last complete build is older is shown as unhealthy. More than the longest time "
+        "between two builds.",
     )
 
     @field_validator("stale_after_days")
@@ -90,7 +90,7 @@ class ScheduleFile(StrictModel):
         gap = longest_gap(info.data["cron"])
         if timedelta(days=days) < gap + _SLACK:
             raise ValueError(
-                f"{gap.days} days can lie between two builds, and images would be unhealthy although nothing is wrong; "
+                f"{gap.days} days can pass between two builds, and images would look unhealthy without a reason; "
                 f"write {(gap + _SLACK).days} or more"
             )
         return days

@@ -84,10 +84,10 @@ def load_settings(**options: Any) -> Settings:
         raise BadInput(
             "this is a group of settings, and no value",
             where=", ".join(_place((group,), given, repo, table) for group in wrong),
-            mend=f"Set each by itself: {ENV_PREFIX}<GROUP>__<NAME>.",
+            mend=f"Set each setting separately: {ENV_PREFIX}<GROUP>__<NAME>.",
         ) from None
     except UnicodeDecodeError:
-        raise BadInput("not UTF-8 text", where=str(repo / ".env"), mend="Mend the file.") from None
+        raise BadInput("not UTF-8 text", where=str(repo / ".env"), mend="Correct the file.") from None
 
 
 def _fault(details: ErrorDetails, given: Mapping[str, Any], repo: Path, table: Mapping[str, Any]) -> str:
@@ -138,7 +138,7 @@ def _repository_table(pyproject: Path) -> dict[str, Any]:
     try:
         tool = tomllib.loads(pyproject.read_text("utf-8")).get("tool", {})
     except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, of a number with 5,000 digits
-        raise BadInput(f"not valid TOML: {error}", where=str(pyproject), mend="Mend the file.") from None
+        raise BadInput(f"not valid TOML: {error}", where=str(pyproject), mend="Correct the file.") from None
     table = tool.get("aml-images", {}) if isinstance(tool, dict) else tool
     return _by_field_name(table, Settings, (), pyproject)
 

@@ -94,7 +94,7 @@ class PullRequestSettings(Group):
     @classmethod
     def _has_a_number(cls, value: str) -> str:
         if value and (value.count("*") != 1 or not value.startswith("refs/")):
-            raise ValueError("write one * where the number stands, e.g. refs/pull/*/head")
+            raise ValueError("write one * in the place of the number, e.g. refs/pull/*/head")
         return value
 
     @property

@@ -268,7 +268,7 @@ def test_lines_and_spans() -> None:
         ("", 1, "no FROM"),
         ("# only\n", 1, "no FROM"),
         ("ARG A=1\n", 1, "no FROM"),
-        ("RUN ls\nFROM a\n", 1, "RUN stands before the first FROM"),
+        ("RUN ls\nFROM a\n", 1, "RUN is before the first FROM"),
         ("FROM\n", 1, "FROM takes"),
         ("FROM a b\n", 1, "FROM takes"),
         ("FROM a AS b c\n", 1, "FROM takes"),

@@ -65,8 +65,8 @@ def test_only_the_images_asked_for(good):
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        ({"Dockerfile": "FROM debian\n"}, ("warning", "Dockerfile", 1, "debian is whatever is newest")),
-        ({"Dockerfile": "FROM debian:latest\n"}, ("warning", "Dockerfile", 1, "debian:latest is whatever is newest")),
+        ({"Dockerfile": "FROM debian\n"}, ("warning", "Dockerfile", 1, "debian means another image")),
+        ({"Dockerfile": "FROM debian:latest\n"}, ("warning", "Dockerfile", 1, "debian:latest means another image")),
         (
             {"Dockerfile": f"FROM {PUBLISHED}/goood:latest\n"},
             (
@@ -80,11 +80,11 @@ def test_only_the_images_asked_for(good):
             {"Dockerfile": f"FROM {PUBLISHED}/of-others:1\n"},
             ("warning", "Dockerfile", 1, f"no image folder is published as {PUBLISHED}/of-others:1; is it published"),
         ),
-        ({"Dockerfile": "RUN x\n"}, ("error", "Dockerfile", 1, "RUN stands before the first FROM")),
+        ({"Dockerfile": "RUN x\n"}, ("error", "Dockerfile", 1, "RUN is before the first FROM")),
         ({"Dockerfile.private": "\nFROM x\n"}, ("error", "Dockerfile.private", 2, "Dockerfile.private may not")),
         (
             {"Dockerfile.private": "RUN a\nCOPY --from=busybox /a /b\n"},
-            ("warning", "Dockerfile.private", 2, "busybox is whatever is newest"),
+            ("warning", "Dockerfile.private", 2, "busybox means another image"),
         ),
         ({"tests.json": '{\n"scenario": []}'}, ("error", "tests.json", 2, "unknown key")),
         (
@@ -98,7 +98,7 @@ def test_only_the_images_asked_for(good):
         ({"image.json": '{"platfrom": "x"}'}, ("error", "image.json", 1, 'unknown key "platfrom"; did you mean')),
         (
             {"Dockerfile": "FROM mcr.microsoft.com/windows/servercore:2099\n"},
-            ("error", "Dockerfile", None, "the tag of the base tells no Windows that a host could be"),
+            ("error", "Dockerfile", None, "the tag of the base names no known Windows version"),
         ),
         (
             {
@@ -129,7 +129,7 @@ def test_only_the_images_asked_for(good):
         ),
         (
             {"Dockerfile.private": "# ours\nCOPY tests.json /\n"},
-            ("error", "Dockerfile.private", 2, "COPY tests.json: the file speaks to the factory"),
+            ("error", "Dockerfile.private", 2, "COPY tests.json: only the factory reads this file"),
         ),
         (
             {"Dockerfile": f"FROM {PUBLISHED}/good\n", "image.json": '{"platform": "linux/arm64"}'},

@@ -167,10 +167,10 @@ def test_discover_without_a_fallback(repository: ImageRepository) -> None:
     repository.write(repository.root / "notes.md", "nothing that matters\n")
     found = repository.json("discover", "--base", base, "--no-fallback")
     assert (found["fallback"], found["images"]) == (False, [])
-    said = f"no image to build: nothing that matters changed since {base[:12]}"
+    said = f"nothing to build: no image changed since {base[:12]}"
     assert f"{said}.\n" in repository.run_in_a_copy("discover", "--base", base, "--no-fallback").stdout
     assert repository.json("discover", "--base", base)["images"][0]["reasons"] == [
-        f"all are selected: nothing that matters changed since {base[:12]}"
+        f"all are selected: no image changed since {base[:12]}"
     ]
 
 

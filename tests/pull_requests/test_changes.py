@@ -148,7 +148,7 @@ def test_dockerfiles_that_are_links(find) -> None:
         (repository.folder(OTHER) / "Dockerfile").unlink()
         (repository.folder(OTHER) / "Dockerfile").symlink_to("/etc/passwd")
 
-    with pytest.raises(BadInput, match="a symbolic link cannot stand here"):
+    with pytest.raises(BadInput, match="a symbolic link is not allowed here"):
         find(change)
 
 

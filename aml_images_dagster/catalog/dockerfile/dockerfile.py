@@ -200,9 +200,9 @@ class _Reader:
     def _read_global_arg(self, instruction: Instruction) -> None:
         if instruction.keyword != "ARG":
             raise BadInput(
-                f"{instruction.keyword} stands before the first FROM",
+                f"{instruction.keyword} is before the first FROM",
                 where=self._place(instruction.line),
-                mend="Only ARG may stand before FROM.",
+                mend="Only ARG is allowed before FROM.",
             )
         where = self._place(instruction.line)
         try:
