@@ -41,6 +41,8 @@ DROP = AssetKey(["release", "drop"])
 PRODUCTION_GROUP = "production"
 PROMOTED = "promoted"
 
+_GROUPS = (RELEASE_GROUP, OPERATIONS_GROUP, SCHEDULES_GROUP, UPSTREAM_GROUP, PRODUCTION_GROUP)
+
 LOCATION = "aml_images_dagster"
 """The code location, as workspace.yaml names it."""
 
@@ -85,8 +87,9 @@ def base_key(base: str) -> AssetKey:
 
 
 def group_name(family: str) -> str:
-    """Group of a family; Dagster allows letters, digits and underscores."""
-    return re.sub(r"\W", "_", family)
+    """Group of a family, beside those of the factory; Dagster allows letters, digits and underscores."""
+    name = re.sub(r"\W", "_", family)
+    return f"{name}_images" if name in _GROUPS else name
 
 
 def images_with_assets(catalogue: Catalogue) -> list[Image]:

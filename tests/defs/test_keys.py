@@ -7,8 +7,6 @@ from dagster import AssetKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aml_images_dagster.catalog.image_name import GROUPS_OF_THE_FACTORY
-from aml_images_dagster.defs import keys
 from aml_images_dagster.defs.keys import (
     DROP,
     IMPORT_CFG,
@@ -51,13 +49,3 @@ def test_a_name_that_ends_like_a_stage() -> None:
 @given(family=components)
 def test_a_group_name_is_one_that_dagster_takes(family: str) -> None:
     assert group_name(family).replace("_", "").isalnum()
-
-
-def test_no_family_shares_a_group_with_the_factory() -> None:
-    assert {
-        keys.OPERATIONS_GROUP,
-        keys.PRODUCTION_GROUP,
-        keys.RELEASE_GROUP,
-        keys.SCHEDULES_GROUP,
-        keys.UPSTREAM_GROUP,
-    } == GROUPS_OF_THE_FACTORY
