@@ -13,7 +13,7 @@ from aml_images_dagster.defs.keys import BUILD_JOB, images_with_assets
 from aml_images_dagster.defs.main_branch import MainBranch
 from aml_images_dagster.defs.pinned_catalogue import PinnedCatalogue, PinnedDefinitions
 from aml_images_dagster.defs.request import RESOURCE, BuildOptions
-from aml_images_dagster.defs.run import Workshop
+from aml_images_dagster.defs.run import WORKSHOP, Workshop
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.pull_requests.declaration import with_declared
 from aml_images_dagster.settings import Settings, load_settings
@@ -43,7 +43,7 @@ def definitions(settings: Settings, pinned: PinnedCatalogue | None = None) -> dg
         open_source.definitions(workshop),
         dg.Definitions(
             jobs=[build_job],
-            resources={RESOURCE: BuildOptions.configure_at_launch()},
+            resources={RESOURCE: BuildOptions.configure_at_launch(), WORKSHOP: workshop},
             executor=dg.multiprocess_executor.configured(
                 {
                     "max_concurrent": settings.parallel,

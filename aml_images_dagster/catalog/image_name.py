@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # A path component of a repository; source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 _COMPONENT = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*")
 GROUPS_OF_THE_FACTORY = frozenset({"operations", "production", "release", "schedules", "upstream"})
-"""What the factory has in the UI beside the images; a family of the same name would share a group and keys with it."""
+"""Groups of assets that are of no family."""
 _BUILD_SEPARATOR = "--"
 _LONGEST_FAMILY = 64
 # A tag has 128 characters; `--YYYYMMDD.xxxxxxxx` takes 19 of them.
@@ -22,7 +22,7 @@ _LONGEST_NAME = 128 - 19
 
 
 def name_fault(family: str, name: str) -> str | None:
-    """Why an image cannot have this family and name; None when it can."""
+    """Why a registry would refuse an image of this family and name; None when it would not."""
     for what, text, longest in (("family", family, _LONGEST_FAMILY), ("image", name, _LONGEST_NAME)):
         if not _COMPONENT.fullmatch(text):
             return (
@@ -31,8 +31,6 @@ def name_fault(family: str, name: str) -> str | None:
             )
         if len(text) > longest:
             return f"the {what} name {text!r} has {len(text)} characters; {longest} fit"
-    if family in GROUPS_OF_THE_FACTORY:
-        return f"the family name {family!r} is that of a group of the factory itself in the UI"
     if _BUILD_SEPARATOR in name:
         return f"the image name {name!r} contains {_BUILD_SEPARATOR!r}, which stands before the build in staging tags"
     return None
@@ -44,8 +42,12 @@ def plain_name(family: str, name: str) -> str:
 
 
 def group_name(family: str) -> str:
-    """Group of a family's assets; Dagster allows letters, digits and underscores. Two families must differ in it."""
-    return re.sub(r"\W", "_", family)
+    """Group of a family's assets, beside those of the factory. Two families must differ in it.
+
+    Dagster allows letters, digits and underscores.
+    """
+    name = re.sub(r"\W", "_", family)
+    return f"{name}_images" if name in GROUPS_OF_THE_FACTORY else name
 
 
 def full_name(name: str, ids: Iterable[str], absent: str, otherwise: str) -> str:

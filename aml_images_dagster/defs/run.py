@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
 
 
+WORKSHOP = "workshop"
+"""The resource by which assets, jobs and hooks get theirs."""
+
+
 class Workshop:
     """What every asset of a code location shares: settings, source with its schedules, and parts.
 

@@ -38,7 +38,6 @@ def test_good_names(family, name):
         ("base", "a--b", "contains '--'"),
         ("base", "n" * 110, "109 fit"),
         ("", "x", "family name ''"),
-        ("release", "x", "the family name 'release' is that of a group of the factory itself"),
     ],
 )
 def test_bad_names(family, name, fault):

@@ -13,6 +13,7 @@ from aml_images_dagster.defs.keys import (
     BUILD_JOB,
     CLEANUP,
     DROP,
+    ENDED_BUILDS,
     IMPORT_CFG,
     OPERATIONS_GROUP,
     PRODUCTION_GROUP,
@@ -26,7 +27,7 @@ from aml_images_dagster.defs.keys import (
     image_of,
     released_key,
 )
-from aml_images_dagster.defs.pools import BUILD_POOL, TEST_POOL, WINDOWS_BUILD_POOL
+from aml_images_dagster.defs.pools import BUILD_POOL, OPERATIONS_POOL, TEST_POOL, WINDOWS_BUILD_POOL
 from aml_images_dagster.defs.request import RESOURCE
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def test_every_asset(repository: ImageRepository, load: Load) -> None:
         IMPORT_CFG,
         DROP,
         CLEANUP,
+        ENDED_BUILDS,
         BUSYBOX,
         *RELEASED,
     }
@@ -70,7 +72,8 @@ def test_every_asset(repository: ImageRepository, load: Load) -> None:
         if key == BUSYBOX:
             continue
         split = image_of(key)
-        others = {CLEANUP: OPERATIONS_GROUP, **dict.fromkeys(RELEASED, PRODUCTION_GROUP)}.get(key, RELEASE_GROUP)
+        operations = dict.fromkeys((CLEANUP, ENDED_BUILDS), OPERATIONS_GROUP)
+        others = {**operations, **dict.fromkeys(RELEASED, PRODUCTION_GROUP)}.get(key, RELEASE_GROUP)
         assert node.group_name == (split[0].partition("/")[0] if split else others)
         assert node.description
         assert 1 <= len(node.kinds) <= 3
@@ -80,7 +83,7 @@ def test_every_asset(repository: ImageRepository, load: Load) -> None:
 
 def test_every_asset_takes_the_build_back_when_it_fails(repository: ImageRepository, load: Load) -> None:
     for asset in load(repository).resolve_asset_graph().assets_defs:
-        if asset.keys in ({CLEANUP}, {BUSYBOX}, RELEASED):  # they are no part of a build
+        if asset.keys in ({CLEANUP}, {ENDED_BUILDS}, {BUSYBOX}, RELEASED):  # they are no part of a build
             continue
         assert {hook.name for hook in asset.hook_defs} == {"cleanup_build"}, asset
 
@@ -99,7 +102,8 @@ def test_pools(repository: ImageRepository, load: Load) -> None:
         split = image_of(key)
         stage = split[1] if split else ""
         build_pool = WINDOWS_BUILD_POOL if split and split[0] == "tools/windows" else BUILD_POOL
-        assert node.pools == {"staged": {build_pool}, "tested": {TEST_POOL}}.get(stage, set()), key
+        pools = {"staged": {build_pool}, "tested": {TEST_POOL}}.get(stage, set())
+        assert node.pools == ({OPERATIONS_POOL} if key in (CLEANUP, ENDED_BUILDS) else pools), key
 
 
 def test_the_chain_of_each_image_and_the_edges_between_them(repository: ImageRepository, load: Load) -> None:
@@ -240,7 +244,7 @@ def test_a_broken_folder_keeps_no_other_from_loading(
 def test_a_repository_without_images_loads(repository: ImageRepository, load: Load) -> None:
     for image in IMAGES:
         (repository.folder(image) / "Dockerfile").unlink()
-    assert set(nodes(load(repository))) == {CLEANUP}
+    assert set(nodes(load(repository))) == {CLEANUP, ENDED_BUILDS}
 
 
 def test_the_job_sensors_and_executor(repository: ImageRepository, load: Load) -> None:
@@ -254,7 +258,7 @@ def test_the_job_sensors_and_executor(repository: ImageRepository, load: Load) -
 
 
 @pytest.mark.parametrize("family", ["production", "operations", "release", "upstream", "schedules"])
-def test_a_family_named_like_a_group_of_ours_is_built_like_any(
+def test_a_family_named_like_a_group_of_ours_is_built_like_any_and_has_its_own(
     repository: ImageRepository, load: Load, family: str
 ) -> None:
     image = f"{family}/tool"
@@ -264,6 +268,10 @@ def test_a_family_named_like_a_group_of_ours_is_built_like_any(
     assert staged in definitions.resolve_job_def(BUILD_JOB).asset_layer.executable_asset_keys
     released = definitions.resolve_job_def(RELEASE_JOB).asset_layer.executable_asset_keys
     assert released == RELEASED | {released_key(image)}
+    groups = {key: node.group_name for key, node in nodes(definitions).items()}
+    assert {key for key, group in groups.items() if group == groups[staged]} == {
+        asset_key(image, stage) for stage in STAGES
+    }
 
 
 def fields(definitions: dg.Definitions) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def test_a_group_name_is_one_that_dagster_takes(family: str) -> None:
     assert group_name(family).replace("_", "").isalnum()
 
 
-def test_no_family_shares_a_group_with_the_factory() -> None:
+def test_the_groups_of_the_factory() -> None:
     assert {
         keys.OPERATIONS_GROUP,
         keys.PRODUCTION_GROUP,

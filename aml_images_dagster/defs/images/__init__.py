@@ -33,8 +33,8 @@ def build_job(images: Sequence[Image]) -> AssetJob:
 def definitions(images: Sequence[Image], workshop: Workshop) -> dg.Definitions:
     """Two steps for each image, and one for the entries of all images."""
     assets = [
-        *(staged_asset(image, workshop) for image in images),
-        *(tested_asset(image, workshop) for image in images),
-        *([release_entries(images, workshop)] if images else []),
+        *(staged_asset(image, workshop.source) for image in images),
+        *(tested_asset(image, workshop.source) for image in images),
+        *([release_entries(images, workshop.timetable)] if images else []),
     ]
     return dg.Definitions(assets=assets)

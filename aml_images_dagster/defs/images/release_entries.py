@@ -15,18 +15,21 @@ from aml_images_dagster.defs.run import Workshop
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.release.import_cfg import import_entry
 from aml_images_dagster.release.release_json import release_image
+from aml_images_dagster.schedules.schedule import Timetable
 
 
-def release_entries(images: Sequence[Image], workshop: Workshop) -> dg.AssetsDefinition:
+def release_entries(images: Sequence[Image], timetable: Timetable) -> dg.AssetsDefinition:
     """Both entries of every image; a run makes those that it was started for."""
 
     @dg.multi_asset(
         name="release_entries",
-        specs=[spec for image in images for spec in _specs(image, workshop)],
+        specs=[spec for image in images for spec in _specs(image, timetable)],
         can_subset=True,
-        hooks={cleanup_hook(workshop)},
+        hooks={cleanup_hook},
     )
-    def entries(context: dg.AssetExecutionContext, build_options: BuildOptions) -> Iterator[dg.MaterializeResult[None]]:
+    def entries(
+        context: dg.AssetExecutionContext, build_options: BuildOptions, workshop: dg.ResourceParam[Workshop]
+    ) -> Iterator[dg.MaterializeResult[None]]:
         with workshop.step(context, build_options) as session:
             if session.pull_request:
                 raise BadInput(
@@ -57,9 +60,9 @@ def release_entries(images: Sequence[Image], workshop: Workshop) -> dg.AssetsDef
     return entries
 
 
-def _specs(image: Image, workshop: Workshop) -> Iterator[dg.AssetSpec]:
+def _specs(image: Image, timetable: Timetable) -> Iterator[dg.AssetSpec]:
     config, cfg = asset_key(image.id, "release_config"), asset_key(image.id, "import_cfg")
-    stale_after = workshop.timetable.stale_after(image, datetime.now(UTC).date())
+    stale_after = timetable.stale_after(image, datetime.now(UTC).date())
     shared = {"group_name": group_name(image.family), "owners": owners(image)}
     yield dg.AssetSpec(
         config,

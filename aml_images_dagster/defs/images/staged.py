@@ -4,7 +4,7 @@ import dagster as dg
 
 from aml_images_dagster.builds.preflight import begin_checked
 from aml_images_dagster.builds.records import StagedImage
-from aml_images_dagster.builds.session import BuildSession
+from aml_images_dagster.builds.session import BuildSession, Source
 from aml_images_dagster.builds.staging import stage
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.image_name import group_name
@@ -19,7 +19,7 @@ from aml_images_dagster.text import code, code_block
 from aml_images_dagster.upstream.bases import external_bases
 
 
-def staged_asset(image: Image, workshop: Workshop) -> dg.AssetsDefinition:
+def staged_asset(image: Image, source: Source) -> dg.AssetsDefinition:
     """The asset `staged` of an image; it follows its bases, and the same asset of every image that it is FROM."""
     key = asset_key(image.id, "staged")
 
@@ -34,12 +34,14 @@ def staged_asset(image: Image, workshop: Workshop) -> dg.AssetsDefinition:
         kinds=kinds(image),
         tags={STAGE_TAG: "staged"},
         owners=owners(image),
-        metadata=code_references(image, workshop.source),
+        metadata=code_references(image, source),
         pool=WINDOWS_BUILD_POOL if image.os == "windows" else BUILD_POOL,
         check_specs=[check.spec(key) for check in STAGED_CHECKS],
-        hooks={cleanup_hook(workshop)},
+        hooks={cleanup_hook},
     )
-    def staged(context: dg.AssetExecutionContext, build_options: BuildOptions) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    def staged(
+        context: dg.AssetExecutionContext, build_options: BuildOptions, workshop: dg.ResourceParam[Workshop]
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         with workshop.step(context, build_options) as session:
             warning = context.run.tags.get(WARNING_TAG)
             if warning:

@@ -4,7 +4,7 @@ import dagster as dg
 
 from aml_images_dagster.builds.records import StagedImage, TestedImage
 from aml_images_dagster.builds.scenarios import test
-from aml_images_dagster.builds.session import BuildSession
+from aml_images_dagster.builds.session import BuildSession, Source
 from aml_images_dagster.builds.staging import adopt
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.image_name import group_name
@@ -16,7 +16,7 @@ from aml_images_dagster.defs.request import BuildOptions
 from aml_images_dagster.defs.run import Workshop, step_log
 
 
-def tested_asset(image: Image, workshop: Workshop) -> dg.AssetsDefinition:
+def tested_asset(image: Image, source: Source) -> dg.AssetsDefinition:
     """The asset `tested` of an image."""
     staged_key = asset_key(image.id, "staged")
     scenarios = ", ".join(f"{s.name} ({s.kind})" for s in image.scenarios)
@@ -30,11 +30,13 @@ def tested_asset(image: Image, workshop: Workshop) -> dg.AssetsDefinition:
         kinds=kinds(image),
         tags={STAGE_TAG: "tested"},
         owners=owners(image),
-        metadata=code_references(image, workshop.source),
+        metadata=code_references(image, source),
         pool=TEST_POOL,
-        hooks={cleanup_hook(workshop)},
+        hooks={cleanup_hook},
     )
-    def tested(context: dg.AssetExecutionContext, build_options: BuildOptions) -> dg.MaterializeResult[None]:
+    def tested(
+        context: dg.AssetExecutionContext, build_options: BuildOptions, workshop: dg.ResourceParam[Workshop]
+    ) -> dg.MaterializeResult[None]:
         with workshop.step(context, build_options) as session:
             staged = session.folder.read_staged(image.id) or _last_staged(context, session, image)
             record = test(session, staged, step_log)

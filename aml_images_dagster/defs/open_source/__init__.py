@@ -15,4 +15,6 @@ if TYPE_CHECKING:
 
 def definitions(workshop: Workshop) -> dg.Definitions:
     """An asset for each public repository that is configured, and the sensor that publishes after a release."""
-    return dg.Definitions(assets=publication_assets(workshop), sensors=publish_after_release_sensor(workshop))
+    return dg.Definitions(
+        assets=publication_assets(workshop.settings.open_source), sensors=publish_after_release_sensor(workshop)
+    )

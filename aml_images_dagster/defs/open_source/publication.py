@@ -12,6 +12,7 @@ from aml_images_dagster.defs.run import Workshop, explained, step_log
 from aml_images_dagster.open_source.proposal import Proposal
 from aml_images_dagster.open_source.publication import publish_source
 from aml_images_dagster.open_source.syndication import publish_docs
+from aml_images_dagster.settings.open_source import OpenSourceSettings
 from aml_images_dagster.text import code_block
 
 
@@ -23,40 +24,40 @@ class PublishOptions(dg.Config):
     dry_run: bool = Field(default=False, description="Show the diff and what the leak check finds; push nothing.")
 
 
-def publication_assets(workshop: Workshop) -> list[dg.AssetsDefinition]:
+def publication_assets(settings: OpenSourceSettings) -> list[dg.AssetsDefinition]:
     """One for each repository that is configured; materializing it publishes."""
-    wanted, parts, settings = workshop.settings.open_source, workshop.parts, workshop.settings
 
-    def sources(source: Source, images: list[str] | None, dry_run: bool) -> Proposal:
-        return publish_source(source, parts, settings, step_log, images=images, dry_run=dry_run)
+    def sources(workshop: Workshop, source: Source, images: list[str] | None, dry_run: bool) -> Proposal:
+        return publish_source(source, workshop.parts, workshop.settings, step_log, images=images, dry_run=dry_run)
 
-    def docs(source: Source, images: list[str] | None, dry_run: bool) -> Proposal:
-        return publish_docs(source, parts, settings, images=images, dry_run=dry_run)
+    def docs(workshop: Workshop, source: Source, images: list[str] | None, dry_run: bool) -> Proposal:
+        return publish_docs(source, workshop.parts, workshop.settings, images=images, dry_run=dry_run)
 
     assets = []
-    if wanted.repository:
+    if settings.repository:
         said = "The public part of the image folders. Materialize to propose it to the public repository."
-        assets.append(_publication(PUBLIC_SOURCE, said, sources, workshop))
-    if wanted.docs_repository:
+        assets.append(_publication(PUBLIC_SOURCE, said, sources))
+    if settings.docs_repository:
         said = "What registry and Docker Hub show of released images. Materialize to propose it."
-        assets.append(_publication(PUBLIC_DOCS, said, docs, workshop))
+        assets.append(_publication(PUBLIC_DOCS, said, docs))
     return assets
 
 
 def _publication(
     key: dg.AssetKey,
     description: str,
-    propose: Callable[[Source, list[str] | None, bool], Proposal],
-    workshop: Workshop,
+    propose: Callable[[Workshop, Source, list[str] | None, bool], Proposal],
 ) -> dg.AssetsDefinition:
     @dg.asset(key=key, group_name=OPERATIONS_GROUP, description=description, kinds={"git"}, output_required=False)
-    def publication(context: dg.AssetExecutionContext, config: PublishOptions) -> Iterator[dg.MaterializeResult[None]]:
+    def publication(
+        context: dg.AssetExecutionContext, config: PublishOptions, workshop: dg.ResourceParam[Workshop]
+    ) -> Iterator[dg.MaterializeResult[None]]:
         with explained():
             source = workshop.source
             if config.source_commit:
                 source = open_source(workshop.settings, config.source_commit)
             images = [source.catalogue.get(image).id for image in config.images]
-            proposal = propose(source, images or None, config.dry_run)
+            proposal = propose(workshop, source, images or None, config.dry_run)
         if config.dry_run:  # it proposes nothing
             context.log_event(dg.AssetObservation(key, metadata=_metadata(proposal)))
         else:

@@ -18,4 +18,4 @@ if TYPE_CHECKING:
 def definitions(workshop: Workshop) -> dg.Definitions:
     """The cleanup as an asset, the job that does it, and the sensors that ask for it."""
     job = operations_job(CLEANUP_JOB, CLEANUP, "Remove what failed, canceled and expired builds left.")
-    return dg.Definitions(assets=[cleanup_asset(workshop)], jobs=[job], sensors=cleanup_sensors(workshop, job))
+    return dg.Definitions(assets=[cleanup_asset()], jobs=[job], sensors=cleanup_sensors(workshop, job))

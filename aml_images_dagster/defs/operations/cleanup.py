@@ -13,7 +13,7 @@ from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.builds.records import EndStatus
 from aml_images_dagster.defs.keys import CLEANUP, NOTHING_LEFT, OPERATIONS_GROUP, image_of
 from aml_images_dagster.defs.pools import OPERATIONS_POOL
-from aml_images_dagster.defs.run import Workshop, created_at, planned_keys
+from aml_images_dagster.defs.run import WORKSHOP, Workshop, created_at, planned_keys
 from aml_images_dagster.defs.run_state import InstanceRuns, first_failure
 
 _STATUSES: dict[dg.DagsterRunStatus, EndStatus] = {
@@ -30,7 +30,7 @@ class CleanupOptions(dg.Config):
     )
 
 
-def cleanup_asset(workshop: Workshop) -> dg.AssetsDefinition:
+def cleanup_asset() -> dg.AssetsDefinition:
     """Materializing it cleans up; the hook and the command line report their cleanups to it as they happen."""
 
     @dg.asset(
@@ -41,7 +41,9 @@ def cleanup_asset(workshop: Workshop) -> dg.AssetsDefinition:
         pool=OPERATIONS_POOL,
         check_specs=[dg.AssetCheckSpec(NOTHING_LEFT, asset=CLEANUP, description="Nothing of a failed build is left.")],
     )
-    def cleanup(context: dg.AssetExecutionContext, config: CleanupOptions) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    def cleanup(
+        context: dg.AssetExecutionContext, config: CleanupOptions, workshop: dg.ResourceParam[Workshop]
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         instance, artifacts = context.instance, workshop.parts.artifacts
         if config.runs:
             ended = {run_id: _ended(run_id, instance) for run_id in config.runs}
@@ -123,16 +125,13 @@ def _metadata(reports: list[CleanupReport]) -> dict[str, dg.MetadataValue]:
     }
 
 
-def cleanup_hook(workshop: Workshop) -> dg.HookDefinition:
+@dg.failure_hook(name="cleanup_build", required_resource_keys={WORKSHOP})
+def cleanup_hook(context: dg.HookContext) -> None:
     """A hook for assets, so that it also runs for a Materialize click and for runs of sensors and schedules."""
-
-    @dg.failure_hook(name="cleanup_build")
-    def cleanup_build(context: dg.HookContext) -> None:
-        report = clean_up(context.run_id, "failed", workshop, context.instance)
-        log_report(report, context.log)
-        announce(context.instance, [report], workshop.parts.artifacts)
-
-    return cleanup_build
+    workshop: Workshop = getattr(context.resources, WORKSHOP)
+    report = clean_up(context.run_id, "failed", workshop, context.instance)
+    log_report(report, context.log)
+    announce(context.instance, [report], workshop.parts.artifacts)
 
 
 def log_report(report: CleanupReport, log: Logger) -> None:

@@ -24,7 +24,7 @@ def definitions(images: Sequence[Image], workshop: Workshop, build_job: AssetJob
     description = "Cancel builds of superseded and closed pull requests, and remove what closed ones have in staging."
     ending_job = operations_job(ENDING_JOB, ENDED_BUILDS, description)
     return dg.Definitions(
-        assets=[ending_asset(workshop)],
+        assets=[ending_asset()],
         jobs=[ending_job],
         sensors=[pull_request_sensor(workshop, images, [build_job, ending_job])],
     )

@@ -17,7 +17,7 @@ class EndingOptions(dg.Config):
     remove: list[str] = Field(default=[], description="Numbers of builds whose images leave staging.")
 
 
-def ending_asset(workshop: Workshop) -> dg.AssetsDefinition:
+def ending_asset() -> dg.AssetsDefinition:
     """The asset that ends builds of pull requests. What cannot be ended fails the run, and is asked for again."""
 
     @dg.asset(
@@ -27,7 +27,9 @@ def ending_asset(workshop: Workshop) -> dg.AssetsDefinition:
         kinds={"git"},
         pool=OPERATIONS_POOL,
     )
-    def ended_builds(context: dg.AssetExecutionContext, config: EndingOptions) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    def ended_builds(
+        context: dg.AssetExecutionContext, config: EndingOptions, workshop: dg.ResourceParam[Workshop]
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         left = []
         for run_id in config.cancel:
             try:

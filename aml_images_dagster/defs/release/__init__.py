@@ -34,8 +34,8 @@ def definitions(images: Sequence[Image], workshop: Workshop, main: MainBranch) -
         executor_def=dg.in_process_executor,
     )
     return dg.Definitions(
-        assets=[release_files(images, workshop), released_assets(images, workshop)] if images else [],
-        jobs=[release_job, *production_jobs(workshop)],
+        assets=[release_files(images), released_assets(images)] if images else [],
+        jobs=[release_job, *production_jobs()],
         sensors=[
             automatic_release_sensor(workshop),
             after_release_sensor(workshop, main),

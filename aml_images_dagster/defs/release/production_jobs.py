@@ -29,11 +29,13 @@ class WithdrawOptions(dg.Config):
     who: str = Field(default="", description="Who does it; recorded. Default: the setting release.who.")
 
 
-def production_jobs(workshop: Workshop) -> list[dg.JobDefinition]:
+def production_jobs() -> list[dg.JobDefinition]:
     """A job each."""
 
     @dg.op(name=ROLL_BACK)
-    def roll_back_op(context: dg.OpExecutionContext, config: RollbackOptions) -> None:
+    def roll_back_op(
+        context: dg.OpExecutionContext, config: RollbackOptions, workshop: dg.ResourceParam[Workshop]
+    ) -> None:
         with explained():
             who = config.who or actor(workshop.settings)
             record = roll_back(config.image, config.to, config.reason, workshop.parts, workshop.settings, who, step_log)
@@ -41,7 +43,9 @@ def production_jobs(workshop: Workshop) -> list[dg.JobDefinition]:
                 announce_change(context.instance, record, workshop, context.log_event)
 
     @dg.op(name=WITHDRAW)
-    def withdraw_op(context: dg.OpExecutionContext, config: WithdrawOptions) -> None:
+    def withdraw_op(
+        context: dg.OpExecutionContext, config: WithdrawOptions, workshop: dg.ResourceParam[Workshop]
+    ) -> None:
         with explained():
             who = config.who or actor(workshop.settings)
             record = withdraw(config.image, config.tag, config.reason, workshop.parts, workshop.settings, who, step_log)

@@ -14,7 +14,7 @@ from aml_images_dagster.release.publication import publish
 from aml_images_dagster.text import code
 
 
-def release_files(images: Sequence[Image], workshop: Workshop) -> dg.AssetsDefinition:
+def release_files(images: Sequence[Image]) -> dg.AssetsDefinition:
     """The three outputs of a build. An image that is not part of the run is no concern of theirs."""
     configs = [asset_key(image.id, "release_config") for image in images]
     entries = [asset_key(image.id, "import_cfg") for image in images]
@@ -42,9 +42,11 @@ def release_files(images: Sequence[Image], workshop: Workshop) -> dg.AssetsDefin
             ),
         ],
         group_name=RELEASE_GROUP,
-        hooks={cleanup_hook(workshop)},
+        hooks={cleanup_hook},
     )
-    def files(context: dg.AssetExecutionContext, build_options: BuildOptions) -> Iterator[dg.MaterializeResult[None]]:
+    def files(
+        context: dg.AssetExecutionContext, build_options: BuildOptions, workshop: dg.ResourceParam[Workshop]
+    ) -> Iterator[dg.MaterializeResult[None]]:
         with workshop.step(context, build_options) as session:
             publication = publish(session)
             shared = {

@@ -36,7 +36,7 @@ class ReleaseOptions(dg.Config):
     who: str = Field(default="", description="Who releases; recorded. Default: the setting release.who.")
 
 
-def released_assets(images: Sequence[Image], workshop: Workshop) -> dg.AssetsDefinition:
+def released_assets(images: Sequence[Image]) -> dg.AssetsDefinition:
     """One step that releases a build and then waits for its promotion.
 
     Asked for the check alone, it waits for the promotion of what was last released or rolled back to, by whomever: of
@@ -66,7 +66,7 @@ def released_assets(images: Sequence[Image], workshop: Workshop) -> dg.AssetsDef
         can_subset=True,
     )
     def released(
-        context: dg.AssetExecutionContext, config: ReleaseOptions
+        context: dg.AssetExecutionContext, config: ReleaseOptions, workshop: dg.ResourceParam[Workshop]
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult | dg.Output[None]]:
         with explained():
             selected = context.selected_asset_keys

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def definitions(workshop: Workshop, main: MainBranch) -> dg.Definitions:
     """A schedule for each file of `schedules/`, and an asset with checks for each that is meant for release."""
     return dg.Definitions(
-        assets=release_day_assets(workshop),
-        asset_checks=release_day_checks(workshop),
+        assets=release_day_assets(workshop.timetable),
+        asset_checks=release_day_checks(workshop.timetable),
         schedules=schedule_definitions(workshop, main),
         sensors=[schedule_files_sensor(workshop), release_day_sensor(workshop)],
     )

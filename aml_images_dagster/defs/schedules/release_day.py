@@ -21,7 +21,7 @@ from aml_images_dagster.defs.run import Workshop
 from aml_images_dagster.defs.ticks import sensor_status, skips_while_unreachable
 from aml_images_dagster.errors import FactoryError
 from aml_images_dagster.schedules.patch_tuesday import patches_to_come
-from aml_images_dagster.schedules.schedule import Schedule
+from aml_images_dagster.schedules.schedule import Schedule, Timetable
 
 RELEASED = "released_on_its_day"
 PATCHED = "holds_the_months_updates"
@@ -57,7 +57,7 @@ class Verdict:
 _FOUND_NOTHING = Verdict(True, "no build yet")
 
 
-def release_day_assets(workshop: Workshop) -> list[dg.AssetSpec]:
+def release_day_assets(timetable: Timetable) -> list[dg.AssetSpec]:
     """One asset for each schedule whose builds are meant for release, or for the month's updates."""
     return [
         dg.AssetSpec(
@@ -66,18 +66,14 @@ def release_day_assets(workshop: Workshop) -> list[dg.AssetSpec]:
             description=f"{schedule.file.description} Its schedule is {schedule.dagster_name} ({schedule.path}).",
             metadata={"cron": schedule.file.cron, "timezone": schedule.file.timezone, "release": schedule.file.release},
         )
-        for schedule in workshop.timetable.schedules
+        for schedule in timetable.schedules
         if schedule_checks(schedule)
     ]
 
 
-def release_day_checks(workshop: Workshop) -> list[dg.AssetChecksDefinition]:
+def release_day_checks(timetable: Timetable) -> list[dg.AssetChecksDefinition]:
     """The checks of these assets; to execute one is to look now."""
-    return [
-        _check(schedule, name, workshop)
-        for schedule in workshop.timetable.schedules
-        for name in schedule_checks(schedule)
-    ]
+    return [_check(schedule, name) for schedule in timetable.schedules for name in schedule_checks(schedule)]
 
 
 def schedule_key(schedule: Schedule) -> dg.AssetKey:
@@ -180,11 +176,11 @@ def schedule_checks(schedule: Schedule) -> dict[str, Look]:
     return checks
 
 
-def _check(schedule: Schedule, name: str, workshop: Workshop) -> dg.AssetChecksDefinition:
+def _check(schedule: Schedule, name: str) -> dg.AssetChecksDefinition:
     look = schedule_checks(schedule)[name]
 
     @dg.asset_check(asset=schedule_key(schedule), name=name, description=look.__doc__)
-    def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    def check(context: dg.AssetCheckExecutionContext, workshop: dg.ResourceParam[Workshop]) -> dg.AssetCheckResult:
         verdict = look(schedule, context.instance, workshop, datetime.now(UTC))
         return dg.AssetCheckResult(
             passed=verdict.passed, severity=verdict.severity, description=verdict.found, metadata=verdict.metadata

@@ -16,4 +16,4 @@ if TYPE_CHECKING:
 
 def definitions(workshop: Workshop, main: MainBranch) -> dg.Definitions:
     """An observable asset for each base, and the sensor that polls their registries."""
-    return dg.Definitions(assets=base_assets(workshop), sensors=[upstream_sensor(workshop, main)])
+    return dg.Definitions(assets=base_assets(workshop.source.catalogue), sensors=[upstream_sensor(workshop, main)])

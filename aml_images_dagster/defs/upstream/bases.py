@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from aml_images_dagster.catalog.catalogue import Catalogue
 from aml_images_dagster.defs.keys import REBUILT, UPSTREAM_GROUP, base_key, images_with_assets
 from aml_images_dagster.defs.run import Workshop
 from aml_images_dagster.errors import BadInput
@@ -14,9 +15,9 @@ RESUME = "resume"
 """Metadata of an observation that a person asked for: a paused base is tried again."""
 
 
-def base_assets(workshop: Workshop) -> list[dg.AssetsDefinition]:
+def base_assets(catalogue: Catalogue) -> list[dg.AssetsDefinition]:
     """One observable asset for each external base. To observe one in the UI is also to resume it."""
-    found = external_bases(images_with_assets(workshop.source.catalogue))
+    found = external_bases(images_with_assets(catalogue))
     # Two that Dagster could not tell apart, such as x:1.0 and x:1-0, would keep everything from loading.
     plain_names = {base_key(base).to_python_identifier(): base for base in sorted(found, reverse=True)}
     bases = {base: found[base] for base in sorted(plain_names.values())}
@@ -24,10 +25,10 @@ def base_assets(workshop: Workshop) -> list[dg.AssetsDefinition]:
         return []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)
-        return [_observable(bases, workshop)]
+        return [_observable(bases)]
 
 
-def _observable(bases: dict[str, tuple[str, ...]], workshop: Workshop) -> dg.AssetsDefinition:
+def _observable(bases: dict[str, tuple[str, ...]]) -> dg.AssetsDefinition:
     @dg.multi_observable_source_asset(
         name="observe_bases",
         specs=[
@@ -46,7 +47,9 @@ def _observable(bases: dict[str, tuple[str, ...]], workshop: Workshop) -> dg.Ass
         group_name=UPSTREAM_GROUP,
         can_subset=True,
     )  # type: ignore[untyped-decorator]
-    def observe_bases(context: dg.AssetExecutionContext) -> Iterator[dg.ObserveResult]:
+    def observe_bases(
+        context: dg.AssetExecutionContext, workshop: dg.ResourceParam[Workshop]
+    ) -> Iterator[dg.ObserveResult]:
         wanted = {base_key(base): base for base in bases if base_key(base) in context.selected_asset_keys}
         answers = workshop.parts.resolver.observe(wanted.values())
         faults = []

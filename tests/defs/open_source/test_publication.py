@@ -14,7 +14,7 @@ from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.defs.keys import PUBLIC_DOCS, PUBLIC_SOURCE
 from aml_images_dagster.defs.open_source.publication import publication_assets
-from aml_images_dagster.defs.run import Workshop
+from aml_images_dagster.defs.run import WORKSHOP, Workshop
 from aml_images_dagster.open_source.image_table import BEGIN, END
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.registry.copy import copy_image
@@ -33,10 +33,11 @@ def publish(
     repository: ImageRepository, key: dg.AssetKey = PUBLIC_SOURCE, **options: object
 ) -> dg.ExecuteInProcessResult:
     settings = load_settings(repo=repository.root)
-    assets = publication_assets(Workshop(settings, open_source(settings), parts_for(settings)))
+    assets = publication_assets(settings.open_source)
     assert [asset.key for asset in assets] == [key]
     config = {"ops": {key.to_python_identifier(): {"config": options}}}
-    return dg.materialize(assets, run_config=config, raise_on_error=False)
+    resources = {WORKSHOP: Workshop(settings, open_source(settings), parts_for(settings))}
+    return dg.materialize(assets, run_config=config, resources=resources, raise_on_error=False)
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def public(image_repository: ImageRepository, tmp_path: Path, monkeypatch: pytes
 
 def test_nothing_is_shown_before_it_is_configured(image_repository: ImageRepository) -> None:
     settings = load_settings(repo=image_repository.root)
-    assert publication_assets(Workshop(settings, open_source(settings), parts_for(settings))) == []
+    assert publication_assets(settings.open_source) == []
 
 
 def test_a_materialization_shows_what_was_proposed(image_repository: ImageRepository, public: Path) -> None:

@@ -11,7 +11,7 @@ from aml_images_dagster.builds.ledger import Action, Ledger, TagChange
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.defs.open_source.publication import publication_assets
 from aml_images_dagster.defs.open_source.sensor import publish_after_release_sensor
-from aml_images_dagster.defs.run import Workshop
+from aml_images_dagster.defs.run import WORKSHOP, Workshop
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.settings import load_settings
 from tests.image_repository import ImageRepository
@@ -46,9 +46,11 @@ def do(workshop: Workshop, action: Action, commit: str = "c0ffee") -> None:
 def tick(workshop: Workshop, cursor: str | None) -> tuple[dict[str, object], str | None]:
     """What a tick asks for, configuration by operation, and the cursor after it."""
     (sensor,) = publish_after_release_sensor(workshop)
-    loaded = dg.Definitions(assets=publication_assets(workshop), sensors=[sensor])
-    context = dg.build_sensor_context(cursor=cursor, sensor_name=sensor.name, definitions=loaded)
-    result = sensor.evaluate_tick(context)
+    assets = publication_assets(workshop.settings.open_source)
+    loaded = dg.Definitions(assets=assets, sensors=[sensor], resources={WORKSHOP: workshop})
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_sensor_context(instance, cursor, sensor_name=sensor.name, definitions=loaded)
+        result = sensor.evaluate_tick(context)
     asked = [request.run_config["ops"] for request in result.run_requests or ()]
     return {name: op["config"] for ops in asked for name, op in ops.items()}, result.cursor
 

@@ -14,7 +14,7 @@ from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.defs import operations
 from aml_images_dagster.defs.keys import CLEANUP_JOB, asset_key
-from aml_images_dagster.defs.run import Workshop
+from aml_images_dagster.defs.run import WORKSHOP, Workshop
 from aml_images_dagster.errors import Unreachable
 from tests.records import build_record
 
@@ -46,7 +46,9 @@ class Operations:
     ) -> None:
         self.instance = instance
         self.parts = parts
-        self._definitions = operations.definitions(Workshop(settings, open_source(settings), parts))
+        workshop = Workshop(settings, open_source(settings), parts)
+        resources = dg.Definitions(resources={WORKSHOP: workshop})
+        self._definitions = dg.Definitions.merge(operations.definitions(workshop), resources)
         image = repository.image("apps/other")
         self._failed = failing_run(image, instance)
         record = instance.get_run_record_by_id(self._failed.run_id)

@@ -15,7 +15,7 @@ from aml_images_dagster.defs.keys import PROMOTED, RELEASE_JOB, RELEASED, ROLLBA
 from aml_images_dagster.defs.release.released import released_assets
 from aml_images_dagster.defs.release.sensors import automatic_release_sensor, production_records_sensor
 from aml_images_dagster.defs.request import RELEASE_RULE_TAG
-from aml_images_dagster.defs.run import BUILD_TAG, Workshop
+from aml_images_dagster.defs.run import BUILD_TAG, WORKSHOP, Workshop
 from tests.release.conftest import House, complete_build, digests, house, staged_build  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ class Ui:
         keys = [dg.AssetCheckKey(released_key(self.house.repository.image(image)), PROMOTED) for image in images]
         where = workshop(self.house)
         return dg.materialize(
-            [released_assets(list(where.source.catalogue.images.values()), where)],
+            [released_assets(list(where.source.catalogue.images.values()))],
+            resources={WORKSHOP: where},
             selection=dg.AssetSelection.checks(*keys),
             run_config={"ops": {RELEASED: {"config": options}}},
             instance=self.instance,

@@ -18,7 +18,7 @@ from aml_images_dagster.builds.records import BuildRecord, StagedImage
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.defs.keys import BUILD_JOB
 from aml_images_dagster.defs.request import RELEASE_BY_TAG, SCHEDULE_TAG, build_keys
-from aml_images_dagster.defs.run import Workshop
+from aml_images_dagster.defs.run import WORKSHOP, Workshop
 from aml_images_dagster.defs.schedules.release_day import (
     PATCHED,
     RELEASED,
@@ -230,7 +230,8 @@ def test_the_sensor_tells_what_has_changed_and_nothing_twice(scene: Scene) -> No
 def test_a_person_may_have_it_looked_at(scene: Scene) -> None:
     scene.build(WEDNESDAY)
     result = dg.materialize(
-        [dg.AssetSpec(schedule_key(scene.schedule)), *release_day_checks(scene.workshop)],  # type: ignore[list-item]
+        [dg.AssetSpec(schedule_key(scene.schedule)), *release_day_checks(scene.workshop.timetable)],  # type: ignore[list-item]
+        resources={WORKSHOP: scene.workshop},
         selection=dg.AssetSelection.all_asset_checks(),
         instance=scene.instance,
     )

@@ -14,7 +14,7 @@ from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.defs.keys import BUILD_JOB, REBUILT, base_key
 from aml_images_dagster.defs.main_branch import MainBranch
 from aml_images_dagster.defs.request import RESOURCE, build_keys
-from aml_images_dagster.defs.run import Workshop
+from aml_images_dagster.defs.run import WORKSHOP, Workshop
 from aml_images_dagster.defs.upstream.bases import base_assets
 from aml_images_dagster.defs.upstream.sensor import upstream_sensor
 from aml_images_dagster.errors import BadInput
@@ -196,7 +196,11 @@ def test_three_failures_pause_a_base_visibly(scene: Scene, push: Callable[[str],
 def test_observing_a_paused_base_resumes_it(scene: Scene, push: Callable[[str], Reference]) -> None:
     fail_three_times(scene, push)
     observed = dg.materialize(
-        base_assets(scene.workshop), selection=[base_key(TWO)], instance=scene.instance, raise_on_error=False
+        base_assets(scene.workshop.source.catalogue),
+        selection=[base_key(TWO)],
+        resources={WORKSHOP: scene.workshop},
+        instance=scene.instance,
+        raise_on_error=False,
     )
     assert observed.success
     (request,) = scene.tick().run_requests or ()
@@ -260,7 +264,11 @@ def test_a_cursor_of_somebody_else(scene: Scene) -> None:
 def test_observing_a_base_that_is_not_there(scene: Scene, front: TokenRegistry) -> None:
     front.public = ("nobody",)
     observed = dg.materialize(
-        base_assets(scene.workshop), selection=[base_key(TWO)], instance=scene.instance, raise_on_error=False
+        base_assets(scene.workshop.source.catalogue),
+        selection=[base_key(TWO)],
+        resources={WORKSHOP: scene.workshop},
+        instance=scene.instance,
+        raise_on_error=False,
     )
     assert not observed.success
 
