@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aml_images_dagster.bounded import Lines, TooLong, beginning, joined, up_to
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=20)), st.integers(0, 100))
 def test_pieces_are_joined_up_to_the_limit(pieces, limit):
     whole = b"".join(pieces)
@@ -37,6 +38,7 @@ def test_no_more_is_asked_for_than_is_wanted(read):
     assert len(asked) == 3
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(alphabet="ab\n", max_size=30)), st.integers(1, 7))
 def test_lines_have_a_longest_length_and_lose_nothing(pieces, longest):
     cutter = Lines(longest)
