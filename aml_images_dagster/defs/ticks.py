@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import dagster as dg
 
-from aml_images_dagster.defs.run_state import UNFINISHED
+from aml_images_dagster.builds.process import is_dead
+from aml_images_dagster.defs.run_state import PROCESS_TAG, UNFINISHED
 from aml_images_dagster.errors import Unreachable
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 _IN_A_ROW = 3
 _PATIENCE = timedelta(seconds=60)
-"""How long a run that has been asked for keeps a sensor from asking for another; longer, and it may be lost."""
+"""How long a run may take from the queue to its step; longer, and it may be lost."""
 
 Result = TypeVar("Result")
 
@@ -40,9 +41,16 @@ def is_running(instance: dg.DagsterInstance, sensor: str, settings: Settings) ->
 
 
 def is_under_way(instance: dg.DagsterInstance, job: str) -> bool:
-    """Whether a run of a job was asked for lately that has not ended."""
+    """Whether a run of a job waits in the queue, is about to begin, or goes on in a process that is not dead."""
     lately = datetime.now(UTC) - _PATIENCE
-    return bool(instance.get_runs(dg.RunsFilter(job_name=job, statuses=UNFINISHED, created_after=lately), limit=1))
+    for record in instance.get_run_records(dg.RunsFilter(job_name=job, statuses=UNFINISHED)):
+        run = record.dagster_run
+        process = run.tags.get(PROCESS_TAG)
+        if run.status is dg.DagsterRunStatus.QUEUED or (
+            not is_dead(process) if process else record.create_timestamp > lately
+        ):
+            return True
+    return False
 
 
 def skips_while_unreachable(

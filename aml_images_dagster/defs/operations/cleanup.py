@@ -12,6 +12,7 @@ from aml_images_dagster.builds.janitor import sweep
 from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.builds.records import EndStatus
 from aml_images_dagster.defs.keys import CLEANUP, NOTHING_LEFT, OPERATIONS_GROUP, image_of
+from aml_images_dagster.defs.operations.jobs import begin
 from aml_images_dagster.defs.pools import OPERATIONS_POOL
 from aml_images_dagster.defs.run import WORKSHOP, Workshop, created_at, planned_keys
 from aml_images_dagster.defs.run_state import InstanceRuns, first_failure
@@ -44,6 +45,7 @@ def cleanup_asset() -> dg.AssetsDefinition:
     def cleanup(
         context: dg.AssetExecutionContext, config: CleanupOptions, workshop: dg.ResourceParam[Workshop]
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        begin(context)
         instance, artifacts = context.instance, workshop.parts.artifacts
         if config.runs:
             ended = {run_id: _ended(run_id, instance) for run_id in config.runs}

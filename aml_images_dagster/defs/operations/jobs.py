@@ -7,6 +7,9 @@ from typing import Any
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from aml_images_dagster.builds.process import this_process
+from aml_images_dagster.defs.run_state import PROCESS_TAG
+
 AssetJob = UnresolvedAssetJobDefinition
 """What `dg.define_asset_job` returns; Dagster has no public name for it."""
 
@@ -23,6 +26,11 @@ def operations_job(name: str, asset: dg.AssetKey, description: str) -> AssetJob:
         executor_def=dg.in_process_executor,  # it is there sooner
         tags={"dagster/max_runtime": str(_LONGEST_SECONDS)},
     )
+
+
+def begin(context: dg.AssetExecutionContext) -> None:
+    """Let sensors see that the run goes on, for as long as this process lives."""
+    context.instance.add_run_tags(context.run_id, {PROCESS_TAG: this_process()})
 
 
 def operations_config(asset: dg.AssetKey, **options: Any) -> dict[str, Any]:

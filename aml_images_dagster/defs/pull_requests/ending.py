@@ -6,6 +6,7 @@ from pydantic import Field
 from aml_images_dagster.builds.cleanup import cleanup
 from aml_images_dagster.defs.keys import ENDED_BUILDS, OPERATIONS_GROUP
 from aml_images_dagster.defs.operations.cleanup import log_report
+from aml_images_dagster.defs.operations.jobs import begin
 from aml_images_dagster.defs.pools import OPERATIONS_POOL
 from aml_images_dagster.defs.run import Workshop
 
@@ -30,6 +31,7 @@ def ending_asset() -> dg.AssetsDefinition:
     def ended_builds(
         context: dg.AssetExecutionContext, config: EndingOptions, workshop: dg.ResourceParam[Workshop]
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        begin(context)
         left = []
         for run_id in config.cancel:
             try:

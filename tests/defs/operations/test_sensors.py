@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,13 @@ import pytest
 
 from aml_images_dagster.builds.cleanup import read_report
 from aml_images_dagster.builds.naming import build_number
+from aml_images_dagster.builds.process import named, this_process
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.defs import operations
 from aml_images_dagster.defs.keys import CLEANUP_JOB, asset_key
 from aml_images_dagster.defs.run import WORKSHOP, Workshop
+from aml_images_dagster.defs.run_state import PROCESS_TAG
 from aml_images_dagster.errors import Unreachable
 from tests.records import build_record
 
@@ -141,6 +144,12 @@ def test_the_janitor_asks_once_for_what_is_due(scene: Operations) -> None:
     answer = scene.janitor()
     assert isinstance(answer, dg.SkipReason)
     assert answer.skip_message == "a cleanup is about to begin, or under way"
+    scene.instance.add_run_tags(waiting.run_id, {PROCESS_TAG: this_process()})
+    assert isinstance(scene.janitor(), dg.SkipReason)
+    with subprocess.Popen(["true"]) as ended:
+        killed = named(ended.pid)
+    scene.instance.add_run_tags(waiting.run_id, {PROCESS_TAG: killed})
+    assert isinstance(scene.janitor(), dg.RunRequest), "nobody is left who does it"
     scene.instance.delete_run(waiting.run_id)
     assert scene.run(request).success
     assert not scene.is_staged
