@@ -29,6 +29,7 @@ from aml_images_dagster.automation.release_day import release_day_sensor
 from aml_images_dagster.automation.schedules import schedule_definitions, schedule_files_sensor
 from aml_images_dagster.automation.upstream import upstream_sensor
 from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.instance.fork_executor import fork_executor
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.pull_requests.declaration import with_declared
 from aml_images_dagster.settings import Settings, load_settings
@@ -86,12 +87,18 @@ def definitions(settings: Settings, pinned: PinnedCatalogue | None = None) -> dg
             *publish_after_release_sensor(workshop),
         ],
         resources={RESOURCE: BuildOptions.configure_at_launch()},
-        executor=dg.multiprocess_executor.configured(
-            {
-                "max_concurrent": settings.parallel,
-                "start_method": {"forkserver": {"preload_modules": fork_server.PRELOADED}},
-            }
-        ),
+        executor=_executor(settings),
+    )
+
+
+def _executor(settings: Settings) -> dg.ExecutorDefinition:
+    if settings.executor == "fork":
+        return fork_executor(settings.parallel, preload=fork_server.PRELOADED)
+    return dg.multiprocess_executor.configured(
+        {
+            "max_concurrent": settings.parallel,
+            "start_method": {"forkserver": {"preload_modules": fork_server.PRELOADED}},
+        }
     )
 
 

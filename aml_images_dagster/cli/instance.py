@@ -23,6 +23,7 @@ _CONFIGURATION = {
     # A run whose process is killed is noticed within seconds, and its places in the pools become free.
     "run_monitoring": {"enabled": True, "poll_interval_seconds": 10, "free_slots_after_run_end_seconds": 30},
 }
+_PARTS = "aml_images_dagster.instance"
 
 
 def open_instance(settings: Settings) -> dg.DagsterInstance:
@@ -37,7 +38,7 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
     configuration = UPath(home) / "dagster.yaml"
     if not configuration.exists():
         # Of several processes that start at once, none may read half a file.
-        write_atomically(configuration, yaml.safe_dump(_CONFIGURATION).encode())
+        write_atomically(configuration, yaml.safe_dump(_CONFIGURATION | _stores(home)).encode())
     os.environ["DAGSTER_HOME"] = str(home)
     instance = dg.DagsterInstance.get()
     known = {info.name for info in instance.event_log_storage.get_pool_limits()}
@@ -51,3 +52,13 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
             if run is None or run.is_finished:
                 instance.event_log_storage.free_concurrency_slots_for_run(run_id)
     return instance
+
+
+def _stores(home: Path) -> dict[str, object]:
+    """Where runs, events and logs of steps are kept, and by which classes."""
+    storage = {"module": f"{_PARTS}.storage", "class": "PooledSqliteStorage", "config": {"base_dir": str(home)}}
+    logs = {"base_dir": str(home / "storage")}
+    return {
+        "storage": {"custom": storage},
+        "compute_logs": {"module": f"{_PARTS}.compute_logs", "class": "FileComputeLogManager", "config": logs},
+    }
