@@ -47,7 +47,7 @@ from dagster._utils.interrupts import capture_interrupts
 from dagster_shared.error import SerializableErrorInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from multiprocessing.connection import Connection
     from multiprocessing.context import ForkProcess
 
@@ -194,8 +194,8 @@ class ForkExecutor(dg.Executor):
                         fork.messages.close()
                         if not fork.complete:
                             crash = _crash(key, fork)
-                            yield from self._crashed(context, active, key, fork, crash)
-                            if interrupted_at is None:
+                            will_be_retried = yield from self._crashed(context, active, key, fork, crash)
+                            if interrupted_at is None and not will_be_retried:
                                 errors.append(crash)
                         active.verify_complete(context, key)
                     yield from active.plan_events_iterator(context)
@@ -218,14 +218,16 @@ class ForkExecutor(dg.Executor):
         key: str,
         fork: _Fork,
         error: SerializableErrorInfo,
-    ) -> Iterator[DagsterEvent]:
+    ) -> Generator[DagsterEvent, None, bool]:
+        """Say so, and what becomes of the step; whether it is to be retried."""
         step_context = context.for_step(active.get_step_by_key(key), active.get_known_state())
         yield DagsterEvent.engine_event(step_context, error.message, EngineEventData.engine_error(error))
-        if fork.concluded:  # in a hook
-            return
+        if fork.concluded:  # it was killed in a hook
+            return False
         ended = self.log_failure_or_retry_event_after_error(step_context, error, active.get_known_state())
         yield ended
         active.handle_event(ended)
+        return ended.is_step_up_for_retry
 
 
 @dataclass
