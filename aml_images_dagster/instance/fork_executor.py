@@ -110,7 +110,7 @@ class ForkExecutor(dg.Executor):
         """Run the steps of a plan."""
         obstacle = _obstacle()
         if obstacle:
-            yield DagsterEvent.engine_event(plan_context, f"Steps are not forked: {obstacle}")
+            yield DagsterEvent.engine_event(plan_context, f"Steps are not forked: {obstacle}", EngineEventData())
             substitute = MultiprocessExecutor(
                 retries=RetryMode.ENABLED,
                 max_concurrent=self._max_concurrent,
