@@ -121,7 +121,7 @@ class ForkExecutor(dg.Executor):
             return
         yield DagsterEvent.engine_event(
             plan_context,
-            f"Steps are forks of process {os.getpid()}",
+            f"Fork executor: parent process (pid: {os.getpid()})",
             EngineEventData.multiprocess(os.getpid(), step_keys_to_execute=execution_plan.step_keys_to_execute),
         )
         manager = PlanExecutionContextManager(
@@ -284,6 +284,9 @@ def _run(
         if os.getppid() != parent:
             return
         try:
+            started = f"Step {step.key} runs in a fork of the run's process"
+            pid = {"pid": dg.MetadataValue.text(str(os.getpid()))}
+            DagsterEvent.step_worker_started(context.log, context.job_name, started, pid, step.key)
             for event in _events(context, step, known_state):  # each is stored when it is made
                 sender.send(event)
         except (Exception, KeyboardInterrupt, dg.DagsterExecutionInterruptedError):  # noqa: BLE001 - it is sent
