@@ -87,13 +87,14 @@ def definitions(settings: Settings, pinned: PinnedCatalogue | None = None) -> dg
             *publish_after_release_sensor(workshop),
         ],
         resources={RESOURCE: BuildOptions.configure_at_launch()},
-        executor=_executor(settings),
+        executor=_executor(workshop),
     )
 
 
-def _executor(settings: Settings) -> dg.ExecutorDefinition:
+def _executor(workshop: Workshop) -> dg.ExecutorDefinition:
+    settings = workshop.settings
     if settings.executor == "fork":
-        return fork_executor(settings.parallel, preload=fork_server.PRELOADED)
+        return fork_executor(settings.parallel, preload=fork_server.PRELOADED, prepare=workshop.prepare)
     return dg.multiprocess_executor.configured(
         {
             "max_concurrent": settings.parallel,
