@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.assets.run import Workshop
 
 
+@cache
 def cleanup_hook(workshop: Workshop) -> dg.HookDefinition:
     """A hook for assets, so that it also runs for a Materialize click and for runs of sensors and schedules."""
 
