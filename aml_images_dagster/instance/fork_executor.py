@@ -64,8 +64,9 @@ _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 300
 """How long a step has to end after an interrupt; longer than the longest cleanup of ours after one."""
 _INTERRUPTS = {"DagsterExecutionInterruptedError", "KeyboardInterrupt"}
-_WAITING_THREADS = {"termination-handler"}
-"""Of Dagster's run process: it waits for a semaphore until the run is terminated, and holds no lock."""
+_WAITING_THREADS = {"termination-handler", "QueueFeederThread"}
+"""Of the process that Dagster's code server starts for a run. The one waits until the run is terminated, the other has
+said that the run has started and waits until it is over: neither holds a lock that a step takes."""
 
 
 def fork_executor(
