@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+from contextlib import contextmanager
 from functools import cache, partial
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -14,9 +17,13 @@ from aml_images_dagster.defs.main_branch import MainBranch
 from aml_images_dagster.defs.pinned_catalogue import PinnedCatalogue, PinnedDefinitions
 from aml_images_dagster.defs.request import RESOURCE, BuildOptions
 from aml_images_dagster.defs.run import WORKSHOP, Workshop
+from aml_images_dagster.instance.fork_executor import fork_executor
 from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.pull_requests.declaration import with_declared
 from aml_images_dagster.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def definitions(settings: Settings, pinned: PinnedCatalogue | None = None) -> dg.Definitions:
@@ -44,13 +51,20 @@ def definitions(settings: Settings, pinned: PinnedCatalogue | None = None) -> dg
         dg.Definitions(
             jobs=[build_job],
             resources={RESOURCE: BuildOptions.configure_at_launch(), WORKSHOP: workshop},
-            executor=dg.multiprocess_executor.configured(
-                {
-                    "max_concurrent": settings.parallel,
-                    "start_method": {"forkserver": {"preload_modules": fork_server.PRELOADED}},
-                }
-            ),
+            executor=_executor(workshop),
         ),
+    )
+
+
+def _executor(workshop: Workshop) -> dg.ExecutorDefinition:
+    settings = workshop.settings
+    if settings.executor == "fork":
+        return fork_executor(settings.parallel, preload=fork_server.PRELOADED, prepare=workshop.prepare)
+    return dg.multiprocess_executor.configured(
+        {
+            "max_concurrent": settings.parallel,
+            "start_method": {"forkserver": {"preload_modules": fork_server.PRELOADED}},
+        }
     )
 
 
@@ -60,12 +74,27 @@ def _pinned() -> PinnedDefinitions:
     return PinnedDefinitions(settings, partial(definitions, settings))
 
 
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Definitions are very many objects, and they stay: to look for garbage among them takes a quarter of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()
+
+
 @dg.definitions
+@_without_garbage_collection()
 def defs() -> dg.Definitions:
     """What Dagster loads."""
     return _pinned().build_defs()
 
 
+@_without_garbage_collection()
 def build_job() -> dg.JobDefinition:
     """The job that builds; the command line runs it by naming this function."""
     return _pinned().here().resolve_job_def(BUILD_JOB)

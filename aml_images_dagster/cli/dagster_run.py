@@ -66,7 +66,8 @@ def execute(
     os.environ[f"{ENV_PREFIX}DOCKER_FILES_PATH"] = settings.docker_files_path
     os.environ[f"{ENV_PREFIX}PUBLISHED_AS"] = ";".join(settings.published_as)
     os.environ[f"{ENV_PREFIX}SOURCE_COMMIT"] = request.commit
-    fork_server.start()
+    if settings.executor == "multiprocess":
+        fork_server.start()
     from aml_images_dagster.definitions import build_job
 
     options = {

@@ -1,9 +1,15 @@
-"""Live progress of a run, images by stages, read from the events of the Dagster instance."""
+"""Live progress of a run, images by stages, read from the events of the Dagster instance.
+
+It is shown by a process of its own: the process that asks for it runs the build, whose steps are forks of it, and a
+process with a second thread must not fork.
+"""
 
 from __future__ import annotations
 
-import threading
+import multiprocessing
+import signal
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -21,6 +27,7 @@ from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from multiprocessing.connection import Connection
     from types import TracebackType
 
     from dagster import DagsterEvent
@@ -56,31 +63,37 @@ class Progress:
         self._steps: dict[str, list[tuple[str, Stage]]] = {}
         self._run_id = ""
         self._cursor: str | None = None
-        self._done = threading.Event()
-        self._live = Live(console=console, auto_refresh=False, transient=False)
-        self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._live.start()
-        self._thread.start()
+        self._console.file.flush()
+        # At the end of file the run is over, or the process that ran it.
+        run_is_over, self._running = multiprocessing.Pipe(duplex=False)
+        self._process = multiprocessing.get_context("fork").Process(
+            target=self._show, args=(run_is_over, self._running), name="progress"
+        )
+        self._process.start()
+        run_is_over.close()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._done.set()
-        self._thread.join()
-        self._live.stop()
+        self._running.close()
+        self._process.join()
 
-    def _watch(self) -> None:
-        while True:
-            last = self._done.wait(_POLL_SECONDS)
-            self._read()
-            if self._console.is_terminal:
-                self._live.update(self._table(), refresh=True)
-            if last:
-                return
+    def _show(self, run_is_over: Connection, running: Connection) -> None:
+        running.close()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what was interrupted is shown to its end
+        with self._live() if self._console.is_terminal else nullcontext() as live:
+            last = False
+            while not last:
+                last = run_is_over.poll(_POLL_SECONDS)
+                self._read()
+                if live is not None:
+                    live.update(self._table(), refresh=True)
+
+    def _live(self) -> Live:
+        return Live(console=self._console, auto_refresh=False, transient=False)
 
     def _read(self) -> None:
         if not self._run_id:

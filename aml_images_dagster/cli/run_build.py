@@ -6,6 +6,8 @@ import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import dagster as dg
+
 from aml_images_dagster.builds.janitor import sweep
 from aml_images_dagster.cli.build_outcome import conclude, show
 from aml_images_dagster.cli.console import open_console
@@ -15,8 +17,11 @@ from aml_images_dagster.cli.own_terminal import own_terminal
 from aml_images_dagster.cli.progress import Progress
 from aml_images_dagster.defs.operations.cleanup import announce
 from aml_images_dagster.defs.run_state import InstanceRuns
+from aml_images_dagster.instance.compute_logs import FileComputeLogManager
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.cli.dagster_run import BuildRequest
     from aml_images_dagster.settings import Settings
@@ -38,9 +43,24 @@ def run_build(settings: Settings, parts: Parts, request: BuildRequest, as_json: 
         console = open_console(file=terminal, quiet=as_json)
         with Progress(instance, {INVOCATION_TAG: invocation}, list(request.selection), console):
             run = execute(settings, instance, request, invocation)
+    if run is not None and isinstance(instance.compute_log_manager, FileComputeLogManager):
+        _add_step_logs(instance, run.run_id, log)
     if run is None:
         open_console(stderr=True).print("Interrupted before the build started: there is nothing to clean up.")
         return 1
     outcome = conclude(instance, run, parts, log)
     show(outcome, as_json)
     return 0 if outcome.succeeded else 1
+
+
+def _add_step_logs(instance: dg.DagsterInstance, run_id: str, log: Path) -> None:
+    """Add to the log of a command what steps have printed, which is in a file for each of them."""
+    manager = instance.compute_log_manager
+    records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.LOGS_CAPTURED).records
+    events = [event for record in records if (event := record.event_log_entry.dagster_event) is not None]
+    with log.open("ab") as file:
+        for event in events:
+            captured = event.logs_captured_data
+            printed = manager.get_log_data(manager.build_log_key_for_run(run_id, captured.file_key))
+            file.write(f"--- {', '.join(captured.step_keys)}\n".encode())
+            file.write((printed.stdout or b"") + (printed.stderr or b""))

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from aml_images_dagster.builds.naming import build_number, release_tag_for
+from aml_images_dagster.builds.process import this_process
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog import git
 from aml_images_dagster.defs.keys import RELEASE_JSON, image_of
-from aml_images_dagster.defs.request import BUILD_TAG, COMMAND_LINE, DAGSTER_UI, PULL_REQUEST_TAG, TRIGGER_TAG
-from aml_images_dagster.defs.run_state import STOPPED, name_process
+from aml_images_dagster.defs.request import (
+    BUILD_TAG,
+    COMMAND_LINE,
+    DAGSTER_UI,
+    PULL_REQUEST_TAG,
+    RESOURCE,
+    TRIGGER_TAG,
+)
+from aml_images_dagster.defs.run_state import PROCESS_TAG, STOPPED, name_process
 from aml_images_dagster.defs.stop import stopped_with
 from aml_images_dagster.errors import BuildFailed, BuildStopped, FactoryError, refused_by_system
 from aml_images_dagster.schedules.schedule import read_timetable
@@ -49,6 +58,7 @@ class Workshop:
         self.source = source
         self.parts = parts
         self.timetable = read_timetable(source.tree, source.catalogue)
+        self._begun: _Begun | None = None
 
     @contextmanager
     def step(self, context: dg.AssetExecutionContext, options: BuildOptions) -> Iterator[BuildSession]:
@@ -69,42 +79,86 @@ class Workshop:
             BadInput: The options contradict each other, or name a commit or folder that does not exist.
         """
         run_id = context.run.run_id
-        name_process(context.instance, context.run)
-        created = created_at(context.instance, run_id)
-        number = build_number(run_id, created)
-        if context.run.tags.get(BUILD_TAG) != number:
-            context.instance.add_run_tags(run_id, {BUILD_TAG: number})
-        planned = planned_keys(context.instance, run_id)
+        begun = self._begun if self._begun and self._begun.run_id == run_id else self._begin(context, options)
         return BuildSession(
-            number=number,
+            number=begun.number,
             run_id=run_id,
-            created=created,
-            release_tag=release_tag_for(created, options.release_num or None, options.release_tag),
-            images=frozenset(image for key in planned if (split := image_of(key)) for image in [split[0]]),
-            source=self._source_of(number, options),
+            created=begun.created,
+            release_tag=release_tag_for(begun.created, options.release_num or None, options.release_tag),
+            images=frozenset(image for key in begun.planned if (split := image_of(key)) for image in [split[0]]),
+            source=begun.source,
             settings=self.settings,
             parts=self.parts,
             reasons=options.reasons,
             force=options.force,
-            keep_until=created + timedelta(hours=self.settings.keep_failed_hours) if options.keep_failed else None,
-            releasable=RELEASE_JSON in planned,
+            keep_until=begun.created + timedelta(hours=self.settings.keep_failed_hours)
+            if options.keep_failed
+            else None,
+            releasable=RELEASE_JSON in begun.planned,
             trigger=context.run.tags.get(TRIGGER_TAG, DAGSTER_UI),
             pull_request=context.run.tags.get(PULL_REQUEST_TAG, ""),
             is_checked=context.run.tags.get(TRIGGER_TAG) == COMMAND_LINE,
         )
 
-    def _source_of(self, build: str, options: BuildOptions) -> Source:
-        """The files of a build: all its steps read the same commit, whatever happens to the working tree meanwhile."""
-        if options.source_commit or options.docker_files_path:
-            commit = options.source_commit or self.settings.source_commit
-            return open_source(self.settings, commit, options.docker_files_path)
+    def prepare(self, instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+        """Find out what every step of a build asks for; steps that are forks of this process have it then.
+
+        What cannot be found out is left to the steps, which say so.
+        """
+        resources: Any = run.run_config.get("resources", {})
+        config = resources.get(RESOURCE, {}).get("config", {})
+        commit, folders = config.get("source_commit", ""), config.get("docker_files_path", "")
+        planned = planned_keys(instance, run.run_id)
+        if not any(map(image_of, planned)) or not (isinstance(commit, str) and isinstance(folders, str)):
+            return
+        with suppress(FactoryError, OSError):
+            created = created_at(instance, run.run_id)
+            number = build_number(run.run_id, created)
+            source = self._source_of(commit, folders) or self._source_as_it_is()
+            instance.add_run_tags(run.run_id, {PROCESS_TAG: this_process(), BUILD_TAG: number})
+            self._begun = _Begun(run.run_id, number, created, planned, source)
+
+    def _begin(self, context: dg.AssetExecutionContext, options: BuildOptions) -> _Begun:
+        instance, run = context.instance, context.run
+        name_process(instance, run)
+        created = created_at(instance, run.run_id)
+        number = build_number(run.run_id, created)
+        if run.tags.get(BUILD_TAG) != number:
+            instance.add_run_tags(run.run_id, {BUILD_TAG: number})
+        source = self._source_of(options.source_commit, options.docker_files_path)
+        if source is None:
+            begun = self.parts.artifacts.build(number).read_build()
+            source = self._source_as_it_is(begun.commit if begun else "")
+        return _Begun(run.run_id, number, created, planned_keys(instance, run.run_id), source)
+
+    def _source_of(self, commit: str, docker_files_path: str) -> Source | None:
+        """The files that the options or the settings name; None where it is the working tree."""
+        if commit or docker_files_path:
+            return open_source(self.settings, commit or self.settings.source_commit, docker_files_path)
         if self.settings.source_commit or not git.is_repository(self.settings.repo):
             return self.source
-        begun = self.parts.artifacts.build(build).read_build()
-        commit = begun.commit if begun is not None else git.describe(self.settings.repo)
+        return None
+
+    def _source_as_it_is(self, begun: str = "") -> Source:
+        """The working tree as it was when a build began.
+
+        All steps of a build read the same commit, whatever happens to the working tree meanwhile.
+        """
+        commit = begun or git.describe(self.settings.repo)
         if commit == self.source.commit:
             return self.source
         return open_source(self.settings, "" if commit.endswith(git.DIRTY) else commit)
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What is the same for all steps of a build."""
+
+    run_id: str
+    number: str
+    created: datetime
+    planned: set[dg.AssetKey]
+    source: Source
 
 
 def created_at(instance: dg.DagsterInstance, run_id: str) -> datetime:

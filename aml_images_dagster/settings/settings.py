@@ -85,6 +85,11 @@ class Settings(BaseSettings):
     keep_staged_days: float = Field(
         default=15, gt=0, description="How long a build that was not released stays in staging."
     )
+    executor: Literal["fork", "multiprocess"] = Field(
+        default="fork",
+        description="How steps of a run become processes: forks of the run's process, where that is possible "
+        "(Linux), or processes that load everything again.",
+    )
     parallel: int = Field(
         default_factory=lambda: max(2, os.cpu_count() or 2),
         ge=1,

@@ -247,9 +247,16 @@ def test_a_repository_without_images_loads(repository: ImageRepository, load: Lo
     assert set(nodes(load(repository))) == {CLEANUP, ENDED_BUILDS}
 
 
-def test_the_job_sensors_and_executor(repository: ImageRepository, load: Load) -> None:
+@pytest.mark.parametrize("executor", ["fork", "multiprocess"])
+def test_the_executor_is_what_the_setting_says(
+    repository: ImageRepository, load: Load, monkeypatch: pytest.MonkeyPatch, executor: str
+) -> None:
+    monkeypatch.setenv("AML_IMAGES_EXECUTOR", executor)
+    assert load(repository).resolve_job_def(BUILD_JOB).executor_def.name == executor
+
+
+def test_the_sensors(repository: ImageRepository, load: Load) -> None:
     definitions = load(repository)
-    assert definitions.resolve_job_def(BUILD_JOB).executor_def.name == "multiprocess"
     sensors = {sensor.name: sensor for sensor in definitions.sensors or ()}
     assert set(sensors) >= {"cleanup_failed_builds", "cleanup_canceled_builds"}
     for sensor in sensors.values():

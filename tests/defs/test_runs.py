@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
 
-from aml_images_dagster.defs.keys import BUILD_JOB, asset_key
-from aml_images_dagster.defs.request import PULL_REQUEST_TAG, RESOURCE
-from aml_images_dagster.defs.run import explained
+import aml_images_dagster.defs.run as defs_run
+from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.defs.keys import BUILD_JOB, RELEASE_JOB, asset_key
+from aml_images_dagster.defs.request import BUILD_TAG, PULL_REQUEST_TAG, RESOURCE, BuildOptions
+from aml_images_dagster.defs.run import Workshop, explained, planned_keys
 from aml_images_dagster.defs.run_state import first_failure, was_stopped
 from aml_images_dagster.errors import BuildFailed, BuildStopped
+from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.settings import load_settings
+from tests.image_repository import DOCKERFILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,3 +141,30 @@ def test_a_step_that_was_stopped_is_not_why_a_run_failed(error: BuildFailed, sto
     assert failure is not None
     assert failure.step == ("" if stopped else "step")
     assert ("it broke" in failure.message) is not stopped
+
+
+def test_what_is_the_same_for_all_steps_is_found_out_once(
+    repository: ImageRepository, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    definitions = load(repository)
+    settings = load_settings()
+    workshop = Workshop(settings, open_source(settings), parts_for(settings))
+    with dg.DagsterInstance.ephemeral() as instance:
+        run, other = (instance.create_run_for_job(definitions.resolve_job_def(BUILD_JOB)) for _ in range(2))
+        release = instance.create_run_for_job(definitions.resolve_job_def(RELEASE_JOB))
+        asked: list[str] = []
+        monkeypatch.setattr(
+            defs_run, "planned_keys", lambda _, run_id: (asked.append(run_id), planned_keys(instance, run_id))[1]
+        )
+        for prepared in (release, run):
+            workshop.prepare(instance, prepared)
+        assert BUILD_TAG not in instance.get_runs(dg.RunsFilter(run_ids=[release.run_id]))[0].tags
+        asked.clear()
+        step: Any = SimpleNamespace(instance=instance, run=run)
+        for _ in range(2):
+            session = workshop.session(step, BuildOptions())
+        assert asked == []
+        assert session.images == {repository.image(image) for image in DOCKERFILES}
+        assert instance.get_runs(dg.RunsFilter(tags={BUILD_TAG: session.number}))[0].run_id == run.run_id
+        workshop.session(SimpleNamespace(instance=instance, run=other), BuildOptions())  # type: ignore[arg-type]
+        assert asked == [other.run_id]

@@ -257,10 +257,14 @@ def orphan_pushes(scene: Scene, started: Started) -> Build:
     build = scene.start(started)
     scene.until(front.waiting.is_set, "nothing was pushed")
     orphans = scene.steps(build)
+    for orphan in orphans:  # it would end when its run's process does
+        os.kill(orphan, signal.SIGSTOP)
     scene.strike(build, lambda: kill(scene.worker(build)))
     scene.until((scene.eyes.artifacts / build.number / "cleanup.json").exists, "nobody has cleaned up")
     front.gate.set()
     scene.until(lambda: scene.eyes.tags(f"{FAULTY.partition('/')[2]}--{build.number}"), "the orphan has not pushed")
+    for orphan in orphans:
+        os.kill(orphan, signal.SIGCONT)
     build.struck_at = build.recovered_at = time.time()
     build.observer.look()
     scene.until(lambda: not any(map(is_alive, orphans)), "the orphan has not ended")

@@ -324,7 +324,7 @@ class Scene:
 
     def worker(self, build: Build) -> int:
         """Process that runs the run: the command line itself, or what the UI launched."""
-        pattern = r"multiprocess executor: parent process \(pid: (\d+)\)"
+        pattern = r"executor: parent process \(pid: (\d+)\)"
         return int(self.until(lambda: self._logged(build, pattern), "the run has not begun")[0])
 
     def steps(self, build: Build) -> list[int]:

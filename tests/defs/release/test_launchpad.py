@@ -15,8 +15,7 @@ from aml_images_dagster.defs.release.launchpad import build_link, release_link, 
 from aml_images_dagster.defs.request import build_keys
 
 if TYPE_CHECKING:
-    from tests.assets.conftest import Load
-
+    from tests.defs.conftest import Load
     from tests.image_repository import ImageRepository
 
 BUILD, IMAGE = "20261123.4f2a9c1e", "base/debian12"

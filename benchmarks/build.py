@@ -1,0 +1,277 @@
+"""What building trivial images costs, beside the same work done by others, in turn, in one run.
+
+python benchmarks/build.py [--images 20] [--rounds 3] [--rows nothing,forced,leaf,step] [--other NAME=PYTHON]
+[--chartpress PATH]
+
+Seconds, and processor seconds of all processes but the engine and the registries, medians. --other measures another
+checkout beside this one: the interpreter of its environment. Without --chartpress that peer is left out; it is
+`pip install chartpress` in an environment of its own. Needs the engine, docker-registry, and busybox in the mirror of
+the staging registry on 127.0.0.1:5000; both registries of the benchmark are its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import docker
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.registry.copy import copy_image
+from aml_images_dagster.registry.oci import OciRegistry
+from tests.faults.own_registry import OwnRegistry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+MIRROR = "127.0.0.1:5000"
+BUSYBOX = "mirror/docker.io/library/busybox"
+PR_SET_CHILD_SUBREAPER = 36
+COMMAND = "import sys; from aml_images_dagster.cli.main import main; sys.argv[0] = 'aml-images'; main()"
+SETTINGS = """
+[tool.aml-images]
+docker-files-path = "images"
+staging-registry = "{staging}"
+production-registry = "{production}"
+base-mirrors = {{ "docker.io" = "{staging}/mirror/docker.io" }}
+parallel = 2
+"""
+DOCKER_PY = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+import docker
+prefix, cached, *folders = sys.argv[1:]
+client = docker.from_env()
+def build(folder):
+    name = f"{prefix}/{Path(folder).name}"
+    client.images.build(path=folder, tag=f"{name}:latest", nocache=cached == "forced")
+    for line in client.images.push(name, "latest", stream=True, decode=True):
+        assert "error" not in line, line
+with ThreadPoolExecutor(2) as pool:
+    list(pool.map(build, folders))
+"""
+SHELL = """
+printf '%s\\n' "$@" | xargs -P 2 -I FOLDER sh -c '
+name={prefix}/$(basename FOLDER):latest
+docker build -q {cache} -t $name FOLDER >/dev/null && docker push -q $name >/dev/null'
+"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a command took.
+
+    Attributes:
+        seconds: Wall time.
+        processor: Processor seconds of all its processes.
+    """
+
+    seconds: float
+    processor: float
+
+
+def run(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> Cost:
+    """Run a command to its end, and to that of every process that it has left behind."""
+    answer, tell = os.pipe()
+    if pid := os.fork():
+        os.close(tell)
+        with os.fdopen(answer) as told:
+            found = told.read()
+        os.waitpid(pid, 0)
+        return Cost(**json.loads(found))
+    with os.fdopen(tell, "w") as told:
+        told.write(json.dumps(asdict(_run(command, folder, environment))))
+    os._exit(0)
+
+
+def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None) -> Cost:
+    # What the command leaves behind becomes a child of this process, which waits for it.
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    with tempfile.TemporaryFile() as output:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+        seconds, processor = 0.0, 0.0
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, 0)
+            except ChildProcessError:
+                break
+            processor += usage.ru_utime + usage.ru_stime
+            if pid == process.pid:
+                seconds = time.perf_counter() - started
+                process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            output.seek(0)
+            sys.stderr.write(output.read().decode()[-3000:])
+            sys.stderr.flush()
+            os._exit(1)
+    return Cost(seconds, processor)
+
+
+class Scene:
+    """A repository of trivial images, each with a file of its own, as the product and its peers know it."""
+
+    def __init__(self, root: Path, staging: str, production: str, images: int) -> None:
+        self.root, self.staging = root, staging
+        self.ours, self.theirs = root / "ours", root / "theirs"
+        self.names = [f"image{number:04}" for number in range(images)]
+        for name in self.names:
+            self._write(self.ours / "images" / "bench" / name, "FROM busybox:latest\nCOPY marker LICENSE.txt /\n")
+            self._write(self.theirs / name, f"FROM {staging}/{BUSYBOX}:latest\nCOPY marker LICENSE.txt /\n")
+            self.change(name)
+        (self.ours / "pyproject.toml").write_text(SETTINGS.format(staging=staging, production=production))
+        (self.ours / ".gitignore").write_text(".aml-images\n")
+        chart = "".join(f"      {name}: {{contextPath: {name}}}\n" for name in self.names)
+        (self.theirs / "chartpress.yaml").write_text(
+            f"charts:\n  - name: chart\n    imagePrefix: {staging}/chartpress/\n    images:\n{chart}"
+        )
+        (self.theirs / "chart").mkdir()
+        (self.theirs / "chart" / "Chart.yaml").write_text("apiVersion: v2\nname: chart\nversion: 0.0.1\n")
+        (self.theirs / "chart" / "values.yaml").write_text("{}\n")
+        self.commit()
+
+    @staticmethod
+    def _write(folder: Path, dockerfile: str) -> None:
+        folder.mkdir(parents=True)
+        (folder / "Dockerfile").write_text(dockerfile)
+        (folder / "LICENSE.txt").write_text("MIT\n")
+        (folder / "ThirdPartyNotices.txt").write_text("busybox: GPL-2.0\n")
+
+    def change(self, name: str) -> None:
+        for folder in (self.ours / "images" / "bench", self.theirs):
+            (folder / name / "marker").write_text(uuid.uuid4().hex)
+
+    def commit(self) -> None:
+        for repository in (self.ours, self.theirs):
+            git = ["git", "-C", str(repository), "-c", "user.name=b", "-c", "user.email=b@example.com"]
+            subprocess.run([*git, "init", "-q"], check=True)
+            subprocess.run([*git, "add", "-A"], check=True)
+            subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "images"], check=True)
+
+    def product(self, python: str, *arguments: str, home: str = ".aml-images") -> Cost:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("AML_IMAGES_", "DAGSTER_"))}
+        environment |= {"AML_IMAGES_HOME": home, "PYTHONWARNINGS": "ignore"}
+        return run([python, "-c", COMMAND, "build", *arguments], self.ours, environment)
+
+    def docker_py(self, names: Sequence[str], cached: str) -> Cost:
+        folders = [str(self.theirs / name) for name in names]
+        return run([sys.executable, "-c", DOCKER_PY, f"{self.staging}/docker-py", cached, *folders], self.theirs)
+
+    def shell(self, names: Sequence[str], cached: str) -> Cost:
+        cache = "--no-cache" if cached == "forced" else ""
+        script = SHELL.format(prefix=f"{self.staging}/shell", cache=cache)
+        return run(["sh", "-c", script, "sh", *(str(self.theirs / name) for name in names)], self.theirs)
+
+    def chartpress(self, program: str) -> Cost:
+        return run([program, "--push"], self.theirs)
+
+
+def measure(scene: Scene, rounds: int, rows: Sequence[str], others: Mapping[str, str], chartpress: str) -> None:
+    products = {"aml-images": sys.executable, **others}
+    every, leaf = scene.names, scene.names[-1]
+    half = [f"bench/{name}" for name in every[: len(every) // 2]]
+    costs: dict[tuple[str, str], list[Cost]] = {}
+
+    def note(row: str, who: str, cost: Cost) -> None:
+        costs.setdefault((row, who), []).append(cost)
+        print(f"{row:10}{who:24}{cost.seconds:8.1f} s{cost.processor:8.1f} CPU s", file=sys.stderr, flush=True)
+
+    # Everything is built once, so that "nothing changed" is true for all.
+    for name, python in products.items():
+        note("first", name, scene.product(python, "--all", home=f".aml-images/{name}"))
+    scene.docker_py(every, "cached")
+    scene.shell(every, "cached")
+    if chartpress:
+        scene.chartpress(chartpress)
+    for _ in range(rounds):
+        for row in rows:
+            if row == "leaf":
+                scene.change(leaf)
+                scene.commit()
+            for name, python in products.items():
+                home = f".aml-images/{name}"
+                if row == "leaf" and name != "aml-images":
+                    scene.change(leaf)  # else it would take over what the other has just built
+                    scene.commit()
+                match row:
+                    case "nothing" | "leaf":
+                        note(row, name, scene.product(python, "--all", home=home))
+                    case "forced":
+                        note(row, name, scene.product(python, "--all", "--force", home=home))
+                    case "step":
+                        note(row, name, scene.product(python, *half, "--force", home=home))
+            names = [leaf] if row == "leaf" else every
+            if row in ("nothing", "forced", "leaf"):
+                note(row, "docker-py, 2 threads", scene.docker_py(names, row))
+                note(row, "xargs -P2 docker", scene.shell(names, row))
+            if row == "nothing" and chartpress:
+                note(row, "chartpress", scene.chartpress(chartpress))
+    print(f"\n{len(every)} images, {rounds} rounds, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
+    print("\n| work | by | seconds | CPU s | times docker-py |\n|---|---|---|---|---|")
+    middle = {key: statistics.median(cost.seconds for cost in found) for key, found in costs.items()}
+    processor = {key: statistics.median(cost.processor for cost in found) for key, found in costs.items()}
+    for row, who in costs:
+        peer = middle.get((row, "docker-py, 2 threads"))
+        times = f"{middle[row, who] / peer:.1f}" if peer else ""
+        print(f"| {row} | {who} | {middle[row, who]:.1f} | {processor[row, who]:.1f} | {times} |")
+    for who in products:
+        if ("forced", who) in costs and ("step", who) in costs:
+            steps = 2 * (len(every) - len(half))
+            each = (processor["forced", who] - processor["step", who]) / steps
+            print(f"\n{who}: one step more, {len(half)} to {len(every)} images forced: {each:.2f} CPU s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", default="nothing,forced,leaf,step")
+    parser.add_argument("--other", action="append", default=[], metavar="NAME=PYTHON")
+    parser.add_argument("--chartpress", default="", metavar="PATH")
+    options = parser.parse_args()
+    others = dict(other.split("=", 1) for other in options.other)
+    with ExitStack() as stack:
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        staging, production = (stack.enter_context(OwnRegistry(root / name)) for name in ("staging", "production"))
+        mirror = OciRegistry(MIRROR)
+        base = Reference(MIRROR, BUSYBOX, "latest")
+        digest = mirror.digest(base)
+        assert digest is not None, f"{base} is missing"
+        own = OciRegistry(staging.host)
+        copy_image(mirror, own, base.with_digest(digest), BUSYBOX)
+        own.tag(Reference(own.host, BUSYBOX, digest=digest), "latest")
+        try:
+            scene = Scene(root, staging.host, production.host, options.images)
+            measure(scene, options.rounds, options.rows.split(","), others, options.chartpress)
+        finally:
+            _remove_images(staging.host)
+
+
+def _remove_images(registry: str) -> None:
+    client = docker.from_env()
+    for image in client.images.list():
+        for tag in image.tags:
+            if tag.startswith(f"{registry}/"):
+                client.images.remove(tag)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""Jobs whose steps are forks, and a program that runs one of them: its `main`."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import dagster as dg
+
+from aml_images_dagster.instance.fork_executor import fork_executor
+
+POOL = "one_at_a_time"
+
+
+def folder() -> Path:
+    """Where steps leave marks."""
+    return Path(os.environ["MARKS"])
+
+
+def mark(name: str, text: str = "") -> None:
+    (folder() / f"{name}.new").write_text(text)
+    (folder() / f"{name}.new").rename(folder() / name)
+
+
+@dg.op(out=dg.Out(dg.Nothing))
+def where(context: dg.OpExecutionContext) -> None:
+    mark("parent", str(os.getppid()))
+    mark("threads", str(threading.active_count()))
+    print("printed by Python", flush=True)
+    os.system("echo printed by a shell >&2")
+    context.log.info("logged")
+
+
+@dg.op(ins={"before": dg.In(dg.Nothing)})
+def after() -> None:
+    mark("after")
+
+
+@dg.op(out=dg.Out(dg.Nothing))
+def sleeps() -> None:
+    mark("began", str(os.getpid()))
+    try:
+        time.sleep(120)
+    except BaseException as error:
+        mark("cleaned up", type(error).__name__)
+        raise
+
+
+@dg.op(pool=POOL)
+def sleeps_in_pool() -> None:
+    mark("began", str(os.getpid()))
+    time.sleep(120)
+
+
+@dg.op
+def ignores_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    mark("began", str(os.getpid()))
+    time.sleep(120)
+
+
+@dg.failure_hook
+def notices(context: dg.HookContext) -> None:
+    mark("hook", context.op.name)
+
+
+def fail_the_first_time(name: str) -> None:
+    if not (folder() / name).exists():
+        mark(name)
+        raise ValueError("for the first time")
+
+
+@dg.op(out=dg.Out(dg.Nothing))
+def fails_once() -> None:
+    fail_the_first_time("failed")
+
+
+@dg.op(retry_policy=dg.RetryPolicy(max_retries=1))
+def retried() -> None:
+    fail_the_first_time("retried")
+
+
+@dg.op(retry_policy=dg.RetryPolicy(max_retries=1))
+def killed_once() -> None:
+    if not (folder() / "killed").exists():
+        mark("killed")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dg.op(out=dg.Out(dg.Nothing))
+def leaves_without_a_word() -> None:
+    os._exit(0)
+
+
+@dg.op(pool=POOL)
+def alone(context: dg.OpExecutionContext) -> None:
+    began = time.time()
+    time.sleep(0.5)
+    mark(f"alone-{context.run_id}", f"{began} {time.time()}")
+
+
+fork = partial(fork_executor, 2)
+
+
+@dg.job(executor_def=fork())
+def placed() -> None:
+    after(before=where())
+
+
+@dg.job(executor_def=fork())
+def interrupted() -> None:
+    sleeps()
+
+
+@dg.job(executor_def=fork(grace_seconds=1))
+def hanging() -> None:
+    ignores_interrupts()
+
+
+@dg.job(executor_def=fork(), hooks={notices})
+def failing() -> None:
+    where()
+    after(before=fails_once())
+
+
+@dg.job(executor_def=fork())
+def retrying() -> None:
+    retried()
+    killed_once()
+
+
+@dg.job(executor_def=fork())
+def silent() -> None:
+    after(before=leaves_without_a_word())
+
+
+@dg.job(executor_def=fork())
+def pooled() -> None:
+    alone()
+
+
+@dg.job(executor_def=fork())
+def pooled_sleep() -> None:
+    sleeps_in_pool()
+
+
+@dg.job(executor_def=fork(prepare=lambda _, run: mark("prepared", f"{os.getpid()} {run.run_id}")))
+def prepared() -> None:
+    where()
+
+
+defs = dg.Definitions(jobs=[interrupted, placed])
+
+
+def main() -> None:
+    job, options = sys.argv[1], sys.argv[2:]
+    if "thread" in options:
+        threading.Thread(target=time.sleep, args=(300,), name="another", daemon=True).start()
+    with dg.DagsterInstance.get() as instance:
+        again = [option for option in options if option != "thread"]
+        reexecution = dg.ReexecutionOptions.from_failure(again[0], instance) if again else None
+        mark("process", str(os.getpid()))
+        dg.execute_job(dg.reconstructable(globals()[job]), instance=instance, reexecution_options=reexecution)

@@ -1,0 +1,211 @@
+"""Steps as forks: real processes, real signals."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pytest
+from dagster import DagsterEventType, DagsterRunStatus
+
+from tests.instance.jobs import POOL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+PROGRAM = "from tests.instance.jobs import main; main()"
+SECONDS = 90
+"""Longest wait, on a busy machine."""
+
+
+class Runs:
+    """Runs of the jobs, each in a process of its own, and the marks that their steps leave."""
+
+    def __init__(self, instance: dg.DagsterInstance, marks: Path) -> None:
+        self.instance = instance
+        self._marks = marks
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, job: str, *options: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-W", "ignore", "-c", PROGRAM, job, *options]
+        process = subprocess.Popen(command, env=os.environ | {"MARKS": str(self._marks)}, stderr=subprocess.DEVNULL)
+        self._processes.append(process)
+        return process
+
+    def finish(self, job: str, *options: str) -> dg.DagsterRun:
+        self.start(job, *options).wait(SECONDS)
+        return self.last()
+
+    def last(self) -> dg.DagsterRun:
+        return self.instance.get_runs(limit=1)[0]
+
+    def mark(self, name: str) -> str:
+        """A mark, once it is there."""
+        until(lambda: (self._marks / name).exists(), f"no {name}")
+        return (self._marks / name).read_text()
+
+    def marks(self) -> set[str]:
+        return {path.name for path in self._marks.iterdir()}
+
+    def messages(self, kind: DagsterEventType) -> list[str]:
+        records = self.instance.get_records_for_run(self.last().run_id, of_type=kind).records
+        return [record.event_log_entry.user_message for record in records]
+
+    def steps(self, kind: DagsterEventType) -> set[str | None]:
+        records = self.instance.get_records_for_run(self.last().run_id, of_type=kind).records
+        return {record.event_log_entry.step_key for record in records}
+
+    def end(self) -> None:
+        for process in self._processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+@pytest.fixture
+def runs(instance: dg.DagsterInstance, tmp_path: Path) -> Iterator[Runs]:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    runs = Runs(instance, marks)
+    yield runs
+    runs.end()
+
+
+def until(condition: Callable[[], bool], otherwise: str) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.05)
+
+
+def lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_steps_are_forks_of_the_run_and_have_logs_of_their_own(runs: Runs, instance: dg.DagsterInstance) -> None:
+    run = runs.finish("placed")
+    assert run.status is DagsterRunStatus.SUCCESS
+    assert runs.mark("parent") == runs.mark("process")
+    assert runs.mark("threads") == "1"
+    assert runs.steps(DagsterEventType.STEP_SUCCESS) == {"where", "after"}
+    records = instance.get_records_for_run(run.run_id, of_type=DagsterEventType.LOGS_CAPTURED).records
+    keys = {
+        event.logs_captured_data.step_keys[0]: event.logs_captured_data.file_key
+        for record in records
+        if (event := record.event_log_entry.dagster_event)
+    }
+    assert keys.keys() == {"where", "after"}
+    manager = instance.compute_log_manager
+    log = manager.get_log_data(manager.build_log_key_for_run(run.run_id, keys["where"]))
+    assert log.stdout == b"printed by Python\n"
+    assert b"printed by a shell\n" in (log.stderr or b"")
+    assert manager.is_capture_complete(manager.build_log_key_for_run(run.run_id, keys["where"]))
+
+
+def test_a_run_is_prepared_once_where_steps_are_forked(runs: Runs) -> None:
+    run = runs.finish("prepared")
+    assert run.status is DagsterRunStatus.SUCCESS
+    assert runs.mark("prepared") == f"{runs.mark('process')} {run.run_id}"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_of_the_run_interrupts_its_steps(runs: Runs, number: signal.Signals) -> None:
+    process = runs.start("interrupted")
+    step = int(runs.mark("began"))
+    process.send_signal(number)
+    process.wait(SECONDS)
+    assert runs.mark("cleaned up") == "DagsterExecutionInterruptedError"
+    assert not lives(step)
+    assert runs.last().status is DagsterRunStatus.FAILURE
+    (failure,) = runs.instance.get_records_for_run(runs.last().run_id, of_type=DagsterEventType.RUN_FAILURE).records
+    event = failure.event_log_entry.dagster_event
+    assert event is not None
+    assert event.job_failure_data.error is not None
+    assert event.job_failure_data.error.cls_name == "DagsterExecutionInterruptedError"
+
+
+def test_a_step_that_does_not_end_when_it_is_interrupted_is_killed(runs: Runs) -> None:
+    process = runs.start("hanging")
+    step = int(runs.mark("began"))
+    process.send_signal(signal.SIGINT)
+    process.wait(SECONDS)
+    assert not lives(step)
+    assert runs.steps(DagsterEventType.STEP_FAILURE) == {"ignores_interrupts"}
+
+
+def test_a_killed_step_fails_and_the_run_with_it(runs: Runs) -> None:
+    process = runs.start("interrupted")
+    os.kill(int(runs.mark("began")), signal.SIGKILL)
+    process.wait(SECONDS)
+    assert runs.last().status is DagsterRunStatus.FAILURE
+    assert runs.steps(DagsterEventType.STEP_FAILURE) == {"sleeps"}
+    assert any("signal 9" in message for message in runs.messages(DagsterEventType.ENGINE_EVENT))
+
+
+def test_steps_are_interrupted_when_the_process_of_their_run_is_killed(runs: Runs) -> None:
+    process = runs.start("interrupted")
+    step = int(runs.mark("began"))
+    process.kill()
+    process.wait(SECONDS)
+    assert runs.mark("cleaned up") == "DagsterExecutionInterruptedError"
+    until(lambda: not lives(step), "the step goes on")
+
+
+def test_a_step_that_ends_without_a_word_has_failed(runs: Runs) -> None:
+    assert runs.finish("silent").status is DagsterRunStatus.FAILURE
+    assert runs.steps(DagsterEventType.STEP_FAILURE) == {"leaves_without_a_word"}
+    assert "after" not in runs.marks()
+
+
+def test_retry_policies_are_followed_after_an_error_and_after_a_kill(runs: Runs) -> None:
+    assert runs.finish("retrying").status is DagsterRunStatus.SUCCESS
+    assert runs.steps(DagsterEventType.STEP_UP_FOR_RETRY) == {"retried", "killed_once"}
+    assert runs.steps(DagsterEventType.STEP_RESTARTED) == {"retried", "killed_once"}
+
+
+def test_hooks_run_and_a_failed_run_is_executed_again_from_its_failure(runs: Runs) -> None:
+    failed = runs.finish("failing")
+    assert failed.status is DagsterRunStatus.FAILURE
+    assert runs.mark("hook") == "fails_once"
+    assert "after" not in runs.marks()
+    again = runs.finish("failing", failed.run_id)
+    assert again.status is DagsterRunStatus.SUCCESS
+    assert again.parent_run_id == failed.run_id
+    assert runs.steps(DagsterEventType.STEP_SUCCESS) == {"fails_once", "after"}
+
+
+def test_a_pool_holds_for_steps_of_several_runs(runs: Runs, instance: dg.DagsterInstance) -> None:
+    instance.event_log_storage.set_concurrency_slots(POOL, 1)
+    processes = [runs.start("pooled") for _ in range(3)]
+    for process in processes:
+        process.wait(SECONDS)
+    times = sorted(tuple(map(float, runs.mark(name).split())) for name in runs.marks() if name.startswith("alone-"))
+    assert len(times) == len(processes)
+    for (_, end), (begin, _) in itertools.pairwise(times):
+        assert end <= begin
+    assert instance.event_log_storage.get_concurrency_info(POOL).active_slot_count == 0
+
+
+def test_a_killed_step_gives_its_slot_back(runs: Runs, instance: dg.DagsterInstance) -> None:
+    instance.event_log_storage.set_concurrency_slots(POOL, 1)
+    process = runs.start("pooled_sleep")
+    os.kill(int(runs.mark("began")), signal.SIGKILL)
+    process.wait(SECONDS)
+    assert instance.event_log_storage.get_concurrency_info(POOL).active_slot_count == 0
+
+
+def test_a_process_with_another_thread_does_not_fork(runs: Runs) -> None:
+    assert runs.finish("placed", "thread").status is DagsterRunStatus.SUCCESS
+    assert runs.mark("parent") != runs.mark("process")
+    assert any("another" in message for message in runs.messages(DagsterEventType.ENGINE_EVENT))
