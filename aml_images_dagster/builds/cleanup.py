@@ -103,7 +103,8 @@ def cleanup(
     """
     report = _clean_up(parts.artifacts.build(build), parts, status, failure, even_if_kept, even_if_released, now)
     # The janitor may have settled it a moment ago, by what it had read before.
-    parts.artifacts.unsettle(build)
+    with suppress(OSError, FactoryError):  # as when it began; the report says so
+        parts.artifacts.unsettle(build)
     return report
 
 

@@ -8,7 +8,7 @@ import posixpath
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from upath import UPath
 
@@ -44,6 +44,7 @@ paths = st.lists(names, min_size=1, max_size=4).map("/".join)
 
 
 @pytest.mark.parametrize("root", ["/store/build", "memory://store/build"])
+@settings(deadline=None)
 @given(path=paths, other=paths)
 def test_no_path_leads_out_of_the_sources_and_no_two_to_one_place(root: str, path: str, other: str) -> None:
     sources = UPath(root) / "sources"
