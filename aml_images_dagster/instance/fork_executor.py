@@ -163,12 +163,12 @@ class ForkExecutor(dg.Executor):
             interrupted_at: float | None = None
             try:
                 while running or (interrupted_at is None and not active.is_complete):
-                    if active.check_for_interrupts():
+                    if active.check_for_interrupts() and interrupted_at is None:
                         yield DagsterEvent.engine_event(
                             context, "Interrupted: the steps are interrupted", EngineEventData.interrupted([*running])
                         )
                         active.mark_interrupted()
-                        interrupted_at = interrupted_at or time.monotonic()
+                        interrupted_at = time.monotonic()
                         _signal(running, signal.SIGINT)
                     if interrupted_at is not None and time.monotonic() > interrupted_at + self._grace_seconds:
                         _signal(running, signal.SIGKILL)
@@ -281,6 +281,9 @@ def _run(
     # Nobody would wait for it when the run's process is killed; what it does is interrupted, and cleaned up.
     # Source: https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    # A terminal interrupts a whole group, and the executor passes the interrupt on: a second one would interrupt the
+    # step's cleanup after the first.
+    os.setpgid(0, 0)
     with capture_interrupts(), suppress(BrokenPipeError):
         if os.getppid() != parent:
             return

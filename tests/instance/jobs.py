@@ -45,6 +45,7 @@ def sleeps() -> None:
     try:
         time.sleep(120)
     except BaseException as error:
+        time.sleep(1)  # a cleanup, which a second interrupt would interrupt
         mark("cleaned up", type(error).__name__)
         raise
 

@@ -35,7 +35,9 @@ class Runs:
 
     def start(self, job: str, *options: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-W", "ignore", "-c", PROGRAM, job, *options]
-        process = subprocess.Popen(command, env=os.environ | {"MARKS": str(self._marks)}, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, env=os.environ | {"MARKS": str(self._marks)}, stderr=subprocess.DEVNULL, start_new_session=True
+        )
         self._processes.append(process)
         return process
 
@@ -119,11 +121,20 @@ def test_a_run_is_prepared_once_where_steps_are_forked(runs: Runs) -> None:
     assert runs.mark("prepared") == f"{runs.mark('process')} {run.run_id}"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_of_the_run_interrupts_its_steps(runs: Runs, number: signal.Signals) -> None:
+def of_the_group(pid: int, number: int) -> None:
+    """As a terminal does it on Ctrl-C."""
+    os.killpg(pid, number)
+
+
+@pytest.mark.parametrize(
+    ("send", "number"), [(os.kill, signal.SIGINT), (os.kill, signal.SIGTERM), (of_the_group, signal.SIGINT)]
+)
+def test_an_interrupt_of_the_run_interrupts_its_steps_once(
+    runs: Runs, send: Callable[[int, int], None], number: signal.Signals
+) -> None:
     process = runs.start("interrupted")
     step = int(runs.mark("began"))
-    process.send_signal(number)
+    send(process.pid, number)
     process.wait(SECONDS)
     assert runs.mark("cleaned up") == "DagsterExecutionInterruptedError"
     assert not lives(step)
