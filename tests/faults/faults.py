@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -254,17 +255,16 @@ def orphan_pushes(scene: Scene, started: Started) -> Build:
     scene.content()
     front = scene.world.front
     front.close_gate(pushed_to(scene))
+    settings = scene.repository.root / ".env"
+    settings.write_text("AML_IMAGES_EXECUTOR=multiprocess\n")  # a fork ends with its run's process
     build = scene.start(started)
     scene.until(front.waiting.is_set, "nothing was pushed")
+    settings.unlink()
     orphans = scene.steps(build)
-    for orphan in orphans:  # it would end when its run's process does
-        os.kill(orphan, signal.SIGSTOP)
     scene.strike(build, lambda: kill(scene.worker(build)))
     scene.until((scene.eyes.artifacts / build.number / "cleanup.json").exists, "nobody has cleaned up")
     front.gate.set()
     scene.until(lambda: scene.eyes.tags(f"{FAULTY.partition('/')[2]}--{build.number}"), "the orphan has not pushed")
-    for orphan in orphans:
-        os.kill(orphan, signal.SIGCONT)
     build.struck_at = build.recovered_at = time.time()
     build.observer.look()
     scene.until(lambda: not any(map(is_alive, orphans)), "the orphan has not ended")
@@ -288,8 +288,15 @@ def daemon_killed(scene: Scene, started: Started) -> Build:
 def all_killed(scene: Scene, started: Started) -> Build:
     assert scene.ui is not None
     build = in_mid_test(scene, started)
-    everything = {scene.worker(build), *scene.steps(build), *group_members(scene.ui.process_group)}
-    scene.strike(build, lambda: kill(*everything))
+    # Steps first: one whose run's process is killed before it would clean up.
+    everything = [*scene.steps(build), scene.worker(build), *group_members(scene.ui.process_group)]
+
+    def kill_all() -> None:
+        for pid in everything:
+            with suppress(ProcessLookupError):  # it ended with another
+                os.kill(pid, signal.SIGKILL)
+
+    scene.strike(build, kill_all)
     scene.ui.restart()
     build.recovered_at = time.time()
     return build
