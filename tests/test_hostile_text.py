@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -51,9 +52,12 @@ def test_lines_of_acr_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
         def __exit__(self, *_: object) -> None:
             pass
 
-        def download_blob(self, **_: object) -> io.BytesIO:
+        def download_blob(self, **_: object) -> SimpleNamespace:
             blob: Any = io.BytesIO(f"{HOSTILE}\n{HOSTILE}".encode())
-            blob.readall = lambda: blob.getvalue()
+            blob.readall = blob.getvalue
+            blob.properties = SimpleNamespace(
+                content_range=f"bytes 0-{len(blob.getvalue()) - 1}/{len(blob.getvalue())}"
+            )
             return blob
 
     logged: list[str] = []

@@ -75,7 +75,7 @@ def test_a_parent_without_tests_leaves_it_without(repository: GitRepository) -> 
         ("../child", "does not fit a registry"),
         ("base/parent", "the folder is there already"),
         ("base/full", "the folder is there already"),
-        ("framework/parent", "would be published, or its jobs named, like base/parent"),
+        ("framework/parent", "would be published or released, or its jobs named, like base/parent"),
     ],
 )
 def test_what_is_refused(repository: GitRepository, name: str, told: str) -> None:
