@@ -12,6 +12,7 @@ from aml_images_dagster.defs import images, open_source, operations, pull_reques
 from aml_images_dagster.defs.keys import BUILD_JOB, images_with_assets
 from aml_images_dagster.defs.main_branch import MainBranch
 from aml_images_dagster.defs.pinned_catalogue import PinnedCatalogue, PinnedDefinitions
+from aml_images_dagster.defs.release.release_files import release_files
 from aml_images_dagster.defs.request import RESOURCE, BuildOptions
 from aml_images_dagster.defs.run import Workshop
 from aml_images_dagster.profiles import parts_for
@@ -32,6 +33,19 @@ def definitions(settings: Settings, pinned: PinnedCatalogue | None = None) -> dg
     pinned = pinned or PinnedCatalogue.now(settings)
     workshop = Workshop(settings, open_source_tree(settings, pinned.commit), parts_for(settings))
     known = with_declared(images_with_assets(workshop.source.catalogue), pinned.declared)
+    shared = dg.Definitions(
+        resources={RESOURCE: BuildOptions.configure_at_launch()},
+        executor=dg.multiprocess_executor.configured(
+            {
+                "max_concurrent": settings.parallel,
+                "start_method": {"forkserver": {"preload_modules": fork_server.PRELOADED}},
+            }
+        ),
+    )
+    if pinned.images is not None:  # a run of the command line: what it does not make costs it nothing
+        made = [image for image in known if image.id in pinned.images]
+        files = dg.Definitions(assets=[release_files(made, workshop)])
+        return dg.Definitions.merge(images.definitions(made, workshop), files, shared)
     main = MainBranch(workshop)
     return dg.Definitions.merge(
         images.definitions(known, workshop),
@@ -41,15 +55,7 @@ def definitions(settings: Settings, pinned: PinnedCatalogue | None = None) -> dg
         pull_requests.definitions(known, workshop),
         operations.definitions(workshop),
         open_source.definitions(workshop),
-        dg.Definitions(
-            resources={RESOURCE: BuildOptions.configure_at_launch()},
-            executor=dg.multiprocess_executor.configured(
-                {
-                    "max_concurrent": settings.parallel,
-                    "start_method": {"forkserver": {"preload_modules": fork_server.PRELOADED}},
-                }
-            ),
-        ),
+        shared,
     )
 
 

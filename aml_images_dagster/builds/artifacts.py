@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import uuid
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 from upath import UPath
 
-from aml_images_dagster.builds.naming import BUILD_NUMBER
+from aml_images_dagster.builds.naming import BUILD_NUMBER, PLAN_NAME
 from aml_images_dagster.builds.records import (
     ENDED,
     BuildFailure,
@@ -17,6 +19,7 @@ from aml_images_dagster.builds.records import (
     BuildStatus,
     JobRecord,
     PassedImage,
+    Plan,
     Record,
     RunInformation,
     StagedImage,
@@ -27,6 +30,7 @@ from aml_images_dagster.plural import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import datetime
 
 R = TypeVar("R", bound=Record)
 
@@ -161,10 +165,26 @@ class BuildFolder:
         if record is not None and (record.status not in ENDED or status in ENDED):
             self.write_build(record.model_copy(update={"status": status, "failure": record.failure or failure}))
 
+    def read_plan(self) -> Plan | None:
+        """`plan.json`; None of a build that was not planned before it was started."""
+        return _read(self.root / "plan.json", Plan)
+
+    def write_plan(self, plan: Plan) -> None:
+        """Write `plan.json`."""
+        _write(self.root / "plan.json", plan)
+
     def images(self) -> list[str]:
         """Images that the build has written something down about, `<family>/<name>`."""
         paths = (self.root / ".records").glob("*/*")
         return sorted(f"{path.parent.name}/{path.name}" for path in paths)
+
+    def claim(self, image: str) -> None:
+        """Say that this step stages an image of which several may have need.
+
+        Raises:
+            FileExistsError: Another one has said so.
+        """
+        create_atomically(self.image(image) / "claimed", b"")
 
     def read_staged(self, image: str) -> StagedImage | None:
         """`staged.json` of an image; None when this build has not staged it."""
@@ -292,6 +312,29 @@ class Artifacts:
                     raise
                 unreadable(error)
         return sorted(begun, key=lambda pair: (pair[1].created, pair[1].build), reverse=True)
+
+    def write_plan(self, plan: Plan, now: datetime) -> str:
+        """Keep a plan for a run that has yet to start.
+
+        Returns:
+            Its name: the day, and sha256 of its bytes. The same plan of a day is kept once.
+        """
+        data = plan.model_dump_json().encode()
+        name = f"{now.astimezone(UTC):%Y%m%d}.{hashlib.sha256(data).hexdigest()}"
+        write_atomically(self.root / "plans" / f"{name}.json", data)
+        return name
+
+    def read_plan(self, name: str) -> Plan | None:
+        """A plan by its name; None when it was removed."""
+        return _read(self.root / "plans" / f"{name}.json", Plan) if PLAN_NAME.fullmatch(name) else None
+
+    def remove_plans(self, before: datetime) -> None:
+        """Remove the plans that were made before a day, whether a run has followed them or not."""
+        folder = self.root / "plans"
+        for path in list(folder.iterdir()) if folder.exists() else ():
+            name = path.name.removesuffix(".json")
+            if PLAN_NAME.fullmatch(name) and name < f"{before.astimezone(UTC):%Y%m%d}":
+                path.unlink(missing_ok=True)
 
     def read_passed(self, content_key: str) -> PassedImage | None:
         """The image that passed with this content key; None also when what was remembered cannot be read."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
 
 StagedDigest = Callable[[str], str | None]
-"""The digest of an image that the build itself stages; None before it has."""
+"""The digest of an image that the build itself stages; empty for one that it has yet to build, None if it cannot."""
 
 
 def parent_finder(session: BuildSession, staged: StagedDigest) -> FindParent:
@@ -29,8 +29,10 @@ def parent_finder(session: BuildSession, staged: StagedDigest) -> FindParent:
         if parent not in session.images:
             return elsewhere(parent)
         digest = staged(parent)
-        family = session.image(parent).family
-        return Reference(session.parts.staging.host, family, digest=digest) if digest else None
+        if digest is None:
+            return None
+        reference = session.staging_reference(session.image(parent))
+        return reference.with_digest(digest) if digest else reference
 
     return find
 

@@ -10,12 +10,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.naming import CONTENT_KEY_LABEL
+from aml_images_dagster.catalog.content_key import explain
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
     from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.recipe import Recipe
     from aml_images_dagster.builds.records import PassedImage
+    from aml_images_dagster.builds.session import BuildSession
     from aml_images_dagster.catalog.content_key import ContentKey
     from aml_images_dagster.catalog.image import Image
 
@@ -27,6 +30,21 @@ def reusable(key: ContentKey, image: Image, parts: Parts) -> PassedImage | None:
         return None
     reference = Reference(parts.staging.host, image.family, digest=passed.staged.digest)
     return passed if parts.staging.digest(reference) else None
+
+
+def why_built(session: BuildSession, recipe: Recipe) -> tuple[str, ...]:
+    """Why an image is built although its name may have passed before. What its build has yet to make counts as new."""
+    if session.force:
+        return ("forced",)
+    rebuilt = {base.reference: base.image for base in recipe.bases if not base.digest}
+    because = tuple(f"its base {parent} is rebuilt" for parent in dict.fromkeys(rebuilt.values()))
+    last = session.parts.artifacts.read_last_passed(recipe.image.id)
+    if last is None:
+        return ("no build of it has passed yet", *because)
+    before = last.staged.content_key
+    known = {**recipe.key.bases, **{reference: before.bases.get(reference, "") for reference in rebuilt}}
+    because = (*explain(before, recipe.key.model_copy(update={"bases": known})), *because)
+    return because or ("it passed before, but staging no longer holds it",)
 
 
 def forget(image: Reference, parts: Parts) -> None:

@@ -58,8 +58,13 @@ def test(session: BuildSession, staged: StagedImage, log: Callable[[str], None])
     in_order = tuple(records[scenario.name] for scenario in image.scenarios)
     tested = TestedImage(image=image.id, digest=staged.digest, scenarios=in_order)
     session.folder.write_tested(tested)
-    session.parts.artifacts.write_passed(PassedImage(staged=staged, tested=tested), is_last=not session.pull_request)
+    remember(session, PassedImage(staged=staged, tested=tested))
     return tested
+
+
+def remember(session: BuildSession, passed: PassedImage) -> None:
+    """Let later builds use an image that has passed."""
+    session.parts.artifacts.write_passed(passed, is_last=not session.pull_request)
 
 
 def scenario_key(session: BuildSession, digest: str, image: Image, scenario: Scenario) -> str:

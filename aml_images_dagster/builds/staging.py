@@ -1,4 +1,8 @@
-"""Staging an image: take over the one that passed with the same content key, or build and push it."""
+"""Staging an image: reuse the one that passed with the same content key, or build and push it.
+
+With a plan it is the plan that says which. What was to be reused and has gone since, or is built on another image by
+now, is found out about again.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.artifacts import write_atomically
+from aml_images_dagster.builds.bases import pin_bases
 from aml_images_dagster.builds.naming import CONTENT_KEY_LABEL, LABEL_PREFIX, temporary_prefix
 from aml_images_dagster.builds.parents import parent_finder
-from aml_images_dagster.builds.recipe import Recipe, write_recipe
+from aml_images_dagster.builds.recipe import Recipe, recipe_of
 from aml_images_dagster.builds.records import BaseImage, StagedImage
-from aml_images_dagster.builds.reuse import reusable
+from aml_images_dagster.builds.reuse import reusable, why_built
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.catalog.windows import check_host
 from aml_images_dagster.engine.interface import BuildRequest
@@ -22,11 +27,16 @@ from aml_images_dagster.errors import BadInput, BuildFailed
 from aml_images_dagster.registry.layers import files_in
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from aml_images_dagster.builds.parts import Parts
-    from aml_images_dagster.builds.records import PassedImage
+    from aml_images_dagster.builds.records import PassedImage, PlannedImage
     from aml_images_dagster.builds.session import BuildSession
+    from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.engine.interface import LogLine, RegistryLogin
     from aml_images_dagster.registry.interface import Registry
+
+_WAIT_SECONDS = 0.5
 
 
 def stage(session: BuildSession, name: str, log: LogLine) -> StagedImage:
@@ -43,37 +53,92 @@ def stage(session: BuildSession, name: str, log: LogLine) -> StagedImage:
         Unreachable: The engine or the registry does not answer.
     """
     session.begin()
-    find_parent = parent_finder(session, lambda parent: _digest_in(session, parent))
-    recipe = write_recipe(session.image(name), session.source, session.parts, find_parent)
-    for base in recipe.bases:
-        log(f"base {base.reference} is {base.digest}")
-        if base.warning:
-            log(f"warning: {base.warning}")
-    _keep_sources(session, recipe)
-    passed = None if session.force else reusable(recipe.key, recipe.image, session.parts)
-    record = _take_over(session, recipe, passed, log) if passed else None
-    record = record or _build_and_push(session, recipe, log)
+    keep_sources(session, [session.image(name)])
+    planned = session.planned(name)
+    record = None
+    if planned and planned.action == "reuse" and is_followed(session, planned, log):
+        record = reuse_planned(session, planned, log)
+    record = record or _find_out(session, name, log)
     session.folder.write_staged(record)
     return record
 
 
-def _digest_in(session: BuildSession, parent: str) -> str | None:
-    staged = session.folder.read_staged(parent)
+def is_followed(session: BuildSession, planned: PlannedImage, log: LogLine) -> bool:
+    """Whether what an image that is to be reused was built on is what this build has."""
+    for base in planned.bases:
+        if base.image in session.images and _digest_in(session, base.image, log) != base.digest:
+            log(f"{base.image} is no longer {base.digest}, as was planned")
+            return False
+    return True
+
+
+def reuse_planned(session: BuildSession, planned: PlannedImage, log: LogLine) -> StagedImage | None:
+    """Give an image that the plan reuses this build's tag; None when it has gone since."""
+    image = session.image(planned.image)
+    passed = session.parts.artifacts.read_passed(planned.content_key)
+    if passed is None or passed.staged.image != image.id or passed.staged.digest != planned.digest:
+        log(f"{planned.digest} of {image.id} was cleaned up after the build was planned")
+        return None
+    return _reuse(session, image, passed, log)
+
+
+def _find_out(session: BuildSession, name: str, log: LogLine) -> StagedImage:
+    image, planned = session.image(name), session.planned(name)
+    pinned = {base.reference: base for base in planned.bases if base.image not in session.images} if planned else {}
+    find_parent = parent_finder(session, lambda parent: _digest_in(session, parent, log))
+    bases = pin_bases(image, session.source.catalogue, session.parts, find_parent, pinned)
+    recipe = recipe_of(image, session.source, bases)
+    for base in recipe.bases:
+        log(f"base {base.reference} is {base.digest}")
+        if base.warning:
+            log(f"warning: {base.warning}")
+    passed = None if session.force else reusable(recipe.key, image, session.parts)
+    record = _reuse(session, image, passed, log) if passed else None
+    return record or _build_and_push(session, recipe, log)
+
+
+def _digest_in(session: BuildSession, name: str, log: LogLine) -> str | None:
+    """The digest of an image of this build; what the plan reuses and has no step of its own is staged here."""
+    staged = session.folder.read_staged(name)
+    planned = session.planned(name)
+    if staged is None and planned and planned.action == "reuse":
+        staged = stage_once(session, name, log)
     return staged.digest if staged else None
 
 
-def _take_over(session: BuildSession, recipe: Recipe, passed: PassedImage, log: LogLine) -> StagedImage | None:
+def stage_once(session: BuildSession, name: str, log: LogLine) -> StagedImage:
+    """Stage an image that the plan reuses, of which several steps may have need at once; one of them does it.
+
+    Raises:
+        BuildStopped: The step that does it has failed.
+    """
+    try:
+        session.folder.claim(name)
+    except FileExistsError:
+        while (staged := session.folder.read_staged(name)) is None:
+            session.begin()
+            time.sleep(_WAIT_SECONDS)
+        return staged
+    return session.folder.read_staged(name) or stage(session, name, log)
+
+
+def _reuse(session: BuildSession, image: Image, passed: PassedImage, log: LogLine) -> StagedImage | None:
     staged = passed.staged
-    reference = session.staging_reference(recipe.image)
-    log(f"content key {recipe.key.digest} passed in build {staged.built_in}: using {staged.digest}")
+    reference = session.staging_reference(image)
+    log(f"content key {staged.content_key.digest} passed in build {staged.built_in}: using {staged.digest}")
     is_tagged = _tag(session.parts.staging, reference.with_digest(staged.digest), reference.tag)
     # A cleanup that has looked for tags before ours was there has made sure that the image is not reusable (reuse.py).
-    still = reusable(recipe.key, recipe.image, session.parts)
+    still = reusable(staged.content_key, image, session.parts)
     if not is_tagged or still is None or still.staged.digest != staged.digest:
         log(f"{staged.digest} was cleaned up at this moment: building")
         return None
     return staged.model_copy(
-        update={"reference": str(reference), "seconds": 0.0, "reasons": session.why(recipe.image.id)}
+        update={
+            "reference": str(reference),
+            "seconds": 0.0,
+            "reasons": session.why(image.id),
+            "because": (f"passed in build {staged.built_in}",),
+        }
     )
 
 
@@ -82,6 +147,12 @@ def _tag(staging: Registry, image: Reference, tag: str) -> bool:
     with suppress(BadInput):  # the image is gone already
         staging.tag(image, tag)
     return staging.digest(image.with_tag(tag)) == image.digest
+
+
+def _why_built(session: BuildSession, recipe: Recipe) -> tuple[str, ...]:
+    """As the plan says it, unless the plan has meant to reuse the image."""
+    planned = session.planned(recipe.image.id)
+    return planned.because if planned and planned.action == "build" else why_built(session, recipe)
 
 
 def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> StagedImage:
@@ -135,6 +206,7 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
         layers=layers,
         seconds=round(time.monotonic() - started, 3),
         reasons=session.why(image.id),
+        because=_why_built(session, recipe),
         content_key=recipe.key,
         bases=tuple(BaseImage(reference=base.reference, digest=base.digest) for base in recipe.bases),
         built_in=session.number,
@@ -181,11 +253,11 @@ def labels(session: BuildSession, recipe: Recipe) -> dict[str, str]:
     return {key: value for key, value in standard.items() if value} | own
 
 
-def _keep_sources(session: BuildSession, recipe: Recipe) -> None:
-    """Keep the image folder as it was built, at its own path, in the build's artifacts."""
+def keep_sources(session: BuildSession, images: Iterable[Image]) -> None:
+    """Keep image folders as they are built, at their own paths, in the build's artifacts."""
     tree = session.source.tree
-    folder = recipe.image.file("")
-    paths = [path for path in tree.files() if path.startswith(folder)]
+    folders = tuple(image.file("") for image in images)
+    paths = [path for path in tree.files() if path.startswith(folders)]
     for path, content in tree.read_many(paths):
         write_atomically(session.folder.root / path, content)
 
@@ -201,7 +273,13 @@ def adopt(session: BuildSession, name: str, build: str) -> StagedImage:
     staging, reference = session.parts.staging, session.staging_reference(session.image(name))
     if earlier is None or not _tag(staging, reference.with_digest(earlier.digest), reference.tag):
         raise BadInput(f"{name} is not in staging", where=name, mend="Materialize its staged asset in the same run.")
-    record = earlier.model_copy(update={"reference": str(reference), "seconds": 0.0, "reasons": session.why(name)})
+    update = {
+        "reference": str(reference),
+        "seconds": 0.0,
+        "reasons": session.why(name),
+        "because": (f"staged by build {build}",),
+    }
+    record = earlier.model_copy(update=update)
     session.folder.write_staged(record)
     return record
 

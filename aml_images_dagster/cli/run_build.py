@@ -38,8 +38,8 @@ def run_build(settings: Settings, parts: Parts, request: BuildRequest, as_json: 
     log.parent.mkdir(parents=True, exist_ok=True)
     with own_terminal(log) as terminal:
         console = Console(file=terminal, highlight=False, quiet=as_json)
-        with Progress(instance, {INVOCATION_TAG: invocation}, list(request.selection), console):
-            run = execute(settings, instance, request, invocation)
+        with Progress(instance, {INVOCATION_TAG: invocation}, request.plan, console):
+            run = execute(settings, parts.artifacts, instance, request, invocation)
     if run is None:
         open_console(stderr=True).print("Interrupted before the build had begun: there is nothing to clean up.")
         return 1

@@ -13,11 +13,18 @@ from aml_images_dagster.builds.naming import build_number, release_tag_for
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog import git
-from aml_images_dagster.defs.keys import RELEASE_JSON, image_of
-from aml_images_dagster.defs.request import BUILD_TAG, COMMAND_LINE, DAGSTER_UI, PULL_REQUEST_TAG, TRIGGER_TAG
+from aml_images_dagster.defs.keys import RELEASE_FILES, image_of
+from aml_images_dagster.defs.request import (
+    BUILD_TAG,
+    COMMAND_LINE,
+    DAGSTER_UI,
+    PULL_REQUEST_TAG,
+    TRIGGER_TAG,
+    options_of,
+)
 from aml_images_dagster.defs.run_state import STOPPED, name_process
 from aml_images_dagster.defs.stop import stopped_with
-from aml_images_dagster.errors import BuildFailed, BuildStopped, FactoryError, refused_by_system
+from aml_images_dagster.errors import BadInput, BuildFailed, BuildStopped, FactoryError, refused_by_system
 from aml_images_dagster.markdown import code_block
 from aml_images_dagster.schedules.schedule import read_timetable
 
@@ -25,7 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.records import Plan
     from aml_images_dagster.builds.session import Source
     from aml_images_dagster.defs.request import BuildOptions
     from aml_images_dagster.settings import Settings
@@ -70,24 +79,47 @@ class Workshop:
         number = build_number(run_id, created)
         if context.run.tags.get(BUILD_TAG) != number:
             context.instance.add_run_tags(run_id, {BUILD_TAG: number})
-        planned = planned_keys(context.instance, run_id)
+        keys = planned_keys(context.instance, run_id)
+        source = self._source_of(number, options)
+        plan = self._plan_of(number, options, source)
+        in_run = {image for key in keys if (split := image_of(key)) for image in [split[0]]}
         return BuildSession(
             number=number,
             run_id=run_id,
             created=created,
             release_tag=release_tag_for(created, options.release_num or None, options.release_tag),
-            images=frozenset(image for key in planned if (split := image_of(key)) for image in [split[0]]),
-            source=self._source_of(number, options),
+            images=frozenset(plan.by_name) if plan else frozenset(in_run),
+            source=source,
             settings=self.settings,
             parts=self.parts,
             reasons=options.reasons,
             force=options.force,
             keep_until=created + timedelta(hours=self.settings.keep_failed_hours) if options.keep_failed else None,
-            releasable=RELEASE_JSON in planned,
+            releasable=not keys.isdisjoint(RELEASE_FILES),
             trigger=context.run.tags.get(TRIGGER_TAG, DAGSTER_UI),
             pull_request=context.run.tags.get(PULL_REQUEST_TAG, ""),
             is_checked=context.run.tags.get(TRIGGER_TAG) == COMMAND_LINE,
+            plan=plan,
         )
+
+    def _plan_of(self, build: str, options: BuildOptions, source: Source) -> Plan | None:
+        """The plan that a run follows, from the build's own artifacts once it has begun."""
+        if not options.plan:
+            return None
+        plan = self.parts.artifacts.build(build).read_plan() or self.parts.artifacts.read_plan(options.plan)
+        if plan is None:
+            raise BadInput(
+                f"there is no plan {options.plan!r}",
+                where="plan",
+                mend="Plans are kept for some days only: start a new build instead of this run again.",
+            )
+        if plan.commit != source.commit:
+            raise BadInput(
+                f"the plan is of commit {plan.commit or 'none'}, but the files are those of {source.commit or 'none'}",
+                where="plan",
+                mend="Start a new build: what is there now is planned then.",
+            )
+        return plan
 
     def _source_of(self, build: str, options: BuildOptions) -> Source:
         """The files of a build: all its steps read the same commit, whatever happens to the working tree meanwhile."""
@@ -118,6 +150,18 @@ def planned_keys(instance: dg.DagsterInstance, run_id: str) -> set[dg.AssetKey]:
     ).records
     events = (record.event_log_entry.dagster_event for record in records)
     return {event.asset_key for event in events if event is not None and event.asset_key is not None}
+
+
+def images_of(record: dg.RunRecord, artifacts: Artifacts) -> frozenset[str]:
+    """The images of a build, before it has begun, too: those of its plan, else those that its run makes."""
+    run = record.dagster_run
+    name = options_of(run).get("plan")
+    if name:
+        build = build_number(run.run_id, record.create_timestamp)
+        plan = artifacts.build(build).read_plan() or artifacts.read_plan(name)
+        if plan is not None:
+            return frozenset(plan.by_name)
+    return frozenset(split[0] for key in run.asset_selection or () if (split := image_of(key)))
 
 
 def step_log(line: str) -> None:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from aml_images_dagster.defs.images.release_entries import release_entries
 from aml_images_dagster.defs.images.staged import staged_asset
 from aml_images_dagster.defs.images.tested import tested_asset
 from aml_images_dagster.defs.keys import BUILD_JOB
@@ -20,11 +19,10 @@ if TYPE_CHECKING:
 
 
 def definitions(images: Sequence[Image], workshop: Workshop) -> dg.Definitions:
-    """Two steps for each image, one for the entries of all images, and the job that builds."""
+    """Two steps for each image, and the job that builds; release_config and import_cfg come from `release_files`."""
     assets = [
         *(staged_asset(image, workshop) for image in images),
         *(tested_asset(image, workshop) for image in images),
-        *([release_entries(images, workshop)] if images else []),
     ]
     build_job = dg.define_asset_job(
         BUILD_JOB,

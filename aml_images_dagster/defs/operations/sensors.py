@@ -8,7 +8,7 @@ import dagster as dg
 
 from aml_images_dagster.builds.cleanup import CleanupReport, cleanup
 from aml_images_dagster.builds.naming import build_number
-from aml_images_dagster.defs.keys import image_of
+from aml_images_dagster.defs.keys import is_of_build
 from aml_images_dagster.defs.operations.cleanup import announce, sweep_now
 from aml_images_dagster.defs.run import planned_keys
 from aml_images_dagster.defs.run_state import first_failure
@@ -41,7 +41,7 @@ def _sensor(workshop: Workshop, run_status: dg.DagsterRunStatus, status: BuildSt
     def cleanup_build(context: dg.RunStatusSensorContext) -> dg.SkipReason:
         run_id, instance = context.dagster_run.run_id, context.instance
         record = instance.get_run_record_by_id(run_id)
-        if record is None or not any(image_of(key) for key in planned_keys(instance, run_id)):
+        if record is None or not any(map(is_of_build, planned_keys(instance, run_id))):
             return dg.SkipReason("the run was no build")
         failure = first_failure(instance, run_id) if status == "failed" else None
         report = cleanup(build_number(run_id, record.create_timestamp), workshop.parts, status, failure)
