@@ -46,6 +46,7 @@ def record_unchanged(session: BuildSession, log: LogLine) -> Iterator[Made]:
         Unreachable: Staging or the artifacts store does not answer.
     """
     unchanged = [planned for planned in (session.plan.images if session.plan else ()) if planned.is_unchanged]
+    session.begin()
     session.parts.import_sdks()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         found = list(pool.map(lambda planned: _find(session, planned, log), unchanged))
