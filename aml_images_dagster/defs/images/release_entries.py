@@ -38,7 +38,7 @@ def entry_specs(image: Image, workshop: Workshop) -> Iterator[dg.AssetSpec]:
 
 
 def is_watched(image: Image, workshop: Workshop) -> bool:
-    """Whether the UI watches that an image is built often enough, because a schedule builds it."""
+    """Whether the UI watches that an image is built often enough, because a schedule says how often."""
     return _stale_after(image, workshop) is not None
 
 
