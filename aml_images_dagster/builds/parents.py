@@ -22,12 +22,15 @@ StagedDigest = Callable[[str], str | None]
 
 
 def parent_finder(session: BuildSession, staged: StagedDigest) -> FindParent:
-    """How a build finds parents: what it stages itself comes first."""
+    """How a build finds parents: what it stages itself comes first, then what its plan has pinned, if it is there."""
     elsewhere = finder_elsewhere(session.source, session.parts, session.settings)
+    planned = session.plan.images if session.plan else ()
+    pinned = {base.image: Reference.parse(base.pull) for step in planned for base in step.bases if base.pull}
 
     def find(parent: str) -> Reference | None:
         if parent not in session.images:
-            return elsewhere(parent)
+            pin = pinned.get(parent)
+            return pin if pin and _is_there(pin, session.parts) else elsewhere(parent)
         digest = staged(parent)
         if digest is None:
             return None
@@ -35,6 +38,11 @@ def parent_finder(session: BuildSession, staged: StagedDigest) -> FindParent:
         return reference.with_digest(digest) if digest else reference
 
     return find
+
+
+def _is_there(image: Reference, parts: Parts) -> bool:
+    registry = parts.staging if image.registry == parts.staging.host else parts.production
+    return registry.digest(image) is not None
 
 
 def finder_elsewhere(source: Source, parts: Parts, settings: Settings) -> FindParent:

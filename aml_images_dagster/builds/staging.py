@@ -74,17 +74,23 @@ def is_followed(session: BuildSession, planned: PlannedImage, log: LogLine) -> b
 
 def reuse_planned(session: BuildSession, planned: PlannedImage, log: LogLine) -> StagedImage | None:
     """Give an image that the plan reuses this build's tag; None when it has gone since."""
-    image = session.image(planned.image)
-    passed = session.parts.artifacts.read_passed(planned.content_key)
-    if passed is None or passed.staged.image != image.id or passed.staged.digest != planned.digest:
-        log(f"{planned.digest} of {image.id} was cleaned up after the build was planned")
+    passed = passed_as_planned(session, planned)
+    if passed is None:
+        log(f"{planned.digest} of {planned.image} was cleaned up after the build was planned")
         return None
-    return _reuse(session, image, passed, log)
+    return _reuse(session, session.image(planned.image), passed, log)
+
+
+def passed_as_planned(session: BuildSession, planned: PlannedImage) -> PassedImage | None:
+    """What is remembered of an image that the plan reuses; None when it was forgotten since, or is another by now."""
+    passed = session.parts.artifacts.read_passed(planned.content_key)
+    is_it = passed is not None and (passed.staged.image, passed.staged.digest) == (planned.image, planned.digest)
+    return passed if is_it else None
 
 
 def _find_out(session: BuildSession, name: str, log: LogLine) -> StagedImage:
     image, planned = session.image(name), session.planned(name)
-    pinned = {base.reference: base for base in planned.bases if base.image not in session.images} if planned else {}
+    pinned = {base.reference: base for base in planned.bases if not base.image} if planned else {}
     find_parent = parent_finder(session, lambda parent: _digest_in(session, parent, log))
     bases = pin_bases(image, session.source.catalogue, session.parts, find_parent, pinned)
     recipe = recipe_of(image, session.source, bases)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.records import PassedImage, StagedImage, TestedImage
 from aml_images_dagster.builds.scenarios import remember, test
-from aml_images_dagster.builds.staging import is_followed, keep_sources, reuse_planned, stage
+from aml_images_dagster.builds.staging import is_followed, keep_sources, passed_as_planned, reuse_planned, stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +65,7 @@ def record_unchanged(session: BuildSession, log: LogLine) -> Iterator[Made]:
 def _find(session: BuildSession, planned: PlannedImage, log: LogLine) -> PassedImage | None:
     """What is reused of an image, once staging holds it for this build; None when it has gone since."""
     staged = session.folder.read_staged(planned.image) or reuse_planned(session, planned, log)
-    passed = session.parts.artifacts.read_passed(planned.content_key)
+    passed = passed_as_planned(session, planned)
     if staged is None or passed is None or staged.digest != planned.digest:
         return None
     records = {record.key: record for record in passed.tested.scenarios}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from aml_images_dagster.builds.cleanup import cleanup
+from aml_images_dagster.builds.plan import plan_build
+from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.builds.staging import stage, stage_once
 from aml_images_dagster.builds.unchanged import record_unchanged
 from aml_images_dagster.catalog.reference import Reference
-from aml_images_dagster.errors import BuildStopped
+from aml_images_dagster.errors import BadInput, BuildStopped
 from tests.builds.in_memory import MemoryFactory, staged_digests, write, write_image
 
 if TYPE_CHECKING:
@@ -77,6 +80,22 @@ def test_a_base_that_moves_after_the_plan_does_not_move_in_the_build(factory: Me
     root = factory.build(plan).folder.read_staged("tools/root")
     assert root is not None
     assert [base.digest for base in root.bases] == [BASE]
+
+
+def test_a_parent_of_another_build_stays_what_was_planned_unless_it_went(factory: MemoryFactory) -> None:
+    """The build is of the leaf alone; its parent has passed elsewhere."""
+    before = factory.build(factory.plan()).folder.read_staged("tools/root")
+    assert before is not None
+    source = open_source(factory.settings)
+    write(factory.settings.repo / "images/apps/leaf/data", "new\n")
+    plan = plan_build({"apps/leaf": ("named",)}, source, factory.parts, factory.settings)
+    write(factory.settings.repo / "images/tools/root/data", "new\n")
+    only = {"images": frozenset({"apps/leaf"})}
+    leaf = stage(dataclasses.replace(factory.session(plan), **only), "apps/leaf", print)
+    assert [base.digest for base in leaf.bases] == [before.digest]
+    factory.staging.delete(Reference("", "tools", digest=before.digest))
+    with pytest.raises(BadInput, match="tools/root is neither part of the build nor released"):
+        stage(dataclasses.replace(factory.session(plan), **only), "apps/leaf", print)
 
 
 def test_images_that_went_after_the_plan_are_made_and_so_is_what_is_built_on_them(factory: MemoryFactory) -> None:
