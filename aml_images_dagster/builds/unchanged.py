@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.records import PassedImage, StagedImage, TestedImage
 from aml_images_dagster.builds.scenarios import remember, test
-from aml_images_dagster.builds.staging import is_followed, keep_sources, passed_as_planned, reuse_planned, stage
+from aml_images_dagster.builds.staging import is_followed, keep_sources, passed_as_planned, reuse_planned, stage_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,8 +57,7 @@ def record_unchanged(session: BuildSession, log: LogLine) -> Iterator[Made]:
             session.folder.write_tested(passed.tested)
             remember(session, passed)
         else:
-            # A step that has need of it may have been here before.
-            staged = session.folder.read_staged(planned.image) or stage(session, planned.image, log)
+            staged = stage_once(session, planned.image, log)  # a step that has need of it may be at it, too
             yield Made(staged, test(session, staged, log))
 
 
