@@ -15,6 +15,7 @@ from aml_images_dagster.defs import images, open_source, operations, pull_reques
 from aml_images_dagster.defs.keys import BUILD_JOB, images_with_assets
 from aml_images_dagster.defs.main_branch import MainBranch
 from aml_images_dagster.defs.pinned_catalogue import PinnedCatalogue, PinnedDefinitions
+from aml_images_dagster.defs.release.release_files import release_files
 from aml_images_dagster.defs.request import RESOURCE, BuildOptions
 from aml_images_dagster.defs.run import WORKSHOP, Workshop
 from aml_images_dagster.instance.fork_executor import fork_executor
@@ -39,7 +40,18 @@ def definitions(settings: Settings, pinned: PinnedCatalogue | None = None) -> dg
     pinned = pinned or PinnedCatalogue.now(settings)
     workshop = Workshop(settings, open_source_tree(settings, pinned.commit), parts_for(settings))
     known = with_declared(images_with_assets(workshop.source.catalogue), pinned.declared)
-    main, build_job = MainBranch(workshop), images.build_job(known)
+    is_whole = pinned.images is None  # else it is for a run of the command line: what it does not make costs it nothing
+    made = [image for image in known if pinned.images is None or image.id in pinned.images]
+    build_job = images.build_job(made)
+    shared = dg.Definitions(
+        jobs=[build_job],
+        resources={RESOURCE: BuildOptions.configure_at_launch(), WORKSHOP: workshop},
+        executor=_executor(workshop),
+    )
+    if not is_whole:
+        files = dg.Definitions(assets=[release_files(made, workshop.timetable)])
+        return dg.Definitions.merge(images.definitions(made, workshop), files, shared)
+    main = MainBranch(workshop)
     return dg.Definitions.merge(
         images.definitions(known, workshop),
         release.definitions(known, workshop, main),
@@ -48,11 +60,7 @@ def definitions(settings: Settings, pinned: PinnedCatalogue | None = None) -> dg
         pull_requests.definitions(known, workshop, build_job),
         operations.definitions(workshop),
         open_source.definitions(workshop),
-        dg.Definitions(
-            jobs=[build_job],
-            resources={RESOURCE: BuildOptions.configure_at_launch(), WORKSHOP: workshop},
-            executor=_executor(workshop),
-        ),
+        shared,
     )
 
 

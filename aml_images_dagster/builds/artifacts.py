@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import uuid
 from contextlib import contextmanager, suppress
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import ValidationError
 from upath import UPath
 
-from aml_images_dagster.builds.naming import BUILD_NUMBER, split_staging_tag
+from aml_images_dagster.builds.naming import BUILD_NUMBER, PLAN_NAME, split_staging_tag
 from aml_images_dagster.builds.records import (
     ENDED,
     BaseImage,
@@ -24,6 +26,7 @@ from aml_images_dagster.builds.records import (
     FinalStatus,
     JobRecord,
     PassedImage,
+    Plan,
     Record,
     RunInformation,
     StagedImage,
@@ -35,6 +38,7 @@ from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from datetime import datetime
 
     from aml_images_dagster.builds.records import EndStatus
 
@@ -219,6 +223,10 @@ def _serialized(record: Record) -> bytes:
     return (record.model_dump_json(indent=2) + "\n").encode()
 
 
+def _sha256(record: Record) -> str:
+    return hashlib.sha256(record.model_dump_json().encode()).hexdigest()
+
+
 class BuildFolder:
     """The artifacts of one build."""
 
@@ -321,10 +329,26 @@ class BuildFolder:
         if decided is not None and decided.status in ENDED and decided != said:
             self.write_build(decided)
 
+    def read_plan(self) -> Plan | None:
+        """`plan.json`; None of a build that was not planned before it was started."""
+        return _read(self.root / "plan.json", Plan)
+
+    def write_plan(self, plan: Plan) -> None:
+        """Write `plan.json`."""
+        _write(self.root / "plan.json", plan)
+
     def images(self) -> list[str]:
         """Images that the build has written something down about, `<family>/<name>`."""
         paths = (self.root / ".records").glob("*/*")
         return sorted(f"{path.parent.name}/{path.name}" for path in paths)
+
+    def claim(self, image: str) -> None:
+        """Say that this step stages an image of which several may have need.
+
+        Raises:
+            FileExistsError: Another one has said so.
+        """
+        create_atomically(self.image(image) / "claimed", b"")
 
     def read_staged(self, image: str) -> StagedImage | None:
         """`staged.json` of an image; None when this build has not staged it."""
@@ -450,6 +474,11 @@ class Artifacts:
             )
         self.root = UPath(uri, **(options or {}))
 
+    @property
+    def on_disk(self) -> bool:
+        """Whether they are in a folder, which is read without a connection to anybody."""
+        return not _is_object(self.root)
+
     def build(self, build: str) -> BuildFolder:
         """The folder of a build, there or not."""
         return BuildFolder(self.root, build)
@@ -492,6 +521,43 @@ class Artifacts:
                     raise
                 unreadable(error)
         return sorted(begun, key=lambda pair: (pair[1].created, pair[1].build), reverse=True)
+
+    def write_plan(self, plan: Plan, now: datetime) -> str:
+        """Keep a plan for a run that has yet to start.
+
+        Returns:
+            Its name: the day, and sha256 of what it says. The same plan of a day is kept once.
+        """
+        name = f"{now.astimezone(UTC):%Y%m%d}.{_sha256(plan)}"
+        _write(self.root / "plans" / f"{name}.json", plan)
+        return name
+
+    def read_plan(self, name: str, build: str = "") -> Plan | None:
+        """A plan by its name; None when it was removed.
+
+        Args:
+            name: The name.
+            build: The build that follows it, which has it in its own folder once it has begun.
+
+        Raises:
+            BadInput: It is not what it was when it got its name.
+        """
+        if not PLAN_NAME.fullmatch(name):
+            return None
+        kept = self.root / "plans" / f"{name}.json"
+        for path in [*([self.root / build / "plan.json"] if build else []), kept]:
+            plan = _read(path, Plan, lambda plan: name.endswith(f".{_sha256(plan)}"))
+            if plan is not None:
+                return plan
+        return None
+
+    def remove_plans(self, before: datetime) -> None:
+        """Remove the plans that were made before a day, whether a run has followed them or not."""
+        folder = self.root / "plans"
+        for path in list(folder.iterdir()) if folder.exists() else ():
+            name = path.name.removesuffix(".json")
+            if PLAN_NAME.fullmatch(name) and name < f"{before.astimezone(UTC):%Y%m%d}":
+                path.unlink(missing_ok=True)
 
     def read_passed(self, content_key: str, *, by_pull_requests: bool = False) -> PassedImage | None:
         """The image that passed with this content key; None also when what was remembered cannot be read.

@@ -3,43 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.builds.records import PinnedBase
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.catalog.catalogue import Catalogue
     from aml_images_dagster.catalog.image import Image
 
 
-@dataclass(frozen=True, slots=True)
-class PinnedBase:
-    """A base with the digest that it stands for.
-
-    Attributes:
-        reference: As the Dockerfile names it.
-        digest: What it stands for.
-        pull: The pinned reference that takes its place in the Dockerfile that is built.
-        image: For an image of our own `<family>/<name>`; else empty.
-        warning: Something that a person should know about it; else empty.
-    """
-
-    reference: str
-    digest: str
-    pull: str
-    image: str = ""
-    warning: str = ""
-
-
 FindParent = Callable[[str], Reference | None]
-"""Where an image of our own is to be found, by digest; None when it is nowhere yet."""
+"""Where an image of our own is: by digest, or by tag while the build has yet to make it; None when it is nowhere."""
 
 
-def pin_bases(image: Image, catalogue: Catalogue, parts: Parts, find_parent: FindParent) -> tuple[PinnedBase, ...]:
+def pin_bases(
+    image: Image,
+    catalogue: Catalogue,
+    parts: Parts,
+    find_parent: FindParent,
+    known: Mapping[str, PinnedBase] = MappingProxyType({}),
+) -> tuple[PinnedBase, ...]:
     """Pin every image that a Dockerfile uses.
+
+    Args:
+        image: The image.
+        catalogue: Tells images of our own from others.
+        parts: The resolver of all others.
+        find_parent: Where images of our own are.
+        known: Bases by reference that nobody has to be asked for, because a plan has pinned them.
 
     Raises:
         BadInput: A base can't be resolved, or an image of our own was neither built nor released.
@@ -48,11 +45,16 @@ def pin_bases(image: Image, catalogue: Catalogue, parts: Parts, find_parent: Fin
     for use in image.dockerfile.uses:
         if use.reference in pinned:
             continue
+        if use.reference in known:
+            pinned[use.reference] = known[use.reference]
+            continue
         parent = catalogue.published.resolve(use.reference)
         if parent is None:
             base = parts.resolver.resolve(use.reference)
             warning = f"{use.reference} was only found in the engine" if base.from_engine else ""
-            pinned[use.reference] = PinnedBase(use.reference, base.digest, base.pull, warning=warning)
+            pinned[use.reference] = PinnedBase(
+                reference=use.reference, digest=base.digest, pull=base.pull, warning=warning
+            )
         else:
             found = find_parent(parent)
             if found is None:
@@ -61,5 +63,7 @@ def pin_bases(image: Image, catalogue: Catalogue, parts: Parts, find_parent: Fin
                     where=":".join(map(str, image.place(use.line))),
                     mend=f"Select {parent} as well, or release it first.",
                 )
-            pinned[use.reference] = PinnedBase(use.reference, found.digest, str(found), image=parent)
+            pinned[use.reference] = PinnedBase(
+                reference=use.reference, digest=found.digest, pull=str(found), image=parent
+            )
     return tuple(pinned.values())

@@ -61,6 +61,7 @@ def sweep(parts: Parts, settings: Settings, runs: Runs, now: datetime) -> list[C
         runs: What became of the runs.
         now: The time, UTC.
     """
+    parts.artifacts.remove_plans(now - timedelta(days=settings.keep_staged_days))
     reports = []
     released = cache(Ledger(parts.artifacts).released_builds)
     for folder in parts.artifacts.unsettled():

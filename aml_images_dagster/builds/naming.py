@@ -9,6 +9,7 @@ from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 
 BUILD_NUMBER = re.compile(r"[0-9]{8}\.[0-9a-f]{8}")
+PLAN_NAME = re.compile(r"[0-9]{8}\.[0-9a-f]{64}")
 _RELEASE_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _SEPARATOR = "--"
 

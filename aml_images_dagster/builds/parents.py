@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.builds.history import History
 from aml_images_dagster.builds.ledger import LATEST, Ledger
 from aml_images_dagster.builds.recipe import write_recipe
-from aml_images_dagster.builds.reuse import reusable
+from aml_images_dagster.builds.reuse import is_reusable, reusable
 from aml_images_dagster.catalog.reference import Reference
 
 if TYPE_CHECKING:
@@ -20,23 +20,37 @@ if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
 
 StagedDigest = Callable[[str], str | None]
-"""The digest of an image that the build itself stages; None before it has."""
+"""The digest of an image that the build itself stages; empty for one that it has yet to build, None if it cannot."""
 
 
 def parent_finder(session: BuildSession, staged: StagedDigest) -> FindParent:
-    """How a build finds parents: what it stages itself comes first."""
-    elsewhere = finder_elsewhere(
-        session.source, session.parts, session.settings, for_pull_request=bool(session.pull_request)
-    )
+    """How a build finds parents: what it stages itself comes first, then what its plan has pinned, if it is there."""
+    for_pull_request = bool(session.pull_request)
+    elsewhere = finder_elsewhere(session.source, session.parts, session.settings, for_pull_request=for_pull_request)
+    planned = session.plan.images if session.plan else ()
+    pinned = {base.image: Reference.parse(base.pull) for step in planned for base in step.bases if base.pull}
+
+    def is_there(pin: Reference, image: Image) -> bool:
+        if is_in_staging(pin, image, session.parts):
+            return is_reusable(pin, image, session.parts, for_pull_request=for_pull_request)
+        return session.parts.production.digest(pin) is not None
 
     def find(parent: str) -> Reference | None:
         if parent not in session.images:
-            return elsewhere(parent)
+            pin = pinned.get(parent)
+            return pin if pin and is_there(pin, session.image(parent)) else elsewhere(parent)
         digest = staged(parent)
-        family = session.image(parent).family
-        return Reference(session.parts.staging.host, family, digest=digest) if digest else None
+        if digest is None:
+            return None
+        reference = session.staging_reference(session.image(parent))
+        return reference.with_digest(digest) if digest else reference
 
     return find
+
+
+def is_in_staging(found: Reference, image: Image, parts: Parts) -> bool:
+    """Whether what was found as a parent is an image of another build, and not its release."""
+    return (found.registry, found.repository) == (parts.staging.host, image.family)
 
 
 def finder_elsewhere(source: Source, parts: Parts, settings: Settings, *, for_pull_request: bool = False) -> FindParent:

@@ -1,128 +1,169 @@
-"""The plan of a build: what would be built, what would be taken over, and why. Nothing is changed."""
+"""The plan of a build: what is built, what is reused, which scenarios run, and why. To plan changes nothing.
+
+Whoever starts a build plans it first, and its run holds only what the plan says has to be done. The steps follow the
+plan instead of finding out again; what they rely on they verify (staging.py).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
 
+from aml_images_dagster.builds.bases import pin_bases
+from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.builds.parents import parent_finder
-from aml_images_dagster.builds.recipe import Recipe, write_recipe
-from aml_images_dagster.builds.reuse import reusable
-from aml_images_dagster.builds.scenarios import scenario_key
-from aml_images_dagster.catalog.content_key import explain
+from aml_images_dagster.builds.recipe import recipe_of
+from aml_images_dagster.builds.records import PinnedBase, Plan, PlannedImage, PlannedScenario
+from aml_images_dagster.builds.reuse import reusable, why_built
+from aml_images_dagster.builds.scenarios import passed_scenarios, scenario_key
+from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
+    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.recipe import Recipe
     from aml_images_dagster.builds.records import PassedImage
-    from aml_images_dagster.builds.session import BuildSession
+    from aml_images_dagster.builds.selection import Selection
+    from aml_images_dagster.builds.session import Source
+    from aml_images_dagster.catalog.image import Image
+    from aml_images_dagster.settings import Settings
+
+_AT_ONCE = 8
+"""Images for which registries are asked at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedImage:
-    """What a build would do with one image.
+def plan_build(
+    selection: Selection,
+    source: Source,
+    parts: Parts,
+    settings: Settings,
+    *,
+    force: bool = False,
+    pull_request: str = "",
+) -> Plan:
+    """Plan a build that has yet to be started.
 
-    Attributes:
-        image: `<family>/<name>`.
-        action: Build it, take over what passed before, or refuse because it cannot be built.
-        because: Why it must be built, which build it is taken from, or what stands in the way.
-        reasons: Why the image is part of the build.
-        bases: What it would stand on, reference to digest; a base that is yet to be built has no digest.
-        scenarios: Each scenario, and whether it would run or has passed already.
-    """
-
-    image: str
-    action: Literal["build", "reuse", "refuse"]
-    because: tuple[str, ...]
-    reasons: tuple[str, ...]
-    bases: dict[str, str]
-    scenarios: dict[str, Literal["run", "passed"]]
-
-
-class _BuiltAnew(Exception):  # noqa: N818 - control flow inside of this module
-    """A parent has no digest yet because the build would make it."""
-
-
-def plan(session: BuildSession) -> list[PlannedImage]:
-    """What the build would do, parents first.
+    Args:
+        selection: Its images, each with the reasons why it is part of it.
+        source: Where the image folders come from.
+        parts: Who knows digests, and what passed before.
+        settings: All settings.
+        force: Build and test again even what has passed already.
+        pull_request: Number of the pull request that it is for; empty for any other build.
 
     Raises:
         BadInput: Images are built FROM each other.
+        Unreachable: Staging or the artifacts store does not answer.
     """
-    digests: dict[str, str | None] = {}
-
-    def digest_of(parent: str) -> str:
-        digest = digests[parent]
-        if digest is None:
-            raise _BuiltAnew(parent)
-        return digest
-
-    find_parent = parent_finder(session, digest_of)
-    planned = []
-    for name in session.source.catalogue.order(session.images):
-        try:
-            recipe = write_recipe(session.image(name), session.source, session.parts, find_parent)
-        except _BuiltAnew as parent:
-            digests[name] = None
-            planned.append(_without_recipe(session, name, "build", f"its base {parent} is built anew"))
-            continue
-        except BadInput as fault:
-            digests[name] = None
-            planned.append(_without_recipe(session, name, "refuse", f"{fault.where}: {fault.what}"))
-            continue
-        passed = (
-            None
-            if session.force
-            else reusable(recipe.key, recipe.image, session.parts, for_pull_request=bool(session.pull_request))
+    run_id, now = str(uuid.uuid4()), datetime.now(UTC)
+    return plan(
+        BuildSession(
+            number=build_number(run_id, now),
+            run_id=run_id,
+            created=now,
+            release_tag="",
+            images=frozenset(selection),
+            source=source,
+            settings=settings,
+            parts=parts,
+            reasons=selection,
+            force=force,
+            pull_request=pull_request,
         )
-        digests[name] = passed.staged.digest if passed else None
-        planned.append(_reuse(session, recipe, passed) if passed else _build(session, recipe))
-    return planned
+    )
 
 
-def _without_recipe(session: BuildSession, name: str, action: Literal["build", "refuse"], because: str) -> PlannedImage:
+def plan(session: BuildSession) -> Plan:
+    """What a build does, parents first.
+
+    Raises:
+        BadInput: Images are built FROM each other.
+        Unreachable: Staging or the artifacts store does not answer.
+    """
+    digests: dict[str, str] = {}
+    find_parent = parent_finder(session, lambda parent: digests[parent])
+    planned: dict[str, PlannedImage] = {}
+    session.parts.import_sdks()
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for generation in _generations(session):
+            recipes: list[Recipe] = []
+            for name in generation:
+                try:
+                    bases = pin_bases(session.image(name), session.source.catalogue, session.parts, find_parent)
+                    recipes.append(recipe_of(session.image(name), session.source, bases))
+                except BadInput as fault:
+                    planned[name] = _refused(session, name, fault)
+            for recipe, passed in zip(recipes, pool.map(partial(_reusable, session), recipes), strict=True):
+                planned[recipe.image.id] = _planned(session, recipe, passed)
+            digests |= {name: planned[name].digest for name in generation}
+    return Plan(commit=session.source.commit, images=tuple(planned.values()))
+
+
+def _generations(session: BuildSession) -> list[list[str]]:
+    """The images of a build: those that are FROM none of them, those that are FROM these, and so on."""
+    depths: dict[str, int] = {}
+    generations: list[list[str]] = []
+    for name in session.source.catalogue.order(session.images):
+        depths[name] = max(
+            (depths[parent] + 1 for parent in session.image(name).parents if parent in depths), default=0
+        )
+        if depths[name] == len(generations):
+            generations.append([])
+        generations[depths[name]].append(name)
+    return generations
+
+
+def _reusable(session: BuildSession, recipe: Recipe) -> PassedImage | None:
+    """What passed with the same key; an image with a base that is yet to be built has none."""
+    if session.force or not all(base.digest for base in recipe.bases):
+        return None
+    return reusable(recipe.key, recipe.image, session.parts, for_pull_request=bool(session.pull_request))
+
+
+def _planned(session: BuildSession, recipe: Recipe, passed: PassedImage | None) -> PlannedImage:
+    is_known = all(base.digest for base in recipe.bases)
+    return PlannedImage(
+        image=recipe.image.id,
+        action="reuse" if passed else "build",
+        because=(f"passed in build {passed.staged.built_in}",) if passed else why_built(session, recipe),
+        reasons=session.why(recipe.image.id),
+        bases=tuple(base if base.digest else base.model_copy(update={"pull": ""}) for base in recipe.bases),
+        scenarios=_scenarios(session, recipe.image, passed),
+        content_key=recipe.key.digest if is_known else "",
+        digest=passed.staged.digest if passed else "",
+        built_in=passed.staged.built_in if passed else "",
+    )
+
+
+def _refused(session: BuildSession, name: str, fault: BadInput) -> PlannedImage:
     image = session.image(name)
     return PlannedImage(
         image=name,
-        action=action,
-        because=(because,),
+        action="refuse",
+        because=(f"{fault.where}: {fault.what}",),
         reasons=session.why(name),
-        bases={use.reference: "" for use in image.dockerfile.uses},
-        scenarios={scenario.name: "run" for scenario in image.scenarios},
+        bases=tuple(PinnedBase(reference=use.reference, digest="", pull="") for use in image.dockerfile.uses),
+        scenarios=_scenarios(session, image, None),
     )
 
 
-def _build(session: BuildSession, recipe: Recipe) -> PlannedImage:
-    return PlannedImage(
-        image=recipe.image.id,
-        action="build",
-        because=_why_build(session, recipe),
-        reasons=session.why(recipe.image.id),
-        bases={base.reference: base.digest for base in recipe.bases},
-        scenarios={scenario.name: "run" for scenario in recipe.image.scenarios},
-    )
-
-
-def _reuse(session: BuildSession, recipe: Recipe, passed: PassedImage) -> PlannedImage:
-    image, digest = recipe.image, passed.staged.digest
-    keys = {record.key for record in passed.tested.scenarios}
-    return PlannedImage(
-        image=image.id,
-        action="reuse",
-        because=(f"passed in build {passed.staged.built_in}",),
-        reasons=session.why(image.id),
-        bases={base.reference: base.digest for base in recipe.bases},
-        scenarios={
-            scenario.name: "passed" if scenario_key(session, digest, image, scenario) in keys else "run"
-            for scenario in image.scenarios
-        },
-    )
-
-
-def _why_build(session: BuildSession, recipe: Recipe) -> tuple[str, ...]:
-    if session.force:
-        return ("forced",)
-    last = session.parts.artifacts.read_last_passed(recipe.image.id)
-    if last is None:
-        return ("no build of it has passed yet",)
-    changes = explain(last.staged.content_key, recipe.key)
-    return tuple(changes) or ("it passed before, but staging no longer holds it",)
+def _scenarios(session: BuildSession, image: Image, passed: PassedImage | None) -> tuple[PlannedScenario, ...]:
+    if passed is None:
+        return tuple(PlannedScenario(name=scenario.name) for scenario in image.scenarios)
+    before = passed_scenarios(session, passed.staged.content_key.digest)
+    planned = []
+    for scenario in image.scenarios:
+        key = scenario_key(session, passed.staged.digest, image, scenario)
+        record = before.get(key)
+        planned.append(
+            PlannedScenario(
+                name=scenario.name,
+                status="passed" if record else "run",
+                key=key,
+                tested_in=record.tested_in if record else "",
+            )
+        )
+    return tuple(planned)

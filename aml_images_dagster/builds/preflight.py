@@ -12,7 +12,8 @@ from aml_images_dagster.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from aml_images_dagster.builds.plan import PlannedImage
+    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.records import Plan
     from aml_images_dagster.builds.session import BuildSession, Source
 
 
@@ -28,10 +29,12 @@ def begin_checked(session: BuildSession) -> None:
     session.begin()
     if session.is_checked or not is_first:
         return
-    check_folders(session.source, session.images)
-    planned = plan(session)
-    check_plan(planned)
-    check_surroundings(session, planned)
+    planned = session.plan
+    if planned is None:
+        check_folders(session.source, session.images)
+        planned = plan(session)
+        check_plan(planned)
+    check_surroundings(planned, session.source, session.parts)
 
 
 def check_folders(source: Source, images: Iterable[str]) -> None:
@@ -50,13 +53,15 @@ def check_folders(source: Source, images: Iterable[str]) -> None:
         raise BadInput(f"these image folders cannot be built:\n  {listed}", mend="`aml-images validate` shows all.")
 
 
-def check_plan(planned: Iterable[PlannedImage]) -> None:
+def check_plan(planned: Plan) -> None:
     """Refuse a plan in which an image cannot be built.
 
     Raises:
         BadInput: With everything that stands in the way.
     """
-    refused = [f"{step.image}: {because}" for step in planned if step.action == "refuse" for because in step.because]
+    refused = [
+        f"{step.image}: {because}" for step in planned.images if step.action == "refuse" for because in step.because
+    ]
     if refused:
         listed = "\n  ".join(refused)
         raise BadInput(
@@ -66,21 +71,22 @@ def check_plan(planned: Iterable[PlannedImage]) -> None:
         )
 
 
-def check_surroundings(session: BuildSession, planned: Iterable[PlannedImage]) -> None:
-    """Make sure that registries, engines and test machines answer and fit.
+def check_surroundings(plan: Plan, source: Source, parts: Parts) -> None:
+    """Make sure that registries, engines and test machines answer and fit, as far as the plan has need of them.
 
     Raises:
         BadInput: An image needs an engine that is not there.
         Unreachable: Something does not answer.
     """
-    for check in session.parts.checks:
+    for check in parts.checks:
         if check.before_build:
             check.ask()
-    plans = [session.image(step.image).tests for step in planned]
-    session.parts.runner.check({plan.compute for plan in plans if plan})
-    to_build = [session.image(step.image) for step in planned if step.action == "build"]
+    to_test = [source.catalogue.get(step.image).tests for step in plan.images if step.runs_scenarios]
+    if to_test:
+        parts.runner.check({tests.compute for tests in to_test if tests})
+    to_build = [source.catalogue.get(step.image) for step in plan.images if step.action == "build"]
     for os in sorted({image.os for image in to_build}):
-        builder = session.parts.builder_for(os)
+        builder = parts.builder_for(os)
         info = builder.info()
         for image in to_build:
             if image.os == "windows" == os and info.os_version is not None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.builds.bases import FindParent, PinnedBase, pin_bases
+from aml_images_dagster.builds.bases import FindParent, pin_bases
 from aml_images_dagster.catalog.content_key import ContentKey
 from aml_images_dagster.catalog.context import BuildContext
 from aml_images_dagster.catalog.dockerfile import pin
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.records import PinnedBase
     from aml_images_dagster.builds.session import Source
     from aml_images_dagster.catalog.image import Image
 
@@ -41,7 +44,11 @@ def write_recipe(image: Image, source: Source, parts: Parts, find_parent: FindPa
     Raises:
         BadInput: A base can't be resolved.
     """
-    bases = pin_bases(image, source.catalogue, parts, find_parent)
+    return recipe_of(image, source, pin_bases(image, source.catalogue, parts, find_parent))
+
+
+def recipe_of(image: Image, source: Source, bases: Sequence[PinnedBase]) -> Recipe:
+    """The recipe of an image whose bases are pinned."""
     context = BuildContext.of(source.tree, image)
     key = ContentKey.of(
         dockerfile=image.dockerfile.text,
@@ -51,4 +58,4 @@ def write_recipe(image: Image, source: Source, parts: Parts, find_parent: FindPa
         bases={base.reference: base.digest for base in bases},
     )
     dockerfile = pin(image.dockerfile, {base.reference: base.pull for base in bases})
-    return Recipe(image, dockerfile, context, bases, key)
+    return Recipe(image, dockerfile, context, tuple(bases), key)

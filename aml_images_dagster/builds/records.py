@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Literal, get_args
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -117,6 +118,103 @@ class BaseImage(Record):
     digest: str
 
 
+class PinnedBase(Record):
+    """A base with the digest that it stands for.
+
+    Attributes:
+        reference: As the Dockerfile names it.
+        digest: What it stands for; empty while the build has yet to make it.
+        pull: The pinned reference that takes its place in the Dockerfile that is built.
+        image: For an image of our own `<family>/<name>`; else empty.
+        warning: Something that a person should know about it; else empty.
+    """
+
+    reference: str
+    digest: str
+    pull: str
+    image: str = ""
+    warning: str = ""
+
+
+class PlannedScenario(Record):
+    """What a build does with one scenario.
+
+    Attributes:
+        name: Its name.
+        status: It runs, or has passed with this image before.
+        key: See `ScenarioRecord`; empty while the image has yet to be built.
+        tested_in: The build in which it has passed; empty when it runs.
+    """
+
+    name: str
+    status: Literal["run", "passed"] = "run"
+    key: str = ""
+    tested_in: str = ""
+
+
+class PlannedImage(Record):
+    """What a build does with one image.
+
+    Attributes:
+        image: `<family>/<name>`.
+        action: Build it, reuse what passed before, or refuse because it cannot be built.
+        because: Why it must be built, which build it is taken from, or what stands in the way.
+        reasons: Why the image is part of the build.
+        bases: What it is built on.
+        scenarios: What is done with each scenario.
+        content_key: See `ContentKey.digest`; empty while one of its bases has yet to be built.
+        digest: What is reused; empty for an image that is built.
+        built_in: The build that has built what is reused; else empty.
+    """
+
+    image: str
+    action: Literal["build", "reuse", "refuse"]
+    because: tuple[str, ...]
+    reasons: tuple[str, ...]
+    bases: tuple[PinnedBase, ...]
+    scenarios: tuple[PlannedScenario, ...]
+    content_key: str = ""
+    digest: str = ""
+    built_in: str = ""
+
+    @property
+    def pins(self) -> dict[str, str]:
+        """What it is built on: each reference and its digest."""
+        return {base.reference: base.digest for base in self.bases}
+
+    @property
+    def tests(self) -> dict[str, str]:
+        """Each scenario, and whether it runs or has passed."""
+        return {scenario.name: scenario.status for scenario in self.scenarios}
+
+    @property
+    def runs_scenarios(self) -> bool:
+        """Whether any of its scenarios runs."""
+        return any(scenario.status == "run" for scenario in self.scenarios)
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether there is nothing to build and nothing to test."""
+        return self.action == "reuse" and not self.runs_scenarios
+
+
+class Plan(Record):
+    """`plan.json`: what a build does, decided before it starts.
+
+    Attributes:
+        commit: The commit that it is made from; with `-dirty` when the working tree had changes beyond it.
+        images: What is done with each image, parents first.
+    """
+
+    commit: str
+    images: tuple[PlannedImage, ...]
+
+    @cached_property
+    def by_name(self) -> dict[str, PlannedImage]:
+        """The images by `<family>/<name>`."""
+        return {planned.image: planned for planned in self.images}
+
+
 class StagedImage(Record):
     """`staged.json`: an image in the staging registry.
 
@@ -130,6 +228,7 @@ class StagedImage(Record):
         layers: Number of layers.
         seconds: How long building and pushing took; 0 when reused.
         reasons: Why the image is part of the build.
+        because: Why it was built, or which build it is reused from; empty in records of earlier versions.
         content_key: All that decides its bytes.
         bases: What it stands on.
         built_in: The build that really built it: this one, or an earlier one whose image was reused.
@@ -146,6 +245,7 @@ class StagedImage(Record):
     layers: int
     seconds: float
     reasons: tuple[str, ...]
+    because: tuple[str, ...] = ()
     content_key: ContentKey
     bases: tuple[BaseImage, ...]
     built_in: str

@@ -17,30 +17,33 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.naming import CONTENT_KEY_LABEL
+from aml_images_dagster.catalog.content_key import explain
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
     from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.recipe import Recipe
     from aml_images_dagster.builds.records import PassedImage
+    from aml_images_dagster.builds.session import BuildSession
     from aml_images_dagster.catalog.content_key import ContentKey
     from aml_images_dagster.catalog.image import Image
 
 _CONTENT_KEY = re.compile(r"[0-9a-f]{64}")
 
 
-def passed_before(key: ContentKey, artifacts: Artifacts, *, for_pull_request: bool = False) -> list[PassedImage]:
+def passed_before(content_key: str, artifacts: Artifacts, *, for_pull_request: bool = False) -> list[PassedImage]:
     """What passed with a content key, best first.
 
     Args:
-        key: The key.
+        content_key: The key.
         artifacts: Remembers it.
         for_pull_request: Whether a build of a pull request asks, which may use what others of them have made.
     """
-    found = [artifacts.read_passed(key.digest)]
+    found = [artifacts.read_passed(content_key)]
     if for_pull_request:
-        found.append(artifacts.read_passed(key.digest, by_pull_requests=True))
+        found.append(artifacts.read_passed(content_key, by_pull_requests=True))
     else:
         found = [_without_pull_requests(passed, artifacts) for passed in found if passed]
     return [passed for passed in found if passed]
@@ -70,11 +73,33 @@ def is_of_no_pull_request(build: str, artifacts: Artifacts) -> bool:
 
 def reusable(key: ContentKey, image: Image, parts: Parts, *, for_pull_request: bool = False) -> PassedImage | None:
     """The image that passed with this key and is still in staging; None when it must be built."""
-    for passed in passed_before(key, parts.artifacts, for_pull_request=for_pull_request):
+    for passed in passed_before(key.digest, parts.artifacts, for_pull_request=for_pull_request):
         reference = Reference(parts.staging.host, image.family, digest=passed.staged.digest)
         if passed.staged.image == image.id and parts.staging.digest(reference):
             return passed
     return None
+
+
+def is_reusable(reference: Reference, image: Image, parts: Parts, *, for_pull_request: bool = False) -> bool:
+    """Whether staging still holds an image, by digest, that has passed and that nobody has forgotten."""
+    key = _content_key_of(reference, parts)
+    passed = passed_before(key, parts.artifacts, for_pull_request=for_pull_request) if key else []
+    return any((each.staged.image, each.staged.digest) == (image.id, reference.digest) for each in passed)
+
+
+def why_built(session: BuildSession, recipe: Recipe) -> tuple[str, ...]:
+    """Why an image is built although its name may have passed before. What its build has yet to make counts as new."""
+    if session.force:
+        return ("forced",)
+    rebuilt = {base.reference: base.image for base in recipe.bases if not base.digest}
+    because = tuple(f"its base {parent} is rebuilt" for parent in dict.fromkeys(rebuilt.values()))
+    last = session.parts.artifacts.read_last_passed(recipe.image.id)
+    if last is None:
+        return ("no build of it has passed yet", *because)
+    before = last.staged.content_key
+    known = {**recipe.key.bases, **{reference: before.bases.get(reference, "") for reference in rebuilt}}
+    because = (*explain(before, recipe.key.model_copy(update={"bases": known})), *because)
+    return because or ("it passed before, but staging no longer holds it",)
 
 
 def forget(image: Reference, parts: Parts) -> None:
@@ -84,11 +109,17 @@ def forget(image: Reference, parts: Parts) -> None:
         image: By digest, in staging. Its label names its content key, whatever has become of the build's records.
         parts: Staging and the artifacts store.
     """
+    key = _content_key_of(image, parts)
+    if key:
+        parts.artifacts.forget_passed(key, image.digest)
+
+
+def _content_key_of(image: Reference, parts: Parts) -> str:
+    """The content key that the label of an image in staging names; empty where it is gone, or none of ours."""
     try:
         config = parts.staging.config(image)
-    except (BadInput, ValueError):  # it has gone meanwhile, or is none of ours
-        return
+    except (BadInput, ValueError):
+        return ""
     labels = (config.get("config") or {}).get("Labels") or {}
     key = labels.get(CONTENT_KEY_LABEL)
-    if isinstance(key, str) and _CONTENT_KEY.fullmatch(key):
-        parts.artifacts.forget_passed(key, image.digest)
+    return key if isinstance(key, str) and _CONTENT_KEY.fullmatch(key) else ""

@@ -43,7 +43,7 @@ def test(session: BuildSession, staged: StagedImage, log: Callable[[str], None])
     """
     session.begin()
     image = session.image(staged.image)
-    passed = {} if session.force else _passed_before(session, staged)
+    passed = {} if session.force else passed_scenarios(session, staged.content_key.digest)
     records: dict[str, ScenarioRecord] = {}
     to_run: dict[str, Scenario] = {}
     for scenario in image.scenarios:
@@ -58,10 +58,13 @@ def test(session: BuildSession, staged: StagedImage, log: Callable[[str], None])
     in_order = tuple(records[scenario.name] for scenario in image.scenarios)
     tested = TestedImage(image=image.id, digest=staged.digest, scenarios=in_order)
     session.folder.write_tested(tested)
-    session.parts.artifacts.write_passed(
-        PassedImage(staged=staged, tested=tested), by_pull_request=bool(session.pull_request)
-    )
+    remember(session, PassedImage(staged=staged, tested=tested))
     return tested
+
+
+def remember(session: BuildSession, passed: PassedImage) -> None:
+    """Let later builds use an image that has passed."""
+    session.parts.artifacts.write_passed(passed, by_pull_request=bool(session.pull_request))
 
 
 def scenario_key(session: BuildSession, digest: str, image: Image, scenario: Scenario) -> str:
@@ -78,8 +81,9 @@ def scenario_key(session: BuildSession, digest: str, image: Image, scenario: Sce
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
-def _passed_before(session: BuildSession, staged: StagedImage) -> Mapping[str, ScenarioRecord]:
-    passed = passed_before(staged.content_key, session.parts.artifacts, for_pull_request=bool(session.pull_request))
+def passed_scenarios(session: BuildSession, content_key: str) -> Mapping[str, ScenarioRecord]:
+    """Scenarios that have passed with images of a content key, by their own keys, as far as the build may use them."""
+    passed = passed_before(content_key, session.parts.artifacts, for_pull_request=bool(session.pull_request))
     return {record.key: record for before in reversed(passed) for record in before.tested.scenarios}
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.builds.artifacts import BuildFolder
     from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.records import Plan, PlannedImage
     from aml_images_dagster.catalog.catalogue import Catalogue
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.catalog.reference import Reference
@@ -60,6 +61,7 @@ class BuildSession:
         source: Where the image folders come from.
         settings: All settings.
         parts: The engine, registries, test runner and artifacts store.
+        plan: What was decided before the build was started; None when its steps find out themselves.
     """
 
     number: str
@@ -77,6 +79,7 @@ class BuildSession:
     pull_request: str = ""
     is_checked: bool = False
     keep_until: datetime | None = None
+    plan: Plan | None = None
 
     @property
     def build_network(self) -> str | None:
@@ -96,8 +99,15 @@ class BuildSession:
         """
         return self.source.catalogue.get(image)
 
+    def planned(self, image: str) -> PlannedImage | None:
+        """What the plan says of an image; None without a plan."""
+        return self.plan.by_name.get(image) if self.plan else None
+
     def why(self, image: str) -> tuple[str, ...]:
         """Why the image is part of the build."""
+        planned = self.planned(image)
+        if planned:
+            return planned.reasons
         return tuple(self.reasons.get(image, ())) or ("chosen by a person",)
 
     def staging_reference(self, image: Image) -> Reference:
@@ -137,6 +147,8 @@ class BuildSession:
             trigger=self.trigger,
             pull_request=self.pull_request,
         )
+        if self.plan:
+            self.folder.write_plan(self.plan)
         try:
             self.folder.create_build(record)
         except FileExistsError:

@@ -1,4 +1,8 @@
-"""Staging an image: take over the one that passed with the same content key, or build and push it."""
+"""Staging an image: reuse the one that passed with the same content key, or build and push it.
+
+With a plan it is the plan that says which. What was to be reused and has gone since, or is built on another image by
+now, is found out about again.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.builds.bases import pin_bases
 from aml_images_dagster.builds.naming import CONTENT_KEY_LABEL, LABEL_PREFIX, PULL_REQUEST_LABEL, temporary_prefix
-from aml_images_dagster.builds.parents import parent_finder
-from aml_images_dagster.builds.recipe import Recipe, write_recipe
+from aml_images_dagster.builds.parents import is_in_staging, parent_finder
+from aml_images_dagster.builds.recipe import Recipe, recipe_of
 from aml_images_dagster.builds.records import BaseImage, StagedImage
-from aml_images_dagster.builds.reuse import is_of_no_pull_request, reusable
+from aml_images_dagster.builds.reuse import is_of_no_pull_request, passed_before, reusable, why_built
 from aml_images_dagster.catalog.dockerfile import with_label
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.catalog.windows import check_host
@@ -22,13 +27,18 @@ from aml_images_dagster.errors import BadInput, BuildFailed
 from aml_images_dagster.registry.layers import files_in
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from aml_images_dagster.builds.bases import FindParent
     from aml_images_dagster.builds.parts import Parts
-    from aml_images_dagster.builds.records import PassedImage
+    from aml_images_dagster.builds.records import PassedImage, PlannedImage
     from aml_images_dagster.builds.session import BuildSession
+    from aml_images_dagster.catalog.content_key import ContentKey
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.engine.interface import LogLine, RegistryLogin
     from aml_images_dagster.registry.interface import Registry
+
+_WAIT_SECONDS = 0.5
 
 
 def stage(session: BuildSession, name: str, log: LogLine) -> StagedImage:
@@ -45,22 +55,62 @@ def stage(session: BuildSession, name: str, log: LogLine) -> StagedImage:
         Unreachable: The engine or the registry does not answer.
     """
     session.begin()
-    find_parent = _keeping(session, parent_finder(session, lambda parent: _digest_in(session, parent)))
-    recipe = write_recipe(session.image(name), session.source, session.parts, find_parent)
-    for base in recipe.bases:
-        log(f"base {base.reference} is {base.digest}")
-        if base.warning:
-            log(f"warning: {base.warning}")
-    _keep_sources(session, recipe)
-    passed = None if session.force else _reusable(session, recipe)
-    record = _take_over(session, recipe, passed, log) if passed else None
-    record = record or _build_and_push(session, recipe, log)
+    keep_sources(session, [session.image(name)])
+    planned = session.planned(name)
+    record = None
+    if planned and planned.action == "reuse" and is_followed(session, planned, log):
+        record = reuse_planned(session, planned, log)
+    record = record or _find_out(session, name, log)
     session.folder.write_staged(record)
     return record
 
 
-def _digest_in(session: BuildSession, parent: str) -> str | None:
-    staged = session.folder.read_staged(parent)
+def is_followed(session: BuildSession, planned: PlannedImage, log: LogLine) -> bool:
+    """Whether what an image that is to be reused was built on is what this build has."""
+    for base in planned.bases:
+        if base.image in session.images and _digest_in(session, base.image, log) != base.digest:
+            log(f"{base.image} is no longer {base.digest}, as was planned")
+            return False
+    return True
+
+
+def reuse_planned(session: BuildSession, planned: PlannedImage, log: LogLine) -> StagedImage | None:
+    """Give an image that the plan reuses this build's tag; None when it has gone since."""
+    passed = _passed_as_planned(session, planned)
+    if passed is None:
+        log(f"{planned.digest} of {planned.image} was cleaned up after the build was planned")
+        return None
+    return _reuse(session, session.image(planned.image), passed, log)
+
+
+def _passed_as_planned(session: BuildSession, planned: PlannedImage) -> PassedImage | None:
+    """What is remembered of an image that the plan reuses; None when it was forgotten since, or is another by now."""
+    passed = passed_before(planned.content_key, session.parts.artifacts, for_pull_request=bool(session.pull_request))
+    wanted = (planned.image, planned.digest)
+    return next((each for each in passed if (each.staged.image, each.staged.digest) == wanted), None)
+
+
+def _find_out(session: BuildSession, name: str, log: LogLine) -> StagedImage:
+    image, planned = session.image(name), session.planned(name)
+    pinned = {base.reference: base for base in planned.bases if not base.image} if planned else {}
+    find_parent = _keeping(session, parent_finder(session, lambda parent: _digest_in(session, parent, log)))
+    bases = pin_bases(image, session.source.catalogue, session.parts, find_parent, pinned)
+    recipe = recipe_of(image, session.source, bases)
+    for base in recipe.bases:
+        log(f"base {base.reference} is {base.digest}")
+        if base.warning:
+            log(f"warning: {base.warning}")
+    passed = None if session.force else _reusable(session, recipe.key, image)
+    record = _reuse(session, image, passed, log) if passed else None
+    return record or _build_and_push(session, recipe, log)
+
+
+def _digest_in(session: BuildSession, name: str, log: LogLine) -> str | None:
+    """The digest of an image of this build; what the plan reuses and has no step of its own is staged here."""
+    staged = session.folder.read_staged(name)
+    planned = session.planned(name)
+    if staged is None and planned and planned.action == "reuse":
+        staged = stage_once(session, name, log)
     return staged.digest if staged else None
 
 
@@ -73,11 +123,7 @@ def _keeping(session: BuildSession, find: FindParent) -> FindParent:
     def keep(parent: str) -> Reference | None:
         found = find(parent)
         image = session.image(parent)
-        is_staged = found is not None and (found.registry, found.repository) == (
-            session.parts.staging.host,
-            image.family,
-        )
-        if found is None or not is_staged or parent in session.images:
+        if found is None or parent in session.images or not is_in_staging(found, image, session.parts):
             return found
         tag = session.staging_reference(image)
         session.folder.write_parent(parent, BaseImage(reference=str(tag), digest=found.digest))
@@ -93,22 +139,43 @@ def _keeping(session: BuildSession, find: FindParent) -> FindParent:
     return keep
 
 
-def _reusable(session: BuildSession, recipe: Recipe) -> PassedImage | None:
-    return reusable(recipe.key, recipe.image, session.parts, for_pull_request=bool(session.pull_request))
+def _reusable(session: BuildSession, key: ContentKey, image: Image) -> PassedImage | None:
+    return reusable(key, image, session.parts, for_pull_request=bool(session.pull_request))
 
 
-def _take_over(session: BuildSession, recipe: Recipe, passed: PassedImage, log: LogLine) -> StagedImage | None:
+def stage_once(session: BuildSession, name: str, log: LogLine) -> StagedImage:
+    """Stage an image that the plan reuses, of which several steps may have need at once; one of them does it.
+
+    Raises:
+        BuildStopped: The step that does it has failed.
+    """
+    try:
+        session.folder.claim(name)
+    except FileExistsError:
+        while (staged := session.folder.read_staged(name)) is None:
+            session.begin()
+            time.sleep(_WAIT_SECONDS)
+        return staged
+    return session.folder.read_staged(name) or stage(session, name, log)
+
+
+def _reuse(session: BuildSession, image: Image, passed: PassedImage, log: LogLine) -> StagedImage | None:
     staged = passed.staged
-    reference = session.staging_reference(recipe.image)
-    log(f"content key {recipe.key.digest} passed in build {staged.built_in}: using {staged.digest}")
+    reference = session.staging_reference(image)
+    log(f"content key {staged.content_key.digest} passed in build {staged.built_in}: using {staged.digest}")
     is_tagged = _tag(session.parts.staging, reference.with_digest(staged.digest), reference.tag)
     # A cleanup that has looked for tags before ours was there has made sure that the image is not reusable (reuse.py).
-    still = _reusable(session, recipe)
+    still = _reusable(session, staged.content_key, image)
     if not is_tagged or still is None or still.staged.digest != staged.digest:
         log(f"{staged.digest} was cleaned up at this moment: building")
         return None
     return staged.model_copy(
-        update={"reference": str(reference), "seconds": 0.0, "reasons": session.why(recipe.image.id)}
+        update={
+            "reference": str(reference),
+            "seconds": 0.0,
+            "reasons": session.why(image.id),
+            "because": (f"passed in build {staged.built_in}",),
+        }
     )
 
 
@@ -117,6 +184,12 @@ def _tag(staging: Registry, image: Reference, tag: str) -> bool:
     with suppress(BadInput):  # the image is gone already
         staging.tag(image, tag)
     return staging.digest(image.with_tag(tag)) == image.digest
+
+
+def _why_built(session: BuildSession, recipe: Recipe) -> tuple[str, ...]:
+    """As the plan says it, unless the plan has meant to reuse the image."""
+    planned = session.planned(recipe.image.id)
+    return planned.because if planned and planned.action == "build" else why_built(session, recipe)
 
 
 def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> StagedImage:
@@ -171,6 +244,7 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
         layers=layers,
         seconds=round(time.monotonic() - started, 3),
         reasons=session.why(image.id),
+        because=_why_built(session, recipe),
         content_key=recipe.key,
         bases=tuple(BaseImage(reference=base.reference, digest=base.digest) for base in recipe.bases),
         built_in=session.number,
@@ -230,11 +304,11 @@ def labels(session: BuildSession, recipe: Recipe) -> dict[str, str]:
     return {key: value for key, value in standard.items() if value} | own
 
 
-def _keep_sources(session: BuildSession, recipe: Recipe) -> None:
-    """Keep the image folder as it was built, at its own path, in the build's sources."""
+def keep_sources(session: BuildSession, images: Iterable[Image]) -> None:
+    """Keep image folders as they are built, at their own paths, in the build's sources."""
     tree = session.source.tree
-    folder = recipe.image.file("")
-    paths = [path for path in tree.files() if path.startswith(folder)]
+    folders = tuple(image.file("") for image in images)
+    paths = [path for path in tree.files() if path.startswith(folders)]
     session.folder.keep_sources(tree.read_many(paths))
 
 
@@ -256,7 +330,13 @@ def adopt(session: BuildSession, name: str, build: str) -> StagedImage:
     staging, reference = session.parts.staging, session.staging_reference(session.image(name))
     if earlier is None or not _tag(staging, reference.with_digest(earlier.digest), reference.tag):
         raise BadInput(f"{name} is not in staging", where=name, mend="Materialize its staged asset in the same run.")
-    record = earlier.model_copy(update={"reference": str(reference), "seconds": 0.0, "reasons": session.why(name)})
+    update = {
+        "reference": str(reference),
+        "seconds": 0.0,
+        "reasons": session.why(name),
+        "because": (f"staged by build {build}",),
+    }
+    record = earlier.model_copy(update=update)
     session.folder.write_staged(record)
     return record
 

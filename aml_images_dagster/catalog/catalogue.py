@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
@@ -112,12 +113,17 @@ class Catalogue:
         """
         image = self.images.get(name)
         if image is not None:
-            folders = [each.path for each in self._folders.values() if each.id == name]
-            if len(folders) > 1:
+            if self._folders_of[name] > 1:
+                folders = [each.path for each in self._folders.values() if each.id == name]
                 raise BadInput(f"{name} is there twice", where=" and ".join(folders), mend="Rename one of the folders.")
             return image
         absent = f"there is no image {name!r} below {' or '.join(self.paths) or 'the repository'}"
         return self.get(full_name(name, self.images, absent, "`aml-images list` shows all images."))
+
+    @cached_property
+    def _folders_of(self) -> Counter[str]:
+        """How many folders each id has."""
+        return Counter(each.id for each in self._folders.values())
 
     def folders(self) -> Sequence[Image]:
         """Every image folder, sorted by id; unlike `images` also those that share an id with another."""

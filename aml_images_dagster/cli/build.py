@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import uuid
 from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -12,11 +11,10 @@ import click
 from rich.markup import escape
 
 from aml_images_dagster.builds.ledger import Ledger
-from aml_images_dagster.builds.naming import build_number, release_tag_for
-from aml_images_dagster.builds.plan import PlannedImage, plan
+from aml_images_dagster.builds.naming import release_tag_for
+from aml_images_dagster.builds.plan import plan_build
 from aml_images_dagster.builds.preflight import check_folders, check_plan, check_surroundings
 from aml_images_dagster.builds.selection import Selection, with_needed_parents
-from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog import git
 from aml_images_dagster.cli.console import new_table, open_console
@@ -27,6 +25,10 @@ from aml_images_dagster.profiles import parts_for
 from aml_images_dagster.release.plan import released_under
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.records import Plan
     from aml_images_dagster.builds.session import Source
     from aml_images_dagster.settings import Settings
 
@@ -77,42 +79,30 @@ def command(
     check_folders(source, chosen)
     selection = with_needed_parents(chosen, source, parts, settings)
     check_folders(source, selection)
-    preview = str(uuid.uuid4())
-    session = BuildSession(
-        number=build_number(preview, now),
-        run_id=preview,
-        created=now,
-        release_tag=release_tag_for(now, release_num, release_tag),
-        images=frozenset(selection),
-        source=source,
-        settings=settings,
-        parts=parts,
-        reasons=selection,
-        force=force,
-    )
-    planned = plan(session)
+    tag = release_tag_for(now, release_num, release_tag)
+    plan = plan_build(selection, source, parts, settings, force=force)
     if dry_run:
-        _print_plan(planned, session, as_json)
-    _hint_at_release_tag(session)
-    check_plan(planned)
+        _print_plan(plan, tag, as_json)
+    _hint_at_release_tag(tag, selection, parts)
+    check_plan(plan)
     if dry_run:
         return
-    check_surroundings(session, planned)
+    check_surroundings(plan, source, parts)
 
     # Dagster takes seconds to import: only here, after everything that can be refused has been.
     from aml_images_dagster.cli.dagster_run import BuildRequest
     from aml_images_dagster.cli.run_build import run_build
 
-    request = BuildRequest(selection, commit, release_num, release_tag, force, keep_failed)
+    request = BuildRequest(plan, commit, release_num, release_tag, force, keep_failed)
     sys.exit(run_build(settings, parts, request, as_json))
 
 
-def _hint_at_release_tag(session: BuildSession) -> None:
+def _hint_at_release_tag(tag: str, images: Collection[str], parts: Parts) -> None:
     """Say beforehand that a release of this build would be refused, as long as another tag costs nothing."""
-    earlier = released_under(session.release_tag, session.images, Ledger(session.parts.artifacts).records())
+    earlier = released_under(tag, images, Ledger(parts.artifacts).records())
     if earlier is not None:
         open_console(stderr=True).print(
-            f"[yellow]release tag {session.release_tag} is already used by build {earlier.build}[/]: an image that "
+            f"[yellow]release tag {tag} is already used by build {earlier.build}[/]: an image that "
             "differs from that release needs another tag. Set --release-num or --release-tag.",
             soft_wrap=True,
         )
@@ -133,39 +123,40 @@ def _choose(
     return {image.id: image.reasons for image in discover_images(settings, base, head).images}
 
 
-def _print_plan(planned: list[PlannedImage], session: BuildSession, as_json: bool) -> None:
+def _print_plan(plan: Plan, release_tag: str, as_json: bool) -> None:
     if as_json:
         print_json(
             {
-                "commit": session.source.commit,
-                "release_tag": session.release_tag,
+                "commit": plan.commit,
+                "release_tag": release_tag,
                 "images": [
                     {
                         "image": step.image,
                         "action": step.action,
                         "because": list(step.because),
                         "reasons": list(step.reasons),
-                        "bases": step.bases,
-                        "tests": step.scenarios,
+                        "bases": step.pins,
+                        "tests": step.tests,
                     }
-                    for step in planned
+                    for step in plan.images
                 ],
             }
         )
         return
     table = new_table("image", "action", "because", "tests", "selected because")
-    for step in planned:
+    for step in plan.images:
+        tests = "\n".join(f"{name}: {status}" for name, status in step.tests.items())
         table.add_row(
             escape(step.image),
             _ACTIONS[step.action],
             escape("\n".join(step.because)),
-            escape("\n".join(f"{name}: {what}" for name, what in step.scenarios.items())) or "[yellow]not tested[/]",
+            escape(tests) or "[yellow]not tested[/]",
             escape("\n".join(step.reasons)),
         )
     console = open_console()
     console.print(table)
-    count = Counter(step.action for step in planned)
+    count = Counter(step.action for step in plan.images)
     console.print(
         f"Dry run: {count['build']} to build, {count['reuse']} to reuse, {count['refuse']} refused, "
-        f"release tag {session.release_tag}. Nothing was changed."
+        f"release tag {release_tag}. Nothing was changed."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -13,12 +14,14 @@ from aml_images_dagster import fork_server
 from aml_images_dagster.builds.process import this_process
 from aml_images_dagster.cli.located_run import execute_located_job
 from aml_images_dagster.defs.keys import BUILD_JOB
-from aml_images_dagster.defs.request import COMMAND_LINE, COMMIT_TAG, TRIGGER_TAG, build_config, build_keys
+from aml_images_dagster.defs.pinned_catalogue import PinnedCatalogue
+from aml_images_dagster.defs.request import COMMAND_LINE, COMMIT_TAG, TRIGGER_TAG, build_config, plan_keys
 from aml_images_dagster.defs.run_state import PROCESS_TAG
 from aml_images_dagster.settings import ENV_PREFIX
 
 if TYPE_CHECKING:
-    from aml_images_dagster.builds.selection import Selection
+    from aml_images_dagster.builds.artifacts import Artifacts
+    from aml_images_dagster.builds.records import Plan
     from aml_images_dagster.settings import Settings
 
 INVOCATION_TAG = "aml-images/invocation"
@@ -30,7 +33,7 @@ class BuildRequest:
     """What the command line asks for.
 
     Attributes:
-        selection: Images and the reasons of each.
+        plan: What is done with each image.
         commit: Build from this commit; empty builds the working tree.
         release_num: Number of the release on its day; None for 1.
         release_tag: Replaces the whole release tag.
@@ -38,7 +41,7 @@ class BuildRequest:
         keep_failed: If it fails, keep its images and containers for a while.
     """
 
-    selection: Selection
+    plan: Plan
     commit: str
     release_num: int | None
     release_tag: str | None
@@ -47,12 +50,13 @@ class BuildRequest:
 
 
 def execute(
-    settings: Settings, instance: dg.DagsterInstance, request: BuildRequest, invocation: str
+    settings: Settings, artifacts: Artifacts, instance: dg.DagsterInstance, request: BuildRequest, invocation: str
 ) -> dg.DagsterRun | None:
     """Run a build to its end.
 
     Args:
         settings: All settings.
+        artifacts: Where the plan is kept for the steps.
         instance: Where the run is recorded.
         request: What to build.
         invocation: Value of `INVOCATION_TAG`.
@@ -66,6 +70,7 @@ def execute(
     os.environ[f"{ENV_PREFIX}DOCKER_FILES_PATH"] = settings.docker_files_path
     os.environ[f"{ENV_PREFIX}PUBLISHED_AS"] = ";".join(settings.published_as)
     os.environ[f"{ENV_PREFIX}SOURCE_COMMIT"] = request.commit
+    PinnedCatalogue(commit=request.commit, images=_to_load(request.plan)).pin_here()
     if settings.executor == "multiprocess":
         fork_server.start()
     from aml_images_dagster.definitions import build_job
@@ -76,7 +81,7 @@ def execute(
         "source_commit": request.commit,
         "force": request.force,
         "keep_failed": request.keep_failed,
-        "reasons": {image: list(reasons) for image, reasons in request.selection.items()},
+        "plan": artifacts.write_plan(request.plan, datetime.now(UTC)),
     }
     tags = {INVOCATION_TAG: invocation, PROCESS_TAG: this_process(), TRIGGER_TAG: COMMAND_LINE}
     if request.commit:
@@ -85,7 +90,7 @@ def execute(
         execute_located_job(
             dg.reconstructable(build_job),
             instance,
-            build_keys(request.selection),
+            plan_keys(request.plan),
             run_config=build_config(**options),
             tags=tags,
         )
@@ -96,6 +101,12 @@ def execute(
         instance.report_run_canceled(run, message="Interrupted at the command line.")
         return instance.get_run_by_id(run.run_id)
     return run
+
+
+def _to_load(plan: Plan) -> tuple[str, ...]:
+    """The images that the run makes something of; one at least, because Dagster has no job of nothing."""
+    to_do = [planned.image for planned in plan.images if not planned.is_unchanged]
+    return tuple(to_do or [planned.image for planned in plan.images[:1]])
 
 
 def _was_interrupted(instance: dg.DagsterInstance, run_id: str) -> bool:

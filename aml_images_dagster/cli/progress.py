@@ -26,12 +26,14 @@ from aml_images_dagster.defs.run_state import was_stopped
 from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from multiprocessing.connection import Connection
     from types import TracebackType
 
     from dagster import DagsterEvent
     from rich.console import Console, RenderableType
+
+    from aml_images_dagster.builds.records import Plan
 
 _POLL_SECONDS = 0.3
 _STAGES: tuple[Stage, ...] = ("staged", "tested", "import_cfg")
@@ -52,14 +54,17 @@ class Progress:
     On a terminal it is a table that changes in place; elsewhere a line for every stage that ends.
     """
 
-    def __init__(
-        self, instance: dg.DagsterInstance, tags: Mapping[str, str], images: Sequence[str], console: Console
-    ) -> None:
+    def __init__(self, instance: dg.DagsterInstance, tags: Mapping[str, str], plan: Plan, console: Console) -> None:
         self._instance = instance
         self._tags = dict(tags)
         self._console = console
-        self._cells: dict[tuple[str, Stage], _Cell] = {(i, s): _Cell() for i in images for s in _STAGES}
-        self._images = list(images)
+        # What is reused as it is has no steps.
+        self._images = [planned.image for planned in plan.images if not planned.is_unchanged]
+        self._unchanged = len(plan.images) - len(self._images)
+        self._cells: dict[tuple[str, Stage], _Cell] = {(i, s): _Cell() for i in self._images for s in _STAGES}
+        for planned in plan.images:
+            if planned.action == "reuse" and not planned.is_unchanged:
+                self._cells[planned.image, "staged"] = _Cell("done", note="reused")
         self._steps: dict[str, list[tuple[str, Stage]]] = {}
         self._run_id = ""
         self._cursor: str | None = None
@@ -102,13 +107,17 @@ class Progress:
                 return
             self._run_id = runs[0].run_id
             build = build_number(self._run_id, created_at(self._instance, self._run_id))
-            self._console.print(f"build {build} started: {counted(len(self._images), 'image')}", markup=False)
+            self._console.print(f"build {build} started: {self._count()}", markup=False)
         connection = self._instance.get_records_for_run(self._run_id, cursor=self._cursor, limit=1000)
         self._cursor = connection.cursor
         for record in connection.records:
             event = record.event_log_entry.dagster_event
             if event is not None:
                 self._apply(event, record.event_log_entry.timestamp)
+
+    def _count(self) -> str:
+        images = counted(len(self._images) + self._unchanged, "image")
+        return f"{images}, {self._unchanged} reused as they are" if self._unchanged else images
 
     def _apply(self, event: DagsterEvent, when: float) -> None:
         kind = event.event_type

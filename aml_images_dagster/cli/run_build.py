@@ -41,8 +41,8 @@ def run_build(settings: Settings, parts: Parts, request: BuildRequest, as_json: 
     log.parent.mkdir(parents=True, exist_ok=True)
     with own_terminal(log) as terminal:
         console = open_console(file=terminal, quiet=as_json)
-        with Progress(instance, {INVOCATION_TAG: invocation}, list(request.selection), console):
-            run = execute(settings, instance, request, invocation)
+        with Progress(instance, {INVOCATION_TAG: invocation}, request.plan, console):
+            run = execute(settings, parts.artifacts, instance, request, invocation)
     if run is not None and isinstance(instance.compute_log_manager, FileComputeLogManager):
         _add_step_logs(instance, run.run_id, log)
     if run is None:

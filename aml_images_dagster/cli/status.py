@@ -104,13 +104,16 @@ def images_table(folder: BuildFolder, record: BuildRecord) -> Table:
         if staged is None:
             table.add_row(escape(image), "-")
             continue
-        how = f"reused from {staged.built_in}" if staged.reused(record.build) else f"built in {staged.seconds:.1f} s"
+        if staged.reused(record.build):
+            how = f"reused from {staged.built_in}"
+        else:
+            how = "\n".join((f"built in {staged.seconds:.1f} s", *staged.because))
         scenarios = [f"{s.scenario} {s.status} {s.seconds:.1f} s" for s in tested.scenarios] if tested else ["-"]
         table.add_row(
             escape(image),
             staged.digest[:19],
             f"{staged.size_bytes / 1e6:.1f} MB",
-            how,
+            escape(how),
             escape("\n".join(scenarios)) or "[yellow]not tested[/]",
             escape("\n".join(staged.reasons)),
         )

@@ -37,6 +37,7 @@ PUBLIC_DOCS = AssetKey(["operations", "public_docs"])
 NOTHING_LEFT = "nothing_left"
 
 DROP = AssetKey(["release", "drop"])
+RELEASE_FILES = (RELEASE_JSON, IMPORT_CFG, DROP)
 
 PRODUCTION_GROUP = "production"
 PROMOTED = "promoted"
@@ -74,6 +75,11 @@ def image_of(key: AssetKey) -> tuple[str, Stage] | None:
     name, _, last = key.path[-1].rpartition(".")
     stage = next((stage for stage in STAGES if stage == last), None)
     return (f"{key.path[0]}/{name}", stage) if stage and len(key.path) == _PARTS else None
+
+
+def is_of_build(key: AssetKey) -> bool:
+    """Whether an asset is made by builds only."""
+    return key in RELEASE_FILES or image_of(key) is not None
 
 
 def base_key(base: str) -> AssetKey:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -12,15 +12,16 @@ from aml_images_dagster.builds.release_number import next_release_num
 from aml_images_dagster.builds.selection import with_needed_parents
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog import git
-from aml_images_dagster.defs.keys import BUILD_JOB, image_of, images_with_assets
+from aml_images_dagster.defs.keys import BUILD_JOB, images_with_assets
+from aml_images_dagster.defs.planning import to_do
 from aml_images_dagster.defs.request import (
     COMMIT_TAG,
     PULL_REQUEST_TAG,
-    RESOURCE,
     TRIGGER_TAG,
     build_config,
-    build_keys,
+    options_of,
 )
+from aml_images_dagster.defs.run import images_of
 from aml_images_dagster.defs.run_state import UNFINISHED
 from aml_images_dagster.errors import BadInput, FactoryError
 from aml_images_dagster.pull_requests.remote import TARGET_REF, GitRemote
@@ -31,9 +32,13 @@ if TYPE_CHECKING:
     from datetime import date
     from logging import Logger
 
+    from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.builds.session import Source
     from aml_images_dagster.catalog.descent import Reasons
     from aml_images_dagster.defs.run import Workshop
+
+_PLANNING_SECONDS = 30
+"""Dagster ends a tick after 60 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,32 +142,30 @@ def main_build(
         # The build says it as well, if a parent is really missing; a registry that is away now must not cost a tick.
         log.warning(f"parents are not looked for: {error}")
         selection = dict(images)
-    today = datetime.now(UTC).date()
+    selection = {image: why for image, why in selection.items() if image in main.loaded}
+    requested = to_do(workshop, selection, lambda: main.source, seconds=_PLANNING_SECONDS, force=force)
+    if requested.unplanned:
+        log.warning(f"the run plans itself: {requested.unplanned}")
+    today, artifacts = datetime.now(UTC).date(), workshop.parts.artifacts
     try:
-        number = next_release_num(today, selection, workshop.parts.artifacts, _promised(today, selection, instance))
+        number = next_release_num(today, selection, artifacts, _promised(today, selection, artifacts, instance))
     except FactoryError as error:  # a damaged record of another build must not cost the tick, either
         log.warning(f"the release number is 1, because others of today can't be read: {error}")
         number = 1
     return dg.RunRequest(
         run_key=run_key,
         job_name=None,
-        asset_selection=build_keys(image for image in selection if image in main.loaded),
-        run_config=build_config(
-            release_num=number,
-            source_commit=main.commit,
-            force=force,
-            reasons={k: list(v) for k, v in selection.items()},
-        ),
+        asset_selection=requested.keys,
+        run_config=build_config(release_num=number, source_commit=main.commit, force=force, **requested.options),
         tags={TRIGGER_TAG: trigger, **({COMMIT_TAG: main.commit} if main.commit else {}), **tags},
     )
 
 
-def _promised(day: date, images: Collection[str], instance: dg.DagsterInstance) -> Iterator[int]:
+def _promised(day: date, images: Collection[str], artifacts: Artifacts, instance: dg.DagsterInstance) -> Iterator[int]:
     """Numbers of runs of the day that have not ended; those that wait have written nothing yet."""
     midnight = datetime.combine(day, time(), UTC)
     waiting = dg.RunsFilter(job_name=BUILD_JOB, statuses=UNFINISHED, created_after=midnight)
-    for run in instance.get_runs(waiting):
-        built = {split[0] for key in run.asset_selection or () if (split := image_of(key))}
-        if PULL_REQUEST_TAG not in run.tags and not built.isdisjoint(images):
-            config: Mapping[str, Any] = run.run_config
-            yield config.get("resources", {}).get(RESOURCE, {}).get("config", {}).get("release_num") or 1
+    for record in instance.get_run_records(waiting):
+        run = record.dagster_run
+        if PULL_REQUEST_TAG not in run.tags and not images_of(record, artifacts).isdisjoint(images):
+            yield options_of(run).get("release_num") or 1

@@ -40,12 +40,14 @@ class PinnedCatalogue(BaseModel):
     Attributes:
         commit: The commit that its images are read from; empty for a working tree with changes.
         declared: What open pull requests add.
+        images: Those of which a run makes something, when nothing but that run is to be loaded; None loads everything.
     """
 
     model_config = ConfigDict(frozen=True)
 
     commit: str
     declared: tuple[DeclaredImage, ...] = ()
+    images: tuple[str, ...] | None = None
 
     @classmethod
     def now(cls, settings: Settings) -> PinnedCatalogue:
@@ -57,6 +59,12 @@ class PinnedCatalogue(BaseModel):
         wanted = settings.source_commit
         commit = git.resolve(settings.repo, wanted) if wanted else clean_commit(settings.repo)
         return cls(commit=commit, declared=Declarations.read(parts_for(settings).artifacts.root).all())
+
+    def pin_here(self) -> None:
+        """Let this process and those that it starts see the same. What is too long for that, they read themselves."""
+        state = self.model_dump_json()
+        if len(state) < _LONGEST_VARIABLE:
+            os.environ[_STATE_VARIABLE] = state
 
 
 class PinnedDefinitions(StateBackedDefinitionsLoader[str]):
@@ -86,10 +94,10 @@ class PinnedDefinitions(StateBackedDefinitionsLoader[str]):
 
     def defs_from_state(self, state: str) -> dg.Definitions:
         """The definitions; Dagster asks in every process."""
-        if len(state) < _LONGEST_VARIABLE:
-            os.environ[_STATE_VARIABLE] = state
+        pinned = PinnedCatalogue.model_validate_json(state)
+        pinned.pin_here()
         if state not in self._made:
-            definitions = self._define(PinnedCatalogue.model_validate_json(state))
+            definitions = self._define(pinned)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", dg.PreviewWarning)
                 self._made[state] = definitions.with_reconstruction_metadata({self.defs_key: dg.serialize_value(state)})

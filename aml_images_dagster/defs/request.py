@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
-from aml_images_dagster.defs.keys import DROP, IMPORT_CFG, RELEASE_JSON, STAGES, asset_key
+from aml_images_dagster.defs.keys import RELEASE_FILES, STAGES, Stage, asset_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from dagster import AssetKey
+
+    from aml_images_dagster.builds.records import Plan
 
 TRIGGER_TAG = "aml-images/trigger"
 """What started a build: `command line`, `schedule`, `upstream bases`, `release`, `pull request`."""
@@ -61,19 +63,56 @@ class BuildOptions(dg.ConfigurableResource[None]):
     reasons: dict[str, list[str]] = Field(
         default_factory=dict, description="Why each image is part of the build, by <family>/<name>."
     )
+    plan: str = Field(
+        default="", description="Name of the plan that whoever started the run has made. Default: the run plans itself."
+    )
 
 
 RESOURCE = "build_options"
 
+_TRIED: tuple[Stage, ...] = ("staged", "tested")
+"""What is made of an image of a pull request: nothing that is released, or that counts as a rebuild."""
+
 
 def build_keys(images: Iterable[str]) -> list[AssetKey]:
     """The whole chain of some images, and the files of the build."""
-    return [*(asset_key(image, stage) for image in images for stage in STAGES), RELEASE_JSON, IMPORT_CFG, DROP]
+    return [*(asset_key(image, stage) for image in images for stage in STAGES), *RELEASE_FILES]
+
+
+def plan_keys(plan: Plan) -> list[AssetKey]:
+    """What a plan says has to be done. What is reused as it is, the step of the files records."""
+    return [*(asset_key(*key) for key in _to_do(plan, STAGES)), *RELEASE_FILES]
 
 
 def pull_request_keys(images: Iterable[str]) -> list[AssetKey]:
-    """What a build of a pull request makes of some images: nothing that is released, or that counts as a rebuild."""
-    return [asset_key(image, stage) for image in images for stage in ("staged", "tested")]
+    """Image and test of some images, for a pull request."""
+    return [asset_key(image, stage) for image in images for stage in _TRIED]
+
+
+def plan_pull_request_keys(plan: Plan) -> list[AssetKey]:
+    """What a plan says has to be done for a pull request. What is reused as it is, one of the tests records."""
+    keys = [asset_key(*key) for key in _to_do(plan, _TRIED)]
+    return keys or [asset_key(planned.image, "tested") for planned in plan.images[:1]]
+
+
+def records_unchanged(plan: Plan, image: str) -> bool:
+    """Whether it is the test of this image that records what a pull request reuses as it is: the first of its run."""
+    tested = [planned.image for planned in plan.images if not planned.is_unchanged]
+    return image == next(iter(tested), plan.images[0].image)
+
+
+def _to_do(plan: Plan, stages: Sequence[Stage]) -> Iterator[tuple[str, Stage]]:
+    for planned in plan.images:
+        for stage in () if planned.is_unchanged else stages:
+            if planned.action == "build" or stage != "staged":
+                yield planned.image, stage
+
+
+def options_of(run: dg.DagsterRun) -> Mapping[str, Any]:
+    """The fields of `BuildOptions` that a run was started with."""
+    config: Mapping[str, Any] = run.run_config
+    options: Mapping[str, Any] = config.get("resources", {}).get(RESOURCE, {}).get("config", {})
+    return options
 
 
 def build_config(**options: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import sys
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -15,18 +15,18 @@ from aml_images_dagster.builds.process import this_process
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog import git
-from aml_images_dagster.defs.keys import RELEASE_JSON, image_of
+from aml_images_dagster.defs.keys import RELEASE_FILES, image_of, is_of_build
 from aml_images_dagster.defs.request import (
     BUILD_TAG,
     COMMAND_LINE,
     DAGSTER_UI,
     PULL_REQUEST_TAG,
-    RESOURCE,
     TRIGGER_TAG,
+    options_of,
 )
 from aml_images_dagster.defs.run_state import PROCESS_TAG, STOPPED, name_process
 from aml_images_dagster.defs.stop import stopped_with
-from aml_images_dagster.errors import BuildFailed, BuildStopped, FactoryError, refused_by_system
+from aml_images_dagster.errors import BadInput, BuildFailed, BuildStopped, FactoryError, refused_by_system
 from aml_images_dagster.schedules.schedule import read_timetable
 from aml_images_dagster.text import code_block, printable
 
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.records import Plan
     from aml_images_dagster.builds.session import Source
     from aml_images_dagster.defs.request import BuildOptions
     from aml_images_dagster.settings import Settings
@@ -80,12 +82,14 @@ class Workshop:
         """
         run_id = context.run.run_id
         begun = self._begun if self._begun and self._begun.run_id == run_id else self._begin(context, options)
+        plan = begun.plan or self._plan_of(begun.number, options.plan, begun.source)
         return BuildSession(
             number=begun.number,
             run_id=run_id,
             created=begun.created,
             release_tag=release_tag_for(begun.created, options.release_num or None, options.release_tag),
-            images=frozenset(image for key in begun.planned if (split := image_of(key)) for image in [split[0]]),
+            # A plan has those that are reused as they are, too; the run makes nothing of them.
+            images=frozenset(plan.by_name if plan else (split[0] for key in begun.planned if (split := image_of(key)))),
             source=begun.source,
             settings=self.settings,
             parts=self.parts,
@@ -94,10 +98,11 @@ class Workshop:
             keep_until=begun.created + timedelta(hours=self.settings.keep_failed_hours)
             if options.keep_failed
             else None,
-            releasable=RELEASE_JSON in begun.planned,
+            releasable=not begun.planned.isdisjoint(RELEASE_FILES),
             trigger=context.run.tags.get(TRIGGER_TAG, DAGSTER_UI),
             pull_request=context.run.tags.get(PULL_REQUEST_TAG, ""),
             is_checked=context.run.tags.get(TRIGGER_TAG) == COMMAND_LINE,
+            plan=plan,
         )
 
     def prepare(self, instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
@@ -105,18 +110,19 @@ class Workshop:
 
         What cannot be found out is left to the steps, which say so.
         """
-        resources: Any = run.run_config.get("resources", {})
-        config = resources.get(RESOURCE, {}).get("config", {})
-        commit, folders = config.get("source_commit", ""), config.get("docker_files_path", "")
+        options = options_of(run)
+        commit, folders, plan = (options.get(name, "") for name in ("source_commit", "docker_files_path", "plan"))
         planned = planned_keys(instance, run.run_id)
-        if not any(map(image_of, planned)) or not (isinstance(commit, str) and isinstance(folders, str)):
+        if not any(map(is_of_build, planned)) or not all(isinstance(each, str) for each in (commit, folders, plan)):
             return
         with suppress(FactoryError, OSError):
             created = created_at(instance, run.run_id)
             number = build_number(run.run_id, created)
             source = self._source_of(commit, folders) or self._source_as_it_is()
+            # Connections to a store are not for forks: elsewhere than on a disk each step reads the plan itself.
+            read = self._plan_of(number, plan, source) if self.parts.artifacts.on_disk else None
             instance.add_run_tags(run.run_id, {PROCESS_TAG: this_process(), BUILD_TAG: number})
-            self._begun = _Begun(run.run_id, number, created, planned, source)
+            self._begun = _Begun(run.run_id, number, created, planned, source, read)
 
     def _begin(self, context: dg.AssetExecutionContext, options: BuildOptions) -> _Begun:
         instance, run = context.instance, context.run
@@ -127,9 +133,32 @@ class Workshop:
             instance.add_run_tags(run.run_id, {BUILD_TAG: number})
         source = self._source_of(options.source_commit, options.docker_files_path)
         if source is None:
-            begun = self.parts.artifacts.build(number).read_build()
-            source = self._source_as_it_is(begun.commit if begun else "")
-        return _Begun(run.run_id, number, created, planned_keys(instance, run.run_id), source)
+            record = self.parts.artifacts.build(number).read_build()
+            source = self._source_as_it_is(record.commit if record else "")
+        return _Begun(run.run_id, number, created, planned_keys(instance, run.run_id), source, None)
+
+    def _plan_of(self, build: str, name: str, source: Source) -> Plan | None:
+        """The plan that a run follows; None where its steps find out themselves.
+
+        Raises:
+            BadInput: It is gone, or of another commit.
+        """
+        if not name:
+            return None
+        plan = self.parts.artifacts.read_plan(name, build)
+        if plan is None:
+            raise BadInput(
+                f"there is no plan {name!r}",
+                where="plan",
+                mend="Plans are kept for some days only: start a new build instead of this run again.",
+            )
+        if plan.commit != source.commit:
+            raise BadInput(
+                f"the plan is of commit {plan.commit or 'none'}, but the files are those of {source.commit or 'none'}",
+                where="plan",
+                mend="Start a new build: what is there now is planned then.",
+            )
+        return plan
 
     def _source_of(self, commit: str, docker_files_path: str) -> Source | None:
         """The files that the options or the settings name; None where it is the working tree."""
@@ -159,6 +188,7 @@ class _Begun:
     created: datetime
     planned: set[dg.AssetKey]
     source: Source
+    plan: Plan | None
 
 
 def created_at(instance: dg.DagsterInstance, run_id: str) -> datetime:
@@ -176,6 +206,18 @@ def planned_keys(instance: dg.DagsterInstance, run_id: str) -> set[dg.AssetKey]:
     ).records
     events = (record.event_log_entry.dagster_event for record in records)
     return {event.asset_key for event in events if event is not None and event.asset_key is not None}
+
+
+def images_of(record: dg.RunRecord, artifacts: Artifacts) -> frozenset[str]:
+    """The images of a build, before it has begun, too: those of its plan, else those that its run makes."""
+    run = record.dagster_run
+    name = options_of(run).get("plan")
+    if isinstance(name, str):
+        build = build_number(run.run_id, record.create_timestamp)
+        plan = artifacts.read_plan(name, build)
+        if plan is not None:
+            return frozenset(plan.by_name)
+    return frozenset(split[0] for key in run.asset_selection or () if (split := image_of(key)))
 
 
 def step_log(line: str) -> None:

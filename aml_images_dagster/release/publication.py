@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.artifacts import write_atomically
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from aml_images_dagster.builds.session import BuildSession
+
+_AT_ONCE = 8
+"""Images for which staging is asked at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,10 @@ def publish(session: BuildSession) -> Publication:
         )
     if not session.images:
         raise BuildFailed("there is no image in this build", mend="Select the chains of the images to release.")
-    release = release_json(session, (release_image(session, image) for image in session.images))
+    session.parts.import_sdks()
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        images = list(pool.map(partial(release_image, session), sorted(session.images)))
+    release = release_json(session, images)
     cfg = import_cfg(release.images)
     drop = drop_files(release, cfg)
     folder = session.folder

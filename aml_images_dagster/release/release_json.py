@@ -53,6 +53,7 @@ class ReleaseImage(Record):
         family: Family.
         os: Operating system.
         reasons: Why it is part of the build.
+        because: Why it was built, or which build it is reused from; empty in builds of earlier versions.
         staging: Where it lies.
         destinations: Its names in the production registry; `latest` is the last.
         content_key: sha256 of all that decides its bytes.
@@ -65,6 +66,7 @@ class ReleaseImage(Record):
     family: str
     os: str
     reasons: tuple[str, ...]
+    because: tuple[str, ...] = ()
     staging: StagedReference
     destinations: tuple[str, ...]
     content_key: str
@@ -114,6 +116,7 @@ def release_image(session: BuildSession, name: str) -> ReleaseImage:
         family=image.family,
         os=image.os,
         reasons=staged.reasons,
+        because=staged.because,
         staging=StagedReference(reference=staged.reference, digest=staged.digest),
         destinations=(f"{repository}:{session.release_tag}", f"{repository}:latest"),
         content_key=staged.content_key.digest,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import threading
 import uuid
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ from aml_images_dagster.builds.records import (
     BuildRecord,
     JobRecord,
     PassedImage,
+    Plan,
     RunInformation,
     StagedImage,
     TestedImage,
@@ -433,3 +435,30 @@ def test_a_write_that_fails_leaves_the_old_bytes_and_nothing_else(tmp_path: Path
     with pytest.raises(OSError):
         write_atomically(path, b"new")
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_plan_is_kept_for_its_run_and_removed_after_some_days(artifacts: Artifacts) -> None:
+    plan = Plan(commit="abc", images=())
+    day = datetime(2026, 11, 23, 23, tzinfo=UTC)
+    name = artifacts.write_plan(plan, day)
+    assert artifacts.write_plan(plan, day) == name
+    assert artifacts.read_plan(name) == plan
+    later = artifacts.write_plan(plan, day + timedelta(days=1))
+    artifacts.remove_plans(day + timedelta(hours=2))
+    assert artifacts.read_plan(name) is None
+    assert artifacts.read_plan(later) == plan
+    assert artifacts.folders() == []
+
+
+@pytest.mark.parametrize("name", ["", "../passed/x", "20261123.zz"])
+def test_what_is_no_name_of_a_plan_is_no_plan(artifacts: Artifacts, name: str) -> None:
+    assert artifacts.read_plan(name) is None
+
+
+def test_an_image_staged_by_an_earlier_version_is_read(artifacts: Artifacts) -> None:
+    folder = artifacts.build("20261123.00000001")
+    document = staged_image("apps/other", folder.build).model_dump(mode="json", exclude={"because"})
+    write_atomically(folder.image("apps/other") / "staged.json", json.dumps(document).encode())
+    staged = folder.read_staged("apps/other")
+    assert staged is not None
+    assert staged.because == ()

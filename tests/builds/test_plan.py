@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aml_images_dagster.builds.parents import finder_elsewhere, released
-from aml_images_dagster.builds.plan import PlannedImage, plan
+from aml_images_dagster.builds.plan import plan
 from aml_images_dagster.builds.recipe import write_recipe
 from aml_images_dagster.builds.records import (
     BaseImage,
     PassedImage,
+    Plan,
+    PlannedImage,
     ScenarioRecord,
     StagedImage,
     TestedImage,
@@ -84,26 +86,26 @@ def let_pass(image_repository: ImageRepository, push_new_image: Callable[[str, s
     return let
 
 
-def by_image(planned: list[PlannedImage], image_repository: ImageRepository) -> dict[str, PlannedImage]:
+def by_image(planned: Plan, image_repository: ImageRepository) -> dict[str, PlannedImage]:
     shorts = {image_repository.image(short): short for short in ("tools/shell", "apps/hello", "apps/other")}
-    return {shorts[step.image]: step for step in planned}
+    return {shorts[step.image]: step for step in planned.images}
 
 
 def test_the_first_build_makes_everything_parents_first(
     new_session: NewSession, image_repository: ImageRepository, busybox: Reference
 ) -> None:
     planned = plan(new_session("apps/hello", "apps/other", "tools/shell"))
-    order = [step.image for step in planned]
+    order = [step.image for step in planned.images]
     shell, hello = image_repository.image("tools/shell"), image_repository.image("apps/hello")
     assert order.index(shell) < order.index(hello)
     steps = by_image(planned, image_repository)
-    assert {step.action for step in planned} == {"build"}
+    assert {step.action for step in planned.images} == {"build"}
     assert steps["tools/shell"].because == ("no build of it has passed yet",)
-    assert steps["tools/shell"].bases == {"busybox": busybox.digest}
-    assert steps["apps/other"].bases == {"busybox:latest": busybox.digest}
-    assert steps["apps/hello"].because == (f"its base {shell} is built anew",)
-    assert steps["apps/hello"].bases == {"registry.example/shell:latest": ""}
-    assert steps["apps/hello"].scenarios == {"runs": "run"}
+    assert steps["tools/shell"].pins == {"busybox": busybox.digest}
+    assert steps["apps/other"].pins == {"busybox:latest": busybox.digest}
+    assert steps["apps/hello"].because == ("no build of it has passed yet", f"its base {shell} is rebuilt")
+    assert steps["apps/hello"].pins == {"registry.example/shell:latest": ""}
+    assert steps["apps/hello"].tests == {"runs": "run"}
 
 
 def test_nothing_is_changed_by_a_plan(new_session: NewSession, image_repository: ImageRepository) -> None:
@@ -122,8 +124,8 @@ def test_what_passed_is_reused_until_something_that_decides_its_bytes_changes(
     steps = by_image(plan(new_session(*everything)), image_repository)
     assert {short: step.action for short, step in steps.items()} == dict.fromkeys(everything, "reuse")
     assert steps["tools/shell"].because == (f"passed in build {shell.built_in}",)
-    assert steps["apps/hello"].bases == {"registry.example/shell:latest": shell.digest}
-    assert steps["apps/hello"].scenarios == {"runs": "passed"}
+    assert steps["apps/hello"].pins == {"registry.example/shell:latest": shell.digest}
+    assert steps["apps/hello"].tests == {"runs": "passed"}
     assert hello.bases[0].digest == shell.digest
 
     steps = by_image(plan(new_session(*everything, force=True)), image_repository)
@@ -144,7 +146,7 @@ def test_what_passed_is_reused_until_something_that_decides_its_bytes_changes(
     image_repository.write(image_repository.root / "checks" / "runs.sh", "echo another check\n")
     steps = by_image(plan(new_session(*everything)), image_repository)
     assert {step.action for step in steps.values()} == {"reuse"}
-    assert {name for step in steps.values() for name in step.scenarios.values()} == {"run"}
+    assert {scenario.status for step in steps.values() for scenario in step.scenarios} == {"run"}
 
 
 def test_what_staging_has_lost_is_built_again(
@@ -152,7 +154,7 @@ def test_what_staging_has_lost_is_built_again(
 ) -> None:
     staged = let_pass(new_session("apps/other"), "apps/other")
     parts.staging.delete(Reference.parse(staged.reference))
-    (step,) = plan(new_session("apps/other"))
+    (step,) = plan(new_session("apps/other")).images
     assert step.action == "build"
     assert step.because == ("it passed before, but staging no longer holds it",)
 
@@ -164,7 +166,7 @@ def test_another_image_with_the_same_folder_is_not_taken_for_it(
     let_pass(new_session("apps/other"), "apps/other")
     copy = image_repository.folder("tools/shell").with_name("copy")
     image_repository.folder("apps/other").rename(copy)
-    (step,) = plan(new_session("tools/copy"))
+    (step,) = plan(new_session("tools/copy")).images
     assert step.action == "build"
 
 
@@ -190,7 +192,7 @@ def test_where_a_parent_is_found(
             f"{image_repository.image('apps/hello')} is built FROM it, and it was neither released nor has it passed",
         )
     }
-    (refused,) = plan(session)
+    (refused,) = plan(session).images
     assert refused.action == "refuse"
     assert "Dockerfile:2: " in refused.because[0]
     assert f"{shell.id} is neither part of the build nor released" in refused.because[0]
@@ -198,7 +200,7 @@ def test_where_a_parent_is_found(
     passed = let_pass(session, "tools/shell")
     assert find() == Reference(parts.staging.host, shell.family, digest=passed.digest)
     assert with_needed_parents(chosen, source, parts, settings) == chosen
-    assert plan(session)[0].bases == {"registry.example/shell:latest": passed.digest}
+    assert plan(session).images[0].pins == {"registry.example/shell:latest": passed.digest}
 
     repository = settings.production_names.format(name=shell.name)
     copy_image(parts.staging, parts.production, busybox, repository, ["latest"])  # type: ignore[arg-type]
@@ -252,7 +254,7 @@ def test_the_plan_of_a_commit_is_that_of_its_own_files(
     commit = image_repository.git("rev-parse", "HEAD")
     let_pass(new_session("tools/shell"), "tools/shell")
     (image_repository.folder("tools/shell") / "greeting").write_text("not committed\n")
-    (now,), (then,) = plan(new_session("tools/shell")), plan(new_session("tools/shell", commit=commit))
+    (now,), (then,) = (plan(new_session("tools/shell", commit=commit)).images for commit in ("", commit))
     assert (now.action, then.action) == ("build", "reuse")
 
 

@@ -258,9 +258,9 @@ def test_a_memory_of_today_is_used_as_far_as_the_builds_in_it_are_known_to_be_of
         artifacts.write_passed(PassedImage(staged=staged, tested=tested))
 
     remember(staged_image("base/a", ours))
-    (passed,) = passed_before(KEY, artifacts)
+    (passed,) = passed_before(KEY.digest, artifacts)
     assert [record.tested_in for record in passed.tested.scenarios] == [ours]
-    (passed,) = passed_before(KEY, artifacts, for_pull_request=True)
+    (passed,) = passed_before(KEY.digest, artifacts, for_pull_request=True)
     assert len(passed.tested.scenarios) == 3
     for forged in (
         staged_image("base/a", theirs),
@@ -268,7 +268,7 @@ def test_a_memory_of_today_is_used_as_far_as_the_builds_in_it_are_known_to_be_of
         staged_image("base/a", ours, digest=f"sha256:{'6' * 64}"),
     ):
         remember(forged)
-        assert passed_before(KEY, artifacts) == []
+        assert passed_before(KEY.digest, artifacts) == []
 
 
 @pytest.mark.engine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,8 @@ import dagster as dg
 import pytest
 
 import aml_images_dagster.defs.run as defs_run
+from aml_images_dagster.builds.artifacts import Artifacts
+from aml_images_dagster.builds.records import Plan
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.defs.keys import BUILD_JOB, RELEASE_JOB, asset_key
 from aml_images_dagster.defs.request import BUILD_TAG, PULL_REQUEST_TAG, RESOURCE, BuildOptions
@@ -66,6 +69,25 @@ def test_options_that_are_wrong(repository: ImageRepository, load: Load, options
     assert not list(repository.artifacts.glob("*/.records/*"))
     hooks = [event.event_type for event in result.all_events if event.is_hook_event]
     assert hooks == [dg.DagsterEventType.HOOK_COMPLETED], "it is cleaned up, though nobody answers"
+
+
+PLAN = f"20261123.{'0' * 64}"
+
+
+def test_a_plan_that_is_gone(repository: ImageRepository, load: Load) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(load(repository), instance, "staged", {"plan": PLAN})
+    assert f"there is no plan '{PLAN}'" in failure(result).description
+
+
+def test_a_plan_of_another_commit(repository: ImageRepository, load: Load) -> None:
+    definitions = load(repository)
+    artifacts = Artifacts(str(repository.artifacts))
+    name = artifacts.write_plan(Plan(commit="abc", images=()), datetime(2026, 11, 23, tzinfo=UTC))
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(definitions, instance, "staged", {"plan": name})
+    head = repository.git("rev-parse", "HEAD")
+    assert f"the plan is of commit abc, but the files are those of {head}" in failure(result).description
 
 
 def test_a_pull_request_makes_no_release_entry(repository: ImageRepository, load: Load) -> None:

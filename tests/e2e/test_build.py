@@ -5,10 +5,12 @@ import json
 import signal
 import time
 
+import dagster as dg
 import docker
 import pytest
 
 from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.defs.keys import STAGES
 
 pytestmark = [pytest.mark.engine, pytest.mark.e2e]
 
@@ -22,6 +24,21 @@ def engine_client():
 
 def staged_tags(repository, staging, build=""):
     return [tag for family in repository.families.values() for tag in staging.tags(family) if tag.endswith(build)]
+
+
+def events_of(repository, build, kind):
+    with dg.DagsterInstance.from_config(str(repository.root / ".aml-images" / "dagster")) as instance:
+        records = instance.get_records_for_run(build["run_id"], of_type=kind).records
+        return [record.event_log_entry.dagster_event for record in records]
+
+
+def steps_of(repository, build):
+    return sorted(event.step_key for event in events_of(repository, build, dg.DagsterEventType.STEP_START))
+
+
+def made_by(repository, build):
+    events = events_of(repository, build, dg.DagsterEventType.ASSET_MATERIALIZATION)
+    return {event.asset_key.path[-1] for event in events}
 
 
 def actions(plan):
@@ -74,11 +91,25 @@ def test_build_reuse_and_rebuild_of_what_changed(repository, staging):
     assert actions(plan) == {shell: "build", hello: "build", other: "reuse"}
     because = {image["image"]: image["because"] for image in plan["images"]}
     assert because[shell] == ["context: greeting changed"]
-    assert because[hello] == [f"its base {shell} is built anew"]
+    assert because[hello] == [f"its base {shell} is rebuilt"]
     third = repository.json("build", "--all")
     assert {image["image"]: image["reused"] for image in third["images"]} == {shell: False, hello: False, other: True}
+    why = {image["image"]: image["staged"]["because"] for image in third["images"]}
+    assert why == because | {other: [f"passed in build {first['build']}"]}
+    release = json.loads((repository.artifacts / third["build"] / "release.json").read_text())
+    assert {f"{image['family']}/{image['name']}": image["because"] for image in release["images"]} == why
+
+    with (repository.folder("apps/other") / "Dockerfile").open("a") as dockerfile:
+        dockerfile.write("RUN true\n")
+    fourth = repository.json("build", "--all")
+    files = {"release.json", "import.cfg", "drop"}
+    assert (steps_of(repository, second), made_by(repository, second)) == (["release_files"], files)
+    leaf = other.partition("/")[2]
+    assert made_by(repository, fourth) == files | {f"{leaf}.{stage}" for stage in STAGES}
+    steps = [step.rpartition("__")[2] for step in steps_of(repository, fourth)]
+    assert steps == [f"{leaf}_staged", f"{leaf}_tested", "release_files"]
     builds = repository.json("builds")
-    assert [build["build"] for build in builds] == [third["build"], second["build"], first["build"]]
+    assert [build["build"] for build in builds] == [build["build"] for build in (fourth, third, second, first)]
     assert {build["status"] for build in builds} == {"succeeded"}
 
 

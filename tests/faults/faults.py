@@ -302,6 +302,35 @@ def all_killed(scene: Scene, started: Started) -> Build:
     return build
 
 
+# What is reused
+
+
+def in_mid_recording(scene: Scene) -> Build:
+    """In the step that records what is reused: one image has the build's tag, the other is about to get it."""
+    scene.mend()
+    scene.succeed("command line")
+    front = scene.world.front
+    front.close_gate(pushed_to(scene))
+    build = scene.start("command line")
+    scene.until(front.waiting.is_set, "nothing is tagged")
+    return build
+
+
+@fault("kill -9 of the step that records what is reused", "command line")
+def step_killed_in_recording(scene: Scene, started: Started) -> Build:
+    build = in_mid_recording(scene)
+    scene.strike(build, lambda: kill(*scene.steps(build)))
+    return soon_over(scene, build)
+
+
+@fault("kill -9 of the run worker while what is reused is recorded", "command line", daemon=True)
+def worker_killed_in_recording(scene: Scene, started: Started) -> Build:
+    build = in_mid_recording(scene)
+    scene.strike(build, lambda: kill(scene.worker(build)))
+    scene.world.front.gate.set()
+    return build
+
+
 # The engine
 
 

@@ -207,6 +207,18 @@ class Scene:
         number = build_number(run_id, record.create_timestamp)
         return Build(run_id, number, Observer(self.eyes, number), started, process)
 
+    def plan_and_stop(self) -> tuple[subprocess.Popen[str], Path]:
+        """Start a build at the command line and stop its process as soon as it has planned; its plan."""
+        plans = self.repository.artifacts / "plans"
+        before = {*plans.glob("*.json")}
+        self.repository.write(
+            self.repository.folder(FAULTY) / "image.json", json.dumps({"description": uuid.uuid4().hex})
+        )
+        process = self.repository.start("build", *map(self.repository.image, IMAGES), **self.environment)
+        (plan,) = self.until(lambda: {*plans.glob("*.json")} - before, "nothing was planned")
+        process.send_signal(signal.SIGSTOP)
+        return process, plan
+
     def _new_run(self, known: set[str], process: subprocess.Popen[str]) -> str | None:
         assert process.poll() is None, process.communicate()
         return next((run.run_id for run in self.instance.get_runs() if run.run_id not in known), None)

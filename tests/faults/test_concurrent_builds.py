@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.defs.request import BUILD_TAG
 from tests.faults.evidence import LABEL
-from tests.faults.scene import FAULTY
+from tests.faults.scene import FAULTY, LONGEST_BUILD_SECONDS
 
 if TYPE_CHECKING:
     from tests.faults.scene import Scene
@@ -86,3 +87,26 @@ def test_an_image_that_goes_while_it_is_taken_over_stays(command_line: Scene) ->
     second.observer.stop()
     assert scene.eyes.status(second.number) == "succeeded", second.output
     assert digest_in(scene, second.number)
+    assert scene.damaged() == []
+
+
+def test_an_image_that_goes_between_plan_and_run_is_built(command_line: Scene) -> None:
+    """The only build that has it is cleaned up when another has planned to reuse it, and has no run yet."""
+    scene = command_line
+    scene.mend()
+    owner = scene.succeed("command line")
+    gone = digest_in(scene, owner.number)
+    known = {run.run_id for run in scene.instance.get_runs()}
+    process, _ = scene.plan_and_stop()
+    assert {run.run_id for run in scene.instance.get_runs()} == known
+    done = scene.repository.run("cleanup", owner.number, "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for tag in [tag for tag in scene.intact if tag.endswith(owner.number)]:
+        del scene.intact[tag]
+    process.send_signal(signal.SIGCONT)
+    out, err = process.communicate(timeout=LONGEST_BUILD_SECONDS)
+    (run,) = [run for run in scene.instance.get_runs() if run.run_id not in known]
+    number = run.tags[BUILD_TAG]
+    assert scene.eyes.status(number) == "succeeded", out + err
+    assert digest_in(scene, number) not in (None, gone)
+    assert scene.damaged() == []

@@ -31,6 +31,21 @@ def test_nothing_is_left(fault: Fault, scene: Scene, record_property: Callable[[
     record_property(PROPERTY, list(nothing_is_left(fault, scene)))
 
 
+def test_a_build_that_is_killed_between_plan_and_run_leaves_a_plan_that_is_removed(scene: Scene) -> None:
+    scene.mend()
+    known, tags = {run.run_id for run in scene.instance.get_runs()}, scene.eyes.tags()
+    process, plan = scene.plan_and_stop()
+    process.kill()
+    process.communicate()
+    assert {run.run_id for run in scene.instance.get_runs()} == known
+    assert scene.eyes.tags() == tags
+    long_ago = plan.with_name(f"20261001{plan.name[8:]}")
+    plan.rename(long_ago)
+    scene.succeed("command line")
+    assert not long_ago.exists()
+    assert scene.damaged() == []
+
+
 def test_a_build_goes_on_when_the_engine_comes_back(scene: Scene) -> None:
     build = in_mid_build(scene, "command line", seconds=2)
     scene.strike(build, lambda: scene.world.engine.end(signal.SIGTERM))

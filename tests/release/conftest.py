@@ -35,6 +35,7 @@ def release_image(family: str, name: str, digit: str) -> ReleaseImage:
         family=family,
         os="linux",
         reasons=("modified: Dockerfile",),
+        because=("Dockerfile changed",),
         staging=StagedReference(reference=f"staging.example/{family}:{name}--{BUILD}", digest=f"sha256:{digit * 64}"),
         destinations=(f"public/azureml/{name}:{TAG}", f"public/azureml/{name}:latest"),
         content_key="c" * 64,

@@ -25,6 +25,7 @@ def test_the_contract(release: ReleaseJson) -> None:
         "family": "base",
         "os": "linux",
         "reasons": ["modified: Dockerfile"],
+        "because": ["Dockerfile changed"],
         "staging": {
             "reference": "staging.example/base:debian12--20261123.4f2a9c1e",
             "digest": f"sha256:{'1' * 64}",

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from aml_images_dagster.defs.images.release_entries import release_entries
 from aml_images_dagster.defs.images.staged import staged_asset
 from aml_images_dagster.defs.images.tested import tested_asset
 from aml_images_dagster.defs.keys import BUILD_JOB
@@ -31,10 +30,9 @@ def build_job(images: Sequence[Image]) -> AssetJob:
 
 
 def definitions(images: Sequence[Image], workshop: Workshop) -> dg.Definitions:
-    """Two steps for each image, and one for the entries of all images."""
+    """Two steps for each image; release_config and import_cfg come from `release_files`."""
     assets = [
         *(staged_asset(image, workshop.source) for image in images),
         *(tested_asset(image, workshop.source) for image in images),
-        *([release_entries(images, workshop.timetable)] if images else []),
     ]
     return dg.Definitions(assets=assets)

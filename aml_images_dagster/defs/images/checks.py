@@ -49,18 +49,18 @@ class StagedCheck:
 
 def staged_checks(session: BuildSession, record: StagedImage) -> list[dg.AssetCheckResult]:
     """Run every check of a staged image."""
-    results = []
-    for check in STAGED_CHECKS:
-        verdict = check.verdict(session, record)
-        results.append(
-            dg.AssetCheckResult(
-                check_name=check.name,
-                passed=verdict.passed,
-                severity=dg.AssetCheckSeverity.ERROR if check.blocking else dg.AssetCheckSeverity.WARN,
-                description=verdict.found,
-            )
-        )
-    return results
+    return [check_result(check, session, record) for check in STAGED_CHECKS]
+
+
+def check_result(check: StagedCheck, session: BuildSession, record: StagedImage) -> dg.AssetCheckResult:
+    """Run one check of a staged image."""
+    verdict = check.verdict(session, record)
+    return dg.AssetCheckResult(
+        check_name=check.name,
+        passed=verdict.passed,
+        severity=dg.AssetCheckSeverity.ERROR if check.blocking else dg.AssetCheckSeverity.WARN,
+        description=verdict.found,
+    )
 
 
 def _digest(session: BuildSession, record: StagedImage) -> Verdict:
@@ -88,9 +88,10 @@ def _notices(_: BuildSession, record: StagedImage) -> Verdict:
     return Verdict(not missing, f"missing: {', '.join(missing)}" if missing else f"found: {', '.join(record.notices)}")
 
 
+SIZE = StagedCheck("size", "The compressed size is within the budget of image.json.", False, _size)
 STAGED_CHECKS = (
     StagedCheck("digest", "The registry serves the digest that was pushed.", True, _digest),
     StagedCheck("platform", "Operating system and architecture are as declared.", True, _platform),
-    StagedCheck("size", "The compressed size is within the budget of image.json.", False, _size),
+    SIZE,
     StagedCheck("notices", "Licence and third-party notices are in the image.", False, _notices),
 )

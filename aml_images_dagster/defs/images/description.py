@@ -1,4 +1,4 @@
-"""What the UI says about an image's assets: kinds, owners, links to its code."""
+"""What the UI says about an image's assets: kinds, owners, links to its code, and what a build has made of it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from aml_images_dagster.text import code, code_block
+
 if TYPE_CHECKING:
-    from aml_images_dagster.builds.session import Source
+    from aml_images_dagster.builds.records import StagedImage, TestedImage
+    from aml_images_dagster.builds.session import BuildSession, Source
     from aml_images_dagster.catalog.image import Image
 
 
@@ -35,3 +38,62 @@ def code_references(image: Image, source: Source) -> dict[str, Any]:
         else:
             reference = dg.LocalFileCodeReference(file_path=str(source.tree.root / path), label=path)
         return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
+
+
+def staged_metadata(session: BuildSession, record: StagedImage) -> dict[str, dg.MetadataValue]:
+    """What the UI shows of a staged image."""
+    staging = session.parts.staging
+    family = record.image.partition("/")[0]
+    metadata: dict[str, dg.MetadataValue] = {
+        "reasons": dg.MetadataValue.md("\n".join(f"- {code(reason)}" for reason in record.reasons)),
+        "because": dg.MetadataValue.md("\n".join(f"- {code(because)}" for because in record.because)),
+        "reference": dg.MetadataValue.text(record.reference),
+        "digest": dg.MetadataValue.text(record.digest),
+        "manifest": dg.MetadataValue.url(f"{staging.url}/v2/{family}/manifests/{record.digest}"),
+        "size_mb": dg.MetadataValue.float(round(record.size_bytes / 1e6, 3)),
+        "layers": dg.MetadataValue.int(record.layers),
+        "build_seconds": dg.MetadataValue.float(record.seconds),
+        "reused": dg.MetadataValue.bool(record.reused(session.number)),
+        "build": dg.MetadataValue.text(session.number),
+        "commit": dg.MetadataValue.text(session.source.commit),
+        "content_key": dg.MetadataValue.text(record.content_key.digest),
+        "bases": dg.MetadataValue.json({base.reference: base.digest for base in record.bases}),
+        "dockerfile": dg.MetadataValue.md(code_block(record.dockerfile.rstrip(), "dockerfile")),
+    }
+    if record.reused(session.number):
+        metadata["built_in"] = dg.MetadataValue.text(record.built_in)
+    return metadata
+
+
+def tested_metadata(session: BuildSession, record: TestedImage) -> dict[str, dg.MetadataValue]:
+    """What the UI shows of a tested image."""
+    rows = [
+        dg.TableRecord(
+            {
+                "scenario": r.scenario,
+                "status": r.status,
+                "seconds": r.seconds,
+                "job": r.job,
+                "tested_in": r.tested_in,
+                "link": r.url,
+                "sdk": r.sdk,
+            }
+        )
+        for r in record.scenarios
+    ]
+    columns = [
+        dg.TableColumn("scenario", "string"),
+        dg.TableColumn("status", "string"),
+        dg.TableColumn("seconds", "float"),
+        dg.TableColumn("job", "string"),
+        dg.TableColumn("tested_in", "string"),
+        dg.TableColumn("link", "string"),
+        dg.TableColumn("sdk", "string"),
+    ]
+    return {
+        "scenarios": dg.MetadataValue.table(rows, schema=dg.TableSchema(columns=columns)),
+        "digest": dg.MetadataValue.text(record.digest),
+        "test_seconds": dg.MetadataValue.float(sum((r.seconds for r in record.scenarios), 0.0)),
+        "logs": dg.MetadataValue.path(str(session.folder.image(record.image) / "logs")),
+        "build": dg.MetadataValue.text(session.number),
+    }

@@ -3,19 +3,17 @@
 import dagster as dg
 
 from aml_images_dagster.builds.preflight import begin_checked
-from aml_images_dagster.builds.records import StagedImage
-from aml_images_dagster.builds.session import BuildSession, Source
+from aml_images_dagster.builds.session import Source
 from aml_images_dagster.builds.staging import stage
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.image_name import group_name
 from aml_images_dagster.defs.images.checks import STAGED_CHECKS, staged_checks
-from aml_images_dagster.defs.images.description import code_references, kinds, owners
+from aml_images_dagster.defs.images.description import code_references, kinds, owners, staged_metadata
 from aml_images_dagster.defs.keys import STAGE_TAG, asset_key, base_key
 from aml_images_dagster.defs.operations.cleanup import cleanup_hook
 from aml_images_dagster.defs.pools import BUILD_POOL, WINDOWS_BUILD_POOL
 from aml_images_dagster.defs.request import WARNING_TAG, BuildOptions
 from aml_images_dagster.defs.run import Workshop, step_log
-from aml_images_dagster.text import code, code_block
 from aml_images_dagster.upstream.bases import external_bases
 
 
@@ -49,32 +47,9 @@ def staged_asset(image: Image, source: Source) -> dg.AssetsDefinition:
             begin_checked(session)
             record = stage(session, image.id, step_log)
             return dg.MaterializeResult(
-                metadata=_metadata(session, record),
+                metadata=staged_metadata(session, record),
                 data_version=dg.DataVersion(record.digest),
                 check_results=staged_checks(session, record),
             )
 
     return staged
-
-
-def _metadata(session: BuildSession, record: StagedImage) -> dict[str, dg.MetadataValue]:
-    staging = session.parts.staging
-    family = record.image.partition("/")[0]
-    metadata: dict[str, dg.MetadataValue] = {
-        "reasons": dg.MetadataValue.md("\n".join(f"- {code(reason)}" for reason in record.reasons)),
-        "reference": dg.MetadataValue.text(record.reference),
-        "digest": dg.MetadataValue.text(record.digest),
-        "manifest": dg.MetadataValue.url(f"{staging.url}/v2/{family}/manifests/{record.digest}"),
-        "size_mb": dg.MetadataValue.float(round(record.size_bytes / 1e6, 3)),
-        "layers": dg.MetadataValue.int(record.layers),
-        "build_seconds": dg.MetadataValue.float(record.seconds),
-        "reused": dg.MetadataValue.bool(record.reused(session.number)),
-        "build": dg.MetadataValue.text(session.number),
-        "commit": dg.MetadataValue.text(session.source.commit),
-        "content_key": dg.MetadataValue.text(record.content_key.digest),
-        "bases": dg.MetadataValue.json({base.reference: base.digest for base in record.bases}),
-        "dockerfile": dg.MetadataValue.md(code_block(record.dockerfile.rstrip(), "dockerfile")),
-    }
-    if record.reused(session.number):
-        metadata["built_in"] = dg.MetadataValue.text(record.built_in)
-    return metadata

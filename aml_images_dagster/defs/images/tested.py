@@ -2,17 +2,19 @@
 
 import dagster as dg
 
-from aml_images_dagster.builds.records import StagedImage, TestedImage
+from aml_images_dagster.builds.preflight import begin_checked
+from aml_images_dagster.builds.records import StagedImage
 from aml_images_dagster.builds.scenarios import test
 from aml_images_dagster.builds.session import BuildSession, Source
-from aml_images_dagster.builds.staging import adopt
+from aml_images_dagster.builds.staging import adopt, stage_once
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.image_name import group_name
-from aml_images_dagster.defs.images.description import code_references, kinds, owners
+from aml_images_dagster.defs.images.description import code_references, kinds, owners, tested_metadata
+from aml_images_dagster.defs.images.unchanged import report_unchanged
 from aml_images_dagster.defs.keys import STAGE_TAG, asset_key
 from aml_images_dagster.defs.operations.cleanup import cleanup_hook
 from aml_images_dagster.defs.pools import TEST_POOL
-from aml_images_dagster.defs.request import BuildOptions
+from aml_images_dagster.defs.request import BuildOptions, records_unchanged
 from aml_images_dagster.defs.run import Workshop, step_log
 
 
@@ -38,53 +40,28 @@ def tested_asset(image: Image, source: Source) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, build_options: BuildOptions, workshop: dg.ResourceParam[Workshop]
     ) -> dg.MaterializeResult[None]:
         with workshop.step(context, build_options) as session:
-            staged = session.folder.read_staged(image.id) or _last_staged(context, session, image)
+            if session.plan:
+                begin_checked(session)  # staged may have no step in this run
+                if session.pull_request and records_unchanged(session.plan, image.id):
+                    report_unchanged(context, session)
+            staged = session.folder.read_staged(image.id) or _not_staged(context, session, image)
             record = test(session, staged, step_log)
             if not record.scenarios:
                 context.log.warning(f"{image.id} has no tests.json: it is not tested")
             for warning in sorted({scenario.warning for scenario in record.scenarios if scenario.warning}):
                 context.log.warning(warning)
-            return dg.MaterializeResult(metadata=_metadata(session, record), data_version=dg.DataVersion(record.digest))
+            return dg.MaterializeResult(
+                metadata=tested_metadata(session, record), data_version=dg.DataVersion(record.digest)
+            )
 
     return tested
 
 
-def _last_staged(context: dg.AssetExecutionContext, session: BuildSession, image: Image) -> StagedImage:
-    """For a run of `tested` alone, the image that was staged last."""
+def _not_staged(context: dg.AssetExecutionContext, session: BuildSession, image: Image) -> StagedImage:
+    """For a run that only tests an image: what its plan reuses, else the image that was staged last."""
+    if session.planned(image.id):
+        return stage_once(session, image.id, step_log)
     event = context.instance.get_latest_materialization_event(asset_key(image.id, "staged"))
     materialization = event.asset_materialization if event else None
     build = materialization.metadata.get("build") if materialization else None
     return adopt(session, image.id, str(build.value) if build else "")
-
-
-def _metadata(session: BuildSession, record: TestedImage) -> dict[str, dg.MetadataValue]:
-    rows = [
-        dg.TableRecord(
-            {
-                "scenario": r.scenario,
-                "status": r.status,
-                "seconds": r.seconds,
-                "job": r.job,
-                "tested_in": r.tested_in,
-                "link": r.url,
-                "sdk": r.sdk,
-            }
-        )
-        for r in record.scenarios
-    ]
-    columns = [
-        dg.TableColumn("scenario", "string"),
-        dg.TableColumn("status", "string"),
-        dg.TableColumn("seconds", "float"),
-        dg.TableColumn("job", "string"),
-        dg.TableColumn("tested_in", "string"),
-        dg.TableColumn("link", "string"),
-        dg.TableColumn("sdk", "string"),
-    ]
-    return {
-        "scenarios": dg.MetadataValue.table(rows, schema=dg.TableSchema(columns=columns)),
-        "digest": dg.MetadataValue.text(record.digest),
-        "test_seconds": dg.MetadataValue.float(sum((r.seconds for r in record.scenarios), 0.0)),
-        "logs": dg.MetadataValue.path(str(session.folder.image(record.image) / "logs")),
-        "build": dg.MetadataValue.text(session.number),
-    }

@@ -11,7 +11,7 @@ from aml_images_dagster.builds.cleanup import CleanupReport, cleanup, not_clean
 from aml_images_dagster.builds.janitor import sweep
 from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.builds.records import EndStatus
-from aml_images_dagster.defs.keys import CLEANUP, NOTHING_LEFT, OPERATIONS_GROUP, image_of
+from aml_images_dagster.defs.keys import CLEANUP, NOTHING_LEFT, OPERATIONS_GROUP, is_of_build
 from aml_images_dagster.defs.operations.jobs import begin
 from aml_images_dagster.defs.pools import OPERATIONS_POOL
 from aml_images_dagster.defs.run import WORKSHOP, Workshop, created_at, planned_keys
@@ -66,8 +66,8 @@ def cleanup_asset() -> dg.AssetsDefinition:
 
 
 def is_build(instance: dg.DagsterInstance, run_id: str) -> bool:
-    """Whether a run was to make anything of an image."""
-    return any(image_of(key) for key in planned_keys(instance, run_id))
+    """Whether a run was a build, also one with nothing to do but to record what it reuses."""
+    return any(map(is_of_build, planned_keys(instance, run_id)))
 
 
 def _ended(run_id: str, instance: dg.DagsterInstance) -> EndStatus | None:

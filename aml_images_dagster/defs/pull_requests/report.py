@@ -176,9 +176,11 @@ def _image(name: str, reasons: tuple[str, ...], folder: BuildFolder, workshop: W
         return ImageReport(name, reasons)
     if staged is None:
         return ImageReport(name, reasons)
-    how = f"reused from {staged.built_in}" if staged.reused(folder.build) else "built"
+    is_reused = staged.reused(folder.build)
+    how = f"reused from {staged.built_in}" if is_reused else "built"
     tests = ""
     if tested is not None:
         tests = f", {len(tested.scenarios)} tests passed" if tested.scenarios else ", **not tested**"
     before = last.staged.size_bytes if last is not None else None
-    return ImageReport(name, reasons, how + tests, staged.size_bytes, before)
+    because = () if is_reused else staged.because
+    return ImageReport(name, (*reasons, *because), how + tests, staged.size_bytes, before)

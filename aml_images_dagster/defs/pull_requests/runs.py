@@ -17,7 +17,6 @@ from aml_images_dagster.defs.request import (
     SEEN_TAG,
     TRIGGER_TAG,
     build_config,
-    pull_request_keys,
 )
 from aml_images_dagster.errors import Unreachable
 from aml_images_dagster.pull_requests.declaration import Declarations
@@ -25,7 +24,7 @@ from aml_images_dagster.pull_requests.declaration import Declarations
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from aml_images_dagster.builds.selection import Selection
+    from aml_images_dagster.defs.planning import ToDo
     from aml_images_dagster.defs.run import Workshop
     from aml_images_dagster.pull_requests.declaration import DeclaredImage
     from aml_images_dagster.pull_requests.tracking import Tracked, Tracking
@@ -52,15 +51,13 @@ class PullRequestRuns:
         self._remote = remote
         self._tags = {TRIGGER_TAG: _TRIGGER, REMOTE_TAG: remote}
 
-    def request(self, number: int, tracked: Tracked, reasons: Selection) -> dg.RunRequest:
-        """Ask for one that builds images of a head, each with its reasons; Dagster starts no second one like it."""
+    def request(self, number: int, tracked: Tracked, requested: ToDo) -> dg.RunRequest:
+        """Ask for one that builds what has to be done for a head; Dagster starts no second one like it."""
         return dg.RunRequest(
             run_key=f"{self._remote} {number} {tracked.head} {tracked.seen}",
             job_name=BUILD_JOB,
-            asset_selection=pull_request_keys(reasons),
-            run_config=build_config(
-                source_commit=tracked.head, reasons={image: list(why) for image, why in reasons.items()}
-            ),
+            asset_selection=requested.keys,
+            run_config=build_config(source_commit=tracked.head, **requested.options),
             tags={
                 **self._tags,
                 PULL_REQUEST_TAG: str(number),

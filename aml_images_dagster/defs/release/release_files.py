@@ -1,73 +1,141 @@
-"""release.json, import.cfg and the drop: written once per build, and only when everything before has succeeded."""
+"""What a build gives away: the entries of its images, release.json, import.cfg and the drop. One step makes them all.
+
+It comes last, and only when everything before has succeeded. What the build reuses as it is has no steps of its own and
+is recorded here first.
+"""
 
 from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
+from aml_images_dagster.builds.preflight import begin_checked
+from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.catalog.image import Image
-from aml_images_dagster.defs.keys import DROP, IMPORT_CFG, RELEASE_GROUP, RELEASE_JSON, asset_key
+from aml_images_dagster.defs.images.release_entries import entry_results, entry_specs, is_watched
+from aml_images_dagster.defs.images.unchanged import report_unchanged
+from aml_images_dagster.defs.keys import (
+    DROP,
+    IMPORT_CFG,
+    RELEASE_FILES,
+    RELEASE_GROUP,
+    RELEASE_JSON,
+    asset_key,
+    image_of,
+)
 from aml_images_dagster.defs.operations.cleanup import cleanup_hook
 from aml_images_dagster.defs.release.launchpad import release_links
 from aml_images_dagster.defs.request import BuildOptions
 from aml_images_dagster.defs.run import Workshop
-from aml_images_dagster.release.publication import publish
+from aml_images_dagster.errors import BadInput
+from aml_images_dagster.release.publication import Publication, publish
+from aml_images_dagster.release.release_json import ReleaseImage, release_image
+from aml_images_dagster.schedules.schedule import Timetable
 from aml_images_dagster.text import code
 
 
-def release_files(images: Sequence[Image]) -> dg.AssetsDefinition:
-    """The three outputs of a build. An image that is not part of the run is no concern of theirs."""
-    configs = [asset_key(image.id, "release_config") for image in images]
-    entries = [asset_key(image.id, "import_cfg") for image in images]
+def release_files(images: Sequence[Image], timetable: Timetable) -> dg.AssetsDefinition:
+    """The entries of every image and the three files of a build; a run makes those that it was started for."""
 
     @dg.multi_asset(
         name="release_files",
-        specs=[
-            dg.AssetSpec(
-                RELEASE_JSON,
-                deps=configs,
-                description="What the build made: images, digests, reasons, bases and tests.",
-                kinds={"json"},
-            ),
-            dg.AssetSpec(
-                IMPORT_CFG,
-                deps=entries,
-                description="What production imports from staging, and under which names.",
-                kinds={"json"},
-            ),
-            dg.AssetSpec(
-                DROP,
-                deps=[RELEASE_JSON, IMPORT_CFG],
-                description="The folder for the release system: import.cfg, release.json, checksums, ServiceGroupRoot.",
-                kinds={"file"},
-            ),
-        ],
-        group_name=RELEASE_GROUP,
+        specs=[*(spec for image in images for spec in entry_specs(image, timetable)), *_file_specs(images)],
+        can_subset=True,
         hooks={cleanup_hook},
     )
     def files(
         context: dg.AssetExecutionContext, build_options: BuildOptions, workshop: dg.ResourceParam[Workshop]
     ) -> Iterator[dg.MaterializeResult[None]]:
+        selected = context.selected_asset_keys
         with workshop.step(context, build_options) as session:
-            publication = publish(session)
-            shared = {
-                "build": dg.MetadataValue.text(session.number),
-                "release_tag": dg.MetadataValue.text(session.release_tag),
-                "images": dg.MetadataValue.int(len(publication.release.images)),
-            }
-            documents = {
-                RELEASE_JSON: dg.MetadataValue.json(publication.release.model_dump(mode="json")),
-                IMPORT_CFG: dg.MetadataValue.json(publication.cfg.model_dump(mode="json", by_alias=True)),
-                DROP: dg.MetadataValue.md("\n".join(f"- {code(path)}" for path in publication.drop)),
-            }
-            for key, document in documents.items():
-                yield dg.MaterializeResult(
-                    asset_key=key,
-                    metadata={
-                        "content": document,
-                        "path": dg.MetadataValue.path(str(session.folder.root / key.path[-1])),
-                        **shared,
-                        **({"release": release_links(session.number)} if key == RELEASE_JSON else {}),
-                    },
+            if session.pull_request:
+                raise BadInput(
+                    "a build of a pull request ends with its tests",
+                    where=f"pull request {session.pull_request}",
+                    mend="Merge it, and build the main branch.",
                 )
+            if session.plan:
+                begin_checked(session)  # it may be the only step of the run
+                report_unchanged(context, session)
+            else:
+                session.begin()
+            names = dict.fromkeys(sorted(split[0] for key in selected if (split := image_of(key))))
+            if selected.isdisjoint(RELEASE_FILES):  # the chains of some images were asked for, and no more
+                yield from _entries((release_image(session, name) for name in names), session, selected)
+                return
+            publication = publish(session)
+            entries = {f"{image.family}/{image.name}": image for image in publication.release.images}
+            yield from _entries((entries[name] for name in names), session, selected)
+            for name in entries.keys() - names.keys():
+                if is_watched(session.image(name), workshop.timetable):
+                    context.log_event(_rebuilt(entries[name], session))
+            yield from _files(publication, session, selected)
 
     return files
+
+
+def _file_specs(images: Sequence[Image]) -> Iterator[dg.AssetSpec]:
+    yield dg.AssetSpec(
+        RELEASE_JSON,
+        deps=[asset_key(image.id, "release_config") for image in images],
+        description="What the build made: images, digests, reasons, bases and tests.",
+        group_name=RELEASE_GROUP,
+        kinds={"json"},
+    )
+    yield dg.AssetSpec(
+        IMPORT_CFG,
+        deps=[asset_key(image.id, "import_cfg") for image in images],
+        description="What production imports from staging, and under which names.",
+        group_name=RELEASE_GROUP,
+        kinds={"json"},
+    )
+    yield dg.AssetSpec(
+        DROP,
+        deps=[RELEASE_JSON, IMPORT_CFG],
+        description="The folder for the release system: import.cfg, release.json, checksums, ServiceGroupRoot.",
+        group_name=RELEASE_GROUP,
+        kinds={"file"},
+    )
+
+
+def _entries(
+    images: Iterator[ReleaseImage], session: BuildSession, selected: set[dg.AssetKey]
+) -> Iterator[dg.MaterializeResult[None]]:
+    for image in images:
+        for result in entry_results(image, session.number):
+            if result.asset_key in selected:
+                yield result
+
+
+def _rebuilt(image: ReleaseImage, session: BuildSession) -> dg.AssetMaterialization:
+    """An image that is reused counts as built again now, where it is watched that it is often enough."""
+    *_, entry = entry_results(image, session.number)
+    assert entry.asset_key is not None  # noqa: S101 - see there
+    return dg.AssetMaterialization(
+        entry.asset_key, metadata=entry.metadata, tags={"dagster/data_version": image.staging.digest}
+    )
+
+
+def _files(
+    publication: Publication, session: BuildSession, selected: set[dg.AssetKey]
+) -> Iterator[dg.MaterializeResult[None]]:
+    shared = {
+        "build": dg.MetadataValue.text(session.number),
+        "release_tag": dg.MetadataValue.text(session.release_tag),
+        "images": dg.MetadataValue.int(len(publication.release.images)),
+    }
+    documents = {
+        RELEASE_JSON: dg.MetadataValue.json(publication.release.model_dump(mode="json")),
+        IMPORT_CFG: dg.MetadataValue.json(publication.cfg.model_dump(mode="json", by_alias=True)),
+        DROP: dg.MetadataValue.md("\n".join(f"- {code(path)}" for path in publication.drop)),
+    }
+    for key, document in documents.items():
+        if key in selected:
+            yield dg.MaterializeResult(
+                asset_key=key,
+                metadata={
+                    "content": document,
+                    "path": dg.MetadataValue.path(str(session.folder.root / key.path[-1])),
+                    **shared,
+                    **({"release": release_links(session.number)} if key == RELEASE_JSON else {}),
+                },
+            )

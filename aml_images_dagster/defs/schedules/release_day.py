@@ -4,7 +4,7 @@ Each schedule is an asset whose checks say so, so that a late one is unhealthy i
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,10 +14,10 @@ import dagster as dg
 
 from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.builds.parents import released
-from aml_images_dagster.defs.keys import SCHEDULES_GROUP, image_of
+from aml_images_dagster.defs.keys import SCHEDULES_GROUP
 from aml_images_dagster.defs.release.launchpad import release_links
 from aml_images_dagster.defs.request import RELEASE_BY_TAG, SCHEDULE_TAG
-from aml_images_dagster.defs.run import Workshop
+from aml_images_dagster.defs.run import Workshop, images_of
 from aml_images_dagster.defs.ticks import sensor_status, skips_while_unreachable
 from aml_images_dagster.errors import FactoryError
 from aml_images_dagster.schedules.patch_tuesday import patches_to_come
@@ -91,7 +91,8 @@ def _released_on_its_day(
     run = record.dagster_run
     by = datetime.fromisoformat(run.tags[RELEASE_BY_TAG]).astimezone(ZoneInfo(schedule.file.timezone))
     built = _built_since(record.create_timestamp, workshop)
-    waiting = [image for image in _images(run) if not _is_in_production(image, built.get(image, set()), workshop)]
+    images = sorted(images_of(record, workshop.parts.artifacts))
+    waiting = [image for image in images if not _is_in_production(image, built.get(image, set()), workshop)]
     number = build_number(run.run_id, record.create_timestamp)
     build = f"the build of {record.create_timestamp.astimezone(by.tzinfo):%d %B %Y}, {number},"
     if not waiting:
@@ -125,7 +126,7 @@ def _holds_the_months_updates(
     if patches is None:
         return Verdict(True, f"the build of {tick:%d %B %Y} came after Patch Tuesday")
     built = _built_since(patches, workshop)
-    without = [image for image in _images(record.dagster_run) if image not in built]
+    without = sorted(images_of(record, workshop.parts.artifacts) - built.keys())
     told = f"the build of {tick:%d %B %Y} came before Patch Tuesday, {patches:%d %B}"
     if without:
         return Verdict(False, f"{told}; not built again since: {', '.join(without)}")
@@ -135,10 +136,6 @@ def _holds_the_months_updates(
 def _last_build(schedule: Schedule, instance: dg.DagsterInstance) -> dg.RunRecord | None:
     records = instance.get_run_records(dg.RunsFilter(tags={SCHEDULE_TAG: schedule.file.name}), limit=1)
     return records[0] if records else None
-
-
-def _images(run: dg.DagsterRun) -> Iterable[str]:
-    return sorted({split[0] for key in run.asset_selection or () if (split := image_of(key))})
 
 
 def _built_since(moment: datetime, workshop: Workshop) -> dict[str, set[str]]:

@@ -1,0 +1,74 @@
+"""Recording what a build reuses as it is, for all images at once: cost follows the change, not the number of images."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.builds.records import PassedImage, StagedImage, TestedImage
+from aml_images_dagster.builds.scenarios import passed_scenarios, remember, test
+from aml_images_dagster.builds.staging import is_followed, keep_sources, reuse_planned, stage_once
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aml_images_dagster.builds.records import PlannedImage
+    from aml_images_dagster.builds.session import BuildSession
+    from aml_images_dagster.engine.interface import LogLine
+
+_AT_ONCE = 8
+"""Images for which registries are asked at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An image that had to be made after all.
+
+    Attributes:
+        staged: Its `staged.json`.
+        tested: Its `tested.json`.
+    """
+
+    staged: StagedImage
+    tested: TestedImage
+
+
+def record_unchanged(session: BuildSession, log: LogLine) -> Iterator[Made]:
+    """Stage every image that the plan reuses as it is under this build's tag, and write its records.
+
+    Yields:
+        Images that went after the build was planned, and what is built on them: these are built and tested here.
+
+    Raises:
+        BadInput: An image went and cannot be built.
+        BuildFailed: An image went, and cannot be built or does not pass its tests.
+        Unreachable: Staging or the artifacts store does not answer.
+    """
+    unchanged = [planned for planned in (session.plan.images if session.plan else ()) if planned.is_unchanged]
+    session.begin()
+    session.parts.import_sdks()
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        found = list(pool.map(lambda planned: _find(session, planned, log), unchanged))
+    keep_sources(session, [session.image(planned.image) for planned in unchanged])
+    for planned, passed in zip(unchanged, found, strict=True):  # parents first
+        if passed is not None and is_followed(session, planned, log):
+            session.folder.write_staged(passed.staged)
+            session.folder.write_tested(passed.tested)
+            remember(session, passed)
+        else:
+            staged = stage_once(session, planned.image, log)  # a step that has need of it may be at it, too
+            yield Made(staged, test(session, staged, log))
+
+
+def _find(session: BuildSession, planned: PlannedImage, log: LogLine) -> PassedImage | None:
+    """What is reused of an image, once staging holds it for this build; None when it has gone since."""
+    staged = session.folder.read_staged(planned.image) or reuse_planned(session, planned, log)
+    if staged is None or staged.digest != planned.digest:
+        return None
+    records = passed_scenarios(session, planned.content_key)
+    if any(scenario.key not in records for scenario in planned.scenarios):
+        return None
+    scenarios = tuple(records[scenario.key] for scenario in planned.scenarios)
+    tested = TestedImage(image=planned.image, digest=staged.digest, scenarios=scenarios)
+    return PassedImage(staged=staged, tested=tested)

@@ -1,0 +1,54 @@
+"""What the UI learns of images that a build reuses as they are: only what is new."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from aml_images_dagster.builds.unchanged import record_unchanged
+from aml_images_dagster.defs.images.checks import SIZE, check_result, staged_checks
+from aml_images_dagster.defs.images.description import staged_metadata, tested_metadata
+from aml_images_dagster.defs.keys import asset_key
+from aml_images_dagster.defs.run import step_log
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aml_images_dagster.builds.session import BuildSession
+
+
+def report_unchanged(context: dg.AssetExecutionContext, session: BuildSession) -> None:
+    """Record what the plan reuses as it is. An image that had to be made after all shows as if a step had made it."""
+    for made in record_unchanged(session, step_log):
+        image, version = made.staged.image, {"dagster/data_version": made.staged.digest}
+        context.log.warning(f"{image} went after the build was planned, or what it is built on: it was made again")
+        for stage, metadata in (
+            ("staged", staged_metadata(session, made.staged)),
+            ("tested", tested_metadata(session, made.tested)),
+        ):
+            context.log_event(dg.AssetMaterialization(asset_key(image, stage), metadata=metadata, tags=version))  # type: ignore[arg-type]
+        for result in staged_checks(session, made.staged):
+            _log(context, image, result)
+    for image, result in _budgets(session):
+        _log(context, image, result)
+
+
+def _budgets(session: BuildSession) -> Iterator[tuple[str, dg.AssetCheckResult]]:
+    """The one check that can turn while an image stays what it is: image.json sets the budget of its size."""
+    for planned in session.plan.images if session.plan else ():
+        if planned.is_unchanged and session.image(planned.image).settings.size_budget_mb is not None:
+            staged = session.folder.read_staged(planned.image)
+            if staged is not None:
+                yield planned.image, check_result(SIZE, session, staged)
+
+
+def _log(context: dg.AssetExecutionContext, image: str, result: dg.AssetCheckResult) -> None:
+    evaluation = dg.AssetCheckEvaluation(
+        asset_key=asset_key(image, "staged"),
+        check_name=str(result.check_name),
+        passed=result.passed,
+        severity=result.severity,
+        description=result.description,
+    )
+    context.log_event(evaluation)

@@ -1,0 +1,237 @@
+"""A factory without engine and network: an image is the hash of what its builder sees, and every job passes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from aml_images_dagster.builds.artifacts import Artifacts
+from aml_images_dagster.builds.naming import build_number
+from aml_images_dagster.builds.parts import Parts
+from aml_images_dagster.builds.plan import plan_build
+from aml_images_dagster.builds.scenarios import test
+from aml_images_dagster.builds.session import BuildSession
+from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.builds.staging import stage, stage_once
+from aml_images_dagster.builds.unchanged import record_unchanged
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.engine.interface import EngineInfo, PushedImage
+from aml_images_dagster.registry.interface import Manifest
+from aml_images_dagster.registry.resolution import ResolvedBase
+from aml_images_dagster.settings import load_settings
+from aml_images_dagster.testing.interface import JobResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping, Sequence
+    from pathlib import Path
+
+    from aml_images_dagster.builds.records import Plan
+    from aml_images_dagster.engine.interface import BuildRequest
+    from aml_images_dagster.testing.interface import TestJob
+
+TITLE = "org.opencontainers.image.title"
+
+
+class MemoryRegistry:
+    """Tags and digests, and the labels of each."""
+
+    host = "staging.example"
+    url = "https://staging.example"
+
+    def __init__(self) -> None:
+        self.served: dict[tuple[str, str], str] = {}
+        self.configs: dict[str, dict[str, Any]] = {}
+
+    def digest(self, reference: Reference) -> str | None:
+        return self.served.get((reference.repository, reference.version))
+
+    def push(self, reference: Reference, digest: str, config: dict[str, Any]) -> None:
+        self.served |= {(reference.repository, version): digest for version in (reference.tag, digest)}
+        self.configs[digest] = config
+
+    def config(self, reference: Reference) -> Mapping[str, Any]:
+        return self.configs[self.served[reference.repository, reference.version]]
+
+    def manifest(self, reference: Reference) -> Manifest | None:
+        digest = self.digest(reference)
+        return Manifest(digest, "", b"{}") if digest else None
+
+    def size_bytes(self, reference: Reference) -> int:
+        return len(reference.digest)
+
+    def repositories(self) -> Sequence[str]:
+        return sorted({repository for repository, _ in self.served})
+
+    def tags(self, repository: str) -> Sequence[str]:
+        return [version for found, version in self.served if found == repository and ":" not in version]
+
+    def tag(self, reference: Reference, tag: str) -> None:
+        if digest := self.digest(reference):
+            self.served[reference.repository, tag] = digest
+
+    def untag(self, reference: Reference) -> None:
+        self.served.pop((reference.repository, reference.tag), None)
+
+    def delete(self, reference: Reference) -> None:
+        digest = self.digest(reference)
+        for key in [key for key, found in self.served.items() if key[0] == reference.repository and found == digest]:
+            del self.served[key]
+
+
+@dataclass
+class HashingBuilder:
+    """Builds by hashing all that it is given; says which images it was asked for."""
+
+    registry: MemoryRegistry
+    built: list[str] = field(default_factory=list)
+
+    def info(self) -> EngineInfo:
+        return EngineInfo("1", "linux", "amd64", None)
+
+    def build_and_push(self, request: BuildRequest, log: object, **_: object) -> PushedImage:
+        seen = [request.context.read_bytes(), json.dumps([*request.build_args.items(), request.platform]).encode()]
+        title = request.labels[TITLE]
+        digest = f"sha256:{hashlib.sha256(b'|'.join([title.encode(), *seen])).hexdigest()}"
+        config = {"os": "linux", "architecture": "amd64", "config": {"Labels": dict(request.labels)}}
+        self.registry.push(Reference.parse(request.tag), digest, config)
+        self.built.append(title)
+        return PushedImage(digest, dict.fromkeys(request.look_for, True))
+
+    def abandon(self, tag: str, work: str | None) -> None:
+        pass
+
+    def sweep(self) -> int:
+        return 0
+
+
+@dataclass
+class PassingRunner:
+    """Passes every job; remembers by image and scenario what each was given."""
+
+    kind = "memory"
+    ran: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def run_all(self, jobs: Sequence[TestJob], _: object) -> Generator[JobResult, None, None]:
+        for job in jobs:
+            files = sorted((str(path.relative_to(job.code)), path) for path in job.code.rglob("*") if path.is_file())
+            seen = [job.reference, job.scenario.model_dump_json()]
+            seen += [f"{name} {path.stat().st_mode:o} {path.read_text()}" for name, path in files]
+            self.ran[job.image, job.scenario.name] = hashlib.sha256(repr(seen).encode()).hexdigest()
+            yield JobResult(job.name, "passed", 1)
+
+    def check(self, computes: object) -> str:
+        return self.kind
+
+    def cancel(self, build: str) -> list[str]:
+        return []
+
+    def live(self, build: str) -> list[str]:
+        return []
+
+
+@dataclass
+class MemoryResolver:
+    """External bases, as tests have them."""
+
+    digests: dict[str, str] = field(default_factory=dict)
+
+    def resolve(self, reference: str) -> ResolvedBase:
+        digest = self.digests[reference]
+        return ResolvedBase(reference, digest, f"mirror.example/{reference.partition(':')[0]}@{digest}")
+
+    def forget(self) -> None:
+        pass
+
+
+class MemoryFactory:
+    """Image folders on a disk, and parts that need nothing else.
+
+    Args:
+        repo: A folder with `images/<family>/<name>` and `checks`.
+        home: Its artifacts and logs.
+        bases: Digests of external bases by reference.
+    """
+
+    def __init__(self, repo: Path, home: Path, bases: dict[str, str]) -> None:
+        self.settings = load_settings(
+            repo=repo,
+            home=home,
+            docker_files_path="images",
+            tests_path="checks",
+            published_as=["registry.example/{name}"],
+            artifacts=str(home / "artifacts"),
+        )
+        self.staging = MemoryRegistry()
+        self.builder = HashingBuilder(self.staging)
+        self.runner = PassingRunner()
+        self.parts = Parts(
+            builder=self.builder,  # type: ignore[arg-type]
+            windows_builder=None,
+            engine=None,  # type: ignore[arg-type]
+            windows_engine=None,
+            staging=self.staging,  # type: ignore[arg-type]
+            login_for=lambda _: None,
+            production=MemoryRegistry(),  # type: ignore[arg-type]
+            importer=None,  # type: ignore[arg-type]
+            runner=self.runner,  # type: ignore[arg-type]
+            resolver=MemoryResolver(bases),  # type: ignore[arg-type]
+            artifacts=Artifacts(str(home / "artifacts")),
+        )
+
+    def plan(self) -> Plan:
+        source = open_source(self.settings)
+        selection = dict.fromkeys(source.catalogue.images, ("all",))
+        return plan_build(selection, source, self.parts, self.settings)
+
+    def session(self, plan: Plan | None = None, **fields: Any) -> BuildSession:
+        run_id, now = str(uuid.uuid4()), datetime.now(UTC)
+        source = open_source(self.settings)
+        return BuildSession(
+            number=build_number(run_id, now),
+            run_id=run_id,
+            created=now,
+            release_tag="v1",
+            images=frozenset(source.catalogue.images),
+            source=source,
+            settings=self.settings,
+            parts=self.parts,
+            plan=plan,
+            **fields,
+        )
+
+    def build(self, plan: Plan, log: Callable[[str], None] = lambda _: None) -> BuildSession:
+        """What the steps of a run do that follows a plan."""
+        session = self.session(plan)
+        for planned in plan.images:
+            if planned.action == "build":
+                stage(session, planned.image, log)
+        for planned in plan.images:
+            if not planned.is_unchanged:
+                test(session, stage_once(session, planned.image, log), log)
+        list(record_unchanged(session, log))
+        return session
+
+
+def staged_digests(session: BuildSession) -> dict[str, str]:
+    found = {image: session.folder.read_staged(image) for image in session.images}
+    return {image: staged.digest for image, staged in found.items() if staged}
+
+
+def write(path: Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+
+
+def write_image(repo: Path, image: str, dockerfile: str, scenario: str | None = "check.sh") -> None:
+    folder = repo / "images" / image
+    write(folder / "Dockerfile", dockerfile)
+    write(folder / "Dockerfile.private", "COPY LICENSE.txt /\n")
+    write(folder / "LICENSE.txt", "MIT\n")
+    write(folder / "data", "data\n")
+    if scenario:
+        tests = {"scenarios": [{"name": "runs", "kind": "training", "script": scenario}]}
+        write(folder / "tests.json", json.dumps(tests))
