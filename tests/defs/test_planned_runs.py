@@ -16,7 +16,7 @@ from aml_images_dagster.defs.keys import BUILD_JOB, RELEASE_FILES, STAGES, asset
 from aml_images_dagster.defs.planning import ToDo, to_do
 from aml_images_dagster.defs.release.release_files import release_files
 from aml_images_dagster.defs.request import PULL_REQUEST_TAG, RESOURCE, BuildOptions, build_config, build_keys
-from aml_images_dagster.defs.run import Workshop, images_of
+from aml_images_dagster.defs.run import WORKSHOP, Workshop, images_of
 from tests.builds.in_memory import MemoryFactory, write, write_image
 
 if TYPE_CHECKING:
@@ -62,8 +62,11 @@ class Scene:
     def run(self, requested: ToDo, **tags: str) -> Run:
         workshop = self.workshop
         known = [workshop.source.catalogue.images[image] for image in ALL]
-        shared = dg.Definitions(resources={RESOURCE: BuildOptions.configure_at_launch()})
-        files = dg.Definitions(assets=[release_files(known, workshop)])
+        shared = dg.Definitions(
+            jobs=[images.build_job(known)],
+            resources={RESOURCE: BuildOptions.configure_at_launch(), WORKSHOP: workshop},
+        )
+        files = dg.Definitions(assets=[release_files(known, workshop.timetable)])
         definitions = dg.Definitions.merge(images.definitions(known, workshop), files, shared)
         result = definitions.resolve_job_def(BUILD_JOB).execute_in_process(
             run_config=build_config(**requested.options),
