@@ -6,10 +6,12 @@ plan instead of finding out again; what they rely on they verify (staging.py).
 
 from __future__ import annotations
 
+import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
+from queue import Empty, Queue
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.bases import pin_bases
@@ -20,9 +22,11 @@ from aml_images_dagster.builds.records import PinnedBase, Plan, PlannedImage, Pl
 from aml_images_dagster.builds.reuse import reusable, why_built
 from aml_images_dagster.builds.scenarios import passed_scenarios, scenario_key
 from aml_images_dagster.builds.session import BuildSession
-from aml_images_dagster.errors import BadInput
+from aml_images_dagster.errors import BadInput, Unreachable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.builds.recipe import Recipe
     from aml_images_dagster.builds.records import PassedImage
@@ -74,6 +78,30 @@ def plan_build(
             pull_request=pull_request,
         )
     )
+
+
+def within(seconds: float, ask: Callable[[], Plan]) -> Plan:
+    """A plan within some seconds: a registry that hangs, which a stranger may have named, must not cost a tick.
+
+    Raises:
+        Unreachable: There is none yet.
+    """
+    answers: Queue[Plan | Exception] = Queue()
+
+    def answer() -> None:
+        try:
+            answers.put(ask())
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised where it was asked for
+            answers.put(error)
+
+    threading.Thread(target=answer, name="plan", daemon=True).start()
+    try:
+        found = answers.get(timeout=seconds)
+    except Empty:
+        raise Unreachable(f"the plan was not complete within {seconds:g} s", where="registries") from None
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def plan(session: BuildSession) -> Plan:

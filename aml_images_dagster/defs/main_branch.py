@@ -143,7 +143,7 @@ def main_build(
         log.warning(f"parents are not looked for: {error}")
         selection = dict(images)
     selection = {image: why for image, why in selection.items() if image in main.loaded}
-    requested = to_do(workshop, selection, lambda: main.source, seconds=_PLANNING_SECONDS, force=force)
+    requested = to_do(workshop, selection, main.source, seconds=_PLANNING_SECONDS, force=force)
     if requested.unplanned:
         log.warning(f"the run plans itself: {requested.unplanned}")
     today, artifacts = datetime.now(UTC).date(), workshop.parts.artifacts

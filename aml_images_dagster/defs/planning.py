@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any
 
-from aml_images_dagster.builds.plan import plan_build
+from aml_images_dagster.builds.plan import plan_build, within
 from aml_images_dagster.builds.preflight import check_folders, check_plan
 from aml_images_dagster.defs.request import build_keys, plan_keys, plan_pull_request_keys, pull_request_keys
-from aml_images_dagster.errors import FactoryError, Unreachable
+from aml_images_dagster.errors import FactoryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     import dagster as dg
 
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.builds.selection import Selection
     from aml_images_dagster.builds.session import Source
     from aml_images_dagster.defs.run import Workshop
+    from aml_images_dagster.pull_requests.changes import Changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +38,7 @@ class ToDo:
     unplanned: str = ""
 
 
-def to_do(
-    workshop: Workshop,
-    selection: Selection,
-    source: Callable[[], Source],
-    *,
-    seconds: float,
-    force: bool = False,
-    pull_request: str = "",
-) -> ToDo:
+def to_do(workshop: Workshop, selection: Selection, source: Source, *, seconds: float, force: bool = False) -> ToDo:
     """What has to be done for a build of some images, as a plan says that is kept for the run.
 
     What stands in the way of a plan is no failure here: the steps of a run without one say it, and the build shows it.
@@ -55,50 +46,33 @@ def to_do(
     Args:
         workshop: Settings and parts.
         selection: The images, each with its reasons.
-        source: Opens the image folders.
+        source: The image folders.
         seconds: How long registries are waited for.
         force: Build and test again even what has passed already.
-        pull_request: Number of the pull request that it is for; empty for any other build.
     """
-    reasons = {image: list(why) for image, why in selection.items()}
 
     def plan() -> Plan:
-        opened = source()
-        check_folders(opened, selection)
-        found = plan_build(selection, opened, workshop.parts, workshop.settings, force=force, pull_request=pull_request)
+        check_folders(source, selection)
+        found = plan_build(selection, source, workshop.parts, workshop.settings, force=force)
         check_plan(found)
         return found
 
     try:
-        found = _within(seconds, plan)
+        found = within(seconds, plan)
         name = workshop.parts.artifacts.write_plan(found, datetime.now(UTC))
     except (FactoryError, OSError) as error:
-        keys = pull_request_keys(selection) if pull_request else build_keys(selection)
-        return ToDo(keys, {"reasons": reasons}, str(error))
-    if pull_request:
-        return ToDo(plan_pull_request_keys(found), {"plan": name, "reasons": reasons})
+        reasons = {image: list(why) for image, why in selection.items()}
+        return ToDo(build_keys(selection), {"reasons": reasons}, str(error))
     return ToDo(plan_keys(found), {"plan": name})
 
 
-def _within(seconds: float, ask: Callable[[], Plan]) -> Plan:
-    """An answer within some seconds: a registry that hangs, which a stranger may have named, must not cost a tick.
-
-    Raises:
-        Unreachable: There is none yet.
-    """
-    answers: Queue[Plan | Exception] = Queue()
-
-    def answer() -> None:
-        try:
-            answers.put(ask())
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised where it was asked for
-            answers.put(error)
-
-    threading.Thread(target=answer, name="plan", daemon=True).start()
+def pull_request_to_do(workshop: Workshop, changes: Changes) -> ToDo:
+    """What has to be done for a pull request, as the plan says that was made when it was looked through."""
+    reasons = {image: list(why) for image, why in changes.reasons.items()}
+    if changes.plan is None:
+        return ToDo(pull_request_keys(reasons), {"reasons": reasons}, "no plan could be made")
     try:
-        found = answers.get(timeout=seconds)
-    except Empty:
-        raise Unreachable(f"the plan was not complete within {seconds:g} s", where="registries") from None
-    if isinstance(found, Exception):
-        raise found
-    return found
+        name = workshop.parts.artifacts.write_plan(changes.plan, datetime.now(UTC))
+    except (FactoryError, OSError) as error:
+        return ToDo(pull_request_keys(reasons), {"reasons": reasons}, str(error))
+    return ToDo(plan_pull_request_keys(changes.plan), {"plan": name, "reasons": reasons})

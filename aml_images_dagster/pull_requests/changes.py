@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from aml_images_dagster.builds.preflight import check_folders
+from aml_images_dagster.builds.plan import plan_build, within
+from aml_images_dagster.builds.preflight import check_folders, check_plan
+from aml_images_dagster.builds.records import Plan
 from aml_images_dagster.builds.selection import Selection, with_needed_parents
 from aml_images_dagster.builds.session import Source
 from aml_images_dagster.builds.source import load_catalogue
@@ -15,7 +17,7 @@ from aml_images_dagster.catalog.context import IGNORE_FILE
 from aml_images_dagster.catalog.discovery import discover
 from aml_images_dagster.catalog.image import DOCKERFILE, FACTORY_FILES
 from aml_images_dagster.catalog.tree import CommitTree
-from aml_images_dagster.errors import BadInput
+from aml_images_dagster.errors import BadInput, FactoryError
 from aml_images_dagster.pull_requests.declaration import DeclaredImage
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from aml_images_dagster.catalog.git import ChangedFile
     from aml_images_dagster.settings import Settings
 
+_PLANNING_SECONDS = 4
+"""How long registries are waited for that a pull request names."""
 _MAX_FACTORY_FILE_BYTES = 1_000_000
 _FACTORY_FILES = FACTORY_FILES | {DOCKERFILE, IGNORE_FILE}
 
@@ -36,6 +40,7 @@ class Changes(BaseModel):
         reasons: What to build, and why; empty when it changes no image.
         images: The same images as the pull request has them.
         notes: What a person should know besides.
+        plan: What a build of these images does; None when no plan could be made, and the steps of its run find out.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,6 +48,7 @@ class Changes(BaseModel):
     reasons: Selection
     images: tuple[DeclaredImage, ...]
     notes: tuple[str, ...]
+    plan: Plan | None = None
 
 
 def find_changes(settings: Settings, parts: Parts, target: str, head: str) -> Changes:
@@ -75,14 +81,28 @@ def find_changes(settings: Settings, parts: Parts, target: str, head: str) -> Ch
             mend="Let a maintainer start the build; the limit is pull_requests.max_images.",
         )
     reasons: Selection = {image.id: image.reasons for image in found.images}
+    plan = None
     if reasons:
         source = Source(tree, catalogue, head, "")
         check_folders(source, reasons)
         reasons = with_needed_parents(reasons, source, parts, settings)
+        plan = _plan(reasons, source, parts, settings)
     notes = [f"{image.family}/{image.name} is removed: nothing to build" for image in found.removed]
     notes += [f"{image} is past its end of life: changed, but not built" for image in found.end_of_life]
     images = tuple(DeclaredImage.of(catalogue.images[image]) for image in sorted(reasons))
-    return Changes(reasons=reasons, images=images, notes=tuple(notes))
+    return Changes(reasons=reasons, images=images, notes=tuple(notes), plan=plan)
+
+
+def _plan(reasons: Selection, source: Source, parts: Parts, settings: Settings) -> Plan | None:
+    """What stands in the way of a plan is said by the run; what is merely large may still be built."""
+    try:
+        plan = within(
+            _PLANNING_SECONDS, lambda: plan_build(reasons, source, parts, settings, pull_request=source.commit)
+        )
+        check_plan(plan)
+    except (FactoryError, OSError, MemoryError):
+        return None
+    return plan
 
 
 def _check_sizes(tree: CommitTree, changed: Sequence[ChangedFile], max_context_mb: float) -> None:

@@ -20,6 +20,7 @@ from aml_images_dagster.builds.staging import stage, stage_once
 from aml_images_dagster.builds.unchanged import record_unchanged
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.interface import EngineInfo, PushedImage
+from aml_images_dagster.errors import BadInput
 from aml_images_dagster.registry.interface import Manifest
 from aml_images_dagster.registry.resolution import ResolvedBase
 from aml_images_dagster.settings import load_settings
@@ -54,7 +55,10 @@ class MemoryRegistry:
         self.configs[digest] = config
 
     def config(self, reference: Reference) -> Mapping[str, Any]:
-        return self.configs[self.served[reference.repository, reference.version]]
+        digest = self.digest(reference)
+        if digest is None:
+            raise BadInput("it is not there", where=str(reference))
+        return self.configs[digest]
 
     def manifest(self, reference: Reference) -> Manifest | None:
         digest = self.digest(reference)

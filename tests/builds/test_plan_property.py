@@ -28,6 +28,7 @@ class World:
         froms = ("base:1", "registry.example/root:latest", "base:2", "registry.example/left")
         for image, base in zip(IMAGES, froms, strict=True):
             write_image(self.repo, image, f"FROM {base}\nARG WORD=a\nCOPY data /\nRUN true\n")
+            write(self.folder(image) / "data", f"{image}\n")  # images that are the same share what is remembered
         for script in SCRIPTS:
             write(self.repo / "checks" / script, "echo well\n")
         return self
@@ -80,7 +81,7 @@ def apply(world: World, kind: str, where: object, what: str) -> None:
     is_possible = what.startswith("base:") or any(name in what for name in earlier)
     match kind:
         case "data":
-            write(folder / "data", f"{what}\n")
+            write(folder / "data", f"{image} {what}\n")
         case "not copied":
             write(folder / "notes.md", f"{what}\n")
         case "instruction":

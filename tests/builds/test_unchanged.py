@@ -57,7 +57,7 @@ def test_what_is_reused_is_recorded_and_nothing_is_built_or_run(factory: MemoryF
         assert staged.reasons == ("all",)
         assert factory.staging.digest(Reference.parse(staged.reference)) == staged.digest
         assert [scenario.tested_in for scenario in tested.scenarios] == [first.number] * (image != "apps/other")
-        assert (second.folder.root / "images" / image / "Dockerfile").exists()
+        assert (second.folder.root / "sources/images" / image / "Dockerfile").exists()
 
 
 def test_a_leaf_that_changed_is_built_on_the_parent_that_is_reused(factory: MemoryFactory) -> None:

@@ -13,10 +13,11 @@ from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.defs import images
 from aml_images_dagster.defs.keys import BUILD_JOB, RELEASE_FILES, STAGES, asset_key
-from aml_images_dagster.defs.planning import ToDo, to_do
+from aml_images_dagster.defs.planning import ToDo, pull_request_to_do, to_do
 from aml_images_dagster.defs.release.release_files import release_files
 from aml_images_dagster.defs.request import PULL_REQUEST_TAG, RESOURCE, BuildOptions, build_config, build_keys
-from aml_images_dagster.defs.run import Workshop, images_of
+from aml_images_dagster.defs.run import WORKSHOP, Workshop, images_of
+from aml_images_dagster.pull_requests.changes import Changes
 from tests.builds.in_memory import MemoryFactory, write, write_image
 
 if TYPE_CHECKING:
@@ -53,17 +54,23 @@ class Scene:
 
     def plan(self, pull_request: str = "") -> ToDo:
         workshop = self.workshop
-        found = to_do(
-            workshop, dict.fromkeys(ALL, ("all",)), lambda: workshop.source, seconds=60, pull_request=pull_request
-        )
+        selection = dict.fromkeys(ALL, ("all",))
+        if pull_request:
+            changes = Changes(reasons=selection, images=(), notes=(), plan=self.factory.plan())
+            found = pull_request_to_do(workshop, changes)
+        else:
+            found = to_do(workshop, selection, workshop.source, seconds=60)
         assert not found.unplanned
         return found
 
     def run(self, requested: ToDo, **tags: str) -> Run:
         workshop = self.workshop
         known = [workshop.source.catalogue.images[image] for image in ALL]
-        shared = dg.Definitions(resources={RESOURCE: BuildOptions.configure_at_launch()})
-        files = dg.Definitions(assets=[release_files(known, workshop)])
+        shared = dg.Definitions(
+            jobs=[images.build_job(known)],
+            resources={RESOURCE: BuildOptions.configure_at_launch(), WORKSHOP: workshop},
+        )
+        files = dg.Definitions(assets=[release_files(known, workshop.timetable)])
         definitions = dg.Definitions.merge(images.definitions(known, workshop), files, shared)
         result = definitions.resolve_job_def(BUILD_JOB).execute_in_process(
             run_config=build_config(**requested.options),
@@ -210,7 +217,7 @@ def test_registries_that_do_not_answer_cost_a_plan_and_no_more(scene: Scene, mon
         hanging.wait(60)
 
     monkeypatch.setattr(scene.factory.parts.resolver, "resolve", hang)
-    found = to_do(scene.workshop, {"apps/leaf": ("named",)}, lambda: scene.workshop.source, seconds=0.2)
+    found = to_do(scene.workshop, {"apps/leaf": ("named",)}, scene.workshop.source, seconds=0.2)
     hanging.set()
     assert found.keys == build_keys(["apps/leaf"])
     assert found.options == {"reasons": {"apps/leaf": ["named"]}}

@@ -27,9 +27,12 @@ def staged_tags(repository, staging, build=""):
 
 
 def events_of(repository, build, kind):
-    with dg.DagsterInstance.from_config(str(repository.root / ".aml-images" / "dagster")) as instance:
-        records = instance.get_records_for_run(build["run_id"], of_type=kind).records
-        return [record.event_log_entry.dagster_event for record in records]
+    home = str(repository.root / ".aml-images" / "dagster")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", home)  # where its storage is
+        with dg.DagsterInstance.from_config(home) as instance:
+            records = instance.get_records_for_run(build["run_id"], of_type=kind).records
+            return [record.event_log_entry.dagster_event for record in records]
 
 
 def steps_of(repository, build):
@@ -183,7 +186,7 @@ def test_an_interrupted_build_is_cleaned_up(repository, staging, engine_client):
     assert process.returncode == 1
     assert "Traceback" not in out + err
     assert "Stack Trace" not in out + err
-    assert f"{build} was cancelled" in err
+    assert f"{build} was canceled" in err
     assert staged_tags(repository, staging) == []
     assert engine_client.containers.list(all=True, filters={"label": f"aml-images.build={build}"}) == []
     assert engine_client.networks.list(filters={"label": f"aml-images.build={build}"}) == []

@@ -326,8 +326,13 @@ def step_killed_in_recording(scene: Scene, started: Started) -> Build:
 @fault("kill -9 of the run worker while what is reused is recorded", "command line", daemon=True)
 def worker_killed_in_recording(scene: Scene, started: Started) -> Build:
     build = in_mid_recording(scene)
+    orphans = scene.steps(build)
     scene.strike(build, lambda: kill(scene.worker(build)))
+    # Only then, because a step that went on at once would complete the build.
+    scene.until((scene.eyes.artifacts / build.number / "cleanup.json").exists, "nobody has cleaned up")
     scene.world.front.gate.set()
+    scene.until(lambda: not any(map(is_alive, orphans)), "the orphan has not ended")
+    build.recovered_at = time.time()
     return build
 
 

@@ -17,11 +17,10 @@ import dagster as dg
 
 from aml_images_dagster.builds.artifacts import DamagedRecord
 from aml_images_dagster.builds.naming import build_number
-from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog import git
 from aml_images_dagster.defs.keys import ENDED_BUILDS, ENDING_JOB
 from aml_images_dagster.defs.operations.jobs import operations_config
-from aml_images_dagster.defs.planning import to_do
+from aml_images_dagster.defs.planning import pull_request_to_do
 from aml_images_dagster.defs.pull_requests.report import Telling
 from aml_images_dagster.defs.pull_requests.runs import NewImages, PullRequestRuns, commit_of, number_of, seen_of
 from aml_images_dagster.defs.ticks import is_under_way, sensor_status, skips_while_unreachable
@@ -36,10 +35,8 @@ from aml_images_dagster.text import counted, printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from aml_images_dagster.builds.selection import Selection
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.defs.operations.jobs import AssetJob
-    from aml_images_dagster.defs.planning import ToDo
     from aml_images_dagster.defs.run import Workshop
     from aml_images_dagster.pull_requests.hosts.interface import PullRequestHost
 
@@ -51,8 +48,6 @@ _JUDGING_SECONDS = 1.0
 _CLOSING_SECONDS = 0.5
 """How much of a tick each part may take before it leaves the rest to the next; one is always begun."""
 
-_PLANNING_SECONDS = 5
-"""How long registries are waited for that a pull request names; a run whose plan takes longer plans itself."""
 _OVERLAP_SECONDS = 5
 _SHOWN_SENTENCES = 50
 _PHASES = {
@@ -233,19 +228,8 @@ class _Look:
             self._say(number, tracked.note)
             return
         tracked.phase = "requested"
-        self._requests.append(self._runs.request(number, tracked, self._to_do(number, tracked, changes.reasons)))
+        self._requests.append(self._runs.request(number, tracked, pull_request_to_do(self._watch.workshop, changes)))
         self._say(number, f"{counted(len(changes.reasons), 'image')} at {tracked.head[:8]}: {tracked.note}")
-
-    def _to_do(self, number: int, tracked: Tracked, reasons: Selection) -> ToDo:
-        workshop = self._watch.workshop
-        workshop.parts.resolver.forget()
-        return to_do(
-            workshop,
-            reasons,
-            lambda: open_source(workshop.settings, tracked.head),
-            seconds=_PLANNING_SECONDS,
-            pull_request=str(number),
-        )
 
     def close(self) -> None:
         """Forget closed pull requests, once nothing of them is in staging; ask for its removal until then."""
