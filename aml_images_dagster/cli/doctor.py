@@ -72,6 +72,7 @@ def _dagster(settings: Settings) -> str:
     import dagster as dg
 
     try:
+        os.environ["DAGSTER_HOME"] = str(home)  # its storages are found by it
         with dg.DagsterInstance.from_config(str(home)) as instance:
             runs = instance.get_runs_count()
             daemons = instance.get_daemon_statuses()

@@ -186,10 +186,10 @@ class MemoryFactory:
             artifacts=Artifacts(str(home / "artifacts")),
         )
 
-    def plan(self) -> Plan:
+    def plan(self, *images: str, pull_request: str = "") -> Plan:
         source = open_source(self.settings)
-        selection = dict.fromkeys(source.catalogue.images, ("all",))
-        return plan_build(selection, source, self.parts, self.settings)
+        selection = dict.fromkeys(images or source.catalogue.images, ("all",))
+        return plan_build(selection, source, self.parts, self.settings, pull_request=pull_request)
 
     def session(self, plan: Plan | None = None, **fields: Any) -> BuildSession:
         run_id, now = str(uuid.uuid4()), datetime.now(UTC)
@@ -199,7 +199,7 @@ class MemoryFactory:
             run_id=run_id,
             created=now,
             release_tag="v1",
-            images=frozenset(source.catalogue.images),
+            images=frozenset(plan.by_name if plan else source.catalogue.images),
             source=source,
             settings=self.settings,
             parts=self.parts,
@@ -207,9 +207,9 @@ class MemoryFactory:
             **fields,
         )
 
-    def build(self, plan: Plan, log: Callable[[str], None] = lambda _: None) -> BuildSession:
+    def build(self, plan: Plan, log: Callable[[str], None] = lambda _: None, **fields: Any) -> BuildSession:
         """What the steps of a run do that follows a plan."""
-        session = self.session(plan)
+        session = self.session(plan, **fields)
         for planned in plan.images:
             if planned.action == "build":
                 stage(session, planned.image, log)

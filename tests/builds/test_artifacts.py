@@ -450,6 +450,19 @@ def test_a_plan_is_kept_for_its_run_and_removed_after_some_days(artifacts: Artif
     assert artifacts.folders() == []
 
 
+def test_a_plan_is_believed_only_under_the_name_that_it_got(artifacts: Artifacts) -> None:
+    plan, other = Plan(commit="abc", images=()), Plan(commit="def", images=())
+    name, build = artifacts.write_plan(plan, datetime(2026, 11, 23, tzinfo=UTC)), "20261123.00000001"
+    artifacts.build(build).write_plan(plan)
+    (artifacts.root / "plans" / f"{name}.json").unlink()
+    assert (artifacts.read_plan(name), artifacts.read_plan(name, build)) == (None, plan)
+    for path in (artifacts.root / build / "plan.json", artifacts.root / "plans" / f"{name}.json"):
+        write_atomically(path, other.model_dump_json().encode())
+        with pytest.raises(BadInput, match="about something else"):
+            artifacts.read_plan(name, build)
+        path.unlink()
+
+
 @pytest.mark.parametrize("name", ["", "../passed/x", "20261123.zz"])
 def test_what_is_no_name_of_a_plan_is_no_plan(artifacts: Artifacts, name: str) -> None:
     assert artifacts.read_plan(name) is None

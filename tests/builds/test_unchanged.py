@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from aml_images_dagster.builds.cleanup import cleanup
-from aml_images_dagster.builds.plan import plan_build
-from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.builds.staging import stage, stage_once
 from aml_images_dagster.builds.unchanged import record_unchanged
 from aml_images_dagster.catalog.reference import Reference
@@ -19,6 +16,8 @@ from tests.builds.in_memory import MemoryFactory, staged_digests, write, write_i
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from aml_images_dagster.builds.records import Plan
 
 BASE = "sha256:" + "b" * 64
 ALL = ["apps/leaf", "apps/other", "tools/root"]
@@ -86,16 +85,74 @@ def test_a_parent_of_another_build_stays_what_was_planned_unless_it_went(factory
     """The build is of the leaf alone; its parent has passed elsewhere."""
     before = factory.build(factory.plan()).folder.read_staged("tools/root")
     assert before is not None
-    source = open_source(factory.settings)
-    write(factory.settings.repo / "images/apps/leaf/data", "new\n")
-    plan = plan_build({"apps/leaf": ("named",)}, source, factory.parts, factory.settings)
+    plan = plan_of_leaf_alone(factory)
     write(factory.settings.repo / "images/tools/root/data", "new\n")
-    only = {"images": frozenset({"apps/leaf"})}
-    leaf = stage(dataclasses.replace(factory.session(plan), **only), "apps/leaf", print)
+    leaf = stage(factory.session(plan), "apps/leaf", print)
     assert [base.digest for base in leaf.bases] == [before.digest]
     factory.staging.delete(Reference("", "tools", digest=before.digest))
     with pytest.raises(BadInput, match="tools/root is neither part of the build nor released"):
-        stage(dataclasses.replace(factory.session(plan), **only), "apps/leaf", print)
+        stage(factory.session(plan), "apps/leaf", print)
+
+
+def plan_of_leaf_alone(factory: MemoryFactory, pull_request: str = "") -> Plan:
+    """Of a build to come that finds the parent of what it builds in staging."""
+    write(factory.settings.repo / "images/apps/leaf/data", "new\n")
+    return factory.plan("apps/leaf", pull_request=pull_request)
+
+
+def test_a_parent_that_a_plan_has_pinned_stays_when_the_build_that_made_it_is_cleaned_up(
+    factory: MemoryFactory,
+) -> None:
+    made = factory.build(factory.plan())
+    session = factory.session(plan_of_leaf_alone(factory))
+    digest = stage(session, "apps/leaf", print).bases[0].digest
+    tag = session.staging_reference(session.image("tools/root"))
+    kept = session.folder.read_parent("tools/root")
+    assert kept is not None
+    assert (kept.reference, kept.digest) == (str(tag), digest)
+    assert cleanup(made.number, factory.parts, "expired").clean
+    assert factory.staging.digest(tag) == digest
+    assert cleanup(session.number, factory.parts, "expired").clean
+    assert factory.staging.served == {}
+
+
+def test_a_pinned_parent_that_a_cleanup_has_forgotten_is_not_used_though_it_is_still_there(
+    factory: MemoryFactory,
+) -> None:
+    root = factory.build(factory.plan()).folder.read_staged("tools/root")
+    assert root is not None
+    plan = plan_of_leaf_alone(factory)
+    factory.parts.artifacts.forget_passed(root.content_key.digest, root.digest)
+    with pytest.raises(BadInput, match="tools/root is neither part of the build nor released"):
+        stage(factory.session(plan), "apps/leaf", print)
+
+
+def test_no_other_build_reuses_what_a_pull_request_made_not_even_by_a_plan_that_was_made_for_one(
+    factory: MemoryFactory,
+) -> None:
+    theirs = factory.build(factory.plan(pull_request="7"), pull_request="7")
+    plan = factory.plan(pull_request="8")
+    assert {planned.built_in for planned in plan.images if planned.is_unchanged} == {theirs.number}
+    assert {planned.action for planned in factory.plan().images} == {"build"}
+    forget_work(factory)
+    again = factory.build(plan, pull_request="8")
+    assert (factory.builder.built, staged_digests(again)) == ([], staged_digests(theirs))
+    ours = factory.build(plan)
+    assert sorted(factory.builder.built) == ALL
+    assert len(factory.runner.ran) == 2
+    assert not set(staged_digests(ours).values()) & set(staged_digests(theirs).values())
+
+
+def test_no_other_build_uses_a_parent_that_a_pull_request_made_not_even_by_a_plan_that_was_made_for_one(
+    factory: MemoryFactory,
+) -> None:
+    root = factory.build(factory.plan(pull_request="7"), pull_request="7").folder.read_staged("tools/root")
+    assert root is not None
+    plan = plan_of_leaf_alone(factory, pull_request="8")
+    leaf = stage(factory.session(plan, pull_request="8"), "apps/leaf", print)
+    assert [base.digest for base in leaf.bases] == [root.digest]
+    with pytest.raises(BadInput, match="tools/root is neither part of the build nor released"):
+        stage(factory.session(plan), "apps/leaf", print)
 
 
 def test_images_that_went_after_the_plan_are_made_and_so_is_what_is_built_on_them(factory: MemoryFactory) -> None:

@@ -163,8 +163,16 @@ def test_a_commit_that_holds_every_name_of_the_records_changes_none(
     own = {name.removeprefix(before) for name in trusted_files(model) if name.startswith(before)}
     assert {"build.json", "run_information.json"} <= own
     shell = image_repository.image("tools/shell")
-    own |= {*RELEASE_FILES, "drop/SHA256SUMS", "outcome.json", "failure.json", "cleanup.json", "build.json.damaged"}
-    own |= {f".records/{shell}/{name}" for name in ("remote_work", "parent.json", "logs/x.log")}
+    own |= {
+        *RELEASE_FILES,
+        "drop/SHA256SUMS",
+        "outcome.json",
+        "failure.json",
+        "cleanup.json",
+        "build.json.damaged",
+        "plan.json",
+    }
+    own |= {f".records/{shell}/{name}" for name in ("remote_work", "parent.json", "claimed", "logs/x.log")}
     for name in sorted(own - {"drop"}):
         image_repository.write(image_repository.root / name, FORGED)
     everything = [{"name": "all", "kind": "pytest", "path": "."}]

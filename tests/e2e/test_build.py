@@ -11,6 +11,7 @@ import pytest
 
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.defs.keys import STAGES
+from tests.dagster_instance import open_instance
 
 pytestmark = [pytest.mark.engine, pytest.mark.e2e]
 
@@ -27,12 +28,9 @@ def staged_tags(repository, staging, build=""):
 
 
 def events_of(repository, build, kind):
-    home = str(repository.root / ".aml-images" / "dagster")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DAGSTER_HOME", home)  # where its storage is
-        with dg.DagsterInstance.from_config(home) as instance:
-            records = instance.get_records_for_run(build["run_id"], of_type=kind).records
-            return [record.event_log_entry.dagster_event for record in records]
+    with open_instance(repository.root / ".aml-images" / "dagster") as instance:
+        records = instance.get_records_for_run(build["run_id"], of_type=kind).records
+        return [record.event_log_entry.dagster_event for record in records]
 
 
 def steps_of(repository, build):

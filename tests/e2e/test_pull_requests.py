@@ -14,6 +14,7 @@ import pytest
 
 from aml_images_dagster.catalog.reference import Reference
 from tests.browser.dagster_ui import DagsterUi
+from tests.dagster_instance import open_instance
 from tests.emulators.github import REPOSITORY, TOKEN, GitHub, OpenPullRequest
 from tests.image_repository import ImageRepository
 from tests.pull_requests.remote_repository import RemoteRepository, edit_docs, edit_hello, edit_shell, ref
@@ -69,7 +70,7 @@ class Scene:
 
     @property
     def instance(self):
-        return dg.DagsterInstance.from_config(str(self.ui.home))
+        return open_instance(self.ui.home)
 
     def tags(self, ending=""):
         families = self.remote.factory.families.values()

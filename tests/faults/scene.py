@@ -23,6 +23,7 @@ from aml_images_dagster.defs.keys import BUILD_JOB, CLEANUP_JOB, DROP, IMPORT_CF
 from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.registry.oci import OciRegistry
 from tests.browser.dagster_ui import LOCATION, DagsterUi
+from tests.dagster_instance import open_instance
 from tests.faults.evidence import Eyes, Observer
 from tests.faults.own_engine import is_alive
 from tests.image_repository import PRIVATE, TESTS, ImageRepository
@@ -149,7 +150,7 @@ class Scene:
 
     @cached_property
     def instance(self) -> dg.DagsterInstance:
-        return dg.DagsterInstance.from_config(str(self.home))
+        return open_instance(self.home)
 
     @cached_property
     def eyes(self) -> Eyes:
