@@ -1,6 +1,6 @@
-"""Checks: small named questions whether something that a build needs is there, each with what would mend it.
+"""Checks: small named questions whether something that a build needs is there, each with what would fix it.
 
-Parts bring the checks of what they stand on. A build asks them before it starts; `aml-images doctor` shows all.
+Backends bring the checks of what they are built on. A build asks them before it starts; `aml-images doctor` shows all.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class CheckResult:
         name: Of the check.
         ok: Whether all is well.
         found: What was found, or what is wrong.
-        mend: What the user can do about it; empty when all is well.
+        hint: What the user can do about it; empty when all is well.
     """
 
     name: str
     ok: bool
     found: str
-    mend: str = ""
+    hint: str = ""
 
 
 def perform(check: Check) -> CheckResult:
@@ -54,7 +54,7 @@ def perform(check: Check) -> CheckResult:
         return CheckResult(check.name, ok=True, found=check.ask())
     except FactoryError as error:
         place = f"{error.where}: " if error.where and error.where not in check.name else ""
-        return CheckResult(check.name, ok=False, found=f"{place}{error.what}", mend=error.mend)
+        return CheckResult(check.name, ok=False, found=f"{place}{error.what}", hint=error.hint)
 
 
 def perform_all(checks: Sequence[Check], seconds: float) -> list[CheckResult]:
@@ -73,8 +73,8 @@ def perform_all(checks: Sequence[Check], seconds: float) -> list[CheckResult]:
 
 
 def _silent(check: Check, seconds: float) -> CheckResult:
-    mend = "Can this machine reach it (address, firewall, proxy)?"
-    return CheckResult(check.name, ok=False, found=f"no answer within {seconds:g} s", mend=mend)
+    hint = "Can this machine reach it (address, firewall, proxy)?"
+    return CheckResult(check.name, ok=False, found=f"no answer within {seconds:g} s", hint=hint)
 
 
 def _ask_in_background(check: Check) -> Future[CheckResult]:

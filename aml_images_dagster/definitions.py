@@ -14,12 +14,12 @@ from aml_images_dagster.builds.source import open_source as open_source_tree
 from aml_images_dagster.defs import images, open_source, operations, pull_requests, release, schedules, upstream
 from aml_images_dagster.defs.keys import BUILD_JOB, images_with_assets
 from aml_images_dagster.defs.main_branch import MainBranch
-from aml_images_dagster.defs.pinned_catalogue import PinnedCatalogue, PinnedDefinitions
+from aml_images_dagster.defs.pinned_catalog import PinnedCatalog, PinnedDefinitions
 from aml_images_dagster.defs.release.release_files import release_files
 from aml_images_dagster.defs.request import RESOURCE, BuildOptions
-from aml_images_dagster.defs.run import WORKSHOP, Workshop
+from aml_images_dagster.defs.run import WORKSHOP, Factory
 from aml_images_dagster.instance.fork_executor import fork_executor
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.pull_requests.declaration import with_declared
 from aml_images_dagster.settings import Settings, load_settings
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def definitions(settings: Settings, pinned: PinnedCatalogue | None = None) -> dg.Definitions:
+def definitions(settings: Settings, pinned: PinnedCatalog | None = None) -> dg.Definitions:
     """The definitions of a repository of image folders.
 
     Args:
@@ -37,37 +37,37 @@ def definitions(settings: Settings, pinned: PinnedCatalogue | None = None) -> dg
     Raises:
         BadInput: The settings or the repository are wrong.
     """
-    pinned = pinned or PinnedCatalogue.now(settings)
-    workshop = Workshop(settings, open_source_tree(settings, pinned.commit), parts_for(settings))
-    known = with_declared(images_with_assets(workshop.source.catalogue), pinned.declared)
+    pinned = pinned or PinnedCatalog.now(settings)
+    factory = Factory(settings, open_source_tree(settings, pinned.commit), backends_for(settings))
+    known = with_declared(images_with_assets(factory.source.catalog), pinned.declared)
     is_whole = pinned.images is None  # else it is for a run of the command line: what it does not make costs it nothing
     made = [image for image in known if pinned.images is None or image.id in pinned.images]
     build_job = images.build_job(made)
     shared = dg.Definitions(
         jobs=[build_job],
-        resources={RESOURCE: BuildOptions.configure_at_launch(), WORKSHOP: workshop},
-        executor=_executor(workshop),
+        resources={RESOURCE: BuildOptions.configure_at_launch(), WORKSHOP: factory},
+        executor=_executor(factory),
     )
     if not is_whole:
-        files = dg.Definitions(assets=[release_files(made, workshop.timetable)])
-        return dg.Definitions.merge(images.definitions(made, workshop), files, shared)
-    main = MainBranch(workshop)
+        files = dg.Definitions(assets=[release_files(made, factory.timetable)])
+        return dg.Definitions.merge(images.definitions(made, factory), files, shared)
+    main = MainBranch(factory)
     return dg.Definitions.merge(
-        images.definitions(known, workshop),
-        release.definitions(known, workshop, main),
-        upstream.definitions(workshop, main),
-        schedules.definitions(workshop, main),
-        pull_requests.definitions(known, workshop, build_job),
-        operations.definitions(workshop),
-        open_source.definitions(workshop),
+        images.definitions(known, factory),
+        release.definitions(known, factory, main),
+        upstream.definitions(factory, main),
+        schedules.definitions(factory, main),
+        pull_requests.definitions(known, factory, build_job),
+        operations.definitions(factory),
+        open_source.definitions(factory),
         shared,
     )
 
 
-def _executor(workshop: Workshop) -> dg.ExecutorDefinition:
-    settings = workshop.settings
+def _executor(factory: Factory) -> dg.ExecutorDefinition:
+    settings = factory.settings
     if settings.executor == "fork":
-        return fork_executor(settings.parallel, preload=fork_server.PRELOADED, prepare=workshop.prepare)
+        return fork_executor(settings.parallel, preload=fork_server.PRELOADED, prepare=factory.prepare)
     return dg.multiprocess_executor.configured(
         {
             "max_concurrent": settings.parallel,

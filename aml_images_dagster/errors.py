@@ -1,4 +1,4 @@
-"""What can go wrong, as a person is told it: what, where, and how to mend it."""
+"""What can go wrong, as a person is told it: what, where, and how to fix it."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ class FactoryError(Exception):
     Args:
         what: What is wrong, as a sentence without a full stop.
         where: The place: a file with its line, a setting, a reference, a command-line option.
-        mend: What the user can do about it.
+        hint: What the user can do about it.
     """
 
     exit_code = 1
 
-    def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
+    def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
         # Messages repeat names and words of strangers: files, Dockerfiles, what registries and git answer.
-        self.what, self.where, self.mend = printable(what), printable_line(where), printable(mend)
-        super().__init__(self.what, self.where, self.mend)
+        self.what, self.where, self.hint = printable(what), printable_line(where), printable(hint)
+        super().__init__(self.what, self.where, self.hint)
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
-        mend = f"\n  {self.mend}" if self.mend else ""
-        return f"{place}{self.what}{mend}"
+        hint = f"\n  {self.hint}" if self.hint else ""
+        return f"{place}{self.what}{hint}"
 
 
 class BadInput(FactoryError):  # noqa: N818 - read as "raise BadInput"
-    """The user's input or surroundings are wrong: nothing was started. Exit code 2."""
+    """The user's input or prerequisites are wrong: nothing was started. Exit code 2."""
 
     exit_code = 2
 
@@ -39,17 +39,17 @@ class BuildFailed(FactoryError):  # noqa: N818
     Args:
         what: See `FactoryError`.
         where: See `FactoryError`.
-        mend: See `FactoryError`.
+        hint: See `FactoryError`.
         log: The end of the log that shows the failure.
     """
 
-    def __init__(self, what: str, *, where: str = "", mend: str = "", log: str = "") -> None:
-        super().__init__(what, where=where, mend=mend)
+    def __init__(self, what: str, *, where: str = "", hint: str = "", log: str = "") -> None:
+        super().__init__(what, where=where, hint=hint)
         self.log = printable(log)
 
 
 class BuildStopped(BuildFailed):
-    """This part of a build is not to blame: it was stopped, because the build has failed elsewhere or was cancelled."""
+    """This part of a build is not to blame: it was stopped, because the build has failed elsewhere or was canceled."""
 
 
 class ReleaseFailed(FactoryError):  # noqa: N818
@@ -67,5 +67,5 @@ def refused_by_system(error: OSError) -> BadInput:
     return BadInput(
         error.strerror or str(error) or type(error).__name__,
         where=str(error.filename or ""),
-        mend="Look at the free space and at the permissions there.",
+        hint="Look at the free space and at the permissions there.",
     )

@@ -122,7 +122,7 @@ class _Adapter(HTTPAdapter):
             raise Unreachable(
                 f"the answer has {fault}",
                 where=_host(request),
-                mend="Is it the server that is meant? No answer to such a question is that long.",
+                hint="Is it the server that is meant? No answer to such a question is that long.",
             ) from None
         except NotPublic as fault:
             raise self._untrusted(fault) from None
@@ -147,7 +147,7 @@ class _Adapter(HTTPAdapter):
     def _hint(self) -> dict[str, str]:
         return {
             "where": self._stranger,
-            "mend": f"No setting names this registry; if you trust it, add {self._stranger} to {_SETTING}.",
+            "hint": f"No setting names this registry; if you trust it, add {self._stranger} to {_SETTING}.",
         }
 
 

@@ -1,4 +1,4 @@
-"""How long a tick of the sensors and schedules takes over a large repository.
+"""How long a tick of the sensors and schedules reuses a large repository.
 
     python benchmarks/automation.py [--images 1000] [--bases 200] [--rounds 5]
 
@@ -26,11 +26,11 @@ from discover import ROOT, commit, git
 
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.defs.main_branch import MainBranch
-from aml_images_dagster.defs.run import Workshop
+from aml_images_dagster.defs.run import Factory
 from aml_images_dagster.defs.schedules.release_day import release_day_sensor
 from aml_images_dagster.defs.schedules.schedules import schedule_definitions, schedule_files_sensor
 from aml_images_dagster.defs.upstream.sensor import upstream_sensor
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.settings import load_settings
 
 if TYPE_CHECKING:
@@ -117,10 +117,10 @@ def main() -> None:
         root = Path(folder)
         make_repository(root, options.images, options.bases, f"127.0.0.1:{server.server_port}")
         settings = load_settings(repo=root)
-        workshop = Workshop(settings, open_source(settings), parts_for(settings))
-        branch = MainBranch(workshop)
-        upstream = upstream_sensor(workshop, branch)
-        (schedule,) = schedule_definitions(workshop, branch)
+        factory = Factory(settings, open_source(settings), backends_for(settings))
+        branch = MainBranch(factory)
+        upstream = upstream_sensor(factory, branch)
+        (schedule,) = schedule_definitions(factory, branch)
         cursor = ""
 
         def tick_upstream() -> None:
@@ -136,8 +136,8 @@ def main() -> None:
         ticks: dict[str, Callable[[], object]] = {
             "upstream_bases": tick_upstream,
             "everything_schedule": tick_schedule,
-            "schedule_files": lambda: schedule_files_sensor(workshop)(dg.build_sensor_context(instance=instance)),
-            "release_day": lambda: release_day_sensor(workshop)(dg.build_sensor_context(instance=instance)),
+            "schedule_files": lambda: schedule_files_sensor(factory)(dg.build_sensor_context(instance=instance)),
+            "release_day": lambda: release_day_sensor(factory)(dg.build_sensor_context(instance=instance)),
         }
         print(f"{options.images} images on {options.bases} bases; seconds")
         print("| tick | first | median of the next | longest |\n|---|---|---|---|")

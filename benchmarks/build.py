@@ -88,14 +88,14 @@ class Cost:
 
 def run(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> Cost:
     """Run a command to its end, and to that of every process that it has left behind."""
-    answer, tell = os.pipe()
+    answer, report = os.pipe()
     if pid := os.fork():
-        os.close(tell)
+        os.close(report)
         with os.fdopen(answer) as told:
             found = told.read()
         os.waitpid(pid, 0)
         return Cost(**json.loads(found))
-    with os.fdopen(tell, "w") as told:
+    with os.fdopen(report, "w") as told:
         told.write(json.dumps(asdict(_run(command, folder, environment))))
     os._exit(0)
 
@@ -209,7 +209,7 @@ def measure(scene: Scene, rounds: int, rows: Sequence[str], others: Mapping[str,
             for name, python in products.items():
                 home = f".aml-images/{name}"
                 if row == "leaf" and name != "aml-images":
-                    scene.change(leaf)  # else it would take over what the other has just built
+                    scene.change(leaf)  # else it would reuse what the other has just built
                     scene.commit()
                 match row:
                     case "nothing" | "leaf":

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from aml_images_dagster.catalog.catalogue import Catalogue
+from aml_images_dagster.catalog.catalog import Catalog
 from aml_images_dagster.catalog.discovery import discover
 from aml_images_dagster.catalog.tree import CommitTree
 
@@ -50,8 +50,8 @@ def found(repository: Path, base: str, head: str, options: argparse.Namespace) -
     tree = CommitTree(repository, head)
     if not any(path.startswith(f"{root}/") for path in tree.files() for root in options.docker_files_path.split(";")):
         return None
-    catalogue = Catalogue.load(tree, options.docker_files_path, options.published_as)
-    discovery = discover(tree, catalogue, base)
+    catalog = Catalog.load(tree, options.docker_files_path, options.published_as)
+    discovery = discover(tree, catalog, base)
     by_change = {
         change: {image.path for image in discovery.images if image.change == change} for change in ("modified", "added")
     }

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.builds.cleanup import CleanupReport
 from aml_images_dagster.builds.janitor import sweep
 from aml_images_dagster.builds.records import BuildFailure, BuildRecord
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.registry.oci import OciRegistry
 from aml_images_dagster.settings import load_settings
 
@@ -90,12 +90,12 @@ def main() -> None:
     now = datetime.now(UTC)
     with tempfile.TemporaryDirectory() as folder:
         settings = load_settings(repo=Path(folder))
-        parts = parts_for(settings)
-        parts = dataclasses.replace(parts, staging=CountingRegistry(settings.staging_registry))
-        print(f"{count} builds: {dict(write_builds(parts.artifacts, count, now))}")
+        backends = backends_for(settings)
+        backends = dataclasses.replace(backends, staging=CountingRegistry(settings.staging_registry))
+        print(f"{count} builds: {dict(write_builds(backends.artifacts, count, now))}")
         for name in ("first", "second", "third"):
             CountingRegistry.asked, started = 0, time.perf_counter()
-            reports = sweep(parts, settings, Alive(), now)
+            reports = sweep(backends, settings, Alive(), now)
             seconds = time.perf_counter() - started
             print(f"{name} sweep: {seconds:.3f} s, {CountingRegistry.asked} lists of tags, {len(reports)} cleanups")
 

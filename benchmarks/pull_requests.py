@@ -21,7 +21,7 @@ import dagster as dg
 from discover import git, make_repository
 
 from aml_images_dagster.definitions import definitions
-from aml_images_dagster.defs.pinned_catalogue import PinnedCatalogue
+from aml_images_dagster.defs.pinned_catalog import PinnedCatalog
 from aml_images_dagster.pull_requests.tracking import Tracking
 from aml_images_dagster.settings import load_settings
 
@@ -49,7 +49,7 @@ def main() -> None:
             pull_requests={"allow": "everyone", "remote": str(bare)},
         )
         started = time.perf_counter()
-        loaded = definitions(settings, PinnedCatalogue.now(settings))
+        loaded = definitions(settings, PinnedCatalog.now(settings))
         sensor = next(sensor for sensor in loaded.sensors or () if sensor.name == "pull_requests")
         repository = loaded.get_repository_def()
         print(f"definitions of {options.images} images: {time.perf_counter() - started:.1f} s")

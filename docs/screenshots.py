@@ -87,7 +87,7 @@ def in_production(page: Page, _: str) -> None:
 
 
 def production_history(page: Page, _: str) -> None:
-    """Every release and roll-back of an image."""
+    """Every release and rollback of an image."""
     page.goto(f"/assets/{RELEASED}?view=events")
     page.get_by_text("Materialized", exact=False).first.wait_for()
 
@@ -111,7 +111,7 @@ def schedule(page: Page, _: str) -> None:
 
 
 def upstream(page: Page, _: str) -> None:
-    """External bases before the images that stand on them, and the images FROM those."""
+    """External bases before the images that are built on them, and the images FROM those."""
     selection = '1+key:"base/*.staged" or key:"framework/*.staged"'
     expanded = ",".join(f"global@global:{group}" for group in ("upstream", "base", "framework"))
     page.goto(f"/asset-groups~{quote(selection, safe='')}/?expanded={quote(expanded)}")

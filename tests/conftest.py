@@ -22,7 +22,7 @@ from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.docker_engine import DockerEngine
 from aml_images_dagster.errors import FactoryError
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.registry.interface import Manifest
 from aml_images_dagster.registry.oci import OciRegistry, read_manifest
@@ -33,7 +33,7 @@ from tests.faults.matrix import pytest_terminal_summary as pytest_terminal_summa
 from tests.image_repository import DOCKERFILES, ImageRepository
 
 if TYPE_CHECKING:
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
 
 hypothesis.settings.register_profile("long", max_examples=300, stateful_step_count=40, deadline=None)
 """For the tests of state machines, by hand: `--hypothesis-profile=long`."""
@@ -170,13 +170,13 @@ def settings(image_repository: ImageRepository, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture
-def parts(settings: Settings) -> Parts:
-    """The real parts behind them."""
-    return parts_for(settings)
+def backends(settings: Settings) -> Backends:
+    """The real backends behind them."""
+    return backends_for(settings)
 
 
 @pytest.fixture
-def new_session(image_repository: ImageRepository, settings: Settings, parts: Parts) -> NewSession:
+def new_session(image_repository: ImageRepository, settings: Settings, backends: Backends) -> NewSession:
     """Begins a build of images that `tools/…` and `apps/…` name, from the files as they are now."""
 
     def new(*images: str, commit: str = "", **fields: Any) -> BuildSession:
@@ -189,7 +189,7 @@ def new_session(image_repository: ImageRepository, settings: Settings, parts: Pa
             images=frozenset(map(image_repository.image, images)),
             source=open_source(settings, commit),
             settings=settings,
-            parts=parts,
+            backends=backends,
             **fields,
         )
 

@@ -11,7 +11,7 @@ from aml_images_dagster.builds.cleanup import read_report
 from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.checks import perform
 from aml_images_dagster.errors import Unreachable
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.settings import load_settings
 from tests.records import build_record
 
@@ -28,14 +28,14 @@ URI = "az://factory/of this"
 def check(tmp_path: Path, **azure: str) -> CheckResult:
     settings = load_settings(repo=tmp_path, artifacts=URI)
     settings = settings.model_copy(update={"azure": settings.azure.model_copy(update=azure)})
-    (found,) = [check for check in parts_for(settings).checks if check.name == "storage account"]
+    (found,) = [check for check in backends_for(settings).checks if check.name == "storage account"]
     assert found.before_build
     return perform(found)
 
 
 def test_bytes_come_back(blob_account: BlobStorage, tmp_path: Path) -> None:
     blob_account.create("factory")
-    root = parts_for(load_settings(repo=tmp_path, artifacts=URI)).artifacts.root
+    root = backends_for(load_settings(repo=tmp_path, artifacts=URI)).artifacts.root
     write_atomically(root / "a" / "b.json", b"one")
     assert read_whole(root / "a" / "b.json") == b"one"
     assert list(blob_account.containers["factory"]) == ["of this/a/b.json"]
@@ -50,7 +50,7 @@ def test_bytes_come_back(blob_account: BlobStorage, tmp_path: Path) -> None:
 
 def test_others_are_seen_at_once(blob_account: BlobStorage, tmp_path: Path) -> None:
     blob_account.create("factory")
-    root = parts_for(load_settings(repo=tmp_path, artifacts=URI)).artifacts.root
+    root = backends_for(load_settings(repo=tmp_path, artifacts=URI)).artifacts.root
     write_atomically(root / "a", b"")
     assert [path.name for path in root.iterdir()] == ["a"]
     blob_account.put("factory", "of this/b", b"by another process")
@@ -68,14 +68,14 @@ def test_what_is_wrong_is_said(blob_account: BlobStorage, tmp_path: Path, cloud:
     blob_account.fail(403, times=None)
     refused = check(tmp_path)
     assert "may not do that" in refused.found
-    assert "Storage Blob Data Contributor" in refused.mend
+    assert "Storage Blob Data Contributor" in refused.hint
 
 
 @pytest.mark.parametrize("status", [403, 429])
 def test_a_fault_of_the_account_explains_itself(blob_account: BlobStorage, tmp_path: Path, status: int) -> None:
     """Everything that goes on when others are away looks for this."""
     blob_account.create("factory")
-    artifacts = parts_for(load_settings(repo=tmp_path, artifacts=URI)).artifacts
+    artifacts = backends_for(load_settings(repo=tmp_path, artifacts=URI)).artifacts
     folder = artifacts.build("20261123.00000000")
     begun = build_record(folder.build)
     folder.write_build(begun)
@@ -95,4 +95,4 @@ def test_a_fault_of_the_account_explains_itself(blob_account: BlobStorage, tmp_p
 
 
 def test_other_artifacts_need_no_account(blob_account: BlobStorage, tmp_path: Path) -> None:
-    assert "storage account" not in [check.name for check in parts_for(load_settings(repo=tmp_path)).checks]
+    assert "storage account" not in [check.name for check in backends_for(load_settings(repo=tmp_path)).checks]

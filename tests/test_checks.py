@@ -1,4 +1,4 @@
-"""A check says what it found, or what is wrong and what mends it."""
+"""A check says what it found, or what is wrong and what fixes it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def test_what_was_found() -> None:
 
 def test_what_is_wrong() -> None:
     def ask() -> str:
-        raise Unreachable("it does not answer", where="127.0.0.1:1", mend="Start it.")
+        raise Unreachable("it does not answer", where="127.0.0.1:1", hint="Start it.")
 
     assert perform(Check("engine", ask)) == CheckResult(
-        "engine", ok=False, found="127.0.0.1:1: it does not answer", mend="Start it."
+        "engine", ok=False, found="127.0.0.1:1: it does not answer", hint="Start it."
     )
 
 

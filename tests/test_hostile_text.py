@@ -11,7 +11,7 @@ import pytest
 from rich.table import Table
 
 from aml_images_dagster.builds.records import BuildFailure
-from aml_images_dagster.builds.source import load_catalogue
+from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog.discovery import discover
 from aml_images_dagster.catalog.tree import CommitTree
 from aml_images_dagster.cli.console import line_by_line, open_console
@@ -87,9 +87,9 @@ def test_the_log_of_an_azure_ml_job() -> None:
     assert ([log.text for log in result.logs], result.reason) == ([SHOWN], SHOWN)
 
 
-@pytest.mark.parametrize("error", [BadInput(HOSTILE, where=HOSTILE, mend=HOSTILE), BuildFailed("x", log=HOSTILE)])
+@pytest.mark.parametrize("error", [BadInput(HOSTILE, where=HOSTILE, hint=HOSTILE), BuildFailed("x", log=HOSTILE)])
 def test_what_an_error_repeats(error: FactoryError) -> None:
-    assert not active_in(f"{error}{error.what}{error.where}{error.mend}{getattr(error, 'log', '')}{error!r}")
+    assert not active_in(f"{error}{error.what}{error.where}{error.hint}{getattr(error, 'log', '')}{error!r}")
 
 
 def test_the_place_of_an_error_stays_in_its_line() -> None:
@@ -123,7 +123,7 @@ def test_names_of_changed_files(tmp_path: Path) -> None:
     head = repository.commit("evil")
     settings = load_settings(repo=repository.root)
     tree = CommitTree(repository.root, head)
-    (image,) = discover(tree, load_catalogue(settings, tree), "HEAD~1").images
+    (image,) = discover(tree, load_catalog(settings, tree), "HEAD~1").images
     assert [f"added: images/apps/other/{SHOWN}\\nx"] == list(image.reasons)
 
 

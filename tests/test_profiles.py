@@ -1,4 +1,4 @@
-"""The parts behind the interfaces."""
+"""The backends behind the interfaces."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aml_images_dagster.errors import BadInput, Unreachable
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.settings import load_settings
 
 if TYPE_CHECKING:
@@ -27,30 +27,30 @@ def no_login(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_is_contacted_before_it_is_used(tmp_path: Path) -> None:
-    parts = parts_for(load_settings(repo=tmp_path, **NOBODY))
+    backends = backends_for(load_settings(repo=tmp_path, **NOBODY))
     with pytest.raises(Unreachable):
-        parts.staging.ping()
+        backends.staging.ping()
     with pytest.raises(Unreachable):
-        parts.builder.info()
-    assert not list(parts.artifacts.builds())
+        backends.builder.info()
+    assert not list(backends.artifacts.builds())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_windows_engine_is_asked_for_by_name(tmp_path: Path) -> None:
-    parts = parts_for(load_settings(repo=tmp_path, **NOBODY))
-    assert parts.builder_for("linux") is parts.builder
+    backends = backends_for(load_settings(repo=tmp_path, **NOBODY))
+    assert backends.builder_for("linux") is backends.builder
     with pytest.raises(BadInput, match="nothing is configured that builds Windows images"):
-        parts.builder_for("windows")
-    parts = parts_for(load_settings(repo=tmp_path, windows_docker_host="tcp://127.0.0.1:9", **NOBODY))
-    assert parts.builder_for("windows") is parts.windows_builder is not None
+        backends.builder_for("windows")
+    backends = backends_for(load_settings(repo=tmp_path, windows_docker_host="tcp://127.0.0.1:9", **NOBODY))
+    assert backends.builder_for("windows") is backends.windows_builder is not None
 
 
 def test_the_login_is_for_staging_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     staging = NOBODY["staging_registry"]
-    assert parts_for(load_settings(repo=tmp_path, **NOBODY)).login_for(staging) is None
+    assert backends_for(load_settings(repo=tmp_path, **NOBODY)).login_for(staging) is None
     monkeypatch.setenv("STAGING_CLIENT_ID", "someone")
     monkeypatch.setenv("STAGING_CLIENT_SECRET", "correct-horse-battery")
-    parts = parts_for(load_settings(repo=tmp_path, **NOBODY))
-    assert parts.login_for(staging) is not None
-    assert parts.login_for("docker.io") is None
-    assert "correct-horse-battery" not in repr(parts)
+    backends = backends_for(load_settings(repo=tmp_path, **NOBODY))
+    assert backends.login_for(staging) is not None
+    assert backends.login_for("docker.io") is None
+    assert "correct-horse-battery" not in repr(backends)

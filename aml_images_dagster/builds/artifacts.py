@@ -97,7 +97,7 @@ def create_atomically(path: UPath, data: bytes) -> None:
             raise BadInput(
                 f"the file system has no hard links ({error.strerror}), so two processes could write one record",
                 where=str(path.parent),
-                mend="Put the artifacts on another file system (exFAT, FAT and some network shares have no hard "
+                hint="Put the artifacts on another file system (exFAT, FAT and some network shares have no hard "
                 "links), or into Azure Blob: az://CONTAINER/PREFIX.",
             ) from None
 
@@ -196,19 +196,19 @@ def _read(path: UPath, model: type[R], is_ours: Callable[[R], bool] = lambda _: 
         raise (BadInput if newer else DamagedRecord)(
             f"not a record of this version: {counted(error.error_count(), 'fault')}",
             where=str(path),
-            mend="The file was changed, or written by another version: use that one, or start a new build.",
+            hint="The file was changed, or written by another version: use that one, or start a new build.",
         ) from None
     if not is_ours(record):
         raise DamagedRecord(
             "not a record of this version: it is about something else than the folder that it is in",
             where=str(path),
-            mend="The file was changed or copied: restore it, or start a new build.",
+            hint="The file was changed or copied: restore it, or start a new build.",
         )
     return record
 
 
 def _read_memory(path: UPath) -> PassedImage | None:
-    """What only saves work: an image whose entry is damaged, or of another version, is built anew."""
+    """What only saves work: an image whose entry is damaged, or of another version, is built again."""
     try:
         return _read(path, PassedImage)
     except BadInput:
@@ -274,7 +274,7 @@ class BuildFolder:
             return _read(self.root / "outcome.json", BuildOutcome, lambda outcome: outcome.build == self.build)
         except DamagedRecord as error:
             raise BadInput(
-                error.what, where=error.where, mend="Restore it from a backup, or remove the build's folder."
+                error.what, where=error.where, hint="Restore it from a backup, or remove the build's folder."
             ) from None
 
     def write_build(self, record: BuildRecord) -> None:
@@ -302,7 +302,7 @@ class BuildFolder:
         return outcome
 
     def overrule(self, status: FinalStatus) -> None:
-        """Decide anew what the build comes to: a person wants it."""
+        """Decide again what the build comes to: a person wants it."""
         _write(self.root / "outcome.json", BuildOutcome(build=self.build, status=status))
 
     def finish(self, status: BuildStatus, failure: BuildFailure | None = None) -> None:
@@ -470,7 +470,7 @@ class Artifacts:
             raise BadInput(
                 f"in a store of the kind {protocol}:// two processes can write one record",
                 where=f"artifacts: {uri}",
-                mend="Name a folder, or Azure Blob: az://CONTAINER/PREFIX (also abfs://, abfss://).",
+                hint="Name a folder, or Azure Blob: az://CONTAINER/PREFIX (also abfs://, abfss://).",
             )
         self.root = UPath(uri, **(options or {}))
 

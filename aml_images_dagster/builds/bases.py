@@ -13,8 +13,8 @@ from aml_images_dagster.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aml_images_dagster.builds.parts import Parts
-    from aml_images_dagster.catalog.catalogue import Catalogue
+    from aml_images_dagster.builds.backends import Backends
+    from aml_images_dagster.catalog.catalog import Catalog
     from aml_images_dagster.catalog.image import Image
 
 
@@ -24,8 +24,8 @@ FindParent = Callable[[str], Reference | None]
 
 def pin_bases(
     image: Image,
-    catalogue: Catalogue,
-    parts: Parts,
+    catalog: Catalog,
+    backends: Backends,
     find_parent: FindParent,
     known: Mapping[str, PinnedBase] = MappingProxyType({}),
 ) -> tuple[PinnedBase, ...]:
@@ -33,8 +33,8 @@ def pin_bases(
 
     Args:
         image: The image.
-        catalogue: Tells images of our own from others.
-        parts: The resolver of all others.
+        catalog: Tells images of our own from others.
+        backends: The resolver of all others.
         find_parent: Where images of our own are.
         known: Bases by reference that nobody has to be asked for, because a plan has pinned them.
 
@@ -48,9 +48,9 @@ def pin_bases(
         if use.reference in known:
             pinned[use.reference] = known[use.reference]
             continue
-        parent = catalogue.published.resolve(use.reference)
+        parent = catalog.published.resolve(use.reference)
         if parent is None:
-            base = parts.resolver.resolve(use.reference)
+            base = backends.resolver.resolve(use.reference)
             warning = f"{use.reference} was only found in the engine" if base.from_engine else ""
             pinned[use.reference] = PinnedBase(
                 reference=use.reference, digest=base.digest, pull=base.pull, warning=warning
@@ -61,7 +61,7 @@ def pin_bases(
                 raise BadInput(
                     f"{parent} is neither part of the build nor released",
                     where=":".join(map(str, image.place(use.line))),
-                    mend=f"Select {parent} as well, or release it first.",
+                    hint=f"Select {parent} as well, or release it first.",
                 )
             pinned[use.reference] = PinnedBase(
                 reference=use.reference, digest=found.digest, pull=str(found), image=parent

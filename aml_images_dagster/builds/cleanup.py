@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import AwareDatetime  # noqa: TC002 - pydantic reads the annotations
 
 from aml_images_dagster.builds.artifacts import BuildFolder, DamagedRecord, read_whole, write_atomically
-from aml_images_dagster.builds.healing import heal
 from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.naming import split_staging_tag, staging_reference, temporary_prefix
 from aml_images_dagster.builds.records import ENDED, Account, BuildFailure, BuildRecord, EndStatus
+from aml_images_dagster.builds.repair import repair
 from aml_images_dagster.builds.reuse import forget
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import FactoryError, Unreachable
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from aml_images_dagster.builds.artifacts import Artifacts
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.records import BaseImage, StagedImage
 
 Kind = Literal["record", "release file", "job", "staged image", "temporary folder", "unfinished image", "build"]
-Outcome = Literal["removed", "digest kept, tag removed", "made anew", "left", "kept"]
+Outcome = Literal["removed", "digest kept, tag removed", "repaired", "left", "kept"]
 
 
 class CleanupRow(Account):
@@ -74,7 +74,7 @@ class CleanupReport(Account):
 
 def cleanup(
     build: str,
-    parts: Parts,
+    backends: Backends,
     status: EndStatus,
     failure: BuildFailure | None = None,
     *,
@@ -91,7 +91,7 @@ def cleanup(
 
     Args:
         build: The build's number.
-        parts: Where to look.
+        backends: Where to look.
         status: What the build's record is to say.
         failure: Why it failed, unless that is known already.
         even_if_kept: Do not wait until a kept build's time is over.
@@ -101,16 +101,16 @@ def cleanup(
     Returns:
         What was found and done now; `cleanup.json` tells of the cleanups before, too.
     """
-    report = _clean_up(parts.artifacts.build(build), parts, status, failure, even_if_kept, even_if_released, now)
+    report = _clean_up(backends.artifacts.build(build), backends, status, failure, even_if_kept, even_if_released, now)
     # The janitor may have settled it a moment ago, by what it had read before.
     with suppress(OSError, FactoryError):  # as when it began; the report says so
-        parts.artifacts.unsettle(build)
+        backends.artifacts.unsettle(build)
     return report
 
 
 def _clean_up(
     folder: BuildFolder,
-    parts: Parts,
+    backends: Backends,
     status: EndStatus,
     failure: BuildFailure | None,
     even_if_kept: bool,
@@ -118,9 +118,9 @@ def _clean_up(
     now: datetime | None,
 ) -> CleanupReport:
     build = folder.build
-    rows = _attempt("record", build, lambda: _readable(folder, parts))
+    rows = _attempt("record", build, lambda: _readable(folder, backends))
     # First of all, because steps and releases that have not begun yet look here before they begin.
-    rows += _attempt("record", build, lambda: _end(folder, parts, status, failure, even_if_released))
+    rows += _attempt("record", build, lambda: _end(folder, backends, status, failure, even_if_released))
     if any(row.kind == "build" for row in rows):
         return _report(folder, rows)
     rows += _attempt("release file", build, lambda: _release_files(folder))
@@ -129,14 +129,14 @@ def _clean_up(
     if until and until > (now or datetime.now(UTC)):
         detail = f"kept to look at until {until:%Y-%m-%d %H:%M} UTC, or until `aml-images cleanup {build}`"
         return _report(folder, [*rows, CleanupRow(kind="build", name=build, outcome="kept", detail=detail)])
-    rows += _attempt("job", build, lambda: _jobs(build, parts))
+    rows += _attempt("job", build, lambda: _jobs(build, backends))
     # Before the staged images: what still builds elsewhere would push after they are gone.
-    rows += _attempt("unfinished image", build, lambda: _unfinished(build, parts))
-    rows += _attempt("staged image", build, lambda: _staged_images(build, parts))
+    rows += _attempt("unfinished image", build, lambda: _unfinished(build, backends))
+    rows += _attempt("staged image", build, lambda: _staged_images(build, backends))
     rows += _attempt("temporary folder", build, lambda: _temporary_folders(build))
     rows += _attempt("record", build, lambda: _close_jobs(folder))
     if _is_clean(rows):
-        rows += _attempt("build", build, lambda: _read_back(folder, parts, status))
+        rows += _attempt("build", build, lambda: _read_back(folder, backends, status))
     return _report(folder, rows)
 
 
@@ -194,18 +194,18 @@ def _told(error: Exception) -> str:
     return str(error) if isinstance(error, FactoryError | OSError) else f"{type(error).__name__}: {error}"
 
 
-def _readable(folder: BuildFolder, parts: Parts) -> list[CleanupRow]:
-    parts.artifacts.unsettle(folder.build)
+def _readable(folder: BuildFolder, backends: Backends) -> list[CleanupRow]:
+    backends.artifacts.unsettle(folder.build)
     try:
         folder.read_build()
     except DamagedRecord:
-        heal(folder, parts)
-        return [CleanupRow(kind="record", name="build.json", outcome="made anew")]
+        repair(folder, backends)
+        return [CleanupRow(kind="record", name="build.json", outcome="repaired")]
     return []
 
 
 def _end(
-    folder: BuildFolder, parts: Parts, status: EndStatus, failure: BuildFailure | None, even_if_released: bool
+    folder: BuildFolder, backends: Backends, status: EndStatus, failure: BuildFailure | None, even_if_released: bool
 ) -> list[CleanupRow]:
     """Say how the build ended; a row that it is kept, if it is one that is released.
 
@@ -225,14 +225,14 @@ def _end(
         folder.finish(status, failure)
         return []
     try:
-        is_released = folder.build in Ledger(parts.artifacts).released_builds()
+        is_released = folder.build in Ledger(backends.artifacts).released_builds()
         if not is_released and record is not None:
             is_released = folder.decide(status, failure).status == "released"
-            if not is_released and folder.build in Ledger(parts.artifacts).released_builds():
+            if not is_released and folder.build in Ledger(backends.artifacts).released_builds():
                 folder.overrule("released")
                 is_released = True
     except Exception as error:  # noqa: BLE001 - whatever it is: what may be released is not deleted
-        return _kept(folder, f"it cannot be told whether it is released: {_told(error)}", "left")
+        return _kept(folder, f"whether it is released is not known: {_told(error)}", "left")
     if is_released:
         return _kept(folder)
     folder.finish(status, failure)
@@ -252,25 +252,25 @@ def _release_files(folder: BuildFolder) -> list[CleanupRow]:
     return [CleanupRow(kind="release file", name=name, outcome="removed") for name in folder.remove_release_files()]
 
 
-def _jobs(build: str, parts: Parts) -> list[CleanupRow]:
-    return [CleanupRow(kind="job", name=name, outcome="removed") for name in parts.runner.cancel(build)]
+def _jobs(build: str, backends: Backends) -> list[CleanupRow]:
+    return [CleanupRow(kind="job", name=name, outcome="removed") for name in backends.runner.cancel(build)]
 
 
-def _staged_images(build: str, parts: Parts) -> list[CleanupRow]:
+def _staged_images(build: str, backends: Backends) -> list[CleanupRow]:
     return [
         row
-        for reference in (*staged_references(build, parts), *_untagged(build, parts))
-        for row in _attempt("staged image", str(reference), partial(_staged_image, reference, parts))
+        for reference in (*staged_references(build, backends), *_untagged(build, backends))
+        for row in _attempt("staged image", str(reference), partial(_staged_image, reference, backends))
     ]
 
 
-def _staged_image(reference: Reference, parts: Parts) -> list[CleanupRow]:
-    return [CleanupRow(kind="staged image", name=str(reference), outcome=_remove(reference, parts))]
+def _staged_image(reference: Reference, backends: Backends) -> list[CleanupRow]:
+    return [CleanupRow(kind="staged image", name=str(reference), outcome=_remove(reference, backends))]
 
 
-def _untagged(build: str, parts: Parts) -> list[Reference]:
+def _untagged(build: str, backends: Backends) -> list[Reference]:
     """Images of a build that staging holds without any tag: a cleanup was killed before it could delete them."""
-    folder = parts.artifacts.build(build)
+    folder = backends.artifacts.build(build)
     found = []
     for image in _images(folder):
         tagged: StagedImage | BaseImage | None = None
@@ -279,7 +279,7 @@ def _untagged(build: str, parts: Parts) -> list[Reference]:
         if tagged is not None:
             reference = Reference.parse(tagged.reference)
             digest = reference.with_digest(tagged.digest)
-            if parts.staging.digest(digest) and not _is_shared(reference, tagged.digest, parts, and_own_tag=True):
+            if backends.staging.digest(digest) and not _is_shared(reference, tagged.digest, backends, and_own_tag=True):
                 found.append(digest)
     return found
 
@@ -295,13 +295,13 @@ def _temporary_folders(build: str) -> list[CleanupRow]:
     return rows
 
 
-def _unfinished(build: str, parts: Parts) -> list[CleanupRow]:
+def _unfinished(build: str, backends: Backends) -> list[CleanupRow]:
     """What a build that was killed left with the builders, before its push or while one builds elsewhere."""
-    folder = parts.artifacts.build(build)
+    folder = backends.artifacts.build(build)
     for image in _images(folder):
         family, _, name = image.partition("/")
-        reference = staging_reference(parts.staging.host, family, name, build)
-        for builder in filter(None, (parts.builder, parts.windows_builder)):
+        reference = staging_reference(backends.staging.host, family, name, build)
+        for builder in filter(None, (backends.builder, backends.windows_builder)):
             builder.abandon(str(reference), folder.read_remote_work(image))
     return []
 
@@ -314,14 +314,14 @@ def _close_jobs(folder: BuildFolder) -> list[CleanupRow]:
     return []
 
 
-def _remove(reference: Reference, parts: Parts) -> Outcome:
+def _remove(reference: Reference, backends: Backends) -> Outcome:
     """Remove a tag, and the image behind it unless it is shared.
 
     The tag goes first, and only then is looked whether the image has another: of two builds that share an image and are
     cleaned up at once whoever comes last deletes it. Once nobody can take it over any more (reuse.py), that is looked
     for again: a build may have done so meanwhile.
     """
-    staging = parts.staging
+    staging = backends.staging
     digest = reference.digest or staging.digest(reference)
     if digest is None:
         staging.untag(reference)  # it may be listed still, and lead nowhere
@@ -333,20 +333,20 @@ def _remove(reference: Reference, parts: Parts) -> Outcome:
             if staging.digest(reference.with_digest(digest)) is not None:
                 raise
             return "removed"  # by the one who came last, while we looked
-        if _is_shared(reference, digest, parts):
+        if _is_shared(reference, digest, backends):
             return "digest kept, tag removed"
-    forget(reference.with_digest(digest), parts)
-    if _is_shared(reference, digest, parts):
+    forget(reference.with_digest(digest), backends)
+    if _is_shared(reference, digest, backends):
         return "digest kept, tag removed"
     staging.delete(reference.with_digest(digest))
     return "removed"
 
 
-def _is_shared(reference: Reference, digest: str, parts: Parts, *, and_own_tag: bool = False) -> bool:
+def _is_shared(reference: Reference, digest: str, backends: Backends, *, and_own_tag: bool = False) -> bool:
     """Whether another tag names a digest."""
-    tags = [tag for tag in parts.staging.tags(reference.repository) if _may_share(tag, reference)]
+    tags = [tag for tag in backends.staging.tags(reference.repository) if _may_share(tag, reference)]
     candidates = (*tags, *((reference.tag,) if and_own_tag else ()))
-    return any(parts.staging.digest(reference.with_tag(tag)) == digest for tag in candidates)
+    return any(backends.staging.digest(reference.with_tag(tag)) == digest for tag in candidates)
 
 
 def _may_share(tag: str, reference: Reference) -> bool:
@@ -358,25 +358,25 @@ def _may_share(tag: str, reference: Reference) -> bool:
     return tag != reference.tag and (ours is None or split is None or split[0] == ours[0])
 
 
-def staged_references(build: str, parts: Parts) -> list[Reference]:
+def staged_references(build: str, backends: Backends) -> list[Reference]:
     """Every staging tag of a build that the registry has.
 
     Raises:
         Unreachable: The registry does not answer.
     """
     return [
-        Reference(parts.staging.host, family, tag)
-        for family in _families(build, parts)
-        for tag in parts.staging.tags(family)
+        Reference(backends.staging.host, family, tag)
+        for family in _families(build, backends)
+        for tag in backends.staging.tags(family)
         if (split := split_staging_tag(tag)) and split[1] == build
     ]
 
 
-def _families(build: str, parts: Parts) -> Sequence[str]:
+def _families(build: str, backends: Backends) -> Sequence[str]:
     """Where images of a build can be: the records tell; without one that can be read, everywhere."""
-    folder = parts.artifacts.build(build)
+    folder = backends.artifacts.build(build)
     if _record(folder) is None:
-        return parts.staging.repositories()
+        return backends.staging.repositories()
     return sorted({image.partition("/")[0] for image in _images(folder)})
 
 
@@ -386,23 +386,23 @@ def _images(folder: BuildFolder) -> Sequence[str]:
     return sorted({*(record.images if record else ()), *folder.images()})
 
 
-def anything_left(build: str, parts: Parts) -> bool:
+def anything_left(build: str, backends: Backends) -> bool:
     """Whether a build has anything in staging or on its test machines.
 
     Raises:
         Unreachable: The registry or the engine does not answer.
     """
-    return bool(staged_references(build, parts) or parts.runner.live(build))
+    return bool(staged_references(build, backends) or backends.runner.live(build))
 
 
-def _read_back(folder: BuildFolder, parts: Parts, status: EndStatus) -> list[CleanupRow]:
+def _read_back(folder: BuildFolder, backends: Backends, status: EndStatus) -> list[CleanupRow]:
     """What is there again, although nothing has refused to go."""
     # It was being published, and had looked at its record a moment before this cleanup wrote there.
     record = _record(folder)
     if record is not None and record.status not in ENDED:
         folder.finish(status)
     rows = _release_files(folder)
-    left = [*map(str, staged_references(folder.build, parts)), *parts.runner.live(folder.build)]
+    left = [*map(str, staged_references(folder.build, backends)), *backends.runner.live(folder.build)]
     rows += [CleanupRow(kind="build", name=name, outcome="left", detail="it has come back") for name in left]
     return rows
 

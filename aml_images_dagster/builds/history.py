@@ -24,7 +24,7 @@ class Served:
 
     Attributes:
         digest: None for nothing.
-        record: The release or roll-back that put it there, completed or not; None where it was done elsewhere.
+        record: The release or rollback that put it there, completed or not; None where it was done elsewhere.
     """
 
     digest: str | None
@@ -38,7 +38,7 @@ class Latest:
     Attributes:
         states: What it stood for, the last of them now. A release adds one; what was rolled back from is left out.
         digests: Everything that it ever stood for.
-        unfinished: The roll-back that has moved it last and was not completed.
+        unfinished: The rollback that has moved it last and was not completed.
     """
 
     states: tuple[Served, ...]
@@ -86,7 +86,7 @@ class History:
         records: All records of the ledger, oldest first.
 
     Attributes:
-        changes: The last record of every release, roll-back and withdrawal, oldest first.
+        changes: The last record of every release, rollback and withdrawal, oldest first.
     """
 
     def __init__(self, records: Sequence[ReleaseRecord]) -> None:
@@ -164,7 +164,7 @@ class History:
         if not released:
             raise BadInput(
                 f"{image} was never released from here",
-                mend="Write it as FAMILY/IMAGE; `aml-images releases` shows what was released.",
+                hint="Write it as FAMILY/IMAGE; `aml-images releases` shows what was released.",
             )
         repository = released[-1][1].repository
         withdrawn = self.withdrawn(repository)

@@ -20,16 +20,16 @@ from aml_images_dagster.builds.cleanup import (
     read_report,
     staged_references,
 )
-from aml_images_dagster.builds.healing import heal
 from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.records import ENDED
+from aml_images_dagster.builds.repair import repair
 from aml_images_dagster.errors import Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aml_images_dagster.builds.artifacts import BuildFolder
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.records import BuildFailure, BuildRecord, EndStatus
     from aml_images_dagster.settings import Settings
 
@@ -52,33 +52,33 @@ class Runs(Protocol):
         """Why a run failed; None unless it did. Its end is made known to whoever waits for it."""
 
 
-def sweep(parts: Parts, settings: Settings, runs: Runs, now: datetime) -> list[CleanupReport]:
+def sweep(backends: Backends, settings: Settings, runs: Runs, now: datetime) -> list[CleanupReport]:
     """Clean up every build that is due; one that cannot be looked at is tried again and unhealthy until then.
 
     Args:
-        parts: Where to look.
+        backends: Where to look.
         settings: How long what is kept.
         runs: What became of the runs.
         now: The time, UTC.
     """
-    parts.artifacts.remove_plans(now - timedelta(days=settings.keep_staged_days))
+    backends.artifacts.remove_plans(now - timedelta(days=settings.keep_staged_days))
     reports = []
-    released = cache(Ledger(parts.artifacts).released_builds)
-    for folder in parts.artifacts.unsettled():
+    released = cache(Ledger(backends.artifacts).released_builds)
+    for folder in backends.artifacts.unsettled():
         try:
-            reports += _look_at(folder, parts, settings, runs, released, now)
+            reports += _look_at(folder, backends, settings, runs, released, now)
         except Exception as error:  # noqa: BLE001 - one build must not keep the others from being cleaned up
             reports.append(not_done(folder, error))
     return reports
 
 
-def due_builds(parts: Parts, settings: Settings, runs: Runs, now: datetime) -> list[str]:
+def due_builds(backends: Backends, settings: Settings, runs: Runs, now: datetime) -> list[str]:
     """The builds that a sweep would do something with. Nothing is changed.
 
     A build whose last cleanup was not complete is due as soon as everything answers that it needs.
 
     Args:
-        parts: Where to look.
+        backends: Where to look.
         settings: How long what is kept.
         runs: What became of the runs.
         now: The time, UTC.
@@ -87,19 +87,19 @@ def due_builds(parts: Parts, settings: Settings, runs: Runs, now: datetime) -> l
         Unreachable: Nothing else is due, and the registry or the test machines of such a build do not answer.
     """
     due, away = [], None
-    released = cache(Ledger(parts.artifacts).released_builds)
-    for folder in parts.artifacts.unsettled():
+    released = cache(Ledger(backends.artifacts).released_builds)
+    for folder in backends.artifacts.unsettled():
         try:
             last = read_report(folder)
             if last is not None and _waits(last, now):
                 continue
             if last is not None and not last.clean:
-                staged_references(folder.build, parts)
-                parts.runner.live(folder.build)
+                staged_references(folder.build, backends)
+                backends.runner.live(folder.build)
             record = folder.read_build()
             is_released = partial(_is_released, folder, released)
             if record is not None and (
-                _due(record, last, parts, settings, runs, is_released, now) is not None
+                _due(record, last, backends, settings, runs, is_released, now) is not None
                 or _is_settled(record, last, settings, is_released, now)
             ):
                 due.append(folder.build)
@@ -114,7 +114,7 @@ def due_builds(parts: Parts, settings: Settings, runs: Runs, now: datetime) -> l
 
 def _look_at(
     folder: BuildFolder,
-    parts: Parts,
+    backends: Backends,
     settings: Settings,
     runs: Runs,
     released: Callable[[], frozenset[str]],
@@ -123,19 +123,19 @@ def _look_at(
     last = read_report(folder)
     if last is not None and _waits(last, now):
         return []
-    record = _read(folder, parts)
+    record = _read(folder, backends)
     if record is None:
         return []
     is_released = partial(_is_released, folder, released)
-    status = _due(record, last, parts, settings, runs, is_released, now)
+    status = _due(record, last, backends, settings, runs, is_released, now)
     if status is not None:
         failure = runs.failure(record.run_id) if status == "failed" else None
-        return [cleanup(folder.build, parts, status, failure, now=now)]
+        return [cleanup(folder.build, backends, status, failure, now=now)]
     if _is_settled(record, last, settings, is_released, now):
-        parts.artifacts.settle(folder.build)
+        backends.artifacts.settle(folder.build)
         # A cleanup that has begun meanwhile writes its report, and says that the build is not settled, in this order.
         if read_report(folder) != last:
-            parts.artifacts.unsettle(folder.build)
+            backends.artifacts.unsettle(folder.build)
     return []
 
 
@@ -144,11 +144,11 @@ def _is_released(folder: BuildFolder, released: Callable[[], frozenset[str]]) ->
     return (outcome is not None and outcome.status == "released") or folder.build in released()
 
 
-def _read(folder: BuildFolder, parts: Parts) -> BuildRecord | None:
+def _read(folder: BuildFolder, backends: Backends) -> BuildRecord | None:
     try:
         return folder.read_build()
     except DamagedRecord:
-        return heal(folder, parts)
+        return repair(folder, backends)
 
 
 def _waits(last: CleanupReport, now: datetime) -> bool:
@@ -161,7 +161,7 @@ def _waits(last: CleanupReport, now: datetime) -> bool:
 def _due(
     record: BuildRecord,
     last: CleanupReport | None,
-    parts: Parts,
+    backends: Backends,
     settings: Settings,
     runs: Runs,
     is_released: Callable[[], bool],
@@ -169,7 +169,7 @@ def _due(
 ) -> EndStatus | None:
     """The status with which a build is to be cleaned up now; None when it is to be left alone."""
     if record.status == "failed" or record.status == "canceled" or record.status == "expired":
-        return record.status if _look_again(record, last, parts, settings, now) else None
+        return record.status if _look_again(record, last, backends, settings, now) else None
     is_old = _is_old(record, settings, now)
     if record.status == "succeeded":
         return "expired" if is_old and not is_released() else None
@@ -204,13 +204,13 @@ def _is_fresh(last: CleanupReport, settings: Settings, now: datetime) -> bool:
 
 
 def _look_again(
-    record: BuildRecord, last: CleanupReport | None, parts: Parts, settings: Settings, now: datetime
+    record: BuildRecord, last: CleanupReport | None, backends: Backends, settings: Settings, now: datetime
 ) -> bool:
     if record.keep_until is not None and record.keep_until > now:
         return False
     if last is None or not last.clean or any(row.outcome == "kept" for row in last.rows):
         return True
     try:
-        return _is_fresh(last, settings, now) and anything_left(record.build, parts)
+        return _is_fresh(last, settings, now) and anything_left(record.build, backends)
     except Unreachable:  # it was clean, and is looked at again when they are back
         return False

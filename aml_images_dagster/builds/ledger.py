@@ -1,6 +1,6 @@
 """The ledger: what was done to production, one numbered record after another, never changed.
 
-A release, a roll-back or a withdrawal writes a record before it touches production and one when it is done, both with
+A release, a rollback or a withdrawal writes a record before it touches production and one when it is done, both with
 every tag that it moves, from which digest to which. So what a killed release was about is known, as is what
 production served at any time. Records are `<artifacts>/releases/<number>.json`.
 """
@@ -184,7 +184,7 @@ def _read(path: str, data: bytes) -> ReleaseRecord:
         raise BadInput(
             f"not a release record of this version: {counted(error.error_count(), 'fault') if data else 'it is empty'}",
             where=path,
-            mend="A newer version has written it: use that one."
+            hint="A newer version has written it: use that one."
             if newer
             else "Release records are never changed: restore this one from a backup. Without one, compare what "
             "production serves with the records around it, write down what is missing, and move the file elsewhere.",

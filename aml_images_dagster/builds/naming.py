@@ -39,19 +39,19 @@ def release_tag_for(created: datetime, release_num: int | None, release_tag: str
         raise BadInput(
             f"release_num {release_num} and release_tag {release_tag!r} are both given",
             where="release",
-            mend="Give release_num for YYYYMMDD.v<num>, or release_tag for the whole tag, not both.",
+            hint="Give release_num for YYYYMMDD.v<num>, or release_tag for the whole tag, not both.",
         )
     if release_tag:
         if not _RELEASE_TAG.fullmatch(release_tag) or release_tag == "latest":
             raise BadInput(
                 f"{release_tag!r} cannot be a release tag",
                 where="release_tag",
-                mend="Use up to 128 letters, digits, '_', '.' and '-'; 'latest' is moved by releases.",
+                hint="Use up to 128 letters, digits, '_', '.' and '-'; 'latest' is moved by releases.",
             )
         return release_tag
     number = 1 if release_num is None else release_num
     if number < 1:
-        raise BadInput(f"release_num is {number}", where="release_num", mend="Count releases of a day from 1.")
+        raise BadInput(f"release_num is {number}", where="release_num", hint="Count releases of a day from 1.")
     return f"{created.astimezone(UTC):%Y%m%d}.v{number}"
 
 

@@ -13,8 +13,8 @@ from aml_images_dagster.builds.reuse import is_reusable, reusable
 from aml_images_dagster.catalog.reference import Reference
 
 if TYPE_CHECKING:
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.bases import FindParent
-    from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.builds.session import BuildSession, Source
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.settings import Settings
@@ -26,14 +26,14 @@ StagedDigest = Callable[[str], str | None]
 def parent_finder(session: BuildSession, staged: StagedDigest) -> FindParent:
     """How a build finds parents: what it stages itself comes first, then what its plan has pinned, if it is there."""
     for_pull_request = bool(session.pull_request)
-    elsewhere = finder_elsewhere(session.source, session.parts, session.settings, for_pull_request=for_pull_request)
+    elsewhere = finder_elsewhere(session.source, session.backends, session.settings, for_pull_request=for_pull_request)
     planned = session.plan.images if session.plan else ()
     pinned = {base.image: Reference.parse(base.pull) for step in planned for base in step.bases if base.pull}
 
     def is_there(pin: Reference, image: Image) -> bool:
-        if is_in_staging(pin, image, session.parts):
-            return is_reusable(pin, image, session.parts, for_pull_request=for_pull_request)
-        return session.parts.production.digest(pin) is not None
+        if is_in_staging(pin, image, session.backends):
+            return is_reusable(pin, image, session.backends, for_pull_request=for_pull_request)
+        return session.backends.production.digest(pin) is not None
 
     def find(parent: str) -> Reference | None:
         if parent not in session.images:
@@ -48,47 +48,49 @@ def parent_finder(session: BuildSession, staged: StagedDigest) -> FindParent:
     return find
 
 
-def is_in_staging(found: Reference, image: Image, parts: Parts) -> bool:
+def is_in_staging(found: Reference, image: Image, backends: Backends) -> bool:
     """Whether what was found as a parent is an image of another build, and not its release."""
-    return (found.registry, found.repository) == (parts.staging.host, image.family)
+    return (found.registry, found.repository) == (backends.staging.host, image.family)
 
 
-def finder_elsewhere(source: Source, parts: Parts, settings: Settings, *, for_pull_request: bool = False) -> FindParent:
+def finder_elsewhere(
+    source: Source, backends: Backends, settings: Settings, *, for_pull_request: bool = False
+) -> FindParent:
     """How to find an image that the build does not make: its last release, else what passed as its folder stands now.
 
     The finder raises BadInput when a base of the image can't be resolved. It keeps its answers.
 
     Args:
         source: The image folders.
-        parts: Registries and the artifacts store.
+        backends: Registries and the artifacts store.
         settings: Names in production.
         for_pull_request: Whether a build of a pull request asks.
     """
 
     @cache
     def find(name: str) -> Reference | None:
-        image = source.catalogue.get(name)
-        release = released(image, parts, settings)
+        image = source.catalog.get(name)
+        release = released(image, backends, settings)
         if release:
             return release
         if any(find(parent) is None for parent in image.parents):
             return None
-        key = write_recipe(image, source, parts, find).key
-        passed = reusable(key, image, parts, for_pull_request=for_pull_request)
-        return Reference(parts.staging.host, image.family, digest=passed.staged.digest) if passed else None
+        key = write_recipe(image, source, backends, find).key
+        passed = reusable(key, image, backends, for_pull_request=for_pull_request)
+        return Reference(backends.staging.host, image.family, digest=passed.staged.digest) if passed else None
 
     return find
 
 
-def released(image: Image, parts: Parts, settings: Settings) -> Reference | None:
+def released(image: Image, backends: Backends, settings: Settings) -> Reference | None:
     """The last release of an image, by digest; None when it was never released.
 
     What the ledger knows as the release of another image, which had this name in production before, is not taken.
     """
     repository = settings.production_names.format(name=image.name, family=image.family)
-    latest = Reference(parts.production.host, repository, LATEST)
-    digest = parts.production.digest(latest)
+    latest = Reference(backends.production.host, repository, LATEST)
+    digest = backends.production.digest(latest)
     if digest is None:
         return None
-    owner = History(Ledger(parts.artifacts).records()).owner(repository, digest)
+    owner = History(Ledger(backends.artifacts).records()).owner(repository, digest)
     return latest.with_digest(digest) if owner in (None, image.id) else None

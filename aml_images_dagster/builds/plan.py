@@ -27,7 +27,7 @@ from aml_images_dagster.errors import BadInput, Unreachable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.recipe import Recipe
     from aml_images_dagster.builds.records import PassedImage
     from aml_images_dagster.builds.selection import Selection
@@ -42,7 +42,7 @@ _AT_ONCE = 8
 def plan_build(
     selection: Selection,
     source: Source,
-    parts: Parts,
+    backends: Backends,
     settings: Settings,
     *,
     force: bool = False,
@@ -53,7 +53,7 @@ def plan_build(
     Args:
         selection: Its images, each with the reasons why it is part of it.
         source: Where the image folders come from.
-        parts: Who knows digests, and what passed before.
+        backends: Who knows digests, and what passed before.
         settings: All settings.
         force: Build and test again even what has passed already.
         pull_request: Number of the pull request that it is for; empty for any other build.
@@ -72,7 +72,7 @@ def plan_build(
             images=frozenset(selection),
             source=source,
             settings=settings,
-            parts=parts,
+            backends=backends,
             reasons=selection,
             force=force,
             pull_request=pull_request,
@@ -114,13 +114,13 @@ def plan(session: BuildSession) -> Plan:
     digests: dict[str, str] = {}
     find_parent = parent_finder(session, lambda parent: digests[parent])
     planned: dict[str, PlannedImage] = {}
-    session.parts.import_sdks()
+    session.backends.import_sdks()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for generation in _generations(session):
             recipes: list[Recipe] = []
             for name in generation:
                 try:
-                    bases = pin_bases(session.image(name), session.source.catalogue, session.parts, find_parent)
+                    bases = pin_bases(session.image(name), session.source.catalog, session.backends, find_parent)
                     recipes.append(recipe_of(session.image(name), session.source, bases))
                 except BadInput as fault:
                     planned[name] = _refused(session, name, fault)
@@ -134,7 +134,7 @@ def _generations(session: BuildSession) -> list[list[str]]:
     """The images of a build: those that are FROM none of them, those that are FROM these, and so on."""
     depths: dict[str, int] = {}
     generations: list[list[str]] = []
-    for name in session.source.catalogue.order(session.images):
+    for name in session.source.catalog.order(session.images):
         depths[name] = max(
             (depths[parent] + 1 for parent in session.image(name).parents if parent in depths), default=0
         )
@@ -148,7 +148,7 @@ def _reusable(session: BuildSession, recipe: Recipe) -> PassedImage | None:
     """What passed with the same key; an image with a base that is yet to be built has none."""
     if session.force or not all(base.digest for base in recipe.bases):
         return None
-    return reusable(recipe.key, recipe.image, session.parts, for_pull_request=bool(session.pull_request))
+    return reusable(recipe.key, recipe.image, session.backends, for_pull_request=bool(session.pull_request))
 
 
 def _planned(session: BuildSession, recipe: Recipe, passed: PassedImage | None) -> PlannedImage:

@@ -12,7 +12,7 @@ from aml_images_dagster.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.records import Plan
     from aml_images_dagster.builds.session import BuildSession, Source
 
@@ -34,7 +34,7 @@ def begin_checked(session: BuildSession) -> None:
         check_folders(session.source, session.images)
         planned = plan(session)
         check_plan(planned)
-    check_surroundings(planned, session.source, session.parts)
+    check_prerequisites(planned, session.source, session.backends)
 
 
 def check_folders(source: Source, images: Iterable[str]) -> None:
@@ -45,12 +45,12 @@ def check_folders(source: Source, images: Iterable[str]) -> None:
     """
     names = sorted(images)
     for name in names:
-        source.catalogue.get(name)
-    findings = validate(source.catalogue, source.tree, names)
+        source.catalog.get(name)
+    findings = validate(source.catalog, source.tree, names)
     stopping = [finding for finding in findings if finding.severity == "error" and finding.stops_build]
     if stopping:
         listed = "\n  ".join(str(finding) for finding in stopping)
-        raise BadInput(f"these image folders cannot be built:\n  {listed}", mend="`aml-images validate` shows all.")
+        raise BadInput(f"these image folders cannot be built:\n  {listed}", hint="`aml-images validate` shows all.")
 
 
 def check_plan(planned: Plan) -> None:
@@ -66,27 +66,27 @@ def check_plan(planned: Plan) -> None:
         listed = "\n  ".join(refused)
         raise BadInput(
             f"this build is not possible:\n  {listed}",
-            mend="Check the names and that this machine reaches the registries, name a mirror (base_mirrors), "
+            hint="Check the names and that this machine reaches the registries, name a mirror (base_mirrors), "
             "or leave these images out.",
         )
 
 
-def check_surroundings(plan: Plan, source: Source, parts: Parts) -> None:
+def check_prerequisites(plan: Plan, source: Source, backends: Backends) -> None:
     """Make sure that registries, engines and test machines answer and fit, as far as the plan has need of them.
 
     Raises:
         BadInput: An image needs an engine that is not there.
         Unreachable: Something does not answer.
     """
-    for check in parts.checks:
+    for check in backends.checks:
         if check.before_build:
             check.ask()
-    to_test = [source.catalogue.get(step.image).tests for step in plan.images if step.runs_scenarios]
+    to_test = [source.catalog.get(step.image).tests for step in plan.images if step.runs_scenarios]
     if to_test:
-        parts.runner.check({tests.compute for tests in to_test if tests})
-    to_build = [source.catalogue.get(step.image) for step in plan.images if step.action == "build"]
+        backends.runner.check({tests.compute for tests in to_test if tests})
+    to_build = [source.catalog.get(step.image) for step in plan.images if step.action == "build"]
     for os in sorted({image.os for image in to_build}):
-        builder = parts.builder_for(os)
+        builder = backends.builder_for(os)
         info = builder.info()
         for image in to_build:
             if image.os == "windows" == os and info.os_version is not None:

@@ -13,7 +13,7 @@ from aml_images_dagster.catalog.dockerfile import pin
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.records import PinnedBase
     from aml_images_dagster.builds.session import Source
     from aml_images_dagster.catalog.image import Image
@@ -27,7 +27,7 @@ class Recipe:
         image: The image.
         dockerfile: The public and the private part, every base pinned.
         context: The files that the Dockerfile can copy.
-        bases: What the image stands on.
+        bases: What the image is built on.
         key: The content key.
     """
 
@@ -38,13 +38,13 @@ class Recipe:
     key: ContentKey
 
 
-def write_recipe(image: Image, source: Source, parts: Parts, find_parent: FindParent) -> Recipe:
+def write_recipe(image: Image, source: Source, backends: Backends, find_parent: FindParent) -> Recipe:
     """Pin the bases of an image and compute its content key.
 
     Raises:
         BadInput: A base can't be resolved.
     """
-    return recipe_of(image, source, pin_bases(image, source.catalogue, parts, find_parent))
+    return recipe_of(image, source, pin_bases(image, source.catalog, backends, find_parent))
 
 
 def recipe_of(image: Image, source: Source, bases: Sequence[PinnedBase]) -> Recipe:

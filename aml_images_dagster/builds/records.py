@@ -45,7 +45,7 @@ class BuildFailure(Record):
 
     Attributes:
         step: The step that failed first; empty when it was none.
-        message: What, where and how to mend it.
+        message: What, where and how to fix it.
         log: The end of the log that shows it; may be empty.
     """
 
@@ -230,7 +230,7 @@ class StagedImage(Record):
         reasons: Why the image is part of the build.
         because: Why it was built, or which build it is reused from; empty in records of earlier versions.
         content_key: All that decides its bytes.
-        bases: What it stands on.
+        bases: What it is built on.
         built_in: The build that really built it: this one, or an earlier one whose image was reused.
         dockerfile: The Dockerfile that was built, with every base pinned.
         notices: Which licence files the image holds, path to presence.

@@ -1,4 +1,4 @@
-"""The number of the release on its day that a build takes which starts by itself.
+"""The number of the release on its day that a build takes which starts automatically.
 
 A person's build is `v1` unless told otherwise. Where nobody is told, the second build of an image on a day would be
 refused at its release, because a release tag never moves.

@@ -23,7 +23,7 @@ from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
     from aml_images_dagster.builds.artifacts import Artifacts
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.recipe import Recipe
     from aml_images_dagster.builds.records import PassedImage
     from aml_images_dagster.builds.session import BuildSession
@@ -71,19 +71,21 @@ def is_of_no_pull_request(build: str, artifacts: Artifacts) -> bool:
     return False
 
 
-def reusable(key: ContentKey, image: Image, parts: Parts, *, for_pull_request: bool = False) -> PassedImage | None:
+def reusable(
+    key: ContentKey, image: Image, backends: Backends, *, for_pull_request: bool = False
+) -> PassedImage | None:
     """The image that passed with this key and is still in staging; None when it must be built."""
-    for passed in passed_before(key.digest, parts.artifacts, for_pull_request=for_pull_request):
-        reference = Reference(parts.staging.host, image.family, digest=passed.staged.digest)
-        if passed.staged.image == image.id and parts.staging.digest(reference):
+    for passed in passed_before(key.digest, backends.artifacts, for_pull_request=for_pull_request):
+        reference = Reference(backends.staging.host, image.family, digest=passed.staged.digest)
+        if passed.staged.image == image.id and backends.staging.digest(reference):
             return passed
     return None
 
 
-def is_reusable(reference: Reference, image: Image, parts: Parts, *, for_pull_request: bool = False) -> bool:
+def is_reusable(reference: Reference, image: Image, backends: Backends, *, for_pull_request: bool = False) -> bool:
     """Whether staging still holds an image, by digest, that has passed and that nobody has forgotten."""
-    key = _content_key_of(reference, parts)
-    passed = passed_before(key, parts.artifacts, for_pull_request=for_pull_request) if key else []
+    key = _content_key_of(reference, backends)
+    passed = passed_before(key, backends.artifacts, for_pull_request=for_pull_request) if key else []
     return any((each.staged.image, each.staged.digest) == (image.id, reference.digest) for each in passed)
 
 
@@ -93,7 +95,7 @@ def why_built(session: BuildSession, recipe: Recipe) -> tuple[str, ...]:
         return ("forced",)
     rebuilt = {base.reference: base.image for base in recipe.bases if not base.digest}
     because = tuple(f"its base {parent} is rebuilt" for parent in dict.fromkeys(rebuilt.values()))
-    last = session.parts.artifacts.read_last_passed(recipe.image.id)
+    last = session.backends.artifacts.read_last_passed(recipe.image.id)
     if last is None:
         return ("no build of it has passed yet", *because)
     before = last.staged.content_key
@@ -102,22 +104,22 @@ def why_built(session: BuildSession, recipe: Recipe) -> tuple[str, ...]:
     return because or ("it passed before, but staging no longer holds it",)
 
 
-def forget(image: Reference, parts: Parts) -> None:
+def forget(image: Reference, backends: Backends) -> None:
     """Let no build reuse an image any more.
 
     Args:
         image: By digest, in staging. Its label names its content key, whatever has become of the build's records.
-        parts: Staging and the artifacts store.
+        backends: Staging and the artifacts store.
     """
-    key = _content_key_of(image, parts)
+    key = _content_key_of(image, backends)
     if key:
-        parts.artifacts.forget_passed(key, image.digest)
+        backends.artifacts.forget_passed(key, image.digest)
 
 
-def _content_key_of(image: Reference, parts: Parts) -> str:
+def _content_key_of(image: Reference, backends: Backends) -> str:
     """The content key that the label of an image in staging names; empty where it is gone, or none of ours."""
     try:
-        config = parts.staging.config(image)
+        config = backends.staging.config(image)
     except (BadInput, ValueError):
         return ""
     labels = (config.get("config") or {}).get("Labels") or {}

@@ -64,7 +64,7 @@ def test(session: BuildSession, staged: StagedImage, log: Callable[[str], None])
 
 def remember(session: BuildSession, passed: PassedImage) -> None:
     """Let later builds use an image that has passed."""
-    session.parts.artifacts.write_passed(passed, by_pull_request=bool(session.pull_request))
+    session.backends.artifacts.write_passed(passed, by_pull_request=bool(session.pull_request))
 
 
 def scenario_key(session: BuildSession, digest: str, image: Image, scenario: Scenario) -> str:
@@ -76,14 +76,14 @@ def scenario_key(session: BuildSession, digest: str, image: Image, scenario: Sce
         "platform": image.platform,
         "scenario": scenario.model_dump(mode="json"),
         "code": {path: hashlib.sha256(content).hexdigest() for path, content in tree.read_many(files)},
-        "place": session.parts.runner.kind,
+        "place": session.backends.runner.kind,
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
 def passed_scenarios(session: BuildSession, content_key: str) -> Mapping[str, ScenarioRecord]:
     """Scenarios that have passed with images of a content key, by their own keys, as far as the build may use them."""
-    passed = passed_before(content_key, session.parts.artifacts, for_pull_request=bool(session.pull_request))
+    passed = passed_before(content_key, session.backends.artifacts, for_pull_request=bool(session.pull_request))
     return {record.key: record for before in reversed(passed) for record in before.tested.scenarios}
 
 
@@ -105,7 +105,7 @@ def _run(
             for record, scenario in zip(written.values(), scenarios.values(), strict=True)
         ]
         keys = {job.name: key for job, key in zip(jobs, scenarios, strict=True)}
-        with closing(session.parts.runner.run_all(jobs, log)) as results:
+        with closing(session.backends.runner.run_all(jobs, log)) as results:
             for result in results:
                 ended = {"status": result.status, "finished": datetime.now(UTC), "url": result.url}
                 session.folder.write_job(written.pop(result.job).model_copy(update=ended))
@@ -128,7 +128,7 @@ def _written_down(
                 image=image.id,
                 scenario=scenario.name,
                 attempt=1,
-                place=session.parts.runner.kind,
+                place=session.backends.runner.kind,
                 reference=str(staged_by_digest(session, staged)),
                 status="submitting",
                 submitted=datetime.now(UTC),
@@ -137,7 +137,7 @@ def _written_down(
             written[record.job] = record
         yield written
     except BaseException as error:
-        # A scenario that did not pass has cancelled those that are left.
+        # A scenario that did not pass has canceled those that are left.
         fault = isinstance(error, FactoryError) and not isinstance(error, BuildFailed)
         over = {"status": "failed" if fault else "canceled", "finished": datetime.now(UTC)}
         for record in written.values():
@@ -181,7 +181,7 @@ def _passed(session: BuildSession, image: Image, scenario: Scenario, key: str, r
         raise BuildFailed(
             f"scenario {scenario.name!r} {result.status}: {result.reason}",
             where=image.id,
-            mend="".join(f"{sentence}. " for sentence in (logs, seen) if sentence).rstrip(),
+            hint="".join(f"{sentence}. " for sentence in (logs, seen) if sentence).rstrip(),
             log=_tail(result),
         )
     return ScenarioRecord(

@@ -10,8 +10,8 @@ from aml_images_dagster.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.bases import FindParent
-    from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.builds.session import Source
     from aml_images_dagster.settings import Settings
 
@@ -20,24 +20,24 @@ Selection = dict[str, tuple[str, ...]]
 
 
 def with_needed_parents(
-    chosen: Mapping[str, tuple[str, ...]], source: Source, parts: Parts, settings: Settings
+    chosen: Mapping[str, tuple[str, ...]], source: Source, backends: Backends, settings: Settings
 ) -> Selection:
-    """Add every image of our own that a chosen one is FROM and that cannot be had otherwise.
+    """Add every image of our own that a chosen one is FROM and that is not available otherwise.
 
     Raises:
         BadInput: Images are built FROM each other.
     """
     selection: Selection = dict(chosen)
-    catalogue = source.catalogue
-    elsewhere = finder_elsewhere(source, parts, settings)
-    for name in reversed(catalogue.order(catalogue.images)):
-        for parent in catalogue.images[name].parents if name in selection else ():
-            if parent not in selection and not _can_be_had(parent, elsewhere):
+    catalog = source.catalog
+    elsewhere = finder_elsewhere(source, backends, settings)
+    for name in reversed(catalog.order(catalog.images)):
+        for parent in catalog.images[name].parents if name in selection else ():
+            if parent not in selection and not _is_available(parent, elsewhere):
                 selection[parent] = (f"{name} is built FROM it, and it was neither released nor has it passed",)
     return selection
 
 
-def _can_be_had(name: str, find: FindParent) -> bool:
+def _is_available(name: str, find: FindParent) -> bool:
     try:
         return find(name) is not None
     except BadInput:  # a base of it can't be resolved; the plan says so when it is part of the build

@@ -1,4 +1,4 @@
-"""A build in progress: what it is for, where its files come from, and the parts that it works with."""
+"""A build in progress: what it is for, where its files come from, and the backends that it works with."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from aml_images_dagster.builds.artifacts import BuildFolder
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.records import Plan, PlannedImage
-    from aml_images_dagster.catalog.catalogue import Catalogue
+    from aml_images_dagster.catalog.catalog import Catalog
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.catalog.reference import Reference
     from aml_images_dagster.catalog.tree import Tree
@@ -30,13 +30,13 @@ class Source:
 
     Attributes:
         tree: The files.
-        catalogue: The images in them.
+        catalog: The images in them.
         commit: The commit, with `-dirty` when the files differ from it; empty outside of git.
         url: URL or path of the repository.
     """
 
     tree: Tree
-    catalogue: Catalogue
+    catalog: Catalog
     commit: str
     url: str
 
@@ -52,7 +52,7 @@ class BuildSession:
         release_tag: The tag under which it is to be released.
         images: What it builds, `<family>/<name>`.
         reasons: Why, by image; an image without reasons was picked by a person.
-        force: Build and test anew even what has passed already.
+        force: Build and test again even what has passed already.
         keep_until: Until when a failure is kept for a person to look at; None cleans it up at once.
         trigger: What started it.
         pull_request: Number of the pull request that it is for; empty for any other build.
@@ -60,7 +60,7 @@ class BuildSession:
         releasable: Whether the run goes through to release.json; a part of the chain is never released.
         source: Where the image folders come from.
         settings: All settings.
-        parts: The engine, registries, test runner and artifacts store.
+        backends: The engine, registries, test runner and artifacts store.
         plan: What was decided before the build was started; None when its steps find out themselves.
     """
 
@@ -71,7 +71,7 @@ class BuildSession:
     images: frozenset[str]
     source: Source
     settings: Settings
-    parts: Parts
+    backends: Backends
     reasons: Mapping[str, Sequence[str]] = field(default_factory=dict)
     force: bool = False
     releasable: bool = True
@@ -89,15 +89,15 @@ class BuildSession:
     @cached_property
     def folder(self) -> BuildFolder:
         """The build's artifacts."""
-        return self.parts.artifacts.build(self.number)
+        return self.backends.artifacts.build(self.number)
 
     def image(self, image: str) -> Image:
-        """An image of the catalogue.
+        """An image of the catalog.
 
         Raises:
             BadInput: There is none of this name.
         """
-        return self.source.catalogue.get(image)
+        return self.source.catalog.get(image)
 
     def planned(self, image: str) -> PlannedImage | None:
         """What the plan says of an image; None without a plan."""
@@ -112,10 +112,10 @@ class BuildSession:
 
     def staging_reference(self, image: Image) -> Reference:
         """The staging tag of an image in this build."""
-        return staging_reference(self.parts.staging.host, image.family, image.name, self.number)
+        return staging_reference(self.backends.staging.host, image.family, image.name, self.number)
 
     def has_ended(self) -> bool:
-        """Whether the build has failed or was cancelled, here or elsewhere."""
+        """Whether the build has failed or was canceled, here or elsewhere."""
         record = self.folder.read_build()
         return record is not None and record.status in ENDED
 
@@ -129,7 +129,7 @@ class BuildSession:
         if record.status in ENDED:
             raise BuildStopped(
                 f"build {self.number} has {record.status} elsewhere and is cleaned up",
-                mend="Look at the step that failed first, and start a new build.",
+                hint="Look at the step that failed first, and start a new build.",
             )
 
     def _create(self) -> BuildRecord:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.session import Source
 from aml_images_dagster.catalog import git
-from aml_images_dagster.catalog.catalogue import Catalogue
+from aml_images_dagster.catalog.catalog import Catalog
 from aml_images_dagster.catalog.tree import CommitTree, Tree, WorkingTree
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def open_source(settings: Settings, commit: str = "", docker_files_path: str = "
     tree: Tree = CommitTree(repo, commit) if commit else WorkingTree(repo)
     return Source(
         tree=tree,
-        catalogue=load_catalogue(settings, tree, docker_files_path),
+        catalog=load_catalog(settings, tree, docker_files_path),
         commit=tree.commit or (git.describe(repo) if versioned else ""),
         url=(git.origin_url(repo) if versioned else "") or repo.as_uri(),
     )
@@ -52,13 +52,13 @@ def clean_commit(repo: Path) -> str:
     return "" if commit.endswith(git.DIRTY) or not commit or git.has_filters(repo, commit) else commit
 
 
-def load_catalogue(settings: Settings, tree: Tree, docker_files_path: str = "") -> Catalogue:
+def load_catalog(settings: Settings, tree: Tree, docker_files_path: str = "") -> Catalog:
     """The images of a tree, read as the settings say.
 
     Raises:
         BadInput: A folder does not exist.
     """
-    return Catalogue.load(
+    return Catalog.load(
         tree,
         docker_files_path or settings.docker_files_path,
         published_as=settings.published_as,

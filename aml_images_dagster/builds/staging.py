@@ -29,8 +29,8 @@ from aml_images_dagster.registry.layers import files_in
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.bases import FindParent
-    from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.builds.records import PassedImage, PlannedImage
     from aml_images_dagster.builds.session import BuildSession
     from aml_images_dagster.catalog.content_key import ContentKey
@@ -85,7 +85,7 @@ def reuse_planned(session: BuildSession, planned: PlannedImage, log: LogLine) ->
 
 def _passed_as_planned(session: BuildSession, planned: PlannedImage) -> PassedImage | None:
     """What is remembered of an image that the plan reuses; None when it was forgotten since, or is another by now."""
-    passed = passed_before(planned.content_key, session.parts.artifacts, for_pull_request=bool(session.pull_request))
+    passed = passed_before(planned.content_key, session.backends.artifacts, for_pull_request=bool(session.pull_request))
     wanted = (planned.image, planned.digest)
     return next((each for each in passed if (each.staged.image, each.staged.digest) == wanted), None)
 
@@ -94,7 +94,7 @@ def _find_out(session: BuildSession, name: str, log: LogLine) -> StagedImage:
     image, planned = session.image(name), session.planned(name)
     pinned = {base.reference: base for base in planned.bases if not base.image} if planned else {}
     find_parent = _keeping(session, parent_finder(session, lambda parent: _digest_in(session, parent, log)))
-    bases = pin_bases(image, session.source.catalogue, session.parts, find_parent, pinned)
+    bases = pin_bases(image, session.source.catalog, session.backends, find_parent, pinned)
     recipe = recipe_of(image, session.source, bases)
     for base in recipe.bases:
         log(f"base {base.reference} is {base.digest}")
@@ -123,16 +123,19 @@ def _keeping(session: BuildSession, find: FindParent) -> FindParent:
     def keep(parent: str) -> Reference | None:
         found = find(parent)
         image = session.image(parent)
-        if found is None or parent in session.images or not is_in_staging(found, image, session.parts):
+        if found is None or parent in session.images or not is_in_staging(found, image, session.backends):
             return found
         tag = session.staging_reference(image)
         session.folder.write_parent(parent, BaseImage(reference=str(tag), digest=found.digest))
         # As when an image is reused: tag it first, and then look whether it may still be used (reuse.py).
-        if not _tag(session.parts.staging, found, tag.tag) or parent_finder(session, lambda _: None)(parent) != found:
+        if (
+            not _tag(session.backends.staging, found, tag.tag)
+            or parent_finder(session, lambda _: None)(parent) != found
+        ):
             raise BadInput(
                 f"{parent} was cleaned up at this moment, together with the build that made it",
                 where=str(found),
-                mend=f"Build again, with {parent}.",
+                hint=f"Build again, with {parent}.",
             )
         return found
 
@@ -140,7 +143,7 @@ def _keeping(session: BuildSession, find: FindParent) -> FindParent:
 
 
 def _reusable(session: BuildSession, key: ContentKey, image: Image) -> PassedImage | None:
-    return reusable(key, image, session.parts, for_pull_request=bool(session.pull_request))
+    return reusable(key, image, session.backends, for_pull_request=bool(session.pull_request))
 
 
 def stage_once(session: BuildSession, name: str, log: LogLine) -> StagedImage:
@@ -163,7 +166,7 @@ def _reuse(session: BuildSession, image: Image, passed: PassedImage, log: LogLin
     staged = passed.staged
     reference = session.staging_reference(image)
     log(f"content key {staged.content_key.digest} passed in build {staged.built_in}: using {staged.digest}")
-    is_tagged = _tag(session.parts.staging, reference.with_digest(staged.digest), reference.tag)
+    is_tagged = _tag(session.backends.staging, reference.with_digest(staged.digest), reference.tag)
     # A cleanup that has looked for tags before ours was there has made sure that the image is not reusable (reuse.py).
     still = _reusable(session, staged.content_key, image)
     if not is_tagged or still is None or still.staged.digest != staged.digest:
@@ -193,8 +196,8 @@ def _why_built(session: BuildSession, recipe: Recipe) -> tuple[str, ...]:
 
 
 def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> StagedImage:
-    image, parts, settings = recipe.image, session.parts, session.settings
-    builder = parts.builder_for(image.os)
+    image, backends, settings = recipe.image, session.backends, session.settings
+    builder = backends.builder_for(image.os)
     info = builder.info()
     if image.os == "windows" and info.os_version is not None:
         check_host(image, info.os_version)
@@ -215,7 +218,7 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
                 labels=labels(session, recipe),
                 network=session.build_network,
                 no_cache=session.force,
-                logins=_logins(recipe, parts),
+                logins=_logins(recipe, backends),
                 look_for=notice_paths(image.os),
                 cache_name=_cache_name(session, image),
             ),
@@ -224,15 +227,15 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
             still_wanted=session.begin,
             started=lambda work: session.folder.write_remote_work(image.id, work),
         )
-    served = parts.staging.digest(reference)
+    served = backends.staging.digest(reference)
     if served is None or (pushed.digest and pushed.digest != served):
         raise BuildFailed(
             f"the registry serves {served or 'nothing'} where {pushed.digest or 'an image'} was pushed",
             where=str(reference),
-            mend="Somebody else writes to this tag, or the registry lost the push; build again.",
+            hint="Somebody else writes to this tag, or the registry lost the push; build again.",
         )
     by_digest = reference.with_digest(served)
-    manifest, config = parts.staging.manifest(by_digest), parts.staging.config(by_digest)
+    manifest, config = backends.staging.manifest(by_digest), backends.staging.config(by_digest)
     layers = len(json.loads(manifest.body).get("layers", ())) if manifest else 0
     return StagedImage(
         image=image.id,
@@ -240,7 +243,7 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
         digest=served,
         os=str(config.get("os", "")),
         architecture=str(config.get("architecture", "")),
-        size_bytes=parts.staging.size_bytes(by_digest),
+        size_bytes=backends.staging.size_bytes(by_digest),
         layers=layers,
         seconds=round(time.monotonic() - started, 3),
         reasons=session.why(image.id),
@@ -249,7 +252,7 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
         bases=tuple(BaseImage(reference=base.reference, digest=base.digest) for base in recipe.bases),
         built_in=session.number,
         dockerfile=text,
-        notices=dict(pushed.files or files_in(parts.staging, by_digest, notice_paths(image.os))),
+        notices=dict(pushed.files or files_in(backends.staging, by_digest, notice_paths(image.os))),
     )
 
 
@@ -266,10 +269,10 @@ def _kept_apart(dockerfile: str) -> str:
     return with_label(dockerfile, PULL_REQUEST_LABEL, "yes")
 
 
-def _logins(recipe: Recipe, parts: Parts) -> dict[str, RegistryLogin]:
+def _logins(recipe: Recipe, backends: Backends) -> dict[str, RegistryLogin]:
     """What the engine needs to pull the bases."""
     hosts = {Reference.parse(base.pull).registry for base in recipe.bases}
-    return {host: login for host in hosts if (login := parts.login_for(host))}
+    return {host: login for host in hosts if (login := backends.login_for(host))}
 
 
 def notice_paths(os: str) -> tuple[str, ...]:
@@ -312,24 +315,24 @@ def keep_sources(session: BuildSession, images: Iterable[Image]) -> None:
     session.folder.keep_sources(tree.read_many(paths))
 
 
-def adopt(session: BuildSession, name: str, build: str) -> StagedImage:
+def reuse_staged(session: BuildSession, name: str, build: str) -> StagedImage:
     """Use the image that an earlier build staged, under this build's tag, without staging it.
 
     Raises:
         BadInput: That build did not stage the image, or is of a pull request; or staging no longer holds the image.
     """
     session.begin()
-    artifacts = session.parts.artifacts
+    artifacts = session.backends.artifacts
     if build and not session.pull_request and not is_of_no_pull_request(build, artifacts):
         raise BadInput(
             f"the build that staged {name} last is of a pull request",
             where=build,
-            mend="Materialize its staged asset in the same run.",
+            hint="Materialize its staged asset in the same run.",
         )
     earlier = artifacts.build(build).read_staged(name) if build else None
-    staging, reference = session.parts.staging, session.staging_reference(session.image(name))
+    staging, reference = session.backends.staging, session.staging_reference(session.image(name))
     if earlier is None or not _tag(staging, reference.with_digest(earlier.digest), reference.tag):
-        raise BadInput(f"{name} is not in staging", where=name, mend="Materialize its staged asset in the same run.")
+        raise BadInput(f"{name} is not in staging", where=name, hint="Materialize its staged asset in the same run.")
     update = {
         "reference": str(reference),
         "seconds": 0.0,
@@ -344,4 +347,4 @@ def adopt(session: BuildSession, name: str, build: str) -> StagedImage:
 def staged_by_digest(session: BuildSession, staged: StagedImage) -> Reference:
     """The reference by which everything after staging uses an image."""
     image = session.image(staged.image)
-    return Reference(session.parts.staging.host, image.family, digest=staged.digest)
+    return Reference(session.backends.staging.host, image.family, digest=staged.digest)

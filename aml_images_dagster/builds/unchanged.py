@@ -47,7 +47,7 @@ def record_unchanged(session: BuildSession, log: LogLine) -> Iterator[Made]:
     """
     unchanged = [planned for planned in (session.plan.images if session.plan else ()) if planned.is_unchanged]
     session.begin()
-    session.parts.import_sdks()
+    session.backends.import_sdks()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         found = list(pool.map(lambda planned: _find(session, planned, log), unchanged))
     keep_sources(session, [session.image(planned.image) for planned in unchanged])

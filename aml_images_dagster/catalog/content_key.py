@@ -21,7 +21,7 @@ class ContentKey(BaseModel):
     """All that decides an image's bytes. Two images with the same `digest` need not both be built.
 
     Attributes:
-        version: Version of this list. A new one makes every image be built anew.
+        version: Version of this list. A new one makes every image be built again.
         dockerfile: sha256 of the Dockerfile, the public and the private part combined, before its bases are pinned.
         files: Path in the context → mode as git writes it and sha256, e.g. `100644 9f86d0…`.
         build_args: Values for ARG.

@@ -112,7 +112,7 @@ class BuildContext:
             paths = [f"{self.folder}/{file.path}" if self.folder else file.path for file in self.files]
             for file, (path, content) in zip(self.files, self.tree.read_many(paths), strict=True):
                 if hashlib.sha256(content).hexdigest() != file.sha256:
-                    raise BadInput("the file changed while the build was starting", where=path, mend="Build again.")
+                    raise BadInput("the file changed while the build was starting", where=path, hint="Build again.")
                 if file.mode is FileMode.SYMLINK:
                     link = _member(file.path, tarfile.SYMTYPE, 0o777)
                     link.linkname = content.decode("utf-8", "surrogateescape")
@@ -175,12 +175,12 @@ def _check(path: str, content: bytes) -> None:
         raise BadInput(
             "the file is a Git LFS pointer, its content is elsewhere",
             where=path,
-            mend="Keep files that an image copies in git itself, or let the Dockerfile download them.",
+            hint="Keep files that an image copies in git itself, or let the Dockerfile download them.",
         )
     try:
         path.encode()
     except UnicodeEncodeError:
-        raise BadInput("the name of the file is not UTF-8", where=path, mend="Rename it.") from None
+        raise BadInput("the name of the file is not UTF-8", where=path, hint="Rename it.") from None
 
 
 def _folders(paths: Iterable[str]) -> list[str]:

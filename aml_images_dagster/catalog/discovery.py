@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict
 
 from aml_images_dagster.catalog import git
-from aml_images_dagster.catalog.catalogue import identify, image_folders
-from aml_images_dagster.catalog.descent import with_descendants
+from aml_images_dagster.catalog.catalog import identify, image_folders
+from aml_images_dagster.catalog.dependents import with_descendants
 from aml_images_dagster.catalog.image import DOCKERFILE
 from aml_images_dagster.catalog.scenario_files import scenario_path, scenario_uses
 from aml_images_dagster.text import printable_line
@@ -18,7 +18,7 @@ from aml_images_dagster.text import printable_line
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aml_images_dagster.catalog.catalogue import Catalogue
+    from aml_images_dagster.catalog.catalog import Catalog
     from aml_images_dagster.catalog.git import ChangedFile
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.catalog.tree import Tree
@@ -94,9 +94,7 @@ class Discovery(BaseModel):
     end_of_life: tuple[str, ...]
 
 
-def discover(
-    tree: Tree, catalogue: Catalogue, base: str, *, fallback: bool = True, today: date | None = None
-) -> Discovery:
+def discover(tree: Tree, catalog: Catalog, base: str, *, fallback: bool = True, today: date | None = None) -> Discovery:
     """Find the images that the changes since `base` touch, and everything built FROM them.
 
     A three-dot diff: what the head changed since it left the base, as a pull request shows it. With the tree of a
@@ -104,7 +102,7 @@ def discover(
 
     Args:
         tree: The source; the head is its commit.
-        catalogue: The catalogue of that tree.
+        catalog: The catalog of that tree.
         base: Branch, tag or commit to compare with.
         fallback: Select all images when no image to build is found.
         today: The day by which ends of life are judged; default: today in UTC.
@@ -117,30 +115,30 @@ def discover(
     merge_base = git.merge_base(root, base_commit, tree.commit or git.resolve(root, "HEAD"))
     changes = git.changed_files(root, merge_base, tree.commit)
 
-    found = _modified(changes, catalogue)
-    for image, reasons in _tests(changes, catalogue).items():
+    found = _modified(changes, catalog)
+    for image, reasons in _tests(changes, catalog).items():
         change, before = found.get(image, ("tests", []))
         found[image] = (change, before + reasons)
     day = today or datetime.now(UTC).date()
-    ended = {image for image in found if catalogue.images[image].is_past_end_of_life(day)}
+    ended = {image for image in found if catalog.images[image].is_past_end_of_life(day)}
     for image in ended:
         del found[image]
-    built, ended_below = with_descendants({image: reasons for image, (_, reasons) in found.items()}, catalogue, day)
+    built, ended_below = with_descendants({image: reasons for image, (_, reasons) in found.items()}, catalog, day)
     ended |= ended_below
     found = {image: (found[image][0] if image in found else "descendant", list(built[image])) for image in built}
 
     fallback = fallback and not found
     if fallback:
         reason = f"all are selected: no image changed since {merge_base[:12]}"
-        found = {image: ("fallback", [reason]) for image in catalogue.select_default(day)}
+        found = {image: ("fallback", [reason]) for image in catalog.select_default(day)}
     gone = [change.path for change in changes if change.status == "D"]
     return Discovery(
         base=base_commit,
         head=tree.commit,
         merge_base=merge_base,
         fallback=fallback,
-        images=tuple(_selected(catalogue.images[image], *found[image]) for image in sorted(found)),
-        removed=tuple(_removed(folder, tree) for folder in image_folders(gone, catalogue.paths)),
+        images=tuple(_selected(catalog.images[image], *found[image]) for image in sorted(found)),
+        removed=tuple(_removed(folder, tree) for folder in image_folders(gone, catalog.paths)),
         end_of_life=tuple(sorted(ended)),
     )
 
@@ -153,14 +151,14 @@ def nothing_to_build(merge_base: str) -> str:
 _Found = dict[str, tuple[Change, list[str]]]
 
 
-def _modified(changes: Sequence[ChangedFile], catalogue: Catalogue) -> _Found:
+def _modified(changes: Sequence[ChangedFile], catalog: Catalog) -> _Found:
     files: dict[str, list[ChangedFile]] = defaultdict(list)
     for change in changes:
-        owner = catalogue.owner(change.path)
+        owner = catalog.owner(change.path)
         if owner is not None:
             files[owner.path].append(change)
     found: _Found = {}
-    for image in catalogue.folders():
+    for image in catalog.folders():
         changed = files[image.path]
         if not changed:
             continue
@@ -172,15 +170,15 @@ def _modified(changes: Sequence[ChangedFile], catalogue: Catalogue) -> _Found:
     return found
 
 
-def _tests(changes: Sequence[ChangedFile], catalogue: Catalogue) -> dict[str, list[str]]:
+def _tests(changes: Sequence[ChangedFile], catalog: Catalog) -> dict[str, list[str]]:
     used: dict[tuple[str, str], list[str]] = {}
     found: dict[str, list[str]] = defaultdict(list)
-    for image in catalogue.images.values():
+    for image in catalog.images.values():
         for scenario in image.tests.scenarios if image.tests else ():
-            code = (scenario.kind, scenario_path(scenario, catalogue.tests_path))
+            code = (scenario.kind, scenario_path(scenario, catalog.tests_path))
             if code not in used:
                 paths = (change.path for change in changes)
-                used[code] = [path for path in paths if scenario_uses(scenario, path, catalogue.tests_path)]
+                used[code] = [path for path in paths if scenario_uses(scenario, path, catalog.tests_path)]
             if used[code]:
                 found[image.id] += _shorten(
                     [f"tests: {printable_line(path)} (scenario {scenario.name})" for path in used[code]]

@@ -14,8 +14,8 @@ class Finding:
 
     Attributes:
         image: `<family>/<image name>`.
-        severity: An error has to be mended; a warning is only shown.
-        message: What is wrong, and where it helps how to mend it.
+        severity: An error has to be fixed; a warning is only shown.
+        message: What is wrong, and where it helps how to fix it.
         path: The file or folder, relative to the repository.
         line: Line in the file, counted from 1; None when the remark is about the file as a whole.
         stops_build: Whether an error keeps the image from being built; the others keep its source from being

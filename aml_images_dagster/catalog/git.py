@@ -1,4 +1,4 @@
-"""What the catalogue asks of git, through git's own command line.
+"""What the catalog asks of git, through git's own command line.
 
 The command line is what users have, so a diff here is exactly the diff they see themselves. Every function takes
 `root`, any folder of a working tree or a bare repository; paths go in and come out relative to it, with `/`.
@@ -117,7 +117,7 @@ def resolve(root: Path, revision: str) -> str:
     raise BadInput(
         f"git knows no revision {revision!r}",
         where=str(root),
-        mend=f"Name a branch, tag or commit that exists here, or fetch it first.{shallow}",
+        hint=f"Name a branch, tag or commit that exists here, or fetch it first.{shallow}",
     )
 
 
@@ -133,10 +133,10 @@ def merge_base(root: Path, base: str, head: str) -> str:
     if done.stderr:
         raise _refusal(root, done)
     if is_shallow(root):
-        mend = "The history here is shallow: run `git fetch --unshallow`, or let CI check out with full depth."
+        hint = "The history here is shallow: run `git fetch --unshallow`, or let CI check out with full depth."
     else:
-        mend = "The two revisions have unrelated histories: name another base."
-    raise BadInput(f"{base[:12]} and {head[:12]} have no common commit", where=str(root), mend=mend)
+        hint = "The two revisions have unrelated histories: name another base."
+    raise BadInput(f"{base[:12]} and {head[:12]} have no common commit", where=str(root), hint=hint)
 
 
 def is_shallow(root: Path) -> bool:
@@ -211,7 +211,7 @@ def object_sizes(root: Path, names: Sequence[str]) -> list[int]:
     done = subprocess.run(command(root, *check), input=asked, capture_output=True, check=False, env=environment())
     sizes = done.stdout.split()
     if len(sizes) != len(names):
-        raise BadInput("git lacks an object", where=str(root), mend="The clone is damaged or partial: fetch again.")
+        raise BadInput("git lacks an object", where=str(root), hint="The clone is damaged or partial: fetch again.")
     return [int(size) for size in sizes]
 
 
@@ -238,7 +238,7 @@ def main_branch(root: Path) -> str:
         if _try(root, "rev-parse", "--verify", "--quiet", f"{reference}^{{commit}}").returncode == 0:
             return reference
     run(root, "rev-parse", "--git-dir")
-    raise BadInput("there is no branch main or master to compare with", where=str(root), mend="Name one with --base.")
+    raise BadInput("there is no branch main or master to compare with", where=str(root), hint="Name one with --base.")
 
 
 def origin_url(root: Path) -> str:
@@ -290,7 +290,7 @@ def _try(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     try:
         return subprocess.run(command(root, *arguments), capture_output=True, check=False, env=environment())
     except FileNotFoundError as error:
-        raise BadInput("git is not installed", mend="Install git 2.31 or newer and put it on PATH.") from error
+        raise BadInput("git is not installed", hint="Install git 2.31 or newer and put it on PATH.") from error
 
 
 def _refusal(root: Path, done: subprocess.CompletedProcess[bytes]) -> BadInput:
@@ -299,14 +299,14 @@ def _refusal(root: Path, done: subprocess.CompletedProcess[bytes]) -> BadInput:
         return BadInput(
             "this folder is in no git repository",
             where=str(root),
-            mend="Run the command in a clone, or name one with --repo.",
+            hint="Run the command in a clone, or name one with --repo.",
         )
     if "dubious ownership" in words:
         return BadInput(
             "git refuses a repository that belongs to another user",
             where=str(root),
-            mend=f"If you trust it: git config --global --add safe.directory {root}",
+            hint=f"If you trust it: git config --global --add safe.directory {root}",
         )
     if "cannot change to" in words:
-        return BadInput("there is no such folder", where=str(root), mend="Name a clone with --repo.")
+        return BadInput("there is no such folder", where=str(root), hint="Name a clone with --repo.")
     return BadInput(f"git refuses: {words}", where=str(root))

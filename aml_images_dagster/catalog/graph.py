@@ -26,7 +26,7 @@ def topological_order(parents: Mapping[str, Collection[str]]) -> tuple[str, ...]
     except CycleError:
         cycle = " → ".join(find_cycle(parents) or ())
         raise BadInput(
-            f"images are built FROM each other: {cycle}", mend="Change one FROM so that the circle is broken."
+            f"images are built FROM each other: {cycle}", hint="Change one FROM so that the circle is broken."
         ) from None
     order: list[str] = []
     while sorter.is_active():

@@ -37,7 +37,7 @@ class Image:
         os: Operating system of its containers.
         platform: What it is built for, e.g. `linux/amd64`.
         parsed: The Dockerfile; None when it cannot be read. Whoever needs it takes `dockerfile`.
-        parents: Images of the catalogue that the Dockerfile names itself, by id, in the order of the file.
+        parents: Images of the catalog that the Dockerfile names itself, by id, in the order of the file.
         bases: Other images that it names, as written there, in the order of the file.
         settings: image.json; the defaults when there is none, or a wrong one.
         tests: tests.json; None when there is none, or a wrong one.
@@ -77,7 +77,7 @@ class Image:
         if self.parsed is None:
             faults = [str(problem) for problem in self.problems if problem.severity == "error"]
             raise BadInput(
-                "; ".join(faults) or "the Dockerfile cannot be read", where=self.id, mend="Correct the file."
+                "; ".join(faults) or "the Dockerfile cannot be read", where=self.id, hint="Correct the file."
             )
         return self.parsed
 

@@ -57,7 +57,7 @@ def full_name(name: str, ids: Iterable[str], absent: str, otherwise: str) -> str
         name: `<family>/<name>`, or the name alone when only one image has it.
         ids: The images that it may be, as `<family>/<name>`.
         absent: What is said when there is none.
-        otherwise: How to mend that when none has a similar name.
+        otherwise: How to fix that when none has a similar name.
 
     Raises:
         BadInput: There is no such image, or there are several.
@@ -69,8 +69,8 @@ def full_name(name: str, ids: Iterable[str], absent: str, otherwise: str) -> str
     if len(named) == 1:
         return named[0]
     if named:
-        raise BadInput(f"several images are named {name!r}", mend=f"Say which one: {', '.join(named)}.")
+        raise BadInput(f"several images are named {name!r}", hint=f"Say which one: {', '.join(named)}.")
     spelt = {**{each.partition("/")[2]: each for each in known}, **{each: each for each in known}}
     close = dict.fromkeys(spelt[match] for match in difflib.get_close_matches(name, spelt, n=3))
     likely = list(close) or [each for each in known if name and name in each][:3]
-    raise BadInput(absent, mend=f"Did you mean {' or '.join(likely)}?" if likely else otherwise)
+    raise BadInput(absent, hint=f"Did you mean {' or '.join(likely)}?" if likely else otherwise)

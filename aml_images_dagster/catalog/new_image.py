@@ -20,7 +20,7 @@ from aml_images_dagster.catalog.image_name import name_fault, plain_name
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
-    from aml_images_dagster.catalog.catalogue import Catalogue
+    from aml_images_dagster.catalog.catalog import Catalog
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.catalog.tree import Tree
 
@@ -73,8 +73,8 @@ class NewImage:
     files: tuple[str, ...]
 
 
-def new_image(name: str, parent: Image, catalogue: Catalogue, tree: Tree) -> NewImage:
-    """Write the folder of a new image that is FROM another of the catalogue.
+def new_image(name: str, parent: Image, catalog: Catalog, tree: Tree) -> NewImage:
+    """Write the folder of a new image that is FROM another of the catalog.
 
     It has the licence and the scenarios of its parent: what that promises holds for what is built on it. A parent
     without scenarios leaves it without, too.
@@ -82,8 +82,8 @@ def new_image(name: str, parent: Image, catalogue: Catalogue, tree: Tree) -> New
     Args:
         name: `<family>/<image name>`.
         parent: What it is FROM.
-        catalogue: The images that are there.
-        tree: The working tree that the catalogue was loaded from.
+        catalog: The images that are there.
+        tree: The working tree that the catalog was loaded from.
 
     Raises:
         BadInput: The name is none, or is taken. Nothing was written.
@@ -91,16 +91,16 @@ def new_image(name: str, parent: Image, catalogue: Catalogue, tree: Tree) -> New
     family, slash, last = name.partition("/")
     fault = name_fault(family, last) if slash else f"{name!r} has no family"
     if fault:
-        raise BadInput(fault, where="new", mend="Write the name as FAMILY/IMAGE.")
-    path = f"{_family_folder(family, parent, catalogue)}/{last}"
+        raise BadInput(fault, where="new", hint="Write the name as FAMILY/IMAGE.")
+    path = f"{_family_folder(family, parent, catalog)}/{last}"
     if (tree.root / path).exists():
-        raise BadInput("the folder is there already", where=path, mend="Choose another name; nothing is overwritten.")
-    alike = _named_alike(family, last, catalogue)
+        raise BadInput("the folder is there already", where=path, hint="Choose another name; nothing is overwritten.")
+    alike = _named_alike(family, last, catalog)
     if alike:
         raise BadInput(
-            f"{name} would be published or released, or its jobs named, like {alike}", mend="Choose another name."
+            f"{name} would be published or released, or its jobs named, like {alike}", hint="Choose another name."
         )
-    files = _files(last, parent, catalogue, tree)
+    files = _files(last, parent, catalog, tree)
     folder = tree.root / path
     try:
         folder.mkdir(parents=True)
@@ -112,9 +112,9 @@ def new_image(name: str, parent: Image, catalogue: Catalogue, tree: Tree) -> New
     return NewImage(f"{family}/{last}", path, tuple(sorted(files)))
 
 
-def _files(name: str, parent: Image, catalogue: Catalogue, tree: Tree) -> dict[str, str]:
+def _files(name: str, parent: Image, catalog: Catalog, tree: Tree) -> dict[str, str]:
     """Every file of the folder; the Dockerfile last, because it makes a folder an image."""
-    published = catalogue.published_as[0].format(name=parent.name, family=parent.family)
+    published = catalog.published_as[0].format(name=parent.name, family=parent.family)
     has_tag = ":" in published.rpartition("/")[2]
     there = tree.files()
     inherited = {
@@ -138,22 +138,22 @@ def _files(name: str, parent: Image, catalogue: Catalogue, tree: Tree) -> dict[s
     }
 
 
-def _family_folder(family: str, parent: Image, catalogue: Catalogue) -> str:
+def _family_folder(family: str, parent: Image, catalog: Catalog) -> str:
     """Where the images of the family are; a new family is put beside that of the parent."""
-    found = next((image for image in catalogue.images.values() if image.family == family), None)
+    found = next((image for image in catalog.images.values() if image.family == family), None)
     if found:
         return posixpath.dirname(found.path)
-    above = posixpath.dirname(posixpath.dirname(parent.path)) or catalogue.paths[0]
+    above = posixpath.dirname(posixpath.dirname(parent.path)) or catalog.paths[0]
     return f"{above}/{family}" if above else family
 
 
-def _named_alike(family: str, name: str, catalogue: Catalogue) -> str:
+def _named_alike(family: str, name: str, catalog: Catalog) -> str:
     """An image from whose name something is derived that only one image can have; empty for none."""
 
     def derived(its_family: str, its_name: str) -> set[str]:
-        patterns = (*catalogue.published_as, *catalogue.released_as)
+        patterns = (*catalog.published_as, *catalog.released_as)
         names = (pattern.format(family=its_family, name=its_name) for pattern in patterns)
         return {plain_name(its_family, its_name), *names}
 
     ours = derived(family, name)
-    return next((i.id for i in catalogue.images.values() if ours & derived(i.family, i.name)), "")
+    return next((i.id for i in catalog.images.values() if ours & derived(i.family, i.name)), "")

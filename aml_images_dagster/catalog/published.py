@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _FIELDS = frozenset({"family", "name"})
-_MEND = "A pattern is an image reference with {name} and perhaps {family}, e.g. mcr.microsoft.com/azureml/{name}."
+_HINT = "A pattern is an image reference with {name} and perhaps {family}, e.g. mcr.microsoft.com/azureml/{name}."
 
 
 class PublishedNames:
-    """Published names of the images of a catalogue.
+    """Published names of the images of a catalog.
 
     An image whose folder cannot be part of a reference (a capital letter, say) has none: no FROM can name it.
 
@@ -58,7 +58,7 @@ class PublishedNames:
         if len(found) > 1:
             raise BadInput(
                 f"{reference} is the published name of {' and '.join(found)}",
-                mend="Publish with {family} in the pattern, or rename one of the images.",
+                hint="Publish with {family} in the pattern, or rename one of the images.",
             )
         return found[0] if found else None
 
@@ -91,15 +91,15 @@ def _check_pattern(pattern: str) -> None:
     try:
         fields = [field for field in Formatter().parse(pattern) if field[1] is not None]
     except ValueError:
-        raise BadInput("a brace is not closed", where=where, mend=_MEND) from None
+        raise BadInput("a brace is not closed", where=where, hint=_HINT) from None
     for _, name, spec, conversion in fields:
         if name not in _FIELDS or spec or conversion:
-            raise BadInput(f"{{{name}}} is no field, or not in its plain form", where=where, mend=_MEND)
+            raise BadInput(f"{{{name}}} is no field, or not in its plain form", where=where, hint=_HINT)
     if all(field[1] != "name" for field in fields):
-        raise BadInput("{name} is missing", where=where, mend=_MEND)
+        raise BadInput("{name} is missing", where=where, hint=_HINT)
     try:
         reference = Reference.parse(pattern.format(family="family", name="name"))
     except BadInput as error:
-        raise BadInput(error.what, where=where, mend=_MEND) from None
+        raise BadInput(error.what, where=where, hint=_HINT) from None
     if reference.digest:
-        raise BadInput("a digest is no part of a published name", where=where, mend=_MEND)
+        raise BadInput("a digest is no part of a published name", where=where, hint=_HINT)

@@ -69,7 +69,7 @@ class Reference:
         if not well_formed:
             raise BadInput(
                 f"{text!r} is not an image reference",
-                mend="Write it as [registry/]repository[:tag][@sha256:…]; repositories are lower case.",
+                hint="Write it as [registry/]repository[:tag][@sha256:…]; repositories are lower case.",
             )
         return cls(registry, repository, tag, digest)
 

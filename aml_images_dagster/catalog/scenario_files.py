@@ -55,7 +55,7 @@ def scenario_files(tree: Tree, scenario: Scenario, tests_path: str) -> tuple[str
         raise BadInput(
             f"scenario {scenario.name!r} runs {named}, which does not exist",
             where=named,
-            mend="Correct tests.json, or add the file (git must know it, or not ignore it).",
+            hint="Correct tests.json, or add the file (git must know it, or not ignore it).",
         )
     return files
 
@@ -74,7 +74,7 @@ def lay_out(tree: Tree, scenario: Scenario, tests_path: str, folder: Path) -> No
         mode = files[path].mode
         if mode is FileMode.SYMLINK:
             raise BadInput(
-                "test code cannot be a symbolic link", where=path, mend="Put the file itself into the repository."
+                "test code cannot be a symbolic link", where=path, hint="Put the file itself into the repository."
             )
         target = folder / path.removeprefix(strip)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -97,7 +97,7 @@ class WorkingTree(Tree):
 
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
-            raise BadInput("there is no such folder", where=str(root), mend="Name a clone with --repo.")
+            raise BadInput("there is no such folder", where=str(root), hint="Name a clone with --repo.")
         self.root = root
 
     @override
@@ -200,7 +200,7 @@ class CommitTree(Tree):
                         raise BadInput(
                             f"git has no object {oid}, the content of {path}",
                             where=str(self.root),
-                            mend="The clone is damaged or partial: fetch again, without a filter.",
+                            hint="The clone is damaged or partial: fetch again, without a filter.",
                         )
                     size = int(header[2])
                     content = process.stdout.read(size + 1)[:size]
@@ -219,7 +219,7 @@ class CommitTree(Tree):
                     raise BadInput(
                         "a path like this leaves the repository; git itself writes none",
                         where=path,
-                        mend="Create the commit again with an unmodified git.",
+                        hint="Create the commit again with an unmodified git.",
                     )
                 found[path] = FileEntry(_file_mode(mode), oid=oid)
         return dict(sorted(found.items()))

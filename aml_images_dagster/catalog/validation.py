@@ -29,14 +29,14 @@ from aml_images_dagster.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-    from aml_images_dagster.catalog.catalogue import Catalogue
+    from aml_images_dagster.catalog.catalog import Catalog
     from aml_images_dagster.catalog.finding import Severity
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.catalog.tree import Tree
 
 
 def validate(
-    catalogue: Catalogue,
+    catalog: Catalog,
     tree: Tree,
     ids: Collection[str] | None = None,
     *,
@@ -46,8 +46,8 @@ def validate(
     """Look for everything that would make a build fail late, or that a reviewer should know.
 
     Args:
-        catalogue: The images.
-        tree: The tree that the catalogue was loaded from.
+        catalog: The images.
+        tree: The tree that the catalog was loaded from.
         ids: Which images; None takes all.
         publishes: Whether the public part is published somewhere: then it is a mistake when something of it is missing.
         today: The day by which ends of life are judged; default: today in UTC.
@@ -57,20 +57,20 @@ def validate(
     """
     day = today or datetime.now(UTC).date()
     existing = _files_and_folders(tree)
-    clashes = _clashes(catalogue)
-    cycles = _cycles(catalogue)
+    clashes = _clashes(catalog)
+    cycles = _cycles(catalog)
     findings: list[Finding] = []
-    for image in catalogue.folders():
+    for image in catalog.folders():
         if ids is None or image.id in ids:
             findings.extend(image.problems)
             findings.extend(_check_name(image))
             findings.extend(clashes[image.path])
             findings.extend(_check_files(image, existing, publishes))
             findings.extend(_check_instructions(image, tree))
-            findings.extend(_check_scenarios(image, catalogue, tree, existing))
-            findings.extend(_check_bases(image, catalogue))
-            findings.extend(_check_platform(image, catalogue))
-            findings.extend(_check_parents(image, catalogue, day))
+            findings.extend(_check_scenarios(image, catalog, tree, existing))
+            findings.extend(_check_bases(image, catalog))
+            findings.extend(_check_platform(image, catalog))
+            findings.extend(_check_parents(image, catalog, day))
             if image.id in cycles:
                 cycle = f"images are built FROM each other: {' → '.join(cycles[image.id])}"
                 findings.append(Finding(image.id, "error", cycle, image.file(DOCKERFILE)))
@@ -115,9 +115,9 @@ def _check_instructions(image: Image, tree: Tree) -> Iterator[Finding]:
         yield _at(image, "error", message, source.line)
 
 
-def _check_scenarios(image: Image, catalogue: Catalogue, tree: Tree, existing: Collection[str]) -> Iterator[Finding]:
+def _check_scenarios(image: Image, catalog: Catalog, tree: Tree, existing: Collection[str]) -> Iterator[Finding]:
     for index, scenario in enumerate(image.tests.scenarios if image.tests else ()):
-        path = scenario_path(scenario, catalogue.tests_path)
+        path = scenario_path(scenario, catalog.tests_path)
         if path in existing:
             continue
         key = "script" if scenario.kind == "training" else "path"
@@ -126,11 +126,11 @@ def _check_scenarios(image: Image, catalogue: Catalogue, tree: Tree, existing: C
         yield Finding(image.id, "error", message, image.file(TESTS_FILE), where.line(("scenarios", index, key)))
 
 
-def _check_bases(image: Image, catalogue: Catalogue) -> Iterator[Finding]:
+def _check_bases(image: Image, catalog: Catalog) -> Iterator[Finding]:
     for use in image.parsed.uses if image.parsed else ():
         if use.reference not in image.bases:
             continue
-        meant = catalogue.published.nearest(use.reference)
+        meant = catalog.published.nearest(use.reference)
         if meant is not None:
             # No error: others may publish there, too.
             hint = f"did you mean {meant}?" if meant else "is it published from elsewhere?"
@@ -142,7 +142,7 @@ def _check_bases(image: Image, catalogue: Catalogue) -> Iterator[Finding]:
             yield _at(image, "warning", message, use.line)
 
 
-def _check_platform(image: Image, catalogue: Catalogue) -> Iterator[Finding]:
+def _check_platform(image: Image, catalog: Catalog) -> Iterator[Finding]:
     if image.has_windows_base and image.os != "windows":
         message = f"the base is a Windows image, but the platform is {image.platform}"
         yield Finding(image.id, "error", message, image.file(IMAGE_FILE if image.settings.platform else DOCKERFILE))
@@ -155,37 +155,37 @@ def _check_platform(image: Image, catalogue: Catalogue) -> Iterator[Finding]:
             message = f"the tag of the base names no known Windows version; known are {known}"
             yield Finding(image.id, "error", message, image.file(DOCKERFILE))
     for use in image.parsed.uses if image.parsed else ():
-        parent = catalogue.images.get(_parent(catalogue, image, use.reference) or "")
+        parent = catalog.images.get(_parent(catalog, image, use.reference) or "")
         if parent and use.kind == "from" and parent.platform != image.platform:
             message = f"the image is for {image.platform}, its base {parent.id} for {parent.platform}"
             yield _at(image, "error", message, use.line)
 
 
-def _check_parents(image: Image, catalogue: Catalogue, today: date) -> Iterator[Finding]:
+def _check_parents(image: Image, catalog: Catalog, today: date) -> Iterator[Finding]:
     for use in image.parsed.uses if image.parsed else ():
-        parent = catalogue.images.get(_parent(catalogue, image, use.reference) or "")
+        parent = catalog.images.get(_parent(catalog, image, use.reference) or "")
         if parent and parent.is_past_end_of_life(today):
             message = f"{parent.id} is past its end of life ({parent.settings.eol}) and not built any more"
             yield _at(image, "warning", message, use.line)
 
 
-def _parent(catalogue: Catalogue, image: Image, reference: str) -> str | None:
-    """The image of the catalogue behind a reference; a doubtful reference is a problem of the image already."""
+def _parent(catalog: Catalog, image: Image, reference: str) -> str | None:
+    """The image of the catalog behind a reference; a doubtful reference is a problem of the image already."""
     if reference in image.bases:
         return None
     try:
-        return catalogue.published.resolve(reference)
+        return catalog.published.resolve(reference)
     except BadInput:
         return None
 
 
-def _clashes(catalogue: Catalogue) -> dict[str, list[Finding]]:
+def _clashes(catalog: Catalog) -> dict[str, list[Finding]]:
     """Folders that differ, but not in a name that is derived from theirs; by folder."""
     found: dict[str, list[Finding]] = defaultdict(list)
 
     def compare(derive: Callable[[Image], str], message: str, *, within: bool = True) -> None:
         same = defaultdict(list)
-        for image in catalogue.images.values():
+        for image in catalog.images.values():
             same[derive(image)].append(image)
         for derived, images in same.items():
             for image in images:
@@ -204,13 +204,13 @@ def _clashes(catalogue: Catalogue) -> dict[str, list[Finding]]:
         "the assets of {others} would be in the same group, {derived}; rename one of the families",
         within=False,
     )
-    if catalogue.published_as:
+    if catalog.published_as:
         compare(
-            lambda image: " and ".join(p.format(name=image.name, family=image.family) for p in catalogue.published_as),
+            lambda image: " and ".join(p.format(name=image.name, family=image.family) for p in catalog.published_as),
             "{others} is published under the same name, {derived}, so a FROM could mean either; "
             "put {{family}} into published_as, or rename one of the folders",
         )
-    for pattern in catalogue.released_as:
+    for pattern in catalog.released_as:
         compare(
             lambda image, pattern=pattern: pattern.format(name=image.name, family=image.family),  # type: ignore[misc]
             "{others} would be released under the same name, {derived}; "
@@ -219,9 +219,9 @@ def _clashes(catalogue: Catalogue) -> dict[str, list[Finding]]:
     return found
 
 
-def _cycles(catalogue: Catalogue) -> dict[str, tuple[str, ...]]:
+def _cycles(catalog: Catalog) -> dict[str, tuple[str, ...]]:
     """Every image that is part of a cycle, with the cycle."""
-    parents = catalogue.parents
+    parents = catalog.parents
     found = {}
     while cycle := find_cycle(parents):
         found.update(dict.fromkeys(cycle, cycle))

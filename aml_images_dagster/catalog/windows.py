@@ -68,9 +68,9 @@ def check_host(image: Image, os_version: str) -> None:
     where = image.file("Dockerfile")
     if image.host_build is None:
         raise BadInput(
-            f"nothing tells which Windows the base of {image.id} is",
+            f"it is not known which Windows the base of {image.id} is",
             where=where,
-            mend=f"Take a base with one of these in its tag: {', '.join(HOST_BUILDS)}.",
+            hint=f"Take a base with one of these in its tag: {', '.join(HOST_BUILDS)}.",
         )
     if ".".join(os_version.split(".")[:3]) != image.host_build:
         release = " or ".join(name for name, build in HOST_BUILDS.items() if build == image.host_build)
@@ -78,5 +78,5 @@ def check_host(image: Image, os_version: str) -> None:
             f"{image.id} needs a Windows host of build {image.host_build} ({release or 'release unknown'}); "
             f"this engine's host is {os_version or 'of unknown version'}",
             where=where,
-            mend="Process isolation wants the same build: use an engine on that Windows, or change the base.",
+            hint="Process isolation wants the same build: use an engine on that Windows, or change the base.",
         )

@@ -13,7 +13,7 @@ from rich.markup import escape
 from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.naming import release_tag_for
 from aml_images_dagster.builds.plan import plan_build
-from aml_images_dagster.builds.preflight import check_folders, check_plan, check_surroundings
+from aml_images_dagster.builds.preflight import check_folders, check_plan, check_prerequisites
 from aml_images_dagster.builds.selection import Selection, with_needed_parents
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog import git
@@ -21,13 +21,13 @@ from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.discover import discover_images
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.profiles import parts_for
-from aml_images_dagster.release.plan import released_under
+from aml_images_dagster.profiles import backends_for
+from aml_images_dagster.release.release_plan import released_under
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.records import Plan
     from aml_images_dagster.builds.session import Source
     from aml_images_dagster.settings import Settings
@@ -68,38 +68,38 @@ def command(
     now = datetime.now(UTC)
     release_tag_for(now, release_num, release_tag)  # contradictions are reported before anything is read
     if sum((bool(images), bool(base), everything)) > 1:
-        raise BadInput("IMAGE, --base and --all cannot be combined", where="build", mend="Give one of them.")
+        raise BadInput("IMAGE, --base and --all cannot be combined", where="build", hint="Give one of them.")
     head = head or settings.source_commit  # as the code location, which has no --head, reads it
     commit = git.resolve(settings.repo, head) if head else ""
     source = open_source(settings, commit)
     # That of a clean working tree, too: the build goes by it, whatever happens to the files meanwhile.
     commit = source.tree.commit or ""
-    parts = parts_for(settings)
+    backends = backends_for(settings)
     chosen = _choose(settings, source, images, base, head, everything)
     check_folders(source, chosen)
-    selection = with_needed_parents(chosen, source, parts, settings)
+    selection = with_needed_parents(chosen, source, backends, settings)
     check_folders(source, selection)
     tag = release_tag_for(now, release_num, release_tag)
-    plan = plan_build(selection, source, parts, settings, force=force)
+    plan = plan_build(selection, source, backends, settings, force=force)
     if dry_run:
         _print_plan(plan, tag, as_json)
-    _hint_at_release_tag(tag, selection, parts)
+    _hint_at_release_tag(tag, selection, backends)
     check_plan(plan)
     if dry_run:
         return
-    check_surroundings(plan, source, parts)
+    check_prerequisites(plan, source, backends)
 
     # Dagster takes seconds to import: only here, after everything that can be refused has been.
-    from aml_images_dagster.cli.dagster_run import BuildRequest
+    from aml_images_dagster.cli.dagster_run import BuildCommand
     from aml_images_dagster.cli.run_build import run_build
 
-    request = BuildRequest(plan, commit, release_num, release_tag, force, keep_failed)
-    sys.exit(run_build(settings, parts, request, as_json))
+    request = BuildCommand(plan, commit, release_num, release_tag, force, keep_failed)
+    sys.exit(run_build(settings, backends, request, as_json))
 
 
-def _hint_at_release_tag(tag: str, images: Collection[str], parts: Parts) -> None:
+def _hint_at_release_tag(tag: str, images: Collection[str], backends: Backends) -> None:
     """Say beforehand that a release of this build would be refused, as long as another tag costs nothing."""
-    earlier = released_under(tag, images, Ledger(parts.artifacts).records())
+    earlier = released_under(tag, images, Ledger(backends.artifacts).records())
     if earlier is not None:
         open_console(stderr=True).print(
             f"[yellow]release tag {tag} is already used by build {earlier.build}[/]: an image that "
@@ -117,9 +117,9 @@ def _choose(
     everything: bool,
 ) -> Selection:
     if images:
-        return {source.catalogue.get(image).id: ("named on the command line",) for image in images}
+        return {source.catalog.get(image).id: ("named on the command line",) for image in images}
     if everything:
-        return dict.fromkeys(source.catalogue.select_default(), ("--all",))
+        return dict.fromkeys(source.catalog.select_default(), ("--all",))
     return {image.id: image.reasons for image in discover_images(settings, base, head).images}
 
 

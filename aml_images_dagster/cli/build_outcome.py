@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aml_images_dagster.builds.artifacts import BuildFolder
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.cleanup import CleanupReport
-    from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.builds.records import BuildFailure, BuildRecord, BuildStatus, EndStatus
 
 
@@ -59,7 +59,7 @@ _STATUSES: dict[dg.DagsterRunStatus, EndStatus | Literal["succeeded"]] = {
 }
 
 
-def conclude(instance: dg.DagsterInstance, run: dg.DagsterRun, parts: Parts, log: Path) -> Outcome:
+def conclude(instance: dg.DagsterInstance, run: dg.DagsterRun, parts: Backends, log: Path) -> Outcome:
     """Read how a finished run ended, and clean up its build unless it succeeded."""
     status: EndStatus | Literal["succeeded"] = _STATUSES.get(run.status, "failed")
     build = build_number(run.run_id, created_at(instance, run.run_id))

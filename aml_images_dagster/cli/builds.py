@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 
 if TYPE_CHECKING:
     from aml_images_dagster.builds.records import BuildStatus
@@ -29,7 +29,7 @@ COLOURS: dict[BuildStatus, str] = {
 @common_options
 def command(settings: Settings, as_json: bool) -> None:
     """Show all builds, newest first."""
-    found = parts_for(settings).artifacts.builds(lambda error: click.echo(f"aml-images: {error}", err=True))
+    found = backends_for(settings).artifacts.builds(lambda error: click.echo(f"aml-images: {error}", err=True))
     if as_json:
         print_json(
             [

@@ -13,15 +13,15 @@ from aml_images_dagster.catalog.reference import short_digest
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import print_json
 from aml_images_dagster.errors import FactoryError
-from aml_images_dagster.release.followers import followers
+from aml_images_dagster.release.dependents import dependents
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
 
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.ledger import ReleaseRecord, TagChange
-    from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.settings import Settings
 
 
@@ -79,11 +79,11 @@ def show_done(record: ReleaseRecord | None, image: str, said: str, already: str,
     console.print(f"\n[green]{escape(said)}[/]", soft_wrap=True)
 
 
-def offer_followers(settings: Settings, parts: Parts, record: ReleaseRecord, console: Console) -> list[str]:
+def offer_dependents(settings: Settings, backends: Backends, record: ReleaseRecord, console: Console) -> list[str]:
     """Say which images are FROM what was released, and how to build them; their names."""
     try:
-        records = Ledger(parts.artifacts).records()
-        found = list(followers(record, open_source(settings).catalogue, parts.artifacts, records))
+        records = Ledger(backends.artifacts).records()
+        found = list(dependents(record, open_source(settings).catalog, backends.artifacts, records))
     except FactoryError as fault:  # the release is done all the same
         console.print(f"[yellow]cannot tell which images are FROM it[/]: {escape(str(fault))}", soft_wrap=True)
         return []

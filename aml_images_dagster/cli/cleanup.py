@@ -11,18 +11,18 @@ from rich.markup import escape
 
 from aml_images_dagster.builds.artifacts import DamagedRecord
 from aml_images_dagster.builds.cleanup import CleanupReport, cleanup
-from aml_images_dagster.builds.healing import heal
 from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.naming import BUILD_NUMBER
+from aml_images_dagster.builds.repair import repair
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput, Unreachable
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.records import BuildRecord
     from aml_images_dagster.settings import Settings
 
@@ -40,19 +40,19 @@ def command(settings: Settings, as_json: bool, build: str, yes: bool, force: boo
     if not BUILD_NUMBER.fullmatch(build):
         raise BadInput(
             f"{build!r} is not a build number",
-            mend="A build number looks like 20261123.4f2a9c1e; `aml-images builds` lists all.",
+            hint="A build number looks like 20261123.4f2a9c1e; `aml-images builds` lists all.",
         )
-    parts = parts_for(settings)
-    record = _record(parts, build)
+    backends = backends_for(settings)
+    record = _record(backends, build)
     if record is not None and record.status == "succeeded" and not force:
-        _may_go(parts, record, yes=yes, ask=not as_json and sys.stdin.isatty())
+        _may_go(backends, record, yes=yes, ask=not as_json and sys.stdin.isatty())
     # A build that had ended already stays what it was; any other is canceled by the person.
-    report = cleanup(build, parts, "canceled", even_if_kept=True, even_if_released=force)
-    if record is None and not report.rows and not parts.artifacts.build(build).root.exists():
+    report = cleanup(build, backends, "canceled", even_if_kept=True, even_if_released=force)
+    if record is None and not report.rows and not backends.artifacts.build(build).root.exists():
         raise BadInput(
             "there is no build with this number, and no staged image of one",
             where=build,
-            mend="`aml-images builds` lists all.",
+            hint="`aml-images builds` lists all.",
         )
     if as_json:
         print_json(report.model_dump(mode="json"))
@@ -62,18 +62,18 @@ def command(settings: Settings, as_json: bool, build: str, yes: bool, force: boo
     sys.exit(0 if report.clean and not is_kept else 1)
 
 
-def _record(parts: Parts, build: str) -> BuildRecord | None:
+def _record(backends: Backends, build: str) -> BuildRecord | None:
     """What the build says of itself; None when it never began, or nothing can be read."""
-    folder = parts.artifacts.build(build)
+    folder = backends.artifacts.build(build)
     with suppress(OSError, Unreachable):
         try:
             return folder.read_build()
         except DamagedRecord:
-            return heal(folder, parts)
+            return repair(folder, backends)
     return None
 
 
-def _may_go(parts: Parts, record: BuildRecord, *, yes: bool, ask: bool) -> None:
+def _may_go(backends: Backends, record: BuildRecord, *, yes: bool, ask: bool) -> None:
     """Ask before a build that succeeded is removed.
 
     Raises:
@@ -82,19 +82,19 @@ def _may_go(parts: Parts, record: BuildRecord, *, yes: bool, ask: bool) -> None:
     """
     build = record.build
     what = f"build {build} of {record.created:%Y-%m-%d %H:%M} UTC, which has succeeded, with {', '.join(record.images)}"
-    outcome = parts.artifacts.build(build).read_outcome()
+    outcome = backends.artifacts.build(build).read_outcome()
     is_claimed = outcome is not None and outcome.status == "released"
-    if is_claimed or build in Ledger(parts.artifacts).released_builds():
+    if is_claimed or build in Ledger(backends.artifacts).released_builds():
         raise BadInput(
             f"this is {what}; it is released, or a release of it has begun",
             where=build,
-            mend="`aml-images releases` lists all. `--force` removes its staged images and release files, "
+            hint="`aml-images releases` lists all. `--force` removes its staged images and release files, "
             "and leaves production as it is.",
         )
     if yes:
         return
     if not ask:
-        raise BadInput(f"this is {what}, and was not released", where=build, mend="Give --yes to remove it.")
+        raise BadInput(f"this is {what}, and was not released", where=build, hint="Give --yes to remove it.")
     click.confirm(f"This is {what}, and was not released. Remove it?", abort=True)
 
 

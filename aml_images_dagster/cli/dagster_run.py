@@ -14,7 +14,7 @@ from aml_images_dagster import fork_server
 from aml_images_dagster.builds.process import this_process
 from aml_images_dagster.cli.located_run import execute_located_job
 from aml_images_dagster.defs.keys import BUILD_JOB
-from aml_images_dagster.defs.pinned_catalogue import PinnedCatalogue
+from aml_images_dagster.defs.pinned_catalog import PinnedCatalog
 from aml_images_dagster.defs.request import COMMAND_LINE, COMMIT_TAG, TRIGGER_TAG, build_config, plan_keys
 from aml_images_dagster.defs.run_state import PROCESS_TAG
 from aml_images_dagster.settings import ENV_PREFIX
@@ -29,7 +29,7 @@ INVOCATION_TAG = "aml-images/invocation"
 
 
 @dataclass(frozen=True)
-class BuildRequest:
+class BuildCommand:
     """What the command line asks for.
 
     Attributes:
@@ -50,7 +50,7 @@ class BuildRequest:
 
 
 def execute(
-    settings: Settings, artifacts: Artifacts, instance: dg.DagsterInstance, request: BuildRequest, invocation: str
+    settings: Settings, artifacts: Artifacts, instance: dg.DagsterInstance, request: BuildCommand, invocation: str
 ) -> dg.DagsterRun | None:
     """Run a build to its end.
 
@@ -70,7 +70,7 @@ def execute(
     os.environ[f"{ENV_PREFIX}DOCKER_FILES_PATH"] = settings.docker_files_path
     os.environ[f"{ENV_PREFIX}PUBLISHED_AS"] = ";".join(settings.published_as)
     os.environ[f"{ENV_PREFIX}SOURCE_COMMIT"] = request.commit
-    PinnedCatalogue(commit=request.commit, images=_to_load(request.plan)).pin_here()
+    PinnedCatalog(commit=request.commit, images=_to_load(request.plan)).pin_here()
     if settings.executor == "multiprocess":
         fork_server.start()
     from aml_images_dagster.definitions import build_job

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
-from aml_images_dagster.builds.source import load_catalogue
+from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog import git
 from aml_images_dagster.catalog.discovery import Discovery, discover, nothing_to_build
 from aml_images_dagster.catalog.tree import CommitTree, Tree, WorkingTree
@@ -48,4 +48,4 @@ def discover_images(settings: Settings, base: str | None, head: str | None, *, f
     """What changed between two revisions; see `aml_images_dagster.catalog.discovery`."""
     tree: Tree = CommitTree(settings.repo, git.resolve(settings.repo, head)) if head else WorkingTree(settings.repo)
     base = base or git.main_branch(settings.repo)
-    return discover(tree, load_catalogue(settings, tree), base, fallback=fallback)
+    return discover(tree, load_catalog(settings, tree), base, fallback=fallback)

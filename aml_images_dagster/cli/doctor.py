@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
-from aml_images_dagster.builds.surroundings import surroundings
+from aml_images_dagster.builds.prerequisites import prerequisites
 from aml_images_dagster.checks import Check, CheckResult, perform_all
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
@@ -43,12 +43,14 @@ def command(settings: Settings, as_json: bool, seconds: float, images: tuple[str
 
     Exit codes: 0 all checks passed, 1 a check failed, 2 the settings are wrong.
     """
-    parts = parts_for(settings)
-    parts.import_sdks()
-    checks = (*surroundings(settings, parts, images), Check("Dagster", lambda: _dagster(settings)))
+    backends = backends_for(settings)
+    backends.import_sdks()
+    checks = (*prerequisites(settings, backends, images), Check("Dagster", lambda: _dagster(settings)))
     results = perform_all(checks, seconds)
     if as_json:
-        print_json({"profile": settings.profile, "checks": [asdict(result) for result in results]})
+        print_json(
+            {"profile": settings.profile, "checks": [asdict(result) | {"mend": result.hint} for result in results]}
+        )
     else:
         open_console().print(_table(results))
         faults = sum(not result.ok for result in results)
@@ -60,7 +62,7 @@ def _table(results: list[CheckResult]) -> Table:
     table = new_table("", "what", "found", "hint")
     for result in results:
         mark = "[green]ok[/]" if result.ok else "[bold red]failed[/]"
-        table.add_row(mark, escape(result.name), escape(result.found), escape(result.mend))
+        table.add_row(mark, escape(result.name), escape(result.found), escape(result.hint))
     return table
 
 
@@ -80,7 +82,7 @@ def _dagster(settings: Settings) -> str:
         raise BadInput(
             f"the instance cannot be opened: {error}",
             where=str(home),
-            mend="Correct its dagster.yaml, or move the folder away: the next build creates a new one.",
+            hint="Correct its dagster.yaml, or move the folder away: the next build creates a new one.",
         ) from None
     healthy = bool(daemons) and all(status.healthy for status in daemons.values() if status.required)
     daemon = "running" if healthy else "not running (only sensors and schedules need it)"

@@ -8,14 +8,14 @@ import click
 from rich.markup import escape
 from rich.tree import Tree as Branches
 
-from aml_images_dagster.builds.source import load_catalogue
+from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.text import printable
 
 if TYPE_CHECKING:
-    from aml_images_dagster.catalog.catalogue import Catalogue
+    from aml_images_dagster.catalog.catalog import Catalog
     from aml_images_dagster.settings import Settings
 
 
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
 @common_options
 def command(settings: Settings, as_json: bool, form: str) -> None:
     """Show what is built FROM what: the direct edges of FROM and COPY --from."""
-    catalogue = load_catalogue(settings, WorkingTree(settings.repo))
-    catalogue.order(catalogue.images)  # a cycle is an error here, not a picture
+    catalog = load_catalog(settings, WorkingTree(settings.repo))
+    catalog.order(catalog.images)  # a cycle is an error here, not a picture
     if as_json or form == "json":
-        print_json({"images": [_node(catalogue, image) for image in catalogue.images]})
+        print_json({"images": [_node(catalog, image) for image in catalog.images]})
     elif form == "mermaid":
-        click.echo(printable(mermaid(catalogue)))
+        click.echo(printable(mermaid(catalog)))
     else:
-        for branches in _text(catalogue):
+        for branches in _text(catalog):
             open_console().print(branches)
 
 
-def _node(catalogue: Catalogue, name: str) -> dict[str, object]:
-    image = catalogue.images[name]
+def _node(catalog: Catalog, name: str) -> dict[str, object]:
+    image = catalog.images[name]
     return {
         "name": image.name,
         "family": image.family,
@@ -53,14 +53,14 @@ def _node(catalogue: Catalogue, name: str) -> dict[str, object]:
     }
 
 
-def mermaid(catalogue: Catalogue) -> str:
+def mermaid(catalog: Catalog) -> str:
     """The graph as a Mermaid flowchart, bases on the left.
 
     Source: https://mermaid.js.org/syntax/flowchart.html
     """
-    images = catalogue.images.values()
+    images = catalog.images.values()
     bases = sorted({base for image in images for base in image.bases})
-    names = {name: f"n{index}" for index, name in enumerate([*bases, *catalogue.images])}
+    names = {name: f"n{index}" for index, name in enumerate([*bases, *catalog.images])}
     lines = ["flowchart LR"]
     lines += [f'    {names[base]}(["{base}"])' for base in bases]
     lines += [f'    {names[image.id]}["{image.id}"]' for image in images]
@@ -68,14 +68,14 @@ def mermaid(catalogue: Catalogue) -> str:
     return "\n".join(lines)
 
 
-def _text(catalogue: Catalogue) -> list[Branches]:
+def _text(catalog: Catalog) -> list[Branches]:
     """Every external base with all images built on it; an image with several parents appears below each."""
     children: dict[str, list[str]] = {}
-    for image in catalogue.images.values():
+    for image in catalog.images.values():
         for parent in (*image.bases, *image.parents):
             children.setdefault(parent, []).append(image.id)
-    roots = sorted({base for image in catalogue.images.values() for base in image.bases})
-    roots += [image.id for image in catalogue.images.values() if not image.bases and not image.parents]
+    roots = sorted({base for image in catalog.images.values() for base in image.bases})
+    roots += [image.id for image in catalog.images.values() if not image.bases and not image.parents]
 
     def grow(branches: Branches, name: str) -> Branches:
         for child in children.get(name, ()):

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from aml_images_dagster.cli.options import common_options
 from aml_images_dagster.cli.release import run_release, show_plan
 from aml_images_dagster.errors import BadInput, Unreachable
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.release.candidate import check_staging
 from aml_images_dagster.release.drop_import import read_drop, resolve_login
 
@@ -48,21 +48,21 @@ def command(settings: Settings, as_json: bool, cfg_path: Path, dry_run: bool, ou
     if login is not None:
         secret = SecretStr(login.password)
         settings = settings.model_copy(update={"staging_client_id": login.username, "staging_client_secret": secret})
-    parts = parts_for(settings)
+    backends = backends_for(settings)
     try:
-        check_staging(release, parts.staging)
+        check_staging(release, backends.staging)
     except Unreachable as refused:
         if login is not None:
             raise
         raise BadInput(
             refused.what,
             where=refused.where,
-            mend=f"{refused.mend} {_references(cfg)} are not set in the environment.".strip(),
+            hint=f"{refused.hint} {_references(cfg)} are not set in the environment.".strip(),
         ) from None
     if dry_run:
-        show_plan(settings, parts, release, as_json)
+        show_plan(settings, backends, release, as_json)
     else:
-        sys.exit(run_release(settings, parts, release, as_json, outside_window=outside_window, wait=wait))
+        sys.exit(run_release(settings, backends, release, as_json, outside_window=outside_window, wait=wait))
 
 
 def _references(cfg: ImportCfg) -> str:

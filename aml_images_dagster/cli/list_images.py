@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.markup import escape
 
-from aml_images_dagster.builds.source import load_catalogue
+from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 @common_options
 def command(settings: Settings, as_json: bool) -> None:
     """Show all images."""
-    catalogue = load_catalogue(settings, WorkingTree(settings.repo))
-    images = list(catalogue.images.values())
+    catalog = load_catalog(settings, WorkingTree(settings.repo))
+    images = list(catalog.images.values())
     if as_json:
         print_json([describe(image) for image in images])
         return

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aml_images_dagster.builds.source import load_catalogue
+from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog.image import TESTS_FILE
 from aml_images_dagster.catalog.new_image import new_image
 from aml_images_dagster.catalog.tree import WorkingTree
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def command(settings: Settings, as_json: bool, image: str, parent: str) -> None:
     """Write the folder of a new image: complete, valid, and FROM the published name of PARENT."""
     tree = WorkingTree(settings.repo)
-    catalogue = load_catalogue(settings, tree)
-    written = new_image(image, catalogue.get(parent), catalogue, tree)
+    catalog = load_catalog(settings, tree)
+    written = new_image(image, catalog.get(parent), catalog, tree)
     if as_json:
         print_json({"image": written.name, "path": written.path, "files": written.files})
         return

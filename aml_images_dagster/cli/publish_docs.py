@@ -10,7 +10,7 @@ from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.cli.options import common_options
 from aml_images_dagster.cli.publish_source import show
 from aml_images_dagster.open_source.syndication import publish_docs
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 
 if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
@@ -26,6 +26,6 @@ def command(settings: Settings, as_json: bool, images: tuple[str, ...], dry_run:
     Without IMAGE: all images that were released.
     """
     source = open_source(settings, settings.source_commit)
-    chosen = [source.catalogue.get(image).id for image in images] or None
-    parts = parts_for(settings)
-    show(lambda: publish_docs(source, parts, settings, images=chosen, dry_run=dry_run), as_json)
+    chosen = [source.catalog.get(image).id for image in images] or None
+    backends = backends_for(settings)
+    show(lambda: publish_docs(source, backends, settings, images=chosen, dry_run=dry_run), as_json)

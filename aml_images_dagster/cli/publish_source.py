@@ -15,7 +15,7 @@ from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.open_source.proposal import LeaksFound
 from aml_images_dagster.open_source.publication import publish_source
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.text import printable_line
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ def command(settings: Settings, as_json: bool, images: tuple[str, ...], head: st
     """
     head = head or settings.source_commit
     source = open_source(settings, git.resolve(settings.repo, head) if head else "")
-    chosen = [source.catalogue.get(image).id for image in images] or None
+    chosen = [source.catalog.get(image).id for image in images] or None
     console = open_console(stderr=True)
 
     def log(line: str) -> None:
         console.print(line, markup=False, style="dim")
 
-    parts = parts_for(settings)
-    show(lambda: publish_source(source, parts, settings, log, images=chosen, dry_run=dry_run), as_json)
+    backends = backends_for(settings)
+    show(lambda: publish_source(source, backends, settings, log, images=chosen, dry_run=dry_run), as_json)
 
 
 def show(publish: Callable[[], Proposal], as_json: bool) -> None:
@@ -54,7 +54,7 @@ def show(publish: Callable[[], Proposal], as_json: bool) -> None:
         proposal = publish()
     except LeaksFound as found:
         if as_json:
-            print_json({"leaks": [asdict(leak) for leak in found.leaks]})
+            print_json({"leaks": [asdict(leak) | {"mend": leak.hint} for leak in found.leaks]})
         raise
     if as_json:
         print_json(

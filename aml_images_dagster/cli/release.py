@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
-from aml_images_dagster.cli.changes import changes_document, changes_table, offer_followers
+from aml_images_dagster.cli.changes import changes_document, changes_table, offer_dependents
 from aml_images_dagster.cli.console import line_by_line, open_console
 from aml_images_dagster.cli.options import common_options, print_json
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.release.actor import actor
 from aml_images_dagster.release.candidate import completed
 from aml_images_dagster.release.production import Releaser, window_closed
@@ -21,9 +21,9 @@ from aml_images_dagster.release.promotion import await_promotion, problems
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from aml_images_dagster.builds.parts import Parts
-    from aml_images_dagster.release.plan import ReleasePlan
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.release.release_json import ReleaseJson
+    from aml_images_dagster.release.release_plan import ReleasePlan
     from aml_images_dagster.settings import Settings
 
 
@@ -42,17 +42,17 @@ def command(settings: Settings, as_json: bool, build: str, dry_run: bool, outsid
 
     A release that was interrupted continues when the command is run again.
     """
-    parts = parts_for(settings)
-    release = completed(build, parts.artifacts)
+    backends = backends_for(settings)
+    release = completed(build, backends.artifacts)
     if dry_run:
-        show_plan(settings, parts, release, as_json)
+        show_plan(settings, backends, release, as_json)
     else:
-        sys.exit(run_release(settings, parts, release, as_json, outside_window=outside_window, wait=wait))
+        sys.exit(run_release(settings, backends, release, as_json, outside_window=outside_window, wait=wait))
 
 
-def show_plan(settings: Settings, parts: Parts, release: ReleaseJson, as_json: bool) -> None:
+def show_plan(settings: Settings, backends: Backends, release: ReleaseJson, as_json: bool) -> None:
     """The dry run of a release."""
-    plan = Releaser(parts, settings, actor(settings), lambda _: None).plan(release)
+    plan = Releaser(backends, settings, actor(settings), lambda _: None).plan(release)
     closed = window_closed(settings, datetime.now(UTC))
     if as_json:
         about = {"build": release.build, "release_tag": release.release_tag, "lacks": plan.lacks, "must_wait": closed}
@@ -70,7 +70,7 @@ def show_plan(settings: Settings, parts: Parts, release: ReleaseJson, as_json: b
 
 def run_release(
     settings: Settings,
-    parts: Parts,
+    backends: Backends,
     release: ReleaseJson,
     as_json: bool,
     *,
@@ -83,8 +83,8 @@ def run_release(
         The exit code: 0, or 1 when the public registry serves something else.
     """
     console = open_console(stderr=as_json)
-    tell = line_by_line(console)
-    done = Releaser(parts, settings, actor(settings), tell).release(release, outside_window=outside_window)
+    report = line_by_line(console)
+    done = Releaser(backends, settings, actor(settings), report).release(release, outside_window=outside_window)
     if not as_json:
         console.print(changes_table(done.plan.changes))
         _tell_what_is_lacking(console, done.plan)
@@ -93,8 +93,8 @@ def run_release(
             f"was released already, by {escape(done.record.who)}, {when}" if done.plan.nothing_to_do else "is released"
         )
         console.print(f"\n[green]build [bold]{release.build}[/] {already}[/] as {release.release_tag}")
-    following = offer_followers(settings, parts, done.record, console)
-    tags = await_promotion(done.record.changes, settings, tell) if wait else []
+    following = offer_dependents(settings, backends, done.record, console)
+    tags = await_promotion(done.record.changes, settings, report) if wait else []
     wrong, late = problems(tags, "wrong"), problems(tags, "late")
     if as_json:
         record = done.record.model_dump(mode="json")

@@ -10,13 +10,13 @@ from rich.table import Table
 
 from aml_images_dagster.builds.history import History
 from aml_images_dagster.builds.ledger import Ledger, released_images
-from aml_images_dagster.builds.source import load_catalogue
+from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog.image_name import full_name
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 
 if TYPE_CHECKING:
     from aml_images_dagster.builds.ledger import ReleaseRecord
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @common_options
 def command(settings: Settings, as_json: bool, image: str | None) -> None:
     """Show releases, rollbacks and withdrawals, newest first."""
-    records = Ledger(parts_for(settings).artifacts).records()
+    records = Ledger(backends_for(settings).artifacts).records()
     if image is not None:
         known = released_images(records) | _images(settings)
         absent = f"there is no image {image!r}, and none of this name was released"
@@ -63,7 +63,7 @@ def command(settings: Settings, as_json: bool, image: str | None) -> None:
 def _images(settings: Settings) -> set[str]:
     """The images that are there now; what was released is shown also where their folders are not."""
     try:
-        return set(load_catalogue(settings, WorkingTree(settings.repo)).images)
+        return set(load_catalog(settings, WorkingTree(settings.repo)).images)
     except BadInput:
         return set()
 

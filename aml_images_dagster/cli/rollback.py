@@ -9,7 +9,7 @@ import click
 from aml_images_dagster.cli.changes import show_done, show_planned
 from aml_images_dagster.cli.console import line_by_line, open_console
 from aml_images_dagster.cli.options import common_options
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.release.actor import actor
 from aml_images_dagster.release.rollback import plan_rollback, released_image, roll_back
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 @common_options
 def command(settings: Settings, as_json: bool, image: str, to: str, reason: str, dry_run: bool) -> None:
     """Point :latest of an image at an earlier release. Allowed outside of the release window."""
-    parts = parts_for(settings)
-    image = released_image(image, parts)
+    backends = backends_for(settings)
+    image = released_image(image, backends)
     if dry_run:
-        version, change = plan_rollback(image, to, parts)
+        version, change = plan_rollback(image, to, backends)
         show_planned(change, version.tag, f":latest would be {version.tag}", as_json)
         return
-    tell = line_by_line(open_console(stderr=as_json))
-    record = roll_back(image, to, reason, parts, settings, actor(settings), tell)
+    report = line_by_line(open_console(stderr=as_json))
+    record = roll_back(image, to, reason, backends, settings, actor(settings), report)
     said = f":latest of {image} is {record.release_tag} again" if record else ""
     show_done(record, image, said, f":latest of {image} already is that release", as_json)

@@ -13,8 +13,8 @@ from aml_images_dagster.cli.build_outcome import conclude, show
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.dagster_run import INVOCATION_TAG, execute
 from aml_images_dagster.cli.instance import open_instance
-from aml_images_dagster.cli.own_terminal import own_terminal
 from aml_images_dagster.cli.progress import Progress
+from aml_images_dagster.cli.stdio import terminal_kept
 from aml_images_dagster.defs.operations.cleanup import announce
 from aml_images_dagster.defs.run_state import InstanceRuns
 from aml_images_dagster.instance.compute_logs import FileComputeLogManager
@@ -22,12 +22,12 @@ from aml_images_dagster.instance.compute_logs import FileComputeLogManager
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from aml_images_dagster.builds.parts import Parts
-    from aml_images_dagster.cli.dagster_run import BuildRequest
+    from aml_images_dagster.builds.backends import Backends
+    from aml_images_dagster.cli.dagster_run import BuildCommand
     from aml_images_dagster.settings import Settings
 
 
-def run_build(settings: Settings, parts: Parts, request: BuildRequest, as_json: bool) -> int:
+def run_build(settings: Settings, backends: Backends, request: BuildCommand, as_json: bool) -> int:
     """Run the build to its end, show how it goes, and clean it up if it fails.
 
     Returns:
@@ -35,20 +35,20 @@ def run_build(settings: Settings, parts: Parts, request: BuildRequest, as_json: 
     """
     instance = open_instance(settings)
     # Where no daemon runs, this is what finds the builds whose process was killed.
-    announce(instance, sweep(parts, settings, InstanceRuns(instance), datetime.now(UTC)), parts.artifacts)
+    announce(instance, sweep(backends, settings, InstanceRuns(instance), datetime.now(UTC)), backends.artifacts)
     invocation = uuid.uuid4().hex
     log = settings.home / "logs" / f"{invocation[:8]}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with own_terminal(log) as terminal:
+    with terminal_kept(log) as terminal:
         console = open_console(file=terminal, quiet=as_json)
         with Progress(instance, {INVOCATION_TAG: invocation}, request.plan, console):
-            run = execute(settings, parts.artifacts, instance, request, invocation)
+            run = execute(settings, backends.artifacts, instance, request, invocation)
     if run is not None and isinstance(instance.compute_log_manager, FileComputeLogManager):
         _add_step_logs(instance, run.run_id, log)
     if run is None:
         open_console(stderr=True).print("Interrupted before the build started: there is nothing to clean up.")
         return 1
-    outcome = conclude(instance, run, parts, log)
+    outcome = conclude(instance, run, backends, log)
     show(outcome, as_json)
     return 0 if outcome.succeeded else 1
 

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 
-from aml_images_dagster.builds.source import load_catalogue
+from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.list_images import describe
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 def command(settings: Settings, as_json: bool, image: str) -> None:
     """Show everything about IMAGE: bases, dependents, tests and Dockerfile."""
     tree = WorkingTree(settings.repo)
-    catalogue = load_catalogue(settings, tree)
-    found = catalogue.get(image)
+    catalog = load_catalog(settings, tree)
+    found = catalog.get(image)
     folder = found.file("")
     files = sorted(path.removeprefix(folder) for path in tree.files() if path.startswith(folder))
-    descendants = sorted(catalogue.descendants([found.id]))
+    descendants = sorted(catalog.descendants([found.id]))
     dockerfile = found.dockerfile.text
     if as_json:
         print_json(

@@ -12,7 +12,7 @@ from aml_images_dagster.cli.builds import COLOURS
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.text import printable
 
 if TYPE_CHECKING:
@@ -65,11 +65,11 @@ def find_build(settings: Settings, build: str) -> tuple[BuildFolder, BuildRecord
     Raises:
         BadInput: There is none.
     """
-    folder = parts_for(settings).artifacts.build(build)
+    folder = backends_for(settings).artifacts.build(build)
     record = folder.read_build() if BUILD_NUMBER.fullmatch(build) else None
     if record is None:
         raise BadInput(
-            f"there is no build {build!r}", where=settings.artifacts_uri, mend="`aml-images builds` lists all."
+            f"there is no build {build!r}", where=settings.artifacts_uri, hint="`aml-images builds` lists all."
         )
     return folder, record
 

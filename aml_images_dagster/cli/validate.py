@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
-from aml_images_dagster.builds.source import load_catalogue
+from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.catalog.validation import validate
 from aml_images_dagster.cli.console import open_console
@@ -29,11 +29,11 @@ def command(settings: Settings, as_json: bool, images: tuple[str, ...]) -> None:
     Exit codes: 0 no error (there may be warnings), 2 an error.
     """
     tree = WorkingTree(settings.repo)
-    catalogue = load_catalogue(settings, tree)
-    names = [catalogue.get(image).id for image in images] or list(catalogue.images)
-    findings = validate(catalogue, tree, names, publishes=bool(settings.open_source.repository))
+    catalog = load_catalog(settings, tree)
+    names = [catalog.get(image).id for image in images] or list(catalog.images)
+    findings = validate(catalog, tree, names, publishes=bool(settings.open_source.repository))
     if not images:
-        findings += read_timetable(tree, catalogue).findings
+        findings += read_timetable(tree, catalog).findings
     if as_json:
         print_json({"findings": [finding.document() for finding in findings]})
     else:

@@ -58,7 +58,7 @@ def address_of(url: str, wanted: Wanted, group: str, api_url: str = "", reposito
         raise BadInput(
             f"{git.without_credentials(url)} does not tell which repository it is at its host",
             where=group,
-            mend="Write https://github.com/OWNER/NAME or https://dev.azure.com/ORGANISATION/PROJECT/_git/NAME, "
+            hint="Write https://github.com/OWNER/NAME or https://dev.azure.com/ORGANISATION/PROJECT/_git/NAME, "
             f"or set {group}.api_url and {group}.repository.",
         )
     return address

@@ -30,18 +30,18 @@ class AzureDevOpsApi:
     Args:
         address: The project and the repository.
         token: A personal access token, or the token of a pipeline.
-        mend: What to do when the token is refused.
+        hint: What to do when the token is refused.
 
     Attributes:
         organisation: URL of the organisation.
         repository: URL of the repository in the API.
     """
 
-    def __init__(self, address: HostAddress, token: str, mend: str) -> None:
+    def __init__(self, address: HostAddress, token: str, hint: str) -> None:
         project, name = (quote(part) for part in address.repository.split("/"))
         self.organisation = address.api_url
         self.repository = f"{address.api_url}/{project}/_apis/git/repositories/{name}"
-        self._mend = mend
+        self._hint = hint
         self._session = open_session(loopback=False, repeat=False)
         self._session.auth = ("", token)
         self._session.headers["Accept"] = "application/json"
@@ -76,8 +76,8 @@ class AzureDevOpsApi:
                 return answer.json() if answer.content else {}
         except requests.RequestException as error:
             raise Unreachable(
-                f"Azure DevOps does not answer: {type(error).__name__}", where=self.repository, mend="Try again later."
+                f"Azure DevOps does not answer: {type(error).__name__}", where=self.repository, hint="Try again later."
             ) from None
         raise Unreachable(
-            f"Azure DevOps answers {answer.status_code} {answer.reason}", where=self.repository, mend=self._mend
+            f"Azure DevOps answers {answer.status_code} {answer.reason}", where=self.repository, hint=self._hint
         )

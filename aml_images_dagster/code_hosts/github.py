@@ -34,12 +34,12 @@ def connect(address: HostAddress, token: str) -> Github:
 
 
 @contextmanager
-def github_errors(address: HostAddress, mend: str) -> Iterator[None]:
+def github_errors(address: HostAddress, hint: str) -> Iterator[None]:
     """Turn what the client raises into `Unreachable`.
 
     Args:
         address: What is asked.
-        mend: What to do when the token is refused.
+        hint: What to do when the token is refused.
     """
     where, later = f"{address.api_url}/repos/{address.repository}", "Try again later."
     try:
@@ -49,9 +49,9 @@ def github_errors(address: HostAddress, mend: str) -> Iterator[None]:
         raise Unreachable(
             f"GitHub answers {error.status}{said and f': {said}'}",
             where=where,
-            mend=mend if error.status in (401, 403, 404) else later,
+            hint=hint if error.status in (401, 403, 404) else later,
         ) from None
     except requests.RequestException as error:
         raise Unreachable(
-            f"GitHub does not answer: {type(error).__name__}", where=where, mend="Try again later."
+            f"GitHub does not answer: {type(error).__name__}", where=where, hint="Try again later."
         ) from None

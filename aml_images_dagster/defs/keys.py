@@ -11,7 +11,7 @@ from dagster import AssetKey
 from aml_images_dagster.catalog.image_name import name_fault, plain_name
 
 if TYPE_CHECKING:
-    from aml_images_dagster.catalog.catalogue import Catalogue
+    from aml_images_dagster.catalog.catalog import Catalog
     from aml_images_dagster.catalog.image import Image
 
 Stage = Literal["staged", "tested", "release_config", "import_cfg"]
@@ -54,7 +54,7 @@ WITHDRAW_JOB = "withdraw"
 
 # Steps whose configuration is what a person writes in the launchpad.
 RELEASED = "released"
-ROLL_BACK = "roll_back_latest"
+ROLLBACK = "rollback_latest"
 WITHDRAW = "withdraw_tag"
 
 
@@ -90,12 +90,12 @@ def base_key(base: str) -> AssetKey:
     return AssetKey([UPSTREAM_GROUP, *(re.sub(r"[^A-Za-z0-9_.-]+", "--", part) for part in base.split("/"))])
 
 
-def images_with_assets(catalogue: Catalogue) -> list[Image]:
+def images_with_assets(catalog: Catalog) -> list[Image]:
     """The images that Dagster knows.
 
     An image that cannot be built at all has no assets, so that the others load: one whose Dockerfile cannot be read,
     whose name no registry takes, or whose name Dagster could not tell from another's. Validation says so.
     """
-    named = [image for image in catalogue.images.values() if name_fault(image.family, image.name) is None]
+    named = [image for image in catalog.images.values() if name_fault(image.family, image.name) is None]
     names = Counter(plain_name(image.family, image.name) for image in named)
     return [image for image in named if image.parsed and names[plain_name(image.family, image.name)] == 1]

@@ -1,4 +1,4 @@
-"""The main branch: what builds that nobody asked for are made of, whatever the working tree holds."""
+"""The main branch: what builds that start unattended are made of, whatever the working tree holds."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.builds.session import Source
-    from aml_images_dagster.catalog.descent import Reasons
-    from aml_images_dagster.defs.run import Workshop
+    from aml_images_dagster.catalog.dependents import Reasons
+    from aml_images_dagster.defs.run import Factory
 
 _PLANNING_SECONDS = 30
 """Dagster ends a tick after 60 s."""
@@ -59,15 +59,15 @@ class MainImages:
 class MainBranch:
     """The main branch: the remote's, fetched within limits; without a remote that of the clone.
 
-    It is read anew when it has moved.
+    It is read again when it has moved.
 
     Args:
-        workshop: Names the repository, and the images that the code location has loaded.
+        factory: Names the repository, and the images that the code location has loaded.
     """
 
-    def __init__(self, workshop: Workshop) -> None:
-        self._workshop = workshop
-        self._with_assets = frozenset(image.id for image in images_with_assets(workshop.source.catalogue))
+    def __init__(self, factory: Factory) -> None:
+        self._factory = factory
+        self._with_assets = frozenset(image.id for image in images_with_assets(factory.source.catalog))
         self._read: MainImages | None = None
 
     def images(self) -> MainImages:
@@ -77,9 +77,9 @@ class MainBranch:
             BadInput: There is no such branch, or it has no folder of images.
             Unreachable: The remote does not answer.
         """
-        settings = self._workshop.settings
+        settings = self._factory.settings
         if not git.is_repository(settings.repo):
-            return MainImages(self._workshop.source, "", self._with_assets)
+            return MainImages(self._factory.source, "", self._with_assets)
         if self._has_remote():
             return self._at(GitRemote(settings.repo, settings.pull_requests).update_target())
         return self._at(git.resolve(settings.repo, git.main_branch(settings.repo)))
@@ -90,26 +90,26 @@ class MainBranch:
         Raises:
             BadInput: It was never fetched.
         """
-        repo = self._workshop.settings.repo
+        repo = self._factory.settings.repo
         try:
             return self._at(git.resolve(repo, TARGET_REF))
         except BadInput:
             return self._at(git.resolve(repo, git.main_branch(repo)))
 
     def _has_remote(self) -> bool:
-        settings = self._workshop.settings
+        settings = self._factory.settings
         return settings.pull_requests.remote != DEFAULT_REMOTE or bool(git.origin_url(settings.repo))
 
     def _at(self, commit: str) -> MainImages:
         if self._read is None or self._read.commit != commit:
-            source = open_source(self._workshop.settings, commit)
-            buildable = {image.id for image in images_with_assets(source.catalogue)}
+            source = open_source(self._factory.settings, commit)
+            buildable = {image.id for image in images_with_assets(source.catalog)}
             self._read = MainImages(source, commit, self._with_assets & buildable)
         return self._read
 
 
 def main_build(
-    workshop: Workshop,
+    factory: Factory,
     main: MainImages,
     images: Reasons,
     instance: dg.DagsterInstance,
@@ -125,7 +125,7 @@ def main_build(
     It takes the next free release number of the day, so that its release isn't refused for another build's sake.
 
     Args:
-        workshop: The parts that know which parents can be had.
+        factory: The backends that know which parents are available.
         main: The main branch.
         images: What to build, and why.
         instance: Knows the builds that have yet to begin.
@@ -133,20 +133,20 @@ def main_build(
         run_key: Dagster starts no second run with the same.
         trigger: What asks, in a word or two.
         tags: Further tags of the run.
-        force: Build and test anew even what has passed already.
+        force: Build and test again even what has passed already.
     """
-    workshop.parts.resolver.forget()
+    factory.backends.resolver.forget()
     try:
-        selection = with_needed_parents(images, main.source, workshop.parts, workshop.settings)
+        selection = with_needed_parents(images, main.source, factory.backends, factory.settings)
     except FactoryError as error:
         # The build says it as well, if a parent is really missing; a registry that is away now must not cost a tick.
         log.warning(f"parents are not looked for: {error}")
         selection = dict(images)
     selection = {image: why for image, why in selection.items() if image in main.loaded}
-    requested = to_do(workshop, selection, main.source, seconds=_PLANNING_SECONDS, force=force)
+    requested = to_do(factory, selection, main.source, seconds=_PLANNING_SECONDS, force=force)
     if requested.unplanned:
         log.warning(f"the run plans itself: {requested.unplanned}")
-    today, artifacts = datetime.now(UTC).date(), workshop.parts.artifacts
+    today, artifacts = datetime.now(UTC).date(), factory.backends.artifacts
     try:
         number = next_release_num(today, selection, artifacts, _promised(today, selection, artifacts, instance))
     except FactoryError as error:  # a damaged record of another build must not cost the tick, either

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.builds.records import Plan
     from aml_images_dagster.builds.selection import Selection
     from aml_images_dagster.builds.session import Source
-    from aml_images_dagster.defs.run import Workshop
+    from aml_images_dagster.defs.run import Factory
     from aml_images_dagster.pull_requests.changes import Changes
 
 
@@ -38,13 +38,13 @@ class ToDo:
     unplanned: str = ""
 
 
-def to_do(workshop: Workshop, selection: Selection, source: Source, *, seconds: float, force: bool = False) -> ToDo:
+def to_do(factory: Factory, selection: Selection, source: Source, *, seconds: float, force: bool = False) -> ToDo:
     """What has to be done for a build of some images, as a plan says that is kept for the run.
 
     What stands in the way of a plan is no failure here: the steps of a run without one say it, and the build shows it.
 
     Args:
-        workshop: Settings and parts.
+        factory: Settings and backends.
         selection: The images, each with its reasons.
         source: The image folders.
         seconds: How long registries are waited for.
@@ -53,26 +53,26 @@ def to_do(workshop: Workshop, selection: Selection, source: Source, *, seconds: 
 
     def plan() -> Plan:
         check_folders(source, selection)
-        found = plan_build(selection, source, workshop.parts, workshop.settings, force=force)
+        found = plan_build(selection, source, factory.backends, factory.settings, force=force)
         check_plan(found)
         return found
 
     try:
         found = within(seconds, plan)
-        name = workshop.parts.artifacts.write_plan(found, datetime.now(UTC))
+        name = factory.backends.artifacts.write_plan(found, datetime.now(UTC))
     except (FactoryError, OSError) as error:
         reasons = {image: list(why) for image, why in selection.items()}
         return ToDo(build_keys(selection), {"reasons": reasons}, str(error))
     return ToDo(plan_keys(found), {"plan": name})
 
 
-def pull_request_to_do(workshop: Workshop, changes: Changes) -> ToDo:
+def pull_request_to_do(factory: Factory, changes: Changes) -> ToDo:
     """What has to be done for a pull request, as the plan says that was made when it was looked through."""
     reasons = {image: list(why) for image, why in changes.reasons.items()}
     if changes.plan is None:
         return ToDo(pull_request_keys(reasons), {"reasons": reasons}, "no plan could be made")
     try:
-        name = workshop.parts.artifacts.write_plan(changes.plan, datetime.now(UTC))
+        name = factory.backends.artifacts.write_plan(changes.plan, datetime.now(UTC))
     except (FactoryError, OSError) as error:
         return ToDo(pull_request_keys(reasons), {"reasons": reasons}, str(error))
     return ToDo(plan_pull_request_keys(changes.plan), {"plan": name, "reasons": reasons})

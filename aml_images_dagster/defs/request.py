@@ -56,7 +56,7 @@ class BuildOptions(dg.ConfigurableResource[None]):
     source_commit: str = Field(
         default="", description="Commit to take all files from. Default: what the code location was loaded with."
     )
-    force: bool = Field(default=False, description="Build and test anew even what has passed already.")
+    force: bool = Field(default=False, description="Build and test again even what has passed already.")
     keep_failed: bool = Field(
         default=False, description="If it fails, keep its images and containers for a while, to look at them."
     )

@@ -35,31 +35,31 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from aml_images_dagster.builds.artifacts import Artifacts
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.records import Plan
     from aml_images_dagster.builds.session import Source
     from aml_images_dagster.defs.request import BuildOptions
     from aml_images_dagster.settings import Settings
 
 
-WORKSHOP = "workshop"
+WORKSHOP = "factory"
 """The resource by which assets, jobs and hooks get theirs."""
 
 
-class Workshop:
-    """What every asset of a code location shares: settings, source with its schedules, and parts.
+class Factory:
+    """What every asset of a code location shares: settings, source with its schedules, and backends.
 
     Args:
         settings: All settings.
         source: The image folders that the assets were made from.
-        parts: Engine, registries, test runner, artifacts store.
+        backends: Engine, registries, test runner, artifacts store.
     """
 
-    def __init__(self, settings: Settings, source: Source, parts: Parts) -> None:
+    def __init__(self, settings: Settings, source: Source, backends: Backends) -> None:
         self.settings = settings
         self.source = source
-        self.parts = parts
-        self.timetable = read_timetable(source.tree, source.catalogue)
+        self.backends = backends
+        self.timetable = read_timetable(source.tree, source.catalog)
         self._begun: _Begun | None = None
 
     @contextmanager
@@ -92,7 +92,7 @@ class Workshop:
             images=frozenset(plan.by_name if plan else (split[0] for key in begun.planned if (split := image_of(key)))),
             source=begun.source,
             settings=self.settings,
-            parts=self.parts,
+            backends=self.backends,
             reasons=options.reasons,
             force=options.force,
             keep_until=begun.created + timedelta(hours=self.settings.keep_failed_hours)
@@ -120,7 +120,7 @@ class Workshop:
             number = build_number(run.run_id, created)
             source = self._source_of(commit, folders) or self._source_as_it_is()
             # Connections to a store are not for forks: elsewhere than on a disk each step reads the plan itself.
-            read = self._plan_of(number, plan, source) if self.parts.artifacts.on_disk else None
+            read = self._plan_of(number, plan, source) if self.backends.artifacts.on_disk else None
             instance.add_run_tags(run.run_id, {PROCESS_TAG: this_process(), BUILD_TAG: number})
             self._begun = _Begun(run.run_id, number, created, planned, source, read)
 
@@ -133,7 +133,7 @@ class Workshop:
             instance.add_run_tags(run.run_id, {BUILD_TAG: number})
         source = self._source_of(options.source_commit, options.docker_files_path)
         if source is None:
-            record = self.parts.artifacts.build(number).read_build()
+            record = self.backends.artifacts.build(number).read_build()
             source = self._source_as_it_is(record.commit if record else "")
         return _Begun(run.run_id, number, created, planned_keys(instance, run.run_id), source, None)
 
@@ -145,18 +145,18 @@ class Workshop:
         """
         if not name:
             return None
-        plan = self.parts.artifacts.read_plan(name, build)
+        plan = self.backends.artifacts.read_plan(name, build)
         if plan is None:
             raise BadInput(
                 f"there is no plan {name!r}",
                 where="plan",
-                mend="Plans are kept for some days only: start a new build instead of this run again.",
+                hint="Plans are kept for some days only: start a new build instead of this run again.",
             )
         if plan.commit != source.commit:
             raise BadInput(
                 f"the plan is of commit {plan.commit or 'none'}, but the files are those of {source.commit or 'none'}",
                 where="plan",
-                mend="Start a new build: what is there now is planned then.",
+                hint="Start a new build: what is there now is planned then.",
             )
         return plan
 
@@ -195,7 +195,7 @@ def created_at(instance: dg.DagsterInstance, run_id: str) -> datetime:
     """When a run was created, UTC; the same in every step."""
     record = instance.get_run_record_by_id(run_id)
     if record is None:
-        raise BuildFailed("the run is not in the Dagster instance", where=run_id, mend="Start a new build.")
+        raise BuildFailed("the run is not in the Dagster instance", where=run_id, hint="Start a new build.")
     return record.create_timestamp
 
 
@@ -240,8 +240,8 @@ def explained() -> Iterator[None]:
         metadata: dict[str, dg.MetadataValue] = {"what": dg.MetadataValue.text(error.what)}
         if error.where:
             metadata["where"] = dg.MetadataValue.text(error.where)
-        if error.mend:
-            metadata["mend"] = dg.MetadataValue.text(error.mend)
+        if error.hint:
+            metadata["hint"] = dg.MetadataValue.text(error.hint)
         if isinstance(error, BuildStopped):
             metadata[STOPPED] = dg.MetadataValue.bool(True)
         log = error.log if isinstance(error, BuildFailed) else ""

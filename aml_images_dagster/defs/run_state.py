@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PROCESS_TAG = "aml-images/process"
 """The name of the process that executes a run; see `builds.process`."""
 STOPPED = "stopped"
-"""Metadata of the failure of a step that is not to blame: its build had failed elsewhere or was cancelled."""
+"""Metadata of the failure of a step that is not to blame: its build had failed elsewhere or was canceled."""
 UNFINISHED = [
     status
     for status in dg.DagsterRunStatus

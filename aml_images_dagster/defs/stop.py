@@ -20,7 +20,7 @@ _SECONDS = 2
 
 @contextmanager
 def stopped_with(session: BuildSession) -> Iterator[None]:
-    """Interrupt what is done here once the build's record says that the build has failed or was cancelled.
+    """Interrupt what is done here once the build's record says that the build has failed or was canceled.
 
     The record is what steps share wherever they run. The interrupt is the one that Dagster sends to a step that
     somebody terminates, so everything that a step waits for ends by it and cleans up after itself: the engine's build,

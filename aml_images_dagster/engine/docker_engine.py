@@ -81,7 +81,7 @@ class DockerEngine:
             raise BadInput(
                 f"{host!r} is not the URL of an engine",
                 where="docker_host",
-                mend="Write unix:///var/run/docker.sock, tcp://HOST:2376, ssh://USER@HOST or npipe:////./pipe/docker_engine.",
+                hint="Write unix:///var/run/docker.sock, tcp://HOST:2376, ssh://USER@HOST or npipe:////./pipe/docker_engine.",
             )
         self._host = host
         self._free_space_path = free_space_path
@@ -169,7 +169,7 @@ class DockerEngine:
             raise Unreachable(
                 f"the engine pushed {digest} but holds the image as {', '.join(known) or 'nothing'}",
                 where=reference,
-                mend="Something else pushed or removed the same tag at the same time: repeat the push.",
+                hint="Something else pushed or removed the same tag at the same time: repeat the push.",
             )
         return digest
 
@@ -330,7 +330,7 @@ class DockerEngine:
                 raise BuildFailed(
                     f"the image was built for {got}, wanted {request.platform}: the base has no such variant",
                     where=request.tag,
-                    mend="Build it from a base for that platform, or change the platform.",
+                    hint="Build it from a base for that platform, or change the platform.",
                 )
         return built
 
@@ -362,11 +362,11 @@ class DockerEngine:
                 f"the engine's disk is nearly full: {in_gigabytes(space[1])} are free in {space[0]}, "
                 f"a build needs {in_gigabytes(self._min_free_bytes)}",
                 where=tag,
-                mend="Free space, e.g. with `docker system prune`, or lower min_free_gb.",
+                hint="Free space, e.g. with `docker system prune`, or lower min_free_gb.",
             )
 
     def _absent(self, reference: str) -> BadInput:
-        return BadInput("the engine has no such image", where=reference, mend="Build or pull it first.")
+        return BadInput("the engine has no such image", where=reference, hint="Build or pull it first.")
 
 
 def _built_id(event: Event) -> str | None:

@@ -23,13 +23,13 @@ class EngineBuilder:
     Args:
         engine: Builds and pushes.
         login_for: Logins for pushing, asked right before.
-        patience_seconds: How long a build waits for an engine that was lost, before it fails.
+        wait_seconds: How long a build waits for an engine that was lost, before it fails.
     """
 
-    def __init__(self, engine: Engine, login_for: LoginFor, *, patience_seconds: float) -> None:
+    def __init__(self, engine: Engine, login_for: LoginFor, *, wait_seconds: float) -> None:
         self._engine = engine
         self._login_for = login_for
-        self._patience_seconds = patience_seconds
+        self._wait_seconds = wait_seconds
 
     def info(self) -> EngineInfo:
         """See `Builder.info`."""
@@ -72,8 +72,8 @@ class EngineBuilder:
         try:
             self._engine.build(request, log)
         except Unreachable as lost:
-            log(f"{lost}\nwaiting up to {self._patience_seconds:g} s for the engine to come back")
-            until = time.monotonic() + self._patience_seconds
+            log(f"{lost}\nwaiting up to {self._wait_seconds:g} s for the engine to come back")
+            until = time.monotonic() + self._wait_seconds
             while True:
                 try:
                     self._engine.info()

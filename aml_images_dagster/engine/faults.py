@@ -45,14 +45,14 @@ def build_fault(
         return BuildFailed(
             f"the build was stopped at its deadline of {request.timeout_seconds:g} s",
             where=where,
-            mend="See in the log what it waits for, or give it more time (build_timeout_minutes).",
+            hint="See in the log what it waits for, or give it more time (build_timeout_minutes).",
             log=fault.tail,
         )
     if (fault.kind in ("broken", "no result") or fault.code == KILLED) and not answers():
         return Unreachable(
             f"the engine was lost while it built: {fault.message}",
             where=engine,
-            mend="Start the engine again (its own log says why it stopped) and repeat the build.",
+            hint="Start the engine again (its own log says why it stopped) and repeat the build.",
         )
     measured = space()
     full = _DISK_FULL.search(f"{fault.message}\n{fault.tail}") or (measured and measured[1] < _NEARLY_NOTHING)
@@ -61,19 +61,19 @@ def build_fault(
         return BuildFailed(
             f"the engine's disk is full{left} ({fault.message})",
             where=where,
-            mend="Free space, e.g. with `docker system prune`, and repeat the build.",
+            hint="Free space, e.g. with `docker system prune`, and repeat the build.",
             log=fault.tail,
         )
     if fault.kind in ("broken", "no result"):
         return Unreachable(
             f"the connection to the engine broke while it built: {fault.message}",
             where=engine,
-            mend="The engine answers again: repeat the build.",
+            hint="The engine answers again: repeat the build.",
         )
-    mend = "The end of the log shows the failing instruction."
+    hint = "The end of the log shows the failing instruction."
     if fault.code == KILLED:
-        mend = "Exit code 137 means killed: most likely the instruction ran out of memory."
-    return BuildFailed(f"the build failed: {fault.message}", where=where, mend=mend, log=fault.tail)
+        hint = "Exit code 137 means killed: most likely the instruction ran out of memory."
+    return BuildFailed(f"the build failed: {fault.message}", where=where, hint=hint, log=fault.tail)
 
 
 def transfer_fault(fault: StreamFault, verb: str, reference: str, registry: str) -> Unreachable:
@@ -88,28 +88,28 @@ def transfer_fault(fault: StreamFault, verb: str, reference: str, registry: str)
     said = fault.message.lower()
     if fault.kind in ("broken", "no result"):
         what = f"the connection to the engine broke during a {verb}: {fault.message}"
-        return Unreachable(what, where=reference, mend="Is the engine running? Repeat it then.")
+        return Unreachable(what, where=reference, hint="Is the engine running? Repeat it then.")
     if fault.kind == "deadline":
-        mend = f"Does {registry} answer, and is the connection fast enough for the size of the image?"
+        hint = f"Does {registry} answer, and is the connection fast enough for the size of the image?"
     elif any(word in said for word in ("toomanyrequests", "too many requests")):
         return TooManyRequests(
             f"the engine could not {verb} the image: {fault.message}",
             where=reference,
-            mend=f"{registry} has too many requests: wait some minutes, or run fewer builds at once.",
+            hint=f"{registry} has too many requests: wait some minutes, or run fewer builds at once.",
         )
     elif any(word in said for word in ("unauthorized", "denied", "authentication required", "no basic auth")):
-        mend = f"Sign in: give a login for {registry} that may {verb} this repository."
+        hint = f"Sign in: give a login for {registry} that may {verb} this repository."
     elif "server gave http response to https client" in said:
-        mend = f"{registry} speaks plain HTTP: add it to the engine's insecure-registries, or give it a certificate."
+        hint = f"{registry} speaks plain HTTP: add it to the engine's insecure-registries, or give it a certificate."
     elif "x509" in said or "certificate" in said:
-        mend = f"The engine does not trust the certificate of {registry}: install its CA on the engine's machine."
+        hint = f"The engine does not trust the certificate of {registry}: install its CA on the engine's machine."
     elif "does not exist locally" in said:
-        mend = "Build or pull it first."
+        hint = "Build or pull it first."
     elif any(word in said for word in ("manifest unknown", "not found", "does not exist")):
-        mend = f"{registry} has no such image, or hides it from this login."
+        hint = f"{registry} has no such image, or hides it from this login."
     else:
-        mend = f"Is {registry} running, and can the engine's machine reach it?"
-    return Unreachable(f"the engine could not {verb} the image: {fault.message}", where=reference, mend=mend)
+        hint = f"Is {registry} running, and can the engine's machine reach it?"
+    return Unreachable(f"the engine could not {verb} the image: {fault.message}", where=reference, hint=hint)
 
 
 @contextlib.contextmanager
@@ -123,13 +123,13 @@ def engine_errors(engine: str) -> Iterator[None]:
         yield
     except docker.errors.APIError as error:
         raise Unreachable(
-            f"the engine refuses: {redact(str(error.explanation or error))}", where=engine, mend="See its own log."
+            f"the engine refuses: {redact(str(error.explanation or error))}", where=engine, hint="See its own log."
         ) from None
     except (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise Unreachable(
             f"the Docker engine does not answer: {redact(plain_reason(error))}",
             where=engine,
-            mend="Start it, or name another one (docker_host, DOCKER_HOST); may this user open its socket?",
+            hint="Start it, or name another one (docker_host, DOCKER_HOST); may this user open its socket?",
         ) from None
 
 

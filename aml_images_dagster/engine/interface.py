@@ -1,4 +1,7 @@
-"""What the factory asks of what builds images. Parts: `engine_builder.py` on `docker_engine.py`, and `acr_tasks/`."""
+"""What the factory asks of a builder of images.
+
+Implementations: `engine_builder.py` on `docker_engine.py`, and `acr_tasks/`.
+"""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Credential:
             raise Unreachable(
                 f"not signed in to Azure: {_first_line(error)}",
                 where=_VARIABLE,
-                mend="A person runs `az login`; a pipeline or a machine needs the identity that the variable names.",
+                hint="A person runs `az login`; a pipeline or a machine needs the identity that the variable names.",
             ) from None
 
     @cached_property
@@ -80,7 +80,7 @@ class Credential:
             raise BadInput(
                 f"it is not known how to sign in to Azure: {_first_line(error).partition('. ')[0]}",
                 where=_VARIABLE,
-                mend=f"Set {_VARIABLE} to AzureCliCredential (a person, after `az login`), WorkloadIdentityCredential "
+                hint=f"Set {_VARIABLE} to AzureCliCredential (a person, after `az login`), WorkloadIdentityCredential "
                 "(CI, Kubernetes) or ManagedIdentityCredential (a machine in Azure).",
             ) from None
 

@@ -14,7 +14,7 @@ from aml_images_dagster.messages import plain_reason
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE: dict[str, Any] = {
+TIMEOUTS: dict[str, Any] = {
     "retry_total": 6,
     "retry_status": 6,
     "retry_connect": 2,
@@ -55,26 +55,26 @@ def fault(error: Exception, where: str, asking: str, *, role: str = "") -> Facto
         return Unreachable(
             f"asked {asking}, it does not answer: {plain_reason(said)}",
             where=where,
-            mend="Is the name right, and can this machine reach it (proxy, firewall, private endpoint)?",
+            hint="Is the name right, and can this machine reach it (proxy, firewall, private endpoint)?",
         )
     told = f"(HTTP {status}: {said})"
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        mend = f"Give this identity the role {role} there" if role else "Ask its owner for the right to do it"
+        hint = f"Give this identity the role {role} there" if role else "Ask its owner for the right to do it"
         return Unreachable(
             f"asked {asking}, this identity may not do that {told}",
             where=where,
-            mend=f"{mend}; a new role takes some minutes to be known everywhere.",
+            hint=f"{hint}; a new role takes some minutes to be known everywhere.",
         )
     if status == HTTPStatus.NOT_FOUND:
         return BadInput(
-            f"asked {asking}, there is no such thing {told}", where=where, mend="Check the names in the settings."
+            f"asked {asking}, there is no such thing {told}", where=where, hint="Check the names in the settings."
         )
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return Unreachable(
-            f"asked {asking}, too many requests {told}", where=where, mend="Wait some minutes, or run fewer builds."
+            f"asked {asking}, too many requests {told}", where=where, hint="Wait some minutes, or run fewer builds."
         )
     return Unreachable(
-        f"asked {asking}, the request failed {told}", where=where, mend="See the activity log in the Azure portal."
+        f"asked {asking}, the request failed {told}", where=where, hint="See the activity log in the Azure portal."
     )
 
 

@@ -54,7 +54,7 @@ def registry_id(azure: AzureSettings, setting: str, host: str) -> RegistryId:
         raise BadInput(
             f"the resource id of the registry {host} is not known",
             where=f"azure.{setting}",
-            mend=f"Set AML_IMAGES_AZURE__{setting.upper()} (`az acr show --query id`), or subscription and "
+            hint=f"Set AML_IMAGES_AZURE__{setting.upper()} (`az acr show --query id`), or subscription and "
             "resource group.",
         )
     return RegistryId(azure.subscription_id, azure.resource_group, host.partition(".")[0])

@@ -2,7 +2,7 @@
 
 Azure signs URLs of blobs with the parameter `sig`
 (https://learn.microsoft.com/rest/api/storageservices/create-service-sas). The SDKs leave it out of their own logs, but
-what they stand on writes whole URLs into its log and its exceptions.
+what they are built on writes whole URLs into its log and its exceptions.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Parts of a Dagster instance of our own: storages, logs of steps, and what executes steps."""
+"""Backends of a Dagster instance of our own: storages, logs of steps, and what executes steps."""

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import date
 
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.session import Source
-    from aml_images_dagster.catalog.catalogue import Catalogue
+    from aml_images_dagster.catalog.catalog import Catalog
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.settings import Settings
 
@@ -48,8 +48,8 @@ class ListedImage:
     base: str
 
 
-def list_images(source: Source, parts: Parts, settings: Settings) -> list[ListedImage]:
-    """All images of the catalogue, with the tags that the production registry really has.
+def list_images(source: Source, backends: Backends, settings: Settings) -> list[ListedImage]:
+    """All images of the catalog, with the tags that the production registry really has.
 
     Raises:
         Unreachable: The production registry does not answer.
@@ -58,19 +58,19 @@ def list_images(source: Source, parts: Parts, settings: Settings) -> list[Listed
         ListedImage(
             image=image,
             published=settings.published_as[0].format(name=image.name, family=image.family),
-            tags=_tags(image, parts, settings),
-            system=operating_system(image, source.catalogue),
+            tags=_tags(image, backends, settings),
+            system=operating_system(image, source.catalog),
             base=image.parsed.base if image.parsed else "",
         )
-        for image in source.catalogue.images.values()
+        for image in source.catalog.images.values()
     ]
 
 
-def operating_system(image: Image, catalogue: Catalogue) -> str:
+def operating_system(image: Image, catalog: Catalog) -> str:
     """The name and version of an image's operating system, read from the base at the end of its FROM lines."""
     base = image.parsed.base if image.parsed else ""
     seen = {image.id}
-    while parent := _parent(base, catalogue):
+    while parent := _parent(base, catalog):
         if parent.id in seen or parent.parsed is None:
             break
         seen.add(parent.id)
@@ -106,33 +106,33 @@ def with_table(readme: str, table: str, path: str) -> str:
         raise BadInput(
             "the README has no place for the table of images",
             where=path,
-            mend=f"Write these two lines where it is to be: {BEGIN} {END}",
+            hint=f"Write these two lines where it is to be: {BEGIN} {END}",
         )
     region = f"{BEGIN}\n{table}\n{END}"
     return _REGION.sub(lambda _: region, readme, count=1)
 
 
-def _parent(base: str, catalogue: Catalogue) -> Image | None:
+def _parent(base: str, catalog: Catalog) -> Image | None:
     try:
-        parent = catalogue.published.resolve(base)
+        parent = catalog.published.resolve(base)
     except BadInput:  # `scratch`, or no reference at all
         return None
-    return catalogue.images.get(parent) if parent else None
+    return catalog.images.get(parent) if parent else None
 
 
-def _tags(image: Image, parts: Parts, settings: Settings) -> tuple[str, ...]:
+def _tags(image: Image, backends: Backends, settings: Settings) -> tuple[str, ...]:
     repository = settings.production_names.format(name=image.name, family=image.family)
-    releases = sorted(set(parts.production.tags(repository)) - {LATEST}, key=_release_order, reverse=True)
-    latest = _digest(repository, LATEST, parts)
+    releases = sorted(set(backends.production.tags(repository)) - {LATEST}, key=_release_order, reverse=True)
+    latest = _digest(repository, LATEST, backends)
     if latest is None:
         return tuple(releases[:1])
-    # What latest stands for is the release in use, also after a roll-back.
-    current = next((tag for tag in releases if _digest(repository, tag, parts) == latest), None)
+    # What latest stands for is the release in use, also after a rollback.
+    current = next((tag for tag in releases if _digest(repository, tag, backends) == latest), None)
     return (current, LATEST) if current else (LATEST,)
 
 
-def _digest(repository: str, tag: str, parts: Parts) -> str | None:
-    return parts.production.digest(Reference(parts.production.host, repository, tag))
+def _digest(repository: str, tag: str, backends: Backends) -> str | None:
+    return backends.production.digest(Reference(backends.production.host, repository, tag))
 
 
 def _release_order(tag: str) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ from aml_images_dagster.open_source.secret_scan import ALLOWED, find_secrets
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from aml_images_dagster.catalog.catalogue import Catalogue
+    from aml_images_dagster.catalog.catalog import Catalog
     from aml_images_dagster.catalog.tree import Tree
     from aml_images_dagster.open_source.public_part import PublicFile, PublicPart
     from aml_images_dagster.settings import Settings
@@ -41,17 +41,17 @@ class Leak:
         path: The file, by the name that it would have in the public repository.
         line: Counted from 1; 0 when it is about the file as a whole.
         what: What was found.
-        mend: What to do about it.
+        hint: What to do about it.
     """
 
     path: str
     line: int
     what: str
-    mend: str
+    hint: str
 
     def __str__(self) -> str:
         place = f"{self.path}:{self.line}" if self.line else self.path
-        return f"{place}: {self.what}. {self.mend}"
+        return f"{place}: {self.what}. {self.hint}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class LeakRules:
     binary_files: tuple[str, ...]
 
     @classmethod
-    def of(cls, settings: Settings, catalogue: Catalogue, tree: Tree) -> LeakRules:
+    def of(cls, settings: Settings, catalog: Catalog, tree: Tree) -> LeakRules:
         """The rules of a team: its patterns, the hosts that its settings name, its private Dockerfiles."""
         places = (settings.staging_registry, settings.production_registry, *settings.base_mirrors.values())
         public = {name.partition("/")[0] for name in (*settings.published_as, settings.release.public_names)}
@@ -82,7 +82,7 @@ class LeakRules:
         patterns = [re.escape(host) for host in sorted(hosts)]
         patterns += settings.open_source.internal_name_patterns
         private: dict[re.Pattern[str], str] = {}
-        for image in catalogue.folders():
+        for image in catalog.folders():
             path = image.file(PRIVATE_DOCKERFILE)
             if path in tree.files():
                 text = tree.read(path).decode("utf-8", "replace")
@@ -120,14 +120,14 @@ def check_for_leaks(files: Mapping[str, PublicFile], rules: LeakRules) -> list[L
         text = _text(file.content)
         if text is None:
             if not any(fnmatchcase(path, pattern) for pattern in rules.binary_files):
-                mend = "Nobody can see what is in it: leave it out, or name it in open_source.binary_files."
-                leaks.append(Leak(path, 0, "a binary file", mend))
+                hint = "Nobody can see what is in it: leave it out, or name it in open_source.binary_files."
+                leaks.append(Leak(path, 0, "a binary file", hint))
             continue
         texts[path] = text
         leaks += _internal_names(path, text.splitlines(), rules)
         leaks += _private_lines(path, text, rules)
-    mend = f"Remove it and revoke it: it is in the history of this repository. If it is none, {_SAY_SO}"
-    leaks += [Leak(secret.path, secret.line, secret.kind, mend) for secret in find_secrets(texts)]
+    hint = f"Remove it and revoke it: it is in the history of this repository. If it is none, {_SAY_SO}"
+    leaks += [Leak(secret.path, secret.line, secret.kind, hint) for secret in find_secrets(texts)]
     return sorted(set(leaks))
 
 
@@ -178,16 +178,16 @@ def _however_wrapped(line: str) -> re.Pattern[str]:
 
 
 def _internal_names(path: str, lines: Iterable[str], rules: LeakRules, *, whole_file: bool = False) -> Iterator[Leak]:
-    mend = "Use a public name, move the line to Dockerfile.private, or fetch from a public address."
+    hint = "Use a public name, move the line to Dockerfile.private, or fetch from a public address."
     for number, line in enumerate(lines, 1):
         names = {found.group() for pattern in rules.internal_names for found in pattern.finditer(line)}
         for name in names - rules.public_hosts:
-            yield Leak(path, 0 if whole_file else number, f"the internal name {name!r}", mend)
+            yield Leak(path, 0 if whole_file else number, f"the internal name {name!r}", hint)
 
 
 def _private_lines(path: str, text: str, rules: LeakRules) -> Iterator[Leak]:
-    mend = "Remove it here, or there if it is for everybody."
+    hint = "Remove it here, or there if it is for everybody."
     for private, where in rules.private_lines.items():
         for found in private.finditer(text):
             line = text.count("\n", 0, found.start()) + 1
-            yield Leak(path, line, f"a line of Dockerfile.private ({where})", mend)
+            yield Leak(path, line, f"a line of Dockerfile.private ({where})", hint)

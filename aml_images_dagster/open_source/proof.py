@@ -24,7 +24,7 @@ from aml_images_dagster.errors import BadInput, BuildFailed
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.session import Source
     from aml_images_dagster.engine.interface import LogLine
     from aml_images_dagster.open_source.public_part import PublicPart
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def prove_that_they_build(
-    public: Iterable[PublicPart], source: Source, parts: Parts, settings: Settings, log: LogLine
+    public: Iterable[PublicPart], source: Source, backends: Backends, settings: Settings, log: LogLine
 ) -> None:
     """Build every public part alone, parents first; what was built is forgotten again.
 
@@ -44,31 +44,31 @@ def prove_that_they_build(
     by_id = {part.image.id: part for part in public}
     built: dict[str, str] = {}
     try:
-        for name in source.catalogue.order(by_id):
+        for name in source.catalog.order(by_id):
             log(f"building {name} from its public files alone")
-            built[name] = _build(by_id[name], built, source, parts, settings, log)
+            built[name] = _build(by_id[name], built, source, backends, settings, log)
     finally:
         for name, tag in built.items():
-            parts.engine_for(by_id[name].image.os).forget(tag)
+            backends.engine_for(by_id[name].image.os).forget(tag)
 
 
 def _build(
     part: PublicPart,
     built: Mapping[str, str],
     source: Source,
-    parts: Parts,
+    backends: Backends,
     settings: Settings,
     log: LogLine,
 ) -> str:
     image = part.image
     pins = {
         use.reference: _stands_for(
-            use.reference, f"{image.file(DOCKERFILE)}:{use.line}", built, source, parts, settings
+            use.reference, f"{image.file(DOCKERFILE)}:{use.line}", built, source, backends, settings
         )
         for use in part.dockerfile.uses
     }
     hosts = {Reference.parse(pinned).registry for pinned in pins.values()}
-    logins = {host: login for host in sorted(hosts) if (login := parts.login_for(host))}
+    logins = {host: login for host in sorted(hosts) if (login := backends.login_for(host))}
     tag = f"aml-images.public/{image.family}:{image.name}"
     with tempfile.TemporaryDirectory(prefix="aml-images-public-") as folder:
         context = Path(folder) / "context.tar"
@@ -83,31 +83,31 @@ def _build(
             logins=logins,
         )
         try:
-            parts.engine_for(image.os).build(request, log)
+            backends.engine_for(image.os).build(request, log)
         except BuildFailed as failure:
             raise BuildFailed(
                 f"the public Dockerfile of {image.id} does not build alone: {failure.what}",
                 where=failure.where,
-                mend="What it needs has to be public, too: no private files, build arguments or internal addresses.",
+                hint="What it needs has to be public, too: no private files, build arguments or internal addresses.",
                 log=failure.log,
             ) from None
     return tag
 
 
 def _stands_for(
-    reference: str, where: str, built: Mapping[str, str], source: Source, parts: Parts, settings: Settings
+    reference: str, where: str, built: Mapping[str, str], source: Source, backends: Backends, settings: Settings
 ) -> str:
-    parent = source.catalogue.published.resolve(reference)
+    parent = source.catalog.published.resolve(reference)
     if parent is None:
-        return parts.resolver.resolve(reference).pull
+        return backends.resolver.resolve(reference).pull
     if parent in built:
         return built[parent]
-    release = released(source.catalogue.get(parent), parts, settings)
+    release = released(source.catalog.get(parent), backends, settings)
     if release is None:
         raise BadInput(
             f"{parent} was not released, so nobody else can build what is FROM it",
             where=where,
-            mend=f"Release {parent} first, or publish both.",
+            hint=f"Release {parent} first, or publish both.",
         )
     return str(release)
 

@@ -66,18 +66,18 @@ def open_place(place: PublicPlace, settings: Settings) -> Iterator[PublicReposit
     """Check out a public repository that the settings name, with what was proposed there and is not merged yet.
 
     Raises:
-        BadInput: They name none, or it can't be had.
+        BadInput: They name none, or it is not available.
         Unreachable: It does not answer.
     """
     if not place.url:
         raise BadInput(
             "no public repository is configured",
             where=f"open_source.{place.setting}",
-            mend=f"Set AML_IMAGES_OPEN_SOURCE__{place.setting.upper()} to its URL.",
+            hint=f"Set AML_IMAGES_OPEN_SOURCE__{place.setting.upper()} to its URL.",
         )
     author = Author(settings.open_source.author_name, settings.open_source.author_email)
     with open_public_repository(place.url, place.target, author, place.token) as repository:
-        repository.take_over(settings.open_source.sync_branch)
+        repository.reuse(settings.open_source.sync_branch)
         yield repository
 
 

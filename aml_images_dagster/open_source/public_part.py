@@ -52,7 +52,7 @@ class PublicPart:
         for name in (DOCKERFILE, LICENSE_FILE, NOTICES_FILE):
             if image.file(name) not in modes:
                 raise BadInput(
-                    f"{name} is missing", where=image.file(name), mend="Add it: no source is published without."
+                    f"{name} is missing", where=image.file(name), hint="Add it: no source is published without."
                 )
         dockerfile = parse_dockerfile(
             tree.read(image.file(DOCKERFILE)), path=image.file(DOCKERFILE), platform=image.platform
@@ -64,7 +64,7 @@ class PublicPart:
                 raise BadInput(
                     f"{source.keyword} {source.written} names nothing that could be published with it",
                     where=f"{image.file(DOCKERFILE)}:{source.line}",
-                    mend="Name a file of the folder; a variable needs a default in the Dockerfile.",
+                    hint="Name a file of the folder; a variable needs a default in the Dockerfile.",
                 )
             public.update(copied)
         paths = {name: image.file(name) for name in sorted(public)}

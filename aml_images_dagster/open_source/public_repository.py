@@ -65,7 +65,7 @@ class PublicRepository:
         file = self.root / path
         above = [folder for folder in file.parents if self.root in folder.parents]
         if file.is_symlink() or file.is_dir() or any(f.is_symlink() or f.is_file() for f in above):
-            raise BadInput("the public repository has something else there", where=path, mend="Remove it there first.")
+            raise BadInput("the public repository has something else there", where=path, hint="Remove it there first.")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
         file.chmod(0o755 if mode is FileMode.EXECUTABLE else 0o644)
@@ -87,8 +87,8 @@ class PublicRepository:
         for name, file in files.items():
             self.write(f"{folder}/{name}", file.content, file.mode)
 
-    def take_over(self, branch: str) -> None:
-        """Take over what the branch proposes and nobody has merged yet, so that the next proposal holds it, too.
+    def reuse(self, branch: str) -> None:
+        """Reuse what the branch proposes and nobody has merged yet, so that the next proposal holds it, too.
 
         What the target branch has changed since stays as it is there.
         """
@@ -130,7 +130,7 @@ class PublicRepository:
                 raise BadInput(
                     "somebody else has committed to the branch",
                     where=f"{branch} of {self.url}",
-                    mend="Merge or close its pull request and delete the branch, then publish again.",
+                    hint="Merge or close its pull request and delete the branch, then publish again.",
                 )
             if self._what_it_says(before) == self._what_it_says(commit):
                 return before, False
@@ -196,9 +196,9 @@ def _git(root: Path, url: str, author: Author, token: SecretStr | None, *argumen
             timeout=_TIMEOUT_SECONDS,
         )
     except FileNotFoundError:
-        raise BadInput("git is not installed", mend="Install git 2.31 or newer and put it on PATH.") from None
+        raise BadInput("git is not installed", hint="Install git 2.31 or newer and put it on PATH.") from None
     except subprocess.TimeoutExpired:
-        raise Unreachable(f"no answer in {_TIMEOUT_SECONDS} s", where=url, mend="Try again.") from None
+        raise Unreachable(f"no answer in {_TIMEOUT_SECONDS} s", where=url, hint="Try again.") from None
     if done.returncode:
         raise _refusal(done.stderr.decode("utf-8", "replace").strip(), url)
     return done.stdout.decode("utf-8", "replace")
@@ -226,15 +226,15 @@ def _refusal(words: str, url: str) -> BadInput | Unreachable:
     last = words.splitlines()[-1] if words else "git says nothing"
     lowered = words.lower()
     if "could not resolve host" in lowered or "connection refused" in lowered or "failed to connect" in lowered:
-        return Unreachable(f"the public repository does not answer: {last}", where=url, mend="Try again later.")
+        return Unreachable(f"the public repository does not answer: {last}", where=url, hint="Try again later.")
     if "remote branch" in lowered and "not found" in lowered:
         return BadInput(
-            f"the public repository has no such branch: {last}", where=url, mend="Name it in open_source.target_branch."
+            f"the public repository has no such branch: {last}", where=url, hint="Name it in open_source.target_branch."
         )
     if "authentication failed" in lowered or "could not read username" in lowered or "403" in lowered:
         return BadInput(
             f"the public repository refuses us: {last}",
             where=url,
-            mend="Set AML_IMAGES_OPEN_SOURCE__TOKEN to a token that may push branches there.",
+            hint="Set AML_IMAGES_OPEN_SOURCE__TOKEN to a token that may push branches there.",
         )
-    return BadInput(f"git refuses: {last}", where=url, mend="Check the settings of the group open_source.")
+    return BadInput(f"git refuses: {last}", where=url, hint="Check the settings of the group open_source.")

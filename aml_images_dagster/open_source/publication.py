@@ -16,7 +16,7 @@ from aml_images_dagster.open_source.public_part import PublicFile, PublicPart
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.session import Source
     from aml_images_dagster.catalog.git import ChangedFile
     from aml_images_dagster.catalog.image import Image
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def publish_source(
     source: Source,
-    parts: Parts,
+    backends: Backends,
     settings: Settings,
     log: LogLine,
     *,
@@ -37,7 +37,7 @@ def publish_source(
 
     Args:
         source: Where the image folders come from.
-        parts: Their engine proves that the public Dockerfiles build; production says which tags there are.
+        backends: Their engine proves that the public Dockerfiles build; production says which tags there are.
         settings: Name the public repository and what may not be in it.
         log: Receives what is going on, the engine's output included.
         images: Ids of the images; None takes all that are not past their end of life. What was proposed before and is
@@ -51,17 +51,17 @@ def publish_source(
         Unreachable: A registry, the engine or the public repository does not answer.
     """
     wanted = settings.open_source
-    chosen = source.catalogue.select_default() if images is None else images
+    chosen = source.catalog.select_default() if images is None else images
     with open_place(wanted.source_place, settings) as repository:
         public = {
             public_folder(image, settings): PublicPart.of(image, source.tree)
-            for image in map(source.catalogue.get, chosen)
+            for image in map(source.catalog.get, chosen)
         }
         for folder, part in public.items():
             repository.replace_folder(folder, part.files)
         listed = [
             one
-            for one in list_images(source, parts, settings)
+            for one in list_images(source, backends, settings)
             if one.tags or repository.read(f"{public_folder(one.image, settings)}/{DOCKERFILE}") is not None
         ]
         table = image_table(listed, datetime.now(UTC).date())
@@ -76,7 +76,7 @@ def publish_source(
             return [part for folder, part in public.items() if any(path.startswith(f"{folder}/") for path in paths)]
 
         def describe(changes: Sequence[ChangedFile]) -> tuple[str, str]:
-            folders = {public_folder(image, settings): name for name, image in source.catalogue.images.items()}
+            folders = {public_folder(image, settings): name for name, image in source.catalog.images.items()}
             paths = [change.path for change in changes]
             names = [name for folder, name in folders.items() if any(path.startswith(f"{folder}/") for path in paths)]
             if not names:
@@ -87,11 +87,11 @@ def publish_source(
         return propose(
             repository,
             published,
-            LeakRules.of(settings, source.catalogue, source.tree),
+            LeakRules.of(settings, source.catalog, source.tree),
             describe,
             settings,
             further_leaks=[leak for folder, part in public.items() for leak in private_files(part, folder)],
-            prove=lambda changes: prove_that_they_build(touched(changes), source, parts, settings, log),
+            prove=lambda changes: prove_that_they_build(touched(changes), source, backends, settings, log),
             dry_run=dry_run,
         )
 

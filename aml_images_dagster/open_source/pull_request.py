@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.code_hosts.address import HostAddress
 
-_MEND = "The branch was pushed. Check the token and publish again, or open the pull request by hand."
+_HINT = "The branch was pushed. Check the token and publish again, or open the pull request by hand."
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def _at_github(address: HostAddress, request: PullRequest, token: str) -> str:
     from aml_images_dagster.code_hosts.github import connect, github_errors
 
     head = f"{address.repository.partition('/')[0]}:{request.branch}"
-    with github_errors(address, _MEND), connect(address, token) as github:
+    with github_errors(address, _HINT), connect(address, token) as github:
         place = github.get_repo(address.repository)
         for found in place.get_pulls(state="open", head=head, base=request.target):
             found.edit(title=request.title, body=request.text)
@@ -70,7 +70,7 @@ def _at_github(address: HostAddress, request: PullRequest, token: str) -> str:
 def _at_azure_devops(address: HostAddress, request: PullRequest, token: str) -> int:
     from aml_images_dagster.code_hosts.azure_devops import AzureDevOpsApi
 
-    api = AzureDevOpsApi(address, token, _MEND)
+    api = AzureDevOpsApi(address, token, _HINT)
     pull_requests = f"{api.repository}/pullrequests"
     refs = {"sourceRefName": f"refs/heads/{request.branch}", "targetRefName": f"refs/heads/{request.target}"}
     words = {"title": request.title, "description": request.text}

@@ -117,7 +117,7 @@ def _by_detect_secrets(texts: Mapping[str, str]) -> Iterator[Secret]:
         planted = Path(folder) / "planted"
         planted.write_text("key AKIA" + "QZ7W" * 4)
         if not list(scan_file(str(planted))):
-            raise BadInput("the scanner for secrets does not find a planted key", mend="Install detect-secrets anew.")
+            raise BadInput("the scanner for secrets does not find a planted key", hint="Install detect-secrets again.")
         for path, text in texts.items():
             # In what it takes for a configuration, by its name, it also finds values without quotes.
             file = Path(folder) / f"text{PurePosixPath(path).suffix if _is_source_code(path) else '.conf'}"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from datetime import date
 
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.session import Source
     from aml_images_dagster.catalog.git import ChangedFile
     from aml_images_dagster.settings import Settings
@@ -37,7 +37,7 @@ TAGS_FILE = "tags.yml"
 
 def publish_docs(
     source: Source,
-    parts: Parts,
+    backends: Backends,
     settings: Settings,
     *,
     images: Collection[str] | None = None,
@@ -47,7 +47,7 @@ def publish_docs(
 
     Args:
         source: Where the image folders come from.
-        parts: Production says which tags there are.
+        backends: Production says which tags there are.
         settings: Name the repository and what may not be in it.
         images: Ids of the images; None takes all that were released.
         dry_run: Stop before pushing.
@@ -59,10 +59,10 @@ def publish_docs(
     """
     wanted = settings.open_source
     today = datetime.now(UTC).date()
-    listed = [one for one in list_images(source, parts, settings) if images is None or one.image.id in images]
+    listed = [one for one in list_images(source, backends, settings) if images is None or one.image.id in images]
     never = [one.image.id for one in listed if not one.tags]
     if images is not None and never:
-        raise BadInput(f"never released: {', '.join(never)}", mend="There is nothing to document before a release.")
+        raise BadInput(f"never released: {', '.join(never)}", hint="There is nothing to document before a release.")
     with open_place(wanted.docs_place, settings) as repository:
         published = {}
         for one in listed:
@@ -76,7 +76,7 @@ def publish_docs(
         def describe(changes: Sequence[ChangedFile]) -> tuple[str, str]:
             return "Update the documentation of images", "\n".join(f"- {change.path}" for change in changes)
 
-        rules = LeakRules.of(settings, source.catalogue, source.tree)
+        rules = LeakRules.of(settings, source.catalog, source.tree)
         return propose(repository, published, rules, describe, settings, dry_run=dry_run)
 
 
@@ -101,27 +101,27 @@ def image_readme(listed: ListedImage, settings: Settings, today: date) -> str:
     """The README of an image, for those who pull it."""
     image, newest = listed.image, listed.tags[0]
     about = image.settings.description or f"The image {image.name}."
-    parts = [f"# {image.name}", about]
+    sections = [f"# {image.name}", about]
     if image.is_past_end_of_life(today):
-        parts.append(f"**End of life since {image.settings.eol}: not built any more. Choose another image.**")
+        sections.append(f"**End of life since {image.settings.eol}: not built any more. Choose another image.**")
     elif image.settings.eol:
-        parts.append(f"End of life: {image.settings.eol}.")
-    parts.append(f"```sh\ndocker pull {listed.published}:{newest}\n```")
+        sections.append(f"End of life: {image.settings.eol}.")
+    sections.append(f"```sh\ndocker pull {listed.published}:{newest}\n```")
     rows = [
         ("tags", ", ".join(f"`{tag}`" for tag in listed.tags)),
         ("operating system", listed.system),
         ("platform", f"`{image.platform}`"),
         ("base", f"`{listed.base}`"),
     ]
-    parts.append("\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]))
+    sections.append("\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]))
     links = [
         f"[{label}]({address})"
         for label, name in (("Dockerfile", DOCKERFILE), ("licence", LICENSE_FILE), ("notices", NOTICES_FILE))
         if (address := _file_url(name, listed, settings))
     ]
     if links:
-        parts.append(f"Source: {', '.join(links)}.")
-    return "\n\n".join(parts) + "\n"
+        sections.append(f"Source: {', '.join(links)}.")
+    return "\n\n".join(sections) + "\n"
 
 
 def _file_url(name: str, listed: ListedImage, settings: Settings) -> str:

@@ -1,4 +1,4 @@
-"""Profiles: which parts stand behind the interfaces. The only place that knows them by name."""
+"""Profiles: which backends stand behind the interfaces. The only place that knows them by name."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from aml_images_dagster.profiles.azure import azure_parts
 from aml_images_dagster.profiles.local import local_parts
 
 if TYPE_CHECKING:
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.settings import Settings
 
 _PROFILES = {"local": local_parts, "azure": azure_parts}
 
 
-def parts_for(settings: Settings) -> Parts:
-    """The parts of the configured profile. Nothing is contacted before a part is used."""
+def backends_for(settings: Settings) -> Backends:
+    """The backends of the configured profile. Nothing is contacted before a part is used."""
     return _PROFILES[settings.profile](settings)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.builds.parts import Parts
+from aml_images_dagster.builds.backends import Backends
 from aml_images_dagster.checks import Check
 from aml_images_dagster.engine.acr_tasks.builder import AcrTasksBuilder
 from aml_images_dagster.identity.credential import credential_for
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
 
 
-def azure_parts(settings: Settings) -> Parts:
-    """The parts of the profile `azure`."""
+def azure_parts(settings: Settings) -> Backends:
+    """The backends of the profile `azure`."""
     azure, endpoints = settings.azure, endpoints_of(settings.azure)
     credential = credential_for(azure)
     ours = (settings.staging_registry, settings.production_registry)
@@ -73,7 +73,7 @@ def azure_parts(settings: Settings) -> Parts:
         timeout_seconds=azure.import_timeout_minutes * 60,
     )
     artifacts = artifacts_of(settings, credential, endpoints)
-    return Parts(
+    return Backends(
         builder=builder,
         windows_builder=windows_builder,
         engine=engines.linux,

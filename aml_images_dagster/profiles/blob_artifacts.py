@@ -48,7 +48,7 @@ def _found(account: str, artifacts: Artifacts) -> str:
         raise BadInput(
             f"artifacts are {root}, and it is not said in which storage account",
             where="azure.storage_account",
-            mend="Set AML_IMAGES_AZURE__STORAGE_ACCOUNT to its name.",
+            hint="Set AML_IMAGES_AZURE__STORAGE_ACCOUNT to its name.",
         )
     container, where = root.path.partition("/")[0], f"storage account {account}"
     try:
@@ -57,6 +57,6 @@ def _found(account: str, artifacts: Artifacts) -> str:
         raise BadInput(
             f"there is no container {container!r}",
             where=where,
-            mend=f"Create it, or correct the setting artifacts: {root}.",
+            hint=f"Create it, or correct the setting artifacts: {root}.",
         ) from None
     return f"{account}, container {container}"

@@ -1,4 +1,4 @@
-"""The checks of what every profile stands on."""
+"""The checks of what every profile is built on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def builder_checks(linux: Builder, windows: Builder | None, settings: Settings) 
             raise BadInput(
                 f"it builds {info.os} images, not {os} images",
                 where=f"{info.version}, {info.os_version}",
-                mend="Name another one: docker_host is for Linux, windows_docker_host for Windows.",
+                hint="Name another one: docker_host is for Linux, windows_docker_host for Windows.",
             )
         if info.free_bytes is None:
             return f"{info.version}, {info.os}/{info.architecture}"
@@ -31,7 +31,7 @@ def builder_checks(linux: Builder, windows: Builder | None, settings: Settings) 
                 f"its disk is nearly full: {info.free_bytes / 1e9:.1f} GB are free, "
                 f"a build needs {settings.min_free_gb:.1f} GB",
                 where=info.version,
-                mend="Free space, e.g. with `docker system prune`, or lower min_free_gb.",
+                hint="Free space, e.g. with `docker system prune`, or lower min_free_gb.",
             )
         return f"{info.version}, {info.os}/{info.architecture}, {info.free_bytes / 1e9:.1f} GB free"
 

@@ -42,4 +42,4 @@ def engines_of(settings: Settings) -> Engines:
 
 def builder_on(engine: DockerEngine, settings: Settings, login_for: LoginFor) -> EngineBuilder:
     """A builder on an engine."""
-    return EngineBuilder(engine, login_for, patience_seconds=settings.engine_patience_seconds)
+    return EngineBuilder(engine, login_for, wait_seconds=settings.engine_patience_seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.artifacts import Artifacts
-from aml_images_dagster.builds.parts import Parts
+from aml_images_dagster.builds.backends import Backends
 from aml_images_dagster.profiles.checks import builder_checks, registry_checks
 from aml_images_dagster.profiles.engines import builder_on, engines_of
 from aml_images_dagster.profiles.staging_account import staging_account
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
 
 
-def local_parts(settings: Settings) -> Parts:
-    """The parts of the profile `local`."""
+def local_parts(settings: Settings) -> Backends:
+    """The backends of the profile `local`."""
     account = staging_account(settings)
 
     def login_for(host: str) -> RegistryLogin | None:
@@ -34,7 +34,7 @@ def local_parts(settings: Settings) -> Parts:
     builder = builder_on(engines.linux, settings, login_for)
     windows_builder = builder_on(engines.windows, settings, login_for) if engines.windows else None
     staging, production = registry(settings.staging_registry), registry(settings.production_registry)
-    return Parts(
+    return Backends(
         builder=builder,
         windows_builder=windows_builder,
         engine=engines.linux,

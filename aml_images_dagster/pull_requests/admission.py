@@ -55,7 +55,7 @@ def admit(rules: Sequence[str], origin: Origin | None, *, seen_without_label: bo
     if origin is None:
         return Admission(
             False,
-            "nobody can tell who has made it: a token is missing, or the remote is no host that is known "
+            "its author is not known: a token is missing, or the remote is no host that is known "
             f"(pull_requests.token, pull_requests.host, or pull_requests.allow = {EVERYONE})",
         )
     if SAME_REPOSITORY in rules and origin.same_repository:
@@ -68,7 +68,8 @@ def admit(rules: Sequence[str], origin: Origin | None, *, seen_without_label: bo
         return Admission(True, f"it has the label {labels[0]}")
     if labels:
         return Admission(
-            False, f"the label {labels[0]} was there before this commit: look at it, take the label off and set it anew"
+            False,
+            f"the label {labels[0]} was there before this commit: review it, remove the label and set it again",
         )
     wanted = [rule.removeprefix(LABEL) for rule in rules if rule.startswith(LABEL)]
     if wanted:

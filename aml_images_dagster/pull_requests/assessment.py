@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Assessor:
-    """What it takes to judge.
+    """What it takes to evaluate.
 
     Attributes:
         settings: All settings.
@@ -52,21 +52,21 @@ class Assessor:
             What is to be built; None when nothing is.
         """
         try:
-            changes = self._judge(number, tracked, target, until)
+            changes = self._evaluate(number, tracked, target, until)
         except BadInput as fault:
             tracked.phase, tracked.note = "invalid", str(fault)
             self.remote.forget(number)
             return None
         except Unreachable as fault:
             tracked.note = str(fault)
-            tracked.judge.failed(now)
+            tracked.evaluation.failed(now)
             return None
-        tracked.judge.succeeded()
+        tracked.evaluation.succeeded()
         if tracked.phase == "refused":
-            tracked.judge.failed(now)  # whoever may admit it has time to look at it first
+            tracked.evaluation.failed(now)  # whoever may admit it has time to look at it first
         return changes
 
-    def _judge(self, number: int, tracked: Tracked, target: str, until: float) -> Changes | None:
+    def _evaluate(self, number: int, tracked: Tracked, target: str, until: float) -> Changes | None:
         rules = self.settings.pull_requests.rules
         origin = self.host.origin(number) if self.host and EVERYONE not in rules else None
         admission = admit(rules, origin, seen_without_label=tracked.seen_without_label)

@@ -11,7 +11,7 @@ from aml_images_dagster.builds.preflight import check_folders, check_plan
 from aml_images_dagster.builds.records import Plan
 from aml_images_dagster.builds.selection import Selection, with_needed_parents
 from aml_images_dagster.builds.session import Source
-from aml_images_dagster.builds.source import load_catalogue
+from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog import git
 from aml_images_dagster.catalog.context import IGNORE_FILE
 from aml_images_dagster.catalog.discovery import discover
@@ -23,7 +23,7 @@ from aml_images_dagster.pull_requests.declaration import DeclaredImage
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.catalog.git import ChangedFile
     from aml_images_dagster.settings import Settings
 
@@ -51,12 +51,12 @@ class Changes(BaseModel):
     plan: Plan | None = None
 
 
-def find_changes(settings: Settings, parts: Parts, target: str, head: str) -> Changes:
+def find_changes(settings: Settings, backends: Backends, target: str, head: str) -> Changes:
     """Compare a pull request with the branch that it goes to, as its page shows it.
 
     Args:
         settings: All settings; those of pull requests have the limits.
-        parts: Where parents that the pull request does not touch may be found.
+        backends: Where parents that the pull request does not touch may be found.
         target: Commit of the target branch.
         head: Commit of the pull request.
 
@@ -70,34 +70,34 @@ def find_changes(settings: Settings, parts: Parts, target: str, head: str) -> Ch
     if len(changed) > limits.max_files:
         raise BadInput(
             f"{len(changed)} files are changed, at most {limits.max_files} are looked at",
-            mend="Split the pull request; the limit is pull_requests.max_files.",
+            hint="Split the pull request; the limit is pull_requests.max_files.",
         )
     _check_sizes(tree, changed, limits.max_context_mb)
-    catalogue = load_catalogue(settings, tree)
-    found = discover(tree, catalogue, target, fallback=limits.nothing_changed == "all")
+    catalog = load_catalog(settings, tree)
+    found = discover(tree, catalog, target, fallback=limits.nothing_changed == "all")
     if len(found.images) > limits.max_images:
         raise BadInput(
             f"{len(found.images)} images would have to be built, at most {limits.max_images} are",
-            mend="Let a maintainer start the build; the limit is pull_requests.max_images.",
+            hint="Let a maintainer start the build; the limit is pull_requests.max_images.",
         )
     reasons: Selection = {image.id: image.reasons for image in found.images}
     plan = None
     if reasons:
-        source = Source(tree, catalogue, head, "")
+        source = Source(tree, catalog, head, "")
         check_folders(source, reasons)
-        reasons = with_needed_parents(reasons, source, parts, settings)
-        plan = _plan(reasons, source, parts, settings)
+        reasons = with_needed_parents(reasons, source, backends, settings)
+        plan = _plan(reasons, source, backends, settings)
     notes = [f"{image.family}/{image.name} is removed: nothing to build" for image in found.removed]
     notes += [f"{image} is past its end of life: changed, but not built" for image in found.end_of_life]
-    images = tuple(DeclaredImage.of(catalogue.images[image]) for image in sorted(reasons))
+    images = tuple(DeclaredImage.of(catalog.images[image]) for image in sorted(reasons))
     return Changes(reasons=reasons, images=images, notes=tuple(notes), plan=plan)
 
 
-def _plan(reasons: Selection, source: Source, parts: Parts, settings: Settings) -> Plan | None:
+def _plan(reasons: Selection, source: Source, backends: Backends, settings: Settings) -> Plan | None:
     """What stands in the way of a plan is said by the run; what is merely large may still be built."""
     try:
         plan = within(
-            _PLANNING_SECONDS, lambda: plan_build(reasons, source, parts, settings, pull_request=source.commit)
+            _PLANNING_SECONDS, lambda: plan_build(reasons, source, backends, settings, pull_request=source.commit)
         )
         check_plan(plan)
     except (FactoryError, OSError, MemoryError):
@@ -115,7 +115,7 @@ def _check_sizes(tree: CommitTree, changed: Sequence[ChangedFile], max_context_m
             raise BadInput(
                 f"the file has {size / 1e6:.1f} MB, at most {_MAX_FACTORY_FILE_BYTES / 1e6:g} MB are read",
                 where=path,
-                mend="Nobody can review it; make it smaller.",
+                hint="Nobody can review it; make it smaller.",
             )
     total = sum(sizes.values())
     if total > max_context_mb * 1e6:
@@ -123,5 +123,5 @@ def _check_sizes(tree: CommitTree, changed: Sequence[ChangedFile], max_context_m
         raise BadInput(
             f"the changed files have {total / 1e6:.0f} MB, at most {max_context_mb:g} MB are built",
             where=f"{largest} with {sizes[largest] / 1e6:.0f} MB",
-            mend="Let the Dockerfile download large files; the limit is pull_requests.max_context_mb.",
+            hint="Let the Dockerfile download large files; the limit is pull_requests.max_context_mb.",
         )

@@ -55,7 +55,7 @@ class DeclaredImage(BaseModel):
 
     @classmethod
     def of(cls, image: Image) -> DeclaredImage:
-        """An image of a catalogue."""
+        """An image of a catalog."""
         return cls(**{field: getattr(image, field) for field in cls.model_fields})
 
     @property

@@ -19,7 +19,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from aml_images_dagster.errors import BadInput, Unreachable
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.pull_requests.changes import Changes, find_changes
 from aml_images_dagster.settings import Settings
 
@@ -28,7 +28,7 @@ MEMORY_BYTES = 2**30
 """Limits of the process, and of each git that it starts. 1,000 images take a fifth of them."""
 
 _OUT_OF_MEMORY = "out of memory"
-_MEND = "Make it simpler: its folders, patterns or variables unfold to more than they look like."
+_HINT = "Make it simpler: its folders, patterns or variables unfold to more than they look like."
 
 
 class _Answer(BaseModel):
@@ -36,7 +36,7 @@ class _Answer(BaseModel):
     fault: Literal["", "bad input", "unreachable"] = ""
     what: str = ""
     where: str = ""
-    mend: str = ""
+    hint: str = ""
 
 
 def look_through(settings: Settings, target: str, head: str, seconds: float) -> Changes:
@@ -70,11 +70,11 @@ def look_through(settings: Settings, target: str, head: str, seconds: float) -> 
         process.communicate()
         if isinstance(ended, subprocess.TimeoutExpired):
             raise Unreachable(
-                f"it was not looked through within {seconds:.0f} s", mend="It is tried again, when there is less to do."
+                f"it was not looked through within {seconds:.0f} s", hint="It is tried again, when there is less to do."
             ) from None
         raise
     if process.returncode == -signal.SIGXCPU:
-        raise BadInput(f"to look through it takes more than {PROCESSOR_SECONDS} s of a processor", mend=_MEND)
+        raise BadInput(f"to look through it takes more than {PROCESSOR_SECONDS} s of a processor", hint=_HINT)
     if process.returncode:
         words = err.decode("utf-8", "replace").strip().splitlines() or ["nothing"]
         raise RuntimeError(f"the process that looks at it ended with {process.returncode}: {words[-1]}")
@@ -82,25 +82,25 @@ def look_through(settings: Settings, target: str, head: str, seconds: float) -> 
     if answer.changes is not None:
         return answer.changes
     kind = Unreachable if answer.fault == "unreachable" else BadInput
-    raise kind(answer.what, where=answer.where, mend=answer.mend)
+    raise kind(answer.what, where=answer.where, hint=answer.hint)
 
 
 def _answer(settings: Settings, target: str, head: str) -> _Answer:
     try:
-        return _Answer(changes=find_changes(settings, parts_for(settings), target, head))
+        return _Answer(changes=find_changes(settings, backends_for(settings), target, head))
     except (BadInput, Unreachable) as fault:
         if _OUT_OF_MEMORY in fault.what.lower():  # a git that we have started
             return _too_much_memory()
         kind: Literal["bad input", "unreachable"] = "bad input" if isinstance(fault, BadInput) else "unreachable"
         where = "" if fault.where == str(settings.repo) else fault.where  # our disk is nobody's business
-        return _Answer(fault=kind, what=fault.what, where=where, mend=fault.mend)
+        return _Answer(fault=kind, what=fault.what, where=where, hint=fault.hint)
     except MemoryError:
         return _too_much_memory()
 
 
 def _too_much_memory() -> _Answer:
     what = f"to look through it takes more than {MEMORY_BYTES / 1e9:.1f} GB of memory"
-    return _Answer(fault="bad input", what=what, mend=_MEND)
+    return _Answer(fault="bad input", what=what, hint=_HINT)
 
 
 def _main() -> None:

@@ -148,7 +148,7 @@ class GitRemote:
             raise BadInput(
                 f"the remote has no {self._target}",
                 where=git.without_credentials(self._settings.remote),
-                mend="Name the branch with pull_requests.target_branch.",
+                hint="Name the branch with pull_requests.target_branch.",
             )
         return shown
 
@@ -203,7 +203,7 @@ class GitRemote:
                 raise Unreachable(
                     f"the git remote did not finish within {seconds:g} s",
                     where=git.without_credentials(self._settings.remote),
-                    mend="It is tried again; the limit is pull_requests.max_fetch_seconds.",
+                    hint="It is tried again; the limit is pull_requests.max_fetch_seconds.",
                 ) from None
             raise
         if process.returncode:
@@ -220,7 +220,7 @@ class GitRemote:
     def _too_large(self) -> BadInput:
         return BadInput(
             f"more than {self._settings.max_fetch_mb:g} MB would have to be fetched",
-            mend="Keep large files out of git; the limit is pull_requests.max_fetch_mb.",
+            hint="Keep large files out of git; the limit is pull_requests.max_fetch_mb.",
         )
 
     def _refusal(self, words: str) -> BadInput | Unreachable:
@@ -229,12 +229,12 @@ class GitRemote:
             fault = next((line for line in words.splitlines() if "object" in line), words.splitlines()[0])
             return BadInput(
                 f"git refuses an object of it: {fault.removeprefix('error: ').strip()}",
-                mend="Make the commits anew with an unchanged git.",
+                hint="Make the commits again with an unchanged git.",
             )
         if "does not appear to be a git repository" in words or "No such remote" in words:
-            return BadInput("there is no such remote", where=where, mend="Set pull_requests.remote.")
+            return BadInput("there is no such remote", where=where, hint="Set pull_requests.remote.")
         told = git.without_credentials_in(words.strip())
-        return Unreachable(f"the git remote refuses: {told}", where=where, mend="It is tried again.")
+        return Unreachable(f"the git remote refuses: {told}", where=where, hint="It is tried again.")
 
 
 def own_ref(number: int) -> str:
@@ -244,4 +244,4 @@ def own_ref(number: int) -> str:
 
 def _not_written(why: str) -> Unreachable:
     # Without the place: pull requests show this, and our disk is nobody's business.
-    return Unreachable(f"what was fetched cannot be written: {why}", mend="It is tried again.")
+    return Unreachable(f"what was fetched cannot be written: {why}", hint="It is tried again.")

@@ -29,7 +29,7 @@ _TITLES: dict[Outcome, str] = {
     "pending": "⏳ pending",
     "success": "✅ success",
     "failure": "❌ failure",
-    "cancelled": "🚫 cancelled",
+    "canceled": "🚫 canceled",
 }
 
 
@@ -58,7 +58,7 @@ class FailureReport:
 
     Attributes:
         step: What failed first.
-        message: What, where and how to mend it.
+        message: What, where and how to fix it.
         log: The end of the log that shows it; may be empty.
     """
 

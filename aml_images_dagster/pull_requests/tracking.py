@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 Phase = Literal["waiting", "refused", "invalid", "nothing", "reload", "requested"]
 """How far the head of a pull request is.
 
-`waiting`: not judged yet; `refused`: not admitted; `invalid`: over a limit, or cannot be built; `nothing`: changes no
-image; `reload`: Dagster has yet to learn of its images; `requested`: a run was asked for.
+`waiting`: not evaluated yet; `refused`: not admitted; `invalid`: over a limit, or cannot be built; `nothing`: changes
+no image; `reload`: Dagster has yet to learn of its images; `requested`: a run was asked for.
 """
 
 _FIRST_PAUSE_SECONDS = 30
@@ -53,15 +53,15 @@ class Tracked(BaseModel):
         note: Why it is there, in a sentence or more.
         notes: What a person should know besides.
         seen_without_label: Whether this head was seen without a label that admits it.
-        judge: When to judge it again.
+        evaluation: When to evaluate it again.
         reloads: How often the code location was loaded again for it.
         run: Id of the run that builds it; empty until it is known.
         run_created: When that run was created, in seconds since the epoch.
         run_status: What the run has come to, in Dagster's words.
-        told: What the host was told last.
-        tell: When to tell the host again.
+        reported: What the host was last sent.
+        report: When to tell the host again.
         comment: By which the host knows our comment.
-        superseded: Commits before it whose cancelled builds the host has yet to be told of.
+        superseded: Commits before it whose canceled builds the host has yet to be told of.
     """
 
     head: str
@@ -71,18 +71,18 @@ class Tracked(BaseModel):
     note: str = ""
     notes: tuple[str, ...] = ()
     seen_without_label: bool = False
-    judge: Pause = Pause()
+    evaluation: Pause = Pause()
     reloads: int = 0
     run: str = ""
     run_created: float = 0
     run_status: str = ""
-    told: str = ""
-    tell: Pause = Pause()
+    reported: str = ""
+    report: Pause = Pause()
     comment: str = ""
     superseded: tuple[str, ...] = ()
 
     @property
-    def to_tell(self) -> str:
+    def to_report(self) -> str:
         """Changes when the host is to be told something else."""
         return f"{self.head} {self.phase} {self.run} {self.run_status} {self.note if self.phase != 'waiting' else ''}"
 
@@ -91,8 +91,8 @@ class Tracked(BaseModel):
         """Whether it is to be built, and that has not ended."""
         return self.phase in ("reload", "requested") and self.run_status not in _FINISHED
 
-    def anew(self, head: str, now: float) -> Tracked:
-        """The same pull request, to be judged from the beginning: with a new head, or opened again."""
+    def again(self, head: str, now: float) -> Tracked:
+        """The same pull request, to be evaluated from the beginning: with a new head, or opened again."""
         superseded = (*self.superseded, self.head) if self.is_being_built else self.superseded
         others = tuple(commit for commit in superseded if commit != head)
         return Tracked(head=head, seen=now, comment=self.comment, superseded=others)

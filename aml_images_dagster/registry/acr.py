@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.errors import BadInput, Unreachable
-from aml_images_dagster.identity.faults import PATIENCE, explained
+from aml_images_dagster.identity.faults import TIMEOUTS, explained
 from aml_images_dagster.registry.oci import OciRegistry
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class AcrRegistry(OciRegistry):
             BadInput: The reference names a digest.
         """
         if reference.digest:
-            raise BadInput("a digest is no tag", where=str(reference), mend="Name the tag that shall go.")
+            raise BadInput("a digest is no tag", where=str(reference), hint="Name the tag that shall go.")
         with self._explained(f"to remove the tag {reference}"), self._client() as client:
             client.delete_tag(reference.repository, reference.version)
         self._must_be_gone(reference)
@@ -91,14 +91,14 @@ class AcrRegistry(OciRegistry):
             raise Unreachable(
                 f"the registry said that it deleted this but still serves {left}",
                 where=str(reference),
-                mend="Something else pushed it at the same time, or it is locked (`az acr repository show`).",
+                hint="Something else pushed it at the same time, or it is locked (`az acr repository show`).",
             )
 
     def _client(self) -> ContainerRegistryClient:
         """A new client for every call: the SDK's cache of tokens uses those that are about to end."""
         from azure.containerregistry import ContainerRegistryClient
 
-        return ContainerRegistryClient(self.url, self._credential, audience=self._audience, **PATIENCE)
+        return ContainerRegistryClient(self.url, self._credential, audience=self._audience, **TIMEOUTS)
 
     def _explained(self, asking: str) -> AbstractContextManager[None]:
         return explained(self.host, asking, role=self._roles)
@@ -106,7 +106,7 @@ class AcrRegistry(OciRegistry):
     def _refusal(self, answer: requests.Response, what: str) -> Unreachable:
         refusal = super()._refusal(answer, what)
         if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            refusal.mend = (
+            refusal.hint = (
                 f"Give this identity the roles {self._roles} there; a new role takes some minutes to be known."
             )
         return refusal

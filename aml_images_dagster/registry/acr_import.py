@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from aml_images_dagster.errors import BadInput, Unreachable
-from aml_images_dagster.identity.faults import PATIENCE, explained
+from aml_images_dagster.identity.faults import TIMEOUTS, explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -63,7 +63,7 @@ class PasswordSource:
             raise BadInput(
                 "the account that production is to pull with is not known",
                 where="STAGING_CLIENT_ID, STAGING_CLIENT_SECRET",
-                mend="Set both in the environment, or import as an identity: AML_IMAGES_AZURE__IMPORT_BY=identity.",
+                hint="Set both in the environment, or import as an identity: AML_IMAGES_AZURE__IMPORT_BY=identity.",
             )
         credentials = {"username": self._login.username, "password": self._login.password}
         return {"registryUri": source.registry, "credentials": credentials}
@@ -103,7 +103,7 @@ class AcrImporter:
     def import_image(self, source: Reference, destination: Reference, *, replace: bool) -> None:
         """See `Importer.import_image`."""
         if not source.digest:
-            raise BadInput("an image is imported by digest", where=str(source), mend="Write repository@sha256:….")
+            raise BadInput("an image is imported by digest", where=str(source), hint="Write repository@sha256:….")
         there = self._production.digest(destination)
         if there == source.digest:
             return
@@ -116,7 +116,7 @@ class AcrImporter:
             raise Unreachable(
                 f"the registry serves {served or 'nothing'} where {source.digest} was imported",
                 where=str(destination),
-                mend="Somebody else writes to this tag; look at the registry's activity log, then release again.",
+                hint="Somebody else writes to this tag; look at the registry's activity log, then release again.",
             )
 
     def found(self) -> str:
@@ -136,7 +136,7 @@ class AcrImporter:
             raise BadInput(
                 f"{registry_id} is the registry {registry.login_server}, not {host}",
                 where="azure.production_registry_id",
-                mend="Set it and production_registry to the same registry.",
+                hint="Set it and production_registry to the same registry.",
             )
         return str(registry_id)
 
@@ -160,7 +160,7 @@ class AcrImporter:
                 raise Unreachable(
                     f"the import takes longer than {self._timeout_seconds / 60:g} minutes",
                     where=str(destination),
-                    mend="It goes on in Azure: release again later, or set AML_IMAGES_AZURE__IMPORT_TIMEOUT_MINUTES.",
+                    hint="It goes on in Azure: release again later, or set AML_IMAGES_AZURE__IMPORT_TIMEOUT_MINUTES.",
                 )
             poller.result()
         except HttpResponseError as error:
@@ -181,7 +181,7 @@ class AcrImporter:
             self._production_id().subscription_id,
             base_url=self._endpoints.management,
             credential_scopes=[self._endpoints.management_scope],
-            **PATIENCE,
+            **TIMEOUTS,
         )
 
 
@@ -204,5 +204,5 @@ def _released_already(destination: Reference, there: str, source: Reference) -> 
     return BadInput(
         f"the tag stands for {there}, not for {source.digest}",
         where=str(destination),
-        mend="A released tag never moves: release under another tag.",
+        hint="A released tag never moves: release under another tag.",
     )

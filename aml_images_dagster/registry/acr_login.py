@@ -64,7 +64,7 @@ class AcrLogins:
                 raise NoAnswer(
                     f"asked to sign in, the registry does not answer: {plain_reason(error)}",
                     where=host,
-                    mend="Is the name right, and can this machine reach it (proxy, firewall, private endpoint)?",
+                    hint="Is the name right, and can this machine reach it (proxy, firewall, private endpoint)?",
                 ) from None
         return RegistryLogin(TOKEN_USER, _refresh_token(host, answer))
 
@@ -74,7 +74,7 @@ def _refresh_token(host: str, answer: requests.Response) -> str:
         raise Unreachable(
             f"the registry does not know this identity (HTTP {answer.status_code})",
             where=host,
-            mend="Give it the roles AcrPush and AcrDelete there; a new role takes some minutes to be known.",
+            hint="Give it the roles AcrPush and AcrDelete there; a new role takes some minutes to be known.",
         )
     try:
         answer.raise_for_status()
@@ -83,5 +83,5 @@ def _refresh_token(host: str, answer: requests.Response) -> str:
         raise Unreachable(
             f"asked to sign in, the registry answered {answer.status_code} without a token",
             where=host,
-            mend="Is it an Azure Container Registry? If so, try again in some minutes.",
+            hint="Is it an Azure Container Registry? If so, try again in some minutes.",
         ) from None

@@ -44,7 +44,7 @@ def copy_image(
         Unreachable: A registry does not answer, refuses, or the bytes do not match the digest.
     """
     if not reference.digest:
-        raise BadInput("an image is copied by digest", where=str(reference), mend="Write it as repository@sha256:….")
+        raise BadInput("an image is copied by digest", where=str(reference), hint="Write it as repository@sha256:….")
     manifest = source.existing(reference)
     document = read_manifest(manifest)
     for entry in document.get("manifests", ()):
@@ -63,7 +63,7 @@ def copy_image(
 
 
 def _copy_blob(source: OciRegistry, target: OciRegistry, reference: Reference, repository: str, digest: str) -> None:
-    """Send one blob; a transfer that broke off starts anew, because a stream can't be sent twice."""
+    """Send one blob; a transfer that broke off starts again, because a stream can't be sent twice."""
     for attempt in range(1, _ATTEMPTS + 1):
         if target.has_blob(repository, digest):
             return

@@ -50,6 +50,6 @@ class CopyingImporter:
             raise BadInput(
                 f"the tag stands for {there}, not for {source.digest}",
                 where=str(destination),
-                mend="A released tag never moves: release under another tag.",
+                hint="A released tag never moves: release under another tag.",
             )
         copy_image(self._staging, self._production, source, destination.repository, [destination.tag])

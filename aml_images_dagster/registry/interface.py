@@ -1,4 +1,4 @@
-"""What the factory asks of an image registry. Parts: `oci.py`."""
+"""What the factory asks of an image registry. Implementations: `oci.py`."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def files_in(registry: Registry, reference: Reference, paths: Iterable[str]) -> 
     """
     manifest = registry.manifest(reference)
     if manifest is None:
-        raise BadInput("the registry has no such image", where=str(reference), mend="Is the name right?")
+        raise BadInput("the registry has no such image", where=str(reference), hint="Is the name right?")
     names = {path: _name_in_layers(path) for path in paths}
     decided: dict[str, bool] = {}
     for layer in reversed(read_manifest(manifest).get("layers", ())):

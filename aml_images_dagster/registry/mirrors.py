@@ -50,6 +50,6 @@ def _checked(location: str) -> str:
         raise BadInput(
             f"{location!r} is not a registry or a path in one",
             where="base_mirrors",
-            mend="Write prefix=mirror, e.g. docker.io=mirror.example:5000/docker.io.",
+            hint="Write prefix=mirror, e.g. docker.io=mirror.example:5000/docker.io.",
         )
     return trimmed

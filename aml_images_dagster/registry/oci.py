@@ -133,7 +133,7 @@ class OciRegistry:
             raise BadInput(
                 "this is an index of several platforms",
                 where=str(reference),
-                mend="Name the digest of one of its images.",
+                hint="Name the digest of one of its images.",
             )
         what = f"for the configuration of {reference}"
         with time_limit(_LIST_SECONDS), self.open_blob(reference.repository, document["config"]["digest"]) as blob:
@@ -153,7 +153,7 @@ class OciRegistry:
             entries = document["manifests"]
             ours = [entry for entry in entries if _platform(entry) == ("linux", "amd64")]
             if not entries:
-                raise BadInput("this is an index without images", where=str(reference), mend="Push it again.")
+                raise BadInput("this is an index without images", where=str(reference), hint="Push it again.")
             return self.size_bytes(reference.with_digest((ours or entries)[0]["digest"]))
         return sum(int(blob["size"]) for blob in (document["config"], *document["layers"]))
 
@@ -187,7 +187,7 @@ class OciRegistry:
             BadInput: The reference names a digest.
         """
         if reference.digest:
-            raise BadInput("a digest is no tag", where=str(reference), mend="Name the tag that shall go.")
+            raise BadInput("a digest is no tag", where=str(reference), hint="Name the tag that shall go.")
         before = self.digest(reference)
         if before is not None:
             self._remove_tag(reference)
@@ -200,13 +200,13 @@ class OciRegistry:
             raise Unreachable(
                 f"the registry still has the tag, now for {left or 'nothing'}",
                 where=str(reference),
-                mend="Something else pushed it at the same time, or the registry only seems to delete.",
+                hint="Something else pushed it at the same time, or the registry only seems to delete.",
             )
         if before is not None and self.digest(reference.with_digest(before)) is None:
             raise Unreachable(
                 f"the registry removed the image {before} together with its tag",
                 where=str(reference),
-                mend="Push the image again if another tag needs it, and report which registry this is.",
+                hint="Push the image again if another tag needs it, and report which registry this is.",
             )
 
     def delete(self, reference: Reference) -> None:
@@ -219,7 +219,7 @@ class OciRegistry:
             raise Unreachable(
                 f"the registry said that it deleted {digest} but still has it",
                 where=str(reference),
-                mend="Something else pushed it at the same time, or the registry only seems to delete.",
+                hint="Something else pushed it at the same time, or the registry only seems to delete.",
             )
 
     def existing(self, reference: Reference) -> Manifest:
@@ -231,7 +231,7 @@ class OciRegistry:
         manifest = self.manifest(reference)
         if manifest is None:
             raise BadInput(
-                "the registry has no such image", where=str(reference), mend="Is the name right, and was it pushed?"
+                "the registry has no such image", where=str(reference), hint="Is the name right, and was it pushed?"
             )
         return manifest
 
@@ -277,7 +277,7 @@ class OciRegistry:
                 raise BadInput(
                     f"the registry has no blob {digest}",
                     where=f"{self.host}/{repository}",
-                    mend="The image is incomplete: push it again.",
+                    hint="The image is incomplete: push it again.",
                 )
             yield VerifiedBlob(answer, digest, lambda reason: self._no_answer(what, reason), self._corrupt)
 
@@ -310,7 +310,7 @@ class OciRegistry:
             raise Unreachable(
                 f"the registry names {named[:100]!r} as the digest of {reference}, which is none",
                 where=self.host,
-                mend="Is there a proxy or another server at this address?",
+                hint="Is there a proxy or another server at this address?",
             )
         return named
 
@@ -387,7 +387,7 @@ class OciRegistry:
         return Unreachable(
             f"asked {what}, the answer is not from a registry{why}",
             where=self.host,
-            mend="Is there a proxy or another server at this address?",
+            hint="Is there a proxy or another server at this address?",
         )
 
     def _ask(
@@ -420,7 +420,7 @@ class OciRegistry:
             raise Unreachable(
                 f"asked {what}, TLS failed: {plain_reason(error)}",
                 where=self.host,
-                mend="Does it have a certificate that this machine trusts (REQUESTS_CA_BUNDLE), or does it speak HTTP?",
+                hint="Does it have a certificate that this machine trusts (REQUESTS_CA_BUNDLE), or does it speak HTTP?",
             ) from None
         except requests.RequestException as error:
             raise self._no_answer(what, plain_reason(error)) from None
@@ -429,32 +429,32 @@ class OciRegistry:
         return NoAnswer(
             f"asked {what}, the registry does not answer: {reason}",
             where=self.host,
-            mend="Is it running, is the address right, and can this machine reach it?",
+            hint="Is it running, is the address right, and can this machine reach it?",
         )
 
     def _refusal(self, answer: requests.Response, what: str) -> Unreachable:
         status = answer.status_code
         if status == requests.codes.unauthorized:
-            problem, mend = "the login is missing or wrong", f"Sign in to {self.host}, or check the password."
+            problem, hint = "the login is missing or wrong", f"Sign in to {self.host}, or check the password."
         elif status == requests.codes.forbidden:
-            problem, mend = "this login may not do that", "Ask the registry's owner for the right to do it."
+            problem, hint = "this login may not do that", "Ask the registry's owner for the right to do it."
         elif status == requests.codes.too_many_requests:
-            problem, mend = "too many requests", "Wait, sign in for a higher limit, or use a mirror."
+            problem, hint = "too many requests", "Wait, sign in for a higher limit, or use a mirror."
         elif status in (400, 405) and answer.request.method == "DELETE":
             problem = "it does not delete"
-            mend = "Allow it: storage.delete.enabled, REGISTRY_STORAGE_DELETE_ENABLED=true for distribution's registry."
+            hint = "Allow it: storage.delete.enabled, REGISTRY_STORAGE_DELETE_ENABLED=true for distribution's registry."
         else:
-            problem, mend = "the request failed", "See the registry's own log."
+            problem, hint = "the request failed", "See the registry's own log."
         said = _error_message(answer)
         return Unreachable(
-            f"asked {what}, {problem} (HTTP {status}{f': {said}' if said else ''})", where=self.host, mend=mend
+            f"asked {what}, {problem} (HTTP {status}{f': {said}' if said else ''})", where=self.host, hint=hint
         )
 
     def _corrupt(self, what: str, wanted: str, got: str) -> Unreachable:
         return Unreachable(
             f"{what} should be {wanted} but is {got}",
             where=self.host,
-            mend="The registry, its storage or a proxy changes or truncates content: push the image again.",
+            hint="The registry, its storage or a proxy changes or truncates content: push the image again.",
         )
 
 
@@ -466,14 +466,14 @@ def read_manifest(manifest: Manifest) -> dict[str, Any]:
     """
     document = _json_object(manifest.body) or {}
     if "manifests" in document:
-        parts = document["manifests"]
+        backends = document["manifests"]
     else:
-        parts = [document.get("config"), *layers] if isinstance(layers := document.get("layers"), list) else None
-    if isinstance(parts, list) and all(map(_is_descriptor, parts)):
+        backends = [document.get("config"), *layers] if isinstance(layers := document.get("layers"), list) else None
+    if isinstance(backends, list) and all(map(_is_descriptor, backends)):
         return document
     raise BadInput(
         f"the manifest {manifest.digest} ({manifest.media_type}) is neither an image nor an index",
-        mend="Push the image again with a current engine.",
+        hint="Push the image again with a current engine.",
     )
 
 

@@ -106,7 +106,7 @@ class BaseResolver:
             return dict(zip(wanted, pool.map(ask, wanted), strict=True))
 
     def forget(self) -> None:
-        """Forget all answers, so that a process that lives long asks anew."""
+        """Forget all answers, so that a process that lives long asks again."""
         with self._lock:
             # New ones: a question that is under way answers for the time before.
             self._silent, self._resolved, self._asking = set(), {}, {}
@@ -128,7 +128,7 @@ class BaseResolver:
         raise BadInput(
             f"the base can't be resolved: {'; '.join(dict.fromkeys(answers))}",
             where=text,
-            mend=" ".join(hints)
+            hint=" ".join(hints)
             or "Check its name and that this machine reaches its registry, name a mirror (base_mirrors), or pull it.",
         )
 
@@ -144,7 +144,7 @@ class BaseResolver:
         except Unreachable as error:
             answers.append(_said(error))
             if isinstance(error, Untrusted):
-                hints.append(error.mend)
+                hints.append(error.hint)
             # Every question to a registry that is not there costs a time-out; a refusal says nothing of other images.
             if isinstance(error, NoAnswer):
                 silent.add(host)

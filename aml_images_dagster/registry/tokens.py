@@ -118,13 +118,13 @@ class RegistryAuth(AuthBase):
         server = urlsplit(realm)
         if server.scheme not in ("http", "https") or not server.netloc:
             raise Unreachable(
-                f"the registry names {realm!r} as its token server", where=self._host, mend="Is it a registry?"
+                f"the registry names {realm!r} as its token server", where=self._host, hint="Is it a registry?"
             )
         if login and server.scheme == "http" and not is_loopback(server.hostname or ""):
             raise Unreachable(
                 f"the registry wants the password sent to {realm} without encryption",
                 where=self._host,
-                mend="That is refused: the token server must be reached over https.",
+                hint="That is refused: the token server must be reached over https.",
             )
         wanted = {key: challenge[key] for key in ("service", "scope") if challenge.get(key)}
         if login:
@@ -140,14 +140,14 @@ class RegistryAuth(AuthBase):
             raise Unreachable(
                 f"the token server {server.netloc} does not answer: {plain_reason(error)}",
                 where=self._host,
-                mend="Is it running, and can this machine reach it?",
+                hint="Is it running, and can this machine reach it?",
             ) from None
         if answer.status_code in (requests.codes.unauthorized, requests.codes.forbidden):
             who = f"the login of {login.username}" if login else "anonymous use"
             raise Unreachable(
                 f"the token server {server.netloc} refuses {who} ({answer.status_code})",
                 where=self._host,
-                mend="Check the user name and the password." if login else f"Sign in to {self._host}.",
+                hint="Check the user name and the password." if login else f"Sign in to {self._host}.",
             )
         try:
             answer.raise_for_status()
@@ -158,7 +158,7 @@ class RegistryAuth(AuthBase):
             raise Unreachable(
                 f"the token server {server.netloc} answered {answer.status_code} without a token",
                 where=self._host,
-                mend="See the token server's own log.",
+                hint="See the token server's own log.",
             ) from None
         return _Token(f"Bearer {token}", time.monotonic() + max(life - _MARGIN, 1))
 

@@ -23,7 +23,7 @@ _NOT_COMPLETE = {
     "running": ("is still running", "Wait until it has succeeded: `aml-images status` shows how it goes."),
     "partial": ("was started for a part of the chain", "Build the whole chain with `aml-images build`."),
     "failed": ("failed", "Start a new build."),
-    "canceled": ("was cancelled", "Start a new build."),
+    "canceled": ("was canceled", "Start a new build."),
     "expired": ("has left staging because it was not released in time", "Start a new build."),
 }
 
@@ -35,22 +35,22 @@ def completed(build: str, artifacts: Artifacts) -> ReleaseJson:
         BadInput: There is no such build, it is of a pull request, or it is not complete.
     """
     if not build:
-        raise BadInput("no build is named", where="build", mend="Name one; `aml-images builds` shows all builds.")
+        raise BadInput("no build is named", where="build", hint="Name one; `aml-images builds` shows all builds.")
     folder = artifacts.build(build)
     record = folder.read_build() if BUILD_NUMBER.fullmatch(build) else None
     if record is None:
         raise BadInput(
-            f"there is no build {build!r}", where=str(artifacts.root), mend="`aml-images builds` shows all builds."
+            f"there is no build {build!r}", where=str(artifacts.root), hint="`aml-images builds` shows all builds."
         )
     if record.pull_request:
         raise BadInput(
             f"build {build} is of pull request {record.pull_request}, and those are never released",
             where=str(folder.root),
-            mend="Merge it, and build the main branch.",
+            hint="Merge it, and build the main branch.",
         )
     if record.status != "succeeded":
-        what, mend = _NOT_COMPLETE[record.status]
-        raise BadInput(f"build {build} {what}; only a complete build is released", where=str(folder.root), mend=mend)
+        what, hint = _NOT_COMPLETE[record.status]
+        raise BadInput(f"build {build} {what}; only a complete build is released", where=str(folder.root), hint=hint)
     try:
         release = ReleaseJson.model_validate_json(read_whole(folder.root / "release.json"))
         if _identity(release) == _identity(record):
@@ -60,7 +60,7 @@ def completed(build: str, artifacts: Artifacts) -> ReleaseJson:
         what = "has no release.json, so it is not complete"
     except ValidationError as error:
         what = f"has a release.json that is damaged or of another version: {counted(error.error_count(), 'fault')}"
-    raise BadInput(f"build {build} {what}", where=str(folder.root), mend="Start a new build.")
+    raise BadInput(f"build {build} {what}", where=str(folder.root), hint="Start a new build.")
 
 
 def _identity(said: BuildRecord | ReleaseJson) -> tuple[str, str, str]:
@@ -92,7 +92,7 @@ def check_traceable(release: ReleaseJson) -> None:
     raise BadInput(
         f"build {release.build} is of a working tree {'with changes' if release.commit else 'outside of git'}",
         where=release.commit or release.source,
-        mend="Commit, and build again: what passed is reused, so it takes seconds.",
+        hint="Commit, and build again: what passed is reused, so it takes seconds.",
     )
 
 
@@ -112,7 +112,7 @@ def check_staging(release: ReleaseJson, staging: Registry) -> None:
         raise BadInput(
             "\n  ".join(moved),
             where=f"build {release.build}",
-            mend="What was tested is not what would be released: start a new build.",
+            hint="What was tested is not what would be released: start a new build.",
         )
 
 

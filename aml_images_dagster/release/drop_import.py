@@ -32,7 +32,7 @@ def read_drop(path: Path) -> tuple[ReleaseJson, ImportCfg]:
     if [(e.source.image_name, e.destination) for e in cfg.root] != [
         (e.source.image_name, e.destination) for e in import_cfg(release.images).root
     ]:
-        raise BadInput("import.cfg and release.json name different images or tags", where=str(path), mend=_DAMAGED)
+        raise BadInput("import.cfg and release.json name different images or tags", where=str(path), hint=_DAMAGED)
     sums = path.with_name("SHA256SUMS")
     if sums.is_file():
         _check_sums(path.parent, sums)
@@ -51,7 +51,7 @@ def resolve_login(cfg: ImportCfg, environment: Mapping[str, str] | None = None) 
     values = os.environ if environment is None else environment
     accounts = {(entry.source.registry_username, entry.source.registry_password) for entry in cfg.root}
     if len(accounts) != 1:
-        raise BadInput("the entries refer to several accounts", where="import.cfg", mend="Import each account's alone.")
+        raise BadInput("the entries refer to several accounts", where="import.cfg", hint="Import each account's alone.")
     (references,) = accounts
     username, password = (values.get(reference[2:-1], "") for reference in references)
     if not username and not password:
@@ -61,7 +61,7 @@ def resolve_login(cfg: ImportCfg, environment: Mapping[str, str] | None = None) 
         raise BadInput(
             f"{missing[0][2:-1]} is not set",
             where="import.cfg",
-            mend=f"import.cfg refers to {' and '.join(references)}: set both in the environment.",
+            hint=f"import.cfg refers to {' and '.join(references)}: set both in the environment.",
         )
     return RegistryLogin(username, password)
 
@@ -70,11 +70,11 @@ def _read(path: Path, model: type[M]) -> M:
     try:
         return model.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        raise BadInput("there is no such file", where=str(path), mend=_DAMAGED) from None
+        raise BadInput("there is no such file", where=str(path), hint=_DAMAGED) from None
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise BadInput(f"{place}: {first['msg']}" if place else first["msg"], where=str(path), mend=_DAMAGED) from None
+        raise BadInput(f"{place}: {first['msg']}" if place else first["msg"], where=str(path), hint=_DAMAGED) from None
 
 
 def _check_sums(folder: Path, sums: Path) -> None:
@@ -82,4 +82,4 @@ def _check_sums(folder: Path, sums: Path) -> None:
         digest, _, name = line.partition("  ")
         file = folder / name
         if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
-            raise BadInput("the file is missing or is not what the drop was made with", where=str(file), mend=_DAMAGED)
+            raise BadInput("the file is missing or is not what the drop was made with", where=str(file), hint=_DAMAGED)

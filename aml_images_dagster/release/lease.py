@@ -52,8 +52,8 @@ class Lease:
         folder: Where leases are kept.
         who: Who wants it.
         purpose: What for, as others are told who wait.
-        patience_seconds: How long to wait for it.
-        tell: Is told, once for each other holder, that there is one.
+        wait_seconds: How long to wait for it.
+        report: Called with, once for each other holder, that there is one.
         seconds: How long it lasts without being renewed.
     """
 
@@ -63,15 +63,15 @@ class Lease:
         who: str,
         purpose: str,
         *,
-        patience_seconds: float,
-        tell: Callable[[str], None],
+        wait_seconds: float,
+        report: Callable[[str], None],
         seconds: float = 60,
     ) -> None:
         self._folder = folder
         self._who = who
         self._purpose = purpose
-        self._patience = patience_seconds
-        self._tell = tell
+        self._patience = wait_seconds
+        self._report = report
         self._seconds = seconds
         self._number = 0
         self._runs_out = 0.0
@@ -92,11 +92,11 @@ class Lease:
                 raise BadInput(
                     f"{holder.who} has been changing production for too long: {holder.purpose}",
                     where=str(self._folder),
-                    mend="Wait until that is done, and try again.",
+                    hint="Wait until that is done, and try again.",
                 )
             if number != told:
                 told = number
-                self._tell(f"waiting for {holder.who}: {holder.purpose}")
+                self._report(f"waiting for {holder.who}: {holder.purpose}")
             time.sleep(_POLL_SECONDS)
         self._renewal.start()
         return self
@@ -121,7 +121,7 @@ class Lease:
             raise ReleaseFailed(
                 "this process was away for so long that another one may change production by now",
                 where=self._purpose,
-                mend="Run it again: what is done stays done.",
+                hint="Run it again: what is done stays done.",
             )
 
     def _take(self) -> tuple[int, _Holder] | None:
@@ -190,7 +190,7 @@ class Lease:
             except FileNotFoundError:
                 return None
             until = written + timedelta(seconds=self._seconds)
-            return _Holder(who="somebody", purpose=f"what for, {path} does not tell", process="", until=until)
+            return _Holder(who="an unknown holder", purpose=f"{path} cannot be read", process="", until=until)
 
 
 def _written(path: UPath) -> datetime:

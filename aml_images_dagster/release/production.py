@@ -13,14 +13,14 @@ from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, FactoryError, ReleaseFailed
 from aml_images_dagster.release.candidate import check_staging, check_traceable, claim, completed, lacks
 from aml_images_dagster.release.lease import Lease
-from aml_images_dagster.release.plan import ReleasePlan, plan_release
+from aml_images_dagster.release.release_plan import ReleasePlan, plan_release
 from aml_images_dagster.release.shell.import_images import ImportRefused, Tested, import_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.ledger import TagChange
-    from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.registry.interface import Registry
     from aml_images_dagster.release.release_json import ReleaseJson
     from aml_images_dagster.settings import Settings
@@ -43,18 +43,18 @@ class Releaser:
     """Releases builds.
 
     Args:
-        parts: Registries, importer, artifacts store.
+        backends: Registries, importer, artifacts store.
         settings: Windows, and how long to wait for others.
         who: Who releases, for the record.
-        tell: Is told what is done, a line each.
+        report: Called with what is done, a line each.
     """
 
-    def __init__(self, parts: Parts, settings: Settings, who: str, tell: Callable[[str], None]) -> None:
-        self._parts = parts
+    def __init__(self, backends: Backends, settings: Settings, who: str, report: Callable[[str], None]) -> None:
+        self._backends = backends
         self._settings = settings
         self._who = who
-        self._tell = tell
-        self._ledger = Ledger(parts.artifacts)
+        self._report = report
+        self._ledger = Ledger(backends.artifacts)
 
     def plan(self, release: ReleaseJson) -> ReleasePlan:
         """What a release would change. Nothing is changed.
@@ -64,9 +64,9 @@ class Releaser:
             Unreachable: A registry does not answer.
         """
         check_traceable(release)
-        check_staging(release, self._parts.staging)
-        plan = plan_release(release, self._parts.production, self._ledger.records())
-        return replace(plan, lacks=lacks(release, self._parts.artifacts))
+        check_staging(release, self._backends.staging)
+        plan = plan_release(release, self._backends.production, self._ledger.records())
+        return replace(plan, lacks=lacks(release, self._backends.artifacts))
 
     def release(self, release: ReleaseJson, *, outside_window: str = "") -> Release:
         """Release a build, or complete a release that broke off.
@@ -82,7 +82,7 @@ class Releaser:
         check_window(self._settings, outside_window, datetime.now(UTC))
         self.plan(release)  # what can be refused is refused before anybody is waited for
         purpose = f"release of build {release.build}"
-        with exclusively(self._parts, self._settings, self._who, purpose, self._tell) as lease:
+        with exclusively(self._backends, self._settings, self._who, purpose, self._report) as lease:
             check_window(self._settings, outside_window, datetime.now(UTC))  # it may have closed meanwhile
             plan = self.plan(release)
             if plan.released is not None and plan.nothing_to_do:
@@ -94,13 +94,13 @@ class Releaser:
                 # Who takes a build back looks for a record like this one, after having said so in the build's own:
                 # whichever comes first, one of the two sees the other.
                 self._still_complete(release)
-                check_staging(release, self._parts.staging)
+                check_staging(release, self._backends.staging)
 
                 def may_move() -> None:
                     lease.check()
                     self._still_complete(release)
 
-                import_all(_tested(release), _Production(self._parts, plan.changes, lease), self._tell, may_move)
+                import_all(_tested(release), _Production(self._backends, plan.changes, lease), self._report, may_move)
                 lease.check()
             return Release(plan, self._ledger.complete(begun, self._who, outside_window=outside_window))
 
@@ -121,13 +121,13 @@ class Releaser:
 
     def _claim(self, release: ReleaseJson) -> None:
         """Keep the build for its release; one that this store does not know, nobody here cleans up."""
-        if self._parts.artifacts.build(release.build).read_build() is not None:
-            claim(release.build, self._parts.artifacts)
+        if self._backends.artifacts.build(release.build).read_build() is not None:
+            claim(release.build, self._backends.artifacts)
 
     def _still_complete(self, release: ReleaseJson) -> None:
         """A build that is cleaned up meanwhile is not released; one that this store does not know, was not."""
-        if self._parts.artifacts.build(release.build).read_build() is not None:
-            completed(release.build, self._parts.artifacts)
+        if self._backends.artifacts.build(release.build).read_build() is not None:
+            completed(release.build, self._backends.artifacts)
 
 
 def check_window(settings: Settings, outside_window: str, now: datetime) -> None:
@@ -146,7 +146,7 @@ def check_window(settings: Settings, outside_window: str, now: datetime) -> None
         raise BadInput(
             closed,
             where="release.windows",
-            mend="Wait, or say why with --outside-window REASON, which is recorded.",
+            hint="Wait, or say why with --outside-window REASON, which is recorded.",
         )
 
 
@@ -175,21 +175,21 @@ def check_unmoved(latest: Reference, known: Collection[str | None], production: 
         raise BadInput(
             f"{latest.repository}:{latest.tag} has become {served or 'nothing'} meanwhile",
             where=latest.registry,
-            mend="Somebody changes production without this factory. See what it serves, and begin again.",
+            hint="Somebody changes production without this factory. See what it serves, and begin again.",
         )
 
 
 @contextmanager
 def exclusively(
-    parts: Parts, settings: Settings, who: str, purpose: str, tell: Callable[[str], None]
+    backends: Backends, settings: Settings, who: str, purpose: str, report: Callable[[str], None]
 ) -> Iterator[Lease]:
     """A context in which nobody else changes production.
 
     Raises:
         BadInput: Somebody else does for too long.
     """
-    folder = Ledger(parts.artifacts).folder / "lease"
-    with Lease(folder, who, purpose, patience_seconds=settings.release.wait_minutes * 60, tell=tell) as lease:
+    folder = Ledger(backends.artifacts).folder / "lease"
+    with Lease(folder, who, purpose, wait_seconds=settings.release.wait_minutes * 60, report=report) as lease:
         yield lease
 
 
@@ -204,14 +204,14 @@ class _Production:
     """The production registry, as `import_all` sees it.
 
     Args:
-        parts: The registry, and the way into it.
+        backends: The registry, and the way into it.
         changes: What each tag stands for, and is to stand for.
         lease: Looked at before each change.
     """
 
-    def __init__(self, parts: Parts, changes: Iterable[TagChange], lease: Lease) -> None:
-        self._registry = parts.production
-        self._importer = parts.importer
+    def __init__(self, backends: Backends, changes: Iterable[TagChange], lease: Lease) -> None:
+        self._registry = backends.production
+        self._importer = backends.importer
         self._before = {change.name: change.before for change in changes}
         self._lease = lease
 
@@ -241,10 +241,10 @@ def _explained(release: ReleaseJson) -> Iterator[None]:
         raise ReleaseFailed(
             f"the release of build {release.build} broke off: {what}",
             where=where,
-            mend=f"Every :latest stands for an image that was tested. {_only_hint(error) or again}",
+            hint=f"Every :latest stands for an image that was tested. {_only_hint(error) or again}",
         ) from None
 
 
 def _only_hint(error: Exception) -> str:
     """What helps where the same release again would not."""
-    return error.mend if isinstance(error, BadInput) else ""
+    return error.hint if isinstance(error, BadInput) else ""

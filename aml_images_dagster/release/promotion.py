@@ -39,16 +39,16 @@ class PublicTag:
     state: State
 
 
-def await_promotion(changes: Iterable[TagChange], settings: Settings, tell: Callable[[str], None]) -> list[PublicTag]:
+def await_promotion(changes: Iterable[TagChange], settings: Settings, report: Callable[[str], None]) -> list[PublicTag]:
     """Wait until the public registry serves every tag of a release, for as long as the settings say.
 
-    A release tag with another digest will not mend itself, and ends the wait for it; `:latest` may stand for something
+    A release tag with another digest will not fix itself, and ends the wait for it; `:latest` may stand for something
     else until it is promoted, too.
 
     Args:
         changes: What was released.
         settings: Where it appears, how often to look and for how long.
-        tell: Is told what has arrived, a line each.
+        report: Called with what has arrived, a line each.
 
     Returns:
         Every tag; none when no public registry is configured.
@@ -61,7 +61,7 @@ def await_promotion(changes: Iterable[TagChange], settings: Settings, tell: Call
     deadline = time.monotonic() + settings.release.promotion_timeout_minutes * 60
     ended: list[PublicTag] = []
     total = len(waiting)
-    tell(f"waiting for {total} tags in {', '.join(sorted(registries))}")
+    report(f"waiting for {total} tags in {', '.join(sorted(registries))}")
     while True:
         late: list[tuple[PublicTag, str | None]] = []
         for tag, before in waiting:
@@ -69,7 +69,7 @@ def await_promotion(changes: Iterable[TagChange], settings: Settings, tell: Call
             last_look = time.monotonic() >= deadline
             if seen.state == "there" or last_look or (seen.state == "wrong" and tag.reference.tag != LATEST):
                 ended.append(seen)
-                tell(f"{seen.reference}: {seen.state}, {total - len(ended)} to go")
+                report(f"{seen.reference}: {seen.state}, {total - len(ended)} to go")
             else:
                 late.append((tag, before))
         waiting = late

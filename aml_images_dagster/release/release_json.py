@@ -57,7 +57,7 @@ class ReleaseImage(Record):
         staging: Where it lies.
         destinations: Its names in the production registry; `latest` is the last.
         content_key: sha256 of all that decides its bytes.
-        bases: What it stands on.
+        bases: What it is built on.
         tests: The scenarios that passed; empty for an image without tests.json.
         size_bytes: Compressed size.
     """
@@ -101,14 +101,14 @@ def release_image(session: BuildSession, name: str) -> ReleaseImage:
         raise BuildFailed(
             f"{name} was not {step} by build {session.number}",
             where=name,
-            mend="Select the whole chain of the image; what failed is cleaned up, so start a new build.",
+            hint="Select the whole chain of the image; what failed is cleaned up, so start a new build.",
         )
-    served = session.parts.staging.digest(session.staging_reference(image))
+    served = session.backends.staging.digest(session.staging_reference(image))
     if tested.digest != staged.digest or served != staged.digest:
         raise BuildFailed(
             f"staged {staged.digest}, tested {tested.digest}, but the tag serves {served or 'nothing'}",
             where=staged.reference,
-            mend="The tag moved after the test. Nothing of this build may be released; build again.",
+            hint="The tag moved after the test. Nothing of this build may be released; build again.",
         )
     repository = session.settings.production_names.format(name=image.name, family=image.family)
     return ReleaseImage(

@@ -1,4 +1,4 @@
-"""Roll-back: `:latest` stands for an earlier release of an image again."""
+"""Rollback: `:latest` stands for an earlier release of an image again."""
 
 from __future__ import annotations
 
@@ -14,55 +14,55 @@ from aml_images_dagster.release.production import check_unmoved, exclusively
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.history import Latest, ReleasedVersion
     from aml_images_dagster.builds.ledger import ReleaseRecord
-    from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.settings import Settings
 
 
-def released_image(name: str, parts: Parts) -> str:
+def released_image(name: str, backends: Backends) -> str:
     """The image that a person names, by `<family>/<name>` or by a name that only one released image has.
 
     Raises:
         BadInput: There is no such image in the ledger, or there are several.
     """
-    known = released_images(Ledger(parts.artifacts).records())
+    known = released_images(Ledger(backends.artifacts).records())
     return full_name(
         name, known, f"{name} was never released from here", "`aml-images releases` shows what was released."
     )
 
 
-def plan_rollback(image: str, to: str, parts: Parts) -> tuple[ReleasedVersion, TagChange]:
+def plan_rollback(image: str, to: str, backends: Backends) -> tuple[ReleasedVersion, TagChange]:
     """The release to go back to, and how `:latest` moves. Nothing is changed.
 
     Args:
         image: `<family>/<name>`.
-        to: Release tag; empty for what `:latest` stood for before, or to complete a roll-back that broke off.
-        parts: Production, and the artifacts store.
+        to: Release tag; empty for what `:latest` stood for before, or to complete a rollback that broke off.
+        backends: Production, and the artifacts store.
 
     Raises:
         BadInput: There is no such release, or production does not serve it.
     """
-    history = History(Ledger(parts.artifacts).records())
+    history = History(Ledger(backends.artifacts).records())
     known = history.versions(image)
-    reference = Reference(parts.production.host, known[0].repository, LATEST)
-    now = parts.production.digest(reference)
+    reference = Reference(backends.production.host, known[0].repository, LATEST)
+    now = backends.production.digest(reference)
     latest = history.latest(reference.repository, now)
     found = [_named(known, to, latest)] if to else _before(known, latest)
-    tags = {version.tag: parts.production.digest(reference.with_tag(version.tag)) for version in found}
+    tags = {version.tag: backends.production.digest(reference.with_tag(version.tag)) for version in found}
     version = next((version for version in found if tags[version.tag] == version.digest), found[0])
     served = tags[version.tag]
     if served != version.digest:
         raise BadInput(
             f"{version.repository}:{version.tag} serves {served or 'nothing'}, released was {version.digest}",
-            where=parts.production.host,
-            mend="Somebody else has changed production. Roll back to another release with --to.",
+            where=backends.production.host,
+            hint="Somebody else has changed production. Roll back to another release with --to.",
         )
     return version, TagChange(image=image, repository=version.repository, tag=LATEST, before=now, after=version.digest)
 
 
 def roll_back(
-    image: str, to: str, reason: str, parts: Parts, settings: Settings, who: str, tell: Callable[[str], None]
+    image: str, to: str, reason: str, backends: Backends, settings: Settings, who: str, report: Callable[[str], None]
 ) -> ReleaseRecord | None:
     """Let `:latest` of an image stand for an earlier release; None when it does already.
 
@@ -70,26 +70,26 @@ def roll_back(
         BadInput: See `plan_rollback`.
         ReleaseFailed: Production serves something else afterwards, or somebody else may change it by now.
     """
-    with exclusively(parts, settings, who, f"roll-back of {image}", tell) as lease:
-        version, change = plan_rollback(image, to, parts)
-        ledger = Ledger(parts.artifacts)
+    with exclusively(backends, settings, who, f"rollback of {image}", report) as lease:
+        version, change = plan_rollback(image, to, backends)
+        ledger = Ledger(backends.artifacts)
         begun = History(ledger.records()).resumable("rollback", version.record.build, (change,))
         if change.before == change.after and begun is None:
             return None
         lease.check()
         begun = begun or ledger.begin("rollback", version.record, (change,), who, reason)
         lease.check()
-        latest = Reference(parts.production.host, version.repository, LATEST)
-        check_unmoved(latest, (change.before, change.after), parts.production)
-        parts.production.tag(latest.with_digest(version.digest), LATEST)
-        served = parts.production.digest(latest)
+        latest = Reference(backends.production.host, version.repository, LATEST)
+        check_unmoved(latest, (change.before, change.after), backends.production)
+        backends.production.tag(latest.with_digest(version.digest), LATEST)
+        served = backends.production.digest(latest)
         if served != version.digest:
             raise ReleaseFailed(
-                f"serves {served or 'nothing'} after the roll-back, not {version.digest}",
+                f"serves {served or 'nothing'} after the rollback, not {version.digest}",
                 where=str(latest),
-                mend="Somebody else changes production at the same time. Roll back again.",
+                hint="Somebody else changes production at the same time. Roll back again.",
             )
-        tell(f"{change.name} is {version.digest}")
+        report(f"{change.name} is {version.digest}")
         lease.check()
         return ledger.complete(begun, who, reason=reason)
 
@@ -103,7 +103,7 @@ def _named(known: Sequence[ReleasedVersion], tag: str, latest: Latest) -> Releas
         raise BadInput(
             f"{known[0].image} has no release {tag!r}" + (": it was withdrawn" if version else ""),
             where="--to",
-            mend=f"Its releases: {tags or 'none'}.",
+            hint=f"Its releases: {tags or 'none'}.",
         )
     return version
 
@@ -119,5 +119,5 @@ def _before(known: Sequence[ReleasedVersion], latest: Latest) -> list[ReleasedVe
     raise BadInput(
         f"{known[0].image} has no earlier release",
         where=f"{known[0].repository}:{LATEST}",
-        mend="Release a build in its place.",
+        hint="Release a build in its place.",
     )

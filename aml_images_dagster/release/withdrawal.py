@@ -13,39 +13,39 @@ from aml_images_dagster.release.production import exclusively
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.history import ReleasedVersion
     from aml_images_dagster.builds.ledger import ReleaseRecord
-    from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.settings import Settings
 
 
-def plan_withdrawal(image: str, tag: str, parts: Parts) -> tuple[ReleasedVersion, TagChange]:
+def plan_withdrawal(image: str, tag: str, backends: Backends) -> tuple[ReleasedVersion, TagChange]:
     """The release that would be withdrawn, completed or not, and its tag. Nothing is changed.
 
     Raises:
         BadInput: There is no such release, or `:latest` stands for it.
     """
-    known = History(Ledger(parts.artifacts).records()).versions(image)
+    known = History(Ledger(backends.artifacts).records()).versions(image)
     version = next((version for version in known if version.tag == tag), None)
     if version is None:
         raise BadInput(
             f"{image} has no release {tag!r}",
             where="withdraw",
-            mend=f"Its releases: {', '.join(version.tag for version in known)}.",
+            hint=f"Its releases: {', '.join(version.tag for version in known)}.",
         )
-    reference = Reference(parts.production.host, version.repository, tag)
-    if parts.production.digest(reference.with_tag(LATEST)) == version.digest:
+    reference = Reference(backends.production.host, version.repository, tag)
+    if backends.production.digest(reference.with_tag(LATEST)) == version.digest:
         raise BadInput(
             f":latest stands for {image} {tag}",
             where=str(reference),
-            mend=f"First `aml-images rollback {image}`, or release another build.",
+            hint=f"First `aml-images rollback {image}`, or release another build.",
         )
-    before = parts.production.digest(reference)
+    before = backends.production.digest(reference)
     return version, TagChange(image=image, repository=version.repository, tag=tag, before=before, after=None)
 
 
 def withdraw(
-    image: str, tag: str, reason: str, parts: Parts, settings: Settings, who: str, tell: Callable[[str], None]
+    image: str, tag: str, reason: str, backends: Backends, settings: Settings, who: str, report: Callable[[str], None]
 ) -> ReleaseRecord | None:
     """Remove a release tag from production; None when that is done already.
 
@@ -54,9 +54,9 @@ def withdraw(
         ReleaseFailed: Somebody else may change production by now.
         Unreachable: Production does not answer, or still has the tag.
     """
-    with exclusively(parts, settings, who, f"withdrawal of {image} {tag}", tell) as lease:
-        version, change = plan_withdrawal(image, tag, parts)
-        ledger = Ledger(parts.artifacts)
+    with exclusively(backends, settings, who, f"withdrawal of {image} {tag}", report) as lease:
+        version, change = plan_withdrawal(image, tag, backends)
+        ledger = Ledger(backends.artifacts)
         history = History(ledger.records())
         begun = history.resumable("withdrawal", version.record.build, (change,))
         withdrawn = history.withdrawal(change.name)
@@ -65,7 +65,7 @@ def withdraw(
         lease.check()
         begun = begun or ledger.begin("withdrawal", version.record, (change,), who, reason)
         lease.check()
-        parts.production.untag(Reference(parts.production.host, version.repository, tag))
-        tell(f"{change.name} is withdrawn")
+        backends.production.untag(Reference(backends.production.host, version.repository, tag))
+        report(f"{change.name} is withdrawn")
         lease.check()
         return ledger.complete(begun, who, reason=reason)

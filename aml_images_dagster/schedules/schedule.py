@@ -8,7 +8,7 @@ from datetime import datetime, time, timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.catalog.descent import Reasons, with_descendants
+from aml_images_dagster.catalog.dependents import Reasons, with_descendants
 from aml_images_dagster.catalog.finding import Finding
 from aml_images_dagster.catalog.model_file import read_model_file
 from aml_images_dagster.schedules.schedule_file import ScheduleFile
@@ -16,7 +16,7 @@ from aml_images_dagster.schedules.schedule_file import ScheduleFile
 if TYPE_CHECKING:
     from datetime import date
 
-    from aml_images_dagster.catalog.catalogue import Catalogue
+    from aml_images_dagster.catalog.catalog import Catalog
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.catalog.tree import Tree
 
@@ -52,11 +52,11 @@ class Schedule:
             and (named or not image.is_past_end_of_life(today))
         )
 
-    def images(self, catalogue: Catalogue, today: date) -> Reasons:
+    def images(self, catalog: Catalog, today: date) -> Reasons:
         """What is built, with the reasons: what the file selects, and what is FROM it."""
         reason = f"schedule {self.file.name}"
-        chosen = {image.id: (reason,) for image in catalogue.images.values() if self.chooses(image, today)}
-        return with_descendants(chosen, catalogue, today)[0]
+        chosen = {image.id: (reason,) for image in catalog.images.values() if self.chooses(image, today)}
+        return with_descendants(chosen, catalog, today)[0]
 
     def release_by(self, tick: datetime) -> datetime:
         """The end of the day of a build, in the time zone of the schedule."""
@@ -85,12 +85,12 @@ class Timetable:
         return timedelta(days=min(days)) if days else None
 
 
-def read_timetable(tree: Tree, catalogue: Catalogue) -> Timetable:
+def read_timetable(tree: Tree, catalog: Catalog) -> Timetable:
     """Read every schedule of a tree.
 
     Args:
         tree: The source; it need not have the folder.
-        catalogue: The images of the tree.
+        catalog: The images of the tree.
     """
     files = [path for path in tree.files() if path.rpartition("/")[0] == FOLDER]
     findings = [
@@ -109,20 +109,20 @@ def read_timetable(tree: Tree, catalogue: Catalogue) -> Timetable:
             findings.append(Finding("", "error", message, path))
             continue
         by_name[file.name] = Schedule(path, file)
-        findings += _unknown_images(by_name[file.name], catalogue)
+        findings += _unknown_images(by_name[file.name], catalog)
     return Timetable(
         tuple(by_name[name] for name in sorted(by_name)),
         tuple(sorted(findings, key=lambda finding: (finding.path, finding.line or 0, finding.message))),
     )
 
 
-def _unknown_images(schedule: Schedule, catalogue: Catalogue) -> list[Finding]:
+def _unknown_images(schedule: Schedule, catalog: Catalog) -> list[Finding]:
     """A schedule runs with the images that are left: one that stops altogether would be noticed too late."""
     findings = []
     for pattern in schedule.file.selection.images:
-        if any(fnmatchcase(image, pattern) for image in catalogue.images):
+        if any(fnmatchcase(image, pattern) for image in catalog.images):
             continue
-        close = difflib.get_close_matches(pattern, catalogue.images, n=1)
+        close = difflib.get_close_matches(pattern, catalog.images, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         message = f"selection.images: no image is named {pattern!r}{hint}"
         findings.append(Finding("", "error", message, schedule.path, stops_build=False))

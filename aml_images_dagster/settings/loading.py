@@ -54,7 +54,7 @@ def load_settings(**options: Any) -> Settings:
     given = {name: value for name, value in options.items() if value is not None}
     repo = Path(given.pop("repo", None) or os.environ.get(f"{ENV_PREFIX}REPO") or find_repository(Path.cwd()))
     if not repo.is_dir():
-        raise BadInput("there is no such folder", where=str(repo), mend="Name the root of the repository with --repo.")
+        raise BadInput("there is no such folder", where=str(repo), hint="Name the root of the repository with --repo.")
     table = _repository_table(repo / "pyproject.toml")
 
     class Sourced(Settings):
@@ -76,7 +76,7 @@ def load_settings(**options: Any) -> Settings:
         faults = [_fault(details, given, repo, table) for details in error.errors(include_url=False)]
         raise BadInput(
             faults[0] if len(faults) == 1 else "\n  ".join(["several settings are wrong:", *faults]),
-            mend=f"Settings come from options, {ENV_PREFIX}… variables, .env and [{_TABLE}] in pyproject.toml.",
+            hint=f"Settings come from options, {ENV_PREFIX}… variables, .env and [{_TABLE}] in pyproject.toml.",
         ) from None
     except SettingsError:
         groups = {path[0] for path, _ in every_setting(Settings) if len(path) > 1}
@@ -84,10 +84,10 @@ def load_settings(**options: Any) -> Settings:
         raise BadInput(
             "this is a group of settings, and no value",
             where=", ".join(_place((group,), given, repo, table) for group in wrong),
-            mend=f"Set each setting separately: {ENV_PREFIX}<GROUP>__<NAME>.",
+            hint=f"Set each setting separately: {ENV_PREFIX}<GROUP>__<NAME>.",
         ) from None
     except UnicodeDecodeError:
-        raise BadInput("not UTF-8 text", where=str(repo / ".env"), mend="Correct the file.") from None
+        raise BadInput("not UTF-8 text", where=str(repo / ".env"), hint="Correct the file.") from None
 
 
 def _fault(details: ErrorDetails, given: Mapping[str, Any], repo: Path, table: Mapping[str, Any]) -> str:
@@ -138,7 +138,7 @@ def _repository_table(pyproject: Path) -> dict[str, Any]:
     try:
         tool = tomllib.loads(pyproject.read_text("utf-8")).get("tool", {})
     except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, of a number with 5,000 digits
-        raise BadInput(f"not valid TOML: {error}", where=str(pyproject), mend="Correct the file.") from None
+        raise BadInput(f"not valid TOML: {error}", where=str(pyproject), hint="Correct the file.") from None
     table = tool.get("aml-images", {}) if isinstance(tool, dict) else tool
     return _by_field_name(table, Settings, (), pyproject)
 
@@ -146,20 +146,20 @@ def _repository_table(pyproject: Path) -> dict[str, Any]:
 def _by_field_name(table: object, model: type[BaseModel], above: tuple[str, ...], pyproject: Path) -> dict[str, Any]:
     name = _table_name(above)
     if not isinstance(table, dict):
-        raise BadInput(f"[{name}] is not a table", where=str(pyproject), mend=f"Write keys below a line [{name}].")
+        raise BadInput(f"[{name}] is not a table", where=str(pyproject), hint=f"Write keys below a line [{name}].")
     known = {_key(field): field for field in model.model_fields}
     values = {}
     for key, value in table.items():
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(sorted(known))}."
-            raise BadInput(f"unknown key {key!r} in [{name}]", where=str(pyproject), mend=hint)
+            raise BadInput(f"unknown key {key!r} in [{name}]", where=str(pyproject), hint=hint)
         field = model.model_fields[known[key]]
         if is_secret(field):
             raise BadInput(
                 f"{key} in [{name}] is a secret, and this file is committed",
                 where=str(pyproject),
-                mend=f"Set {_variable((*above, known[key]))} in the environment or in .env, and change the secret.",
+                hint=f"Set {_variable((*above, known[key]))} in the environment or in .env, and change the secret.",
             )
         kind = field.annotation
         values[known[key]] = (

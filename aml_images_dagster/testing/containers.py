@@ -74,7 +74,7 @@ class ContainerRunner:
             raise Unreachable(
                 f"{job.image} is a {job.os} image, and the engine runs {info.os} containers",
                 where=engine.where,
-                mend=f"Set the URL of an engine that runs {job.os} containers in the settings.",
+                hint=f"Set the URL of an engine that runs {job.os} containers in the settings.",
             )
         log(f"pulling {job.reference}")
         image = engine.pull(job.reference, log, self._login() if self._login else None)

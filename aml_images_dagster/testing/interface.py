@@ -1,4 +1,4 @@
-"""What the factory asks of a place that runs training jobs. Parts: `containers.py` and its neighbours."""
+"""What the factory asks of a place that runs training jobs. Implementations: `containers.py` and its neighbours."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TestJob:
 
     Attributes:
         name: The job's name: a function of build, image, scenario and attempt, so that it can be
-            found and cancelled without having been told of it.
+            found and canceled without having been told of it.
         build: The build's number; everything that the job creates is labelled with it.
         image: `<family>/<image name>`.
         reference: The staged image by digest; the job runs what the registry serves, not what the engine has.

@@ -31,7 +31,7 @@ def launch(job: TestJob, scenario: TrainingScenario) -> Launch:
         raise BadInput(
             f"scenario {scenario.name!r} asks for MPI, which runs in Linux images only",
             where=job.image,
-            mend='Remove "distribution": "mpi" from the scenario, or the scenario from the image.',
+            hint='Remove "distribution": "mpi" from the scenario, or the scenario from the image.',
         )
     hosts = [f"node{index}" for index in range(scenario.nodes)]
     environment = {

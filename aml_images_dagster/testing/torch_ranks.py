@@ -33,7 +33,7 @@ def launch(job: TestJob, scenario: TrainingScenario) -> Launch:
             raise BadInput(
                 f"scenario {scenario.name!r} asks for several processes per node, which needs a Linux image",
                 where=job.image,
-                mend='Set "processes_per_node" to 1.',
+                hint='Set "processes_per_node" to 1.',
             )
         command = ("sh", inside(job.os, "launch", _LAUNCHER), *command)
         archive.add_folder("aml-images/launch", writable=False)

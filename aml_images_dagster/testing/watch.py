@@ -92,14 +92,14 @@ class Watch:
         try:
             for line in lines(container.logs(stream=True, follow=True)):
                 self.outputs[node].add(line)
-                self._tell(Line(node, line))
-            self._tell(Ended(node, int(container.wait()["StatusCode"])))
+                self._report(Line(node, line))
+            self._report(Ended(node, int(container.wait()["StatusCode"])))
         except NotFound:
-            self._tell(Ended(node, None))
+            self._report(Ended(node, None))
         except Exception as error:  # noqa: BLE001 - raised again by the thread that waits
-            self._tell(Lost(node, error))
+            self._report(Lost(node, error))
 
-    def _tell(self, event: Event) -> None:
+    def _report(self, event: Event) -> None:
         while not self._closed.is_set():
             try:
                 self._events.put(event, timeout=1)

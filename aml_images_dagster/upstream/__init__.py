@@ -1,1 +1,1 @@
-"""The images of others that ours stand on: which they are, what to do when they change. Without Dagster."""
+"""The images of others that ours are built on: which they are, what to do when they change. Without Dagster."""

@@ -1,4 +1,4 @@
-"""External bases: the images of others that ours stand on."""
+"""External bases: the images of others that ours are built on."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from aml_images_dagster.catalog.catalogue import Catalogue
+from aml_images_dagster.catalog.catalog import Catalog
 from aml_images_dagster.catalog.image import FACTORY_FILES, LICENSE_FILE, NOTICES_FILE, PRIVATE_DOCKERFILE
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.catalog.validation import validate
@@ -32,31 +32,31 @@ def tree() -> WorkingTree:
 
 
 @pytest.fixture(scope="module")
-def catalogue(tree: WorkingTree) -> Catalogue:
-    return Catalogue.load(tree, "base_images/docker/public", PUBLISHED_AS)
+def catalog(tree: WorkingTree) -> Catalog:
+    return Catalog.load(tree, "base_images/docker/public", PUBLISHED_AS)
 
 
 def text_of(folder: Path, name: str) -> str:
     return (folder / name).read_text(encoding="utf-8")
 
 
-def test_all_images_are_there(catalogue: Catalogue) -> None:
-    families = sorted({image.partition("/")[0] for image in catalogue.images})
+def test_all_images_are_there(catalog: Catalog) -> None:
+    families = sorted({image.partition("/")[0] for image in catalog.images})
     assert families == ["base", "base-gpu", "base-windows", "framework"]
-    assert len(catalogue.images) == len(FOLDERS) >= 13
+    assert len(catalog.images) == len(FOLDERS) >= 13
 
 
-def test_validation_finds_nothing(catalogue: Catalogue, tree: WorkingTree) -> None:
-    assert [str(finding) for finding in validate(catalogue, tree)] == []
+def test_validation_finds_nothing(catalog: Catalog, tree: WorkingTree) -> None:
+    assert [str(finding) for finding in validate(catalog, tree)] == []
 
 
-def test_frameworks_are_built_from_our_own_image(catalogue: Catalogue) -> None:
-    frameworks = {name: image.parents for name, image in catalogue.images.items() if image.family == "framework"}
+def test_frameworks_are_built_from_our_own_image(catalog: Catalog) -> None:
+    frameworks = {name: image.parents for name, image in catalog.images.items() if image.family == "framework"}
     assert frameworks == dict.fromkeys(frameworks, ("base/openmpi4.1-debian12",))
 
 
-def test_the_historic_example_is_not_built_by_default(catalogue: Catalogue) -> None:
-    left_out = set(catalogue.images) - set(catalogue.select_default(date(2026, 1, 1)))
+def test_the_historic_example_is_not_built_by_default(catalog: Catalog) -> None:
+    left_out = set(catalog.images) - set(catalog.select_default(date(2026, 1, 1)))
     assert left_out == {"base/intelmpi2018.3-ubuntu16.04"}
 
 
@@ -117,8 +117,8 @@ def test_nothing_of_a_developers_machine_is_in_it(folder: Path) -> None:
     assert {name: words for name, words in found.items() if words} == {}
 
 
-def test_bases_come_from_the_known_registries(catalogue: Catalogue) -> None:
-    bases = {base for image in catalogue.images.values() for base in image.bases}
+def test_bases_come_from_the_known_registries(catalog: Catalog) -> None:
+    bases = {base for image in catalog.images.values() for base in image.bases}
     strange = [
         base
         for base in bases

@@ -70,8 +70,8 @@ def test_lineage_shows_the_chain_of_an_image_from_left_to_right(page, repository
     lefts = [node.bounding_box()["x"] for node in nodes]
     assert lefts == sorted(set(lefts))
     # What follows in other groups is linked: the image FROM this one, and the files of the build.
-    for follower in ("hello.staged", "release.json", "import.cfg"):
-        expect(page.get_by_text(follower, exact=True).first).to_be_visible()
+    for dependent in ("hello.staged", "release.json", "import.cfg"):
+        expect(page.get_by_text(dependent, exact=True).first).to_be_visible()
 
 
 def test_materialize_one_image(page, ui, repository, staging):
@@ -146,7 +146,7 @@ def test_a_release_number_given_in_the_launchpad_reaches_the_release(page, ui, r
 
 
 def test_a_build_is_released_by_its_links(page, ui, repository, production):
-    """A dry run, the release, the launchpad of a roll-back: nothing has to be typed."""
+    """A dry run, the release, the launchpad of a rollback: nothing has to be typed."""
     image = repository.image("tools/shell")
     page.goto(f"/locations/{LOCATION}/jobs/build/playground")
     button(page, "Launch Run").click()

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from aml_images_dagster.builds.artifacts import Artifacts
+from aml_images_dagster.builds.backends import Backends
 from aml_images_dagster.builds.naming import build_number
-from aml_images_dagster.builds.parts import Parts
 from aml_images_dagster.builds.plan import plan_build
 from aml_images_dagster.builds.scenarios import test
 from aml_images_dagster.builds.session import BuildSession
@@ -152,7 +152,7 @@ class MemoryResolver:
 
 
 class MemoryFactory:
-    """Image folders on a disk, and parts that need nothing else.
+    """Image folders on a disk, and backends that need nothing else.
 
     Args:
         repo: A folder with `images/<family>/<name>` and `checks`.
@@ -172,7 +172,7 @@ class MemoryFactory:
         self.staging = MemoryRegistry()
         self.builder = HashingBuilder(self.staging)
         self.runner = PassingRunner()
-        self.parts = Parts(
+        self.backends = Backends(
             builder=self.builder,  # type: ignore[arg-type]
             windows_builder=None,
             engine=None,  # type: ignore[arg-type]
@@ -188,8 +188,8 @@ class MemoryFactory:
 
     def plan(self, *images: str, pull_request: str = "") -> Plan:
         source = open_source(self.settings)
-        selection = dict.fromkeys(images or source.catalogue.images, ("all",))
-        return plan_build(selection, source, self.parts, self.settings, pull_request=pull_request)
+        selection = dict.fromkeys(images or source.catalog.images, ("all",))
+        return plan_build(selection, source, self.backends, self.settings, pull_request=pull_request)
 
     def session(self, plan: Plan | None = None, **fields: Any) -> BuildSession:
         run_id, now = str(uuid.uuid4()), datetime.now(UTC)
@@ -199,10 +199,10 @@ class MemoryFactory:
             run_id=run_id,
             created=now,
             release_tag="v1",
-            images=frozenset(plan.by_name if plan else source.catalogue.images),
+            images=frozenset(plan.by_name if plan else source.catalog.images),
             source=source,
             settings=self.settings,
-            parts=self.parts,
+            backends=self.backends,
             plan=plan,
             **fields,
         )

@@ -37,7 +37,7 @@ from aml_images_dagster.builds.records import (
 )
 from aml_images_dagster.catalog.content_key import ContentKey
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.settings import Settings, load_settings
 from tests.records import NOW, build_record, staged_image
 
@@ -57,7 +57,7 @@ def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
         return Artifacts(str(tmp_path / "artifacts"))
     if request.param == "memory":
         return Artifacts(f"memory://{uuid.uuid4().hex}/artifacts")
-    return parts_for(request.getfixturevalue("blob_settings")).artifacts
+    return backends_for(request.getfixturevalue("blob_settings")).artifacts
 
 
 @pytest.fixture
@@ -287,7 +287,7 @@ def test_a_store_in_which_two_can_create_one_file_is_refused(protocol: str) -> N
     with pytest.raises(BadInput, match="two processes can write one record") as refused:
         Artifacts(f"{protocol}://host/builds")
     assert f"{protocol}://host/builds" in refused.value.where
-    assert "az://CONTAINER/PREFIX" in refused.value.mend
+    assert "az://CONTAINER/PREFIX" in refused.value.hint
 
 
 def test_of_two_that_create_a_file_at_once_one_succeeds(artifacts: Artifacts) -> None:
@@ -379,7 +379,7 @@ def test_what_passed_for_a_pull_request_is_remembered_apart(artifacts: Artifacts
     assert artifacts.read_passed(KEY.digest, by_pull_requests=True) is None
 
 
-def test_what_passed_but_cannot_be_read_is_made_anew(artifacts: Artifacts) -> None:
+def test_what_passed_but_cannot_be_read_is_made_again(artifacts: Artifacts) -> None:
     for path in (f"passed/{KEY.digest}.json", "last_passed/base/a.json"):
         write_atomically(artifacts.root / path, b'{"staged": {}')
     assert artifacts.read_passed(KEY.digest) is None

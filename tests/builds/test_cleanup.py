@@ -22,7 +22,7 @@ from tests.records import begun_release, build_record, staged_image
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.records import StagedImage
     from aml_images_dagster.catalog.reference import Reference
     from tests.image_repository import ImageRepository
@@ -46,9 +46,9 @@ def stage(
     return push
 
 
-def begin(parts: Parts, image_repository: ImageRepository, *images: str, build: str = BUILD) -> None:
+def begin(backends: Backends, image_repository: ImageRepository, *images: str, build: str = BUILD) -> None:
     names = tuple(map(image_repository.image, images))
-    parts.artifacts.build(build).write_build(build_record(build, images=names, created=datetime.now(UTC)))
+    backends.artifacts.build(build).write_build(build_record(build, images=names, created=datetime.now(UTC)))
 
 
 def staged_record(image: str, pushed: Reference) -> StagedImage:
@@ -65,81 +65,81 @@ def tag_of(reference: Reference) -> Reference:
 
 @pytest.mark.parametrize("begun", [True, False])
 def test_every_staged_image_goes(
-    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference], begun: bool
+    backends: Backends, image_repository: ImageRepository, stage: Callable[[str, str], Reference], begun: bool
 ) -> None:
     """Also of a build that pushed without having written that it began: an orphan of a crashed worker."""
     if begun:
-        begin(parts, image_repository, "tools/shell", "apps/other")
+        begin(backends, image_repository, "tools/shell", "apps/other")
     pushed = [stage("tools/shell", BUILD), stage("apps/other", BUILD)]
-    report = cleanup(BUILD, parts, "failed")
+    report = cleanup(BUILD, backends, "failed")
     assert report.clean
     assert outcomes(report) == {str(tag_of(reference)): "removed" for reference in pushed}
     for reference in pushed:
-        assert parts.staging.digest(tag_of(reference)) is None
-        assert parts.staging.digest(reference.with_digest(reference.digest)) is None
-    assert list(staged_references(BUILD, parts)) == []
+        assert backends.staging.digest(tag_of(reference)) is None
+        assert backends.staging.digest(reference.with_digest(reference.digest)) is None
+    assert list(staged_references(BUILD, backends)) == []
 
 
 def test_twice_is_fine_and_says_so(
-    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+    backends: Backends, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
 ) -> None:
-    begin(parts, image_repository, "apps/other")
+    begin(backends, image_repository, "apps/other")
     stage("apps/other", BUILD)
-    assert cleanup(BUILD, parts, "failed").clean
-    again = cleanup(BUILD, parts, "failed")
+    assert cleanup(BUILD, backends, "failed").clean
+    again = cleanup(BUILD, backends, "failed")
     assert (again.clean, again.rows) == (True, ()), "it tells what it has done now"
-    story = read_report(parts.artifacts.build(BUILD))
+    story = read_report(backends.artifacts.build(BUILD))
     assert story is not None
     assert [row.kind for row in story.rows] == ["staged image"], "the file tells of all"
-    record = parts.artifacts.build(BUILD).read_build()
+    record = backends.artifacts.build(BUILD).read_build()
     assert record is not None
     assert record.status == "failed"
 
 
-def test_a_build_that_never_was(parts: Parts) -> None:
-    report = cleanup("20200101.00000000", parts, "canceled")
+def test_a_build_that_never_was(backends: Backends) -> None:
+    report = cleanup("20200101.00000000", backends, "canceled")
     assert (report.build, report.rows, report.clean) == ("20200101.00000000", (), True)
-    assert not parts.artifacts.build("20200101.00000000").root.exists()
+    assert not backends.artifacts.build("20200101.00000000").root.exists()
 
 
 def test_a_digest_that_another_build_took_over_stays(
-    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+    backends: Backends, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
 ) -> None:
-    begin(parts, image_repository, "apps/other")
+    begin(backends, image_repository, "apps/other")
     pushed = stage("apps/other", BUILD)
-    taken_over = pushed.with_tag(pushed.tag.replace(BUILD, OTHER))
-    parts.staging.tag(pushed.with_digest(pushed.digest), taken_over.tag)
-    report = cleanup(BUILD, parts, "failed")
+    reused = pushed.with_tag(pushed.tag.replace(BUILD, OTHER))
+    backends.staging.tag(pushed.with_digest(pushed.digest), reused.tag)
+    report = cleanup(BUILD, backends, "failed")
     assert report.clean
     assert outcomes(report) == {str(tag_of(pushed)): "digest kept, tag removed"}
-    assert parts.staging.digest(tag_of(pushed)) is None
-    assert parts.staging.digest(taken_over) == pushed.digest
+    assert backends.staging.digest(tag_of(pushed)) is None
+    assert backends.staging.digest(reused) == pushed.digest
     # and the last one takes the image with it
-    assert outcomes(cleanup(OTHER, parts, "failed")) == {str(taken_over): "removed"}
-    assert parts.staging.digest(pushed.with_digest(pushed.digest)) is None
+    assert outcomes(cleanup(OTHER, backends, "failed")) == {str(reused): "removed"}
+    assert backends.staging.digest(pushed.with_digest(pushed.digest)) is None
 
 
 def test_a_digest_that_a_person_has_tagged_stays(
-    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+    backends: Backends, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
 ) -> None:
-    begin(parts, image_repository, "apps/other")
+    begin(backends, image_repository, "apps/other")
     pushed = stage("apps/other", BUILD)
-    parts.staging.tag(pushed.with_digest(pushed.digest), "keep")
-    report = cleanup(BUILD, parts, "failed")
+    backends.staging.tag(pushed.with_digest(pushed.digest), "keep")
+    report = cleanup(BUILD, backends, "failed")
     assert report.clean
-    assert parts.staging.digest(tag_of(pushed)) is None
-    assert parts.staging.digest(pushed.with_tag("keep")) == pushed.digest
+    assert backends.staging.digest(tag_of(pushed)) is None
+    assert backends.staging.digest(pushed.with_tag("keep")) == pushed.digest
 
 
 def test_two_tags_of_the_build_for_one_digest_both_go(
-    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+    backends: Backends, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
 ) -> None:
-    begin(parts, image_repository, "apps/other", "apps/hello")
+    begin(backends, image_repository, "apps/other", "apps/hello")
     pushed = stage("apps/other", BUILD)
-    parts.staging.tag(pushed.with_digest(pushed.digest), f"hello--{BUILD}")
-    assert cleanup(BUILD, parts, "failed").clean
-    assert list(parts.staging.tags(pushed.repository)) == []
-    assert parts.staging.digest(pushed.with_digest(pushed.digest)) is None
+    backends.staging.tag(pushed.with_digest(pushed.digest), f"hello--{BUILD}")
+    assert cleanup(BUILD, backends, "failed").clean
+    assert list(backends.staging.tags(pushed.repository)) == []
+    assert backends.staging.digest(pushed.with_digest(pushed.digest)) is None
 
 
 class Together(OciRegistry):
@@ -153,19 +153,19 @@ class Together(OciRegistry):
 
 
 def test_two_builds_that_share_a_digest_and_are_cleaned_up_at_once(
-    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+    backends: Backends, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
 ) -> None:
     """Each sees the tag of the other before either is gone; still, the image does not stay without a tag."""
     for build in (BUILD, OTHER):
-        begin(parts, image_repository, "apps/other", build=build)
+        begin(backends, image_repository, "apps/other", build=build)
     pushed = stage("apps/other", BUILD)
-    parts.staging.tag(pushed.with_digest(pushed.digest), pushed.tag.replace(BUILD, OTHER))
-    together = dataclasses.replace(parts, staging=Together(parts.staging.host))
+    backends.staging.tag(pushed.with_digest(pushed.digest), pushed.tag.replace(BUILD, OTHER))
+    together = dataclasses.replace(backends, staging=Together(backends.staging.host))
     with ThreadPoolExecutor() as pool:
         reports = list(pool.map(lambda build: cleanup(build, together, "failed"), (BUILD, OTHER)))
     assert all(report.clean for report in reports), reports
-    assert parts.staging.tags(pushed.repository) == []
-    assert parts.staging.digest(pushed.with_digest(pushed.digest)) is None
+    assert backends.staging.tags(pushed.repository) == []
+    assert backends.staging.digest(pushed.with_digest(pushed.digest)) is None
 
 
 class TakenOver(OciRegistry):
@@ -187,47 +187,47 @@ class TakenOver(OciRegistry):
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_an_image_that_is_taken_over_during_the_cleanup_stays(
-    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference], after: bool
+def test_an_image_that_is_reused_during_the_cleanup_stays(
+    backends: Backends, image_repository: ImageRepository, stage: Callable[[str, str], Reference], after: bool
 ) -> None:
-    begin(parts, image_repository, "apps/other")
+    begin(backends, image_repository, "apps/other")
     pushed = stage("apps/other", BUILD)
-    registry = TakenOver(parts.staging.host)
+    registry = TakenOver(backends.staging.host)
     registry.after = after
-    assert cleanup(BUILD, dataclasses.replace(parts, staging=registry), "failed").clean
-    assert parts.staging.digest(tag_of(pushed)) is None
-    assert parts.staging.digest(pushed.with_tag(pushed.tag.replace(BUILD, OTHER))) == pushed.digest
+    assert cleanup(BUILD, dataclasses.replace(backends, staging=registry), "failed").clean
+    assert backends.staging.digest(tag_of(pushed)) is None
+    assert backends.staging.digest(pushed.with_tag(pushed.tag.replace(BUILD, OTHER))) == pushed.digest
 
 
 def test_an_image_that_a_killed_cleanup_has_left_without_a_tag_goes(
-    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+    backends: Backends, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
 ) -> None:
-    begin(parts, image_repository, "apps/other")
+    begin(backends, image_repository, "apps/other")
     pushed = stage("apps/other", BUILD)
-    parts.artifacts.build(BUILD).write_staged(staged_record(image_repository.image("apps/other"), pushed))
-    parts.staging.untag(tag_of(pushed))
-    report = cleanup(BUILD, parts, "failed")
+    backends.artifacts.build(BUILD).write_staged(staged_record(image_repository.image("apps/other"), pushed))
+    backends.staging.untag(tag_of(pushed))
+    report = cleanup(BUILD, backends, "failed")
     assert outcomes(report) == {str(pushed.with_digest(pushed.digest)): "removed"}
-    assert parts.staging.digest(pushed.with_digest(pushed.digest)) is None
+    assert backends.staging.digest(pushed.with_digest(pushed.digest)) is None
 
 
 def test_an_image_under_another_tag_is_not_taken_for_one_without(
-    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+    backends: Backends, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
 ) -> None:
-    begin(parts, image_repository, "apps/other")
+    begin(backends, image_repository, "apps/other")
     pushed = stage("apps/other", BUILD)
-    parts.artifacts.build(BUILD).write_staged(staged_record(image_repository.image("apps/other"), pushed))
-    parts.staging.tag(pushed.with_digest(pushed.digest), pushed.tag.replace(BUILD, OTHER))
+    backends.artifacts.build(BUILD).write_staged(staged_record(image_repository.image("apps/other"), pushed))
+    backends.staging.tag(pushed.with_digest(pushed.digest), pushed.tag.replace(BUILD, OTHER))
     for _ in range(2):
-        assert cleanup(BUILD, parts, "failed").clean
-    assert parts.staging.digest(pushed.with_tag(pushed.tag.replace(BUILD, OTHER))) == pushed.digest
+        assert cleanup(BUILD, backends, "failed").clean
+    assert backends.staging.digest(pushed.with_tag(pushed.tag.replace(BUILD, OTHER))) == pushed.digest
 
 
 class Publishing:
-    """The real runner, on whose cancelling the build is published: it had looked at its record just before."""
+    """The real runner, on whose canceling the build is published: it had looked at its record just before."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._runner, self._folder = parts.runner, parts.artifacts.build(BUILD)
+    def __init__(self, backends: Backends) -> None:
+        self._runner, self._folder = backends.runner, backends.artifacts.build(BUILD)
         self._record = self._folder.read_build()
 
     def cancel(self, build: str) -> list[str]:
@@ -241,12 +241,12 @@ class Publishing:
 
 
 def test_a_build_that_is_published_meanwhile_is_cleaned_up_all_the_same(
-    parts: Parts, image_repository: ImageRepository
+    backends: Backends, image_repository: ImageRepository
 ) -> None:
-    begin(parts, image_repository, "apps/other")
-    report = cleanup(BUILD, dataclasses.replace(parts, runner=Publishing(parts)), "canceled")
+    begin(backends, image_repository, "apps/other")
+    report = cleanup(BUILD, dataclasses.replace(backends, runner=Publishing(backends)), "canceled")
     assert report.clean
-    folder = parts.artifacts.build(BUILD)
+    folder = backends.artifacts.build(BUILD)
     record = folder.read_build()
     assert record is not None
     assert record.status == "canceled"
@@ -254,47 +254,47 @@ def test_a_build_that_is_published_meanwhile_is_cleaned_up_all_the_same(
 
 
 def test_other_builds_are_left_alone(
-    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+    backends: Backends, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
 ) -> None:
-    begin(parts, image_repository, "apps/other")
+    begin(backends, image_repository, "apps/other")
     mine, theirs = stage("apps/other", BUILD), stage("apps/other", OTHER)
     longer = stage("apps/other", f"{BUILD}0")
-    cleanup(BUILD, parts, "failed")
-    assert parts.staging.digest(tag_of(mine)) is None
-    assert parts.staging.digest(tag_of(theirs)) == theirs.digest
-    assert parts.staging.digest(tag_of(longer)) == longer.digest
+    cleanup(BUILD, backends, "failed")
+    assert backends.staging.digest(tag_of(mine)) is None
+    assert backends.staging.digest(tag_of(theirs)) == theirs.digest
+    assert backends.staging.digest(tag_of(longer)) == longer.digest
 
 
-def test_release_files_go_and_the_report_is_kept(parts: Parts, image_repository: ImageRepository) -> None:
-    begin(parts, image_repository, "apps/other")
-    folder = parts.artifacts.build(BUILD)
+def test_release_files_go_and_the_report_is_kept(backends: Backends, image_repository: ImageRepository) -> None:
+    begin(backends, image_repository, "apps/other")
+    folder = backends.artifacts.build(BUILD)
     for path in ("release.json", "import.cfg", "drop/SHA256SUMS", "images/apps/other/logs/a.log"):
         write_atomically(folder.root / path, b"{}")
-    report = cleanup(BUILD, parts, "canceled")
+    report = cleanup(BUILD, backends, "canceled")
     assert outcomes(report) == dict.fromkeys(("release.json", "import.cfg", "drop"), "removed")
     assert CleanupReport.model_validate_json((folder.root / "cleanup.json").read_text()) == report
     assert (folder.root / "images/apps/other/logs/a.log").exists()
 
 
 def test_a_record_that_cannot_be_read_does_not_keep_the_images(
-    parts: Parts, stage: Callable[[str, str], Reference]
+    backends: Backends, stage: Callable[[str, str], Reference]
 ) -> None:
-    (parts.artifacts.build(BUILD).root / "build.json").mkdir(parents=True)
+    (backends.artifacts.build(BUILD).root / "build.json").mkdir(parents=True)
     pushed = stage("apps/other", BUILD)
-    report = cleanup(BUILD, parts, "failed")
-    assert parts.staging.digest(tag_of(pushed)) is None
+    report = cleanup(BUILD, backends, "failed")
+    assert backends.staging.digest(tag_of(pushed)) is None
     assert not report.clean
     assert [(row.kind, row.outcome) for row in report.rows] == [("record", "left"), ("staged image", "removed")]
     assert "build.json" in report.rows[0].detail
 
 
-def test_a_damaged_record_is_made_anew(parts: Parts, stage: Callable[[str, str], Reference]) -> None:
-    write_atomically(parts.artifacts.build(BUILD).root / "build.json", b"{")
+def test_a_damaged_record_is_made_again(backends: Backends, stage: Callable[[str, str], Reference]) -> None:
+    write_atomically(backends.artifacts.build(BUILD).root / "build.json", b"{")
     pushed = stage("apps/other", BUILD)
-    report = cleanup(BUILD, parts, "canceled")
+    report = cleanup(BUILD, backends, "canceled")
     assert report.clean
-    assert outcomes(report) == {"build.json": "made anew", str(tag_of(pushed)): "removed"}
-    record = parts.artifacts.build(BUILD).read_build()
+    assert outcomes(report) == {"build.json": "repaired", str(tag_of(pushed)): "removed"}
+    record = backends.artifacts.build(BUILD).read_build()
     assert record is not None
     assert record.status == "failed"
 
@@ -311,25 +311,25 @@ class Stubborn(OciRegistry):
 
 
 def test_one_image_that_cannot_be_removed_does_not_keep_the_others(
-    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+    backends: Backends, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
 ) -> None:
-    begin(parts, image_repository, "apps/hello", "apps/other", "tools/shell")
+    begin(backends, image_repository, "apps/hello", "apps/other", "tools/shell")
     kept, *others = (stage(image, BUILD) for image in ("apps/hello", "apps/other", "tools/shell"))
-    stubborn = Stubborn(parts.staging.host)
+    stubborn = Stubborn(backends.staging.host)
     stubborn.kept = kept.digest
-    report = cleanup(BUILD, dataclasses.replace(parts, staging=stubborn), "failed")
+    report = cleanup(BUILD, dataclasses.replace(backends, staging=stubborn), "failed")
     assert not report.clean
     assert outcomes(report) == {str(tag_of(kept)): "left"} | {str(tag_of(other)): "removed" for other in others}
     assert "it may not be deleted" in next(row.detail for row in report.rows if row.outcome == "left")
-    assert cleanup(BUILD, parts, "failed").clean
+    assert cleanup(BUILD, backends, "failed").clean
 
 
 def test_a_registry_that_is_down_is_not_clean(
-    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+    backends: Backends, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
 ) -> None:
-    begin(parts, image_repository, "apps/other")
-    write_atomically(parts.artifacts.build(BUILD).root / "release.json", b"{}")
-    down = dataclasses.replace(parts, staging=OciRegistry("127.0.0.1:9"))
+    begin(backends, image_repository, "apps/other")
+    write_atomically(backends.artifacts.build(BUILD).root / "release.json", b"{}")
+    down = dataclasses.replace(backends, staging=OciRegistry("127.0.0.1:9"))
     report = cleanup(BUILD, down, "failed")
     assert not report.clean
     assert [(row.kind, row.outcome) for row in report.rows] == [
@@ -345,8 +345,10 @@ def cleanup_command(image_repository: ImageRepository, **environment: str) -> tu
     return done.returncode, json.loads(done.stdout)
 
 
-def test_the_command(parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]) -> None:
-    begin(parts, image_repository, "apps/other")
+def test_the_command(
+    backends: Backends, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+) -> None:
+    begin(backends, image_repository, "apps/other")
     pushed = stage("apps/other", BUILD)
     code, report = cleanup_command(image_repository, AML_IMAGES_STAGING_REGISTRY="127.0.0.1:9")
     assert code == 1
@@ -361,18 +363,18 @@ def test_the_command(parts: Parts, image_repository: ImageRepository, stage: Cal
 
 
 def test_the_command_asks_before_a_build_that_has_succeeded_goes(
-    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+    backends: Backends, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
 ) -> None:
-    begin(parts, image_repository, "apps/other")
-    parts.artifacts.build(BUILD).finish("succeeded")
+    begin(backends, image_repository, "apps/other")
+    backends.artifacts.build(BUILD).finish("succeeded")
     pushed = stage("apps/other", BUILD)
     refused = image_repository.run("cleanup", BUILD)
     assert refused.returncode == 2
     for text in (BUILD, "which has succeeded", image_repository.image("apps/other"), "--yes"):
         assert text in refused.stderr
-    assert parts.staging.digest(tag_of(pushed)) == pushed.digest
+    assert backends.staging.digest(tag_of(pushed)) == pushed.digest
     assert image_repository.run("cleanup", BUILD, "--yes").returncode == 0
-    assert parts.staging.digest(tag_of(pushed)) is None
+    assert backends.staging.digest(tag_of(pushed)) is None
 
 
 def test_the_command_knows_no_build_of_this_number(image_repository: ImageRepository) -> None:
@@ -383,19 +385,19 @@ def test_the_command_knows_no_build_of_this_number(image_repository: ImageReposi
 
 @pytest.mark.parametrize("is_claimed", [True, False])
 def test_the_command_refuses_a_build_that_is_released_unless_forced(
-    parts: Parts, image_repository: ImageRepository, stage: Callable[[str, str], Reference], is_claimed: bool
+    backends: Backends, image_repository: ImageRepository, stage: Callable[[str, str], Reference], is_claimed: bool
 ) -> None:
-    begin(parts, image_repository, "apps/other")
-    parts.artifacts.build(BUILD).finish("succeeded")
+    begin(backends, image_repository, "apps/other")
+    backends.artifacts.build(BUILD).finish("succeeded")
     pushed = stage("apps/other", BUILD)
     if is_claimed:
-        parts.artifacts.build(BUILD).decide("released")
+        backends.artifacts.build(BUILD).decide("released")
     else:
-        Ledger(parts.artifacts).append(begun_release(BUILD))
+        Ledger(backends.artifacts).append(begun_release(BUILD))
     refused = image_repository.run("cleanup", BUILD, "--yes")
     assert refused.returncode == 2
     assert "it is released, or a release of it has begun" in refused.stderr
     assert "--force" in refused.stderr
-    assert parts.staging.digest(tag_of(pushed)) == pushed.digest
+    assert backends.staging.digest(tag_of(pushed)) == pushed.digest
     assert image_repository.run("cleanup", BUILD, "--force").returncode == 0
-    assert parts.staging.digest(tag_of(pushed)) is None
+    assert backends.staging.digest(tag_of(pushed)) is None

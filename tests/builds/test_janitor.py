@@ -20,9 +20,9 @@ from tests.records import begun_release, build_record
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.cleanup import CleanupReport
     from aml_images_dagster.builds.janitor import RunState
-    from aml_images_dagster.builds.parts import Parts
     from aml_images_dagster.builds.session import BuildSession
     from aml_images_dagster.catalog.reference import Reference
     from aml_images_dagster.settings import Settings
@@ -56,11 +56,11 @@ class House:
         repository: ImageRepository,
         push: Callable[[str, str], Reference],
     ) -> None:
-        self.parts: Parts = session.parts
+        self.backends: Backends = session.backends
         self.settings: Settings = session.settings
         self.repository = repository
         self.push = push
-        self.folder = self.parts.artifacts.build(BUILD)
+        self.folder = self.backends.artifacts.build(BUILD)
 
     def begin(self, status: str, created: datetime = NOW, keep_until: datetime | None = None) -> None:
         self.folder.write_build(
@@ -85,11 +85,11 @@ class House:
         self.push(family, f"{name}--{BUILD}")
 
     def sweep(self, state: RunState = "alive", now: datetime = NOW) -> list[CleanupReport]:
-        return sweep(self.parts, self.settings, Over(state), now)
+        return sweep(self.backends, self.settings, Over(state), now)
 
     @property
     def is_staged(self) -> bool:
-        return anything_left(BUILD, self.parts)
+        return anything_left(BUILD, self.backends)
 
     @property
     def status(self) -> str:
@@ -154,7 +154,7 @@ def test_a_build_that_is_settled_is_not_looked_at_any_more(house: House) -> None
     assert (house.folder.root / "build.json").read_bytes() == b"{"
     (house.folder.root / "build.json").unlink()
     house.begin("failed")
-    assert cleanup(BUILD, house.parts, "failed").clean, "a person may always ask for more"
+    assert cleanup(BUILD, house.backends, "failed").clean, "a person may always ask for more"
     house.stage()
     assert [report.clean for report in house.sweep("failed", datetime.now(UTC))] == [True]
 
@@ -166,7 +166,7 @@ def test_the_ledger_is_read_once_for_all_builds(house: House, monkeypatch: pytes
     assert record is not None
     others = [f"20261001.{number:08x}" for number in range(3)]
     for other in others:
-        house.parts.artifacts.build(other).write_build(record.model_copy(update={"build": other}))
+        house.backends.artifacts.build(other).write_build(record.model_copy(update={"build": other}))
     read: list[frozenset[str]] = []
 
     def released(_: Ledger) -> frozenset[str]:
@@ -182,8 +182,8 @@ def test_the_ledger_is_read_once_for_all_builds(house: House, monkeypatch: pytes
 
 def test_a_cleanup_that_could_not_finish_is_tried_again_ever_more_rarely(house: House) -> None:
     house.begin("running")
-    registry = house.parts.staging
-    object.__setattr__(house.parts, "staging", type(registry)("127.0.0.1:9"))
+    registry = house.backends.staging
+    object.__setattr__(house.backends, "staging", type(registry)("127.0.0.1:9"))
     (report,) = house.sweep("failed")
     assert not report.clean
     assert report.attempts == 1
@@ -191,7 +191,7 @@ def test_a_cleanup_that_could_not_finish_is_tried_again_ever_more_rarely(house: 
     (report,) = house.sweep("failed", report.finished + timedelta(seconds=16))
     assert report.attempts == 2
     assert house.sweep("failed", report.finished + timedelta(seconds=29)) == []
-    object.__setattr__(house.parts, "staging", registry)
+    object.__setattr__(house.backends, "staging", registry)
     (report,) = house.sweep("failed", report.finished + timedelta(seconds=31))
     assert report.clean
     assert report.attempts == 0
@@ -223,7 +223,7 @@ def test_a_build_that_was_not_released_expires(house: House) -> None:
 
 def test_a_build_that_was_released_stays_importable(house: House) -> None:
     house.begin("succeeded", created=NOW - timedelta(days=30))
-    Ledger(house.parts.artifacts).append(begun_release(BUILD))
+    Ledger(house.backends.artifacts).append(begun_release(BUILD))
     assert house.sweep("succeeded") == []
     assert house.is_staged
     assert house.status == "succeeded"
@@ -248,11 +248,11 @@ def test_the_run_tells_why_when_no_step_could(house: House) -> None:
 
 def test_an_expired_build_whose_cleanup_could_not_finish_is_tried_again(house: House) -> None:
     house.begin("succeeded", created=NOW - timedelta(days=16))
-    registry = house.parts.staging
-    object.__setattr__(house.parts, "staging", type(registry)("127.0.0.1:9"))
+    registry = house.backends.staging
+    object.__setattr__(house.backends, "staging", type(registry)("127.0.0.1:9"))
     (report,) = house.sweep("succeeded")
     assert not report.clean
-    object.__setattr__(house.parts, "staging", registry)
+    object.__setattr__(house.backends, "staging", registry)
     (report,) = house.sweep("succeeded", report.finished + timedelta(seconds=16))
     assert report.clean
     assert not house.is_staged
@@ -283,7 +283,7 @@ def test_a_released_build_with_a_damaged_record_is_repaired(house: House) -> Non
     image = house.repository.image("tools/shell")
     change = TagChange(image=image, repository="public/shell", tag="v1", before=None, after="sha256:1")
     about = {"commit": before.commit, "built": before.created, "release_tag": before.release_tag}
-    Ledger(house.parts.artifacts).append(begun_release(BUILD, **about, changes=(change,)))
+    Ledger(house.backends.artifacts).append(begun_release(BUILD, **about, changes=(change,)))
     damage(house)
     assert house.sweep("succeeded") == []
     assert house.folder.read_build() == before.model_copy(update={"run_id": BUILD.partition(".")[2]})
@@ -308,7 +308,7 @@ def test_what_nobody_has_foreseen_in_one_build_keeps_no_other_from_being_cleaned
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     house.begin("running")
-    impossible, odd = (house.parts.artifacts.build(f"2026{day}.00000000") for day in ("1399", "1122"))
+    impossible, odd = (house.backends.artifacts.build(f"2026{day}.00000000") for day in ("1399", "1122"))
     write_atomically(impossible.root / "build.json", b"{")
     odd.write_build(build_record(odd.build, images=(house.repository.image("tools/shell"),)))
     write_atomically(odd.image(house.repository.image("tools/shell")) / "remote_work", b"\xff\xfe")
@@ -320,7 +320,7 @@ def test_what_nobody_has_foreseen_in_one_build_keeps_no_other_from_being_cleaned
         return read(folder)
 
     monkeypatch.setattr(BuildFolder, "read_build", unforeseen)
-    house.parts.artifacts.build("20261121.00000000").create_build(build_record("20261121.00000000"))
+    house.backends.artifacts.build("20261121.00000000").create_build(build_record("20261121.00000000"))
     reports = {report.build: report for report in house.sweep("failed")}
     assert {build: report.clean for build, report in reports.items()} == {
         BUILD: True,
@@ -336,9 +336,9 @@ def test_a_release_that_begins_while_other_builds_expire_keeps_its_images(
 ) -> None:
     """The sweep has read the ledger long before."""
     house.begin("succeeded", created=NOW - timedelta(days=30))
-    Ledger(house.parts.artifacts).released_builds()
+    Ledger(house.backends.artifacts).released_builds()
     monkeypatch.setattr("aml_images_dagster.builds.janitor.cache", lambda _: lambda: frozenset())
-    Ledger(house.parts.artifacts).append(begun_release(BUILD))
+    Ledger(house.backends.artifacts).append(begun_release(BUILD))
     (report,) = house.sweep("succeeded")
     assert [(row.kind, row.outcome) for row in report.rows] == [("build", "kept")]
     assert house.is_staged
@@ -352,7 +352,7 @@ def test_a_release_of_an_earlier_version_that_begins_at_the_decision_to_expire_k
     decide = BuildFolder.decide
 
     def begin_meanwhile(folder: BuildFolder, *arguments: Any) -> BuildOutcome:
-        Ledger(house.parts.artifacts).append(begun_release(BUILD))
+        Ledger(house.backends.artifacts).append(begun_release(BUILD))
         return decide(folder, *arguments)
 
     monkeypatch.setattr(BuildFolder, "decide", begin_meanwhile)
@@ -367,15 +367,15 @@ def test_a_build_that_a_release_has_claimed_does_not_expire(house: House) -> Non
     house.folder.decide("released")
     assert house.sweep("succeeded") == []
     assert house.is_staged
-    assert cleanup(BUILD, house.parts, "canceled", even_if_released=True).clean
+    assert cleanup(BUILD, house.backends, "canceled", even_if_released=True).clean
     assert house.status == "canceled"
     assert not house.is_staged
 
 
 def test_a_build_whose_release_cannot_be_ruled_out_is_not_cleaned_up(house: House) -> None:
     house.begin("succeeded", created=NOW - timedelta(days=30))
-    write_atomically(Ledger(house.parts.artifacts).folder / "000001.json", b"{")
-    assert not cleanup(BUILD, house.parts, "expired").clean
+    write_atomically(Ledger(house.backends.artifacts).folder / "000001.json", b"{")
+    assert not cleanup(BUILD, house.backends, "expired").clean
     assert house.is_staged
     assert house.status == "succeeded"
 
@@ -385,12 +385,12 @@ def test_a_build_that_is_settled_while_it_is_cleaned_up_is_looked_at_again(
 ) -> None:
     house.begin("running")
     house.sweep("failed")
-    settle, artifacts = Artifacts.settle, house.parts.artifacts
+    settle, artifacts = Artifacts.settle, house.backends.artifacts
 
     def meanwhile(store: Artifacts, build: str) -> None:
         monkeypatch.setattr(Artifacts, "settle", settle)
         house.stage()
-        cleanup(BUILD, house.parts, "failed")
+        cleanup(BUILD, house.backends, "failed")
         settle(store, build)
 
     monkeypatch.setattr(Artifacts, "settle", meanwhile)
@@ -401,18 +401,18 @@ def test_a_build_that_is_settled_while_it_is_cleaned_up_is_looked_at_again(
 def test_a_damaged_record_is_unhealthy_until_staging_answers_and_asked_for_ever_more_rarely(house: House) -> None:
     house.begin("running")
     damage(house)
-    registry = house.parts.staging
-    object.__setattr__(house.parts, "staging", type(registry)("127.0.0.1:9"))
+    registry = house.backends.staging
+    object.__setattr__(house.backends, "staging", type(registry)("127.0.0.1:9"))
     (report,) = house.sweep("failed")
     assert (report.clean, report.attempts) == (False, 1)
-    assert not_clean(house.parts.artifacts) == [BUILD]
+    assert not_clean(house.backends.artifacts) == [BUILD]
     assert house.sweep("failed", report.finished + timedelta(seconds=14)) == []
     (report,) = house.sweep("failed", report.finished + timedelta(seconds=16))
     assert (report.clean, report.attempts) == (False, 2)
-    object.__setattr__(house.parts, "staging", registry)
+    object.__setattr__(house.backends, "staging", registry)
     (report,) = house.sweep("failed", report.finished + timedelta(seconds=31))
     assert report.clean
-    assert not_clean(house.parts.artifacts) == []
+    assert not_clean(house.backends.artifacts) == []
     assert not house.is_staged
 
 
@@ -423,15 +423,15 @@ def test_a_record_of_a_newer_version_is_left_alone_and_unhealthy(house: House) -
     path.write_text(newer)
     (report,) = house.sweep("failed")
     assert "not a record of this version" in report.rows[0].detail
-    assert not_clean(house.parts.artifacts) == [BUILD]
+    assert not_clean(house.backends.artifacts) == [BUILD]
     assert house.sweep("failed", report.finished + timedelta(seconds=14)) == []
     assert path.read_text() == newer
-    assert len(list(house.parts.staging.tags(house.repository.image("tools/shell").partition("/")[0]))) == 1
+    assert len(list(house.backends.staging.tags(house.repository.image("tools/shell").partition("/")[0]))) == 1
 
 
 def test_a_record_that_cannot_be_read_keeps_nothing_else(house: House) -> None:
     house.begin("running")
-    other = house.parts.artifacts.build("20261122.00000000")
+    other = house.backends.artifacts.build("20261122.00000000")
     (other.root / "build.json").mkdir(parents=True)
     reports = {report.build: report.clean for report in house.sweep("failed")}
     assert reports == {BUILD: True, "20261122.00000000": False}

@@ -110,7 +110,7 @@ def test_an_empty_record_names_its_file_and_what_to_do(ledger: Ledger) -> None:
     with pytest.raises(BadInput, match="it is empty") as refused:
         ledger.records()
     assert refused.value.where.endswith("releases/000001.json")
-    assert "backup" in refused.value.mend
+    assert "backup" in refused.value.hint
 
 
 def test_a_record_of_a_newer_version_is_not_damaged(ledger: Ledger) -> None:
@@ -119,4 +119,4 @@ def test_a_record_of_a_newer_version_is_not_damaged(ledger: Ledger) -> None:
     path.write_bytes(path.read_bytes().replace(b"{", b'{"novelty": 1, ', 1))
     with pytest.raises(BadInput) as refused:
         ledger.records()
-    assert refused.value.mend == "A newer version has written it: use that one."
+    assert refused.value.hint == "A newer version has written it: use that one."

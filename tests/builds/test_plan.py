@@ -30,7 +30,7 @@ from tests.records import staged_image
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.session import BuildSession
     from aml_images_dagster.settings import Settings
     from tests.image_repository import ImageRepository
@@ -47,12 +47,12 @@ def let_pass(image_repository: ImageRepository, push_new_image: Callable[[str, s
 
     def let(session: BuildSession, short: str) -> StagedImage:
         name = image_repository.image(short)
-        image, parts = session.image(name), session.parts
+        image, backends = session.image(name), session.backends
         recipe = write_recipe(
             image,
             session.source,
-            parts,
-            finder_elsewhere(session.source, parts, session.settings),
+            backends,
+            finder_elsewhere(session.source, backends, session.settings),
         )
         pushed = push_new_image(image.family, f"{image.name}--{session.number}")
         staged = staged_image(
@@ -80,7 +80,7 @@ def let_pass(image_repository: ImageRepository, push_new_image: Callable[[str, s
         tested = TestedImage(image=name, digest=staged.digest, scenarios=scenarios)
         session.begin()
         session.folder.write_staged(staged)
-        parts.artifacts.write_passed(PassedImage(staged=staged, tested=tested))
+        backends.artifacts.write_passed(PassedImage(staged=staged, tested=tested))
         return staged
 
     return let
@@ -150,10 +150,10 @@ def test_what_passed_is_reused_until_something_that_decides_its_bytes_changes(
 
 
 def test_what_staging_has_lost_is_built_again(
-    new_session: NewSession, image_repository: ImageRepository, let_pass: Pass, parts: Parts
+    new_session: NewSession, image_repository: ImageRepository, let_pass: Pass, backends: Backends
 ) -> None:
     staged = let_pass(new_session("apps/other"), "apps/other")
-    parts.staging.delete(Reference.parse(staged.reference))
+    backends.staging.delete(Reference.parse(staged.reference))
     (step,) = plan(new_session("apps/other")).images
     assert step.action == "build"
     assert step.because == ("it passed before, but staging no longer holds it",)
@@ -174,7 +174,7 @@ def test_where_a_parent_is_found(
     new_session: NewSession,
     image_repository: ImageRepository,
     let_pass: Pass,
-    parts: Parts,
+    backends: Backends,
     settings: Settings,
     busybox: Reference,
 ) -> None:
@@ -184,10 +184,10 @@ def test_where_a_parent_is_found(
     chosen = {image_repository.image("apps/hello"): ("named",)}
 
     def find() -> Reference | None:
-        return finder_elsewhere(source, parts, settings)(shell.id)
+        return finder_elsewhere(source, backends, settings)(shell.id)
 
     assert find() is None
-    assert with_needed_parents(chosen, source, parts, settings) == chosen | {
+    assert with_needed_parents(chosen, source, backends, settings) == chosen | {
         shell.id: (
             f"{image_repository.image('apps/hello')} is built FROM it, and it was neither released nor has it passed",
         )
@@ -198,44 +198,46 @@ def test_where_a_parent_is_found(
     assert f"{shell.id} is neither part of the build nor released" in refused.because[0]
 
     passed = let_pass(session, "tools/shell")
-    assert find() == Reference(parts.staging.host, shell.family, digest=passed.digest)
-    assert with_needed_parents(chosen, source, parts, settings) == chosen
+    assert find() == Reference(backends.staging.host, shell.family, digest=passed.digest)
+    assert with_needed_parents(chosen, source, backends, settings) == chosen
     assert plan(session).images[0].pins == {"registry.example/shell:latest": passed.digest}
 
     repository = settings.production_names.format(name=shell.name)
-    copy_image(parts.staging, parts.production, busybox, repository, ["latest"])  # type: ignore[arg-type]
-    assert released(shell, parts, settings) == Reference(parts.production.host, repository, digest=busybox.digest)
-    assert find() == released(shell, parts, settings), "what was released comes before what only passed"
+    copy_image(backends.staging, backends.production, busybox, repository, ["latest"])  # type: ignore[arg-type]
+    assert released(shell, backends, settings) == Reference(backends.production.host, repository, digest=busybox.digest)
+    assert find() == released(shell, backends, settings), "what was released comes before what only passed"
 
 
 def test_a_content_key_is_of_one_image_only(
-    new_session: NewSession, image_repository: ImageRepository, let_pass: Pass, parts: Parts
+    new_session: NewSession, image_repository: ImageRepository, let_pass: Pass, backends: Backends
 ) -> None:
     session = new_session("apps/other", "tools/shell")
     passed = let_pass(session, "apps/other")
     other, shell = (session.image(image_repository.image(short)) for short in ("apps/other", "tools/shell"))
-    assert reusable(passed.content_key, other, parts) is not None
-    assert reusable(passed.content_key, shell, parts) is None
+    assert reusable(passed.content_key, other, backends) is not None
+    assert reusable(passed.content_key, shell, backends) is None
 
 
 def test_grandparents_that_are_nowhere_are_added_too(
-    new_session: NewSession, image_repository: ImageRepository, parts: Parts, settings: Settings
+    new_session: NewSession, image_repository: ImageRepository, backends: Backends, settings: Settings
 ) -> None:
     image_repository.write_image("apps/top", "FROM registry.example/hello\n")
     session = new_session("apps/top")
-    selection = with_needed_parents({image_repository.image("apps/top"): ("named",)}, session.source, parts, settings)
+    selection = with_needed_parents(
+        {image_repository.image("apps/top"): ("named",)}, session.source, backends, settings
+    )
     assert set(selection) == {image_repository.image(image) for image in ("apps/top", "apps/hello", "tools/shell")}
 
 
 def test_a_cycle_is_told(
-    new_session: NewSession, image_repository: ImageRepository, parts: Parts, settings: Settings
+    new_session: NewSession, image_repository: ImageRepository, backends: Backends, settings: Settings
 ) -> None:
     image_repository.write_image("tools/shell", "FROM registry.example/hello\n")
     session = new_session("apps/hello", "tools/shell")
     with pytest.raises(BadInput, match="FROM"):
         plan(session)
     with pytest.raises(BadInput, match="FROM"):
-        with_needed_parents({image_repository.image("apps/hello"): ()}, session.source, parts, settings)
+        with_needed_parents({image_repository.image("apps/hello"): ()}, session.source, backends, settings)
 
 
 def test_a_base_that_nobody_knows_is_refused_beside_what_can_be_built(

@@ -1,4 +1,4 @@
-"""The release number that a build takes which starts by itself: free, whatever was built and released that day."""
+"""The release number that a build takes which starts automatically: free, whatever was built and released that day."""
 
 from __future__ import annotations
 

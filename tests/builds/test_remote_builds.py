@@ -14,7 +14,7 @@ from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.builds.staging import stage, staged_by_digest
 from aml_images_dagster.errors import BuildFailed
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.settings import load_settings
 from tests.emulators.azure.acr_tasks import AcrTasks
 from tests.emulators.azure.blob_storage import BlobStorage
@@ -59,7 +59,7 @@ def session(
         images=frozenset(image_repository.image(image) for image in ("tools/shell", "apps/hello")),
         source=open_source(settings),
         settings=settings,
-        parts=parts_for(settings),
+        backends=backends_for(settings),
     )
 
 
@@ -70,7 +70,7 @@ def test_an_image_and_one_from_it_are_staged(
     assert [base.digest for base in hello.bases] == [shell.digest]
     assert (hello.os, hello.architecture) == ("linux", "amd64")
     assert hello.notices == {"/LICENSE.txt": True, "/ThirdPartyNotices.txt": True}
-    labels = session.parts.staging.config(staged_by_digest(session, hello))["config"]["Labels"]
+    labels = session.backends.staging.config(staged_by_digest(session, hello))["config"]["Labels"]
     assert labels["com.microsoft.aml-images.build"] == session.number
     assert [run.status for run in tasks.runs.values()] == ["Succeeded"] * 2
 
@@ -85,9 +85,9 @@ def test_the_run_of_a_step_that_was_killed_is_ended_by_the_cleanup(
     with pytest.raises(BuildFailed):
         stage(session, name, lambda line: session.folder.finish("failed") if line.startswith("run ca1") else None)
     tasks.runs["ca1"].status = "Running"  # as if nobody had been left to cancel it
-    report = cleanup(session.number, session.parts, "failed")
+    report = cleanup(session.number, session.backends, "failed")
     assert report.clean
     assert tasks.runs["ca1"].status == "Canceled"
     tasks.agents.set()
     tasks.wait()
-    assert session.parts.staging.digest(reference) is None
+    assert session.backends.staging.digest(reference) is None

@@ -59,16 +59,16 @@ def test_a_build_that_was_cleaned_up_meanwhile_leaves_no_staging_tag_in_the_engi
     assert built
     with pytest.raises(docker.errors.ImageNotFound):
         client.images.get(str(reference))
-    assert session.parts.staging.digest(reference) is None
+    assert session.backends.staging.digest(reference) is None
 
 
 def passed_before(session: BuildSession, staged: StagedImage) -> None:
     tested = TestedImage(image=staged.image, digest=staged.digest, scenarios=())
-    session.parts.artifacts.write_passed(PassedImage(staged=staged, tested=tested))
+    session.backends.artifacts.write_passed(PassedImage(staged=staged, tested=tested))
 
 
 class CleanedUpMeanwhile(OciRegistry):
-    """The real registry, in which an image of another build goes at the moment in which it is taken over."""
+    """The real registry, in which an image of another build goes at the moment in which it is reused."""
 
     def tag(self, reference: Reference, tag: str) -> None:
         super().tag(reference, tag)
@@ -76,11 +76,11 @@ class CleanedUpMeanwhile(OciRegistry):
 
 
 def while_it_is_cleaned_up(session: BuildSession) -> BuildSession:
-    parts = dataclasses.replace(session.parts, staging=CleanedUpMeanwhile(session.parts.staging.host))
-    return dataclasses.replace(session, parts=parts)
+    backends = dataclasses.replace(session.backends, staging=CleanedUpMeanwhile(session.backends.staging.host))
+    return dataclasses.replace(session, backends=backends)
 
 
-def test_an_image_that_goes_while_it_is_taken_over_is_built_anew(
+def test_an_image_that_goes_while_it_is_reused_is_built_again(
     new_session: Callable[..., BuildSession], image_repository: ImageRepository
 ) -> None:
     name = image_repository.image("apps/other")
@@ -90,7 +90,7 @@ def test_an_image_that_goes_while_it_is_taken_over_is_built_anew(
     session = new_session("apps/other")
     after = staging.stage(while_it_is_cleaned_up(session), name, print)
     assert after.built_in == session.number
-    assert session.parts.staging.digest(Reference.parse(after.reference)) == after.digest
+    assert session.backends.staging.digest(Reference.parse(after.reference)) == after.digest
 
 
 class TakenOverAtLast(OciRegistry):
@@ -103,22 +103,22 @@ class TakenOverAtLast(OciRegistry):
         super().delete(reference)
 
 
-def test_an_image_that_is_taken_over_after_the_last_look_of_a_cleanup_is_built_anew(
+def test_an_image_that_is_reused_after_the_last_look_of_a_cleanup_is_built_again(
     new_session: Callable[..., BuildSession], image_repository: ImageRepository
 ) -> None:
     name = image_repository.image("apps/other")
     earlier, session = new_session("apps/other"), new_session("apps/other")
     passed_before(earlier, staging.stage(earlier, name, print))
-    registry = TakenOverAtLast(session.parts.staging.host)
+    registry = TakenOverAtLast(session.backends.staging.host)
     taken: list[StagedImage] = []
     registry.happens = lambda: taken.append(staging.stage(session, name, print))
-    assert cleanup(earlier.number, dataclasses.replace(session.parts, staging=registry), "failed").clean
+    assert cleanup(earlier.number, dataclasses.replace(session.backends, staging=registry), "failed").clean
     (after,) = taken
     assert after.built_in == session.number
-    assert session.parts.staging.digest(Reference.parse(after.reference)) == after.digest
+    assert session.backends.staging.digest(Reference.parse(after.reference)) == after.digest
 
 
-def test_an_image_that_goes_while_it_is_adopted_is_not_in_staging(
+def test_an_image_that_goes_while_it_is_reused_is_not_in_staging(
     new_session: Callable[..., BuildSession], image_repository: ImageRepository
 ) -> None:
     name = image_repository.image("apps/other")
@@ -126,7 +126,7 @@ def test_an_image_that_goes_while_it_is_adopted_is_not_in_staging(
     staging.stage(earlier, name, print)
     session = while_it_is_cleaned_up(new_session("apps/other"))
     with pytest.raises(BadInput, match="is not in staging"):
-        staging.adopt(session, name, earlier.number)
+        staging.reuse_staged(session, name, earlier.number)
     assert session.folder.read_staged(name) is None
 
 

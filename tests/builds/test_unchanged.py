@@ -75,7 +75,7 @@ def test_a_leaf_that_changed_is_built_on_the_parent_that_is_reused(factory: Memo
 
 def test_a_base_that_moves_after_the_plan_does_not_move_in_the_build(factory: MemoryFactory) -> None:
     plan = factory.plan()
-    factory.parts.resolver.digests["base:1"] = f"sha256:{'c' * 64}"  # type: ignore[attr-defined]
+    factory.backends.resolver.digests["base:1"] = f"sha256:{'c' * 64}"  # type: ignore[attr-defined]
     root = factory.build(plan).folder.read_staged("tools/root")
     assert root is not None
     assert [base.digest for base in root.bases] == [BASE]
@@ -110,9 +110,9 @@ def test_a_parent_that_a_plan_has_pinned_stays_when_the_build_that_made_it_is_cl
     kept = session.folder.read_parent("tools/root")
     assert kept is not None
     assert (kept.reference, kept.digest) == (str(tag), digest)
-    assert cleanup(made.number, factory.parts, "expired").clean
+    assert cleanup(made.number, factory.backends, "expired").clean
     assert factory.staging.digest(tag) == digest
-    assert cleanup(session.number, factory.parts, "expired").clean
+    assert cleanup(session.number, factory.backends, "expired").clean
     assert factory.staging.served == {}
 
 
@@ -122,7 +122,7 @@ def test_a_pinned_parent_that_a_cleanup_has_forgotten_is_not_used_though_it_is_s
     root = factory.build(factory.plan()).folder.read_staged("tools/root")
     assert root is not None
     plan = plan_of_leaf_alone(factory)
-    factory.parts.artifacts.forget_passed(root.content_key.digest, root.digest)
+    factory.backends.artifacts.forget_passed(root.content_key.digest, root.digest)
     with pytest.raises(BadInput, match="tools/root is neither part of the build nor released"):
         stage(factory.session(plan), "apps/leaf", print)
 
@@ -158,9 +158,9 @@ def test_no_other_build_uses_a_parent_that_a_pull_request_made_not_even_by_a_pla
 def test_images_that_went_after_the_plan_are_made_and_so_is_what_is_built_on_them(factory: MemoryFactory) -> None:
     first = factory.build(factory.plan())
     plan = factory.plan()
-    assert cleanup(first.number, factory.parts, "expired").clean
+    assert cleanup(first.number, factory.backends, "expired").clean
     assert factory.staging.served == {}
-    factory.parts.resolver.digests["base:1"] = f"sha256:{'c' * 64}"  # type: ignore[attr-defined]
+    factory.backends.resolver.digests["base:1"] = f"sha256:{'c' * 64}"  # type: ignore[attr-defined]
     forget_work(factory)
     session = factory.session(plan)
     made = {one.staged.image: one for one in record_unchanged(session, print)}

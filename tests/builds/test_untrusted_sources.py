@@ -17,7 +17,7 @@ from aml_images_dagster.builds.cleanup import cleanup
 from aml_images_dagster.builds.records import PassedImage, ScenarioRecord, TestedImage
 from aml_images_dagster.builds.reuse import passed_before, reusable
 from aml_images_dagster.builds.scenarios import test as run_scenarios
-from aml_images_dagster.builds.staging import adopt, stage
+from aml_images_dagster.builds.staging import reuse_staged, stage
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.release.candidate import completed
 from aml_images_dagster.testing.interface import JobResult
@@ -125,10 +125,10 @@ def build(new_session: NewSession) -> Callable[..., BuildSession]:
 
     def run(*images: str, **fields: Any) -> BuildSession:
         session = new_session(*images, **fields)
-        parts = dataclasses.replace(session.parts, runner=Passes())  # type: ignore[arg-type]
-        session = dataclasses.replace(session, parts=parts)
+        backends = dataclasses.replace(session.backends, runner=Passes())  # type: ignore[arg-type]
+        session = dataclasses.replace(session, backends=backends)
         session.begin()
-        order = session.source.catalogue.order(session.images)
+        order = session.source.catalog.order(session.images)
         for name in order:
             stage(session, name, print)
         for name in order:
@@ -148,7 +148,7 @@ def staged_in(session: BuildSession, image: str) -> StagedImage:
 
 def trusted_files(session: BuildSession) -> dict[str, bytes]:
     """Every file of a build beside its sources, and of the store beside its builds."""
-    root, sources = session.parts.artifacts.root, session.folder.root / "sources"
+    root, sources = session.backends.artifacts.root, session.folder.root / "sources"
     found = (path for path in root.rglob("*") if path.is_file() and sources not in path.parents)
     return {str(path.relative_to(root)): path.read_bytes() for path in found}
 
@@ -187,9 +187,9 @@ def test_a_commit_that_holds_every_name_of_the_records_changes_none(
     assert record is not None
     assert (record.status, record.pull_request) == ("partial", "7")
     with pytest.raises(BadInput, match="of pull request 7"):
-        completed(session.number, session.parts.artifacts)
+        completed(session.number, session.backends.artifacts)
     assert [job.scenario for job in session.folder.jobs()] == ["all"]
-    assert cleanup(session.number, session.parts, "expired").clean
+    assert cleanup(session.number, session.backends, "expired").clean
 
 
 @pytest.mark.engine
@@ -216,7 +216,7 @@ def test_other_builds_reuse_nothing_that_a_pull_request_has_made_not_even_its_la
 
     def layers(session: BuildSession, staged: StagedImage) -> list[str]:
         reference = session.staging_reference(session.image(name)).with_digest(staged.digest)
-        found: list[str] = session.parts.staging.config(reference)["rootfs"]["diff_ids"]
+        found: list[str] = session.backends.staging.config(reference)["rootfs"]["diff_ids"]
         return found
 
     pulled, built = layers(theirs, of_7), layers(ours, first)
@@ -234,9 +234,9 @@ def test_a_test_alone_does_not_run_on_what_a_pull_request_staged_last(
     name = image_repository.image("apps/other")
     theirs = build("apps/other", pull_request="7", releasable=False)
     with pytest.raises(BadInput, match="is of a pull request"):
-        adopt(new_session("apps/other"), name, theirs.number)
-    adopted = adopt(new_session("apps/other", pull_request="7", releasable=False), name, theirs.number)
-    assert adopted.digest == staged_in(theirs, name).digest
+        reuse_staged(new_session("apps/other"), name, theirs.number)
+    reused = reuse_staged(new_session("apps/other", pull_request="7", releasable=False), name, theirs.number)
+    assert reused.digest == staged_in(theirs, name).digest
 
 
 def test_a_memory_of_today_is_used_as_far_as_the_builds_in_it_are_known_to_be_of_no_pull_request(
@@ -288,12 +288,12 @@ def test_a_parent_that_a_build_uses_stays_when_the_build_that_made_it_is_cleaned
     session = new_session("apps/hello")
     staged = stage(session, hello, print)
     tag = session.staging_reference(session.image(shell))
-    staging = session.parts.staging
+    staging = session.backends.staging
     assert staging.digest(tag) == staged_in(made, shell).digest == staged.bases[0].digest
-    assert cleanup(made.number, session.parts, "canceled").clean
+    assert cleanup(made.number, session.backends, "canceled").clean
     assert staging.digest(tag.with_digest(staged.bases[0].digest)) == staged.bases[0].digest
-    assert reusable(staged_in(made, shell).content_key, session.image(shell), session.parts) is not None
-    report = cleanup(session.number, session.parts, "canceled")
+    assert reusable(staged_in(made, shell).content_key, session.image(shell), session.backends) is not None
+    report = cleanup(session.number, session.backends, "canceled")
     assert report.clean
     assert staging.digest(tag) is None
     assert staging.digest(tag.with_digest(staged.bases[0].digest)) is None

@@ -1,4 +1,4 @@
-"""A real git repository with image folders, for the tests of the catalogue."""
+"""A real git repository with image folders, for the tests of the catalog."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aml_images_dagster.catalog import git
-from aml_images_dagster.catalog.catalogue import Catalogue
+from aml_images_dagster.catalog.catalog import Catalog
 from aml_images_dagster.catalog.tree import CommitTree, Tree, WorkingTree
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ class GitRepository:
     def tree(self, revision: str | None = None) -> Tree:
         return WorkingTree(self.root) if revision is None else CommitTree(self.root, git.resolve(self.root, revision))
 
-    def catalogue(self, revision: str | None = None, docker_files_path: str = DOCKER_FILES) -> Catalogue:
-        return Catalogue.load(self.tree(revision), docker_files_path, PUBLISHED_AS)
+    def catalog(self, revision: str | None = None, docker_files_path: str = DOCKER_FILES) -> Catalog:
+        return Catalog.load(self.tree(revision), docker_files_path, PUBLISHED_AS)
 
 
 @pytest.fixture(scope="session")

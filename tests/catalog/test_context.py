@@ -15,7 +15,7 @@ FOLDER = "base_images/docker/public/base/x"
 
 
 def context(repository, revision=None):
-    return BuildContext.of(repository.tree(revision), repository.catalogue(revision).get("base/x"))
+    return BuildContext.of(repository.tree(revision), repository.catalog(revision).get("base/x"))
 
 
 def names(repository):
@@ -23,7 +23,7 @@ def names(repository):
 
 
 def key(repository, revision=None):
-    image = repository.catalogue(revision).get("base/x")
+    image = repository.catalog(revision).get("base/x")
     return ContentKey.of(
         dockerfile=image.dockerfile.text,
         context=context(repository, revision),

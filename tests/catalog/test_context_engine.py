@@ -66,7 +66,7 @@ def test_the_image_cannot_copy_what_is_private(git_repository, busybox, run, tmp
     )
     git_repository.write(f"{folder}/run.sh", "#!/bin/sh\necho ran\n", executable=True)
     (git_repository.root / folder / "link").symlink_to("run.sh")
-    image = git_repository.catalogue().get("base/x")
+    image = git_repository.catalog().get("base/x")
     assert secret in image.dockerfile.text
     tar = tmp_path / "context.tar"
     dockerfile = BuildContext.of(git_repository.tree(), image).write_tar(tar, image.dockerfile.text)

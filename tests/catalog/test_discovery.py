@@ -25,7 +25,7 @@ def plan(*scripts, pytest_path=None):
 
 
 def found(repository, base="base", head: str | None = "HEAD"):
-    return discover(repository.tree(head), repository.catalogue(head), base, today=TODAY)
+    return discover(repository.tree(head), repository.catalog(head), base, today=TODAY)
 
 
 def changes(discovery):

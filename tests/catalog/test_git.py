@@ -61,7 +61,7 @@ def test_unrelated_histories_have_no_merge_base(git_repository):
     other = git_repository.commit("two")
     with pytest.raises(BadInput, match="no common commit") as error:
         git.merge_base(git_repository.root, main, other)
-    assert "unrelated" in error.value.mend
+    assert "unrelated" in error.value.hint
 
 
 def test_a_shallow_history_is_named_as_the_cause(git_repository, tmp_path):
@@ -75,10 +75,10 @@ def test_a_shallow_history_is_named_as_the_cause(git_repository, tmp_path):
     subprocess.run(["git", "clone", "-q", "--depth=1", "--no-single-branch", source, str(clone)], check=True)
     with pytest.raises(BadInput, match="no common commit") as error:
         git.merge_base(clone, git.resolve(clone, "origin/main"), git.resolve(clone, "origin/feature"))
-    assert "--unshallow" in error.value.mend
+    assert "--unshallow" in error.value.hint
     with pytest.raises(BadInput) as error:
         git.resolve(clone, "HEAD~1")
-    assert "--unshallow" in error.value.mend
+    assert "--unshallow" in error.value.hint
 
 
 def test_changed_files_with_odd_names_and_renames(git_repository):

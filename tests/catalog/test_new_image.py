@@ -26,8 +26,8 @@ def repository(git_repository: GitRepository) -> GitRepository:
 
 
 def create(repository: GitRepository, name: str, parent: str = "base/parent") -> str:
-    catalogue = repository.catalogue()
-    return new_image(name, catalogue.get(parent), catalogue, repository.tree()).path
+    catalog = repository.catalog()
+    return new_image(name, catalog.get(parent), catalog, repository.tree()).path
 
 
 @pytest.mark.parametrize("name", ["base/child", "framework/child"])
@@ -46,9 +46,9 @@ def test_it_is_complete_and_valid(repository: GitRepository, name: str) -> None:
     assert (folder / "Dockerfile").read_text() == "FROM mcr.microsoft.com/azureml/parent:latest\n"
     assert (folder / "tests.json").read_text() == PLAN
     assert json.loads((folder / "image.json").read_text())["owners"] == ["team:images"]
-    catalogue = repository.catalogue()
-    assert catalogue.get(name).parents == ("base/parent",)
-    assert validate(catalogue, repository.tree()) == []
+    catalog = repository.catalog()
+    assert catalog.get(name).parents == ("base/parent",)
+    assert validate(catalog, repository.tree()) == []
 
 
 def test_a_windows_parent(repository: GitRepository) -> None:
@@ -56,14 +56,14 @@ def test_a_windows_parent(repository: GitRepository) -> None:
     repository.image("base-windows/parent2", dockerfile, tests__json=PLAN)
     path = create(repository, "base-windows/child", "base-windows/parent2")
     assert "COPY LICENSE.txt ThirdPartyNotices.txt C:/\n" in (repository.root / path / "Dockerfile.private").read_text()
-    assert validate(repository.catalogue(), repository.tree()) == []
+    assert validate(repository.catalog(), repository.tree()) == []
 
 
 def test_a_parent_without_tests_leaves_it_without(repository: GitRepository) -> None:
     repository.image("base/untested")
     path = create(repository, "base/child", "base/untested")
     assert not (repository.root / path / "tests.json").exists()
-    assert [f.severity for f in validate(repository.catalogue(), repository.tree(), ["base/child"])] == ["warning"]
+    assert [f.severity for f in validate(repository.catalog(), repository.tree(), ["base/child"])] == ["warning"]
 
 
 @pytest.mark.parametrize(

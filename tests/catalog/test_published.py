@@ -102,4 +102,4 @@ def test_bad_patterns(pattern: str) -> None:
     with pytest.raises(BadInput) as caught:
         PublishedNames([pattern], [])
     assert repr(pattern) in caught.value.where
-    assert "{name}" in caught.value.mend
+    assert "{name}" in caught.value.hint

@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from aml_images_dagster.catalog.catalogue import Catalogue
+from aml_images_dagster.catalog.catalog import Catalog
 from aml_images_dagster.catalog.image_name import GROUPS_OF_THE_FACTORY
 from aml_images_dagster.catalog.validation import validate
 
@@ -25,7 +25,7 @@ def good(git_repository):
 
 
 def findings(repository, ids=None):
-    found = validate(repository.catalogue(), repository.tree(), ids, today=TODAY)
+    found = validate(repository.catalog(), repository.tree(), ids, today=TODAY)
     return [(f.image, f.severity, f.path.removeprefix(f"{ROOT}/"), f.line, f.message) for f in found]
 
 
@@ -35,7 +35,7 @@ def test_nothing_to_say(good):
 
 def test_where_nothing_is_published_a_missing_licence_is_no_mistake(good):
     good.write(f"{ROOT}/base/x/Dockerfile", "FROM debian:12\n")
-    found = validate(good.catalogue(), good.tree(), publishes=False, today=TODAY)
+    found = validate(good.catalog(), good.tree(), publishes=False, today=TODAY)
     assert "LICENSE.txt is missing" in found[0].message
     assert {finding.severity for finding in found} == {"warning"}
 
@@ -192,8 +192,8 @@ def test_one_name_in_production(good):
     good.image("base-gpu/good", tests__json=PLAN)
 
     def released_as(*patterns):
-        catalogue = Catalogue.load(good.tree(), ROOT, ["example/{family}/{name}"], released_as=patterns)
-        return [(f.image, f.severity, f.message) for f in validate(catalogue, good.tree(), today=TODAY)]
+        catalog = Catalog.load(good.tree(), ROOT, ["example/{family}/{name}"], released_as=patterns)
+        return [(f.image, f.severity, f.message) for f in validate(catalog, good.tree(), today=TODAY)]
 
     assert released_as("public/{family}/{name}") == []
     hint = "put {family} into production_names (release.public_names), or rename one of the folders"
@@ -227,8 +227,8 @@ def test_a_family_named_like_a_group_of_the_factory_has_one_of_its_own(good, fam
 
 def test_duplicates(good):
     good.write("more/base/good/Dockerfile", "FROM debian:12\n")
-    catalogue = good.catalogue(docker_files_path=f"{ROOT};more")
-    found = validate(catalogue, good.tree(), ["base/good"], today=TODAY)
+    catalog = good.catalog(docker_files_path=f"{ROOT};more")
+    found = validate(catalog, good.tree(), ["base/good"], today=TODAY)
     places = [finding.path for finding in found if "same family and name" in finding.message]
     assert places == [f"{ROOT}/base/good", "more/base/good"]
 

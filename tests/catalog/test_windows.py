@@ -43,7 +43,7 @@ def test_other_bases(base):
 @pytest.fixture
 def windows_image(git_repository):
     git_repository.image("base-windows/x", "FROM mcr.microsoft.com/windows/servercore:ltsc2019\n")
-    return git_repository.catalogue().get("x")
+    return git_repository.catalog().get("x")
 
 
 def test_the_host_must_have_the_same_build(windows_image):
@@ -56,4 +56,4 @@ def test_the_host_must_have_the_same_build(windows_image):
 def test_a_base_that_tells_nothing(git_repository):
     git_repository.image("base-windows/x", "FROM mcr.microsoft.com/windows/servercore:new\n")
     with pytest.raises(BadInput, match="nothing tells which Windows"):
-        check_host(git_repository.catalogue().get("x"), "10.0.17763.6054")
+        check_host(git_repository.catalog().get("x"), "10.0.17763.6054")

@@ -200,7 +200,7 @@ def staged(repository: ImageRepository, staging: OciRegistry) -> list[str]:
         pytest.param({"DAGSTER_HOME": "file/home"}, ["file/home"], id="a Dagster home that cannot be made"),
     ],
 )
-def test_surroundings_that_do_not_fit(
+def test_prerequisites_that_do_not_fit(
     image_repository: ImageRepository, staging: OciRegistry, environment: dict[str, str], words: list[str]
 ) -> None:
     (image_repository.root / "file").write_text("")

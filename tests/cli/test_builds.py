@@ -25,7 +25,7 @@ EARLIER, LATER = "20261122.bbbbbbbb", "20261123.aaaaaaaa"
 
 @pytest.fixture
 def repository(repository: ImageRepository) -> ImageRepository:
-    """With two builds: one that succeeded, and one that was cancelled after its first image."""
+    """With two builds: one that succeeded, and one that was canceled after its first image."""
     artifacts = Artifacts(str(repository.artifacts))
     for number, days, status in ((EARLIER, 1, "succeeded"), (LATER, 0, "canceled")):
         folder = artifacts.build(number)

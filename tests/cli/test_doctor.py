@@ -1,4 +1,4 @@
-"""`aml-images doctor`: one row per fault, each with what mends it; never a traceback, never endless."""
+"""`aml-images doctor`: one row per fault, each with what fixes it; never a traceback, never endless."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def faults(repository: ImageRepository, *arguments: str, **environment: str) -> 
     checks = json.loads(done.stdout)["checks"]
     found = {check["name"]: check for check in checks if not check["ok"]}
     assert done.returncode == (1 if found else 0), done.stderr
-    assert all(check["mend"] for check in found.values())
+    assert all(check["hint"] for check in found.values())
     assert not done.stderr
     return found
 
@@ -122,7 +122,7 @@ class TestAzure:
         cloud.identity.available = False
         found = faults(image_repository, **environment)
         assert "not signed in to Azure" in found["identity"]["found"]
-        assert "az login" in found["identity"]["mend"]
+        assert "az login" in found["identity"]["hint"]
 
     @pytest.mark.parametrize("forbidden", ["registries/production", "importImage"])
     def test_no_right_to_import(
@@ -131,7 +131,7 @@ class TestAzure:
         """Also of an identity that may see the registry and not import into it."""
         cloud.arm.fail(403, path=forbidden, times=None)
         assert (
-            "Give this identity the role" in faults(image_repository, **environment)["import into production"]["mend"]
+            "Give this identity the role" in faults(image_repository, **environment)["import into production"]["hint"]
         )
 
     def test_the_compute_of_the_tests(
@@ -150,7 +150,7 @@ class TestAzure:
     ) -> None:
         cloud.arm.fail(403, path="listBuildSourceUploadUrl", times=None)
         found = faults(image_repository, **environment, AML_IMAGES_AZURE__LINUX_BUILDER="acr-tasks")
-        assert "Container Registry Tasks Contributor" in found["Linux builder"]["mend"]
+        assert "Container Registry Tasks Contributor" in found["Linux builder"]["hint"]
 
     def test_the_registry_does_not_know_this_identity(
         self, image_repository: ImageRepository, cloud: EmulatedCloud, environment: dict[str, str]

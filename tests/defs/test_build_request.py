@@ -1,4 +1,4 @@
-"""Release numbers of builds that start by themselves, and what follows a release, one build at a tick."""
+"""Release numbers of builds that start automatically, and what follows a release, one build at a tick."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from aml_images_dagster.defs.keys import BUILD_JOB
 from aml_images_dagster.defs.main_branch import MainBranch
 from aml_images_dagster.defs.release.sensors import after_release_sensor
 from aml_images_dagster.defs.request import PULL_REQUEST_TAG, RESOURCE, build_config, build_keys
-from aml_images_dagster.defs.run import Workshop
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.defs.run import Factory
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.settings import load_settings
 from tests.builds.test_ledger import record
 from tests.image_repository import ImageRepository
@@ -40,9 +40,9 @@ class Scene:
         )
         self.repository = repository
         self.instance = instance
-        self.workshop = Workshop(settings, open_source(settings), parts_for(settings))
-        self.artifacts = self.workshop.parts.artifacts
-        self.sensor = after_release_sensor(self.workshop, MainBranch(self.workshop))
+        self.factory = Factory(settings, open_source(settings), backends_for(settings))
+        self.artifacts = self.factory.backends.artifacts
+        self.sensor = after_release_sensor(self.factory, MainBranch(self.factory))
         self.cursor: str | None = None
 
     def release(self, build: str) -> None:

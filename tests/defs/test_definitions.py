@@ -134,7 +134,7 @@ def test_two_steps_per_image_and_one_per_build(repository: ImageRepository, load
     assert keys[-1] == "release_files"
 
 
-def test_bases_are_observed_before_what_stands_on_them(repository: ImageRepository, load: Load) -> None:
+def test_bases_are_observed_before_what_is_built_on_them(repository: ImageRepository, load: Load) -> None:
     repository.write_image(
         "apps/tool", "FROM ubuntu:22.04\nCOPY --from=127.0.0.1:5000/x/y@sha256:" + "0" * 64 + " / /\n"
     )

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 CLOUD_AND_ML = {"azure", "torch", "tensorflow", "numpy", "pandas", "boto3", "botocore", "google.cloud", "adlfs", "msal"}
 
-MAKE_THE_PARTS = """
-from aml_images_dagster.profiles import parts_for
+MAKE_THE_BACKENDS = """
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.settings import load_settings
-parts_for(load_settings())
+backends_for(load_settings())
 """
 
 
@@ -64,12 +64,18 @@ def test_preloading_works(repository: ImageRepository, program: str) -> None:
 def test_what_preloading_leaves_to_the_steps(repository: ImageRepository) -> None:
     """Modules of ours that a step would have to import itself are few: it has all that a build is made of."""
     modules = modules_after("import aml_images_dagster.preload", repository)
-    for module in ("builds.staging", "builds.scenarios", "release.publication", "engine.docker_engine", "registry.oci"):
+    for module in (
+        "builds.staging",
+        "builds.scenarios",
+        "release.release_files",
+        "engine.docker_engine",
+        "registry.oci",
+    ):
         assert f"aml_images_dagster.{module}" in modules
 
 
 @pytest.mark.parametrize("profile", ["local", "azure"])
-@pytest.mark.parametrize("code", ["import aml_images_dagster.preload", MAKE_THE_PARTS], ids=["preload", "parts"])
+@pytest.mark.parametrize("code", ["import aml_images_dagster.preload", MAKE_THE_BACKENDS], ids=["preload", "backends"])
 def test_loading_imports_no_cloud(repository: ImageRepository, profile: str, code: str) -> None:
     assert CLOUD_AND_ML & modules_after(code, repository, AML_IMAGES_PROFILE=profile) == set()
 

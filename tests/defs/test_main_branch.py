@@ -1,4 +1,4 @@
-"""What builds that nobody asked for are made of: the main branch of a bare remote, whatever the clone holds."""
+"""What builds that start unattended are made of: the main branch of a bare remote, whatever the clone holds."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.defs.main_branch import MainBranch
-from aml_images_dagster.defs.run import Workshop
+from aml_images_dagster.defs.run import Factory
 from aml_images_dagster.errors import BadInput, Unreachable
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.pull_requests.remote import TARGET_REF
 from tests.pull_requests.conftest import pull_settings, remote  # noqa: F401
 from tests.pull_requests.remote_repository import edit_hello
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def main(pull_settings: Callable[..., Settings]) -> Callable[..., MainBranch]:  # noqa: F811
     def main(**values: object) -> MainBranch:
         settings = pull_settings(**values)
-        return MainBranch(Workshop(settings, open_source(settings), parts_for(settings)))
+        return MainBranch(Factory(settings, open_source(settings), backends_for(settings)))
 
     return main
 
@@ -42,7 +42,7 @@ def test_what_the_remote_has_counts(remote: RemoteRepository, main: Callable[...
     remote.factory.git("commit", "-q", "--allow-empty", "-m", "only here")
     images = branch.images()
     assert images.commit == head
-    hello = images.source.catalogue.get(remote.factory.image("apps/hello"))
+    hello = images.source.catalog.get(remote.factory.image("apps/hello"))
     assert "RUN echo changed" in str(hello.dockerfile.text)
     assert remote.factory.git("status", "--porcelain") == ""
 

@@ -16,7 +16,7 @@ from aml_images_dagster.defs.keys import BUILD_JOB, RELEASE_FILES, STAGES, asset
 from aml_images_dagster.defs.planning import ToDo, pull_request_to_do, to_do
 from aml_images_dagster.defs.release.release_files import release_files
 from aml_images_dagster.defs.request import PULL_REQUEST_TAG, RESOURCE, BuildOptions, build_config, build_keys
-from aml_images_dagster.defs.run import WORKSHOP, Workshop, images_of
+from aml_images_dagster.defs.run import WORKSHOP, Factory, images_of
 from aml_images_dagster.pull_requests.changes import Changes
 from tests.builds.in_memory import MemoryFactory, write, write_image
 
@@ -49,29 +49,29 @@ class Scene:
         self.instance = instance
 
     @property
-    def workshop(self) -> Workshop:
-        return Workshop(self.factory.settings, open_source(self.factory.settings), self.factory.parts)
+    def factory(self) -> Factory:
+        return Factory(self.factory.settings, open_source(self.factory.settings), self.factory.backends)
 
     def plan(self, pull_request: str = "") -> ToDo:
-        workshop = self.workshop
+        factory = self.factory
         selection = dict.fromkeys(ALL, ("all",))
         if pull_request:
             changes = Changes(reasons=selection, images=(), notes=(), plan=self.factory.plan())
-            found = pull_request_to_do(workshop, changes)
+            found = pull_request_to_do(factory, changes)
         else:
-            found = to_do(workshop, selection, workshop.source, seconds=60)
+            found = to_do(factory, selection, factory.source, seconds=60)
         assert not found.unplanned
         return found
 
     def run(self, requested: ToDo, **tags: str) -> Run:
-        workshop = self.workshop
-        known = [workshop.source.catalogue.images[image] for image in ALL]
+        factory = self.factory
+        known = [factory.source.catalog.images[image] for image in ALL]
         shared = dg.Definitions(
             jobs=[images.build_job(known)],
-            resources={RESOURCE: BuildOptions.configure_at_launch(), WORKSHOP: workshop},
+            resources={RESOURCE: BuildOptions.configure_at_launch(), WORKSHOP: factory},
         )
-        files = dg.Definitions(assets=[release_files(known, workshop.timetable)])
-        definitions = dg.Definitions.merge(images.definitions(known, workshop), files, shared)
+        files = dg.Definitions(assets=[release_files(known, factory.timetable)])
+        definitions = dg.Definitions.merge(images.definitions(known, factory), files, shared)
         result = definitions.resolve_job_def(BUILD_JOB).execute_in_process(
             run_config=build_config(**requested.options),
             asset_selection=requested.keys,
@@ -95,7 +95,7 @@ class Run:
         record = scene.instance.get_run_record_by_id(result.run_id)
         assert record is not None
         self.record = record
-        self.artifacts = scene.factory.parts.artifacts
+        self.artifacts = scene.factory.backends.artifacts
 
     @property
     def folder(self) -> BuildFolder:
@@ -161,7 +161,7 @@ def test_an_image_whose_test_changed_is_only_tested(scene: Scene) -> None:
 def test_what_had_to_be_made_after_all_shows_as_if_a_step_had_made_it(scene: Scene) -> None:
     first = scene.build()
     requested = scene.plan()
-    assert cleanup(first.folder.build, scene.factory.parts, "expired").clean
+    assert cleanup(first.folder.build, scene.factory.backends, "expired").clean
     done = scene.run(requested)
     assert done.result.success
     assert done.steps == ["release_files"]
@@ -216,8 +216,8 @@ def test_registries_that_do_not_answer_cost_a_plan_and_no_more(scene: Scene, mon
     def hang(*_: Any) -> None:
         hanging.wait(60)
 
-    monkeypatch.setattr(scene.factory.parts.resolver, "resolve", hang)
-    found = to_do(scene.workshop, {"apps/leaf": ("named",)}, scene.workshop.source, seconds=0.2)
+    monkeypatch.setattr(scene.factory.backends.resolver, "resolve", hang)
+    found = to_do(scene.factory, {"apps/leaf": ("named",)}, scene.factory.source, seconds=0.2)
     hanging.set()
     assert found.keys == build_keys(["apps/leaf"])
     assert found.options == {"reasons": {"apps/leaf": ["named"]}}

@@ -10,7 +10,7 @@ import pytest
 
 from aml_images_dagster.cli.instance import CONFIGURATION
 from aml_images_dagster.definitions import definitions
-from aml_images_dagster.defs.pinned_catalogue import PinnedDefinitions
+from aml_images_dagster.defs.pinned_catalog import PinnedDefinitions
 from aml_images_dagster.defs.pools import free_places_of_ended_runs, set_missing_limits
 from aml_images_dagster.settings import load_settings
 

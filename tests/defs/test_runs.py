@@ -15,10 +15,10 @@ from aml_images_dagster.builds.records import Plan
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.defs.keys import BUILD_JOB, RELEASE_JOB, asset_key
 from aml_images_dagster.defs.request import BUILD_TAG, PULL_REQUEST_TAG, RESOURCE, BuildOptions
-from aml_images_dagster.defs.run import Workshop, explained, planned_keys
+from aml_images_dagster.defs.run import Factory, explained, planned_keys
 from aml_images_dagster.defs.run_state import first_failure, was_stopped
 from aml_images_dagster.errors import BuildFailed, BuildStopped
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.settings import load_settings
 from tests.image_repository import DOCKERFILES
 
@@ -65,7 +65,7 @@ def test_options_that_are_wrong(repository: ImageRepository, load: Load, options
     explained = failure(result)
     assert what in explained.description
     assert what in explained.metadata["what"].value
-    assert explained.metadata["mend"].value
+    assert explained.metadata["hint"].value
     assert not list(repository.artifacts.glob("*/.records/*"))
     hooks = [event.event_type for event in result.all_events if event.is_hook_event]
     assert hooks == [dg.DagsterEventType.HOOK_COMPLETED], "it is cleaned up, though nobody answers"
@@ -135,7 +135,7 @@ def test_a_release_entry_of_an_image_that_was_never_staged(repository: ImageRepo
 
 def test_a_failure_that_explains_itself_shows_its_log() -> None:
     with pytest.raises(dg.Failure) as failed, explained():
-        raise BuildFailed("it broke", where="here", mend="Do this.", log="line 1\nline 2")
+        raise BuildFailed("it broke", where="here", hint="Do this.", log="line 1\nline 2")
     assert failed.value.description == "here: it broke\n  Do this."
     assert failed.value.__cause__ is None
     assert not failed.value.allow_retries
@@ -170,7 +170,7 @@ def test_what_is_the_same_for_all_steps_is_found_out_once(
 ) -> None:
     definitions = load(repository)
     settings = load_settings()
-    workshop = Workshop(settings, open_source(settings), parts_for(settings))
+    factory = Factory(settings, open_source(settings), backends_for(settings))
     with dg.DagsterInstance.ephemeral() as instance:
         run, other = (instance.create_run_for_job(definitions.resolve_job_def(BUILD_JOB)) for _ in range(2))
         release = instance.create_run_for_job(definitions.resolve_job_def(RELEASE_JOB))
@@ -179,14 +179,14 @@ def test_what_is_the_same_for_all_steps_is_found_out_once(
             defs_run, "planned_keys", lambda _, run_id: (asked.append(run_id), planned_keys(instance, run_id))[1]
         )
         for prepared in (release, run):
-            workshop.prepare(instance, prepared)
+            factory.prepare(instance, prepared)
         assert BUILD_TAG not in instance.get_runs(dg.RunsFilter(run_ids=[release.run_id]))[0].tags
         asked.clear()
         step: Any = SimpleNamespace(instance=instance, run=run)
         for _ in range(2):
-            session = workshop.session(step, BuildOptions())
+            session = factory.session(step, BuildOptions())
         assert asked == []
         assert session.images == {repository.image(image) for image in DOCKERFILES}
         assert instance.get_runs(dg.RunsFilter(tags={BUILD_TAG: session.number}))[0].run_id == run.run_id
-        workshop.session(SimpleNamespace(instance=instance, run=other), BuildOptions())  # type: ignore[arg-type]
+        factory.session(SimpleNamespace(instance=instance, run=other), BuildOptions())  # type: ignore[arg-type]
         assert asked == [other.run_id]

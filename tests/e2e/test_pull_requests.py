@@ -150,7 +150,7 @@ def test_from_opening_to_closing(scene):
     added = scene.run_of(adds).tags["aml-images/build"]
     assert f"{new.replace('/', ':')}--{added}" in scene.tags(added)
 
-    # Another push while a build runs: that one is cancelled, and nothing of it stays.
+    # Another push while a build runs: that one is canceled, and nothing of it stays.
     slow = scene.open(1, lambda r: edit_hello(r, "RUN sleep 120\n"))
     started = scene.run_of(slow)
     scene.until(
@@ -174,7 +174,7 @@ def test_from_opening_to_closing(scene):
     assert scene.tags(scene.run_of(quick).tags["aml-images/build"])
     assert len(scene.github.comments[1]) == 1
 
-    # Pushed back to a commit that was built before: it is judged and built anew, from what passed.
+    # Pushed back to a commit that was built before: it is evaluated and built again, from what passed.
     scene.push(1, edits)
     again = scene.until(lambda: newer_run(scene, edits, run), lambda: "no new run of the commit")
     scene.until(lambda: scene.github.outcomes(edits)[2:] == ["pending", "success"], lambda: scene.body(1))

@@ -94,7 +94,7 @@ def upstream(
     push_new_image: Callable[[str, str], Reference],
     tmp_path: Path,
 ) -> Iterator[Upstream]:
-    """tools/shell stands on one, apps/hello is FROM it; apps/other stands on two."""
+    """tools/shell is built on one, apps/hello is FROM it; apps/other is built on two."""
     for image, base in {"tools/shell": "one", "apps/other": "two"}.items():
         dockerfile = image_repository.folder(image) / "Dockerfile"
         _, _, rest = dockerfile.read_text().partition("\n")
@@ -146,7 +146,7 @@ def test_a_changed_base(upstream: Upstream, staging: OciRegistry, bases: str) ->
     assert upstream.ui.finished_run(launched["run"]["runId"])["status"] == "SUCCESS"
     assert upstream.wait_for_runs(5)[0]["status"] == "FAILURE"
     upstream.push("two")
-    upstream.until(lambda: upstream.runs()[0]["status"] == "SUCCESS", "a mended base is not built")
+    upstream.until(lambda: upstream.runs()[0]["status"] == "SUCCESS", "a fixed base is not built")
     upstream.until(lambda: "2 of 2 bases have not changed" in upstream.skip_reason(), "it goes on")
 
 

@@ -63,9 +63,9 @@ def test_without_the_cache_everything_runs_again(build, busybox):
     text = f"FROM {busybox}\nRUN head -c 16 /dev/urandom | md5sum > /random\n"
     first, _ = build(text, "first")
     cached, _ = build(text, "cached")
-    anew, _ = build(text, "anew", no_cache=True)
+    again, _ = build(text, "again", no_cache=True)
     assert cached.image_id == first.image_id
-    assert anew.image_id != first.image_id
+    assert again.image_id != first.image_id
 
 
 def test_info_describes_the_engine(engine):

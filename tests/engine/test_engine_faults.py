@@ -57,11 +57,11 @@ def test_code_137_of_an_engine_that_answers_means_out_of_memory(request_for):
 def test_a_full_disk_is_named(request_for, tmp_path, events):
     with FaultyEngine(events) as engine, pytest.raises(BuildFailed, match=r"disk is full: .* GB are free in") as failed:
         DockerEngine(engine.url, free_space_path=tmp_path, min_free_bytes=0).build(request_for(), print)
-    assert "docker system prune" in failed.value.mend
+    assert "docker system prune" in failed.value.hint
 
 
 def test_a_stream_that_falls_silent_late_ends_at_the_deadline_and_is_hung_up(request_for):
-    """A socket's time-out alone would start anew with every line."""
+    """A socket's time-out alone would start again with every line."""
     with FaultyEngine((STEP,), "silence", pause=3.5) as engine:
         began = time.monotonic()
         with pytest.raises(BuildFailed, match="deadline of 4 s"):
@@ -85,7 +85,7 @@ def test_a_silent_transfer_ends_at_the_deadline(verb, word):
 
 
 @pytest.mark.parametrize(
-    ("said", "mend"),
+    ("said", "hint"),
     [
         ("unauthorized: authentication required", "Sign in"),
         ("denied: requested access to the resource is denied", "Sign in"),
@@ -94,12 +94,12 @@ def test_a_silent_transfer_ends_at_the_deadline(verb, word):
         ("dial tcp 10.0.0.1:443: connect: connection refused", "running"),
     ],
 )
-def test_a_refused_push_says_what_to_do(said, mend):
+def test_a_refused_push_says_what_to_do(said, hint):
     refusal = {"error": said, "errorDetail": {"message": said}}
     with FaultyEngine((refusal,)) as engine, pytest.raises(Unreachable) as failed:
         DockerEngine(engine.url).push(REFERENCE, print)
     assert said in failed.value.what
-    assert mend in failed.value.mend
+    assert hint in failed.value.hint
 
 
 def test_the_login_travels_with_the_call_and_appears_nowhere_else():
@@ -145,7 +145,7 @@ def test_a_windows_engine_says_its_build(said, version):
     assert (info.os, info.os_version, info.network_mtu, info.free_bytes) == ("windows", version, None, None)
 
 
-def test_a_cancelled_caller_hangs_up(request_for):
+def test_a_canceled_caller_hangs_up(request_for):
     def cancel(_: str) -> None:
         raise KeyboardInterrupt
 

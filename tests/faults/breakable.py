@@ -62,11 +62,11 @@ _of_run = breakable("status sensor", cleanup.clean_up)
 _of_step = breakable("hook", cleanup.clean_up)
 
 
-def _clean_up(run_id: str, status: Any, workshop: Any, instance: dg.DagsterInstance) -> Any:
+def _clean_up(run_id: str, status: Any, factory: Any, instance: dg.DagsterInstance) -> Any:
     """A hook cleans up while its run goes on, the status sensors when it is over."""
     run = instance.get_run_by_id(run_id)
     assert run is not None
-    return (_of_run if run.is_finished else _of_step)(run_id, status, workshop, instance)
+    return (_of_run if run.is_finished else _of_step)(run_id, status, factory, instance)
 
 
 def _load() -> Any:

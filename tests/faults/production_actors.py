@@ -21,7 +21,7 @@ from aml_images_dagster.builds.janitor import sweep
 from aml_images_dagster.errors import FactoryError
 from aml_images_dagster.identity.credential import credential_for
 from aml_images_dagster.identity.endpoints import endpoints_of
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.profiles.blob_artifacts import artifacts_of
 from aml_images_dagster.release.candidate import completed
 from aml_images_dagster.release.production import Releaser
@@ -30,7 +30,7 @@ from aml_images_dagster.release.withdrawal import withdraw
 from aml_images_dagster.settings import load_settings
 
 if TYPE_CHECKING:
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.settings import Settings
 
 
@@ -44,23 +44,23 @@ class AllSucceeded:
         return None
 
 
-def open_factory(repo: Path) -> tuple[Settings, Parts]:
-    """The parts of the profile local; the artifacts may be in Blob nevertheless."""
+def open_factory(repo: Path) -> tuple[Settings, Backends]:
+    """The backends of the profile local; the artifacts may be in Blob nevertheless."""
     settings = load_settings(repo=repo)
     artifacts = artifacts_of(settings, credential_for(settings.azure), endpoints_of(settings.azure))
-    return settings, replace(parts_for(settings.model_copy(update={"artifacts": ""})), artifacts=artifacts)
+    return settings, replace(backends_for(settings.model_copy(update={"artifacts": ""})), artifacts=artifacts)
 
 
 def act(repo: Path, what: str, who: str, *arguments: str) -> None:
-    settings, parts = open_factory(repo)
+    settings, backends = open_factory(repo)
     if what == "release":
-        Releaser(parts, settings, who, print).release(completed(arguments[0], parts.artifacts))
+        Releaser(backends, settings, who, print).release(completed(arguments[0], backends.artifacts))
     elif what == "rollback":
-        roll_back(arguments[0], arguments[1], "it is broken", parts, settings, who, print)
+        roll_back(arguments[0], arguments[1], "it is broken", backends, settings, who, print)
     elif what == "withdraw":
-        withdraw(arguments[0], arguments[1], "a hole", parts, settings, who, print)
+        withdraw(arguments[0], arguments[1], "a hole", backends, settings, who, print)
     else:
-        for report in sweep(parts, settings, AllSucceeded(), datetime.fromisoformat(arguments[0])):
+        for report in sweep(backends, settings, AllSucceeded(), datetime.fromisoformat(arguments[0])):
             print(report.model_dump_json())
 
 

@@ -1,4 +1,4 @@
-"""Releases, roll-backs, withdrawals and cleanups of real processes at once, killed at random; seen from outside.
+"""Releases, rollbacks, withdrawals and cleanups of real processes at once, killed at random; seen from outside.
 
 Run by hand: `python -m tests.faults.production_rounds --store local --rounds 50 --seed 7`, or `--store blob`. It needs
 nothing but `docker-registry` and an engine that answers.
@@ -103,8 +103,8 @@ class Arena(ExitStack):
             text=True,
         )
         self.callback(self._end)
-        self.settings, parts = open_factory(self.repository.root)
-        self.artifacts = parts.artifacts
+        self.settings, backends = open_factory(self.repository.root)
+        self.artifacts = backends.artifacts
         self.ledger = Ledger(self.artifacts)
         return self
 
@@ -249,7 +249,7 @@ class Witness:
                     if served not in tested:
                         self.wrong.append(f"{name} was {served}, which nobody has tested")
                     elif not self._is_whole(name, served):
-                        self.wrong.append(f"{name} was {served}, of which parts are missing")
+                        self.wrong.append(f"{name} was {served}, of which backends are missing")
             self.looks += 1
 
     def _is_whole(self, name: str, digest: str) -> bool:

@@ -58,7 +58,7 @@ TERMINATE = """mutation ($id: String!, $policy: TerminateRunPolicy) { terminateR
 
 @dataclass
 class World:
-    """What builds stand on: an engine and a registry that may be broken, and a front that answers wrongly when told to.
+    """What builds need: an engine and a registry that may be broken, and a front that answers wrongly when told to.
 
     Attributes:
         engine: Reaches the front under the same name as this machine.
@@ -121,7 +121,7 @@ class Scene:
     """Where faults happen. Its builds run one after another.
 
     Attributes:
-        world: What builds stand on.
+        world: What builds are built on.
         repository: Its images.
         ui: Serves the repository's own instance, so that it also sees what the command line runs; None without.
         environment: Settings of the next builds that the command line starts.
@@ -161,7 +161,7 @@ class Scene:
     # What is built
 
     def scenario(self, script: str, timeout_minutes: float = 2) -> None:
-        """Give the faulty image another test, and new content, so that it is built and tested anew."""
+        """Give the faulty image another test, and new content, so that it is built and tested again."""
         self._renew()
         self.new_test(script, timeout_minutes)
 
@@ -182,8 +182,8 @@ class Scene:
         """New content for the faulty image."""
         self._renew()
 
-    def mend(self) -> None:
-        """Images that can be built; with new content, so that nothing is taken over from a build that failed."""
+    def hint(self) -> None:
+        """Images that can be built; with new content, so that nothing is reused from a build that failed."""
         self.environment.clear()
         self.repository.git("checkout", "-q", "--", ".")
         self._renew()

@@ -60,7 +60,7 @@ def test_nothing_says_how(cloud: EmulatedCloud, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("AZURE_TOKEN_CREDENTIALS")
     with pytest.raises(BadInput, match="it is not known how to sign in to Azure") as refused:
         Credential().get_token(SCOPE)
-    assert "AzureCliCredential" in refused.value.mend
+    assert "AzureCliCredential" in refused.value.hint
 
 
 def test_a_name_that_azure_does_not_know(cloud: EmulatedCloud, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +74,7 @@ def test_a_machine_without_an_identity(cloud: EmulatedCloud) -> None:
     with pytest.raises(Unreachable, match="not signed in to Azure: ") as refused:
         Credential().get_token(SCOPE)
     assert "\n" not in refused.value.what
-    assert "az login" in refused.value.mend
+    assert "az login" in refused.value.hint
 
 
 def test_a_person_who_is_not_signed_in(cloud: EmulatedCloud, monkeypatch: pytest.MonkeyPatch) -> None:

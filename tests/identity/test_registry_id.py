@@ -28,7 +28,7 @@ def test_else_it_is_made_of_the_host() -> None:
 def test_or_it_is_missing() -> None:
     with pytest.raises(BadInput, match=r"contoso\.azurecr\.io is not known") as missing:
         registry_id(AzureSettings(subscription_id="s"), "staging_registry_id", "contoso.azurecr.io")
-    assert "AML_IMAGES_AZURE__STAGING_REGISTRY_ID" in missing.value.mend
+    assert "AML_IMAGES_AZURE__STAGING_REGISTRY_ID" in missing.value.hint
 
 
 @pytest.mark.parametrize("wrong", ["contoso", "contoso.azurecr.io", ID + "/more", ID.replace("/g/", "/")])

@@ -176,10 +176,10 @@ def test_what_was_proposed_and_is_not_merged_stays_proposed(
     assert f"{other}/Dockerfile" in public.files(BRANCH)
     assert public.read(BRANCH, f"{shell}/greeting") != "not released yet\n"
     assert f"- {shell}" in public.git("log", "-1", "--format=%b", BRANCH)
-    public.git("branch", "-f", "main", BRANCH)  # merged; then a person mends it there
-    public.commit_on("main", f"{shell}/greeting", "mended\n", "people")
+    public.git("branch", "-f", "main", BRANCH)  # merged; then a person fixes it there
+    public.commit_on("main", f"{shell}/greeting", "fixed\n", "people")
     assert publish(image_repository, other)[0] == 0
-    assert public.read("main", f"{shell}/greeting") == "mended"
+    assert public.read("main", f"{shell}/greeting") == "fixed"
 
 
 def test_files_that_are_gone_are_removed_there_and_those_of_people_stay(

@@ -9,7 +9,7 @@ import tracemalloc
 import pytest
 
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.pull_requests.changes import find_changes
 from aml_images_dagster.pull_requests.remote import GitRemote
 from tests.pull_requests.remote_repository import edit_docs, edit_hello, edit_shell
@@ -24,14 +24,14 @@ def find(remote, pull_settings):
         head = remote.push(1, change)
         source = GitRemote(settings.repo, settings.pull_requests, "refs/pull/*/head")
         assert source.fetch(1, head)
-        return find_changes(settings, parts_for(settings), source.heads().target, head)
+        return find_changes(settings, backends_for(settings), source.heads().target, head)
 
     return find
 
 
 @pytest.fixture(autouse=True)
 def nothing_released(monkeypatch):
-    """No registry is asked: what a selection stands on is not what these tests are about."""
+    """No registry is asked: what a selection is built on is not what these tests are about."""
     monkeypatch.setattr(
         "aml_images_dagster.pull_requests.changes.with_needed_parents", lambda selection, *_: dict(selection)
     )
@@ -118,7 +118,7 @@ def test_a_tests_json_of_100_mb_is_never_read(remote, pull_settings) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(BadInput, match=r"the file has 100\.0 MB"):
-            find_changes(settings, parts_for(settings), source.heads().target, head)
+            find_changes(settings, backends_for(settings), source.heads().target, head)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -103,7 +103,7 @@ def test_origin(github: GitHub, azure_devops: AzureDevOps, fork: bool) -> None:
 
 
 def test_github_status(github: GitHub) -> None:
-    github_host(github).set_status(3, HEAD, Status("cancelled", "x" * 300, "http://ui/runs/1"))
+    github_host(github).set_status(3, HEAD, Status("canceled", "x" * 300, "http://ui/runs/1"))
     (status,) = github.statuses[HEAD]
     assert (status["state"], status["context"], status["target_url"]) == ("error", "aml-images", "http://ui/runs/1")
     assert len(status["description"]) == 140
@@ -142,7 +142,7 @@ def test_one_comment_of_an_app_is_updated(github: GitHub) -> None:
     assert [comment["body"] for comment in github.comments[3]][2:] == [f"{BODY}more"]
 
 
-def test_a_comment_that_was_deleted_is_written_anew(github: GitHub, azure_devops: AzureDevOps) -> None:
+def test_a_comment_that_was_deleted_is_written_again(github: GitHub, azure_devops: AzureDevOps) -> None:
     for host, comments in ((github_host(github), github.comments), (azure_host(azure_devops), azure_devops.threads)):
         known = host.write_comment(3, "", BODY)
         comments[3].clear()

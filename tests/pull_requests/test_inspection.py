@@ -58,7 +58,7 @@ def test_a_fault_is_that_of_the_other_process(remote: RemoteRepository, look: Lo
     head = remote.push(1, lambda r: r.write(r.folder(OTHER) / "tests.json", "{"))
     with pytest.raises(BadInput, match=r"tests.json:1: error: not valid JSON") as told:
         look(head)
-    assert told.value.mend == "`aml-images validate` shows all."
+    assert told.value.hint == "`aml-images validate` shows all."
 
 
 def test_a_tree_that_unfolds_to_billions_of_files(remote: RemoteRepository, look: Look) -> None:

@@ -11,8 +11,8 @@ from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine import engine_builder
 from aml_images_dagster.engine.interface import BuildRequest
 from aml_images_dagster.errors import BadInput, Unreachable
-from aml_images_dagster.identity.faults import PATIENCE
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.identity.faults import TIMEOUTS
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.registry.interface import NoAnswer
 from aml_images_dagster.settings import load_settings
@@ -21,7 +21,7 @@ from tests.emulators.azure.service import Fault
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.engine.docker_engine import DockerEngine
     from aml_images_dagster.registry.interface import Registry
     from aml_images_dagster.registry.oci import OciRegistry
@@ -32,14 +32,14 @@ pytestmark = pytest.mark.engine
 
 
 @pytest.fixture
-def parts(cloud: EmulatedCloud, tmp_path: Path) -> Parts:
+def backends(cloud: EmulatedCloud, tmp_path: Path) -> Backends:
     (tmp_path / "images").mkdir()
-    return parts_for(load_settings(repo=tmp_path / "images"))
+    return backends_for(load_settings(repo=tmp_path / "images"))
 
 
 @pytest.fixture
-def acr(parts: Parts) -> Registry:
-    return parts.staging
+def acr(backends: Backends) -> Registry:
+    return backends.staging
 
 
 @pytest.fixture
@@ -114,21 +114,25 @@ def test_a_digest_is_not_untagged(acr: Registry, pushed: Reference) -> None:
 
 
 def test_pushing_with_a_login_of_the_moment(
-    parts: Parts, engine: DockerEngine, cloud: EmulatedCloud, busybox: Reference, make_context: MakeContext
+    backends: Backends, engine: DockerEngine, cloud: EmulatedCloud, busybox: Reference, make_context: MakeContext
 ) -> None:
     reference = Reference(cloud.staging.host, "apps/pushed", "1")
     context = make_context({"Dockerfile": f"FROM {busybox}\nLABEL one=two\n"})
     request = BuildRequest(context, "Dockerfile", str(reference), platform="linux/amd64", timeout_seconds=60)
     engine.build(request, print)
     try:
-        digest = engine.push(str(reference), print, parts.login_for(reference.registry))
-        assert parts.staging.digest(reference) == digest
+        digest = engine.push(str(reference), print, backends.login_for(reference.registry))
+        assert backends.staging.digest(reference) == digest
     finally:
         engine.forget(str(reference))
 
 
 def test_pushing_through_a_storm_of_too_many_requests(
-    parts: Parts, cloud: EmulatedCloud, busybox: Reference, make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
+    backends: Backends,
+    cloud: EmulatedCloud,
+    busybox: Reference,
+    make_context: MakeContext,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The engine gives up at once."""
     monkeypatch.setattr(engine_builder, "_PUSHED_AGAIN_AFTER_SECONDS", (0.1, 0.1, 0.1))
@@ -146,26 +150,26 @@ def test_pushing_through_a_storm_of_too_many_requests(
     cloud.staging.fail(429, method="PUT", path="/manifests/", times=2)
     log: list[str] = []
     try:
-        pushed = parts.builder.build_and_push(request, log.append, still_wanted=lambda: None, started=lambda _: None)
-        assert parts.staging.digest(reference) == pushed.digest
+        pushed = backends.builder.build_and_push(request, log.append, still_wanted=lambda: None, started=lambda _: None)
+        assert backends.staging.digest(reference) == pushed.digest
         assert sum("pushing again" in line for line in log) == 3
         cloud.staging.fail(429, method="PUT", path="/manifests/", times=None)
         with pytest.raises(Unreachable, match="toomanyrequests") as refused:
-            parts.builder.build_and_push(request, log.append, still_wanted=lambda: None, started=lambda _: None)
-        assert "wait some minutes" in refused.value.mend
+            backends.builder.build_and_push(request, log.append, still_wanted=lambda: None, started=lambda _: None)
+        assert "wait some minutes" in refused.value.hint
     finally:
         for tag in (str(reference), request.cache_name):
-            parts.engine.forget(tag)
+            backends.engine.forget(tag)
 
 
-def test_logins_are_for_our_registries_only_and_each_is_fresh(parts: Parts, cloud: EmulatedCloud) -> None:
-    first, second = (parts.login_for(cloud.staging.host) for _ in range(2))
+def test_logins_are_for_our_registries_only_and_each_is_fresh(backends: Backends, cloud: EmulatedCloud) -> None:
+    first, second = (backends.login_for(cloud.staging.host) for _ in range(2))
     assert first is not None
     assert second is not None
     assert first.password != second.password
     assert first.password not in repr(first)
-    assert parts.login_for("docker.io") is None
-    assert parts.login_for("mcr.microsoft.com") is None
+    assert backends.login_for("docker.io") is None
+    assert backends.login_for("mcr.microsoft.com") is None
 
 
 def test_tokens_that_end_in_the_middle_are_renewed(acr: Registry, pushed: Reference, cloud: EmulatedCloud) -> None:
@@ -206,7 +210,7 @@ def test_a_storm_of_too_many_requests_is_waited_out(acr: Registry, pushed: Refer
 def test_a_storm_without_end_is_given_up(
     acr: Registry, pushed: Reference, cloud: EmulatedCloud, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(PATIENCE, "retry_backoff_factor", 0.01)
+    monkeypatch.setitem(TIMEOUTS, "retry_backoff_factor", 0.01)
     cloud.staging.fail(status, path="/manifests/", times=None, retry_after=0)
     with pytest.raises(Unreachable, match=f"HTTP {status}"):
         acr.digest(tagged(pushed, "one"))
@@ -225,7 +229,7 @@ def test_an_identity_that_the_registry_does_not_know(acr: Registry, cloud: Emula
     cloud.staging.known = False
     with pytest.raises(Unreachable, match="does not know this identity") as refused:
         acr.ping()
-    assert "AcrPush" in refused.value.mend
+    assert "AcrPush" in refused.value.hint
 
 
 def test_an_identity_that_may_only_pull(acr: Registry, pushed: Reference, cloud: EmulatedCloud) -> None:
@@ -237,7 +241,7 @@ def test_an_identity_that_may_only_pull(acr: Registry, pushed: Reference, cloud:
     ):
         with pytest.raises(Unreachable) as refused:
             forbidden()
-        assert "AcrDelete" in refused.value.mend
+        assert "AcrDelete" in refused.value.hint
         assert refused.value.where == cloud.staging.host
 
 

@@ -10,7 +10,7 @@ import pytest
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.checks import perform
 from aml_images_dagster.errors import BadInput, Unreachable
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.settings import load_settings
 from tests.emulators.azure.service import Fault
@@ -18,7 +18,7 @@ from tests.emulators.azure.service import Fault
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.checks import CheckResult
     from aml_images_dagster.registry.oci import OciRegistry
     from tests.conftest import PushNewImage
@@ -36,8 +36,8 @@ def repo(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def parts(cloud: EmulatedCloud, repo: Path) -> Parts:
-    return parts_for(load_settings(repo=repo))
+def backends(cloud: EmulatedCloud, repo: Path) -> Backends:
+    return backends_for(load_settings(repo=repo))
 
 
 @pytest.fixture
@@ -62,11 +62,11 @@ def imports(cloud: EmulatedCloud) -> list[dict[str, object]]:
 
 
 def test_by_digest_as_an_identity(
-    parts: Parts, cloud: EmulatedCloud, staged: tuple[Reference, Reference], released: Reference
+    backends: Backends, cloud: EmulatedCloud, staged: tuple[Reference, Reference], released: Reference
 ) -> None:
-    parts.importer.import_image(staged[0], released, replace=False)
+    backends.importer.import_image(staged[0], released, replace=False)
     assert cloud.production.plain.digest(Reference(cloud.production.plain.host, released.repository, released.tag))
-    assert parts.production.digest(released) == staged[0].digest
+    assert backends.production.digest(released) == staged[0].digest
     assert imports(cloud) == [
         {
             "source": {
@@ -80,36 +80,36 @@ def test_by_digest_as_an_identity(
 
 
 def test_done_already_is_done(
-    parts: Parts, cloud: EmulatedCloud, staged: tuple[Reference, Reference], released: Reference
+    backends: Backends, cloud: EmulatedCloud, staged: tuple[Reference, Reference], released: Reference
 ) -> None:
     for _ in range(2):
-        parts.importer.import_image(staged[0], released, replace=False)
+        backends.importer.import_image(staged[0], released, replace=False)
     assert len(imports(cloud)) == 1
 
 
 def test_a_release_tag_never_moves(
-    parts: Parts, cloud: EmulatedCloud, staged: tuple[Reference, Reference], released: Reference
+    backends: Backends, cloud: EmulatedCloud, staged: tuple[Reference, Reference], released: Reference
 ) -> None:
-    parts.importer.import_image(staged[0], released, replace=False)
+    backends.importer.import_image(staged[0], released, replace=False)
     with pytest.raises(BadInput, match="A released tag never moves"):
-        parts.importer.import_image(staged[1], released, replace=False)
-    assert parts.production.digest(released) == staged[0].digest
+        backends.importer.import_image(staged[1], released, replace=False)
+    assert backends.production.digest(released) == staged[0].digest
     assert len(imports(cloud)) == 1
 
 
 def test_latest_moves(
-    parts: Parts, cloud: EmulatedCloud, staged: tuple[Reference, Reference], released: Reference
+    backends: Backends, cloud: EmulatedCloud, staged: tuple[Reference, Reference], released: Reference
 ) -> None:
     latest = released.with_tag("latest")
     for image in staged:
-        parts.importer.import_image(image, latest, replace=True)
-        assert parts.production.digest(latest) == image.digest
+        backends.importer.import_image(image, latest, replace=True)
+        assert backends.production.digest(latest) == image.digest
     assert [request["mode"] for request in imports(cloud)] == ["Force", "Force"]
 
 
 @pytest.mark.parametrize("other", [False, True], ids=["the same image", "another image"])
 def test_somebody_who_is_faster(
-    parts: Parts, cloud: EmulatedCloud, staged: tuple[Reference, Reference], released: Reference, *, other: bool
+    backends: Backends, cloud: EmulatedCloud, staged: tuple[Reference, Reference], released: Reference, *, other: bool
 ) -> None:
     theirs = Reference(cloud.staging.plain.host, "base", digest=staged[other].digest)
     cloud.registries.before_copy = lambda: copy_image(
@@ -117,41 +117,41 @@ def test_somebody_who_is_faster(
     )
     if other:
         with pytest.raises(BadInput, match="A released tag never moves"):
-            parts.importer.import_image(staged[0], released, replace=False)
+            backends.importer.import_image(staged[0], released, replace=False)
     else:
-        parts.importer.import_image(staged[0], released, replace=False)
-    assert parts.production.digest(released) == theirs.digest
+        backends.importer.import_image(staged[0], released, replace=False)
+    assert backends.production.digest(released) == theirs.digest
 
 
 def test_a_staging_tag_that_moved_changes_nothing(
-    parts: Parts, cloud: EmulatedCloud, staged: tuple[Reference, Reference], released: Reference
+    backends: Backends, cloud: EmulatedCloud, staged: tuple[Reference, Reference], released: Reference
 ) -> None:
     """What was tested is imported, whatever its tag stands for by now."""
     cloud.registries.before_copy = lambda: cloud.staging.plain.tag(
         Reference(cloud.staging.plain.host, "base", digest=staged[1].digest), "1"
     )
-    parts.importer.import_image(staged[0], released, replace=False)
-    assert parts.production.digest(released) == staged[0].digest
+    backends.importer.import_image(staged[0], released, replace=False)
+    assert backends.production.digest(released) == staged[0].digest
 
 
 def test_what_production_serves_is_read_back(
-    parts: Parts, cloud: EmulatedCloud, staged: tuple[Reference, Reference], released: Reference
+    backends: Backends, cloud: EmulatedCloud, staged: tuple[Reference, Reference], released: Reference
 ) -> None:
     cloud.arm.faults.append(Fault("status", method="POST", path="importImage", status=200))
     with pytest.raises(Unreachable, match=f"serves nothing where {staged[0].digest} was imported"):
-        parts.importer.import_image(staged[0], released, replace=False)
+        backends.importer.import_image(staged[0], released, replace=False)
 
 
-def test_a_tag_is_not_imported(parts: Parts, staged: tuple[Reference, Reference], released: Reference) -> None:
+def test_a_tag_is_not_imported(backends: Backends, staged: tuple[Reference, Reference], released: Reference) -> None:
     with pytest.raises(BadInput, match="by digest"):
-        parts.importer.import_image(staged[0].with_tag("1"), released, replace=False)
+        backends.importer.import_image(staged[0].with_tag("1"), released, replace=False)
 
 
 def test_an_image_that_staging_does_not_have(
-    parts: Parts, staged: tuple[Reference, Reference], released: Reference
+    backends: Backends, staged: tuple[Reference, Reference], released: Reference
 ) -> None:
     with pytest.raises(BadInput, match="is not found"):
-        parts.importer.import_image(staged[0].with_digest(f"sha256:{'0' * 64}"), released, replace=False)
+        backends.importer.import_image(staged[0].with_digest(f"sha256:{'0' * 64}"), released, replace=False)
 
 
 def test_with_a_password(
@@ -164,16 +164,16 @@ def test_with_a_password(
     cloud.staging.accounts["puller"] = PASSWORD
     monkeypatch.setenv("AML_IMAGES_AZURE__IMPORT_BY", "password")
     with pytest.raises(BadInput, match="the account that production is to pull with is not known"):
-        parts_for(load_settings(repo=repo)).importer.import_image(staged[0], released, replace=False)
+        backends_for(load_settings(repo=repo)).importer.import_image(staged[0], released, replace=False)
     monkeypatch.setenv("STAGING_CLIENT_ID", "puller")
     monkeypatch.setenv("STAGING_CLIENT_SECRET", "a wrong one")
     with pytest.raises(Unreachable, match="authentication required") as refused:
-        parts_for(load_settings(repo=repo)).importer.import_image(staged[0], released, replace=False)
+        backends_for(load_settings(repo=repo)).importer.import_image(staged[0], released, replace=False)
     assert "a wrong one" not in repr(refused.value)
     monkeypatch.setenv("STAGING_CLIENT_SECRET", PASSWORD)
-    parts = parts_for(load_settings(repo=repo))
-    parts.importer.import_image(staged[0], released, replace=False)
-    assert parts.production.digest(released) == staged[0].digest
+    backends = backends_for(load_settings(repo=repo))
+    backends.importer.import_image(staged[0], released, replace=False)
+    assert backends.production.digest(released) == staged[0].digest
     assert imports(cloud)[-1]["source"] == {
         "registryUri": cloud.staging.host,
         "sourceImage": f"base@{staged[0].digest}",
@@ -191,32 +191,32 @@ def test_an_import_that_takes_too_long(
     monkeypatch.setenv("AML_IMAGES_AZURE__IMPORT_TIMEOUT_MINUTES", "0.01")
     cloud.registries.held.clear()
     with pytest.raises(Unreachable, match=r"takes longer than 0\.01 minutes"):
-        parts_for(load_settings(repo=repo)).importer.import_image(staged[0], released, replace=False)
+        backends_for(load_settings(repo=repo)).importer.import_image(staged[0], released, replace=False)
     cloud.registries.held.set()
 
 
 def test_throttled_and_interrupted(
-    parts: Parts, cloud: EmulatedCloud, staged: tuple[Reference, Reference], released: Reference
+    backends: Backends, cloud: EmulatedCloud, staged: tuple[Reference, Reference], released: Reference
 ) -> None:
     cloud.arm.fail(429, path="importImage", times=2, retry_after=1)
     cloud.arm.fail(503, path="/operations/", times=1, retry_after=1)
     cloud.arm.faults.append(Fault("reset", path="/operations/"))
-    parts.importer.import_image(staged[0], released, replace=False)
-    assert parts.production.digest(released) == staged[0].digest
+    backends.importer.import_image(staged[0], released, replace=False)
+    assert backends.production.digest(released) == staged[0].digest
 
 
 def test_an_identity_that_may_not_import(
-    parts: Parts, cloud: EmulatedCloud, staged: tuple[Reference, Reference], released: Reference
+    backends: Backends, cloud: EmulatedCloud, staged: tuple[Reference, Reference], released: Reference
 ) -> None:
     cloud.arm.fail(403, path="importImage")
     with pytest.raises(Unreachable, match="this identity may not do that") as refused:
-        parts.importer.import_image(staged[0], released, replace=False)
-    assert "Data Importer" in refused.value.mend
+        backends.importer.import_image(staged[0], released, replace=False)
+    assert "Data Importer" in refused.value.hint
 
 
 def results(repo: Path) -> dict[str, CheckResult]:
     """What the checks find."""
-    return {check.name: perform(check) for check in parts_for(load_settings(repo=repo)).checks}
+    return {check.name: perform(check) for check in backends_for(load_settings(repo=repo)).checks}
 
 
 def test_the_checks_of_a_cloud_that_is_well(cloud: EmulatedCloud, repo: Path) -> None:
@@ -237,7 +237,7 @@ def test_the_checks_of_one_that_is_not(cloud: EmulatedCloud, repo: Path, monkeyp
     assert (
         f"is the registry {cloud.staging.host}, not {cloud.production.host}" in broken["import into production"].found
     )
-    assert all(result.mend for result in broken.values())
+    assert all(result.hint for result in broken.values())
 
 
 def test_settings_that_are_missing(cloud: EmulatedCloud, repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,5 +245,5 @@ def test_settings_that_are_missing(cloud: EmulatedCloud, repo: Path, monkeypatch
     monkeypatch.delenv("AML_IMAGES_AZURE__SUBSCRIPTION_ID")
     monkeypatch.delenv("AZURE_TOKEN_CREDENTIALS")
     broken = {name: result for name, result in results(repo).items() if not result.ok}
-    assert "AML_IMAGES_AZURE__PRODUCTION_REGISTRY_ID" in broken["import into production"].mend
+    assert "AML_IMAGES_AZURE__PRODUCTION_REGISTRY_ID" in broken["import into production"].hint
     assert "it is not known how to sign in" in broken["identity"].found

@@ -10,7 +10,7 @@ import pytest
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.interface import BuildRequest
 from aml_images_dagster.errors import FactoryError
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.settings import load_settings
 
 if TYPE_CHECKING:
@@ -39,13 +39,13 @@ def test_nothing_secret_is_told(
     monkeypatch.setenv("STAGING_CLIENT_ID", "puller")
     monkeypatch.setenv("STAGING_CLIENT_SECRET", PASSWORD)
     (tmp_path / "images").mkdir()
-    parts = parts_for(load_settings(repo=tmp_path / "images"))
+    backends = backends_for(load_settings(repo=tmp_path / "images"))
     reference = Reference(cloud.staging.host, "apps/pushed", "1")
     context = make_context({"Dockerfile": f"FROM {busybox}\nLABEL one=two\n"})
-    login = parts.login_for(reference.registry)
+    login = backends.login_for(reference.registry)
     assert login is not None
-    told: list[str] = [repr(login), repr(parts)]
-    parts.engine.build(
+    told: list[str] = [repr(login), repr(backends)]
+    backends.engine.build(
         BuildRequest(
             context,
             "Dockerfile",
@@ -56,17 +56,17 @@ def test_nothing_secret_is_told(
         ),
         told.append,
     )
-    digest = parts.engine.push(str(reference), told.append, login)
-    parts.engine.forget(str(reference))
+    digest = backends.engine.push(str(reference), told.append, login)
+    backends.engine.forget(str(reference))
     source, latest = reference.with_digest(digest), Reference(cloud.production.host, "public/pushed", "latest")
-    parts.importer.import_image(source, latest, replace=True)
-    assert parts.staging.tags("apps/pushed") == ["1"]
+    backends.importer.import_image(source, latest, replace=True)
+    assert backends.staging.tags("apps/pushed") == ["1"]
     cloud.staging.accounts["puller"] = "another"
     cloud.staging.allowed = frozenset()
     for refused in (
-        lambda: parts.importer.import_image(source, latest.with_tag("2"), replace=True),
-        lambda: parts.staging.untag(reference),
-        lambda: parts.staging.digest(reference),
+        lambda: backends.importer.import_image(source, latest.with_tag("2"), replace=True),
+        lambda: backends.staging.untag(reference),
+        lambda: backends.staging.digest(reference),
     ):
         with pytest.raises(FactoryError) as error:
             refused()

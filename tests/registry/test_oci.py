@@ -132,7 +132,7 @@ def test_refusals_are_told_apart(front, through, pushed, status, what):
     with pytest.raises(Unreachable, match=rf"{front.host}: .*{what} \(HTTP {status}: injected\)") as failed:
         through.manifest(pushed)
     assert not isinstance(failed.value, NoAnswer)
-    assert failed.value.mend
+    assert failed.value.hint
     assert len(front.seen) == 1
 
 
@@ -190,7 +190,7 @@ def test_a_registry_that_does_not_delete_is_named(front, through, pushed):
     front.faults.append(Fault("status", "DELETE", status=405))
     with pytest.raises(Unreachable, match="it does not delete") as failed:
         through.delete(pushed)
-    assert "REGISTRY_STORAGE_DELETE_ENABLED" in failed.value.mend
+    assert "REGISTRY_STORAGE_DELETE_ENABLED" in failed.value.hint
 
 
 def test_untagging_never_deletes_by_the_tag_of_the_image(front, through, pushed):

@@ -50,7 +50,7 @@ def test_nobody_answers(staging, engine, repository):
     assert f"{staging.host} has no {repository}/base:1" in said
     assert f"{NOWHERE}: asked for base:1, the registry does not answer: Connection refused" in said
     assert "the engine has not pulled it" in said
-    assert "base_mirrors" in failed.value.mend
+    assert "base_mirrors" in failed.value.hint
 
 
 def test_answers_are_kept(front, pushed):

@@ -22,7 +22,7 @@ from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.http_connection import is_public
 from aml_images_dagster.http_session import Untrusted
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.registry import oci, resolution
 from aml_images_dagster.registry.interface import NoAnswer
 from aml_images_dagster.registry.oci import OciRegistry
@@ -121,7 +121,7 @@ def test_it_leads_to_nothing_inside(stranger, inside, names, leads, scheme, host
     registry = stranger(leads(f"{scheme}://{host}:{inside.port}/admin/delete?all=1"))
     with pytest.raises(Untrusted, match=f"{registry.host}: it leads to .*{host.strip('[]')}") as refused:
         digest_of(registry.host)
-    assert f"add {registry.host} to AML_IMAGES_TRUSTED_REGISTRIES" in refused.value.mend
+    assert f"add {registry.host} to AML_IMAGES_TRUSTED_REGISTRIES" in refused.value.hint
     assert inside.seen == []
 
 
@@ -162,12 +162,12 @@ def test_what_is_a_private_address_is_not_sent_to_a_proxy(names, monkeypatch):
 def test_a_dockerfile_names_nothing_inside_unless_a_setting_does(tmp_path: Path, monkeypatch, host, profile):
     monkeypatch.setenv("AML_IMAGES_PROFILE", profile)
     name = f"{host}:9"
-    resolver = parts_for(load_settings(repo=tmp_path)).resolver
+    resolver = backends_for(load_settings(repo=tmp_path)).resolver
     answer = resolver.observe([f"{name}/team/base:1"])[f"{name}/team/base:1"]
     assert isinstance(answer, BadInput)
     assert f"leads to {host.strip('[]')}" in answer.what
     assert (
-        answer.mend == f"No setting names this registry; if you trust it, add {name} to AML_IMAGES_TRUSTED_REGISTRIES."
+        answer.hint == f"No setting names this registry; if you trust it, add {name} to AML_IMAGES_TRUSTED_REGISTRIES."
     )
 
 
@@ -176,7 +176,7 @@ def test_what_a_setting_names_is_asked(tmp_path: Path, monkeypatch, setting):
     with HostileRegistry(lambda exchange: exchange.reply(Docker_Content_Digest=DIGEST)) as registry:
         name, _, value = setting.format(registry.host).partition("=")
         monkeypatch.setenv(f"AML_IMAGES_{name}", value)
-        resolver = parts_for(load_settings(repo=tmp_path)).resolver
+        resolver = backends_for(load_settings(repo=tmp_path)).resolver
         assert resolver.resolve(f"{registry.host}/team/base:1").digest == DIGEST
 
 

@@ -105,7 +105,7 @@ def test_a_certificate_that_is_not_trusted(staging, pushed, authority, monkeypat
     front = TokenRegistry(staging.host, USERS, certificate=context)
     with front, pytest.raises(Unreachable, match="TLS failed") as failed:
         OciRegistry(front.host, ROBOT, insecure=False).digest(pushed)
-    assert "REQUESTS_CA_BUNDLE" in failed.value.mend
+    assert "REQUESTS_CA_BUNDLE" in failed.value.hint
 
 
 def test_a_registry_that_speaks_plain_http(staging, pushed):

@@ -13,15 +13,15 @@ from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.records import BaseImage, TestedImage
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.catalog.reference import Reference
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.release.production import Releaser
-from aml_images_dagster.release.publication import publish
+from aml_images_dagster.release.release_files import publish
 from aml_images_dagster.release.release_json import ReleaseImage, ReleaseJson, StagedReference, TestEntry
 from aml_images_dagster.settings import load_settings
 from tests.records import staged_image
 
 if TYPE_CHECKING:
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.settings import Settings
     from tests.image_repository import ImageRepository
 
@@ -99,10 +99,10 @@ def complete_build(staged_build: NewSession) -> Callable[..., ReleaseJson]:
 class House:
     """Staging, production, and releases from the one into the other."""
 
-    def __init__(self, repository: ImageRepository, settings: Settings, parts: Parts) -> None:
+    def __init__(self, repository: ImageRepository, settings: Settings, backends: Backends) -> None:
         self.repository = repository
         self.settings = settings
-        self.parts = parts
+        self.backends = backends
         self.told: list[str] = []
 
     def move_production(self, host: str) -> None:
@@ -111,18 +111,18 @@ class House:
         self.repository.configure(staging, host, self.settings.production_names)
         self.repository.commit("another production registry")
         self.settings = load_settings(repo=self.repository.root)
-        self.parts = parts_for(self.settings)
+        self.backends = backends_for(self.settings)
 
     def configure(self, **release: Any) -> None:
         group = self.settings.release.model_validate({**self.settings.release.model_dump(), **release})
         self.settings = self.settings.model_copy(update={"release": group})
 
     def releaser(self, who: str = "somebody") -> Releaser:
-        return Releaser(self.parts, self.settings, who, self.told.append)
+        return Releaser(self.backends, self.settings, who, self.told.append)
 
     def served(self, name: str) -> str | None:
         repository, _, tag = name.rpartition(":")
-        return self.parts.production.digest(Reference(self.parts.production.host, repository, tag))
+        return self.backends.production.digest(Reference(self.backends.production.host, repository, tag))
 
     def latest(self, release: ReleaseJson) -> dict[str, str | None]:
         names = [name for image in release.images for name in image.destinations if name.endswith(":latest")]
@@ -130,7 +130,7 @@ class House:
 
     @property
     def ledger(self) -> Ledger:
-        return Ledger(self.parts.artifacts)
+        return Ledger(self.backends.artifacts)
 
 
 def digests(release: ReleaseJson, *, latest: bool) -> dict[str, str]:
@@ -144,5 +144,5 @@ def digests(release: ReleaseJson, *, latest: bool) -> dict[str, str]:
 
 
 @pytest.fixture
-def house(image_repository: ImageRepository, settings: Settings, parts: Parts) -> House:
-    return House(image_repository, settings, parts)
+def house(image_repository: ImageRepository, settings: Settings, backends: Backends) -> House:
+    return House(image_repository, settings, backends)

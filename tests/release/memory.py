@@ -116,7 +116,7 @@ class MemoryWorld:
         self.configure(wait_minutes=0)
         builder = SimpleNamespace(abandon=lambda *_: None)
         runner = SimpleNamespace(cancel=lambda _: [], live=lambda _: [])
-        self.parts: Any = SimpleNamespace(
+        self.backends: Any = SimpleNamespace(
             artifacts=self.artifacts,
             staging=self.staging,
             production=self.production,
@@ -181,13 +181,13 @@ class MemoryWorld:
         return self.releaser().release(release, **fields).record
 
     def releaser(self, who: str = "somebody") -> Releaser:
-        return Releaser(self.parts, self.settings, who, self.told.append)
+        return Releaser(self.backends, self.settings, who, self.told.append)
 
     def roll_back(self, image: str = "base/a", to: str = "") -> ReleaseRecord | None:
-        return roll_back(image, to, "it is broken", self.parts, self.settings, "somebody", self.told.append)
+        return roll_back(image, to, "it is broken", self.backends, self.settings, "somebody", self.told.append)
 
     def withdraw(self, tag: str, image: str = "base/a") -> ReleaseRecord | None:
-        return withdraw(image, tag, "a hole", self.parts, self.settings, "somebody", self.told.append)
+        return withdraw(image, tag, "a hole", self.backends, self.settings, "somebody", self.told.append)
 
     def served(self, image: str = "base/a", tag: str = LATEST) -> str | None:
         """The content that production serves."""

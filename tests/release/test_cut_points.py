@@ -72,7 +72,7 @@ class Watcher:
                 if served not in tested:
                     self.wrong.append(f"{name} was {served}")
                 elif served not in self._whole and not self._is_whole(reference):
-                    self.wrong.append(f"{name} was {served}, of which parts are missing")
+                    self.wrong.append(f"{name} was {served}, of which backends are missing")
             self.looks += 1
 
     def _is_whole(self, reference: Reference) -> bool:
@@ -144,7 +144,7 @@ def test_every_cut_point(
                 break
             points += 1
             cut.arm(None)
-            assert house.parts.artifacts.build(release.build).root.exists()
+            assert house.backends.artifacts.build(release.build).root.exists()
             done = house.releaser().release(release)
             everything = digests(release, latest=False) | digests(release, latest=True)
             assert {name: house.served(name) for name in everything} == everything

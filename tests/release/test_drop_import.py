@@ -92,7 +92,7 @@ def test_a_reference_that_leads_nowhere(release: ReleaseJson, missing: str) -> N
 @pytest.mark.engine
 def test_the_command_imports_a_drop(house: House, complete_build: Callable[..., ReleaseJson]) -> None:
     release = complete_build("apps/hello", "apps/other", "tools/shell")
-    drop = house.parts.artifacts.build(release.build).root / "drop" / "import.cfg"
+    drop = house.backends.artifacts.build(release.build).root / "drop" / "import.cfg"
     plan = house.repository.json("import", "--from", str(drop), "--dry-run")
     assert {change["before"] for change in plan["changes"]} == {None}
     assert set(house.latest(release).values()) == {None}

@@ -1,4 +1,4 @@
-"""Releases, roll-backs and withdrawals that broke off, and what comes after them."""
+"""Releases, rollbacks and withdrawals that broke off, and what comes after them."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def test_two_images_with_one_name_are_refused_before_anything_begins(world: Memo
     for _ in range(2):
         with pytest.raises(BadInput, match="azureml/a:v1 would be base/a and gpu/a") as refused:
             world.release(release)
-        assert "production_names" in refused.value.mend
+        assert "production_names" in refused.value.hint
     assert world.production.tagged == {}
     assert world.ledger.records() == ()
 
@@ -244,7 +244,7 @@ def test_the_release_of_another_family_is_no_parent(world: MemoryWorld) -> None:
     assert find("gpu") == f"sha256:{'d' * 64}"  # nobody knows better
 
 
-@pytest.mark.parametrize("what", ["release", "roll-back", "withdrawal"])
+@pytest.mark.parametrize("what", ["release", "rollback", "withdrawal"])
 def test_whoever_lost_the_lease_changes_nothing(world: MemoryWorld, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for n in (1, 2):
         world.release(world.build(n))
@@ -261,7 +261,7 @@ def test_whoever_lost_the_lease_changes_nothing(world: MemoryWorld, what: str, m
     monkeypatch.setattr(Ledger, "append", slept)
     actions: dict[str, Callable[[], object]] = {
         "release": lambda: world.release(third),
-        "roll-back": world.roll_back,
+        "rollback": world.roll_back,
         "withdrawal": lambda: world.withdraw("v1"),
     }
     with pytest.raises(ReleaseFailed, match="away for so long"):
@@ -289,7 +289,7 @@ def test_a_build_that_leaves_while_its_release_begins(
         meanwhile.setattr(Ledger, "append", left)
         with pytest.raises(ReleaseFailed, match=r"has left staging|serves sha256:e") as failed:
             world.release(second)
-    assert "again: it goes on" not in failed.value.mend
+    assert "again: it goes on" not in failed.value.hint
     assert (world.served(), world.served(tag="v2")) == ("1", None)
     world.roll_back(to="v1")
     world.release(world.build(3, tag="v2"))  # its release tag stood for nothing

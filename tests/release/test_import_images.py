@@ -268,10 +268,10 @@ def test_the_drop_of_a_real_build_into_a_real_registry(
     tmp_path: Path, house: House, complete_build: Callable[..., ReleaseJson]
 ) -> None:
     release = complete_build("apps/hello", "apps/other", "tools/shell")
-    drop = house.parts.artifacts.build(release.build).root / "drop"
+    drop = house.backends.artifacts.build(release.build).root / "drop"
     rollout = Rollout(tmp_path, (drop / "ServiceGroupRoot" / "import.tar").read_bytes())
     install(rollout.bin)
-    registries = {"production": house.parts.production.host, REGISTRY_ID: house.parts.staging.host}
+    registries = {"production": house.backends.production.host, REGISTRY_ID: house.backends.staging.host}
     done = rollout.run(AZ_REGISTRIES=json.dumps(registries))
     assert done.returncode == 0, done.stderr
     wanted = digests(release, latest=False) | digests(release, latest=True)

@@ -26,7 +26,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> UPath:
 
 
 def lease(folder: UPath, who: str = "a", **fields: Any) -> Lease:
-    return Lease(folder, who, "release of it", **{"patience_seconds": 0, "tell": lambda _: None, **fields})
+    return Lease(folder, who, "release of it", **{"wait_seconds": 0, "report": lambda _: None, **fields})
 
 
 def held_by(folder: UPath, number: int, process: str, seconds: float = 60) -> None:
@@ -41,7 +41,7 @@ def test_a_second_one_waits_and_is_told_why(folder: UPath) -> None:
     with lease(folder) as first:
         assert first.is_held()
         with pytest.raises(BadInput, match="a has been changing production for too long: release of it"):
-            lease(folder, "b", tell=told.append).__enter__()
+            lease(folder, "b", report=told.append).__enter__()
     assert told in ([], ["waiting for a: release of it"])
     with lease(folder, "b") as second:
         assert second.is_held()
@@ -52,7 +52,7 @@ def test_many_at_once_are_one_after_the_other(folder: UPath) -> None:
     inside, seen = [0], []
 
     def work() -> None:
-        with lease(folder, patience_seconds=60) as mine:
+        with lease(folder, wait_seconds=60) as mine:
             inside[0] += 1
             seen.append(inside[0])
             mine.check()

@@ -84,7 +84,7 @@ def test_the_same_tag_with_another_digest_is_refused(house: House, complete_buil
     house.releaser().release(first)
     with pytest.raises(BadInput, match=f"released by build {first.build}") as refused:
         house.releaser().release(second)
-    assert "--release-num 2" in refused.value.mend
+    assert "--release-num 2" in refused.value.hint
     assert house.latest(second) == {**dict.fromkeys(digests(second, latest=True)), **digests(first, latest=True)}
 
 
@@ -93,7 +93,7 @@ def test_a_tag_that_vanished_is_not_released_with_another_digest(house: House, c
     house.releaser().release(first)
     (name,) = digests(first, latest=False)
     repository, _, tag = name.rpartition(":")
-    house.parts.production.untag(Reference(house.parts.production.host, repository, tag))
+    house.backends.production.untag(Reference(house.backends.production.host, repository, tag))
     with pytest.raises(BadInput, match=f"{name} was {digests(first, latest=False)[name]}, released by build"):
         house.releaser().release(second)
     assert house.served(name) is None
@@ -103,7 +103,7 @@ def test_a_tag_that_vanished_is_not_released_with_another_digest(house: House, c
 
 def test_what_images_do_without_is_told(house: House, complete_build: CompleteBuild) -> None:
     release = complete_build(*IMAGES)
-    folder, name = house.parts.artifacts.build(release.build), house.repository.image("apps/other")
+    folder, name = house.backends.artifacts.build(release.build), house.repository.image("apps/other")
     staged = folder.read_staged(name)
     assert staged is not None
     notices = {"/LICENSE.txt": True, "/ThirdPartyNotices.txt": False}
@@ -126,7 +126,7 @@ def test_a_release_never_takes_latest_back(house: House, complete_build: Complet
     house.releaser().release(new)
     with pytest.raises(BadInput, match="is newer") as refused:
         house.releaser().release(old)
-    assert "rollback" in refused.value.mend
+    assert "rollback" in refused.value.hint
     assert house.latest(new) == digests(new, latest=True)
     assert len(house.ledger.records()) == 2
 
@@ -140,7 +140,7 @@ def test_a_staged_digest_that_moved_is_refused(
     if how == "moved":
         push_new_image(reference.repository, reference.tag)
     else:
-        house.parts.staging.delete(reference)
+        house.backends.staging.delete(reference)
     with pytest.raises(BadInput, match=f"{reference.tag} serves "):
         house.releaser().release(release)
     assert set(house.latest(release).values()) == {None}
@@ -153,15 +153,15 @@ def test_a_staged_digest_that_moved_is_refused(
         ("running", "still running"),
         ("partial", "part of the chain"),
         ("failed", "failed"),
-        ("canceled", "was cancelled"),
+        ("canceled", "was canceled"),
         ("expired", "has left staging"),
     ],
 )
 def test_a_build_that_is_not_complete(house: House, complete_build: CompleteBuild, status: Any, said: str) -> None:
     release = complete_build("apps/other")
-    house.parts.artifacts.build(release.build).finish(status)
+    house.backends.artifacts.build(release.build).finish(status)
     with pytest.raises(BadInput, match=said):
-        completed(release.build, house.parts.artifacts)
+        completed(release.build, house.backends.artifacts)
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut off"])
@@ -169,16 +169,16 @@ def test_a_build_without_a_release_json_that_can_be_read(
     house: House, complete_build: CompleteBuild, damage: str
 ) -> None:
     release = complete_build("apps/other")
-    path = house.parts.artifacts.build(release.build).root / "release.json"
+    path = house.backends.artifacts.build(release.build).root / "release.json"
     path.unlink() if damage == "gone" else path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(BadInput, match=r"release\.json"):
-        completed(release.build, house.parts.artifacts)
+        completed(release.build, house.backends.artifacts)
 
 
 @pytest.mark.parametrize("build", ["20261123.00000000", "nonsense", "../.."])
 def test_an_unknown_build(house: House, build: str) -> None:
     with pytest.raises(BadInput, match="there is no build"):
-        completed(build, house.parts.artifacts)
+        completed(build, house.backends.artifacts)
 
 
 @pytest.mark.parametrize("commit", ["", "abc-dirty"])
@@ -193,15 +193,15 @@ def test_a_build_that_is_taken_back_meanwhile(
     house: House, complete_build: CompleteBuild, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = complete_build(*IMAGES)
-    folder = house.parts.artifacts.build(release.build)
-    bring = type(house.parts.importer).import_image
+    folder = house.backends.artifacts.build(release.build)
+    bring = type(house.backends.importer).import_image
 
     def taken_back(*arguments: Any, **named: Any) -> None:
         folder.overrule("canceled")  # with --force
         bring(*arguments, **named)
 
-    monkeypatch.setattr(type(house.parts.importer), "import_image", taken_back)
-    with pytest.raises(ReleaseFailed, match="was cancelled"):
+    monkeypatch.setattr(type(house.backends.importer), "import_image", taken_back)
+    with pytest.raises(ReleaseFailed, match="was canceled"):
         house.releaser().release(release)
     assert set(house.latest(release).values()) == {None}
 
@@ -211,12 +211,12 @@ def test_a_build_that_expires_at_the_moment_of_its_release_is_not_released(
 ) -> None:
     """Nothing has begun then that could never be completed."""
     release = complete_build("apps/other")
-    folder = house.parts.artifacts.build(release.build)
+    folder = house.backends.artifacts.build(release.build)
     decide = BuildFolder.decide
 
     def later(self: BuildFolder, *arguments: Any) -> Any:
         monkeypatch.setattr(BuildFolder, "decide", decide)
-        assert cleanup(release.build, house.parts, "expired").clean
+        assert cleanup(release.build, house.backends, "expired").clean
         return decide(self, *arguments)
 
     monkeypatch.setattr(BuildFolder, "decide", later)
@@ -236,7 +236,7 @@ def test_a_build_is_kept_from_the_moment_of_its_release_on(
     reports = []
 
     def meanwhile(ledger: Ledger, record: ReleaseRecord) -> ReleaseRecord:
-        reports.append(cleanup(release.build, house.parts, "expired"))
+        reports.append(cleanup(release.build, house.backends, "expired"))
         return append(ledger, record)
 
     monkeypatch.setattr(Ledger, "append", meanwhile)
@@ -269,7 +269,7 @@ def test_production_that_is_down_in_the_middle(
     front.faults.append(down)
     with pytest.raises(ReleaseFailed, match="broke off") as failed:
         faulty.releaser().release(second)
-    assert f"aml-images release {second.build}" in failed.value.mend
+    assert f"aml-images release {second.build}" in failed.value.hint
     assert faulty.latest(first) == digests(first, latest=True)
     front.faults.remove(down)
     done = faulty.releaser().release(second)
@@ -319,7 +319,7 @@ def test_a_release_outside_of_its_window(house: House, now: datetime, may: bool)
         return
     with pytest.raises(BadInput, match="releases start Mon-Thu") as refused:
         check_window(house.settings, "", now)
-    assert "--outside-window" in refused.value.mend
+    assert "--outside-window" in refused.value.hint
     check_window(house.settings, "it burns", now)
 
 
@@ -341,7 +341,7 @@ def test_why_it_was_completed_outside_of_the_window_is_recorded(
 
     release = complete_build("apps/other")
     with monkeypatch.context() as killing:
-        killing.setattr(type(house.parts.importer), "import_image", killed)
+        killing.setattr(type(house.backends.importer), "import_image", killed)
         with pytest.raises(ReleaseFailed, match="killed"):
             house.releaser().release(release)
     yesterday = datetime.now(UTC) - timedelta(days=1)

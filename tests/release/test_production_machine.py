@@ -1,4 +1,4 @@
-"""Releases, roll-backs, withdrawals, expiry and drops in any order, broken off at any request, by two who take turns.
+"""Releases, rollbacks, withdrawals, expiry and drops in any order, broken off at any request, by two who take turns.
 
 An oracle that knows none of the code's rules watches every tag that moves. Long, by hand:
 `pytest tests/release/test_production_machine.py --hypothesis-profile=long -s`.
@@ -57,7 +57,7 @@ class Action:
         to: The release tag that is rolled back to; empty for the one before.
         kill_at: At which request that changes something, or record, it dies.
         pause_at: At which look at its lease it falls asleep.
-        goal: What a default roll-back is to go to; None for nothing.
+        goal: What a default rollback is to go to; None for nothing.
     """
 
     what: str
@@ -156,7 +156,7 @@ class Oracle:
             stack.append(digest)
 
     def goal(self, image: str) -> str | None:
-        """What a roll-back without a name is to lead to."""
+        """What a rollback without a name is to lead to."""
         repository = self.repository(image)
         self._see(repository)
         served = self.world.production.tagged.get((repository, LATEST))

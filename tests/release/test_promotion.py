@@ -48,7 +48,7 @@ class Promoter:
         self.house.configure(promotion_timeout_minutes=seconds / 60)
 
     def promote(self, name: str, digest: str, tag: str = "") -> None:
-        production = self.house.parts.production
+        production = self.house.backends.production
         repository, _, own = name.rpartition(":")
         source = Reference(production.host, repository, digest=digest)  # type: ignore[arg-type]
         copy_image(production, self.public, source, f"azureml/{repository.rpartition('/')[2]}", [tag or own])  # type: ignore[arg-type]
@@ -69,7 +69,7 @@ def test_it_is_waited_for(promoter: Promoter, complete_build: Callable[..., Rele
     told: list[str] = []
     one_is_there = threading.Event()
 
-    def tell(line: str) -> None:
+    def report(line: str) -> None:
         told.append(line)
         if line.endswith("to go"):
             one_is_there.set()
@@ -82,7 +82,7 @@ def test_it_is_waited_for(promoter: Promoter, complete_build: Callable[..., Rele
     thread = threading.Thread(target=later)
     thread.start()
     promoter.wait_at_most(60)
-    tags = await_promotion(changes, house.settings, tell)
+    tags = await_promotion(changes, house.settings, report)
     thread.join()
     assert {tag.state for tag in tags} == {"there"}
     assert sorted(tag.digest for tag in tags) == sorted(everything.values())

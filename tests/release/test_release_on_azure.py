@@ -1,4 +1,4 @@
-"""Release, roll-back and withdrawal in the profile `azure`, with the real SDKs against the emulated cloud."""
+"""Release, rollback and withdrawal in the profile `azure`, with the real SDKs against the emulated cloud."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aml_images_dagster.catalog.reference import Reference
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.release.production import Releaser
 from aml_images_dagster.release.release_json import ReleaseJson, StagedReference
@@ -46,7 +46,7 @@ def test_two_releases_a_roll_back_and_a_withdrawal(
         cloud.staging.accounts["puller"] = PASSWORD
     (tmp_path / "images").mkdir()
     settings = load_settings(repo=tmp_path / "images")
-    parts = parts_for(settings)
+    backends = backends_for(settings)
 
     def build(number: int) -> ReleaseJson:
         images = []
@@ -68,22 +68,22 @@ def test_two_releases_a_roll_back_and_a_withdrawal(
         )
 
     def served(names: dict[str, str]) -> dict[str, str | None]:
-        return {name: parts.production.digest(Reference.parse(f"{cloud.production.host}/{name}")) for name in names}
+        return {name: backends.production.digest(Reference.parse(f"{cloud.production.host}/{name}")) for name in names}
 
     told: list[str] = []
     first, second = build(1), build(2)
     for release in (first, second):
-        Releaser(parts, settings, "somebody", told.append).release(release)
+        Releaser(backends, settings, "somebody", told.append).release(release)
         wanted = digests(release, latest=False) | digests(release, latest=True)
         assert served(wanted) == wanted
-    roll_back("base/debian12", "", "it is broken", parts, settings, "somebody", told.append)
+    roll_back("base/debian12", "", "it is broken", backends, settings, "somebody", told.append)
     latest = digests(second, latest=True) | {"public/azureml/debian12:latest": first.images[0].staging.digest}
     assert served(latest) == latest
-    withdraw("base/debian12", "v2", "a hole", parts, settings, "somebody", told.append)
+    withdraw("base/debian12", "v2", "a hole", backends, settings, "somebody", told.append)
     assert set(served({"public/azureml/debian12:v2": ""}).values()) == {None}
     assert served(latest) == latest
     assert (
-        parts.production.digest(
+        backends.production.digest(
             Reference(cloud.production.host, "public/azureml/debian12", digest=second.images[0].staging.digest)
         )
         is not None

@@ -1,4 +1,4 @@
-"""Roll-back and withdrawal, between the real registries."""
+"""Rollback and withdrawal, between the real registries."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ class Production:
 
     def roll_back(self, to: str = "", reason: str = "it is broken") -> ReleaseRecord | None:
         house = self.house
-        return roll_back(self.image, to, reason, house.parts, house.settings, "somebody", house.told.append)
+        return roll_back(self.image, to, reason, house.backends, house.settings, "somebody", house.told.append)
 
     def withdraw(self, tag: str, reason: str = "a hole") -> ReleaseRecord | None:
         house = self.house
-        return withdraw(self.image, tag, reason, house.parts, house.settings, "somebody", house.told.append)
+        return withdraw(self.image, tag, reason, house.backends, house.settings, "somebody", house.told.append)
 
     def tag(self, number: int) -> str | None:
         return self.house.served(self.latest_name.replace(":latest", f":v{number}"))
@@ -114,7 +114,7 @@ def test_what_took_the_place_of_an_unknown_image(production_of_three: Production
     """A drop has brought it before it was recorded: what was served last before that is known all the same."""
     three = production_of_three
     repository = three.latest_name.rpartition(":")[0]
-    registry = three.house.parts.production
+    registry = three.house.backends.production
     three.roll_back("v1")
     registry.tag(Reference(registry.host, repository, digest=three.digest(3)), "latest")
     three.house.releaser().release(three.builds[2])
@@ -134,7 +134,7 @@ def test_a_release_after_a_roll_back_takes_latest_no_further_back(
 
 def test_a_plan_changes_nothing(production_of_three: Production) -> None:
     three = production_of_three
-    version, change = plan_rollback(three.image, "", three.house.parts)
+    version, change = plan_rollback(three.image, "", three.house.backends)
     assert (version.tag, change.before, change.after) == ("v2", three.digest(3), three.digest(2))
     assert three.latest == three.digest(3)
     assert len(three.house.ledger.records()) == 6
@@ -144,20 +144,20 @@ def test_a_plan_changes_nothing(production_of_three: Production) -> None:
 def test_a_release_that_never_was(production_of_three: Production, to: str) -> None:
     with pytest.raises(BadInput, match=f"has no release '{to}'") as refused:
         production_of_three.roll_back(to)
-    assert "v3, v2, v1" in refused.value.mend
+    assert "v3, v2, v1" in refused.value.hint
 
 
 def test_an_image_that_was_never_released(production_of_three: Production) -> None:
     with pytest.raises(BadInput, match="never released"):
-        plan_rollback("apps/other", "", production_of_three.house.parts)
+        plan_rollback("apps/other", "", production_of_three.house.backends)
 
 
 def test_a_release_whose_tag_serves_something_else(production_of_three: Production) -> None:
     three = production_of_three
-    parts = three.house.parts
-    version, _ = plan_rollback(three.image, "v1", parts)
-    other = Reference(parts.production.host, version.repository, digest=three.digest(3))
-    parts.production.tag(other, "v1")
+    backends = three.house.backends
+    version, _ = plan_rollback(three.image, "v1", backends)
+    other = Reference(backends.production.host, version.repository, digest=three.digest(3))
+    backends.production.tag(other, "v1")
     with pytest.raises(BadInput, match="released was"):
         three.roll_back("v1")
     assert three.latest == three.digest(3)
@@ -237,7 +237,7 @@ def test_what_is_the_latest_is_not_withdrawn(production_of_three: Production) ->
     three = production_of_three
     with pytest.raises(BadInput, match="latest stands for") as refused:
         three.withdraw("v3")
-    assert f"aml-images rollback {three.image}" in refused.value.mend
+    assert f"aml-images rollback {three.image}" in refused.value.hint
     assert three.tag(3) == three.digest(3)
 
 

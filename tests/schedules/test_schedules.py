@@ -12,7 +12,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aml_images_dagster.catalog.catalogue import Catalogue
+from aml_images_dagster.catalog.catalog import Catalog
 from aml_images_dagster.catalog.model_file import read_model_file
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.schedules.schedule import read_timetable
@@ -55,16 +55,16 @@ def read(root: Path, **files: str) -> tuple[list[Schedule], list[Finding]]:
     for name, text in files.items():
         (root / "schedules" / f"{name}.yaml").write_text(text)
     tree = WorkingTree(root)
-    catalogue = Catalogue.load(tree, "images", ["registry.example/{name}"])
-    timetable = read_timetable(tree, catalogue)
+    catalog = Catalog.load(tree, "images", ["registry.example/{name}"])
+    timetable = read_timetable(tree, catalog)
     return list(timetable.schedules), list(timetable.findings)
 
 
 def chosen(root: Path, selection: object) -> list[str]:
     file = {**yaml.safe_load(PATCH_DAY), "selection": selection}
     (schedule,), _ = read(root, one=yaml.safe_dump(file))
-    catalogue = Catalogue.load(WorkingTree(root), "images", ["registry.example/{name}"])
-    return list(schedule.images(catalogue, TODAY))
+    catalog = Catalog.load(WorkingTree(root), "images", ["registry.example/{name}"])
+    return list(schedule.images(catalog, TODAY))
 
 
 def faults(text: str) -> list[str]:
@@ -75,11 +75,11 @@ def faults(text: str) -> list[str]:
 
 def test_the_schedules_of_this_repository() -> None:
     tree = WorkingTree(ROOT)
-    catalogue = Catalogue.load(tree, "base_images/docker/public", ["mcr.microsoft.com/azureml/{name}"])
-    timetable = read_timetable(tree, catalogue)
+    catalog = Catalog.load(tree, "base_images/docker/public", ["mcr.microsoft.com/azureml/{name}"])
+    timetable = read_timetable(tree, catalog)
     assert timetable.findings == ()
     (patch_day,) = [each for each in timetable.schedules if each.file.name == "windows_patch_day"]
-    assert list(patch_day.images(catalogue, TODAY)) == [
+    assert list(patch_day.images(catalog, TODAY)) == [
         "base-windows/servercore-ltsc2019",
         "base-windows/servercore-ltsc2022",
     ]
@@ -104,8 +104,8 @@ def test_what_is_chosen(root: Path, selection: object, images: list[str]) -> Non
 
 def test_reasons(root: Path) -> None:
     (schedule,), _ = read(root, one=PATCH_DAY.replace("os: windows", "images: [base/debian]"))
-    catalogue = Catalogue.load(WorkingTree(root), "images", ["registry.example/{name}"])
-    assert schedule.images(catalogue, TODAY) == {
+    catalog = Catalog.load(WorkingTree(root), "images", ["registry.example/{name}"])
+    assert schedule.images(catalog, TODAY) == {
         "base/debian": ("schedule patch_day",),
         "apps/tool": ("FROM base/debian",),
     }

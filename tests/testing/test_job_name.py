@@ -23,9 +23,9 @@ def test_readable():
 
 
 @given(PARTS)
-def test_valid_for_azure_ml_and_docker(parts):
+def test_valid_for_azure_ml_and_docker(backends):
     # https://learn.microsoft.com/azure/machine-learning/reference-yaml-job-command; a container adds `-node63`.
-    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{1,247}", job_name(*parts))
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{1,247}", job_name(*backends))
 
 
 @given(PARTS, PARTS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.catalog.catalogue import Catalogue
+from aml_images_dagster.catalog.catalog import Catalog
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.upstream.bases import base_name, external_bases, is_fixed
 
@@ -20,13 +20,13 @@ DOCKERFILES = {
 }
 
 
-def test_bases_and_who_stands_on_them(tmp_path: Path) -> None:
+def test_bases_and_who_is_built_on_them(tmp_path: Path) -> None:
     for name, dockerfile in DOCKERFILES.items():
         folder = tmp_path / "images" / "x" / name
         folder.mkdir(parents=True)
         (folder / "Dockerfile").write_text(dockerfile)
-    catalogue = Catalogue.load(WorkingTree(tmp_path), "images", ["registry.example/{name}"])
-    assert external_bases(catalogue.images.values()) == {
+    catalog = Catalog.load(WorkingTree(tmp_path), "images", ["registry.example/{name}"])
+    assert external_bases(catalog.images.values()) == {
         "docker.io/library/ubuntu:22.04": ("x/a", "x/b", "x/c"),
         PINNED: ("x/b",),
     }

@@ -73,7 +73,7 @@ def _joined(public: bytes, private: bytes | None, path: str) -> tuple[str, Place
         raise BadInput(
             f"the last instruction ends with the continuation character {escape}",
             where=public_place(instructions[-1].line),
-            mend="Remove it; Dockerfile.private would become part of that instruction.",
+            hint="Remove it; Dockerfile.private would become part of that instruction.",
         )
     _check_private(lower, private_place, escape)
     if upper and not upper.endswith("\n"):
@@ -92,12 +92,12 @@ def _check_private(text: str, place: Place, escape: str) -> None:
         raise BadInput(
             f"the escape character is {own_escape} here and {escape} in the Dockerfile",
             where=place(1),
-            mend="Both parts are built as one file: use the same in both.",
+            hint="Both parts are built as one file: use the same in both.",
         )
     for instruction in read_instructions(text, place, escape):
         if instruction.keyword == "FROM":
             raise BadInput(
                 "Dockerfile.private may not contain FROM",
                 where=place(instruction.line),
-                mend="It is appended to the last stage of the Dockerfile; put stages into the Dockerfile.",
+                hint="It is appended to the last stage of the Dockerfile; put stages into the Dockerfile.",
             )

@@ -147,7 +147,7 @@ def decode(content: bytes, path: str) -> str:
         return content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise BadInput("the file is not UTF-8", where=f"{path}:{line}", mend="Save it as UTF-8.") from None
+        raise BadInput("the file is not UTF-8", where=f"{path}:{line}", hint="Save it as UTF-8.") from None
 
 
 def read_dockerfile(text: str, build_args: Mapping[str, str], place: Place, platform: str) -> Dockerfile:
@@ -183,7 +183,7 @@ class _Reader:
             elif instruction.keyword == "RUN":
                 self._read_mounts(instruction)
         if not self._stages:
-            raise BadInput("there is no FROM", where=self._place(1), mend="An image begins with FROM <image>.")
+            raise BadInput("there is no FROM", where=self._place(1), hint="An image begins with FROM <image>.")
         return Dockerfile(self._text, self._escape, tuple(self._stages), tuple(self._uses), tuple(self._features))
 
     def _note_buildkit_features(self, instruction: Instruction) -> None:
@@ -202,7 +202,7 @@ class _Reader:
             raise BadInput(
                 f"{instruction.keyword} is before the first FROM",
                 where=self._place(instruction.line),
-                mend="Only ARG is allowed before FROM.",
+                hint="Only ARG is allowed before FROM.",
             )
         where = self._place(instruction.line)
         try:
@@ -232,7 +232,7 @@ class _Reader:
             raise BadInput(
                 f"{name!r} is no name for a stage",
                 where=where,
-                mend="It begins with a letter; letters, digits, . _ - follow.",
+                hint="It begins with a letter; letters, digits, . _ - follow.",
             )
         expansion = self._expand(words[0].group(), instruction)
         base, without_value = expansion.value, expansion.without_value
@@ -246,7 +246,7 @@ class _Reader:
             raise BadInput(
                 f"FROM {words[0].group()} names no image: {_no_value(without_value)}",
                 where=where,
-                mend="Give the ARG a default before the first FROM, or a value as a build argument.",
+                hint="Give the ARG a default before the first FROM, or a value as a build argument.",
             )
         parent = self._stage_named(base)
         if parent is not None:
@@ -267,7 +267,7 @@ class _Reader:
                     raise BadInput(
                         f"COPY --from={source} names no stage before this one",
                         where=self._place(instruction.line),
-                        mend="Stages are counted from 0, in the order of FROM.",
+                        hint="Stages are counted from 0, in the order of FROM.",
                     )
                 continue
             self._read_source("copy", source, flag.characters, instruction)
@@ -284,7 +284,7 @@ class _Reader:
                 raise BadInput(
                     f"RUN --mount=type=tmpfs takes no from={source.value}",
                     where=self._place(instruction.line),
-                    mend="Remove from=; BuildKit in Docker 20.10 crashes on it, and takes the engine with it.",
+                    hint="Remove from=; BuildKit in Docker 20.10 crashes on it, and takes the engine with it.",
                 )
             self._read_source("mount", source.value, source.characters, instruction)
 
@@ -302,7 +302,7 @@ class _Reader:
             raise BadInput(
                 f"{shown}: variables are not expanded here",
                 where=where,
-                mend="Define a stage, FROM ${…} AS <name>, and name that stage.",
+                hint="Define a stage, FROM ${…} AS <name>, and name that stage.",
             )
         if source == SCRATCH or self._stage_named(source, before=len(self._stages) - 1):
             return
@@ -312,7 +312,7 @@ class _Reader:
             raise BadInput(
                 f"{shown} names a stage that is not complete here (line {self._later[source.lower()]})",
                 where=where,
-                mend="Move that stage above this one.",
+                hint="Move that stage above this one.",
             )
         if characters[0].quote != characters[-1].quote:
             raise BadInput(f"{shown}: quote the whole of it or nothing", where=where)
@@ -345,7 +345,7 @@ class _Reader:
             Reference.parse(reference)
         except BadInput as error:
             reason = f": {_no_value(without_value)}" if without_value else ""
-            raise BadInput(f"{error.what}{reason}", where=self._place(instruction.line), mend=error.mend) from None
+            raise BadInput(f"{error.what}{reason}", where=self._place(instruction.line), hint=error.hint) from None
 
     def _add_use(
         self, kind: Literal["from", "copy", "mount"], reference: str, instruction: Instruction, start: int, end: int

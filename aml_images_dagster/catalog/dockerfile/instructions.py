@@ -81,11 +81,11 @@ def read_directives(text: str, place: Place) -> Mapping[str, str]:
             break
         if name in found:
             raise BadInput(
-                f"the parser directive '# {name}=' is given twice", where=place(number), mend="Remove one of them."
+                f"the parser directive '# {name}=' is given twice", where=place(number), hint="Remove one of them."
             )
         if name == "escape" and match[2] not in ("\\", "`"):
             raise BadInput(
-                f"the escape character is {match[2]!r}", where=place(number), mend="It can only be \\ or ` (backtick)."
+                f"the escape character is {match[2]!r}", where=place(number), hint="It can only be \\ or ` (backtick)."
             )
         found[name] = match[2]
     return found
@@ -143,7 +143,7 @@ def read_instructions(text: str, place: Place, escape: str) -> list[Instruction]
                     raise BadInput(
                         f"the heredoc <<{name} has no end",
                         where=place(first + 1),
-                        mend=f"End it with a line that holds nothing but {name}.",
+                        hint=f"End it with a line that holds nothing but {name}.",
                     )
         found.append(
             Instruction(
@@ -173,7 +173,7 @@ def _head(body: str, place: Place, line: int) -> tuple[str, bool, tuple[Flag, ..
             raise BadInput(
                 f"{'ONBUILD cannot be followed by' if on_build else 'unknown instruction'} {shown[:40]!r}",
                 where=place(line),
-                mend="If it belongs to the line before, that line needs a continuation character at its end.",
+                hint="If it belongs to the line before, that line needs a continuation character at its end.",
             )
         flags, arguments = read_flags(body, match.end())
         if keyword != "ONBUILD":

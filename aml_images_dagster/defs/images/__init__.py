@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.defs.operations.jobs import AssetJob
-    from aml_images_dagster.defs.run import Workshop
+    from aml_images_dagster.defs.run import Factory
 
 
 def build_job(images: Sequence[Image]) -> AssetJob:
@@ -29,10 +29,10 @@ def build_job(images: Sequence[Image]) -> AssetJob:
     )
 
 
-def definitions(images: Sequence[Image], workshop: Workshop) -> dg.Definitions:
+def definitions(images: Sequence[Image], factory: Factory) -> dg.Definitions:
     """Two steps for each image; release_config and import_cfg come from `release_files`."""
     assets = [
-        *(staged_asset(image, workshop.source) for image in images),
-        *(tested_asset(image, workshop.source) for image in images),
+        *(staged_asset(image, factory.source) for image in images),
+        *(tested_asset(image, factory.source) for image in images),
     ]
     return dg.Definitions(assets=assets)

@@ -14,7 +14,7 @@ from aml_images_dagster.catalog.reference import Reference
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class FactResult:
     """What a check found.
 
     Attributes:
@@ -40,7 +40,7 @@ class StagedCheck:
     name: str
     description: str
     blocking: bool
-    verdict: Callable[[BuildSession, StagedImage], Verdict]
+    verdict: Callable[[BuildSession, StagedImage], FactResult]
 
     def spec(self, key: dg.AssetKey) -> dg.AssetCheckSpec:
         """The check of one image."""
@@ -63,29 +63,31 @@ def check_result(check: StagedCheck, session: BuildSession, record: StagedImage)
     )
 
 
-def _digest(session: BuildSession, record: StagedImage) -> Verdict:
-    served = session.parts.staging.digest(Reference.parse(record.reference))
-    return Verdict(served == record.digest, f"{record.reference} serves {served or 'nothing'}")
+def _digest(session: BuildSession, record: StagedImage) -> FactResult:
+    served = session.backends.staging.digest(Reference.parse(record.reference))
+    return FactResult(served == record.digest, f"{record.reference} serves {served or 'nothing'}")
 
 
-def _size(session: BuildSession, record: StagedImage) -> Verdict:
+def _size(session: BuildSession, record: StagedImage) -> FactResult:
     size, budget = record.size_bytes / 1e6, session.image(record.image).settings.size_budget_mb
-    return Verdict(
+    return FactResult(
         budget is None or size <= budget,
         f"{size:.1f} MB compressed, budget {f'{budget} MB' if budget else 'not set in image.json'}",
     )
 
 
-def _platform(session: BuildSession, record: StagedImage) -> Verdict:
-    config = session.parts.staging.config(staged_by_digest(session, record))
+def _platform(session: BuildSession, record: StagedImage) -> FactResult:
+    config = session.backends.staging.config(staged_by_digest(session, record))
     found = f"{config.get('os')}/{config.get('architecture')}"
     wanted = session.image(record.image).platform
-    return Verdict(found == wanted, f"{found}, declared {wanted}")
+    return FactResult(found == wanted, f"{found}, declared {wanted}")
 
 
-def _notices(_: BuildSession, record: StagedImage) -> Verdict:
+def _notices(_: BuildSession, record: StagedImage) -> FactResult:
     missing = [path for path, there in record.notices.items() if not there]
-    return Verdict(not missing, f"missing: {', '.join(missing)}" if missing else f"found: {', '.join(record.notices)}")
+    return FactResult(
+        not missing, f"missing: {', '.join(missing)}" if missing else f"found: {', '.join(record.notices)}"
+    )
 
 
 SIZE = StagedCheck("size", "The compressed size is within the budget of image.json.", False, _size)

@@ -42,7 +42,7 @@ def code_references(image: Image, source: Source) -> dict[str, Any]:
 
 def staged_metadata(session: BuildSession, record: StagedImage) -> dict[str, dg.MetadataValue]:
     """What the UI shows of a staged image."""
-    staging = session.parts.staging
+    staging = session.backends.staging
     family = record.image.partition("/")[0]
     metadata: dict[str, dg.MetadataValue] = {
         "reasons": dg.MetadataValue.md("\n".join(f"- {code(reason)}" for reason in record.reasons)),

@@ -1,4 +1,4 @@
-"""staged: the image is built, or taken over, and lies in the staging registry under this build's tag."""
+"""staged: the image is built, or reused, and lies in the staging registry under this build's tag."""
 
 import dagster as dg
 
@@ -13,7 +13,7 @@ from aml_images_dagster.defs.keys import STAGE_TAG, asset_key, base_key
 from aml_images_dagster.defs.operations.cleanup import cleanup_hook
 from aml_images_dagster.defs.pools import BUILD_POOL, WINDOWS_BUILD_POOL
 from aml_images_dagster.defs.request import WARNING_TAG, BuildOptions
-from aml_images_dagster.defs.run import Workshop, step_log
+from aml_images_dagster.defs.run import Factory, step_log
 from aml_images_dagster.upstream.bases import external_bases
 
 
@@ -38,9 +38,9 @@ def staged_asset(image: Image, source: Source) -> dg.AssetsDefinition:
         hooks={cleanup_hook},
     )
     def staged(
-        context: dg.AssetExecutionContext, build_options: BuildOptions, workshop: dg.ResourceParam[Workshop]
+        context: dg.AssetExecutionContext, build_options: BuildOptions, factory: dg.ResourceParam[Factory]
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        with workshop.step(context, build_options) as session:
+        with factory.step(context, build_options) as session:
             warning = context.run.tags.get(WARNING_TAG)
             if warning:
                 context.log.warning(warning)

@@ -6,7 +6,7 @@ from aml_images_dagster.builds.preflight import begin_checked
 from aml_images_dagster.builds.records import StagedImage
 from aml_images_dagster.builds.scenarios import test
 from aml_images_dagster.builds.session import BuildSession, Source
-from aml_images_dagster.builds.staging import adopt, stage_once
+from aml_images_dagster.builds.staging import reuse_staged, stage_once
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.image_name import group_name
 from aml_images_dagster.defs.images.description import code_references, kinds, owners, tested_metadata
@@ -15,14 +15,14 @@ from aml_images_dagster.defs.keys import STAGE_TAG, asset_key
 from aml_images_dagster.defs.operations.cleanup import cleanup_hook
 from aml_images_dagster.defs.pools import TEST_POOL
 from aml_images_dagster.defs.request import BuildOptions, records_unchanged
-from aml_images_dagster.defs.run import Workshop, step_log
+from aml_images_dagster.defs.run import Factory, step_log
 
 
 def tested_asset(image: Image, source: Source) -> dg.AssetsDefinition:
     """The asset `tested` of an image."""
     staged_key = asset_key(image.id, "staged")
     scenarios = ", ".join(f"{s.name} ({s.kind})" for s in image.scenarios)
-    passed = f"has passed its scenarios: {scenarios}" if scenarios else "has no scenarios: **it is not tested**"
+    passed = f"runs its scenarios as jobs: {scenarios}" if scenarios else "has no scenarios: **it is not tested**"
 
     @dg.asset(
         key=asset_key(image.id, "tested"),
@@ -37,9 +37,9 @@ def tested_asset(image: Image, source: Source) -> dg.AssetsDefinition:
         hooks={cleanup_hook},
     )
     def tested(
-        context: dg.AssetExecutionContext, build_options: BuildOptions, workshop: dg.ResourceParam[Workshop]
+        context: dg.AssetExecutionContext, build_options: BuildOptions, factory: dg.ResourceParam[Factory]
     ) -> dg.MaterializeResult[None]:
-        with workshop.step(context, build_options) as session:
+        with factory.step(context, build_options) as session:
             if session.plan:
                 begin_checked(session)  # staged may have no step in this run
                 if session.pull_request and records_unchanged(session.plan, image.id):
@@ -64,4 +64,4 @@ def _not_staged(context: dg.AssetExecutionContext, session: BuildSession, image:
     event = context.instance.get_latest_materialization_event(asset_key(image.id, "staged"))
     materialization = event.asset_materialization if event else None
     build = materialization.metadata.get("build") if materialization else None
-    return adopt(session, image.id, str(build.value) if build else "")
+    return reuse_staged(session, image.id, str(build.value) if build else "")

@@ -22,7 +22,7 @@ def report_unchanged(context: dg.AssetExecutionContext, session: BuildSession) -
     """Record what the plan reuses as it is. An image that had to be made after all shows as if a step had made it."""
     for made in record_unchanged(session, step_log):
         image, version = made.staged.image, {"dagster/data_version": made.staged.digest}
-        context.log.warning(f"{image} went after the build was planned, or what it is built on: it was made again")
+        context.log.warning(f"{image} or its base was deleted after the build was planned: it was built again")
         for stage, metadata in (
             ("staged", staged_metadata(session, made.staged)),
             ("tested", tested_metadata(session, made.tested)),

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aml_images_dagster.builds.ledger import ReleaseRecord
-    from aml_images_dagster.defs.run import Workshop
+    from aml_images_dagster.defs.run import Factory
 
 SENSOR = "publish_after_release"
 _DIRTY = "-dirty"
 
 
-def publish_after_release_sensor(workshop: Workshop) -> list[dg.SensorDefinition]:
+def publish_after_release_sensor(factory: Factory) -> list[dg.SensorDefinition]:
     """The sensor, where the setting `open_source.after_release` wants it and there is a repository to publish to."""
-    wanted = workshop.settings.open_source
+    wanted = factory.settings.open_source
     places = {PUBLIC_SOURCE: wanted.repository, PUBLIC_DOCS: wanted.docs_repository}
     published = [key for key, repository in places.items() if repository]
     if not wanted.after_release or not published:
@@ -33,11 +33,11 @@ def publish_after_release_sensor(workshop: Workshop) -> list[dg.SensorDefinition
         description="Publishes the sources of released images, and their tags after every change of production.",
         asset_selection=published,
         minimum_interval_seconds=30,
-        default_status=sensor_status(workshop.settings),
+        default_status=sensor_status(factory.settings),
     )
     @skips_while_unreachable
     def publish_after_release(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        records = Ledger(workshop.parts.artifacts).records()
+        records = Ledger(factory.backends.artifacts).records()
         last = str(records[-1].number if records else 0)
         if context.cursor is None:  # what was released before anybody watched is history
             return dg.SensorResult(skip_reason="watching from now on", cursor=last)
@@ -55,7 +55,7 @@ def _requests(record: ReleaseRecord, published: Sequence[dg.AssetKey]) -> list[d
     # A commit with changes that were never committed can't be read again: what is loaded is next to it.
     commit = "" if record.commit.endswith(_DIRTY) else record.commit
     options: dict[dg.AssetKey, dict[str, object]] = {PUBLIC_DOCS: {}}
-    if record.action == "release":  # after a roll-back or a withdrawal the sources are what they were
+    if record.action == "release":  # after a rollback or a withdrawal the sources are what they were
         options[PUBLIC_SOURCE] = {"source_commit": commit, "images": images}
     return [
         dg.RunRequest(

@@ -12,10 +12,10 @@ from aml_images_dagster.defs.operations.jobs import operations_job
 from aml_images_dagster.defs.operations.sensors import cleanup_sensors
 
 if TYPE_CHECKING:
-    from aml_images_dagster.defs.run import Workshop
+    from aml_images_dagster.defs.run import Factory
 
 
-def definitions(workshop: Workshop) -> dg.Definitions:
+def definitions(factory: Factory) -> dg.Definitions:
     """The cleanup as an asset, the job that does it, and the sensors that ask for it."""
     job = operations_job(CLEANUP_JOB, CLEANUP, "Remove what failed, canceled and expired builds left.")
-    return dg.Definitions(assets=[cleanup_asset()], jobs=[job], sensors=cleanup_sensors(workshop, job))
+    return dg.Definitions(assets=[cleanup_asset()], jobs=[job], sensors=cleanup_sensors(factory, job))

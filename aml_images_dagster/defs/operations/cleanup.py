@@ -14,7 +14,7 @@ from aml_images_dagster.builds.records import EndStatus
 from aml_images_dagster.defs.keys import CLEANUP, NOTHING_LEFT, OPERATIONS_GROUP, is_of_build
 from aml_images_dagster.defs.operations.jobs import begin
 from aml_images_dagster.defs.pools import OPERATIONS_POOL
-from aml_images_dagster.defs.run import WORKSHOP, Workshop, created_at, planned_keys
+from aml_images_dagster.defs.run import WORKSHOP, Factory, created_at, planned_keys
 from aml_images_dagster.defs.run_state import InstanceRuns, first_failure
 
 _STATUSES: dict[dg.DagsterRunStatus, EndStatus] = {
@@ -43,15 +43,15 @@ def cleanup_asset() -> dg.AssetsDefinition:
         check_specs=[dg.AssetCheckSpec(NOTHING_LEFT, asset=CLEANUP, description="Nothing of a failed build is left.")],
     )
     def cleanup(
-        context: dg.AssetExecutionContext, config: CleanupOptions, workshop: dg.ResourceParam[Workshop]
+        context: dg.AssetExecutionContext, config: CleanupOptions, factory: dg.ResourceParam[Factory]
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         begin(context)
-        instance, artifacts = context.instance, workshop.parts.artifacts
+        instance, artifacts = context.instance, factory.backends.artifacts
         if config.runs:
             ended = {run_id: _ended(run_id, instance) for run_id in config.runs}
-            reports = [clean_up(run_id, status, workshop, instance) for run_id, status in ended.items() if status]
+            reports = [clean_up(run_id, status, factory, instance) for run_id, status in ended.items() if status]
         else:
-            reports = sweep_now(workshop, instance)
+            reports = sweep_now(factory, instance)
         for report in reports:
             log_report(report, context.log)
         left = _left(reports, artifacts)
@@ -76,19 +76,19 @@ def _ended(run_id: str, instance: dg.DagsterInstance) -> EndStatus | None:
     return _STATUSES.get(run.status) if run is not None and is_build(instance, run_id) else None
 
 
-def clean_up(run_id: str, status: EndStatus, workshop: Workshop, instance: dg.DagsterInstance) -> CleanupReport:
+def clean_up(run_id: str, status: EndStatus, factory: Factory, instance: dg.DagsterInstance) -> CleanupReport:
     """Clean up the build of a run.
 
     Raises:
         BuildFailed: The instance has no such run.
     """
     build = build_number(run_id, created_at(instance, run_id))
-    return cleanup(build, workshop.parts, status, first_failure(instance, run_id) if status == "failed" else None)
+    return cleanup(build, factory.backends, status, first_failure(instance, run_id) if status == "failed" else None)
 
 
-def sweep_now(workshop: Workshop, instance: dg.DagsterInstance) -> list[CleanupReport]:
+def sweep_now(factory: Factory, instance: dg.DagsterInstance) -> list[CleanupReport]:
     """Clean up every build that is due."""
-    return sweep(workshop.parts, workshop.settings, InstanceRuns(instance), datetime.now(UTC))
+    return sweep(factory.backends, factory.settings, InstanceRuns(instance), datetime.now(UTC))
 
 
 def announce(instance: dg.DagsterInstance, reports: list[CleanupReport], artifacts: Artifacts) -> None:
@@ -130,10 +130,10 @@ def _metadata(reports: list[CleanupReport]) -> dict[str, dg.MetadataValue]:
 @dg.failure_hook(name="cleanup_build", required_resource_keys={WORKSHOP})
 def cleanup_hook(context: dg.HookContext) -> None:
     """A hook for assets, so that it also runs for a Materialize click and for runs of sensors and schedules."""
-    workshop: Workshop = getattr(context.resources, WORKSHOP)
-    report = clean_up(context.run_id, "failed", workshop, context.instance)
+    factory: Factory = getattr(context.resources, WORKSHOP)
+    report = clean_up(context.run_id, "failed", factory, context.instance)
     log_report(report, context.log)
-    announce(context.instance, [report], workshop.parts.artifacts)
+    announce(context.instance, [report], factory.backends.artifacts)
 
 
 def log_report(report: CleanupReport, log: Logger) -> None:

@@ -16,15 +16,15 @@ from aml_images_dagster.defs.ticks import is_under_way, skips_while_unreachable
 
 if TYPE_CHECKING:
     from aml_images_dagster.defs.operations.jobs import AssetJob
-    from aml_images_dagster.defs.run import Workshop
+    from aml_images_dagster.defs.run import Factory
 
 
-def cleanup_sensors(workshop: Workshop, job: AssetJob) -> list[dg.SensorDefinition]:
+def cleanup_sensors(factory: Factory, job: AssetJob) -> list[dg.SensorDefinition]:
     """One sensor for failed runs, one for canceled ones, and the janitor; each asks for runs of the job."""
     return [
         _status_sensor(dg.DagsterRunStatus.FAILURE, "failed", job),
         _status_sensor(dg.DagsterRunStatus.CANCELED, "canceled", job),
-        _janitor(workshop, job),
+        _janitor(factory, job),
     ]
 
 
@@ -46,7 +46,7 @@ def _status_sensor(run_status: dg.DagsterRunStatus, status: str, job: AssetJob) 
     return cleanup_build
 
 
-def _janitor(workshop: Workshop, job: AssetJob) -> dg.SensorDefinition:
+def _janitor(factory: Factory, job: AssetJob) -> dg.SensorDefinition:
     @dg.sensor(
         name="janitor",
         description="Finds what killed processes left, looks again, and lets builds that were not released expire.",
@@ -58,7 +58,7 @@ def _janitor(workshop: Workshop, job: AssetJob) -> dg.SensorDefinition:
     def janitor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         if is_under_way(context.instance, CLEANUP_JOB):
             return dg.SkipReason("a cleanup is about to begin, or under way")
-        due = due_builds(workshop.parts, workshop.settings, InstanceRuns(context.instance), datetime.now(UTC))
+        due = due_builds(factory.backends, factory.settings, InstanceRuns(context.instance), datetime.now(UTC))
         if not due:
             return dg.SkipReason("nothing to clean up")
         context.log.info(f"to clean up: {', '.join(due)}")

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.defs.operations.jobs import AssetJob
-    from aml_images_dagster.defs.run import Workshop
+    from aml_images_dagster.defs.run import Factory
 
 
-def definitions(images: Sequence[Image], workshop: Workshop, build_job: AssetJob) -> dg.Definitions:
+def definitions(images: Sequence[Image], factory: Factory, build_job: AssetJob) -> dg.Definitions:
     """The sensor that turns a new head into a build, and the job that ends what is no longer needed."""
     description = "Cancel builds of superseded and closed pull requests, and remove what closed ones have in staging."
     ending_job = operations_job(ENDING_JOB, ENDED_BUILDS, description)
     return dg.Definitions(
         assets=[ending_asset()],
         jobs=[ending_job],
-        sensors=[pull_request_sensor(workshop, images, [build_job, ending_job])],
+        sensors=[pull_request_sensor(factory, images, [build_job, ending_job])],
     )

@@ -8,7 +8,7 @@ from aml_images_dagster.defs.keys import ENDED_BUILDS, OPERATIONS_GROUP
 from aml_images_dagster.defs.operations.cleanup import log_report
 from aml_images_dagster.defs.operations.jobs import begin
 from aml_images_dagster.defs.pools import OPERATIONS_POOL
-from aml_images_dagster.defs.run import Workshop
+from aml_images_dagster.defs.run import Factory
 
 
 class EndingOptions(dg.Config):
@@ -29,7 +29,7 @@ def ending_asset() -> dg.AssetsDefinition:
         pool=OPERATIONS_POOL,
     )
     def ended_builds(
-        context: dg.AssetExecutionContext, config: EndingOptions, workshop: dg.ResourceParam[Workshop]
+        context: dg.AssetExecutionContext, config: EndingOptions, factory: dg.ResourceParam[Factory]
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         begin(context)
         left = []
@@ -40,7 +40,7 @@ def ending_asset() -> dg.AssetsDefinition:
             except Exception as error:  # noqa: BLE001 - whatever a launcher raises must not keep the others
                 left.append(f"run {run_id} cannot be canceled: {error!r}")
         for build in config.remove:
-            report = cleanup(build, workshop.parts, "expired")
+            report = cleanup(build, factory.backends, "expired")
             log_report(report, context.log)
             if not report.clean:
                 left.append(f"build {build} cannot be removed as a whole")

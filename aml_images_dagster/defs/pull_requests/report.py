@@ -1,4 +1,4 @@
-"""Telling the host of pull requests what is new. A host that does not answer is told later; no build waits for it."""
+"""Reporter the host of pull requests what is new. A host that does not answer is told later; no build waits for it."""
 
 from __future__ import annotations
 
@@ -21,67 +21,67 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.builds.artifacts import BuildFolder
     from aml_images_dagster.defs.pull_requests.runs import PullRequestRuns
-    from aml_images_dagster.defs.run import Workshop
+    from aml_images_dagster.defs.run import Factory
     from aml_images_dagster.pull_requests.hosts.interface import PullRequestHost
     from aml_images_dagster.pull_requests.tracking import Tracked, Tracking
 
 _SECONDS = 1.0
 
 
-class Telling:
+class Reporter:
     """Tells a host.
 
     Args:
         host: Whom.
-        workshop: Settings, and the artifacts that reports are made from.
+        factory: Settings, and the artifacts that reports are made from.
         instance: The runs that reports are about.
         runs: Those of pull requests among them.
     """
 
     def __init__(
-        self, host: PullRequestHost, workshop: Workshop, instance: dg.DagsterInstance, runs: PullRequestRuns
+        self, host: PullRequestHost, factory: Factory, instance: dg.DagsterInstance, runs: PullRequestRuns
     ) -> None:
         self._host = host
-        self._workshop = workshop
+        self._factory = factory
         self._instance = instance
         self._runs = runs
 
-    def tell(self, tracking: Tracking, now: float) -> Iterator[str]:
+    def report(self, tracking: Tracking, now: float) -> Iterator[str]:
         """Tell what is new, for some time; those that were not admitted come last.
 
         Yields:
             What could not be told, and that the rest has to wait.
         """
         until = time.monotonic() + _SECONDS
-        for number, tracked in tracking.in_order(lambda one: (one.phase == "refused", one.tell.until, one.seen)):
-            is_due = tracked.superseded or tracked.told != tracked.to_tell
-            if not is_due or tracked.tell.until > now:
+        for number, tracked in tracking.in_order(lambda one: (one.phase == "refused", one.report.until, one.seen)):
+            is_due = tracked.superseded or tracked.reported != tracked.to_report
+            if not is_due or tracked.report.until > now:
                 continue
             if time.monotonic() > until:
-                yield "The others have yet to be told."
+                yield "The others wait for the next poll."
                 return
             try:
-                self._tell(number, tracked)
-                tracked.tell = Pause(until=now)  # not a pause, but its place among the others
+                self._report(number, tracked)
+                tracked.report = Pause(until=now)  # not a pause, but its place among the others
             except Exception as error:  # noqa: BLE001 - what a stranger has written must not stop the others
-                tracked.tell.failed(now)
+                tracked.report.failed(now)
                 why = error if isinstance(error, FactoryError) else repr(error)
-                yield f"#{number} could not be told, and will be again: {why}"
+                yield f"#{number} could not be reported; it will be tried again: {why}"
 
-    def _tell(self, number: int, tracked: Tracked) -> None:
-        to_tell = tracked.to_tell
+    def _report(self, number: int, tracked: Tracked) -> None:
+        to_report = tracked.to_report
         for head in tracked.superseded:
-            self._tell_cancelled(number, head, f"superseded by {tracked.head[:8]}")
+            self._tell_canceled(number, head, f"superseded by {tracked.head[:8]}")
         tracked.superseded = ()
-        if tracked.told == to_tell:
+        if tracked.reported == to_report:
             return
-        report = report_of(tracked, self._workshop, self._instance)
+        report = report_of(tracked, self._factory, self._instance)
         self._host.set_status(number, tracked.head, report.status)
         tracked.comment = self._host.write_comment(number, tracked.comment, report.comment)
-        tracked.told = to_tell
+        tracked.reported = to_report
 
-    def tell_closed(self, number: int, tracked: Tracked) -> Iterator[str]:
-        """Tell that what a closed one still had was cancelled. Once: who looks at it sees that it is closed.
+    def report_closed(self, number: int, tracked: Tracked) -> Iterator[str]:
+        """Tell that what a closed one still had was canceled. Once: who looks at it sees that it is closed.
 
         Yields:
             What could not be told.
@@ -89,21 +89,21 @@ class Telling:
         heads = (*tracked.superseded, *([tracked.head] if tracked.is_being_built else []))
         try:
             for head in dict.fromkeys(heads):
-                self._tell_cancelled(number, head, "the pull request was closed")
+                self._tell_canceled(number, head, "the pull request was closed")
         except Unreachable as fault:
-            yield f"#{number} could not be told: {fault}"
+            yield f"#{number} could not be reported: {fault}"
 
-    def _tell_cancelled(self, number: int, head: str, why: str) -> None:
+    def _tell_canceled(self, number: int, head: str, why: str) -> None:
         records = self._runs.of(number, head)
-        url = run_url(self._workshop, records[0].dagster_run) if records else ""
-        self._host.set_status(number, head, Status("cancelled", why, url))
+        url = run_url(self._factory, records[0].dagster_run) if records else ""
+        self._host.set_status(number, head, Status("canceled", why, url))
 
 
 _TRACEBACK = "Stack Trace:"
 _DEFECT = "This is a defect of the factory, not of the pull request; the run has all of it."
 
 
-def report_of(tracked: Tracked, workshop: Workshop, instance: dg.DagsterInstance) -> Report:
+def report_of(tracked: Tracked, factory: Factory, instance: dg.DagsterInstance) -> Report:
     """The report on a pull request as it stands."""
     head, note, notes = tracked.head, tracked.note, tracked.notes
     lines = [line.strip() for line in note.split("\n")]
@@ -118,16 +118,16 @@ def report_of(tracked: Tracked, workshop: Workshop, instance: dg.DagsterInstance
         case "requested":
             record = instance.get_run_record_by_id(tracked.run) if tracked.run else None
             if record is not None:
-                return _report_of_run(tracked, record, workshop, instance)
+                return _report_of_run(tracked, record, factory, instance)
             return Report(head, "pending", "the build is about to start", notes=notes)
     return Report(head, "pending", first_line or "waiting to be looked at", notes=notes)
 
 
-def _report_of_run(tracked: Tracked, record: dg.RunRecord, workshop: Workshop, instance: dg.DagsterInstance) -> Report:
+def _report_of_run(tracked: Tracked, record: dg.RunRecord, factory: Factory, instance: dg.DagsterInstance) -> Report:
     run = record.dagster_run
     build = build_number(run.run_id, record.create_timestamp)
-    folder = workshop.parts.artifacts.build(build)
-    images = tuple(_image(name, tuple(why), folder, workshop) for name, why in reasons_of(run).items())
+    folder = factory.backends.artifacts.build(build)
+    images = tuple(_image(name, tuple(why), folder, factory) for name, why in reasons_of(run).items())
     count = f"{len(images)} image{'' if len(images) == 1 else 's'}"
     waiting = Report(
         tracked.head,
@@ -135,7 +135,7 @@ def _report_of_run(tracked: Tracked, record: dg.RunRecord, workshop: Workshop, i
         f"{count} waiting for a place to be built",
         notes=tracked.notes,
         build=build,
-        url=run_url(workshop, run),
+        url=run_url(factory, run),
         images=images,
     )
     match tracked.run_status:
@@ -150,15 +150,15 @@ def _report_of_run(tracked: Tracked, record: dg.RunRecord, workshop: Workshop, i
             failure = FailureReport(step, _DEFECT if is_defect else failed.message, failed.log)
             return replace(waiting, outcome="failure", summary=f"{step} failed", failure=failure)
         case "CANCELED" | "CANCELING":
-            return replace(waiting, outcome="cancelled", summary=f"the build of {count} was cancelled")
+            return replace(waiting, outcome="canceled", summary=f"the build of {count} was canceled")
         case "STARTED" | "STARTING":
             return replace(waiting, summary=f"building {count}")
     return waiting
 
 
-def run_url(workshop: Workshop, run: dg.DagsterRun) -> str:
+def run_url(factory: Factory, run: dg.DagsterRun) -> str:
     """Where the UI shows a run."""
-    return f"{workshop.settings.pull_requests.ui_url.rstrip('/')}/runs/{run.run_id}"
+    return f"{factory.settings.pull_requests.ui_url.rstrip('/')}/runs/{run.run_id}"
 
 
 def reasons_of(run: dg.DagsterRun) -> dict[str, list[str]]:
@@ -168,10 +168,10 @@ def reasons_of(run: dg.DagsterRun) -> dict[str, list[str]]:
     return reasons
 
 
-def _image(name: str, reasons: tuple[str, ...], folder: BuildFolder, workshop: Workshop) -> ImageReport:
+def _image(name: str, reasons: tuple[str, ...], folder: BuildFolder, factory: Factory) -> ImageReport:
     try:
         staged, tested = folder.read_staged(name), folder.read_tested(name)
-        last = workshop.parts.artifacts.read_last_passed(name)
+        last = factory.backends.artifacts.read_last_passed(name)
     except (FactoryError, OSError):  # the report is told without
         return ImageReport(name, reasons)
     if staged is None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from aml_images_dagster.defs.planning import ToDo
-    from aml_images_dagster.defs.run import Workshop
+    from aml_images_dagster.defs.run import Factory
     from aml_images_dagster.pull_requests.declaration import DeclaredImage
     from aml_images_dagster.pull_requests.tracking import Tracked, Tracking
 
@@ -67,7 +67,7 @@ class PullRequestRuns:
         )
 
     def running(self) -> Sequence[dg.DagsterRun]:
-        """Those that have not ended, and that nobody has cancelled."""
+        """Those that have not ended, and that nobody has canceled."""
         return self._instance.get_runs(dg.RunsFilter(tags=self._tags, statuses=list(_RUNNING)))
 
     def updated_since(self, since: float) -> Sequence[dg.RunRecord]:
@@ -107,16 +107,16 @@ class NewImages:
     """What open pull requests have declared, and whether it is loaded.
 
     Args:
-        workshop: Settings and the artifacts store.
+        factory: Settings and the artifacts store.
         known: The images that Dagster knows, each with its parents.
         location: Name of the code location.
     """
 
-    def __init__(self, workshop: Workshop, known: Mapping[str, tuple[str, ...]], location: str) -> None:
+    def __init__(self, factory: Factory, known: Mapping[str, tuple[str, ...]], location: str) -> None:
         self._known = known
         self._location = location
-        self._root = workshop.parts.artifacts.root
-        self._ui_url = workshop.settings.pull_requests.ui_url
+        self._root = factory.backends.artifacts.root
+        self._ui_url = factory.settings.pull_requests.ui_url
 
     def declare(self, number: int, images: tuple[DeclaredImage, ...]) -> None:
         """Write down what a pull request adds, in place of what it did."""
@@ -197,7 +197,7 @@ def reload_code_location(ui_url: str, location: str) -> None:
         raise Unreachable(
             "the Dagster UI does not answer, and only it can load the code location again",
             where=ui_url,
-            mend="Start it, or set pull_requests.ui_url to its address.",
+            hint="Start it, or set pull_requests.ui_url to its address.",
         ) from error
     if answer.status is not ReloadRepositoryLocationStatus.SUCCESS:
         raise Unreachable(f"the code location does not load again: {answer.message}", where=location)

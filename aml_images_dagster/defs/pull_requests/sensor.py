@@ -1,8 +1,8 @@
-"""One look at the pull requests of a remote.
+"""The sensor that polls the pull requests of a remote.
 
-Every look goes the same way: see what is open, follow the runs, end what is superseded, judge what is new and ask for
-runs, forget what is closed, tell the host. What does not fit into the seconds of a look waits for the next one, so that
-a thousand pull requests cost no more than their number.
+Every poll goes the same way: see what is open, follow the runs, end what is superseded, evaluate what is new and
+request runs, forget what is closed, report to the host. What does not fit into the seconds of a poll waits for the next
+one, so that a thousand pull requests cost no more than their number.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from aml_images_dagster.catalog import git
 from aml_images_dagster.defs.keys import ENDED_BUILDS, ENDING_JOB
 from aml_images_dagster.defs.operations.jobs import operations_config
 from aml_images_dagster.defs.planning import pull_request_to_do
-from aml_images_dagster.defs.pull_requests.report import Telling
+from aml_images_dagster.defs.pull_requests.report import Reporter
 from aml_images_dagster.defs.pull_requests.runs import NewImages, PullRequestRuns, commit_of, number_of, seen_of
 from aml_images_dagster.defs.ticks import is_under_way, sensor_status, skips_while_unreachable
 from aml_images_dagster.pull_requests.assessment import Assessor
@@ -37,21 +37,21 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.defs.operations.jobs import AssetJob
-    from aml_images_dagster.defs.run import Workshop
+    from aml_images_dagster.defs.run import Factory
     from aml_images_dagster.pull_requests.hosts.interface import PullRequestHost
 
-_LOOK_SECONDS = 45
-"""How long a look may take until nothing more is waited for: Dagster ends a tick after 60 s."""
+_POLL_SECONDS = 45
+"""How long a poll may take until nothing more is waited for: Dagster ends a tick after 60 s."""
 
 _LISTING_SECONDS = 60
-_JUDGING_SECONDS = 1.0
+_EVALUATION_SECONDS = 1.0
 _CLOSING_SECONDS = 0.5
 """How much of a tick each part may take before it leaves the rest to the next; one is always begun."""
 
 _OVERLAP_SECONDS = 5
 _SHOWN_SENTENCES = 50
 _PHASES = {
-    "waiting": "to be judged",
+    "waiting": "to be evaluated",
     "refused": "not admitted",
     "invalid": "that cannot be built",
     "nothing": "that change no image",
@@ -60,59 +60,59 @@ _PHASES = {
 }
 
 
-class Watch:
+class PullRequestPoll:
     """Looks at the pull requests of the remote.
 
     Args:
-        workshop: Settings and parts.
+        factory: Settings and backends.
         known: The images that Dagster knows, each with its parents.
     """
 
-    def __init__(self, workshop: Workshop, known: Mapping[str, tuple[str, ...]]) -> None:
-        self.workshop = workshop
+    def __init__(self, factory: Factory, known: Mapping[str, tuple[str, ...]]) -> None:
+        self.factory = factory
         self.known = known
 
     @cached_property
     def host(self) -> PullRequestHost | None:
         """Who can be asked and told; None without a token."""
-        return open_host(self.workshop.settings)[1]
+        return open_host(self.factory.settings)[1]
 
     @cached_property
     def remote(self) -> GitRemote:
         """Where the commits are."""
-        address, _ = open_host(self.workshop.settings)
-        settings = self.workshop.settings.pull_requests
-        return GitRemote(self.workshop.settings.repo, settings, settings.refs or address.refs)
+        address, _ = open_host(self.factory.settings)
+        settings = self.factory.settings.pull_requests
+        return GitRemote(self.factory.settings.repo, settings, settings.refs or address.refs)
 
     @cached_property
     def assessor(self) -> Assessor:
-        """Who judges."""
-        settings = self.workshop.settings
+        """Who evaluates."""
+        settings = self.factory.settings
         return Assessor(settings, self.remote, self.host, partial(look_through, settings))
 
     @cached_property
     def remote_name(self) -> str:
         """The remote as runs name it."""
-        settings = self.workshop.settings
+        settings = self.factory.settings
         return git.without_credentials(git.remote_url(settings.repo, settings.pull_requests.remote))
 
-    def look(self, context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    def poll(self, context: dg.SensorEvaluationContext) -> dg.SensorResult:
         """One tick.
 
         Raises:
             FactoryError: The remote or the host cannot be asked.
         """
-        look = _Look(self, context, Tracking.read(context.cursor), time.time())
+        poll = _Poll(self, context, Tracking.read(context.cursor), time.time())
         heads = self.remote.heads()
-        self.remote.fetch_target(heads.target, look.until - time.monotonic())
-        look.compare(self._open(look.tracking, heads.pull_requests, look.now))
-        look.follow_runs()
-        look.end_superseded()
-        look.judge(heads.target)
-        look.close()
-        look.tell()
-        look.reload()
-        return look.result()
+        self.remote.fetch_target(heads.target, poll.until - time.monotonic())
+        poll.compare(self._open(poll.tracking, heads.pull_requests, poll.now))
+        poll.follow_runs()
+        poll.end_superseded()
+        poll.evaluate(heads.target)
+        poll.close()
+        poll.report()
+        poll.reload()
+        return poll.result()
 
     def _open(self, tracking: Tracking, heads: Mapping[int, str], now: float) -> dict[int, str]:
         """The heads of those that are open. Refs alone do not tell where a host keeps those of closed ones."""
@@ -127,18 +127,20 @@ class Watch:
         return {number: heads[number] for number in tracking.open_numbers if number in heads}
 
 
-class _Look:
+class _Poll:
     """One tick: what is remembered, and what comes of it."""
 
-    def __init__(self, watch: Watch, context: dg.SensorEvaluationContext, tracking: Tracking, now: float) -> None:
+    def __init__(
+        self, watch: PullRequestPoll, context: dg.SensorEvaluationContext, tracking: Tracking, now: float
+    ) -> None:
         self.tracking = tracking
         self.now = now
-        self.until = time.monotonic() + _LOOK_SECONDS
+        self.until = time.monotonic() + _POLL_SECONDS
         location = context.code_location_origin.location_name if context.code_location_origin else ""
         self._watch = watch
         self._runs = PullRequestRuns(context.instance, watch.remote_name)
-        self._images = NewImages(watch.workshop, watch.known, location)
-        self._telling = Telling(watch.host, watch.workshop, context.instance, self._runs) if watch.host else None
+        self._images = NewImages(watch.factory, watch.known, location)
+        self._reporter = Reporter(watch.host, watch.factory, context.instance, self._runs) if watch.host else None
         self._requests: list[dg.RunRequest] = []
         self._is_ending = is_under_way(context.instance, ENDING_JOB)
         self._cancel: list[str] = []
@@ -152,13 +154,13 @@ class _Look:
             missing.is_closed = missing.is_closed or number not in heads
         for number in [number for number in tracked if number not in heads]:
             closed[number] = tracked.pop(number)  # and not more: what is missing for a moment loses nothing
-            closed[number].judge.succeeded()
+            closed[number].evaluation.succeeded()
         for number, head in heads.items():
             before = closed.pop(number, None) or tracked.get(number)
             if before is None:
                 tracked[number] = Tracked(head=head, seen=self.now)
             elif before.head != head or before.is_closed:
-                tracked[number] = before.anew(head, self.now)
+                tracked[number] = before.again(head, self.now)
                 self._say(
                     number, f"is open again at {head[:8]}" if before.is_closed else f"has the new head {head[:8]}"
                 )
@@ -174,7 +176,7 @@ class _Look:
             tracked = self.tracking.pull_requests.get(number_of(run))
             if tracked is None or tracked.head != commit_of(run) or created < tracked.run_created:
                 continue
-            # A look that the cursor does not know of has asked for it: the cursor is lost, or was not written.
+            # A poll that the cursor does not know of has asked for it: the cursor is lost, or was not written.
             is_forgotten = seen_of(run) > looked and run.status is not dg.DagsterRunStatus.CANCELED
             if seen_of(run) == tracked.seen or is_forgotten:
                 tracked.run, tracked.run_created, tracked.run_status = run.run_id, created, run.status.value
@@ -194,26 +196,28 @@ class _Look:
             self._cancel.append(run.run_id)
             self._say(number, f"{'superseded' if tracked else 'closed'}: run {run.run_id[:8]} is to be canceled")
 
-    def judge(self, target: str) -> None:
+    def evaluate(self, target: str) -> None:
         """Judge heads that are new, or whose time has come, and ask for their runs.
 
         Those that were not admitted come last, and of them first who has waited longest: strangers hold up nobody.
         """
-        until = time.monotonic() + _JUDGING_SECONDS
-        for number, tracked in self.tracking.in_order(lambda one: (one.phase == "refused", one.judge.until, one.seen)):
-            if tracked.phase not in ("waiting", "refused", "reload") or tracked.judge.until > self.now:
+        until = time.monotonic() + _EVALUATION_SECONDS
+        for number, tracked in self.tracking.in_order(
+            lambda one: (one.phase == "refused", one.evaluation.until, one.seen)
+        ):
+            if tracked.phase not in ("waiting", "refused", "reload") or tracked.evaluation.until > self.now:
                 continue
             if time.monotonic() > until:
-                self._said.append("The others wait for the next look.")
+                self._said.append("The others wait for the next poll.")
                 break
             try:
-                self._judge(number, tracked, target)
+                self._evaluate(number, tracked, target)
             except Exception as error:  # noqa: BLE001 - what a stranger has written must not stop the others
                 tracked.phase = "invalid"
                 tracked.note = f"it could not be looked at: {type(error).__name__}"
                 self._say(number, f"{tracked.note}: {error}")
 
-    def _judge(self, number: int, tracked: Tracked, target: str) -> None:
+    def _evaluate(self, number: int, tracked: Tracked, target: str) -> None:
         if tracked.phase == "reload" and not self._images.are_loaded(number):
             return
         changes = self._watch.assessor.assess(number, tracked, target, self.now, self.until)
@@ -228,7 +232,7 @@ class _Look:
             self._say(number, tracked.note)
             return
         tracked.phase = "requested"
-        self._requests.append(self._runs.request(number, tracked, pull_request_to_do(self._watch.workshop, changes)))
+        self._requests.append(self._runs.request(number, tracked, pull_request_to_do(self._watch.factory, changes)))
         self._say(number, f"{counted(len(changes.reasons), 'image')} at {tracked.head[:8]}: {tracked.note}")
 
     def close(self) -> None:
@@ -242,7 +246,7 @@ class _Look:
             try:
                 self._close(number, tracked)
             except Exception as error:  # noqa: BLE001 - one pull request must not keep the others from being closed
-                tracked.judge.failed(self.now)
+                tracked.evaluation.failed(self.now)
                 self._say(number, f"closed, but could not be forgotten yet: {type(error).__name__}: {error}")
         self._images.keep_only(self.tracking.pull_requests)
 
@@ -252,28 +256,28 @@ class _Look:
             return
         builds = [build_number(record.dagster_run.run_id, record.create_timestamp) for record in records]
         left = [build for build in builds if not self._is_removed(build)]
-        if left and not self._is_ending and tracked.judge.until <= self.now:
-            tracked.judge.failed(self.now)  # until it is asked for again
+        if left and not self._is_ending and tracked.evaluation.until <= self.now:
+            tracked.evaluation.failed(self.now)  # until it is asked for again
             self._remove += left
             self._say(number, f"closed: {', '.join(left)} {'is' if len(left) == 1 else 'are'} to be removed")
         if left:
             return
         self._watch.remote.forget(number)
-        self._said += self._telling.tell_closed(number, tracked) if self._telling else []
+        self._said += self._reporter.report_closed(number, tracked) if self._reporter else []
         del self.tracking.closed[number]
         self._say(number, "closed and forgotten")
 
     def _is_removed(self, build: str) -> bool:
         """Whether nothing of a build can be in staging any more."""
         try:
-            record = self._watch.workshop.parts.artifacts.build(build).read_build()
+            record = self._watch.factory.backends.artifacts.build(build).read_build()
         except DamagedRecord:  # the removal repairs it
             return False
         return record is None or record.status in ("failed", "canceled", "expired")
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Tell the host what is new."""
-        self._said += self._telling.tell(self.tracking, self.now) if self._telling else []
+        self._said += self._reporter.report(self.tracking, self.now) if self._reporter else []
 
     def reload(self) -> None:
         """Have Dagster learn of images. Last of all, because it replaces the process that this runs in."""
@@ -303,25 +307,25 @@ class _Look:
         self._said.append(f"#{number} {sentence}")
 
 
-def pull_request_sensor(workshop: Workshop, images: Iterable[Image], jobs: Sequence[AssetJob]) -> dg.SensorDefinition:
+def pull_request_sensor(factory: Factory, images: Iterable[Image], jobs: Sequence[AssetJob]) -> dg.SensorDefinition:
     """The sensor.
 
     Args:
-        workshop: Settings and parts.
+        factory: Settings and backends.
         images: The images that have assets.
         jobs: What it asks for: builds, and the end of builds.
     """
-    watch = Watch(workshop, {image.id: image.parents for image in images})
+    watch = PullRequestPoll(factory, {image.id: image.parents for image in images})
 
     @dg.sensor(
         name="pull_requests",
-        description="Builds what pull requests change, and tells them how it went.",
+        description="Builds pull requests and reports their status.",
         jobs=jobs,
-        minimum_interval_seconds=workshop.settings.pull_requests.interval_seconds,
-        default_status=sensor_status(workshop.settings),
+        minimum_interval_seconds=factory.settings.pull_requests.interval_seconds,
+        default_status=sensor_status(factory.settings),
     )
     @skips_while_unreachable
     def pull_requests(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        return watch.look(context)
+        return watch.poll(context)
 
     return pull_requests

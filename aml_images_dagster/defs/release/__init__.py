@@ -1,4 +1,4 @@
-"""The files of a build, and what is done to production: release, roll-back, withdrawal."""
+"""The files of a build, and what is done to production: release, rollback, withdrawal."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.defs.main_branch import MainBranch
-    from aml_images_dagster.defs.run import Workshop
+    from aml_images_dagster.defs.run import Factory
 
 
-def definitions(images: Sequence[Image], workshop: Workshop, main: MainBranch) -> dg.Definitions:
+def definitions(images: Sequence[Image], factory: Factory, main: MainBranch) -> dg.Definitions:
     """The files of a build, the step that releases it, the jobs and sensors of production."""
     release_job = dg.define_asset_job(
         RELEASE_JOB,
@@ -34,11 +34,11 @@ def definitions(images: Sequence[Image], workshop: Workshop, main: MainBranch) -
         executor_def=dg.in_process_executor,
     )
     return dg.Definitions(
-        assets=[release_files(images, workshop.timetable), released_assets(images)] if images else [],
+        assets=[release_files(images, factory.timetable), released_assets(images)] if images else [],
         jobs=[release_job, *production_jobs()],
         sensors=[
-            automatic_release_sensor(workshop),
-            after_release_sensor(workshop, main),
-            production_records_sensor(workshop),
+            automatic_release_sensor(factory),
+            after_release_sensor(factory, main),
+            production_records_sensor(factory),
         ],
     )

@@ -19,7 +19,7 @@ from aml_images_dagster.defs.keys import (
     RELEASE_JOB,
     RELEASE_JSON,
     RELEASED,
-    ROLL_BACK,
+    ROLLBACK,
     ROLLBACK_JOB,
 )
 
@@ -40,7 +40,7 @@ def release_link(build: str) -> dg.MarkdownMetadataValue:
 
 def rollback_link(image: str) -> dg.MarkdownMetadataValue:
     """A link that rolls an image back."""
-    link = _launchpad(ROLLBACK_JOB, ROLL_BACK, {"image": image, "to": "", "reason": ""})
+    link = _launchpad(ROLLBACK_JOB, ROLLBACK, {"image": image, "to": "", "reason": ""})
     return dg.MetadataValue.md(f"[Roll back]({link})")
 
 

@@ -1,18 +1,18 @@
-"""Jobs that change production otherwise than by a release: roll-back and withdrawal."""
+"""Jobs that change production otherwise than by a release: rollback and withdrawal."""
 
 import dagster as dg
 from pydantic import Field
 
-from aml_images_dagster.defs.keys import ROLL_BACK, ROLLBACK_JOB, WITHDRAW, WITHDRAW_JOB
+from aml_images_dagster.defs.keys import ROLLBACK, ROLLBACK_JOB, WITHDRAW, WITHDRAW_JOB
 from aml_images_dagster.defs.release.released import announce_change
-from aml_images_dagster.defs.run import Workshop, explained, step_log
+from aml_images_dagster.defs.run import Factory, explained, step_log
 from aml_images_dagster.release.actor import actor
 from aml_images_dagster.release.rollback import roll_back
 from aml_images_dagster.release.withdrawal import withdraw
 
 
 class RollbackOptions(dg.Config):
-    """The launchpad block of a roll-back."""
+    """The launchpad block of a rollback."""
 
     image: str = Field(description="The image, as FAMILY/IMAGE.")
     to: str = Field(default="", description="Release tag to go back to. Default: the release before the latest.")
@@ -32,25 +32,29 @@ class WithdrawOptions(dg.Config):
 def production_jobs() -> list[dg.JobDefinition]:
     """A job each."""
 
-    @dg.op(name=ROLL_BACK)
+    @dg.op(name=ROLLBACK)
     def roll_back_op(
-        context: dg.OpExecutionContext, config: RollbackOptions, workshop: dg.ResourceParam[Workshop]
+        context: dg.OpExecutionContext, config: RollbackOptions, factory: dg.ResourceParam[Factory]
     ) -> None:
         with explained():
-            who = config.who or actor(workshop.settings)
-            record = roll_back(config.image, config.to, config.reason, workshop.parts, workshop.settings, who, step_log)
+            who = config.who or actor(factory.settings)
+            record = roll_back(
+                config.image, config.to, config.reason, factory.backends, factory.settings, who, step_log
+            )
             if record is not None:
-                announce_change(context.instance, record, workshop, context.log_event)
+                announce_change(context.instance, record, factory, context.log_event)
 
     @dg.op(name=WITHDRAW)
     def withdraw_op(
-        context: dg.OpExecutionContext, config: WithdrawOptions, workshop: dg.ResourceParam[Workshop]
+        context: dg.OpExecutionContext, config: WithdrawOptions, factory: dg.ResourceParam[Factory]
     ) -> None:
         with explained():
-            who = config.who or actor(workshop.settings)
-            record = withdraw(config.image, config.tag, config.reason, workshop.parts, workshop.settings, who, step_log)
+            who = config.who or actor(factory.settings)
+            record = withdraw(
+                config.image, config.tag, config.reason, factory.backends, factory.settings, who, step_log
+            )
             if record is not None:
-                announce_change(context.instance, record, workshop, context.log_event)
+                announce_change(context.instance, record, factory, context.log_event)
 
     # In the process of the run: it is there sooner.
     in_process = dg.in_process_executor

@@ -25,9 +25,9 @@ from aml_images_dagster.defs.keys import (
 from aml_images_dagster.defs.operations.cleanup import cleanup_hook
 from aml_images_dagster.defs.release.launchpad import release_links
 from aml_images_dagster.defs.request import BuildOptions
-from aml_images_dagster.defs.run import Workshop
+from aml_images_dagster.defs.run import Factory
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.release.publication import Publication, publish
+from aml_images_dagster.release.release_files import Publication, publish
 from aml_images_dagster.release.release_json import ReleaseImage, release_image
 from aml_images_dagster.schedules.schedule import Timetable
 from aml_images_dagster.text import code
@@ -43,15 +43,15 @@ def release_files(images: Sequence[Image], timetable: Timetable) -> dg.AssetsDef
         hooks={cleanup_hook},
     )
     def files(
-        context: dg.AssetExecutionContext, build_options: BuildOptions, workshop: dg.ResourceParam[Workshop]
+        context: dg.AssetExecutionContext, build_options: BuildOptions, factory: dg.ResourceParam[Factory]
     ) -> Iterator[dg.MaterializeResult[None]]:
         selected = context.selected_asset_keys
-        with workshop.step(context, build_options) as session:
+        with factory.step(context, build_options) as session:
             if session.pull_request:
                 raise BadInput(
                     "a build of a pull request ends with its tests",
                     where=f"pull request {session.pull_request}",
-                    mend="Merge it, and build the main branch.",
+                    hint="Merge it, and build the main branch.",
                 )
             if session.plan:
                 begin_checked(session)  # it may be the only step of the run
@@ -66,7 +66,7 @@ def release_files(images: Sequence[Image], timetable: Timetable) -> dg.AssetsDef
             entries = {f"{image.family}/{image.name}": image for image in publication.release.images}
             yield from _entries((entries[name] for name in names), session, selected)
             for name in entries.keys() - names.keys():
-                if is_watched(session.image(name), workshop.timetable):
+                if is_watched(session.image(name), factory.timetable):
                     context.log_event(_rebuilt(entries[name], session))
             yield from _files(publication, session, selected)
 

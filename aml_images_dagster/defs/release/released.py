@@ -13,11 +13,11 @@ from aml_images_dagster.catalog.reference import short_digest
 from aml_images_dagster.defs.images.description import kinds, owners
 from aml_images_dagster.defs.keys import PRODUCTION_GROUP, PROMOTED, RELEASED, STAGE_TAG, asset_key, released_key
 from aml_images_dagster.defs.release.launchpad import build_link, release_link, rollback_link
-from aml_images_dagster.defs.run import Workshop, explained, step_log
+from aml_images_dagster.defs.run import Factory, explained, step_log
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.release.actor import actor
 from aml_images_dagster.release.candidate import completed
-from aml_images_dagster.release.followers import followers
+from aml_images_dagster.release.dependents import dependents
 from aml_images_dagster.release.production import Releaser, window_closed
 from aml_images_dagster.release.promotion import PublicTag, await_promotion, problems
 
@@ -66,18 +66,18 @@ def released_assets(images: Sequence[Image]) -> dg.AssetsDefinition:
         can_subset=True,
     )
     def released(
-        context: dg.AssetExecutionContext, config: ReleaseOptions, workshop: dg.ResourceParam[Workshop]
+        context: dg.AssetExecutionContext, config: ReleaseOptions, factory: dg.ResourceParam[Factory]
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult | dg.Output[None]]:
         with explained():
             selected = context.selected_asset_keys
             wanted = {keys[key.asset_key] for key in context.selected_asset_check_keys}
             if selected or config.dry_run:
-                release = completed(config.build, workshop.parts.artifacts)
-                who = config.who or actor(workshop.settings)
-                releaser = Releaser(workshop.parts, workshop.settings, who, step_log)
+                release = completed(config.build, factory.backends.artifacts)
+                who = config.who or actor(factory.settings)
+                releaser = Releaser(factory.backends, factory.settings, who, step_log)
             if config.dry_run:
                 plan = releaser.plan(release)
-                closed = window_closed(workshop.settings, datetime.now(UTC))
+                closed = window_closed(factory.settings, datetime.now(UTC))
                 for image, planned in by_image(plan.changes).items():
                     shown = _plan_metadata(planned, plan.lacks.get(image, ""), closed)
                     shown["release"] = release_link(release.build)
@@ -86,20 +86,20 @@ def released_assets(images: Sequence[Image]) -> dg.AssetsDefinition:
             if selected:
                 done = releaser.release(release, outside_window=config.outside_window)
                 for image in by_image(done.record.changes):
-                    metadata = release_metadata(done.record, image, workshop)
+                    metadata = release_metadata(done.record, image, factory)
                     if released_key(image) in selected:
                         yield dg.MaterializeResult(released_key(image), metadata=metadata)
                     else:  # a build is released as a whole, whatever was clicked on
                         context.log_event(dg.AssetMaterialization(released_key(image), metadata=metadata))
                 changes = done.record.changes
             else:
-                changes = _last_moves(wanted, config.build, Ledger(workshop.parts.artifacts).records())
-            tags = await_promotion(changes, workshop.settings, step_log)
+                changes = _last_moves(wanted, config.build, Ledger(factory.backends.artifacts).records())
+            tags = await_promotion(changes, factory.settings, step_log)
             moved = by_image(changes)
             for output, check in released.check_specs_by_output_name.items():
                 image = keys[check.asset_key]
                 if image in wanted and image in moved:
-                    yield promotion_result(image, tags, workshop)
+                    yield promotion_result(image, tags, factory)
                 elif image in wanted:  # without a result its last one stands; without an output Dagster misses it
                     yield dg.Output(None, output)
 
@@ -107,7 +107,7 @@ def released_assets(images: Sequence[Image]) -> dg.AssetsDefinition:
 
 
 def _last_moves(images: Collection[str], build: str, records: Sequence[ReleaseRecord]) -> tuple[TagChange, ...]:
-    """What each image's last release or roll-back moved; with a build, only its own count.
+    """What each image's last release or rollback moved; with a build, only its own count.
 
     Raises:
         BadInput: There was none.
@@ -119,7 +119,7 @@ def _last_moves(images: Collection[str], build: str, records: Sequence[ReleaseRe
     if not moves:
         raise BadInput(
             f"nothing of this was released{f' with build {build}' if build else ''} from here",
-            mend="Release a build first; `aml-images releases` shows what was released.",
+            hint="Release a build first; `aml-images releases` shows what was released.",
         )
     return tuple(change for changes in moves.values() for change in changes)
 
@@ -132,10 +132,10 @@ def by_image(changes: Sequence[TagChange]) -> dict[str, list[TagChange]]:
     return found
 
 
-def release_metadata(record: ReleaseRecord, image: str, workshop: Workshop) -> dict[str, Any]:
+def release_metadata(record: ReleaseRecord, image: str, factory: Factory) -> dict[str, Any]:
     """What the UI shows of an image in production."""
     latest = record.change(image, LATEST)
-    ledger = Ledger(workshop.parts.artifacts)
+    ledger = Ledger(factory.backends.artifacts)
     metadata: dict[str, Any] = {
         "action": record.action,
         "since": dg.MetadataValue.timestamp(record.when),
@@ -155,20 +155,20 @@ def release_metadata(record: ReleaseRecord, image: str, workshop: Workshop) -> d
     if record.reason:
         metadata["reason"] = record.reason
     if record.action == "release":
-        following = followers(record, workshop.source.catalogue, workshop.parts.artifacts, ledger.records())
+        following = dependents(record, factory.source.catalog, factory.backends.artifacts, ledger.records())
         metadata["to_build_next"] = build_link(following)
     return metadata
 
 
 def announce_change(
-    instance: dg.DagsterInstance, record: ReleaseRecord, workshop: Workshop, report: Callable[[Any], None]
+    instance: dg.DagsterInstance, record: ReleaseRecord, factory: Factory, report: Callable[[Any], None]
 ) -> bool:
     """Show a change of production in the UI, unless it is shown already.
 
     Args:
         instance: Knows what is shown.
         record: What was done.
-        workshop: The catalogue and the ledger.
+        factory: The catalog and the ledger.
         report: Takes the events: of a step, or of the instance.
 
     Returns:
@@ -178,7 +178,7 @@ def announce_change(
     for image in images:
         # Production serves something else as the latest only if :latest was moved.
         event = dg.AssetMaterialization if record.change(image, LATEST) else dg.AssetObservation
-        report(event(asset_key=released_key(image), metadata=release_metadata(record, image, workshop)))
+        report(event(asset_key=released_key(image), metadata=release_metadata(record, image, factory)))
     return bool(images)
 
 
@@ -193,7 +193,7 @@ def _shown(instance: dg.DagsterInstance, image: str) -> int:
     return max((n.value or 0 for n in numbers if isinstance(n, dg.IntMetadataValue)), default=0)
 
 
-def promotion_result(image: str, tags: Sequence[PublicTag], workshop: Workshop) -> dg.AssetCheckResult:
+def promotion_result(image: str, tags: Sequence[PublicTag], factory: Factory) -> dg.AssetCheckResult:
     """Late is a warning, something else is an error."""
     ours = [tag for tag in tags if tag.image == image]
     wrong, late = problems(ours, "wrong"), problems(ours, "late")

@@ -13,12 +13,12 @@ from aml_images_dagster.defs.main_branch import main_build
 from aml_images_dagster.defs.release.released import announce_change
 from aml_images_dagster.defs.request import BUILD_TAG, RELEASE_RULE_TAG, TRIGGER_TAG
 from aml_images_dagster.defs.ticks import sensor_status, skips_while_unreachable
-from aml_images_dagster.release.followers import followers
+from aml_images_dagster.release.dependents import dependents
 from aml_images_dagster.release.production import window_closed
 
 if TYPE_CHECKING:
     from aml_images_dagster.defs.main_branch import MainBranch
-    from aml_images_dagster.defs.run import Workshop
+    from aml_images_dagster.defs.run import Factory
 
 _AUTOMATIC_RELEASE = "automatic_release"
 _LOOKED_AT = 100
@@ -27,7 +27,7 @@ AFTER_RELEASE_TAG = "aml-images/after-release"
 """The build whose release has started a build of what is FROM it."""
 
 
-def after_release_sensor(workshop: Workshop, main: MainBranch) -> dg.SensorDefinition:
+def after_release_sensor(factory: Factory, main: MainBranch) -> dg.SensorDefinition:
     """Starts one build per release, or says what a person may build, as the setting `release.after_release` has it."""
 
     @dg.sensor(
@@ -35,11 +35,11 @@ def after_release_sensor(workshop: Workshop, main: MainBranch) -> dg.SensorDefin
         description="Builds images that are FROM a released one, or offers to: the setting release.after_release.",
         job_name=BUILD_JOB,
         minimum_interval_seconds=30,
-        default_status=sensor_status(workshop.settings),
+        default_status=sensor_status(factory.settings),
     )
     @skips_while_unreachable
     def after_release(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        artifacts = workshop.parts.artifacts
+        artifacts = factory.backends.artifacts
         records = Ledger(artifacts).records()
         last = str(records[-1].number if records else 0)
         if context.cursor is None:  # what was released before anybody watched is history
@@ -48,15 +48,15 @@ def after_release_sensor(workshop: Workshop, main: MainBranch) -> dg.SensorDefin
         if not releases:
             return dg.SensorResult(skip_reason="nothing was released since", cursor=last)
         of_main = main.images()
-        to_build = {r.number: followers(r, of_main.source.catalogue, artifacts, records) for r in releases}
+        to_build = {r.number: dependents(r, of_main.source.catalog, artifacts, records) for r in releases}
         names = sorted({image for found in to_build.values() for image in found})
-        if not names or workshop.settings.release.after_release == "offer":
+        if not names or factory.settings.release.after_release == "offer":
             said = f"to build: {', '.join(names)}" if names else "nothing is FROM what was released last"
             return dg.SensorResult(skip_reason=said, cursor=last)
         # One at a tick, so that the next one knows the release number that this one takes.
         record = next(record for record in releases if to_build[record.number])
         request = main_build(
-            workshop,
+            factory,
             of_main,
             to_build[record.number],
             context.instance,
@@ -70,7 +70,7 @@ def after_release_sensor(workshop: Workshop, main: MainBranch) -> dg.SensorDefin
     return after_release
 
 
-def automatic_release_sensor(workshop: Workshop) -> dg.SensorDefinition:
+def automatic_release_sensor(factory: Factory) -> dg.SensorDefinition:
     """Starts one release for each such build. One that is refused shows as a failed run and is not tried again."""
 
     @dg.sensor(
@@ -78,7 +78,7 @@ def automatic_release_sensor(workshop: Workshop) -> dg.SensorDefinition:
         description=f"Releases every build whose run has the tag {RELEASE_RULE_TAG}: automatic, in release windows.",
         job_name=RELEASE_JOB,
         minimum_interval_seconds=30,
-        default_status=sensor_status(workshop.settings),
+        default_status=sensor_status(factory.settings),
     )
     @skips_while_unreachable
     def automatic_release(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
@@ -86,11 +86,11 @@ def automatic_release_sensor(workshop: Workshop) -> dg.SensorDefinition:
             dg.RunsFilter(tags={RELEASE_RULE_TAG: "automatic"}, statuses=[dg.DagsterRunStatus.SUCCESS]),
             limit=_LOOKED_AT,
         )
-        released = Ledger(workshop.parts.artifacts).released_builds()
+        released = Ledger(factory.backends.artifacts).released_builds()
         builds = [run.tags[BUILD_TAG] for run in runs if run.tags.get(BUILD_TAG) not in (None, *released)]
         if not builds:
             return dg.SkipReason("no build waits to be released automatically")
-        closed = window_closed(workshop.settings, datetime.now(UTC))
+        closed = window_closed(factory.settings, datetime.now(UTC))
         if closed:
             return dg.SkipReason(f"{', '.join(builds)} must wait: {closed}")
         return dg.SensorResult(
@@ -107,12 +107,12 @@ def automatic_release_sensor(workshop: Workshop) -> dg.SensorDefinition:
     return automatic_release
 
 
-def production_records_sensor(workshop: Workshop) -> dg.SensorDefinition:
+def production_records_sensor(factory: Factory) -> dg.SensorDefinition:
     """Reports every completed record of the ledger once, from the first one on."""
 
     @dg.sensor(
         name="production_records",
-        description="Shows releases, roll-backs and withdrawals that were not done by a run of this instance.",
+        description="Shows releases, rollbacks and withdrawals that were not done by a run of this instance.",
         minimum_interval_seconds=15,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -120,8 +120,8 @@ def production_records_sensor(workshop: Workshop) -> dg.SensorDefinition:
     def production_records(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         seen = int(context.cursor or 0)
         report = context.instance.report_runless_asset_event
-        records = [record for record in Ledger(workshop.parts.artifacts).records() if record.number > seen]
-        shown = [r for r in records if r.done and announce_change(context.instance, r, workshop, report)]
+        records = [record for record in Ledger(factory.backends.artifacts).records() if record.number > seen]
+        shown = [r for r in records if r.done and announce_change(context.instance, r, factory, report)]
         said = "; ".join(f"{record.action} of {record.release_tag} by {record.who}" for record in shown)
         last = records[-1].number if records else seen
         return dg.SensorResult(skip_reason=said or "nothing was done elsewhere", cursor=str(last))

@@ -11,14 +11,14 @@ from aml_images_dagster.defs.schedules.schedules import schedule_definitions, sc
 
 if TYPE_CHECKING:
     from aml_images_dagster.defs.main_branch import MainBranch
-    from aml_images_dagster.defs.run import Workshop
+    from aml_images_dagster.defs.run import Factory
 
 
-def definitions(workshop: Workshop, main: MainBranch) -> dg.Definitions:
+def definitions(factory: Factory, main: MainBranch) -> dg.Definitions:
     """A schedule for each file of `schedules/`, and an asset with checks for each that is meant for release."""
     return dg.Definitions(
-        assets=release_day_assets(workshop.timetable),
-        asset_checks=release_day_checks(workshop.timetable),
-        schedules=schedule_definitions(workshop, main),
-        sensors=[schedule_files_sensor(workshop), release_day_sensor(workshop)],
+        assets=release_day_assets(factory.timetable),
+        asset_checks=release_day_checks(factory.timetable),
+        schedules=schedule_definitions(factory, main),
+        sensors=[schedule_files_sensor(factory), release_day_sensor(factory)],
     )

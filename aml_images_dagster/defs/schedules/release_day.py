@@ -17,18 +17,18 @@ from aml_images_dagster.builds.parents import released
 from aml_images_dagster.defs.keys import SCHEDULES_GROUP
 from aml_images_dagster.defs.release.launchpad import release_links
 from aml_images_dagster.defs.request import RELEASE_BY_TAG, SCHEDULE_TAG
-from aml_images_dagster.defs.run import Workshop, images_of
+from aml_images_dagster.defs.run import Factory, images_of
 from aml_images_dagster.defs.ticks import sensor_status, skips_while_unreachable
 from aml_images_dagster.errors import FactoryError
 from aml_images_dagster.schedules.patch_tuesday import patches_to_come
 from aml_images_dagster.schedules.schedule import Schedule, Timetable
 
-RELEASED = "released_on_its_day"
+RELEASED_ON_ITS_DAY = "released_on_its_day"
 PATCHED = "holds_the_months_updates"
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class DayResult:
     """What a check of a schedule found.
 
     Attributes:
@@ -54,7 +54,7 @@ class Verdict:
         return {"release": release_links(self.build)} if self.build else {}
 
 
-_FOUND_NOTHING = Verdict(True, "no build yet")
+_FOUND_NOTHING = DayResult(True, "no build yet")
 
 
 def release_day_assets(timetable: Timetable) -> list[dg.AssetSpec]:
@@ -82,21 +82,21 @@ def schedule_key(schedule: Schedule) -> dg.AssetKey:
 
 
 def _released_on_its_day(
-    schedule: Schedule, instance: dg.DagsterInstance, workshop: Workshop, now: datetime
-) -> Verdict:
+    schedule: Schedule, instance: dg.DagsterInstance, factory: Factory, now: datetime
+) -> DayResult:
     """The last scheduled build, or one after it, is in production by the end of its day."""
     record = _last_build(schedule, instance)
     if record is None:
         return _FOUND_NOTHING
     run = record.dagster_run
     by = datetime.fromisoformat(run.tags[RELEASE_BY_TAG]).astimezone(ZoneInfo(schedule.file.timezone))
-    built = _built_since(record.create_timestamp, workshop)
-    images = sorted(images_of(record, workshop.parts.artifacts))
-    waiting = [image for image in images if not _is_in_production(image, built.get(image, set()), workshop)]
+    built = _built_since(record.create_timestamp, factory)
+    images = sorted(images_of(record, factory.backends.artifacts))
+    waiting = [image for image in images if not _is_in_production(image, built.get(image, set()), factory)]
     number = build_number(run.run_id, record.create_timestamp)
     build = f"the build of {record.create_timestamp.astimezone(by.tzinfo):%d %B %Y}, {number},"
     if not waiting:
-        return Verdict(True, f"{build} is released")
+        return DayResult(True, f"{build} is released")
     late, approval = now >= by, False
     if run.is_failure_or_canceled:
         state = "failed"
@@ -106,7 +106,7 @@ def _released_on_its_day(
         approval = schedule.file.release == "approval"
         state = "waits for approval" if approval else "is about to be released"
     told = f"{build} {state}; it was to be released by" if late else f"{build} {state}; to be released by"
-    return Verdict(
+    return DayResult(
         passed=not late and state != "failed",
         found=f"{'LATE: ' if late else ''}{told} {by:%d %B %H:%M %Z}: {', '.join(waiting)}",
         is_error=late,
@@ -115,8 +115,8 @@ def _released_on_its_day(
 
 
 def _holds_the_months_updates(
-    schedule: Schedule, instance: dg.DagsterInstance, workshop: Workshop, _: datetime
-) -> Verdict:
+    schedule: Schedule, instance: dg.DagsterInstance, factory: Factory, _: datetime
+) -> DayResult:
     """The last scheduled build came after Patch Tuesday, or its images were built again after it."""
     record = _last_build(schedule, instance)
     if record is None:
@@ -124,13 +124,13 @@ def _holds_the_months_updates(
     tick = record.create_timestamp.astimezone(ZoneInfo(schedule.file.timezone))
     patches = patches_to_come(tick)
     if patches is None:
-        return Verdict(True, f"the build of {tick:%d %B %Y} came after Patch Tuesday")
-    built = _built_since(patches, workshop)
-    without = sorted(images_of(record, workshop.parts.artifacts) - built.keys())
+        return DayResult(True, f"the build of {tick:%d %B %Y} came after Patch Tuesday")
+    built = _built_since(patches, factory)
+    without = sorted(images_of(record, factory.backends.artifacts) - built.keys())
     told = f"the build of {tick:%d %B %Y} came before Patch Tuesday, {patches:%d %B}"
     if without:
-        return Verdict(False, f"{told}; not built again since: {', '.join(without)}")
-    return Verdict(True, f"{told}; its images were built again since")
+        return DayResult(False, f"{told}; not built again since: {', '.join(without)}")
+    return DayResult(True, f"{told}; its images were built again since")
 
 
 def _last_build(schedule: Schedule, instance: dg.DagsterInstance) -> dg.RunRecord | None:
@@ -138,11 +138,11 @@ def _last_build(schedule: Schedule, instance: dg.DagsterInstance) -> dg.RunRecor
     return records[0] if records else None
 
 
-def _built_since(moment: datetime, workshop: Workshop) -> dict[str, set[str]]:
+def _built_since(moment: datetime, factory: Factory) -> dict[str, set[str]]:
     """Digests of the images of complete builds that began at a moment or later."""
     digests: dict[str, set[str]] = {}
     first_day = f"{moment.astimezone(UTC):%Y%m%d}"
-    for folder in workshop.parts.artifacts.folders():
+    for folder in factory.backends.artifacts.folders():
         with suppress(FactoryError, OSError):  # of a build that cannot be read the cleanup tells
             record = folder.read_build() if folder.build >= first_day else None
             if record is None or record.status != "succeeded" or record.created < moment:
@@ -154,20 +154,20 @@ def _built_since(moment: datetime, workshop: Workshop) -> dict[str, set[str]]:
     return digests
 
 
-def _is_in_production(name: str, digests: set[str], workshop: Workshop) -> bool:
-    image = workshop.source.catalogue.images.get(name)
-    latest = released(image, workshop.parts, workshop.settings) if image and digests else None
+def _is_in_production(name: str, digests: set[str], factory: Factory) -> bool:
+    image = factory.source.catalog.images.get(name)
+    latest = released(image, factory.backends, factory.settings) if image and digests else None
     return latest is not None and latest.digest in digests
 
 
-Look = Callable[[Schedule, dg.DagsterInstance, Workshop, datetime], Verdict]
+Look = Callable[[Schedule, dg.DagsterInstance, Factory, datetime], DayResult]
 
 
 def schedule_checks(schedule: Schedule) -> dict[str, Look]:
     """The checks of a schedule by name: what there is to look at depends on what its file says."""
     checks: dict[str, Look] = {}
     if schedule.file.release != "none":
-        checks[RELEASED] = _released_on_its_day
+        checks[RELEASED_ON_ITS_DAY] = _released_on_its_day
     if schedule.file.after_patch_tuesday:
         checks[PATCHED] = _holds_the_months_updates
     return checks
@@ -177,8 +177,8 @@ def _check(schedule: Schedule, name: str) -> dg.AssetChecksDefinition:
     look = schedule_checks(schedule)[name]
 
     @dg.asset_check(asset=schedule_key(schedule), name=name, description=look.__doc__)
-    def check(context: dg.AssetCheckExecutionContext, workshop: dg.ResourceParam[Workshop]) -> dg.AssetCheckResult:
-        verdict = look(schedule, context.instance, workshop, datetime.now(UTC))
+    def check(context: dg.AssetCheckExecutionContext, factory: dg.ResourceParam[Factory]) -> dg.AssetCheckResult:
+        verdict = look(schedule, context.instance, factory, datetime.now(UTC))
         return dg.AssetCheckResult(
             passed=verdict.passed, severity=verdict.severity, description=verdict.found, metadata=verdict.metadata
         )
@@ -186,22 +186,22 @@ def _check(schedule: Schedule, name: str) -> dg.AssetChecksDefinition:
     return check
 
 
-def release_day_sensor(workshop: Workshop) -> dg.SensorDefinition:
+def release_day_sensor(factory: Factory) -> dg.SensorDefinition:
     """The sensor that executes the checks, and tells when one has changed."""
 
     @dg.sensor(
         name="release_day",
         description="Looks whether scheduled builds were released on their day; late ones become unhealthy.",
         minimum_interval_seconds=300,
-        default_status=sensor_status(workshop.settings),
+        default_status=sensor_status(factory.settings),
     )
     @skips_while_unreachable
     def release_day(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         before = json.loads(context.cursor or "{}")
         now = datetime.now(UTC)
         verdicts = {
-            (schedule, name): look(schedule, context.instance, workshop, now)
-            for schedule in workshop.timetable.schedules
+            (schedule, name): look(schedule, context.instance, factory, now)
+            for schedule in factory.timetable.schedules
             for name, look in schedule_checks(schedule).items()
         }
         told = {f"{schedule.file.name}.{name}": verdict.found for (schedule, name), verdict in verdicts.items()}

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from aml_images_dagster.defs.main_branch import MainBranch
-    from aml_images_dagster.defs.run import Workshop
+    from aml_images_dagster.defs.run import Factory
 
 
-def schedule_definitions(workshop: Workshop, main: MainBranch) -> list[dg.ScheduleDefinition]:
+def schedule_definitions(factory: Factory, main: MainBranch) -> list[dg.ScheduleDefinition]:
     """One schedule for each file that is right."""
-    return [_schedule(schedule, workshop, main) for schedule in workshop.timetable.schedules]
+    return [_schedule(schedule, factory, main) for schedule in factory.timetable.schedules]
 
 
-def _schedule(schedule: Schedule, workshop: Workshop, main: MainBranch) -> dg.ScheduleDefinition:
+def _schedule(schedule: Schedule, factory: Factory, main: MainBranch) -> dg.ScheduleDefinition:
     file = schedule.file
 
     @dg.schedule(
@@ -37,7 +37,7 @@ def _schedule(schedule: Schedule, workshop: Workshop, main: MainBranch) -> dg.Sc
         cron_schedule=file.cron,
         execution_timezone=file.timezone,
         description=f"{file.description} ({schedule.path})",
-        default_status=schedule_status(workshop.settings),
+        default_status=schedule_status(factory.settings),
         metadata={
             "file": schedule.path,
             "selection": dg.MetadataValue.json(file.selection.model_dump(mode="json", exclude_defaults=True)),
@@ -53,7 +53,7 @@ def _schedule(schedule: Schedule, workshop: Workshop, main: MainBranch) -> dg.Sc
         except FactoryError as fault:  # this tick comes once: what was fetched last is better than nothing
             of_main = main.known_images()
             warnings.append(f"built from {of_main.commit[:8]}, the main branch as it was fetched last: {fault.what}")
-        images = schedule.images(of_main.source.catalogue, tick.date())
+        images = schedule.images(of_main.source.catalog, tick.date())
         not_loaded = sorted(images.keys() - of_main.loaded)
         if not_loaded:
             context.log.warning(f"left out, until the code location is reloaded: {', '.join(not_loaded)}")
@@ -65,12 +65,12 @@ def _schedule(schedule: Schedule, workshop: Workshop, main: MainBranch) -> dg.Sc
             tags |= {RELEASE_RULE_TAG: file.release, RELEASE_BY_TAG: schedule.release_by(tick).isoformat()}
         patches = patches_to_come(tick) if file.after_patch_tuesday else None
         if patches is not None:
-            warnings.append(_before_patches(patches, context.instance, workshop))
+            warnings.append(_before_patches(patches, context.instance, factory))
         if warnings:
             tags[WARNING_TAG] = "; ".join(warnings)
             context.log.warning(tags[WARNING_TAG])
         return main_build(
-            workshop,
+            factory,
             of_main,
             images,
             context.instance,
@@ -84,34 +84,34 @@ def _schedule(schedule: Schedule, workshop: Workshop, main: MainBranch) -> dg.Sc
     return scheduled_build
 
 
-def _before_patches(patches: datetime, instance: dg.DagsterInstance, workshop: Workshop) -> str:
+def _before_patches(patches: datetime, instance: dg.DagsterInstance, factory: Factory) -> str:
     follow_up = (
         f"the sensor {UPSTREAM_SENSOR} builds again when the new bases are there"
-        if is_running(instance, UPSTREAM_SENSOR, workshop.settings)
+        if is_running(instance, UPSTREAM_SENSOR, factory.settings)
         else f"switch on the sensor {UPSTREAM_SENSOR} to have it built again when the new bases are there"
     )
     return f"before Patch Tuesday: this month's Windows updates come {patches:%A %d %B %H:%M %Z}; {follow_up}"
 
 
-def schedule_files_sensor(workshop: Workshop) -> dg.SensorDefinition:
+def schedule_files_sensor(factory: Factory) -> dg.SensorDefinition:
     """Shows in the UI what is wrong with the files of `schedules/`: its ticks fail and say what."""
-    loaded = workshop.timetable
+    loaded = factory.timetable
     told = "".join(f" **{finding}**" for finding in loaded.findings)
 
     @dg.sensor(
         name="schedule_files",
-        description=f"Fails when a file of {FOLDER}/ is wrong, and tells when one was added or changed.{told}",
+        description=f"Fails when a file of {FOLDER}/ is wrong, and reports when one was added or changed.{told}",
         minimum_interval_seconds=60,
-        default_status=sensor_status(workshop.settings),
+        default_status=sensor_status(factory.settings),
     )
     def schedule_files() -> dg.SkipReason:
-        source = workshop.source
-        tree = source.tree if workshop.settings.source_commit else WorkingTree(source.tree.root)
-        now = read_timetable(tree, source.catalogue)
+        source = factory.source
+        tree = source.tree if factory.settings.source_commit else WorkingTree(source.tree.root)
+        now = read_timetable(tree, source.catalog)
         errors = [finding for finding in now.findings if finding.severity == "error"]
         if errors:
             raise BadInput(
-                "; ".join(map(str, errors)), where=FOLDER, mend="Correct the file; the other schedules go on."
+                "; ".join(map(str, errors)), where=FOLDER, hint="Correct the file; the other schedules go on."
             )
         if now != loaded:
             return dg.SkipReason("files have changed: reload the code location to go by them")

@@ -11,9 +11,9 @@ from aml_images_dagster.defs.upstream.sensor import upstream_sensor
 
 if TYPE_CHECKING:
     from aml_images_dagster.defs.main_branch import MainBranch
-    from aml_images_dagster.defs.run import Workshop
+    from aml_images_dagster.defs.run import Factory
 
 
-def definitions(workshop: Workshop, main: MainBranch) -> dg.Definitions:
+def definitions(factory: Factory, main: MainBranch) -> dg.Definitions:
     """An observable asset for each base, and the sensor that polls their registries."""
-    return dg.Definitions(assets=base_assets(workshop.source.catalogue), sensors=[upstream_sensor(workshop, main)])
+    return dg.Definitions(assets=base_assets(factory.source.catalog), sensors=[upstream_sensor(factory, main)])

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from aml_images_dagster.catalog.catalogue import Catalogue
+from aml_images_dagster.catalog.catalog import Catalog
 from aml_images_dagster.defs.keys import REBUILT, UPSTREAM_GROUP, base_key, images_with_assets
-from aml_images_dagster.defs.run import Workshop
+from aml_images_dagster.defs.run import Factory
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.upstream.bases import external_bases
 
@@ -15,9 +15,9 @@ RESUME = "resume"
 """Metadata of an observation that a person asked for: a paused base is tried again."""
 
 
-def base_assets(catalogue: Catalogue) -> list[dg.AssetsDefinition]:
+def base_assets(catalog: Catalog) -> list[dg.AssetsDefinition]:
     """One observable asset for each external base. To observe one in the UI is also to resume it."""
-    found = external_bases(images_with_assets(catalogue))
+    found = external_bases(images_with_assets(catalog))
     # Two that Dagster could not tell apart, such as x:1.0 and x:1-0, would keep everything from loading.
     plain_names = {base_key(base).to_python_identifier(): base for base in sorted(found, reverse=True)}
     bases = {base: found[base] for base in sorted(plain_names.values())}
@@ -41,17 +41,19 @@ def _observable(bases: dict[str, tuple[str, ...]]) -> dg.AssetsDefinition:
             for base, images in bases.items()
         ],
         check_specs=[
-            dg.AssetCheckSpec(REBUILT, asset=base_key(base), description="What stands on it stands on what it is now.")
+            dg.AssetCheckSpec(
+                REBUILT, asset=base_key(base), description="Every image FROM this base is built on its current digest."
+            )
             for base in bases
         ],
         group_name=UPSTREAM_GROUP,
         can_subset=True,
     )  # type: ignore[untyped-decorator]
     def observe_bases(
-        context: dg.AssetExecutionContext, workshop: dg.ResourceParam[Workshop]
+        context: dg.AssetExecutionContext, factory: dg.ResourceParam[Factory]
     ) -> Iterator[dg.ObserveResult]:
         wanted = {base_key(base): base for base in bases if base_key(base) in context.selected_asset_keys}
-        answers = workshop.parts.resolver.observe(wanted.values())
+        answers = factory.backends.resolver.observe(wanted.values())
         faults = []
         for key, base in wanted.items():
             answer = answers[base]

@@ -1,4 +1,4 @@
-"""A base that has changed in its registry starts a build of what stands on it, from the main branch."""
+"""A base that has changed in its registry starts a build of what is built on it, from the main branch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import ValidationError
 
-from aml_images_dagster.catalog.descent import Reasons, with_descendants
+from aml_images_dagster.catalog.dependents import Reasons, with_descendants
 from aml_images_dagster.catalog.reference import short_digest
 from aml_images_dagster.defs.keys import BUILD_JOB, REBUILT, UPSTREAM_SENSOR, base_key
 from aml_images_dagster.defs.main_branch import main_build
@@ -17,13 +17,13 @@ from aml_images_dagster.defs.upstream.bases import RESUME
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.registry.resolution import ResolvedBase
 from aml_images_dagster.upstream.bases import external_bases, is_fixed
-from aml_images_dagster.upstream.watch import Outcome, Watch, WatchedBase, next_build
+from aml_images_dagster.upstream.watched_base import Outcome, UpstreamState, WatchedBase, next_build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from aml_images_dagster.defs.main_branch import MainBranch, MainImages
-    from aml_images_dagster.defs.run import Workshop
+    from aml_images_dagster.defs.run import Factory
     from aml_images_dagster.settings.upstream import UpstreamSettings
 
 _RUN_KEY_TAG = "dagster/run_key"
@@ -32,23 +32,23 @@ BASES_TAG = "aml-images/bases"
 """The bases whose change has started a build."""
 
 
-def upstream_sensor(workshop: Workshop, main: MainBranch) -> dg.SensorDefinition:
+def upstream_sensor(factory: Factory, main: MainBranch) -> dg.SensorDefinition:
     """The sensor that asks registries for the digests of all external bases."""
-    settings = workshop.settings.upstream
+    settings = factory.settings.upstream
 
     @dg.sensor(
         name=UPSTREAM_SENSOR,
         job_name=BUILD_JOB,
-        description="Builds what stands on an external base, and everything FROM it, when the base's digest changes.",
+        description="Builds what is built on an external base, and everything FROM it, when the base's digest changes.",
         minimum_interval_seconds=settings.interval_seconds,
-        default_status=sensor_status(workshop.settings),
+        default_status=sensor_status(factory.settings),
     )
     @skips_while_unreachable
     def upstream_bases(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         now = datetime.now(UTC)
         of_main = main.images()
         standing = _standing(of_main, now)
-        answers = workshop.parts.resolver.observe(standing)
+        answers = factory.backends.resolver.observe(standing)
         served = {name: answer.digest for name, answer in answers.items() if isinstance(answer, ResolvedBase)}
         remembered = _read(context.cursor)
         before = remembered.only(standing)
@@ -59,7 +59,7 @@ def upstream_sensor(workshop: Workshop, main: MainBranch) -> dg.SensorDefinition
             key = f"{UPSTREAM_SENSOR} {now.isoformat()}"
             requests.append(
                 main_build(
-                    workshop,
+                    factory,
                     of_main,
                     _to_build(chosen, watch, standing, of_main, now),
                     context.instance,
@@ -70,12 +70,12 @@ def upstream_sensor(workshop: Workshop, main: MainBranch) -> dg.SensorDefinition
                 )
             )
             watch = watch.with_bases({name: watch.bases[name].started(key) for name in chosen})
-        told = "; ".join(_tell(watch, answers, settings, now)) or "there are no external bases"
+        told = "; ".join(_report(watch, answers, settings, now)) or "there are no external bases"
         context.log.info(told)
         return dg.SensorResult(
             run_requests=requests,
             skip_reason=None if requests else told,
-            # What nothing stands on for a while, as when a Dockerfile is broken, is gone on with when it is back.
+            # What nothing is built on for a while, as when a Dockerfile is broken, is gone on with when it is back.
             cursor=remembered.with_bases(watch.bases).model_dump_json(),
             asset_events=[*_observations(before, watch), *_checks(before, watch, settings, now)],
         )
@@ -85,24 +85,24 @@ def upstream_sensor(workshop: Workshop, main: MainBranch) -> dg.SensorDefinition
 
 def _standing(main: MainImages, now: datetime) -> dict[str, tuple[str, ...]]:
     """The bases that can change, with the images to build when they do."""
-    images = (main.source.catalogue.images[image] for image in sorted(main.loaded))
+    images = (main.source.catalog.images[image] for image in sorted(main.loaded))
     living = [image for image in images if not image.is_past_end_of_life(now.date())]
     return {name: ids for name, ids in external_bases(living).items() if not is_fixed(name)}
 
 
-def _read(cursor: str | None) -> Watch:
+def _read(cursor: str | None) -> UpstreamState:
     try:
-        return Watch.model_validate_json(cursor) if cursor else Watch()
+        return UpstreamState.model_validate_json(cursor) if cursor else UpstreamState()
     except ValidationError:
         raise BadInput(
             "the cursor is not one of this sensor",
             where=UPSTREAM_SENSOR,
-            mend="Clear it in the UI: what is served now counts.",
+            hint="Clear it in the UI: what is served now counts.",
         ) from None
 
 
 def _looked_at(
-    watch: Watch, served: Mapping[str, str], instance: dg.DagsterInstance, now: datetime
+    watch: UpstreamState, served: Mapping[str, str], instance: dg.DagsterInstance, now: datetime
 ) -> dict[str, WatchedBase]:
     """Every base after its registry, its build and the wish of a person were looked at."""
     found = {}
@@ -135,7 +135,7 @@ def _is_resumed(instance: dg.DagsterInstance, base: str, failed: datetime) -> bo
 
 
 def _to_build(
-    chosen: Sequence[str], watch: Watch, standing: Mapping[str, Sequence[str]], main: MainImages, now: datetime
+    chosen: Sequence[str], watch: UpstreamState, standing: Mapping[str, Sequence[str]], main: MainImages, now: datetime
 ) -> Reasons:
     reasons: dict[str, list[str]] = {}
     for name in chosen:
@@ -144,11 +144,11 @@ def _to_build(
             reasons.setdefault(image, []).append(
                 f"base {name} is now {short_digest(base.served)}, it was {short_digest(base.settled)}"
             )
-    found, _ = with_descendants(reasons, main.source.catalogue, now.date())
+    found, _ = with_descendants(reasons, main.source.catalog, now.date())
     return {image: why for image, why in found.items() if image in main.loaded}
 
 
-def _observations(before: Watch, after: Watch) -> Iterator[dg.AssetObservation]:
+def _observations(before: UpstreamState, after: UpstreamState) -> Iterator[dg.AssetObservation]:
     for name, base in after.bases.items():
         old = before.bases.get(name)
         if old is None or old.served != base.served:
@@ -160,7 +160,7 @@ def _observations(before: Watch, after: Watch) -> Iterator[dg.AssetObservation]:
 
 
 def _checks(
-    before: Watch, after: Watch, settings: UpstreamSettings, now: datetime
+    before: UpstreamState, after: UpstreamState, settings: UpstreamSettings, now: datetime
 ) -> Iterator[dg.AssetCheckEvaluation]:
     for name, base in after.bases.items():
         old = before.bases.get(name)
@@ -175,8 +175,8 @@ def _checks(
             )
 
 
-def _tell(
-    watch: Watch, answers: Mapping[str, ResolvedBase | BadInput], settings: UpstreamSettings, now: datetime
+def _report(
+    watch: UpstreamState, answers: Mapping[str, ResolvedBase | BadInput], settings: UpstreamSettings, now: datetime
 ) -> Iterator[str]:
     """What a tick has found, for a person who wonders why nothing or something happens."""
     current = 0

@@ -17,7 +17,7 @@ from aml_images_dagster.engine.acr_tasks.runs import TaskRuns
 from aml_images_dagster.engine.acr_tasks.source_archive import write_source_archive
 from aml_images_dagster.engine.interface import EngineInfo, PushedImage
 from aml_images_dagster.errors import BuildFailed
-from aml_images_dagster.identity.faults import PATIENCE
+from aml_images_dagster.identity.faults import TIMEOUTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ class AcrTasksBuilder:
         endpoints: Of the Azure cloud.
         agent_pool: A pool of dedicated agents; empty takes the shared ones.
         poll_seconds: Time between two looks at a run.
-        cancel_seconds: How long a run that was cancelled may take to end.
+        cancel_seconds: How long a run that was canceled may take to end.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class AcrTasksBuilder:
     def build_and_push(
         self, request: BuildRequest, log: LogLine, *, still_wanted: Callable[[], None], started: Callable[[str], None]
     ) -> PushedImage:
-        """See `Builder.build_and_push`. The run is cancelled when it is not wanted any more, and at its deadline.
+        """See `Builder.build_and_push`. The run is canceled when it is not wanted any more, and at its deadline.
 
         The network of the request has no meaning there.
         """
@@ -162,7 +162,7 @@ class AcrTasksBuilder:
             registry.subscription_id,
             base_url=self._endpoints.management,
             credential_scopes=[self._endpoints.management_scope],
-            **PATIENCE,
+            **TIMEOUTS,
         ) as client:
             yield TaskRuns(client, registry.resource_group, registry.name, self._poll_seconds, self._cancel_seconds)
 

@@ -20,21 +20,21 @@ def run_fault(run: RunProperties, tag: str, tail: str) -> BuildFailed:
     """Say why a run did not succeed."""
     said = redact(run.run_error_message or "").strip()
     because = f": {said}" if said else ""
-    what, mend = f"run {run.run_id} failed{because}", "The end of the log shows the failing instruction."
+    what, hint = f"run {run.run_id} failed{because}", "The end of the log shows the failing instruction."
     if run.status == "Canceled":
-        what, mend = f"run {run.run_id} was cancelled in the registry{because}", "Somebody did that: build again."
+        what, hint = f"run {run.run_id} was canceled in the registry{because}", "Somebody did that: build again."
     elif run.status == "Timeout":
-        what, mend = f"run {run.run_id} was stopped at its deadline{because}", _SLOW
+        what, hint = f"run {run.run_id} was stopped at its deadline{because}", _SLOW
     elif run.status == "Error":
-        mend = f"ACR Tasks itself failed: build again; support wants the run id {run.run_id}."
+        hint = f"ACR Tasks itself failed: build again; support wants the run id {run.run_id}."
     elif _BASE_DOES_NOT_FIT.search(tail):
-        mend = "The agents run another Windows than the base needs: change the base, or use a Windows engine by URL."
-    return BuildFailed(what, where=tag, mend=mend, log=tail)
+        hint = "The agents run another Windows than the base needs: change the base, or use a Windows engine by URL."
+    return BuildFailed(what, where=tag, hint=hint, log=tail)
 
 
 def deadline_fault(run_id: str, tag: str, seconds: float, tail: str) -> BuildFailed:
     """Say that time was up."""
-    return BuildFailed(f"run {run_id} was stopped at its deadline of {seconds:g} s", where=tag, mend=_SLOW, log=tail)
+    return BuildFailed(f"run {run_id} was stopped at its deadline of {seconds:g} s", where=tag, hint=_SLOW, log=tail)
 
 
 def host_timed_out(failure: BuildFailed) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.bounded import LONGEST_LOG, Lines, up_to
 from aml_images_dagster.engine.stream import LONGEST_TAIL_LINE, TAIL_LINES, redact
-from aml_images_dagster.identity.faults import PATIENCE
+from aml_images_dagster.identity.faults import TIMEOUTS
 from aml_images_dagster.text import printable
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class RunLog:
 
         try:
             self._link = self._link or self._find_link()
-            with BlobClient.from_blob_url(self._link, **PATIENCE) as blob:
+            with BlobClient.from_blob_url(self._link, **TIMEOUTS) as blob:
                 left_bytes = self._read_piece(blob)
                 if left_bytes > _MOST_AT_ONCE * _PIECE_BYTES:
                     left_out = left_bytes - _MOST_AT_ONCE * _PIECE_BYTES

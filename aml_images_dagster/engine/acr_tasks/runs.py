@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.engine.acr_tasks.faults import deadline_fault, run_fault
 from aml_images_dagster.engine.acr_tasks.run_log import RunLog
 from aml_images_dagster.errors import FactoryError, Unreachable
-from aml_images_dagster.identity.faults import PATIENCE, explained
+from aml_images_dagster.identity.faults import TIMEOUTS, explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ class TaskRuns:
         group: The registry's resource group.
         registry: The registry's name.
         poll_seconds: Time between two looks at a run.
-        cancel_seconds: How long a run that was cancelled may take to end.
+        cancel_seconds: How long a run that was canceled may take to end.
     """
 
     client: ContainerRegistryTasksMgmtClient
@@ -64,7 +64,7 @@ class TaskRuns:
         url, name = self.place_for_source()
         with (
             self._explained("to take the source"),
-            BlobClient.from_blob_url(url, **PATIENCE) as blob,
+            BlobClient.from_blob_url(url, **TIMEOUTS) as blob,
             archive.open("rb") as content,
         ):
             blob.upload_blob(content, overwrite=True)
@@ -111,7 +111,7 @@ class TaskRuns:
             secrets: Texts that may not appear in the log.
 
         Raises:
-            BuildFailed: The run failed, somebody else cancelled it, or time is up.
+            BuildFailed: The run failed, somebody else canceled it, or time is up.
             Unreachable: The service does not answer any more.
         """
         run_log = RunLog(lambda: self._log_link(run_id), log, secrets)
@@ -149,9 +149,9 @@ class TaskRuns:
         while (status := self._get(run_id).status) not in _ENDED:
             if time.monotonic() > until:
                 raise Unreachable(
-                    f"run {run_id} was cancelled {self.cancel_seconds:g} s ago and is still {_word(status)}",
+                    f"run {run_id} was canceled {self.cancel_seconds:g} s ago and is still {_word(status)}",
                     where=self.where,
-                    mend="Cancel it in the portal. What it pushes is removed when the cleanup is repeated.",
+                    hint="Cancel it in the portal. What it pushes is removed when the cleanup is repeated.",
                 )
             time.sleep(min(self.poll_seconds, 1))
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from aml_images_dagster.pull_requests.hosts.interface import Outcome, Status
 
 _PREVIEW = "7.1-preview"
-_MEND = "If it stays: the token needs the scopes Code (status) and Pull Request Threads (read & write)."
-_STATES: dict[Outcome, str] = {"pending": "pending", "success": "succeeded", "failure": "failed", "cancelled": "error"}
+_HINT = "If it stays: the token needs the scopes Code (status) and Pull Request Threads (read & write)."
+_STATES: dict[Outcome, str] = {"pending": "pending", "success": "succeeded", "failure": "failed", "canceled": "error"}
 _LATER = "It is tried again. Look at what is between here and there: the query of the request is lost."
 _PAGE = 100
 
@@ -34,7 +34,7 @@ class AzureDevOpsHost:
     """
 
     def __init__(self, address: HostAddress, token: str) -> None:
-        self._api = AzureDevOpsApi(address, token, _MEND)
+        self._api = AzureDevOpsApi(address, token, _HINT)
 
     def open_pull_requests(self) -> frozenset[int]:
         """See `PullRequestHost`."""
@@ -51,7 +51,7 @@ class AzureDevOpsHost:
                 raise Unreachable(
                     "Azure DevOps gives the same page of pull requests again",
                     where=self._api.repository,
-                    mend="Does a proxy or a server of another version ignore $skip?",
+                    hint="Does a proxy or a server of another version ignore $skip?",
                 )
             found |= numbers
 

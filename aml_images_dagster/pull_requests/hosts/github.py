@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from aml_images_dagster.code_hosts.address import HostAddress
     from aml_images_dagster.pull_requests.hosts.interface import Outcome, Status
 
-_STATES: dict[Outcome, str] = {"pending": "pending", "success": "success", "failure": "failure", "cancelled": "error"}
+_STATES: dict[Outcome, str] = {"pending": "pending", "success": "success", "failure": "failure", "canceled": "error"}
 _DESCRIPTION_LENGTH = 140
-_MEND = "Give the token write access to commit statuses and pull requests."
+_HINT = "Give the token write access to commit statuses and pull requests."
 _NOT_FOUND = 404
 
 
@@ -106,7 +106,7 @@ class GitHubHost:
         return ""
 
     def _explained(self) -> AbstractContextManager[None]:
-        return github_errors(self._address, _MEND)
+        return github_errors(self._address, _HINT)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from aml_images_dagster.pull_requests.admission import Origin
 
-Outcome = Literal["pending", "success", "failure", "cancelled"]
+Outcome = Literal["pending", "success", "failure", "canceled"]
 
 STATUS_NAME = "aml-images"
 """Under this name a host shows the status among those of others."""

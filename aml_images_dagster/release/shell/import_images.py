@@ -63,7 +63,7 @@ class Production(Protocol):
 def import_all(
     images: Sequence[Tested],
     production: Production,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
     may_move: Callable[[], None] = lambda: None,
 ) -> None:
     """Import release tags, verify them all, and only then move every `latest`.
@@ -73,7 +73,7 @@ def import_all(
     Args:
         images: What to import.
         production: Where.
-        tell: Is told what was done, a line each, from several threads.
+        report: Called with what was done, a line each, from several threads.
         may_move: Is called before any `latest` moves, and raises if it must not.
 
     Raises:
@@ -90,23 +90,23 @@ def import_all(
     if taken:
         raise ImportRefused("; ".join(taken))
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(lambda one: _import_one(one[0], one[1], production, tell, replace=False), releases))
+        list(pool.map(lambda one: _import_one(one[0], one[1], production, report, replace=False), releases))
     for image, name in releases:
         _verify(image, name, production)
     for image, name in latest:
         may_move()
-        _import_one(image, name, production, tell, replace=True)
+        _import_one(image, name, production, report, replace=True)
 
 
 def _import_one(
-    image: Tested, name: str, production: Production, tell: Callable[[str], None], *, replace: bool
+    image: Tested, name: str, production: Production, report: Callable[[str], None], *, replace: bool
 ) -> None:
     if production.digest(name) == image.digest:
-        tell(f"{name} has {image.digest} already")
+        report(f"{name} has {image.digest} already")
         return
     production.bring(image, name, replace=replace)
     _verify(image, name, production)
-    tell(f"{name} is {image.digest}")
+    report(f"{name} is {image.digest}")
 
 
 def _verify(image: Tested, name: str, production: Production) -> None:
@@ -138,7 +138,7 @@ class _AzureProduction:
             return json.loads(done.stdout)
         if _NO_SUCH_NAME.search(said):
             return None
-        raise ImportRefused(f"what {name} stands for cannot be told: {said or 'az says nothing'}")
+        raise ImportRefused(f"what {name} stands for is not known: {said or 'az says nothing'}")
 
     def bring(self, image: Tested, name: str, *, replace: bool) -> None:
         command = ["az", "acr", "import", "--name", self._registry, "--registry", self._staging_id]

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
+from aml_images_dagster.testing.azure_ml.cancellation import end_jobs
 from aml_images_dagster.testing.azure_ml.command import command_job
-from aml_images_dagster.testing.azure_ml.course import Course, Patience, Verdict
-from aml_images_dagster.testing.azure_ml.ending import end_jobs
-from aml_images_dagster.testing.azure_ml.outcome import outcome
+from aml_images_dagster.testing.azure_ml.job_result import job_result
+from aml_images_dagster.testing.azure_ml.job_state import Evaluation, JobState, Timeouts
 from aml_images_dagster.testing.azure_ml.tags import image_key
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _OVERLOOKED = 3
 @dataclass
 class _Submitted:
     job: TestJob
-    course: Course
+    state: JobState
     url: str
     overlooked: int = 0
 
@@ -48,7 +48,7 @@ class Batch:
         workspace: Where.
         jobs: What to run.
         compute: For jobs that name none.
-        patience: How long to wait for what.
+        timeouts: How long to wait for what.
         log: Receives a line for each new status.
     """
 
@@ -57,13 +57,13 @@ class Batch:
         workspace: Workspace,
         jobs: Sequence[TestJob],
         compute: str,
-        patience: Patience,
+        timeouts: Timeouts,
         log: Callable[[str], None],
     ) -> None:
         self._workspace = workspace
         self._jobs = jobs
         self._compute = compute
-        self._patience = patience
+        self._timeouts = timeouts
         self._log = log
         self._submissions: dict[Future[SeenJob], TestJob] = {}
         self._submitted: dict[str, _Submitted] = {}
@@ -80,7 +80,7 @@ class Batch:
         self._pool.shutdown(wait=True, cancel_futures=True)
         unknown = [job.name for submission, job in self._submissions.items() if not submission.cancelled()]
         try:
-            end_jobs(self._workspace, [*unknown, *self._submitted], self._patience.cancel_seconds)
+            end_jobs(self._workspace, [*unknown, *self._submitted], self._timeouts.cancel_seconds)
         except FactoryError as left:
             if error is None or isinstance(error, GeneratorExit):
                 raise
@@ -101,7 +101,7 @@ class Batch:
                 self._look()
                 answered = time.monotonic()
             except Unreachable as error:
-                if time.monotonic() - answered > self._patience.away_seconds:
+                if time.monotonic() - answered > self._timeouts.away_seconds:
                     raise
                 self._log(f"{error.what}; trying again")
             yield from self._ended()
@@ -112,7 +112,7 @@ class Batch:
             raise BadInput(
                 f"no compute is named for the tests of {job.image}",
                 where="azure.compute",
-                mend='Set it, or write "compute" into the tests.json of the image.',
+                hint='Set it, or write "compute" into the tests.json of the image.',
             )
         with tempfile.TemporaryDirectory(dir=job.code.parent) as folder:
             seen = self._workspace.submit(command_job(job, compute, Path(folder)))
@@ -120,13 +120,13 @@ class Batch:
             raise BadInput(
                 f"a job {job.name} is there that is not ours",
                 where=f"Azure ML workspace {self._workspace.name}",
-                mend="Somebody else has taken the name; start a new build.",
+                hint="Somebody else has taken the name; start a new build.",
             )
         return seen
 
     def _pause(self) -> None:
         """Wait until it is time to look again, and take in what is submitted meanwhile."""
-        until = time.monotonic() + self._patience.poll_seconds
+        until = time.monotonic() + self._timeouts.poll_seconds
         while (left := until - time.monotonic()) > 0:
             if not self._submissions:
                 time.sleep(left)
@@ -135,8 +135,8 @@ class Batch:
             for submission in done:
                 seen = submission.result()
                 job = self._submissions.pop(submission)
-                course = Course(job.timeout_seconds, self._patience, time.monotonic())
-                self._submitted[job.name] = _Submitted(job, course, seen.url)
+                state = JobState(job.timeout_seconds, self._timeouts, time.monotonic())
+                self._submitted[job.name] = _Submitted(job, state, seen.url)
                 self._log(f"{job.scenario.name}: submitted as {job.name} {seen.url}".rstrip())
 
     def _look(self) -> None:
@@ -153,20 +153,22 @@ class Batch:
             else:
                 continue
             now = time.monotonic()
-            if each.course.see(status, now):
+            if each.state.see(status, now):
                 self._log(f"{each.job.scenario.name}: {status}")
-            if each.course.give_up(now):
+            if each.state.give_up(now):
                 self._workspace.cancel(name)
 
     def _ended(self) -> Generator[JobResult, None, None]:
         now = time.monotonic()
-        over = {name: verdict for name, each in self._submitted.items() if (verdict := each.course.verdict(now))}
+        over = {
+            name: evaluation for name, each in self._submitted.items() if (evaluation := each.state.evaluation(now))
+        }
         results = list(self._pool.map(lambda name: self._result(name, over[name], now), over))
         for result in results:
             # What has ended but is not told yet is not lost if the caller wants no more.
             del self._submitted[result.job]
             yield result
 
-    def _result(self, name: str, verdict: Verdict, now: float) -> JobResult:
+    def _result(self, name: str, evaluation: Evaluation, now: float) -> JobResult:
         each = self._submitted[name]
-        return outcome(self._workspace, each.job, verdict, each.url, each.course.running_seconds(now))
+        return job_result(self._workspace, each.job, evaluation, each.url, each.state.running_seconds(now))

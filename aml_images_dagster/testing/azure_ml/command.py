@@ -105,6 +105,6 @@ def _distribution(job: TestJob) -> MpiDistribution | PyTorchDistribution | None:
         raise BadInput(
             f"scenario {scenario.name!r} asks for MPI, which runs in Linux images only",
             where=job.image,
-            mend='Remove "distribution": "mpi" from the scenario, or the scenario from the image.',
+            hint='Remove "distribution": "mpi" from the scenario, or the scenario from the image.',
         )
     return MpiDistribution(process_count_per_instance=scenario.processes_per_node)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.testing.azure_ml.batch import Batch
-from aml_images_dagster.testing.azure_ml.course import ENDS, Patience
-from aml_images_dagster.testing.azure_ml.ending import end_jobs
+from aml_images_dagster.testing.azure_ml.cancellation import end_jobs
+from aml_images_dagster.testing.azure_ml.job_state import ENDS, Timeouts
 from aml_images_dagster.testing.azure_ml.sdk_version import outdated, sdk, warning
 from aml_images_dagster.testing.azure_ml.tags import build_key
 from aml_images_dagster.testing.azure_ml.workspace import Workspace
@@ -37,7 +37,7 @@ class AzureMlRunner:
         self._settings = settings
         self._credential = credential
         self._workspace: Workspace | None = None
-        self._patience = Patience(
+        self._timeouts = Timeouts(
             poll_seconds=settings.job_poll_seconds,
             queue_seconds=settings.job_queue_minutes * 60,
             silent_seconds=settings.job_silent_minutes * 60,
@@ -57,7 +57,7 @@ class AzureMlRunner:
     def run_all(self, jobs: Sequence[TestJob], log: Callable[[str], None]) -> Generator[JobResult, None, None]:
         """See `TestRunner.run_all`. All jobs are submitted at once."""
         newer = outdated()
-        with Batch(self._connected(), jobs, self._settings.compute, self._patience, log) as batch:
+        with Batch(self._connected(), jobs, self._settings.compute, self._timeouts, log) as batch:
             for result in batch.results():
                 # A failure is not held up: all other jobs of the build end by it.
                 yield replace(result, sdk=sdk(), warning=warning(newer) if result.status == "passed" else "")
@@ -69,7 +69,7 @@ class AzureMlRunner:
             raise BadInput(
                 "no compute is named for the tests of an image",
                 where="azure.compute",
-                mend='Set it, or write "compute" into the tests.json of the image.',
+                hint='Set it, or write "compute" into the tests.json of the image.',
             )
         self._connected().check(named)
         return f"{self.kind} workspace {self._settings.workspace}, compute {', '.join(named) or 'not needed'}"
@@ -81,7 +81,7 @@ class AzureMlRunner:
             Unreachable: A job has not ended in time; it may be in CancelRequested for hours.
         """
         names = self.live(build)
-        end_jobs(self._connected(), names, self._patience.cancel_seconds)
+        end_jobs(self._connected(), names, self._timeouts.cancel_seconds)
         return names
 
     def live(self, build: str) -> list[str]:
@@ -95,7 +95,7 @@ class AzureMlRunner:
             raise BadInput(
                 f"not set: {', '.join(f'azure.{name}' for name in missing)}",
                 where="settings",
-                mend="They say in which Azure ML workspace the tests run; AML_IMAGES_AZURE__WORKSPACE and so on.",
+                hint="They say in which Azure ML workspace the tests run; AML_IMAGES_AZURE__WORKSPACE and so on.",
             )
         if self._workspace is None:
             self._workspace = Workspace(

@@ -17,7 +17,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.identity.faults import PATIENCE, fault
+from aml_images_dagster.identity.faults import TIMEOUTS, fault
 from aml_images_dagster.identity.signatures import keep_out_of_logs, redacted
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Workspace:
 
         with self._explained("for a client"):
             # Only when it shows progress does the SDK notice that a file could not be uploaded; else it waits for ever.
-            return MLClient(self._credential(), *self._place, enable_telemetry=False, show_progress=True, **PATIENCE)
+            return MLClient(self._credential(), *self._place, enable_telemetry=False, show_progress=True, **TIMEOUTS)
 
     def check(self, computes: Iterable[str]) -> None:
         """Make sure that the workspace and its computes are there and that we may see them.
@@ -112,7 +112,7 @@ class Workspace:
                 raise BadInput(
                     f"there is no Azure ML workspace {self.name!r} in resource group {self._place[1]!r}",
                     where="azure.workspace",
-                    mend="Correct azure.workspace, azure.resource_group and azure.subscription_id in the settings.",
+                    hint="Correct azure.workspace, azure.resource_group and azure.subscription_id in the settings.",
                 )
         for compute in computes:
             with self._explained(f"for the compute {compute}"):
@@ -120,7 +120,7 @@ class Workspace:
                     raise BadInput(
                         f"the workspace {self.name} has no compute {compute!r}",
                         where="azure.compute or the compute of a tests.json",
-                        mend="Create the cluster, or name one that is there: `az ml compute list`.",
+                        hint="Create the cluster, or name one that is there: `az ml compute list`.",
                     )
 
     def submit(self, command: Command) -> SeenJob:
@@ -210,7 +210,7 @@ class Workspace:
         """
         from azure.storage.blob import BlobClient
 
-        with self._explained("for a log"), BlobClient.from_blob_url(url, **PATIENCE) as blob:
+        with self._explained("for a log"), BlobClient.from_blob_url(url, **TIMEOUTS) as blob:
             size = blob.get_blob_properties().size
             if not size:
                 return ""

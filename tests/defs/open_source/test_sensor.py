@@ -9,10 +9,10 @@ import pytest
 
 from aml_images_dagster.builds.ledger import Action, Ledger, TagChange
 from aml_images_dagster.builds.source import open_source
-from aml_images_dagster.defs.open_source.publication import publication_assets
+from aml_images_dagster.defs.open_source.public_source import publication_assets
 from aml_images_dagster.defs.open_source.sensor import publish_after_release_sensor
-from aml_images_dagster.defs.run import WORKSHOP, Workshop
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.defs.run import WORKSHOP, Factory
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.settings import load_settings
 from tests.image_repository import ImageRepository
 from tests.records import begun_release
@@ -28,26 +28,26 @@ CHANGES = tuple(
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> Workshop:
+def factory(tmp_path: Path) -> Factory:
     repository = ImageRepository.create(tmp_path / "repository")
     with (repository.root / "pyproject.toml").open("a") as file:
         file.write("[tool.aml-images.open-source]\nafter-release = true\n")
         file.write('repository = "/public"\ndocs-repository = "/docs"\n')
     settings = load_settings(repo=repository.root)
-    return Workshop(settings, open_source(settings), parts_for(settings))
+    return Factory(settings, open_source(settings), backends_for(settings))
 
 
-def do(workshop: Workshop, action: Action, commit: str = "c0ffee") -> None:
-    ledger = Ledger(workshop.parts.artifacts)
+def do(factory: Factory, action: Action, commit: str = "c0ffee") -> None:
+    ledger = Ledger(factory.backends.artifacts)
     begun = ledger.append(begun_release("20261123.aaaaaaaa", action=action, commit=commit, changes=CHANGES))
     ledger.complete(begun, "somebody")
 
 
-def tick(workshop: Workshop, cursor: str | None) -> tuple[dict[str, object], str | None]:
+def tick(factory: Factory, cursor: str | None) -> tuple[dict[str, object], str | None]:
     """What a tick asks for, configuration by operation, and the cursor after it."""
-    (sensor,) = publish_after_release_sensor(workshop)
-    assets = publication_assets(workshop.settings.open_source)
-    loaded = dg.Definitions(assets=assets, sensors=[sensor], resources={WORKSHOP: workshop})
+    (sensor,) = publish_after_release_sensor(factory)
+    assets = publication_assets(factory.settings.open_source)
+    loaded = dg.Definitions(assets=assets, sensors=[sensor], resources={WORKSHOP: factory})
     with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_sensor_context(instance, cursor, sensor_name=sensor.name, definitions=loaded)
         result = sensor.evaluate_tick(context)
@@ -55,27 +55,27 @@ def tick(workshop: Workshop, cursor: str | None) -> tuple[dict[str, object], str
     return {name: op["config"] for ops in asked for name, op in ops.items()}, result.cursor
 
 
-def test_a_release_is_published_once(workshop: Workshop) -> None:
-    do(workshop, "release", "before anybody watched")
-    asked, cursor = tick(workshop, None)
+def test_a_release_is_published_once(factory: Factory) -> None:
+    do(factory, "release", "before anybody watched")
+    asked, cursor = tick(factory, None)
     assert (asked, cursor) == ({}, "2")
-    do(workshop, "release")
-    asked, cursor = tick(workshop, cursor)
+    do(factory, "release")
+    asked, cursor = tick(factory, cursor)
     assert asked == {
         "operations__public_source": {"source_commit": "c0ffee", "images": ["apps/hello", "tools/shell"]},
         "operations__public_docs": {},
     }
-    assert tick(workshop, cursor)[0] == {}
+    assert tick(factory, cursor)[0] == {}
 
 
-def test_a_roll_back_renews_the_documentation(workshop: Workshop) -> None:
-    do(workshop, "rollback")
-    assert tick(workshop, "0")[0] == {"operations__public_docs": {}}
+def test_a_roll_back_renews_the_documentation(factory: Factory) -> None:
+    do(factory, "rollback")
+    assert tick(factory, "0")[0] == {"operations__public_docs": {}}
 
 
-def test_a_commit_with_uncommitted_changes_is_not_asked_for(workshop: Workshop) -> None:
-    do(workshop, "release", "c0ffee-dirty")
-    assert tick(workshop, "0")[0]["operations__public_source"] == {
+def test_a_commit_with_uncommitted_changes_is_not_asked_for(factory: Factory) -> None:
+    do(factory, "release", "c0ffee-dirty")
+    assert tick(factory, "0")[0]["operations__public_source"] == {
         "source_commit": "",
         "images": ["apps/hello", "tools/shell"],
     }
@@ -83,5 +83,5 @@ def test_a_commit_with_uncommitted_changes_is_not_asked_for(workshop: Workshop) 
 
 def test_it_is_there_only_when_it_is_wanted(tmp_path: Path) -> None:
     settings = load_settings(repo=ImageRepository.create(tmp_path / "plain").root)
-    workshop = Workshop(settings, open_source(settings), parts_for(settings))
-    assert publish_after_release_sensor(workshop) == []
+    factory = Factory(settings, open_source(settings), backends_for(settings))
+    assert publish_after_release_sensor(factory) == []

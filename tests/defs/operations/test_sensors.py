@@ -16,7 +16,7 @@ from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.defs import operations
 from aml_images_dagster.defs.keys import CLEANUP_JOB, asset_key
-from aml_images_dagster.defs.run import WORKSHOP, Workshop
+from aml_images_dagster.defs.run import WORKSHOP, Factory
 from aml_images_dagster.defs.run_state import PROCESS_TAG
 from aml_images_dagster.errors import Unreachable
 from tests.records import build_record
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from aml_images_dagster.builds.artifacts import BuildFolder
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.settings import Settings
     from tests.image_repository import ImageRepository
 
@@ -44,25 +44,25 @@ class Operations:
         instance: dg.DagsterInstance,
         repository: ImageRepository,
         settings: Settings,
-        parts: Parts,
+        backends: Backends,
         push: Callable[[str, str], Reference],
     ) -> None:
         self.instance = instance
-        self.parts = parts
-        workshop = Workshop(settings, open_source(settings), parts)
-        resources = dg.Definitions(resources={WORKSHOP: workshop})
-        self._definitions = dg.Definitions.merge(operations.definitions(workshop), resources)
+        self.backends = backends
+        factory = Factory(settings, open_source(settings), backends)
+        resources = dg.Definitions(resources={WORKSHOP: factory})
+        self._definitions = dg.Definitions.merge(operations.definitions(factory), resources)
         image = repository.image("apps/other")
         self._failed = failing_run(image, instance)
         record = instance.get_run_record_by_id(self._failed.run_id)
         assert record is not None
         build = build_number(self._failed.run_id, record.create_timestamp)
-        self.folder: BuildFolder = parts.artifacts.build(build)
+        self.folder: BuildFolder = backends.artifacts.build(build)
         self.folder.write_build(
             build_record(build, run_id=self._failed.run_id, created=record.create_timestamp, images=(image,))
         )
         family, name = image.split("/")
-        self._pushed = Reference(parts.staging.host, family, push(family, f"{name}--{build}").tag)
+        self._pushed = Reference(backends.staging.host, family, push(family, f"{name}--{build}").tag)
 
     def sensor(self, name: str) -> dg.SensorDefinition:
         return next(sensor for sensor in self._definitions.sensors or () if sensor.name == name)
@@ -94,7 +94,7 @@ class Operations:
 
     @property
     def is_staged(self) -> bool:
-        return self.parts.staging.digest(self._pushed) is not None
+        return self.backends.staging.digest(self._pushed) is not None
 
     @property
     def status(self) -> str:
@@ -115,11 +115,11 @@ def failing_run(image: str, instance: dg.DagsterInstance) -> dg.ExecuteInProcess
 def scene(
     image_repository: ImageRepository,
     settings: Settings,
-    parts: Parts,
+    backends: Backends,
     push_new_image: Callable[[str, str], Reference],
 ) -> Iterator[Operations]:
     with dg.DagsterInstance.ephemeral() as instance:
-        yield Operations(instance, image_repository, settings, parts, push_new_image)
+        yield Operations(instance, image_repository, settings, backends, push_new_image)
 
 
 @pytest.mark.parametrize("status", ["failed", "canceled"])
@@ -163,7 +163,7 @@ def test_what_cannot_be_cleaned_up_yet_starts_no_run_and_is_red_when_it_lasts(
         raise Unreachable("the registry does not answer", where="registry")
 
     with monkeypatch.context() as patch:
-        patch.setattr(scene.parts.staging, "tags", away)
+        patch.setattr(scene.backends.staging, "tags", away)
         request = scene.janitor()
         assert isinstance(request, dg.RunRequest), "its record, its jobs and its files need no registry"
         scene.run(request)

@@ -46,11 +46,11 @@ def instance(monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def end(instance: dg.DagsterInstance, workshop: object = None, **options: list[str]) -> dg.ExecuteInProcessResult:
+def end(instance: dg.DagsterInstance, factory: object = None, **options: list[str]) -> dg.ExecuteInProcessResult:
     return dg.materialize(
         [ending_asset()],
         run_config=operations_config(ENDED_BUILDS, **options),
-        resources={WORKSHOP: workshop or SimpleNamespace()},
+        resources={WORKSHOP: factory or SimpleNamespace()},
         instance=instance,
         raise_on_error=False,
     )
@@ -76,8 +76,10 @@ def test_a_build_that_cannot_be_removed_fails_the_run(instance: dg.DagsterInstan
     artifacts = Artifacts(str(tmp_path))
     artifacts.build(BUILD).write_build(build_record(BUILD, images=("apps/other",)))
     service = SimpleNamespace(host="registry.example", tags=away, digest=away, cancel=away, live=away, abandon=away)
-    parts = SimpleNamespace(artifacts=artifacts, staging=service, runner=service, builder=service, windows_builder=None)
-    ended = end(instance, SimpleNamespace(parts=parts), remove=[BUILD])
+    backends = SimpleNamespace(
+        artifacts=artifacts, staging=service, runner=service, builder=service, windows_builder=None
+    )
+    ended = end(instance, SimpleNamespace(backends=backends), remove=[BUILD])
     assert not ended.success
     (failure,) = ended.get_step_failure_events()
     assert f"build {BUILD} cannot be removed as a whole" in str(failure.step_failure_data.user_failure_data.description)

@@ -14,11 +14,11 @@ from aml_images_dagster.builds.artifacts import write_atomically
 from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.definitions import definitions
 from aml_images_dagster.defs.keys import ENDING_JOB
-from aml_images_dagster.defs.pinned_catalogue import PinnedCatalogue
+from aml_images_dagster.defs.pinned_catalog import PinnedCatalog
 from aml_images_dagster.defs.pull_requests import report, runs, sensor
 from aml_images_dagster.defs.request import COMMIT_TAG, PULL_REQUEST_TAG
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.pull_requests.changes import find_changes
 from aml_images_dagster.pull_requests.hosts.github import GitHubHost
 from aml_images_dagster.pull_requests.remote import GitRemote
@@ -67,7 +67,7 @@ class Ticks:
     def load(self) -> None:
         """Load the code location, again."""
         settings = self.settings
-        self._definitions = definitions(settings, PinnedCatalogue.now(settings))
+        self._definitions = definitions(settings, PinnedCatalog.now(settings))
 
     def tick(self) -> list[dg.RunRequest]:
         """One tick; what it asks for becomes runs that wait, but, as with Dagster, none with a key that there was."""
@@ -141,7 +141,7 @@ class _Coordinator:
 
 def look_through_here(settings: Settings, target: str, head: str, _: float) -> Changes:
     """Without a process of its own, which would ask the registries."""
-    return find_changes(settings, parts_for(settings), target, head)
+    return find_changes(settings, backends_for(settings), target, head)
 
 
 @pytest.fixture
@@ -203,9 +203,9 @@ def test_a_push_cancels_what_is_superseded(ticks: Ticks) -> None:
     before, now = (ticks.instance.get_run_by_id(run.run_id) for run in ticks.runs)
     assert (before.status, now.status) == (dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.NOT_STARTED)
     assert ticks.github.outcomes(first) == ["pending", "error"]
-    cancelled = ticks.github.statuses[first][-1]
-    assert cancelled["description"] == f"superseded by {second[:8]}"
-    assert cancelled["target_url"] == f"http://127.0.0.1:3000/runs/{ticks.runs[0].run_id}"
+    canceled = ticks.github.statuses[first][-1]
+    assert canceled["description"] == f"superseded by {second[:8]}"
+    assert canceled["target_url"] == f"http://127.0.0.1:3000/runs/{ticks.runs[0].run_id}"
     assert ticks.github.outcomes(second) == ["pending"]
     assert len(ticks.github.comments[7]) == 1
 
@@ -227,7 +227,7 @@ def test_a_push_back_to_a_commit_builds_it_again(ticks: Ticks) -> None:
     assert ticks.github.outcomes(first)[-1] == "failure"
 
 
-def test_a_push_back_while_the_first_run_cannot_be_cancelled(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_push_back_while_the_first_run_cannot_be_canceled(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
     cancel = _Coordinator.cancel_run
     first = ticks.open(7, edit_hello)
     ticks.tick()
@@ -315,9 +315,9 @@ def test_a_closed_one_is_forgotten(ticks: Ticks) -> None:
     assert ticks.instance.get_run_by_id(ticks.runs[0].run_id).status is dg.DagsterRunStatus.CANCELED
     ticks.tick()
     assert ticks.github.outcomes(head) == ["pending", "error"]
-    cancelled = ticks.github.statuses[head][-1]
-    assert cancelled["description"] == "the pull request was closed"
-    assert cancelled["target_url"].endswith(ticks.runs[0].run_id)
+    canceled = ticks.github.statuses[head][-1]
+    assert canceled["description"] == "the pull request was closed"
+    assert canceled["target_url"].endswith(ticks.runs[0].run_id)
     assert ticks.remote.factory.git("for-each-ref", "refs/aml-images/pull") == ""
     assert '"7"' not in (ticks.cursor or "")
 
@@ -414,7 +414,7 @@ def test_a_damaged_record_of_a_closed_one_stops_no_other(ticks: Ticks) -> None:
     ticks.open(7, edit_hello)
     ticks.tick()
     run = ticks.instance.get_run_record_by_id(ticks.runs[0].run_id)
-    folder = parts_for(ticks.settings).artifacts.build(build_number(run.dagster_run.run_id, run.create_timestamp))
+    folder = backends_for(ticks.settings).artifacts.build(build_number(run.dagster_run.run_id, run.create_timestamp))
     write_atomically(folder.root / "build.json", b"{")
     ticks.close(7)
     head = ticks.open(8, edit_shell)
@@ -457,7 +457,7 @@ def test_a_report_that_cannot_be_made_stops_no_other(ticks: Ticks, monkeypatch: 
 
     monkeypatch.setattr(GitHubHost, "write_comment", broken)
     ticks.tick()
-    assert "#7 could not be told, and will be again: KeyError(7)" in ticks.said or ticks.tick() == []
+    assert "#7 could not be reported; it will be tried again: KeyError(7)" in ticks.said or ticks.tick() == []
     assert ticks.github.outcomes(other) == ["pending"]
 
 
@@ -525,7 +525,7 @@ def test_a_host_that_is_out_of_order_is_told_later(ticks: Ticks, monkeypatch: py
     now = time.time()
     ticks.instance.report_run_failed(ticks.runs[0])
     assert ticks.tick() == []
-    assert "#7 could not be told, and will be again" in ticks.said
+    assert "#7 could not be reported; it will be tried again" in ticks.said
     ticks.github.fault = 0
     monkeypatch.setattr(sensor.time, "time", lambda: now + 40)
     ticks.tick()
@@ -583,7 +583,7 @@ def test_a_defect_of_ours_stops_no_other(ticks: Ticks, monkeypatch: pytest.Monke
 def test_strangers_hold_up_nobody(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time()
     asked: list[int] = []
-    monkeypatch.setattr(sensor, "_JUDGING_SECONDS", 0.05)  # so slow is the host that a look judges one only
+    monkeypatch.setattr(sensor, "_JUDGING_SECONDS", 0.05)  # so slow is the host that a look evaluates one only
     monkeypatch.setattr(report, "_SECONDS", 0.05)
     origin = GitHubHost.origin
 

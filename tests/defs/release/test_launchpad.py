@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import dagster as dg
 import yaml
 
-from aml_images_dagster.defs.keys import LOCATION, RELEASE_JOB, RELEASED, ROLL_BACK, ROLLBACK_JOB
+from aml_images_dagster.defs.keys import LOCATION, RELEASE_JOB, RELEASED, ROLLBACK, ROLLBACK_JOB
 from aml_images_dagster.defs.release.launchpad import build_link, release_link, release_links, rollback_link
 from aml_images_dagster.defs.request import build_keys
 
@@ -51,7 +51,7 @@ def test_a_release_and_its_dry_run() -> None:
 
 
 def test_a_roll_back() -> None:
-    config = {ROLL_BACK: {"config": {"image": IMAGE, "to": "", "reason": ""}}}
+    config = {ROLLBACK: {"config": {"image": IMAGE, "to": "", "reason": ""}}}
     assert launchpads(rollback_link(IMAGE).value) == {"Roll back": (setup(ROLLBACK_JOB), config)}
 
 

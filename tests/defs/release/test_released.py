@@ -15,7 +15,7 @@ from aml_images_dagster.defs.keys import PROMOTED, RELEASE_JOB, RELEASED, ROLLBA
 from aml_images_dagster.defs.release.released import released_assets
 from aml_images_dagster.defs.release.sensors import automatic_release_sensor, production_records_sensor
 from aml_images_dagster.defs.request import RELEASE_RULE_TAG
-from aml_images_dagster.defs.run import BUILD_TAG, WORKSHOP, Workshop
+from aml_images_dagster.defs.run import BUILD_TAG, WORKSHOP, Factory
 from tests.release.conftest import House, complete_build, digests, house, staged_build  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ class Ui:
     def look_again(self, *images: str, **options: Any) -> dg.ExecuteInProcessResult:
         """Execute the check alone."""
         keys = [dg.AssetCheckKey(released_key(self.house.repository.image(image)), PROMOTED) for image in images]
-        where = workshop(self.house)
+        where = factory(self.house)
         return dg.materialize(
-            [released_assets(list(where.source.catalogue.images.values()))],
+            [released_assets(list(where.source.catalog.images.values()))],
             resources={WORKSHOP: where},
             selection=dg.AssetSelection.checks(*keys),
             run_config={"ops": {RELEASED: {"config": options}}},
@@ -101,7 +101,7 @@ def test_the_check_alone_looks_at_what_was_released_last(ui: Ui, complete_build:
     hello, other = (house.repository.image(image) for image in IMAGES)
     repositories = {c.image: c.repository for r in house.ledger.records() for c in r.changes}
     pattern = repositories[other].replace(other.partition("/")[2], "{name}")
-    house.configure(public_names=f"{house.parts.production.host}/{pattern}", promotion_timeout_minutes=0.001)
+    house.configure(public_names=f"{house.backends.production.host}/{pattern}", promotion_timeout_minutes=0.001)
     for options, tags in (({}, {hello: "v1", other: "v2"}), ({"build": first.build}, {hello: "v1", other: "v1"})):
         done = ui.look_again(*IMAGES, **options)
         assert done.success
@@ -142,7 +142,7 @@ def test_a_dry_run_materializes_nothing(ui: Ui, complete_build: Callable[..., Re
 
 def test_a_build_that_may_not_be_released(ui: Ui, complete_build: Callable[..., ReleaseJson]) -> None:
     release = complete_build(*IMAGES)
-    ui.house.parts.artifacts.build(release.build).finish("running")
+    ui.house.backends.artifacts.build(release.build).finish("running")
     done = ui.release(release.build)
     assert not done.success
     (failure,) = done.filter_events(lambda event: event.is_step_failure)
@@ -154,7 +154,7 @@ def test_a_roll_back_and_a_withdrawal(ui: Ui, complete_build: Callable[..., Rele
     for release in (first, second):
         assert ui.release(release.build).success
     image = ui.house.repository.image("apps/other")
-    done = ui.run(ROLLBACK_JOB, {"ops": {"roll_back_latest": {"config": {"image": image, "reason": "it is broken"}}}})
+    done = ui.run(ROLLBACK_JOB, {"ops": {"rollback_latest": {"config": {"image": image, "reason": "it is broken"}}}})
     assert done.success
     assert ui.house.latest(first) == digests(first, latest=True)
     shown = ui.shown("apps/other")
@@ -164,8 +164,8 @@ def test_a_roll_back_and_a_withdrawal(ui: Ui, complete_build: Callable[..., Rele
     assert ui.house.served(next(iter(digests(second, latest=False)))) is None
 
 
-def workshop(house: House) -> Workshop:
-    return Workshop(house.settings, open_source(house.settings), house.parts)
+def factory(house: House) -> Factory:
+    return Factory(house.settings, open_source(house.settings), house.backends)
 
 
 def test_what_the_command_line_did_is_shown_once(
@@ -175,7 +175,7 @@ def test_what_the_command_line_did_is_shown_once(
     first, second = complete_build("apps/other", tag="v1"), complete_build("apps/other", tag="v2")
     ui.house.releaser("the command line").release(first)
     assert ui.release(second.build).success
-    sensor = production_records_sensor(workshop(ui.house))
+    sensor = production_records_sensor(factory(ui.house))
     context = dg.build_sensor_context(instance=ui.instance)
     said = sensor(context)
     assert ui.shown("apps/other")["release_tag"] == "v2"
@@ -197,7 +197,7 @@ def test_a_build_that_is_released_by_itself(ui: Ui, complete_build: Callable[...
             "build", tags={RELEASE_RULE_TAG: rule, BUILD_TAG: build.build}, status=dg.DagsterRunStatus.SUCCESS
         )
         ui.instance.add_run(run)
-    sensor = automatic_release_sensor(workshop(ui.house))
+    sensor = automatic_release_sensor(factory(ui.house))
     asked = sensor(dg.build_sensor_context(instance=ui.instance))
     assert isinstance(asked, dg.SensorResult)
     (request,) = asked.run_requests or []

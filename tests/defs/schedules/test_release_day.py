@@ -18,10 +18,10 @@ from aml_images_dagster.builds.records import BuildRecord, StagedImage
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.defs.keys import BUILD_JOB
 from aml_images_dagster.defs.request import RELEASE_BY_TAG, SCHEDULE_TAG, build_keys
-from aml_images_dagster.defs.run import WORKSHOP, Workshop
+from aml_images_dagster.defs.run import WORKSHOP, Factory
 from aml_images_dagster.defs.schedules.release_day import (
     PATCHED,
-    RELEASED,
+    RELEASED_ON_ITS_DAY,
     release_day_checks,
     release_day_sensor,
     schedule_checks,
@@ -33,9 +33,9 @@ from tests.defs.schedules.test_schedules import PATCH_DAY
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.catalog.reference import Reference
-    from aml_images_dagster.defs.schedules.release_day import Verdict
+    from aml_images_dagster.defs.schedules.release_day import DayResult
     from aml_images_dagster.registry.oci import OciRegistry
     from aml_images_dagster.settings import Settings
     from tests.image_repository import ImageRepository
@@ -67,17 +67,17 @@ class Scene:
     def __init__(
         self,
         repository: ImageRepository,
-        workshop: Workshop,
+        factory: Factory,
         instance: dg.DagsterInstance,
         push: Callable[[str, str], Reference],
         registries: tuple[OciRegistry, OciRegistry],
     ) -> None:
         self.repository = repository
-        self.workshop = workshop
+        self.factory = factory
         self.instance = instance
         self.push = push
         self.staging, self.production = registries
-        (self.schedule,) = workshop.timetable.schedules
+        (self.schedule,) = factory.timetable.schedules
         self.image = repository.image("tools/shell")
 
     def build(
@@ -107,7 +107,7 @@ class Scene:
         family, name = self.image.split("/")
         number = f"{created.astimezone(UTC):%Y%m%d}.{created.timestamp():08.0f}"[:17]
         pushed = self.push(family, f"{name}--{number}")
-        folder = self.workshop.parts.artifacts.build(number)
+        folder = self.factory.backends.artifacts.build(number)
         about = {"build": number, "run_id": "", "commit": "", "source": "", "release_tag": "v1"}
         folder.write_build(
             BuildRecord.model_validate(about | {"created": created, "status": status, "images": (self.image,)})
@@ -118,18 +118,18 @@ class Scene:
 
     def release(self, pushed: Reference) -> None:
         name = self.image.partition("/")[2]
-        repository = self.workshop.settings.production_names.format(name=name, family="")
+        repository = self.factory.settings.production_names.format(name=name, family="")
         copy_image(self.staging, self.production, pushed, repository, ["latest"])
 
-    def look(self, name: str, now: datetime) -> Verdict:
-        return schedule_checks(self.schedule)[name](self.schedule, self.instance, self.workshop, now)
+    def look(self, name: str, now: datetime) -> DayResult:
+        return schedule_checks(self.schedule)[name](self.schedule, self.instance, self.factory, now)
 
 
 @pytest.fixture
 def scene(
     image_repository: ImageRepository,
     settings: Settings,
-    parts: Parts,
+    backends: Backends,
     push_new_image: Callable[[str, str], Reference],
     staging: OciRegistry,
     production: OciRegistry,
@@ -137,38 +137,38 @@ def scene(
 ) -> Iterator[Scene]:
     text = PATCH_DAY.replace("{os: windows}", f"{{images: [{image_repository.image('tools/shell')}]}}")
     image_repository.write(image_repository.root / "schedules" / "patch_day.yaml", text)
-    workshop = Workshop(settings, open_source(settings), parts)
+    factory = Factory(settings, open_source(settings), backends)
     with dg.instance_for_test() as instance:
-        yield Scene(image_repository, workshop, instance, push_new_image, (staging, production))
+        yield Scene(image_repository, factory, instance, push_new_image, (staging, production))
 
 
 def test_a_record_that_cannot_be_read_hides_no_other_build(scene: Scene) -> None:
     scene.release(scene.build(WEDNESDAY))
-    write_atomically(scene.workshop.parts.artifacts.build("20261111.ffffffff").root / "build.json", b"{")
-    assert scene.look(RELEASED, WEDNESDAY).found.endswith("is released")
+    write_atomically(scene.factory.backends.artifacts.build("20261111.ffffffff").root / "build.json", b"{")
+    assert scene.look(RELEASED_ON_ITS_DAY, WEDNESDAY).found.endswith("is released")
 
 
 def test_no_build_is_fine(scene: Scene) -> None:
-    assert scene.look(RELEASED, WEDNESDAY).passed
+    assert scene.look(RELEASED_ON_ITS_DAY, WEDNESDAY).passed
     assert scene.look(PATCHED, WEDNESDAY).passed
 
 
 def test_a_build_waits_for_approval_and_is_late_the_next_day(scene: Scene) -> None:
     pushed = scene.build(WEDNESDAY)
-    waits = scene.look(RELEASED, WEDNESDAY + timedelta(hours=14.9))
+    waits = scene.look(RELEASED_ON_ITS_DAY, WEDNESDAY + timedelta(hours=14.9))
     assert waits.passed
     said = f"the build of 11 November 2026, {waits.build}, waits for approval; to be released by 12 November 00:00 PST"
     assert waits.found == f"{said}: {scene.image}"
     assert re.fullmatch(r"20261111\.[0-9a-f]{8}", waits.build)
     assert f"build%3A+{waits.build}" in str(waits.metadata["release"].value)
-    late = scene.look(RELEASED, WEDNESDAY + timedelta(hours=15.1))
+    late = scene.look(RELEASED_ON_ITS_DAY, WEDNESDAY + timedelta(hours=15.1))
     assert not late.passed
     assert late.severity is dg.AssetCheckSeverity.ERROR
     assert late.found.startswith(
         f"LATE: the build of 11 November 2026, {waits.build}, waits for approval; it was to be"
     )
     scene.release(pushed)
-    released = scene.look(RELEASED, WEDNESDAY + timedelta(days=2))
+    released = scene.look(RELEASED_ON_ITS_DAY, WEDNESDAY + timedelta(days=2))
     assert (released.found, released.metadata) == (f"the build of 11 November 2026, {waits.build}, is released", {})
 
 
@@ -177,22 +177,22 @@ def test_a_build_waits_for_approval_and_is_late_the_next_day(scene: Scene) -> No
 )
 def test_a_build_that_fails_or_does_not_end_is_late_too(scene: Scene, status: dg.DagsterRunStatus, said: str) -> None:
     scene.build(WEDNESDAY, status)
-    assert scene.look(RELEASED, WEDNESDAY).passed is (said != "failed")
-    late = scene.look(RELEASED, WEDNESDAY + timedelta(days=1))
+    assert scene.look(RELEASED_ON_ITS_DAY, WEDNESDAY).passed is (said != "failed")
+    late = scene.look(RELEASED_ON_ITS_DAY, WEDNESDAY + timedelta(days=1))
     assert not late.passed
     assert said in late.found
 
 
-def test_a_later_build_of_the_same_images_mends_it(scene: Scene) -> None:
+def test_a_later_build_of_the_same_images_fixes_it(scene: Scene) -> None:
     scene.build(WEDNESDAY, dg.DagsterRunStatus.FAILURE)
     scene.release(scene.complete(WEDNESDAY + timedelta(hours=3)))
-    assert scene.look(RELEASED, WEDNESDAY + timedelta(days=1)).passed
+    assert scene.look(RELEASED_ON_ITS_DAY, WEDNESDAY + timedelta(days=1)).passed
 
 
 def test_last_months_release_does_not_count(scene: Scene) -> None:
     scene.release(scene.complete(WEDNESDAY - timedelta(days=28)))
     scene.build(WEDNESDAY)
-    assert not scene.look(RELEASED, WEDNESDAY + timedelta(days=1)).passed
+    assert not scene.look(RELEASED_ON_ITS_DAY, WEDNESDAY + timedelta(days=1)).passed
 
 
 def test_updates_that_come_after_the_build(scene: Scene) -> None:
@@ -213,7 +213,7 @@ def test_updates_that_came_before(scene: Scene) -> None:
 
 
 def test_the_sensor_tells_what_has_changed_and_nothing_twice(scene: Scene) -> None:
-    sensor = release_day_sensor(scene.workshop)
+    sensor = release_day_sensor(scene.factory)
     cursor, told = None, []
     now = datetime.now(UTC)
     for number, hours in enumerate((1, None, -1, None)):
@@ -224,15 +224,23 @@ def test_the_sensor_tells_what_has_changed_and_nothing_twice(scene: Scene) -> No
         assert result.skip_reason
         cursor = result.cursor
         told.append([(event.check_name, event.passed) for event in result.asset_events])  # type: ignore[union-attr]
-    assert [[passed for name, passed in each if name == RELEASED] for each in told] == [[True], [], [False], []]
+    assert [[passed for name, passed in each if name == RELEASED_ON_ITS_DAY] for each in told] == [
+        [True],
+        [],
+        [False],
+        [],
+    ]
 
 
 def test_a_person_may_have_it_looked_at(scene: Scene) -> None:
     scene.build(WEDNESDAY)
     result = dg.materialize(
-        [dg.AssetSpec(schedule_key(scene.schedule)), *release_day_checks(scene.workshop.timetable)],  # type: ignore[list-item]
-        resources={WORKSHOP: scene.workshop},
+        [dg.AssetSpec(schedule_key(scene.schedule)), *release_day_checks(scene.factory.timetable)],  # type: ignore[list-item]
+        resources={WORKSHOP: scene.factory},
         selection=dg.AssetSelection.all_asset_checks(),
         instance=scene.instance,
     )
-    assert {evaluation.check_name for evaluation in result.get_asset_check_evaluations()} == {RELEASED, PATCHED}
+    assert {evaluation.check_name for evaluation in result.get_asset_check_evaluations()} == {
+        RELEASED_ON_ITS_DAY,
+        PATCHED,
+    }

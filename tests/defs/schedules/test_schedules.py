@@ -162,7 +162,7 @@ def test_a_bad_file_takes_no_schedule_down_and_shows(
     with pytest.raises(BadInput, match="unknown key"):
         sensor(dg.build_sensor_context())
     repository.write(repository.root / "schedules" / "bad.yaml", PATCH_DAY)
-    repository.commit("mended")
+    repository.commit("fixed")
 
 
 def test_new_files_are_noticed(repository: ImageRepository, load: Callable[..., dg.Definitions]) -> None:

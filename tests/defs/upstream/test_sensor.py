@@ -14,13 +14,13 @@ from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.defs.keys import BUILD_JOB, REBUILT, base_key
 from aml_images_dagster.defs.main_branch import MainBranch
 from aml_images_dagster.defs.request import RESOURCE, build_keys
-from aml_images_dagster.defs.run import WORKSHOP, Workshop
+from aml_images_dagster.defs.run import WORKSHOP, Factory
 from aml_images_dagster.defs.upstream.bases import base_assets
 from aml_images_dagster.defs.upstream.sensor import upstream_sensor
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.settings import load_settings
-from aml_images_dagster.upstream.watch import Watch
+from aml_images_dagster.upstream.watched_base import UpstreamState
 from tests.emulators.token_registry import TokenRegistry
 
 if TYPE_CHECKING:
@@ -37,13 +37,13 @@ ONE, TWO = "upstream.example/one:1", "upstream.example/two:1"
 
 
 class Scene:
-    """A repository whose images stand on two bases, and the sensor that looks at them tick by tick."""
+    """A repository whose images are built on two bases, and the sensor that looks at them tick by tick."""
 
-    def __init__(self, repository: ImageRepository, workshop: Workshop, instance: dg.DagsterInstance) -> None:
+    def __init__(self, repository: ImageRepository, factory: Factory, instance: dg.DagsterInstance) -> None:
         self.repository = repository
-        self.workshop = workshop
+        self.factory = factory
         self.instance = instance
-        self.sensor = upstream_sensor(workshop, MainBranch(workshop))
+        self.sensor = upstream_sensor(factory, MainBranch(factory))
         self.cursor: str | None = None
 
     def tick(self) -> dg.SensorResult:
@@ -75,12 +75,12 @@ class Scene:
         return set(request.asset_selection or ())
 
     def plan(self, request: dg.RunRequest) -> Plan:
-        plan = self.workshop.parts.artifacts.read_plan(request.run_config["resources"][RESOURCE]["config"]["plan"])
+        plan = self.factory.backends.artifacts.read_plan(request.run_config["resources"][RESOURCE]["config"]["plan"])
         assert plan is not None
         return plan
 
     def state(self, base: str) -> Any:
-        return Watch.model_validate_json(self.cursor or "").bases[base]
+        return UpstreamState.model_validate_json(self.cursor or "").bases[base]
 
     def check(self, base: str) -> dg.AssetCheckEvaluation:
         (record,) = self.instance.event_log_storage.get_asset_check_execution_history(
@@ -122,7 +122,7 @@ def scene(
     monkeypatch.setenv("AML_IMAGES_BASE_MIRRORS", f"upstream.example={front.host}/{repository}")
     settings = load_settings(repo=image_repository.root, automation="on")
     with dg.DagsterInstance.ephemeral() as instance:
-        yield Scene(image_repository, Workshop(settings, open_source(settings), parts_for(settings)), instance)
+        yield Scene(image_repository, Factory(settings, open_source(settings), backends_for(settings)), instance)
 
 
 def test_an_unchanged_base_starts_nothing(scene: Scene, front: TokenRegistry) -> None:
@@ -140,7 +140,7 @@ def test_an_unchanged_base_starts_nothing(scene: Scene, front: TokenRegistry) ->
         assert str(result.skip_reason.skip_message) == "2 of 2 bases have not changed"  # type: ignore[union-attr]
 
 
-def test_a_changed_base_builds_what_stands_on_it_once(scene: Scene, push: Callable[[str], Reference]) -> None:
+def test_a_changed_base_builds_what_is_built_on_it_once(scene: Scene, push: Callable[[str], Reference]) -> None:
     scene.tick()
     old, new = scene.state(ONE).served, push("one").digest
     assert scene.tick().run_requests == []  # gathering
@@ -205,9 +205,9 @@ def test_three_failures_pause_a_base_visibly(scene: Scene, push: Callable[[str],
 def test_observing_a_paused_base_resumes_it(scene: Scene, push: Callable[[str], Reference]) -> None:
     fail_three_times(scene, push)
     observed = dg.materialize(
-        base_assets(scene.workshop.source.catalogue),
+        base_assets(scene.factory.source.catalog),
         selection=[base_key(TWO)],
-        resources={WORKSHOP: scene.workshop},
+        resources={WORKSHOP: scene.factory},
         instance=scene.instance,
         raise_on_error=False,
     )
@@ -245,7 +245,7 @@ def test_a_change_is_not_missed_while_a_dockerfile_is_broken(scene: Scene, push:
     told = str(scene.tick().skip_reason.skip_message)  # type: ignore[union-attr]
     assert told == "1 of 1 bases have not changed"
     scene.repository.write_image("apps/other", f"FROM {TWO}\n")
-    scene.repository.commit("mended")
+    scene.repository.commit("fixed")
     scene.tick()
     scene.wait(1)
     (request,) = scene.tick().run_requests or ()
@@ -273,9 +273,9 @@ def test_a_cursor_of_somebody_else(scene: Scene) -> None:
 def test_observing_a_base_that_is_not_there(scene: Scene, front: TokenRegistry) -> None:
     front.public = ("nobody",)
     observed = dg.materialize(
-        base_assets(scene.workshop.source.catalogue),
+        base_assets(scene.factory.source.catalog),
         selection=[base_key(TWO)],
-        resources={WORKSHOP: scene.workshop},
+        resources={WORKSHOP: scene.factory},
         instance=scene.instance,
         raise_on_error=False,
     )

@@ -42,7 +42,7 @@ _LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 
 class _Cancelled(Exception):  # noqa: N818 - control flow inside of this module
-    """The run was cancelled while it built."""
+    """The run was canceled while it built."""
 
 
 @dataclass
@@ -94,7 +94,7 @@ class AcrTasks:
         answers: While it is not set, nobody is told that a run was scheduled.
         lists_images: Whether runs name the images that they pushed.
         windows_log: What a Windows agent says, one text for each run; after the last one all is well.
-        cancelling: Whether runs that are asked to end do so.
+        canceling: Whether runs that are asked to end do so.
     """
 
     def __init__(self, cloud: EmulatedCloud, storage: BlobStorage) -> None:
@@ -105,7 +105,7 @@ class AcrTasks:
         self.answers.set()
         self.lists_images = True
         self.windows_log: list[str] = []
-        self.cancelling = True
+        self.canceling = True
         self._cloud = cloud
         self._storage = storage
         storage.create(CONTAINER)
@@ -146,7 +146,7 @@ class AcrTasks:
 
     def _cancel(self, request: Request, subscription: str, group: str, name: str, run_id: str) -> Answer:
         run = self.runs[run_id]
-        if self.cancelling and run.status not in _ENDED:
+        if self.canceling and run.status not in _ENDED:
             run.status = "Canceled"
         return Answer(200)
 

@@ -87,7 +87,7 @@ class MachineLearning:
         page: Jobs on a page of the list.
         lists: When False, the list is empty, as if it lagged behind.
         shows: A status that every job shows, whatever it does; empty for the truth.
-        ends_cancelled_jobs: When False, a job that is to be cancelled stays in CancelRequested.
+        ends_canceled_jobs: When False, a job that is to be canceled stays in CancelRequested.
         environments: Images by the id of the environment.
         blobs: Its storage account.
     """
@@ -97,7 +97,7 @@ class MachineLearning:
         self.page = 25
         self.lists = True
         self.shows = ""
-        self.ends_cancelled_jobs = True
+        self.ends_canceled_jobs = True
         self.environments: dict[str, str] = {}
         self._codes: dict[str, dict[str, Any]] = {}
         self._arm, self.blobs, self._executor = cloud.arm, blobs, executor
@@ -219,7 +219,7 @@ class MachineLearning:
             status, job.error = "Failed", f"The executor failed: {error!r}"
         if status == "Failed" and not job.error:
             job.error = "Execution failed. User process exited with a status that is not 0."
-        if status == "Canceled" and not self.ends_cancelled_jobs:
+        if status == "Canceled" and not self.ends_canceled_jobs:
             status = "CancelRequested"
         job.ended = datetime.now(UTC)
         job.status = status
@@ -235,7 +235,7 @@ class MachineLearning:
         if job is None:
             return self._arm.error(404, "ResourceNotFound", f"There is no job {name}.")
         if job.status == "Finalizing":
-            return self._arm.error(400, "UserError", "The job is in a state in which it cannot be cancelled.")
+            return self._arm.error(400, "UserError", "The job is in a state in which it cannot be canceled.")
         if job.status not in ENDED:
             job.status = "CancelRequested"
             job.stop.set()

@@ -14,7 +14,7 @@ from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.acr_tasks.run_log import RunLog
 from aml_images_dagster.engine.interface import BuildRequest, RegistryLogin
 from aml_images_dagster.errors import BadInput, BuildFailed, Unreachable
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.registry.layers import files_in
 from aml_images_dagster.settings import load_settings
 from tests.emulators.azure.acr_tasks import CONTAINER, AcrTasks
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.engine.interface import PushedImage
     from aml_images_dagster.registry.oci import OciRegistry
     from tests.conftest import MakeContext
@@ -47,7 +47,7 @@ def tasks(cloud: EmulatedCloud) -> Iterator[AcrTasks]:
 
 
 @pytest.fixture
-def parts(tasks: AcrTasks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parts:
+def backends(tasks: AcrTasks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Backends:
     for name, value in {
         "LINUX_BUILDER": "acr-tasks",
         "WINDOWS_BUILDER": "acr-tasks",
@@ -55,7 +55,7 @@ def parts(tasks: AcrTasks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     }.items():
         monkeypatch.setenv(f"AML_IMAGES_AZURE__{name}", value)
     (tmp_path / "images").mkdir()
-    return parts_for(load_settings(repo=tmp_path / "images"))
+    return backends_for(load_settings(repo=tmp_path / "images"))
 
 
 @pytest.fixture
@@ -69,7 +69,9 @@ def started() -> list[str]:
 
 
 @pytest.fixture
-def build(parts: Parts, cloud: EmulatedCloud, make_context: MakeContext, lines: list[str], started: list[str]) -> Build:
+def build(
+    backends: Backends, cloud: EmulatedCloud, make_context: MakeContext, lines: list[str], started: list[str]
+) -> Build:
     def run(
         text: str,
         *,
@@ -80,7 +82,7 @@ def build(parts: Parts, cloud: EmulatedCloud, make_context: MakeContext, lines: 
         context = make_context({"Dockerfile": text, **changes.pop("files", {})})
         options = {"platform": "linux/amd64", "timeout_seconds": 60, **changes}
         tag = f"{cloud.staging.host}/apps/hello:1"
-        builder = parts.builder_for(str(options["platform"]).split("/")[0])
+        builder = backends.builder_for(str(options["platform"]).split("/")[0])
         request = BuildRequest(context, "Dockerfile", tag, **options)
         return builder.build_and_push(request, lines.append, still_wanted=still_wanted, started=started)
 
@@ -95,7 +97,7 @@ def tag(cloud: EmulatedCloud) -> Reference:
 def test_an_image_is_built_and_pushed_there(
     build: Build,
     busybox: Reference,
-    parts: Parts,
+    backends: Backends,
     tag: Reference,
     lines: list[str],
     started: list[str],
@@ -107,21 +109,21 @@ def test_an_image_is_built_and_pushed_there(
         build_args={"WORD": "hello"},
         labels={"org.opencontainers.image.title": 'it\'s $5 "only"'},
     )
-    assert pushed.digest == parts.staging.digest(tag)
-    assert parts.staging.config(tag)["config"]["Labels"] == {"org.opencontainers.image.title": 'it\'s $5 "only"'}
+    assert pushed.digest == backends.staging.digest(tag)
+    assert backends.staging.config(tag)["config"]["Labels"] == {"org.opencontainers.image.title": 'it\'s $5 "only"'}
     assert pushed.files is None
-    assert files_in(parts.staging, tag, ["/note", "/nowhere"]) == {"/note": True, "/nowhere": False}
+    assert files_in(backends.staging, tag, ["/note", "/nowhere"]) == {"/note": True, "/nowhere": False}
     assert "said hello" in lines
     assert started == ["ca1"]
     assert tasks.runs["ca1"].request["timeout"] == 300, "the shortest that the service takes"
 
 
 def test_a_run_that_does_not_name_its_images(
-    build: Build, busybox: Reference, parts: Parts, tag: Reference, tasks: AcrTasks
+    build: Build, busybox: Reference, backends: Backends, tag: Reference, tasks: AcrTasks
 ) -> None:
     tasks.lists_images = False
     assert build(f"FROM {busybox}\nLABEL a=b\n").digest is None
-    assert parts.staging.digest(tag) is not None
+    assert backends.staging.digest(tag) is not None
 
 
 def test_what_an_image_is_from_may_need_a_login(
@@ -142,15 +144,15 @@ def test_what_an_image_is_from_may_need_a_login(
     assert tasks.runs["ca2"].document("")["properties"]["customRegistries"] == [guarded.host]
 
 
-def test_a_failing_instruction(build: Build, busybox: Reference, parts: Parts, tag: Reference) -> None:
+def test_a_failing_instruction(build: Build, busybox: Reference, backends: Backends, tag: Reference) -> None:
     with pytest.raises(BuildFailed, match=r"run ca1 failed.*non-zero code: 3") as failed:
         build(f"FROM {busybox}\nRUN echo before; exit 3\n")
     assert "before" in failed.value.log
-    assert parts.staging.digest(tag) is None
+    assert backends.staging.digest(tag) is None
 
 
-def test_the_run_is_cancelled_when_the_image_is_not_wanted_any_more(
-    build: Build, busybox: Reference, parts: Parts, tag: Reference, tasks: AcrTasks, lines: list[str]
+def test_the_run_is_canceled_when_the_image_is_not_wanted_any_more(
+    build: Build, busybox: Reference, backends: Backends, tag: Reference, tasks: AcrTasks, lines: list[str]
 ) -> None:
     def still_wanted() -> None:
         if "waiting" in lines:
@@ -160,7 +162,7 @@ def test_the_run_is_cancelled_when_the_image_is_not_wanted_any_more(
         build(f"FROM {busybox}\n{FOREVER}\n", still_wanted=still_wanted)
     assert tasks.runs["ca1"].status == "Canceled"
     tasks.wait()
-    assert parts.staging.digest(tag) is None
+    assert backends.staging.digest(tag) is None
 
 
 def test_nothing_is_scheduled_for_an_image_that_is_not_wanted(
@@ -212,7 +214,7 @@ def test_a_run_whose_id_cannot_be_written_down_is_ended(build: Build, busybox: R
     tasks.agents.set()
 
 
-def test_the_run_is_cancelled_at_its_deadline(build: Build, busybox: Reference, tasks: AcrTasks) -> None:
+def test_the_run_is_canceled_at_its_deadline(build: Build, busybox: Reference, tasks: AcrTasks) -> None:
     with pytest.raises(BuildFailed, match="stopped at its deadline of 3 s") as failed:
         build(f"FROM {busybox}\n{FOREVER}\n", timeout_seconds=3)
     assert tasks.runs["ca1"].status == "Canceled"
@@ -220,7 +222,7 @@ def test_the_run_is_cancelled_at_its_deadline(build: Build, busybox: Reference, 
 
 
 def test_a_run_of_a_killed_process_can_be_ended_by_anybody(
-    build: Build, busybox: Reference, parts: Parts, tag: Reference, tasks: AcrTasks, started: list[str]
+    build: Build, busybox: Reference, backends: Backends, tag: Reference, tasks: AcrTasks, started: list[str]
 ) -> None:
     tasks.agents.clear()
     failures: list[Exception] = []
@@ -234,36 +236,36 @@ def test_a_run_of_a_killed_process_can_be_ended_by_anybody(
     thread = threading.Thread(target=builds)
     thread.start()
     _until(lambda: started)
-    parts.builder.abandon(str(tag), started[0])
+    backends.builder.abandon(str(tag), started[0])
     assert tasks.runs[started[0]].status == "Canceled"
-    parts.builder.abandon(str(tag), started[0])
-    parts.builder.abandon(str(tag), None)
+    backends.builder.abandon(str(tag), started[0])
+    backends.builder.abandon(str(tag), None)
     tasks.agents.set()
     thread.join(30)
-    assert "was cancelled in the registry" in str(failures[0])
+    assert "was canceled in the registry" in str(failures[0])
 
 
 def test_a_run_that_does_not_end_is_said(
-    tasks: AcrTasks, build: Build, busybox: Reference, parts: Parts, monkeypatch: pytest.MonkeyPatch
+    tasks: AcrTasks, build: Build, busybox: Reference, backends: Backends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tasks.cancelling = False
+    tasks.canceling = False
     tasks.agents.clear()
-    monkeypatch.setattr(parts.builder, "_cancel_seconds", 0.5)
-    with pytest.raises(Unreachable, match=r"was cancelled 0\.5 s ago and is still Queued"):
+    monkeypatch.setattr(backends.builder, "_cancel_seconds", 0.5)
+    with pytest.raises(Unreachable, match=r"was canceled 0\.5 s ago and is still Queued"):
         try:
             build(f"FROM {busybox}\n", timeout_seconds=0.5)
         finally:
             tasks.agents.set()
 
 
-def test_windows_agents(build: Build, parts: Parts, tag: Reference, tasks: AcrTasks) -> None:
+def test_windows_agents(build: Build, backends: Backends, tag: Reference, tasks: AcrTasks) -> None:
     """By protocol only: the agents of the emulator have no Windows."""
     tasks.windows_log = ["hcsshim: timeout waiting for notification"]
     files = {"LICENSE.txt": "MIT"}
     pushed = build("FROM mcr.microsoft.com/windows/nanoserver:ltsc2022\n", platform="windows/amd64", files=files)
-    assert pushed.digest == parts.staging.digest(tag)
-    assert parts.staging.config(tag)["os"] == "windows"
-    assert files_in(parts.staging, tag, ["C:\\LICENSE.txt"]) == {"C:\\LICENSE.txt": True}
+    assert pushed.digest == backends.staging.digest(tag)
+    assert backends.staging.config(tag)["os"] == "windows"
+    assert files_in(backends.staging, tag, ["C:\\LICENSE.txt"]) == {"C:\\LICENSE.txt": True}
     assert [run.status for run in tasks.runs.values()] == ["Failed", "Succeeded"]
     assert tasks.runs["ca2"].request["platform"] == {"os": "Windows", "architecture": "amd64"}
 
@@ -274,33 +276,33 @@ def test_a_windows_base_that_does_not_fit_the_agents(build: Build, tasks: AcrTas
         build("FROM mcr.microsoft.com/windows/nanoserver:ltsc2019\n", platform="windows/amd64")
 
 
-def test_what_it_builds_on(parts: Parts) -> None:
-    linux, windows = parts.builder.info(), parts.builder_for("windows").info()
+def test_what_it_builds_on(backends: Backends) -> None:
+    linux, windows = backends.builder.info(), backends.builder_for("windows").info()
     assert (linux.version, linux.os, linux.os_version) == ("ACR Tasks", "linux", None)
     assert windows.os == "windows"
 
 
-def test_a_role_is_missing(cloud: EmulatedCloud, parts: Parts) -> None:
+def test_a_role_is_missing(cloud: EmulatedCloud, backends: Backends) -> None:
     cloud.arm.fail(403, path="listBuildSourceUploadUrl")
     with pytest.raises(Unreachable, match="Container Registry Tasks Contributor"):
-        parts.builder.info()
+        backends.builder.info()
 
 
-def test_there_is_no_such_registry(tasks: AcrTasks, cloud: EmulatedCloud, parts: Parts) -> None:
+def test_there_is_no_such_registry(tasks: AcrTasks, cloud: EmulatedCloud, backends: Backends) -> None:
     cloud.registries.registries.clear()
     with pytest.raises(BadInput, match="there is no such thing"):
-        parts.builder.info()
+        backends.builder.info()
 
 
 def test_throttling_is_waited_for(
-    cloud: EmulatedCloud, build: Build, busybox: Reference, parts: Parts, tag: Reference
+    cloud: EmulatedCloud, build: Build, busybox: Reference, backends: Backends, tag: Reference
 ) -> None:
     cloud.arm.fail(429, retry_after=1, path="scheduleRun|/runs/", times=3)
     build(f"FROM {busybox}\nLABEL a=c\n")
-    assert parts.staging.digest(tag) is not None
+    assert backends.staging.digest(tag) is not None
 
 
-def test_a_link_to_the_log_that_has_expired_is_asked_for_anew(
+def test_a_link_to_the_log_that_has_expired_is_asked_for_again(
     cloud: EmulatedCloud, build: Build, busybox: Reference, tasks: AcrTasks, lines: list[str]
 ) -> None:
     tasks._storage.fail(403, method="GET", path="logs/", times=2)

@@ -95,7 +95,7 @@ def test_pytest_in_the_image(runner: AzureMlRunner, make_job: MakeJob, mpi_image
     assert "1 failed, 1 passed" in result.logs[0].text
 
 
-def test_a_job_that_is_cancelled_ends_its_containers(
+def test_a_job_that_is_canceled_ends_its_containers(
     runner: AzureMlRunner, workspace: MachineLearning, make_job: MakeJob, shell_image: str
 ) -> None:
     def interrupt(line: str) -> None:

@@ -166,37 +166,37 @@ def test_odd_statuses_are_bounded(
     assert workspace.live() == []
 
 
-def test_cancelled_by_somebody_else(
+def test_canceled_by_somebody_else(
     runner: AzureMlRunner, clockwork: Clockwork, workspace: MachineLearning, make_job: MakeJob, build: str
 ) -> None:
     clockwork.running_seconds = 60
     job = make_job()
-    cancelled: list[str] = []
+    canceled: list[str] = []
 
     def other_process() -> None:
         eventually(lambda: runner.live(build))
-        cancelled.extend(runner.cancel(build))
+        canceled.extend(runner.cancel(build))
 
     other = threading.Thread(target=other_process)
     other.start()
     result = runner.run(job, print)
     other.join()
     assert result.status == "canceled"
-    assert cancelled == [job.name]
+    assert canceled == [job.name]
 
 
-def test_stuck_while_being_cancelled(
+def test_stuck_while_being_canceled(
     make_runner: MakeRunner, clockwork: Clockwork, workspace: MachineLearning, make_job: MakeJob, build: str
 ) -> None:
     clockwork.running_seconds = 60
-    workspace.ends_cancelled_jobs = False
+    workspace.ends_canceled_jobs = False
     runner = make_runner(job_cancel_seconds=0.5)
     job = make_job(seconds=0.2)
     lines: list[str] = []
     with pytest.raises(Unreachable, match="not ended within"), closing(runner.run_all([job], lines.append)) as results:
         result = next(results)
         assert result.status == "timed out"
-        assert result.reason == "timed out after 0.2 s; still CancelRequested 0.5 s after it was cancelled"
+        assert result.reason == "timed out after 0.2 s; still CancelRequested 0.5 s after it was canceled"
         list(results)
         runner.cancel(build)
     assert runner.live(build) == [job.name]
@@ -214,7 +214,7 @@ def test_a_cancellation_that_does_not_arrive_is_repeated(
     assert (result.status, result.reason) == ("timed out", "timed out after 0.2 s")
 
 
-def test_a_job_that_cannot_be_cancelled_any_more(
+def test_a_job_that_cannot_be_canceled_any_more(
     runner: AzureMlRunner, clockwork: Clockwork, workspace: MachineLearning, make_job: MakeJob, build: str
 ) -> None:
     clockwork.stays = "Finalizing"
@@ -228,7 +228,7 @@ def test_a_job_that_cannot_be_cancelled_any_more(
     other.join()
 
 
-def test_a_job_that_is_there_is_taken_over(
+def test_a_job_that_is_there_is_reused(
     runner: AzureMlRunner, workspace: MachineLearning, make_job: MakeJob, cloud: EmulatedCloud
 ) -> None:
     first = runner.run(make_job(), print)

@@ -11,7 +11,7 @@ from aml_images_dagster.builds.artifacts import BuildFolder
 from aml_images_dagster.builds.records import BuildStatus, TestedImage
 from aml_images_dagster.errors import BuildFailed
 from aml_images_dagster.release.drop import write_drop
-from aml_images_dagster.release.publication import publish
+from aml_images_dagster.release.release_files import publish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -73,7 +73,7 @@ def test_a_tag_that_moved_after_the_test(
     if how == "moved":
         push_new_image(image.family, reference.tag)
     else:
-        session.parts.staging.delete(reference)
+        session.backends.staging.delete(reference)
     with pytest.raises(BuildFailed, match="the tag serves") as failed:
         publish(session)
     assert failed.value.where == str(reference)
@@ -104,7 +104,7 @@ def test_a_build_that_is_cleaned_up_while_it_is_published(
         session.folder.finish("canceled")
         session.folder.remove_release_files()
 
-    monkeypatch.setattr("aml_images_dagster.release.publication.write_drop", cleaned_up)
+    monkeypatch.setattr("aml_images_dagster.release.release_files.write_drop", cleaned_up)
     with pytest.raises(BuildFailed, match="is cleaned up"):
         publish(session)
     assert published(session) == []

@@ -1,4 +1,4 @@
-"""The parts that a build works with, whatever stands behind them."""
+"""The backends that a build works with, whatever stands behind them."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Resolver(Protocol):
         """What registries serve now, whatever was answered before; or why there is no answer."""
 
     def forget(self) -> None:
-        """Forget all answers, so that a process that lives long asks anew."""
+        """Forget all answers, so that a process that lives long asks again."""
 
 
 @dataclass(frozen=True)
-class Parts:
+class Backends:
     """One part for each interface.
 
     Attributes:
@@ -52,7 +52,7 @@ class Parts:
         runner: Runs scenarios as training jobs.
         resolver: Finds external bases.
         artifacts: Where builds write down what they did.
-        checks: Whether all of these can be used, in the order in which a person would mend them.
+        checks: Whether all of these can be used, in the order in which a person would fix them.
         import_sdks: Imports what several threads must not be the first to import at the same time.
     """
 
@@ -82,7 +82,7 @@ class Parts:
             raise BadInput(
                 "nothing is configured that builds Windows images",
                 where="windows_docker_host",
-                mend="Set AML_IMAGES_WINDOWS_DOCKER_HOST to the URL of a Windows engine, or, in the profile azure, "
+                hint="Set AML_IMAGES_WINDOWS_DOCKER_HOST to the URL of a Windows engine, or, in the profile azure, "
                 "AML_IMAGES_AZURE__WINDOWS_BUILDER to acr-tasks.",
             )
         return self.windows_builder
@@ -99,6 +99,6 @@ class Parts:
             raise BadInput(
                 "no Windows engine is configured",
                 where="windows_docker_host",
-                mend="Trying a Windows image needs a Windows engine: set AML_IMAGES_WINDOWS_DOCKER_HOST to its URL.",
+                hint="Trying a Windows image needs a Windows engine: set AML_IMAGES_WINDOWS_DOCKER_HOST to its URL.",
             )
         return self.windows_engine

@@ -1,4 +1,4 @@
-"""The course of one job: what each status of Azure ML means, and how long to wait for the next one.
+"""The state of one job: what each status of Azure ML means, and how long to wait for the next one.
 
 The statuses are those of `azure.ai.ml.constants` and of the service's REST reference
 (https://learn.microsoft.com/rest/api/azureml/jobs/get#jobstatus). Only three of them are ends; a job can also stay in
@@ -24,7 +24,7 @@ _CANCELLING = "CancelRequested"
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """How long to wait for what.
 
     Attributes:
@@ -43,7 +43,7 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Evaluation:
     """What is said of a job at its end.
 
     Attributes:
@@ -55,23 +55,23 @@ class Verdict:
     reason: str = ""
 
 
-class Course:
+class JobState:
     """One job from its submission to its end.
 
     Args:
         timeout_seconds: How long the job may run.
-        patience: How long to wait for all else.
+        timeouts: How long to wait for all else.
         now: The time of the submission, as all times here in seconds of a clock that never goes back.
     """
 
-    def __init__(self, timeout_seconds: float, patience: Patience, now: float) -> None:
+    def __init__(self, timeout_seconds: float, timeouts: Timeouts, now: float) -> None:
         self.status = ""
         self._timeout_seconds = timeout_seconds
-        self._patience = patience
+        self._timeouts = timeouts
         self._submitted = now
         self._since = now
         self._running_since: float | None = None
-        self._given_up: Verdict | None = None
+        self._given_up: Evaluation | None = None
         self._given_up_at = now
 
     def see(self, status: str, now: float) -> bool:
@@ -84,37 +84,37 @@ class Course:
         return True
 
     def give_up(self, now: float) -> bool:
-        """Whether the job has to be cancelled now. Tells so until the service says that it is being cancelled."""
+        """Whether the job has to be canceled now. Tells so until the service says that it is being canceled."""
         if self.status in ENDS or self.status == _CANCELLING:
             return False
         if self._given_up is None:
             self._given_up, self._given_up_at = self._overdue(now), now
         return self._given_up is not None
 
-    def _overdue(self, now: float) -> Verdict | None:
-        patience = self._patience
+    def _overdue(self, now: float) -> Evaluation | None:
+        timeouts = self._timeouts
         if self.status in _BEFORE_RUNNING or not self.status:
-            if now - self._submitted > patience.queue_seconds:
-                return Verdict("timed out", f"did not run within {_told(patience.queue_seconds)}: {self.status}")
-        elif self.status not in _RUNNING and now - self._since > patience.silent_seconds:
-            return Verdict("failed", f"{self.status} for {_told(patience.silent_seconds)}")
+            if now - self._submitted > timeouts.queue_seconds:
+                return Evaluation("timed out", f"did not run within {_told(timeouts.queue_seconds)}: {self.status}")
+        elif self.status not in _RUNNING and now - self._since > timeouts.silent_seconds:
+            return Evaluation("failed", f"{self.status} for {_told(timeouts.silent_seconds)}")
         if self._running_since is not None and now - self._running_since > self._timeout_seconds:
-            return Verdict("timed out", f"timed out after {_told(self._timeout_seconds)}")
+            return Evaluation("timed out", f"timed out after {_told(self._timeout_seconds)}")
         return None
 
-    def verdict(self, now: float) -> Verdict | None:
+    def evaluation(self, now: float) -> Evaluation | None:
         """What to say of the job; None as long as its end is waited for."""
         if self.status in ENDS:
-            return self._given_up or Verdict(ENDS[self.status])
+            return self._given_up or Evaluation(ENDS[self.status])
         waits_since = self._given_up_at if self._given_up else self._since
         if not self._given_up and self.status != _CANCELLING:
             return None
-        if now - waits_since <= self._patience.cancel_seconds:
+        if now - waits_since <= self._timeouts.cancel_seconds:
             return None
-        still = f"still {self.status} {_told(self._patience.cancel_seconds)} after it was cancelled"
+        still = f"still {self.status} {_told(self._timeouts.cancel_seconds)} after it was canceled"
         if self._given_up:
-            return Verdict(self._given_up.status, f"{self._given_up.reason}; {still}")
-        return Verdict("canceled", still)
+            return Evaluation(self._given_up.status, f"{self._given_up.reason}; {still}")
+        return Evaluation("canceled", still)
 
     def running_seconds(self, now: float) -> float:
         """How long the job has been running, as far as was seen."""

@@ -1,4 +1,4 @@
-"""Everything that a build and a release stand on, as checks: what the parts bring, and what every profile needs."""
+"""The prerequisites of a build and a release, as checks: those of the backends, and those of every profile."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from aml_images_dagster.builds.artifacts import Artifacts
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.session import Source
-    from aml_images_dagster.catalog.catalogue import Catalogue
+    from aml_images_dagster.catalog.catalog import Catalog
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.settings import Settings
 
 
-def surroundings(settings: Settings, parts: Parts, images: Collection[str] = ()) -> tuple[Check, ...]:
-    """All checks, in the order in which a person would mend what they find. Asking changes nothing that stays.
+def prerequisites(settings: Settings, backends: Backends, images: Collection[str] = ()) -> tuple[Check, ...]:
+    """All checks, in the order in which a person would fix what they find. Asking changes nothing that stays.
 
-    What the image folders need is asked as well, unless they can't be read; then that is what is to be mended.
+    What the image folders need is asked as well, unless they can't be read; then that is what is to be fixed.
 
     Args:
         settings: All settings.
-        parts: Engine, registries, test runner, artifacts store.
+        backends: Engine, registries, test runner, artifacts store.
         images: Whose needs are asked for; empty: those of every image that is not past its end of life.
 
     Raises:
         BadInput: There is no such image.
     """
-    checks = [Check("settings", lambda: _settings(settings)), Check("git", lambda: _git(settings)), *parts.checks]
+    checks = [Check("settings", lambda: _settings(settings)), Check("git", lambda: _git(settings)), *backends.checks]
     try:
         source = open_source(settings, settings.source_commit)
     except FactoryError as fault:
         checks.insert(2, Check("image folders", _raising(fault)))
     else:
         checks.insert(2, Check("image folders", lambda: _folders(source)))
-        names = [source.catalogue.get(image).id for image in images] or source.catalogue.select_default()
-        checks += _needed_by_images([source.catalogue.images[name] for name in names], source.catalogue, parts)
-    return (*checks, Check("artifacts store", lambda: _artifacts(parts.artifacts)))
+        names = [source.catalog.get(image).id for image in images] or source.catalog.select_default()
+        checks += _needed_by_images([source.catalog.images[name] for name in names], source.catalog, backends)
+    return (*checks, Check("artifacts store", lambda: _artifacts(backends.artifacts)))
 
 
 def _settings(settings: Settings) -> str:
@@ -57,7 +57,7 @@ def _settings(settings: Settings) -> str:
         raise BadInput(
             f"ignored, because there is no such setting: {', '.join(unknown)}",
             where="the environment or .env",
-            mend=f"Did you mean {meant}?" if meant else "docs/configuration.md has all settings.",
+            hint=f"Did you mean {meant}?" if meant else "docs/configuration.md has all settings.",
         )
     return f"profile {settings.profile}"
 
@@ -67,46 +67,46 @@ def _git(settings: Settings) -> str:
         raise BadInput(
             "not a git repository",
             where=str(settings.repo),
-            mend="Run `git init` there, or name another folder with --repo: changes are told by git.",
+            hint="Run `git init` there, or name another folder with --repo: changes are found by git.",
         )
     if git.is_shallow(settings.repo):
         raise BadInput(
-            "the clone is shallow, so what has changed since the main branch cannot be told",
+            "the clone is shallow, so what has changed since the main branch is not known",
             where=str(settings.repo),
-            mend="Run `git fetch --unshallow`; in a pipeline, check out with the whole history.",
+            hint="Run `git fetch --unshallow`; in a pipeline, check out with the whole history.",
         )
     return f"{settings.repo} at {git.describe(settings.repo)[:12]}"
 
 
 def _folders(source: Source) -> str:
-    count = len(source.catalogue.images)
+    count = len(source.catalog.images)
     if not count:
         raise BadInput(
-            "no image folder was found", where="docker_files_path", mend="Name the folders that hold image folders."
+            "no image folder was found", where="docker_files_path", hint="Name the folders that hold image folders."
         )
     return counted(count, "image")
 
 
-def _needed_by_images(images: Sequence[Image], catalogue: Catalogue, parts: Parts) -> list[Check]:
+def _needed_by_images(images: Sequence[Image], catalog: Catalog, backends: Backends) -> list[Check]:
     bases = {use.reference for image in images for use in image.dockerfile.uses}
-    external = sorted(base for base in bases if catalogue.published.resolve(base) is None)
+    external = sorted(base for base in bases if catalog.published.resolve(base) is None)
     computes = {image.tests.compute for image in images if image.tests}
-    checks = [Check("tests", lambda: parts.runner.check(computes))]
-    checks += [Check(f"base {base}", partial(_base, parts, base)) for base in external]
-    if parts.windows_builder is None and any(image.os == "windows" for image in images):
-        checks.append(Check("Windows builder", lambda: parts.builder_for("windows").info().version))
+    checks = [Check("tests", lambda: backends.runner.check(computes))]
+    checks += [Check(f"base {base}", partial(_base, backends, base)) for base in external]
+    if backends.windows_builder is None and any(image.os == "windows" for image in images):
+        checks.append(Check("Windows builder", lambda: backends.builder_for("windows").info().version))
     return checks
 
 
-def _base(parts: Parts, reference: str) -> str:
-    found = parts.resolver.resolve(reference)
+def _base(backends: Backends, reference: str) -> str:
+    found = backends.resolver.resolve(reference)
     return f"{found.digest[:19]}, {'held by the engine only' if found.from_engine else found.pull.partition('@')[0]}"
 
 
 def _artifacts(artifacts: Artifacts) -> str:
     """Create, read and remove a file, as a build does; to create it once more has to fail."""
     probe, content = artifacts.root / f".doctor-{uuid.uuid4().hex}", b"may be removed"
-    mend = "Name another store with AML_IMAGES_ARTIFACTS, or give this user (in Azure: identity) the right to write."
+    hint = "Name another store with AML_IMAGES_ARTIFACTS, or give this user (in Azure: identity) the right to write."
     created_twice = True
     try:
         create_atomically(probe, content)
@@ -120,11 +120,11 @@ def _artifacts(artifacts: Artifacts) -> str:
     except BadInput:
         raise
     except Exception as error:  # noqa: BLE001 - each kind of store raises its own
-        raise BadInput(f"cannot be written: {error}", where=str(artifacts.root), mend=mend) from None
+        raise BadInput(f"cannot be written: {error}", where=str(artifacts.root), hint=hint) from None
     if read != content:
-        raise BadInput("gives back something else than what was written", where=str(artifacts.root), mend=mend)
+        raise BadInput("gives back something else than what was written", where=str(artifacts.root), hint=hint)
     if created_twice:
-        raise BadInput("lets two processes create one file", where=str(artifacts.root), mend=mend)
+        raise BadInput("lets two processes create one file", where=str(artifacts.root), hint=hint)
     return str(artifacts.root)
 
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from aml_images_dagster.builds.source import clean_commit
 from aml_images_dagster.catalog import git
 from aml_images_dagster.defs.pools import set_missing_limits
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.pull_requests.declaration import Declarations, DeclaredImage
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.settings import Settings
 
-_STATE_VARIABLE = "AML_IMAGES_PINNED_CATALOGUE"
+_STATE_VARIABLE = "AML_IMAGES_PINNED_CATALOG"
 _LONGEST_VARIABLE = 100_000
 """In bytes; Linux takes 128 KiB. Without the variable steps start slower, no more."""
 
 
-class PinnedCatalogue(BaseModel):
+class PinnedCatalog(BaseModel):
     """What a code location has seen.
 
     Attributes:
@@ -50,7 +50,7 @@ class PinnedCatalogue(BaseModel):
     images: tuple[str, ...] | None = None
 
     @classmethod
-    def now(cls, settings: Settings) -> PinnedCatalogue:
+    def now(cls, settings: Settings) -> PinnedCatalog:
         """What there is to be seen.
 
         Raises:
@@ -58,7 +58,7 @@ class PinnedCatalogue(BaseModel):
         """
         wanted = settings.source_commit
         commit = git.resolve(settings.repo, wanted) if wanted else clean_commit(settings.repo)
-        return cls(commit=commit, declared=Declarations.read(parts_for(settings).artifacts.root).all())
+        return cls(commit=commit, declared=Declarations.read(backends_for(settings).artifacts.root).all())
 
     def pin_here(self) -> None:
         """Let this process and those that it starts see the same. What is too long for that, they read themselves."""
@@ -68,14 +68,14 @@ class PinnedCatalogue(BaseModel):
 
 
 class PinnedDefinitions(StateBackedDefinitionsLoader[str]):
-    """The definitions of a pinned catalogue, made once per process.
+    """The definitions of a pinned catalog, made once per process.
 
     Args:
         settings: All settings.
-        define: Makes the definitions of a catalogue.
+        define: Makes the definitions of a catalog.
     """
 
-    def __init__(self, settings: Settings, define: Callable[[PinnedCatalogue], dg.Definitions]) -> None:
+    def __init__(self, settings: Settings, define: Callable[[PinnedCatalog], dg.Definitions]) -> None:
         self._settings = settings
         self._define = define
         self._made: dict[str, dg.Definitions] = {}
@@ -83,18 +83,18 @@ class PinnedDefinitions(StateBackedDefinitionsLoader[str]):
     @property
     def defs_key(self) -> str:
         """The name of the state; there is one."""
-        return "pinned_catalogue"
+        return "pinned_catalog"
 
     def fetch_state(self) -> str:
         """What there is to be seen now; Dagster asks when a code location loads. Then the pools get their limits."""
         if os.environ.get("DAGSTER_HOME"):  # else the instance is one that is thrown away
             with dg.DagsterInstance.get() as instance:
                 set_missing_limits(instance, self._settings)
-        return PinnedCatalogue.now(self._settings).model_dump_json()
+        return PinnedCatalog.now(self._settings).model_dump_json()
 
     def defs_from_state(self, state: str) -> dg.Definitions:
         """The definitions; Dagster asks in every process."""
-        pinned = PinnedCatalogue.model_validate_json(state)
+        pinned = PinnedCatalog.model_validate_json(state)
         pinned.pin_here()
         if state not in self._made:
             definitions = self._define(pinned)

@@ -48,11 +48,11 @@ def publish(session: BuildSession) -> Publication:
     if session.pull_request:
         raise BuildFailed(
             f"the build is for pull request {session.pull_request}, which is never released",
-            mend="Merge it, and build what it has changed from the main branch.",
+            hint="Merge it, and build what it has changed from the main branch.",
         )
     if not session.images:
-        raise BuildFailed("there is no image in this build", mend="Select the chains of the images to release.")
-    session.parts.import_sdks()
+        raise BuildFailed("there is no image in this build", hint="Select the chains of the images to release.")
+    session.backends.import_sdks()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         images = list(pool.map(partial(release_image, session), sorted(session.images)))
     release = release_json(session, images)

@@ -96,24 +96,24 @@ class WatchedBase(BaseModel):
         return "due" if now >= self.changed + timedelta(minutes=settings.batch_minutes) else "gathering"
 
 
-class Watch(BaseModel):
+class UpstreamState(BaseModel):
     """What is known of all bases, by full name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bases: dict[str, WatchedBase] = Field(default_factory=dict)
 
-    def with_bases(self, bases: Mapping[str, WatchedBase]) -> Watch:
+    def with_bases(self, bases: Mapping[str, WatchedBase]) -> UpstreamState:
         """With some of the bases in a new state."""
-        return Watch(bases=self.bases | dict(bases))
+        return UpstreamState(bases=self.bases | dict(bases))
 
-    def only(self, names: Iterable[str]) -> Watch:
-        """Without the bases that nothing stands on now."""
+    def only(self, names: Iterable[str]) -> UpstreamState:
+        """Without the bases that nothing is built on now."""
         kept = set(names)
-        return Watch(bases={name: base for name, base in self.bases.items() if name in kept})
+        return UpstreamState(bases={name: base for name, base in self.bases.items() if name in kept})
 
 
-def next_build(watch: Watch, settings: UpstreamSettings, now: datetime) -> list[str]:
+def next_build(watch: UpstreamState, settings: UpstreamSettings, now: datetime) -> list[str]:
     """The bases for which a build is to be started now; none while another runs."""
     phases = {name: base.phase(settings, now) for name, base in watch.bases.items()}
     if "building" in phases.values():

@@ -85,7 +85,7 @@ def _check_names(release: ReleaseJson, names: Sequence[tuple[str, str, str]]) ->
         raise BadInput(
             "\n  ".join(twice),
             where=f"build {release.build}",
-            mend="Put {family} into the setting production_names, or rename one of the folders, and build again.",
+            hint="Put {family} into the setting production_names, or rename one of the folders, and build again.",
         )
 
 
@@ -110,7 +110,7 @@ def _check_tags(release: ReleaseJson, changes: Sequence[TagChange], production: 
         raise BadInput(
             "\n  ".join(taken),
             where=f"build {release.build}",
-            mend=f"A release tag never moves. {_another_tag(release, changes, production)}; what passed is taken over, "
+            hint=f"A release tag never moves. {_another_tag(release, changes, production)}; what passed is taken over, "
             "so it takes seconds.",
         )
     _check_withdrawn(release, changes, history)
@@ -127,7 +127,7 @@ def _check_withdrawn(release: ReleaseJson, changes: Sequence[TagChange], history
         raise BadInput(
             "\n  ".join(found),
             where=f"build {release.build}",
-            mend="Change what was wrong with it, and build again.",
+            hint="Change what was wrong with it, and build again.",
         )
 
 
@@ -167,7 +167,7 @@ def _check_age(release: ReleaseJson, changes: Sequence[TagChange], production: R
         raise BadInput(
             "\n  ".join(newer),
             where=f"build {release.build}",
-            mend="A release never takes :latest back. `aml-images rollback` does, or start a new build.",
+            hint="A release never takes :latest back. `aml-images rollback` does, or start a new build.",
         )
 
 

@@ -9,27 +9,27 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import date
 
-    from aml_images_dagster.catalog.catalogue import Catalogue
+    from aml_images_dagster.catalog.catalog import Catalog
 
 Reasons = dict[str, tuple[str, ...]]
 """Images by id, each with why it is built."""
 
 
 def with_descendants(
-    found: Mapping[str, Sequence[str]], catalogue: Catalogue, today: date
+    found: Mapping[str, Sequence[str]], catalog: Catalog, today: date
 ) -> tuple[Reasons, frozenset[str]]:
     """Add what is built FROM the images found.
 
     Args:
         found: Images by id, with their reasons.
-        catalogue: The images.
+        catalog: The images.
         today: The day by which ends of life are judged.
 
     Returns:
         The images with their descendants, each with its reasons; and descendants that are past their end of life, which
         are not built and end a chain.
     """
-    parents = catalogue.parents
+    parents = catalog.parents
     children = defaultdict(list)
     for image, its_parents in parents.items():
         for parent in its_parents:
@@ -40,7 +40,7 @@ def with_descendants(
         for child in children[waiting.pop()]:
             if child in selected:
                 continue
-            if catalogue.images[child].is_past_end_of_life(today):
+            if catalog.images[child].is_past_end_of_life(today):
                 ended.add(child)
             else:
                 selected.add(child)

@@ -1,4 +1,4 @@
-"""The catalogue: all image folders of a source tree and what is built FROM what."""
+"""The catalog: all image folders of a source tree and what is built FROM what."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _WINDOWS = "windows/amd64"
 _READ_FILES = (DOCKERFILE, PRIVATE_DOCKERFILE, TESTS_FILE, IMAGE_FILE)
 
 
-class Catalogue:
-    """All images of a source tree. `Catalogue.load` makes one.
+class Catalog:
+    """All images of a source tree. `Catalog.load` makes one.
 
     Attributes:
         images: Every image by id, sorted.
-        published: Tells which references name images of the catalogue.
+        published: Tells which references name images of the catalog.
         published_as: The patterns behind it.
         released_as: How images are named where they are released: in the production registry, and in the public one.
         paths: The folders that were searched, relative to the repository.
@@ -74,7 +74,7 @@ class Catalogue:
         tests_path: str = "base_images/tests",
         *,
         released_as: Sequence[str] = (),
-    ) -> Catalogue:
+    ) -> Catalog:
         """Read every image folder of a tree.
 
         What is wrong with a folder becomes a problem of its image and disturbs no other.
@@ -96,7 +96,7 @@ class Catalogue:
                 raise BadInput(
                     f"there is no folder {path!r} in {_name_of(tree)}",
                     where="docker_files_path",
-                    mend="Name folders of the repository with --docker-files-path, separated by ';'.",
+                    hint="Name folders of the repository with --docker-files-path, separated by ';'.",
                 )
         drafts = _read_drafts(tree, files, paths)
         published = PublishedNames(published_as, [(draft.family, draft.name) for draft in drafts])
@@ -115,7 +115,7 @@ class Catalogue:
         if image is not None:
             if self._folders_of[name] > 1:
                 folders = [each.path for each in self._folders.values() if each.id == name]
-                raise BadInput(f"{name} is there twice", where=" and ".join(folders), mend="Rename one of the folders.")
+                raise BadInput(f"{name} is there twice", where=" and ".join(folders), hint="Rename one of the folders.")
             return image
         absent = f"there is no image {name!r} below {' or '.join(self.paths) or 'the repository'}"
         return self.get(full_name(name, self.images, absent, "`aml-images list` shows all images."))
@@ -182,14 +182,14 @@ def split_paths(docker_files_path: str) -> tuple[str, ...]:
             raise BadInput(
                 f"{part!r} is no folder of the repository",
                 where="docker_files_path",
-                mend="Write folders relative to the root of the repository.",
+                hint="Write folders relative to the root of the repository.",
             )
         paths.append("" if str(path) == "." else str(path))
     if not paths:
         raise BadInput(
             "docker_files_path is empty",
             where="docker_files_path",
-            mend="Name the folder that holds the image folders.",
+            hint="Name the folder that holds the image folders.",
         )
     return tuple(dict.fromkeys(paths))
 
@@ -286,7 +286,7 @@ def _read_draft(tree: Tree, folder: str, files: Mapping[str, FileEntry], content
 
 def _as_finding(error: BadInput, image: str, path: str) -> Finding:
     place = re.fullmatch(r"(?P<path>.*?)(?::(?P<line>\d+))?", error.where, re.DOTALL)
-    message = f"{error.what}; {_lower(error.mend)}" if error.mend else error.what
+    message = f"{error.what}; {_lower(error.hint)}" if error.hint else error.what
     if place is None or not place["path"]:
         return Finding(image, "error", message, path)
     return Finding(image, "error", message, place["path"], int(place["line"]) if place["line"] else None)
@@ -306,7 +306,7 @@ def _edges(draft: _Draft, published: PublishedNames) -> _Edges:
         try:
             parent = published.resolve(use.reference)
         except BadInput as error:  # several images are published under this name
-            message = f"{error.what}; {_lower(error.mend)}"
+            message = f"{error.what}; {_lower(error.hint)}"
             problems.append(Finding(draft.id, "error", message, f"{draft.path}/{DOCKERFILE}", use.line))
             continue
         if parent is None:

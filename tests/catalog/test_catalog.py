@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from aml_images_dagster.catalog.catalogue import Catalogue, split_paths
+from aml_images_dagster.catalog.catalog import Catalog, split_paths
 from aml_images_dagster.errors import BadInput
 
 PUBLISHED = "mcr.microsoft.com/azureml"
@@ -23,52 +23,52 @@ def test_images_families_and_edges(git_repository):
         f"FROM {PUBLISHED}/cuda\nCOPY --from={PUBLISHED}/mpi:20260101.v1 /a /a\nCOPY --from=busybox:1 /b /b\n",
     )
     git_repository.write("elsewhere/Dockerfile", "FROM debian:12\n")
-    catalogue = git_repository.catalogue()
-    assert list(catalogue.images) == ["base-gpu/cuda", "base/mpi", "framework/torch"]
-    torch = catalogue.images["framework/torch"]
+    catalog = git_repository.catalog()
+    assert list(catalog.images) == ["base-gpu/cuda", "base/mpi", "framework/torch"]
+    torch = catalog.images["framework/torch"]
     assert (torch.family, torch.name, torch.path) == ("framework", "torch", f"{ROOT}/framework/torch")
     assert torch.parents == ("base-gpu/cuda", "base/mpi")
     assert torch.bases == ("busybox:1",)
-    assert catalogue.images["base-gpu/cuda"].parents == ("base/mpi",)
-    assert catalogue.images["base-gpu/cuda"].bases == ("nvidia/cuda:12",)
-    assert catalogue.order(["framework/torch", "base/mpi"]) == ["base/mpi", "framework/torch"]
-    assert catalogue.descendants(["base/mpi"]) == {"base-gpu/cuda", "framework/torch"}
-    assert not any(image.problems for image in catalogue.images.values())
+    assert catalog.images["base-gpu/cuda"].parents == ("base/mpi",)
+    assert catalog.images["base-gpu/cuda"].bases == ("nvidia/cuda:12",)
+    assert catalog.order(["framework/torch", "base/mpi"]) == ["base/mpi", "framework/torch"]
+    assert catalog.descendants(["base/mpi"]) == {"base-gpu/cuda", "framework/torch"}
+    assert not any(image.problems for image in catalog.images.values())
 
 
-def test_folder_and_commit_make_the_same_catalogue(git_repository):
+def test_folder_and_commit_make_the_same_catalog(git_repository):
     git_repository.image("base/x", image__json='{"platform": "linux/arm64"}')
     git_repository.image("base/y", f"FROM {PUBLISHED}/x\n", Dockerfile__private="COPY LICENSE.txt /\n")
     git_repository.commit()
-    assert git_repository.catalogue().images == git_repository.catalogue("HEAD").images
+    assert git_repository.catalog().images == git_repository.catalog("HEAD").images
 
 
 def test_a_nested_folder_is_an_image_of_its_own(git_repository):
     folder = git_repository.image("base/outer")
     git_repository.image("base/outer/inner")
     git_repository.write(f"{folder}/files/deep/data")
-    catalogue = git_repository.catalogue()
-    assert list(catalogue.images) == ["base/outer", "outer/inner"]
-    assert catalogue.owner(f"{folder}/files/deep/data").id == "base/outer"
-    assert catalogue.owner(f"{folder}/inner/LICENSE.txt").id == "outer/inner"
-    assert catalogue.owner(f"{ROOT}/base/README.md") is None
+    catalog = git_repository.catalog()
+    assert list(catalog.images) == ["base/outer", "outer/inner"]
+    assert catalog.owner(f"{folder}/files/deep/data").id == "base/outer"
+    assert catalog.owner(f"{folder}/inner/LICENSE.txt").id == "outer/inner"
+    assert catalog.owner(f"{ROOT}/base/README.md") is None
 
 
 def test_several_paths_and_the_repository_itself(git_repository):
     for folder in ("one/base/a", "two/base/b", "three/base/c"):
         git_repository.write(f"{folder}/Dockerfile", "FROM debian:12\n")
-    assert list(git_repository.catalogue(docker_files_path="one; ./two/ ;one/base").images) == ["base/a", "base/b"]
-    assert list(git_repository.catalogue(docker_files_path=".").images) == ["base/a", "base/b", "base/c"]
-    assert list(git_repository.catalogue(docker_files_path="one/base/a").images) == ["base/a"]
+    assert list(git_repository.catalog(docker_files_path="one; ./two/ ;one/base").images) == ["base/a", "base/b"]
+    assert list(git_repository.catalog(docker_files_path=".").images) == ["base/a", "base/b", "base/c"]
+    assert list(git_repository.catalog(docker_files_path="one/base/a").images) == ["base/a"]
 
 
 def test_images_at_the_top_take_the_repositorys_name(git_repository):
     git_repository.write("Dockerfile", "FROM debian:12\n")
     git_repository.write("a/Dockerfile", "FROM debian:12\n")
     root = git_repository.root
-    catalogue = git_repository.catalogue(docker_files_path=".")
-    assert sorted(catalogue.images) == sorted([f"{root.parent.name}/{root.name}", f"{root.name}/a"])
-    assert catalogue.owner("README.md").path == ""
+    catalog = git_repository.catalog(docker_files_path=".")
+    assert sorted(catalog.images) == sorted([f"{root.parent.name}/{root.name}", f"{root.name}/a"])
+    assert catalog.owner("README.md").path == ""
 
 
 @pytest.mark.parametrize("path", ["", " ; ", "/etc", "../x", "a/../../b", "C:\\images"])
@@ -80,40 +80,40 @@ def test_bad_paths(path):
 def test_a_path_that_does_not_exist(git_repository):
     git_repository.image("base/x")
     with pytest.raises(BadInput, match="there is no folder 'nosuch'"):
-        git_repository.catalogue(docker_files_path=f"{ROOT};nosuch")
+        git_repository.catalog(docker_files_path=f"{ROOT};nosuch")
 
 
 def test_get(git_repository):
     for image in ("base/openmpi", "base-gpu/openmpi", "base/intelmpi"):
         git_repository.image(image)
-    catalogue = git_repository.catalogue()
-    assert catalogue.get("base/openmpi").id == "base/openmpi"
-    assert catalogue.get("intelmpi").id == "base/intelmpi"
+    catalog = git_repository.catalog()
+    assert catalog.get("base/openmpi").id == "base/openmpi"
+    assert catalog.get("intelmpi").id == "base/intelmpi"
     with pytest.raises(BadInput, match="several images") as error:
-        catalogue.get("openmpi")
-    assert "base-gpu/openmpi, base/openmpi" in error.value.mend
+        catalog.get("openmpi")
+    assert "base-gpu/openmpi, base/openmpi" in error.value.hint
     with pytest.raises(BadInput, match="there is no image 'base/intlmpi'") as error:
-        catalogue.get("base/intlmpi")
-    assert "base/intelmpi" in error.value.mend
+        catalog.get("base/intlmpi")
+    assert "base/intelmpi" in error.value.hint
     with pytest.raises(BadInput) as error:
-        catalogue.get("intelmpy")
-    assert error.value.mend == "Did you mean base/intelmpi?"
+        catalog.get("intelmpy")
+    assert error.value.hint == "Did you mean base/intelmpi?"
     with pytest.raises(BadInput) as error:
-        catalogue.get("zzz")
-    assert "list" in error.value.mend
+        catalog.get("zzz")
+    assert "list" in error.value.hint
 
 
 def test_two_folders_with_one_name(git_repository):
     git_repository.write("one/base/x/Dockerfile", "FROM debian:12\n")
     git_repository.write("two/base/x/Dockerfile", "FROM debian:12\n")
-    catalogue = git_repository.catalogue(docker_files_path="one;two")
-    assert list(catalogue.images) == ["base/x"]
-    assert [image.path for image in catalogue.folders()] == ["one/base/x", "two/base/x"]
-    for image in catalogue.folders():
+    catalog = git_repository.catalog(docker_files_path="one;two")
+    assert list(catalog.images) == ["base/x"]
+    assert [image.path for image in catalog.folders()] == ["one/base/x", "two/base/x"]
+    for image in catalog.folders():
         assert "has the same family and name" in image.problems[0].message
     for name in ("base/x", "x"):
         with pytest.raises(BadInput) as error:
-            catalogue.get(name)
+            catalog.get(name)
         assert error.value.where == "one/base/x and two/base/x"
 
 
@@ -127,9 +127,9 @@ def test_broken_files_are_problems_of_their_image_only(git_repository):
     git_repository.image("base/json", tests__json="{\n", image__json='{\n"eol": "soon"}')
     (git_repository.root / ROOT / "base/link").mkdir()
     (git_repository.root / ROOT / "base/link/Dockerfile").symlink_to("../good/Dockerfile")
-    catalogue = git_repository.catalogue()
+    catalog = git_repository.catalog()
     problems = {
-        image.name: [(p.path.rpartition("/")[2], p.line) for p in image.problems] for image in catalogue.images.values()
+        image.name: [(p.path.rpartition("/")[2], p.line) for p in image.problems] for image in catalog.images.values()
     }
     assert problems["good"] == []
     assert problems["empty"] == [("Dockerfile", 1)]
@@ -138,18 +138,18 @@ def test_broken_files_are_problems_of_their_image_only(git_repository):
     assert sorted(problems["json"]) == [("image.json", 2), ("tests.json", 2)]
     assert ("Dockerfile", None) in problems["link"]
     with pytest.raises(BadInput, match=r"Dockerfile\.private may not contain FROM"):
-        _ = catalogue.get("private").dockerfile
+        _ = catalog.get("private").dockerfile
 
 
 def test_a_cycle_only_disturbs_the_order(git_repository):
     git_repository.image("base/a", f"FROM {PUBLISHED}/b\n")
     git_repository.image("base/b", f"FROM {PUBLISHED}/a\n")
     git_repository.image("base/self", f"FROM debian:12\nCOPY --from={PUBLISHED}/self:latest /x /x\n")
-    catalogue = git_repository.catalogue()
-    assert catalogue.get("base/a").parents == ("base/b",)
-    assert catalogue.get("base/a").platform == "linux/amd64"
+    catalog = git_repository.catalog()
+    assert catalog.get("base/a").parents == ("base/b",)
+    assert catalog.get("base/a").platform == "linux/amd64"
     with pytest.raises(BadInput, match="FROM each other"):
-        catalogue.order(catalogue.images)
+        catalog.order(catalog.images)
 
 
 def test_platforms(git_repository):
@@ -162,7 +162,7 @@ def test_platforms(git_repository):
     git_repository.image("base-windows/core", "FROM mcr.microsoft.com/windows/servercore:ltsc2022\n")
     git_repository.image("base-windows/child", f"FROM {PUBLISHED}/core AS x\nFROM x\n")
     git_repository.image("base-windows/grandchild", f"FROM {PUBLISHED}/child\n")
-    images = git_repository.catalogue().images.values()
+    images = git_repository.catalog().images.values()
     assert {image.name: (image.os, image.platform, image.host_build) for image in images} == {
         "linux": ("linux", "linux/amd64", None),
         "files": ("linux", "linux/amd64", None),
@@ -177,13 +177,13 @@ def test_platforms(git_repository):
 def test_build_args_decide_the_base(git_repository):
     dockerfile = "ARG BASE=debian:12\nFROM $BASE\n"
     git_repository.image("base/x", dockerfile, image__json='{"build_args": {"BASE": "ubuntu:24.04"}}')
-    assert git_repository.catalogue().get("x").bases == ("ubuntu:24.04",)
+    assert git_repository.catalog().get("x").bases == ("ubuntu:24.04",)
 
 
 def test_lines_of_the_combined_dockerfile(git_repository):
     for public in ("FROM debian:12\nRUN a\n", "FROM debian:12\nRUN a", "FROM debian:12\r\nRUN a\r\n"):
         folder = git_repository.image("base/x", public, Dockerfile__private="RUN b\n")
-        image = git_repository.catalogue().get("x")
+        image = git_repository.catalog().get("x")
         assert image.place(2) == (f"{folder}/Dockerfile", 2)
         assert image.place(3) == (f"{folder}/Dockerfile.private", 1)
 
@@ -191,26 +191,26 @@ def test_lines_of_the_combined_dockerfile(git_repository):
 def test_end_of_life(git_repository):
     git_repository.image("base/ending", image__json='{"eol": "2026-07-01"}')
     git_repository.image("base/going")
-    catalogue = git_repository.catalogue()
-    assert catalogue.select_default(date(2026, 6, 30)) == ["base/ending", "base/going"]
-    assert catalogue.select_default(date(2026, 7, 1)) == ["base/going"]
-    assert catalogue.get("ending").id == "base/ending", "it can still be named"
+    catalog = git_repository.catalog()
+    assert catalog.select_default(date(2026, 6, 30)) == ["base/ending", "base/going"]
+    assert catalog.select_default(date(2026, 7, 1)) == ["base/going"]
+    assert catalog.get("ending").id == "base/ending", "it can still be named"
 
 
 def test_names_that_no_registry_takes_do_not_stop_the_others(git_repository):
     git_repository.image("base/x")
     git_repository.image("Base/UPPER CASE", f"FROM {PUBLISHED}/x\n")
-    catalogue = git_repository.catalogue()
-    assert catalogue.images["Base/UPPER CASE"].parents == ("base/x",)
+    catalog = git_repository.catalog()
+    assert catalog.images["Base/UPPER CASE"].parents == ("base/x",)
 
 
 def test_one_published_name_for_two_images(git_repository):
     git_repository.image("base/x")
     git_repository.image("base-gpu/x")
     git_repository.image("base/y", f"FROM {PUBLISHED}/x\n")
-    problem = git_repository.catalogue().get("y").problems[0]
+    problem = git_repository.catalog().get("y").problems[0]
     assert problem.line == 1
     assert "base/x" in problem.message
     with_family = ["mcr.microsoft.com/azureml/{family}/{name}"]
     git_repository.image("base/y", f"FROM {PUBLISHED}/base-gpu/x\n")
-    assert Catalogue.load(git_repository.tree(), ROOT, with_family).get("y").parents == ("base-gpu/x",)
+    assert Catalog.load(git_repository.tree(), ROOT, with_family).get("y").parents == ("base-gpu/x",)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.errors import Unreachable
-from aml_images_dagster.testing.azure_ml.course import ENDS
+from aml_images_dagster.testing.azure_ml.job_state import ENDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,9 +43,9 @@ def end_jobs(workspace: Workspace, names: Iterable[str], seconds: float) -> None
             if time.monotonic() > until:
                 listed = ", ".join(f"{name} ({status})" for name, status in sorted(left.items()))
                 raise Unreachable(
-                    f"cancelled, but not ended within {seconds:g} s: {listed}",
+                    f"canceled, but not ended within {seconds:g} s: {listed}",
                     where=f"Azure ML workspace {workspace.name}",
-                    mend="The service ends them sooner or later, and the cleanup looks again; see them in the Studio.",
+                    hint="The service ends them sooner or later, and the cleanup looks again; see them in the Studio.",
                 )
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS, max(until - time.monotonic(), 0) + 0.01)

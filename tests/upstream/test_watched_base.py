@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from aml_images_dagster.settings.upstream import UpstreamSettings
-from aml_images_dagster.upstream.watch import Watch, WatchedBase, next_build
+from aml_images_dagster.upstream.watched_base import UpstreamState, WatchedBase, next_build
 
 SETTINGS = UpstreamSettings(batch_minutes=30, retry_minutes=10, pause_after_failures=3)
 START = datetime(2026, 11, 10, 18, tzinfo=UTC)
@@ -24,7 +24,7 @@ def changed(minutes: float = 0) -> WatchedBase:
 
 
 def due(minutes: float, **bases: WatchedBase) -> list[str]:
-    return next_build(Watch(bases=bases), SETTINGS, at(minutes))
+    return next_build(UpstreamState(bases=bases), SETTINGS, at(minutes))
 
 
 def test_nothing_changed_nothing_built() -> None:
@@ -87,8 +87,8 @@ def test_a_failure_for_a_digest_that_is_gone_is_no_failure_of_the_new_one() -> N
 
 
 def test_the_state_survives_being_written_down() -> None:
-    watch = Watch(bases={"a": changed().started("k"), "b": changed().started("k").after("failed", at(40))})
-    assert Watch.model_validate_json(watch.model_dump_json()) == watch
+    watch = UpstreamState(bases={"a": changed().started("k"), "b": changed().started("k").after("failed", at(40))})
+    assert UpstreamState.model_validate_json(watch.model_dump_json()) == watch
 
 
 class AnyHistory(RuleBasedStateMachine):
@@ -110,7 +110,7 @@ class AnyHistory(RuleBasedStateMachine):
     def wait(self, minutes: int) -> None:
         self.now += timedelta(minutes=minutes)
 
-    @precondition(lambda self: next_build(Watch(bases={"a": self.base}), SETTINGS, self.now))
+    @precondition(lambda self: next_build(UpstreamState(bases={"a": self.base}), SETTINGS, self.now))
     @rule()
     def start(self) -> None:
         assert self.failed_in_a_row < SETTINGS.pause_after_failures

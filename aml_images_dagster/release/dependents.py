@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.builds.ledger import ReleaseRecord
-    from aml_images_dagster.catalog.catalogue import Catalogue
+    from aml_images_dagster.catalog.catalog import Catalog
 
 
-def followers(
-    record: ReleaseRecord, catalogue: Catalogue, artifacts: Artifacts, records: Sequence[ReleaseRecord]
+def dependents(
+    record: ReleaseRecord, catalog: Catalog, artifacts: Artifacts, records: Sequence[ReleaseRecord]
 ) -> dict[str, tuple[str, ...]]:
     """The images to build after a release, with the reasons, parents first.
 
     Args:
         record: The release.
-        catalogue: What is FROM what.
-        artifacts: What the builds of earlier releases stand on.
+        catalog: What is FROM what.
+        artifacts: What the builds of earlier releases are built on.
         records: Every release.
 
     Returns:
@@ -31,13 +31,13 @@ def followers(
         on the released digests already are left out.
     """
     released = {change.image: change.after for change in record.changes if change.tag == LATEST and change.after}
-    buildable = set(catalogue.select_default())
+    buildable = set(catalog.select_default())
     found: dict[str, tuple[str, ...]] = {}
-    for image, because in descendants(catalogue.parents, released).items():
+    for image, because in descendants(catalog.parents, released).items():
         outdated = [
             parent
             for parent in because
-            if parent in found or (parent in released and not _stands_on(image, released[parent], artifacts, records))
+            if parent in found or (parent in released and not _is_built_on(image, released[parent], artifacts, records))
         ]
         if outdated and image in buildable:
             found[image] = tuple(
@@ -47,7 +47,7 @@ def followers(
     return found
 
 
-def _stands_on(image: str, digest: str, artifacts: Artifacts, records: Sequence[ReleaseRecord]) -> bool:
+def _is_built_on(image: str, digest: str, artifacts: Artifacts, records: Sequence[ReleaseRecord]) -> bool:
     """Whether the last release of an image was built from a digest."""
     last = next((r for r in reversed(records) if r.done and r.action == "release" and r.change(image, LATEST)), None)
     staged = artifacts.build(last.build).read_staged(image) if last else None

@@ -8,7 +8,7 @@ from pydantic import Field
 from aml_images_dagster.builds.session import Source
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.defs.keys import OPERATIONS_GROUP, PUBLIC_DOCS, PUBLIC_SOURCE
-from aml_images_dagster.defs.run import Workshop, explained, step_log
+from aml_images_dagster.defs.run import Factory, explained, step_log
 from aml_images_dagster.open_source.proposal import Proposal
 from aml_images_dagster.open_source.publication import publish_source
 from aml_images_dagster.open_source.syndication import publish_docs
@@ -27,11 +27,11 @@ class PublishOptions(dg.Config):
 def publication_assets(settings: OpenSourceSettings) -> list[dg.AssetsDefinition]:
     """One for each repository that is configured; materializing it publishes."""
 
-    def sources(workshop: Workshop, source: Source, images: list[str] | None, dry_run: bool) -> Proposal:
-        return publish_source(source, workshop.parts, workshop.settings, step_log, images=images, dry_run=dry_run)
+    def sources(factory: Factory, source: Source, images: list[str] | None, dry_run: bool) -> Proposal:
+        return publish_source(source, factory.backends, factory.settings, step_log, images=images, dry_run=dry_run)
 
-    def docs(workshop: Workshop, source: Source, images: list[str] | None, dry_run: bool) -> Proposal:
-        return publish_docs(source, workshop.parts, workshop.settings, images=images, dry_run=dry_run)
+    def docs(factory: Factory, source: Source, images: list[str] | None, dry_run: bool) -> Proposal:
+        return publish_docs(source, factory.backends, factory.settings, images=images, dry_run=dry_run)
 
     assets = []
     if settings.repository:
@@ -46,18 +46,18 @@ def publication_assets(settings: OpenSourceSettings) -> list[dg.AssetsDefinition
 def _publication(
     key: dg.AssetKey,
     description: str,
-    propose: Callable[[Workshop, Source, list[str] | None, bool], Proposal],
+    propose: Callable[[Factory, Source, list[str] | None, bool], Proposal],
 ) -> dg.AssetsDefinition:
     @dg.asset(key=key, group_name=OPERATIONS_GROUP, description=description, kinds={"git"}, output_required=False)
     def publication(
-        context: dg.AssetExecutionContext, config: PublishOptions, workshop: dg.ResourceParam[Workshop]
+        context: dg.AssetExecutionContext, config: PublishOptions, factory: dg.ResourceParam[Factory]
     ) -> Iterator[dg.MaterializeResult[None]]:
         with explained():
-            source = workshop.source
+            source = factory.source
             if config.source_commit:
-                source = open_source(workshop.settings, config.source_commit)
-            images = [source.catalogue.get(image).id for image in config.images]
-            proposal = propose(workshop, source, images or None, config.dry_run)
+                source = open_source(factory.settings, config.source_commit)
+            images = [source.catalog.get(image).id for image in config.images]
+            proposal = propose(factory, source, images or None, config.dry_run)
         if config.dry_run:  # it proposes nothing
             context.log_event(dg.AssetObservation(key, metadata=_metadata(proposal)))
         else:

@@ -9,9 +9,9 @@ import pytest
 from aml_images_dagster.builds.artifacts import Artifacts
 from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord, TagChange
 from aml_images_dagster.builds.records import BaseImage
-from aml_images_dagster.catalog.catalogue import Catalogue
+from aml_images_dagster.catalog.catalog import Catalog
 from aml_images_dagster.catalog.tree import WorkingTree
-from aml_images_dagster.release.followers import followers
+from aml_images_dagster.release.dependents import dependents
 from tests.image_repository import ImageRepository
 from tests.records import begun_release, staged_image
 
@@ -22,7 +22,7 @@ NEW, OLD = f"sha256:{'1' * 64}", f"sha256:{'0' * 64}"
 
 
 class Factory:
-    """A catalogue of tools/shell, apps/hello FROM it, apps/more FROM that, and apps/other; and its ledger."""
+    """A catalog of tools/shell, apps/hello FROM it, apps/more FROM that, and apps/other; and its ledger."""
 
     def __init__(self, root: Path) -> None:
         self.repository = ImageRepository.create(root)
@@ -37,20 +37,20 @@ class Factory:
         return self.ledger.complete(self.ledger.append(begun_release(build, changes=changes)), "somebody")
 
     def released_on(self, image: str, base: str) -> None:
-        """An image was released that stands on a digest."""
+        """An image was released that is built on a digest."""
         build = "20261122.00000002"
         bases = (BaseImage(reference="registry.example/shell", digest=base),)
         self.artifacts.build(build).write_staged(staged_image(image, build, digest=OLD, bases=bases))
         self.release(image, build=build, digest=OLD)
 
     def after(self, record: ReleaseRecord) -> dict[str, tuple[str, ...]]:
-        catalogue = Catalogue.load(
+        catalog = Catalog.load(
             WorkingTree(self.repository.root),
             "images",
             published_as=("registry.example/{name}",),
             tests_path="checks",
         )
-        return followers(record, catalogue, self.artifacts, self.ledger.records())
+        return dependents(record, catalog, self.artifacts, self.ledger.records())
 
 
 @pytest.fixture
@@ -73,12 +73,12 @@ def test_what_was_released_with_it_is_not_built_again(factory: Factory) -> None:
     assert factory.after(factory.release("tools/shell", "apps/hello", "apps/more")) == {}
 
 
-def test_what_stands_on_the_released_digest_is_not_built_again(factory: Factory) -> None:
+def test_what_is_built_on_the_released_digest_is_not_built_again(factory: Factory) -> None:
     factory.released_on("apps/hello", NEW)
     assert factory.after(factory.release("tools/shell")) == {}
 
 
-def test_what_stands_on_an_older_digest_is(factory: Factory) -> None:
+def test_what_is_built_on_an_older_digest_is(factory: Factory) -> None:
     factory.released_on("apps/hello", OLD)
     assert list(factory.after(factory.release("tools/shell"))) == ["apps/hello", "apps/more"]
 

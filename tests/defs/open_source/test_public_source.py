@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
+from aml_images_dagster.defs.open_source.publication import publication_assets
 from markdown_it import MarkdownIt
 
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.defs.keys import PUBLIC_DOCS, PUBLIC_SOURCE
-from aml_images_dagster.defs.open_source.publication import publication_assets
-from aml_images_dagster.defs.run import WORKSHOP, Workshop
+from aml_images_dagster.defs.run import WORKSHOP, Factory
 from aml_images_dagster.open_source.image_table import BEGIN, END
-from aml_images_dagster.profiles import parts_for
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.settings import load_settings
 
@@ -36,7 +36,7 @@ def publish(
     assets = publication_assets(settings.open_source)
     assert [asset.key for asset in assets] == [key]
     config = {"ops": {key.to_python_identifier(): {"config": options}}}
-    resources = {WORKSHOP: Workshop(settings, open_source(settings), parts_for(settings))}
+    resources = {WORKSHOP: Factory(settings, open_source(settings), backends_for(settings))}
     return dg.materialize(assets, run_config=config, resources=resources, raise_on_error=False)
 
 

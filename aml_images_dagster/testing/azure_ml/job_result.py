@@ -15,7 +15,7 @@ from aml_images_dagster.text import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aml_images_dagster.testing.azure_ml.course import Verdict
+    from aml_images_dagster.testing.azure_ml.job_state import Evaluation
     from aml_images_dagster.testing.azure_ml.workspace import RunDetails, Workspace
     from aml_images_dagster.testing.interface import TestJob
 
@@ -26,7 +26,7 @@ _MOST_LOGS = 32
 _LONGEST_LOG = 1_000_000
 
 
-def outcome(workspace: Workspace, job: TestJob, verdict: Verdict, url: str, seen_seconds: float) -> JobResult:
+def job_result(workspace: Workspace, job: TestJob, evaluation: Evaluation, url: str, seen_seconds: float) -> JobResult:
     """The result of a job.
 
     What cannot be found out is left out: a job that has ended is not lost because its history cannot be read.
@@ -34,7 +34,7 @@ def outcome(workspace: Workspace, job: TestJob, verdict: Verdict, url: str, seen
     Args:
         workspace: Where it ran.
         job: What ran.
-        verdict: How it ended.
+        evaluation: How it ended.
         url: Its page in the Studio.
         seen_seconds: How long it was seen running, in case that the service does not say.
     """
@@ -43,13 +43,13 @@ def outcome(workspace: Workspace, job: TestJob, verdict: Verdict, url: str, seen
     unread = ""
     try:
         details = workspace.details(job.name)
-        logs = () if verdict.status == "passed" else _node_logs(workspace, job, details.logs)
+        logs = () if evaluation.status == "passed" else _node_logs(workspace, job, details.logs)
     except FactoryError as error:
         unread = f"its history cannot be read: {error.what}"
     reason = ""
-    if verdict.status != "passed":
-        reason = verdict.reason or _reason(job, details, logs) or unread or "the service does not say why"
-    return JobResult(job.name, verdict.status, _seconds(details, seen_seconds), reason, logs, url)
+    if evaluation.status != "passed":
+        reason = evaluation.reason or _reason(job, details, logs) or unread or "the service does not say why"
+    return JobResult(job.name, evaluation.status, _seconds(details, seen_seconds), reason, logs, url)
 
 
 def _seconds(details: RunDetails | None, seen: float) -> float:

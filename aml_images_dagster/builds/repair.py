@@ -14,7 +14,7 @@ from aml_images_dagster.builds.records import BuildFailure, BuildRecord
 
 if TYPE_CHECKING:
     from aml_images_dagster.builds.artifacts import BuildFolder
-    from aml_images_dagster.builds.parts import Parts
+    from aml_images_dagster.builds.backends import Backends
 
 
 UNKNOWN = "unknown"
@@ -23,7 +23,7 @@ UNKNOWN = "unknown"
 _PULL_REQUEST = re.compile(rb'"pull_request"\s*:\s*"([^"]*)"')
 
 
-def heal(folder: BuildFolder, parts: Parts) -> BuildRecord:
+def repair(folder: BuildFolder, backends: Backends) -> BuildRecord:
     """Write `build.json` again; what was there is kept beside it, in `build.json.damaged`.
 
     A build that the ledger knows as released was complete. Of any other nobody can say how far it came, nor that it
@@ -35,15 +35,15 @@ def heal(folder: BuildFolder, parts: Parts) -> BuildRecord:
     """
     path = folder.root / "build.json"
     damaged = read_whole(path)
-    record = _released(folder, parts) or _failed(folder, parts, damaged)
+    record = _released(folder, backends) or _failed(folder, backends, damaged)
     write_atomically(path.with_name("build.json.damaged"), damaged)
     folder.write_build(record)
     return folder.read_build() or record
 
 
-def _released(folder: BuildFolder, parts: Parts) -> BuildRecord | None:
+def _released(folder: BuildFolder, backends: Backends) -> BuildRecord | None:
     """The record by what the ledger says: the release had looked at the whole of the build before it began."""
-    records = [r for r in Ledger(parts.artifacts).records() if (r.action, r.build) == ("release", folder.build)]
+    records = [r for r in Ledger(backends.artifacts).records() if (r.action, r.build) == ("release", folder.build)]
     if not records:
         return None
     return BuildRecord(
@@ -58,11 +58,11 @@ def _released(folder: BuildFolder, parts: Parts) -> BuildRecord | None:
     )
 
 
-def _failed(folder: BuildFolder, parts: Parts, damaged: bytes) -> BuildRecord:
+def _failed(folder: BuildFolder, backends: Backends, damaged: bytes) -> BuildRecord:
     staged = {
         f"{family}/{split[0]}"
-        for family in parts.staging.repositories()
-        for tag in parts.staging.tags(family)
+        for family in backends.staging.repositories()
+        for tag in backends.staging.tags(family)
         if (split := split_staging_tag(tag)) and split[1] == folder.build
     }
     named = _PULL_REQUEST.search(damaged)

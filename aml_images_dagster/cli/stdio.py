@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def own_terminal(log: Path) -> Iterator[TextIO]:
+def terminal_kept(log: Path) -> Iterator[TextIO]:
     """Let everything that is printed go to a file, and give what stays connected to the terminal.
 
     Step processes inherit the file descriptors 1 and 2, so those are what is turned.
