@@ -24,7 +24,7 @@ from aml_images_dagster.engine.stream import StreamFault, follow
 from aml_images_dagster.errors import BadInput, BuildFailed, FactoryError
 from aml_images_dagster.pull_requests.report import FailureReport, ImageReport, Report
 from aml_images_dagster.settings import load_settings
-from aml_images_dagster.testing.azure_ml import outcome
+from aml_images_dagster.testing.azure_ml import job_result
 from aml_images_dagster.testing.azure_ml.workspace import RunDetails
 from aml_images_dagster.testing.node_output import lines
 from tests.hostile_text import HOSTILE, SHOWN, active_in
@@ -83,7 +83,7 @@ def test_the_log_of_an_azure_ml_job() -> None:
     workspace: Any = Workspace()
     job: Any = type("Job", (), {"name": "job", "scenario": type("S", (), {"processes_per_node": 1})})
     verdict: Any = type("Verdict", (), {"status": "failed", "reason": ""})
-    result = outcome.outcome(workspace, job, verdict, "", 1)
+    result = job_result.job_result(workspace, job, verdict, "", 1)
     assert ([log.text for log in result.logs], result.reason) == ([SHOWN], SHOWN)
 
 

@@ -55,5 +55,5 @@ def test_the_host_must_have_the_same_build(windows_image):
 
 def test_a_base_that_tells_nothing(git_repository):
     git_repository.image("base-windows/x", "FROM mcr.microsoft.com/windows/servercore:new\n")
-    with pytest.raises(BadInput, match="nothing tells which Windows"):
+    with pytest.raises(BadInput, match="it is not known which Windows"):
         check_host(git_repository.catalog().get("x"), "10.0.17763.6054")

@@ -45,18 +45,18 @@ class Scene:
         write_image(self.repo, "apps/leaf", "FROM registry.example/root:latest\nCOPY data /\n")
         write_image(self.repo, "apps/other", "FROM base:1\nRUN true\n")
         write(self.repo / "checks" / "check.sh", "echo well\n")
-        self.factory = MemoryFactory(self.repo, root / "home", {"base:1": f"sha256:{'b' * 64}"})
+        self.world = MemoryFactory(self.repo, root / "home", {"base:1": f"sha256:{'b' * 64}"})
         self.instance = instance
 
     @property
     def factory(self) -> Factory:
-        return Factory(self.factory.settings, open_source(self.factory.settings), self.factory.backends)
+        return Factory(self.world.settings, open_source(self.world.settings), self.world.backends)
 
     def plan(self, pull_request: str = "") -> ToDo:
         factory = self.factory
         selection = dict.fromkeys(ALL, ("all",))
         if pull_request:
-            changes = Changes(reasons=selection, images=(), notes=(), plan=self.factory.plan())
+            changes = Changes(reasons=selection, images=(), notes=(), plan=self.world.plan())
             found = pull_request_to_do(factory, changes)
         else:
             found = to_do(factory, selection, factory.source, seconds=60)

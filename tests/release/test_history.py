@@ -229,7 +229,7 @@ def test_two_images_with_one_name_are_refused_before_anything_begins(world: Memo
 def test_the_release_of_another_family_is_no_parent(world: MemoryWorld) -> None:
     def find(family: str) -> str | None:
         image: Any = type("Named", (), {"family": family, "name": "a", "id": f"{family}/a"})
-        found = released(image, world.parts, world.settings)
+        found = released(image, world.backends, world.settings)
         return found.digest if found else None
 
     assert find("base") is None

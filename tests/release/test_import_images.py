@@ -188,7 +188,7 @@ def test_a_registry_that_cannot_be_asked_is_not_taken_for_an_empty_one(rollout: 
     (rollout.bin / "fault").write_text(fault)
     done = rollout.run()
     assert done.returncode == 1
-    assert f"cannot be told: {fault}" in done.stderr
+    assert f"is not known: {fault}" in done.stderr
     assert "Traceback" not in done.stderr
     assert rollout.imports == []
 

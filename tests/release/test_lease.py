@@ -118,10 +118,10 @@ def written_ago(path: UPath, seconds: float, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_file_that_cannot_be_read_is_somebodys(folder: UPath, monkeypatch: pytest.MonkeyPatch) -> None:
     held_by(folder, 3, "elsewhere.example:boot:1:1")
     (folder / "000003.json").write_bytes(b"{")
-    with pytest.raises(BadInput, match="somebody has been changing production"):
+    with pytest.raises(BadInput, match="an unknown holder has been changing production"):
         lease(folder).__enter__()
     written_ago(folder / "000003.json", 50, monkeypatch)
-    with pytest.raises(BadInput, match=r"000003\.json does not tell"):
+    with pytest.raises(BadInput, match=r"000003\.json cannot be read"):
         lease(folder).__enter__()
     written_ago(folder / "000003.json", 61, monkeypatch)
     with lease(folder) as mine:

@@ -411,7 +411,7 @@ class ProductionMachine(RuleBasedStateMachine):
         """The janitor on the day on which everything up to this build is too old."""
         now = FIRST + timedelta(hours=min(number, self.count), days=self.world.settings.keep_staged_days, minutes=1)
         runs: Any = SimpleNamespace(state=lambda _: "succeeded", failure=lambda _: None)
-        self._act(Action("expire", lambda: sweep(self.world.parts, self.world.settings, runs, now)))
+        self._act(Action("expire", lambda: sweep(self.world.backends, self.world.settings, runs, now)))
         for build in self.oracle.begun:
             record = self.world.artifacts.build(build).read_build()
             assert record is not None

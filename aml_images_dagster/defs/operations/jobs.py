@@ -30,7 +30,7 @@ def operations_job(name: str, asset: dg.AssetKey, description: str) -> AssetJob:
 
 def begin(context: dg.AssetExecutionContext) -> None:
     """Let sensors see that the run goes on, for as long as this process lives."""
-    context.instance.add_run_tags(context.run_id, {PROCESS_TAG: this_process()})
+    context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: this_process()})
 
 
 def operations_config(asset: dg.AssetKey, **options: Any) -> dict[str, Any]:

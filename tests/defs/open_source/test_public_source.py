@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
-from aml_images_dagster.defs.open_source.publication import publication_assets
 from markdown_it import MarkdownIt
 
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.defs.keys import PUBLIC_DOCS, PUBLIC_SOURCE
+from aml_images_dagster.defs.open_source.public_source import publication_assets
 from aml_images_dagster.defs.run import WORKSHOP, Factory
 from aml_images_dagster.open_source.image_table import BEGIN, END
 from aml_images_dagster.profiles import backends_for

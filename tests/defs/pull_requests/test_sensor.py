@@ -509,7 +509,7 @@ def test_without_a_token_nobody_is_trusted_and_nothing_is_told(ticks: Ticks) -> 
     ticks.given = {"host": "github", "api_url": ticks.github.url, "repository": REPOSITORY}
     ticks.open(7, edit_hello)
     assert ticks.tick() == []
-    assert "nobody can tell who has made it" in ticks.said
+    assert "its author is not known" in ticks.said
     ticks.given["allow"] = "everyone"
     ticks.cursor = None
     ticks.load()
@@ -583,7 +583,7 @@ def test_a_defect_of_ours_stops_no_other(ticks: Ticks, monkeypatch: pytest.Monke
 def test_strangers_hold_up_nobody(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time()
     asked: list[int] = []
-    monkeypatch.setattr(sensor, "_JUDGING_SECONDS", 0.05)  # so slow is the host that a look evaluates one only
+    monkeypatch.setattr(sensor, "_EVALUATION_SECONDS", 0.05)  # so slow is the host that a look evaluates one only
     monkeypatch.setattr(report, "_SECONDS", 0.05)
     origin = GitHubHost.origin
 
