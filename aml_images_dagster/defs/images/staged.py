@@ -1,4 +1,4 @@
-"""staged: the image is built, or taken over, and lies in the staging registry under this build's tag."""
+"""staged: the image is built, or reused, and lies in the staging registry under this build's tag."""
 
 import dagster as dg
 
