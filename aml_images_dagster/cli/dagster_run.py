@@ -64,6 +64,7 @@ def execute(
     Returns:
         The run; None when it was interrupted before there was one.
     """
+    plan = artifacts.write_plan(request.plan, datetime.now(UTC))
     # The code location and every step process read their settings from the environment.
     os.environ[f"{ENV_PREFIX}REPO"] = str(settings.repo)
     os.environ[f"{ENV_PREFIX}HOME"] = str(settings.home)
@@ -81,7 +82,7 @@ def execute(
         "source_commit": request.commit,
         "force": request.force,
         "keep_failed": request.keep_failed,
-        "plan": artifacts.write_plan(request.plan, datetime.now(UTC)),
+        "plan": plan,
     }
     tags = {INVOCATION_TAG: invocation, PROCESS_TAG: this_process(), TRIGGER_TAG: COMMAND_LINE}
     if request.commit:

@@ -49,7 +49,7 @@ def command(settings: Settings, as_json: bool, seconds: float, images: tuple[str
     results = perform_all(checks, seconds)
     if as_json:
         print_json(
-            {"profile": settings.profile, "checks": [asdict(result) | {"hint": result.hint} for result in results]}
+            {"profile": settings.profile, "checks": [asdict(result) | {"mend": result.hint} for result in results]}
         )
     else:
         open_console().print(_table(results))

@@ -54,7 +54,7 @@ def show(publish: Callable[[], Proposal], as_json: bool) -> None:
         proposal = publish()
     except LeaksFound as found:
         if as_json:
-            print_json({"leaks": [asdict(leak) | {"hint": leak.hint} for leak in found.leaks]})
+            print_json({"leaks": [asdict(leak) | {"mend": leak.hint} for leak in found.leaks]})
         raise
     if as_json:
         print_json(
