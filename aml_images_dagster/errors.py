@@ -67,5 +67,5 @@ def refused_by_system(error: OSError) -> BadInput:
     return BadInput(
         error.strerror or str(error) or type(error).__name__,
         where=str(error.filename or ""),
-        hint="Look at the free space and at the permissions there.",
+        hint="Check the free space and the permissions there.",
     )

@@ -122,7 +122,7 @@ class _Adapter(HTTPAdapter):
             raise Unreachable(
                 f"the answer has {fault}",
                 where=_host(request),
-                hint="Is it the server that is meant? No answer to such a question is that long.",
+                hint="Check the address: a valid answer is never that long.",
             ) from None
         except NotPublic as fault:
             raise self._untrusted(fault) from None

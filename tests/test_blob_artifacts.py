@@ -64,7 +64,7 @@ def test_all_is_well(blob_account: BlobStorage, tmp_path: Path) -> None:
 
 def test_what_is_wrong_is_said(blob_account: BlobStorage, tmp_path: Path, cloud: EmulatedCloud) -> None:
     assert "no container 'factory'" in check(tmp_path).found
-    assert "not said in which storage account" in check(tmp_path, storage_account="").found
+    assert "no storage account is configured" in check(tmp_path, storage_account="").found
     blob_account.fail(403, times=None)
     refused = check(tmp_path)
     assert "may not do that" in refused.found

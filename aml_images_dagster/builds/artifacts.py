@@ -200,7 +200,7 @@ def _read(path: UPath, model: type[R], is_ours: Callable[[R], bool] = lambda _: 
         ) from None
     if not is_ours(record):
         raise DamagedRecord(
-            "not a record of this version: it is about something else than the folder that it is in",
+            "not a record of this version: it belongs to another folder",
             where=str(path),
             hint="The file was changed or copied: restore it, or start a new build.",
         )
@@ -468,7 +468,7 @@ class Artifacts:
         protocol = uri.partition("://")[0] if "://" in uri else ""
         if protocol not in (*_ON_DISK, *_IN_ONE_PROCESS, *ATOMIC_STORES):
             raise BadInput(
-                f"in a store of the kind {protocol}:// two processes can write one record",
+                f"a {protocol}:// store lets two processes write one record",
                 where=f"artifacts: {uri}",
                 hint="Name a folder, or Azure Blob: az://CONTAINER/PREFIX (also abfs://, abfss://).",
             )

@@ -1,4 +1,4 @@
-"""What the FROM lines of an image stand for in a build: each name and the digest behind it."""
+"""What the FROM lines of an image point to in a build: each name and the digest behind it."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def _clean_up(
     record = _record(folder)
     until = record.keep_until if record and not even_if_kept else None
     if until and until > (now or datetime.now(UTC)):
-        detail = f"kept to look at until {until:%Y-%m-%d %H:%M} UTC, or until `aml-images cleanup {build}`"
+        detail = f"kept for inspection until {until:%Y-%m-%d %H:%M} UTC, or until `aml-images cleanup {build}`"
         return _report(folder, [*rows, CleanupRow(kind="build", name=build, outcome="kept", detail=detail)])
     rows += _attempt("job", build, lambda: _jobs(build, backends))
     # Before the staged images: what still builds elsewhere would push after they are gone.
@@ -232,7 +232,7 @@ def _end(
                 folder.overrule("released")
                 is_released = True
     except Exception as error:  # noqa: BLE001 - whatever it is: what may be released is not deleted
-        return _kept(folder, f"whether it is released is not known: {_told(error)}", "left")
+        return _kept(folder, f"cannot find out whether it is released: {_told(error)}", "left")
     if is_released:
         return _kept(folder)
     folder.finish(status, failure)
@@ -241,10 +241,10 @@ def _end(
 
 def _kept(
     folder: BuildFolder,
-    because: str = "it is released, or a release of it is about to begin",
+    because: str = "it is released or being released",
     outcome: Outcome = "kept",
 ) -> list[CleanupRow]:
-    detail = f"{because}; `aml-images cleanup {folder.build} --force` cleans it up all the same"
+    detail = f"{because}; `aml-images cleanup {folder.build} --force` cleans it up anyway"
     return [CleanupRow(kind="build", name=folder.build, outcome=outcome, detail=detail)]
 
 
@@ -350,7 +350,7 @@ def _is_shared(reference: Reference, digest: str, backends: Backends, *, and_own
 
 
 def _may_share(tag: str, reference: Reference) -> bool:
-    """Whether a tag can stand for the same digest: the same image of another build, or a tag that a person gave.
+    """Whether a tag can point to the same digest: the same image of another build, or a tag that a person gave.
 
     Other images never do, because the labels of an image name it; so their many tags need not be looked up.
     """
@@ -403,7 +403,7 @@ def _read_back(folder: BuildFolder, backends: Backends, status: EndStatus) -> li
         folder.finish(status)
     rows = _release_files(folder)
     left = [*map(str, staged_references(folder.build, backends)), *backends.runner.live(folder.build)]
-    rows += [CleanupRow(kind="build", name=name, outcome="left", detail="it has come back") for name in left]
+    rows += [CleanupRow(kind="build", name=name, outcome="left", detail="it is there again") for name in left]
     return rows
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a `:latest` stood for.
+    """What a `:latest` pointed to.
 
     Attributes:
         digest: None for nothing.
@@ -36,8 +36,8 @@ class Latest:
     """A `:latest` now, and what it would go back to.
 
     Attributes:
-        states: What it stood for, the last of them now. A release adds one; what was rolled back from is left out.
-        digests: Everything that it ever stood for.
+        states: What it pointed to, the last of them now. A release adds one; what was rolled back from is left out.
+        digests: Everything that it ever pointed to.
         unfinished: The rollback that has moved it last and was not completed.
     """
 
@@ -47,7 +47,7 @@ class Latest:
 
     @property
     def earlier(self) -> Iterator[Served]:
-        """What it stood for before, and before that."""
+        """What it pointed to before, and before that."""
         return reversed(self.states[:-1])
 
     @property
@@ -116,7 +116,7 @@ class History:
         return found
 
     def latest(self, repository: str, served: str | None) -> Latest:
-        """What the `:latest` of a repository stood for.
+        """What the `:latest` of a repository pointed to.
 
         Args:
             repository: Its repository in production.
@@ -143,7 +143,7 @@ class History:
         return Latest(tuple(states), frozenset(digests), unfinished)
 
     def owner(self, repository: str, served: str | None) -> str | None:
-        """The image whose release a `:latest` stands for; None where the ledger does not know."""
+        """The image whose release a `:latest` points to; None where the ledger does not know."""
         record = self.latest(repository, served).record
         change = record.named(f"{repository}:{LATEST}") if record else None
         return change.image if change else None
@@ -163,7 +163,7 @@ class History:
         ]
         if not released:
             raise BadInput(
-                f"{image} was never released from here",
+                f"{image} has no recorded release",
                 hint="Write it as FAMILY/IMAGE; `aml-images releases` shows what was released.",
             )
         repository = released[-1][1].repository
@@ -224,7 +224,7 @@ class History:
 
 
 def _go_back(states: list[Served], put: Served) -> None:
-    """To what it stood for before; where it never did, that is new."""
+    """To what it pointed to before; where it never did, that is new."""
     known = next((index for index in reversed(range(len(states))) if states[index].digest == put.digest), None)
     if known is None:
         states.append(put)

@@ -35,8 +35,8 @@ class TagChange(Record):
         image: `<family>/<name>`.
         repository: Repository in the production registry.
         tag: Its tag.
-        before: Digest that it stood for; None when there was no such tag.
-        after: Digest that it is to stand for; None when the tag goes.
+        before: Digest that it pointed to; None when there was no such tag.
+        after: Digest that it is to point to; None when the tag goes.
     """
 
     image: str

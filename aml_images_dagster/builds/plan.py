@@ -55,7 +55,7 @@ def plan_build(
         source: Where the image folders come from.
         backends: Who knows digests, and what passed before.
         settings: All settings.
-        force: Build and test again even what has passed already.
+        force: Build and test again even if the image has passed already.
         pull_request: Number of the pull request that it is for; empty for any other build.
 
     Raises:

@@ -71,7 +71,7 @@ def _git(settings: Settings) -> str:
         )
     if git.is_shallow(settings.repo):
         raise BadInput(
-            "the clone is shallow, so what has changed since the main branch is not known",
+            "the clone is shallow, so changes since the main branch cannot be found",
             where=str(settings.repo),
             hint="Run `git fetch --unshallow`; in a pipeline, check out with the whole history.",
         )
@@ -122,7 +122,7 @@ def _artifacts(artifacts: Artifacts) -> str:
     except Exception as error:  # noqa: BLE001 - each kind of store raises its own
         raise BadInput(f"cannot be written: {error}", where=str(artifacts.root), hint=hint) from None
     if read != content:
-        raise BadInput("gives back something else than what was written", where=str(artifacts.root), hint=hint)
+        raise BadInput("returns other content than was written", where=str(artifacts.root), hint=hint)
     if created_twice:
         raise BadInput("lets two processes create one file", where=str(artifacts.root), hint=hint)
     return str(artifacts.root)

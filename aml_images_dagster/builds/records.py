@@ -111,7 +111,7 @@ class BaseImage(Record):
 
     Attributes:
         reference: As the Dockerfile names it.
-        digest: What it stood for in this build.
+        digest: What it pointed to in this build.
     """
 
     reference: str
@@ -119,11 +119,11 @@ class BaseImage(Record):
 
 
 class PinnedBase(Record):
-    """A base with the digest that it stands for.
+    """A base with the digest that it points to.
 
     Attributes:
         reference: As the Dockerfile names it.
-        digest: What it stands for; empty while the build has yet to make it.
+        digest: What it points to; empty while the build has yet to make it.
         pull: The pinned reference that takes its place in the Dockerfile that is built.
         image: For an image of our own `<family>/<name>`; else empty.
         warning: Something that a person should know about it; else empty.

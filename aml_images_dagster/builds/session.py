@@ -52,7 +52,7 @@ class BuildSession:
         release_tag: The tag under which it is to be released.
         images: What it builds, `<family>/<name>`.
         reasons: Why, by image; an image without reasons was picked by a person.
-        force: Build and test again even what has passed already.
+        force: Build and test again even if the image has passed already.
         keep_until: Until when a failure is kept for a person to look at; None cleans it up at once.
         trigger: What started it.
         pull_request: Number of the pull request that it is for; empty for any other build.
@@ -128,8 +128,8 @@ class BuildSession:
         record = self.folder.read_build() or self._create()
         if record.status in ENDED:
             raise BuildStopped(
-                f"build {self.number} has {record.status} elsewhere and is cleaned up",
-                hint="Look at the step that failed first, and start a new build.",
+                f"build {self.number} was stopped: its status is {record.status}",
+                hint="See the step that failed first, and start a new build.",
             )
 
     def _create(self) -> BuildRecord:

@@ -69,7 +69,7 @@ def is_followed(session: BuildSession, planned: PlannedImage, log: LogLine) -> b
     """Whether what an image that is to be reused was built on is what this build has."""
     for base in planned.bases:
         if base.image in session.images and _digest_in(session, base.image, log) != base.digest:
-            log(f"{base.image} is no longer {base.digest}, as was planned")
+            log(f"{base.image} is no longer the planned {base.digest}")
             return False
     return True
 
@@ -133,9 +133,9 @@ def _keeping(session: BuildSession, find: FindParent) -> FindParent:
             or parent_finder(session, lambda _: None)(parent) != found
         ):
             raise BadInput(
-                f"{parent} was cleaned up at this moment, together with the build that made it",
+                f"{parent} was just cleaned up, together with the build that made it",
                 where=str(found),
-                hint=f"Build again, with {parent}.",
+                hint=f"Select {parent} as well, and build again.",
             )
         return found
 
@@ -170,7 +170,7 @@ def _reuse(session: BuildSession, image: Image, passed: PassedImage, log: LogLin
     # A cleanup that has looked for tags before ours was there has made sure that the image is not reusable (reuse.py).
     still = _reusable(session, staged.content_key, image)
     if not is_tagged or still is None or still.staged.digest != staged.digest:
-        log(f"{staged.digest} was cleaned up at this moment: building")
+        log(f"{staged.digest} was just cleaned up: building")
         return None
     return staged.model_copy(
         update={
@@ -232,7 +232,7 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
         raise BuildFailed(
             f"the registry serves {served or 'nothing'} where {pushed.digest or 'an image'} was pushed",
             where=str(reference),
-            hint="Somebody else writes to this tag, or the registry lost the push; build again.",
+            hint="Another client writes to this tag, or the registry lost the push: build again.",
         )
     by_digest = reference.with_digest(served)
     manifest, config = backends.staging.manifest(by_digest), backends.staging.config(by_digest)
@@ -325,7 +325,7 @@ def reuse_staged(session: BuildSession, name: str, build: str) -> StagedImage:
     artifacts = session.backends.artifacts
     if build and not session.pull_request and not is_of_no_pull_request(build, artifacts):
         raise BadInput(
-            f"the build that staged {name} last is of a pull request",
+            f"{name} was last staged by a build of a pull request",
             where=build,
             hint="Materialize its staged asset in the same run.",
         )

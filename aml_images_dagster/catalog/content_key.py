@@ -26,7 +26,7 @@ class ContentKey(BaseModel):
         files: Path in the context → mode as git writes it and sha256, e.g. `100644 9f86d0…`.
         build_args: Values for ARG.
         platform: e.g. `linux/amd64`.
-        bases: Every image that the Dockerfile names, as written there → digest that it stands for.
+        bases: Every image that the Dockerfile names, as written there → digest that it points to.
     """
 
     model_config = ConfigDict(frozen=True)

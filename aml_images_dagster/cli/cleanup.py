@@ -86,7 +86,7 @@ def _may_go(backends: Backends, record: BuildRecord, *, yes: bool, ask: bool) ->
     is_claimed = outcome is not None and outcome.status == "released"
     if is_claimed or build in Ledger(backends.artifacts).released_builds():
         raise BadInput(
-            f"this is {what}; it is released, or a release of it has begun",
+            f"this is {what}; it is released or being released",
             where=build,
             hint="`aml-images releases` lists all. `--force` removes its staged images and release files, "
             "and leaves production as it is.",

@@ -56,7 +56,7 @@ def address_of(url: str, wanted: Wanted, group: str, api_url: str = "", reposito
     address = HostAddress(found.kind, api_url or found.api_url, repository or found.repository)
     if not address.api_url or address.repository.count("/") != 1:
         raise BadInput(
-            f"{git.without_credentials(url)} does not tell which repository it is at its host",
+            f"{git.without_credentials(url)} does not name a repository of a known host",
             where=group,
             hint="Write https://github.com/OWNER/NAME or https://dev.azure.com/ORGANISATION/PROJECT/_git/NAME, "
             f"or set {group}.api_url and {group}.repository.",

@@ -133,24 +133,24 @@ def main_build(
         run_key: Dagster starts no second run with the same.
         trigger: What asks, in a word or two.
         tags: Further tags of the run.
-        force: Build and test again even what has passed already.
+        force: Build and test again even if the image has passed already.
     """
     factory.backends.resolver.forget()
     try:
         selection = with_needed_parents(images, main.source, factory.backends, factory.settings)
     except FactoryError as error:
         # The build says it as well, if a parent is really missing; a registry that is away now must not cost a tick.
-        log.warning(f"parents are not looked for: {error}")
+        log.warning(f"parents were not searched for: {error}")
         selection = dict(images)
     selection = {image: why for image, why in selection.items() if image in main.loaded}
     requested = to_do(factory, selection, main.source, seconds=_PLANNING_SECONDS, force=force)
     if requested.unplanned:
-        log.warning(f"the run plans itself: {requested.unplanned}")
+        log.warning(f"the run makes its own plan: {requested.unplanned}")
     today, artifacts = datetime.now(UTC).date(), factory.backends.artifacts
     try:
         number = next_release_num(today, selection, artifacts, _promised(today, selection, artifacts, instance))
     except FactoryError as error:  # a damaged record of another build must not cost the tick, either
-        log.warning(f"the release number is 1, because others of today can't be read: {error}")
+        log.warning(f"the release number is 1, because the others of today can't be read: {error}")
         number = 1
     return dg.RunRequest(
         run_key=run_key,

@@ -48,7 +48,7 @@ def to_do(factory: Factory, selection: Selection, source: Source, *, seconds: fl
         selection: The images, each with its reasons.
         source: The image folders.
         seconds: How long registries are waited for.
-        force: Build and test again even what has passed already.
+        force: Build and test again even if the image has passed already.
     """
 
     def plan() -> Plan:

@@ -54,18 +54,16 @@ class BuildOptions(dg.ConfigurableResource[None]):
         default="", description="Folders to read the image folders from, separated by ';'. Default: the setting."
     )
     source_commit: str = Field(
-        default="", description="Commit to take all files from. Default: what the code location was loaded with."
+        default="", description="Commit to take all files from. Default: the one that the code location has loaded."
     )
-    force: bool = Field(default=False, description="Build and test again even what has passed already.")
+    force: bool = Field(default=False, description="Build and test again even if the image has passed already.")
     keep_failed: bool = Field(
-        default=False, description="If it fails, keep its images and containers for a while, to look at them."
+        default=False, description="If the build fails, keep its images and containers for inspection."
     )
     reasons: dict[str, list[str]] = Field(
         default_factory=dict, description="Why each image is part of the build, by <family>/<name>."
     )
-    plan: str = Field(
-        default="", description="Name of the plan that whoever started the run has made. Default: the run plans itself."
-    )
+    plan: str = Field(default="", description="Name of the plan to follow. Default: the run makes its own plan.")
 
 
 RESOURCE = "build_options"

@@ -150,13 +150,13 @@ class Factory:
             raise BadInput(
                 f"there is no plan {name!r}",
                 where="plan",
-                hint="Plans are kept for some days only: start a new build instead of this run again.",
+                hint="Plans are kept for some days only: start a new build instead of running this one again.",
             )
         if plan.commit != source.commit:
             raise BadInput(
-                f"the plan is of commit {plan.commit or 'none'}, but the files are those of {source.commit or 'none'}",
+                f"the plan is for commit {plan.commit or 'none'}, but the files are from {source.commit or 'none'}",
                 where="plan",
-                hint="Start a new build: what is there now is planned then.",
+                hint="Start a new build, which makes a new plan.",
             )
         return plan
 

@@ -328,7 +328,7 @@ class DockerEngine:
             if got != "/".join(request.platform.split("/")[:2]):
                 _remove(client, request.tag)
                 raise BuildFailed(
-                    f"the image was built for {got}, wanted {request.platform}: the base has no such variant",
+                    f"the image was built for {got}, not for {request.platform}: the base has no such variant",
                     where=request.tag,
                     hint="Build it from a base for that platform, or change the platform.",
                 )

@@ -67,7 +67,7 @@ def fault(error: Exception, where: str, asking: str, *, role: str = "") -> Facto
         )
     if status == HTTPStatus.NOT_FOUND:
         return BadInput(
-            f"asked {asking}, there is no such thing {told}", where=where, hint="Check the names in the settings."
+            f"asked {asking}, it does not exist {told}", where=where, hint="Check the names in the settings."
         )
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return Unreachable(

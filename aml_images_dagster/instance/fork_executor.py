@@ -165,7 +165,7 @@ class ForkExecutor(dg.Executor):
                 while running or (interrupted_at is None and not active.is_complete):
                     if active.check_for_interrupts() and interrupted_at is None:
                         yield DagsterEvent.engine_event(
-                            context, "Interrupted: the steps are interrupted", EngineEventData.interrupted([*running])
+                            context, "Interrupted: interrupting the steps", EngineEventData.interrupted([*running])
                         )
                         active.mark_interrupted()
                         interrupted_at = time.monotonic()

@@ -106,7 +106,7 @@ def with_table(readme: str, table: str, path: str) -> str:
         raise BadInput(
             "the README has no place for the table of images",
             where=path,
-            hint=f"Write these two lines where it is to be: {BEGIN} {END}",
+            hint=f"Add these two lines where it belongs: {BEGIN} {END}",
         )
     region = f"{BEGIN}\n{table}\n{END}"
     return _REGION.sub(lambda _: region, readme, count=1)
@@ -126,7 +126,7 @@ def _tags(image: Image, backends: Backends, settings: Settings) -> tuple[str, ..
     latest = _digest(repository, LATEST, backends)
     if latest is None:
         return tuple(releases[:1])
-    # What latest stands for is the release in use, also after a rollback.
+    # What latest points to is the release in use, also after a rollback.
     current = next((tag for tag in releases if _digest(repository, tag, backends) == latest), None)
     return (current, LATEST) if current else (LATEST,)
 

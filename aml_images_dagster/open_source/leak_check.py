@@ -120,13 +120,13 @@ def check_for_leaks(files: Mapping[str, PublicFile], rules: LeakRules) -> list[L
         text = _text(file.content)
         if text is None:
             if not any(fnmatchcase(path, pattern) for pattern in rules.binary_files):
-                hint = "Nobody can see what is in it: leave it out, or name it in open_source.binary_files."
+                hint = "Its content cannot be checked: leave it out, or name it in open_source.binary_files."
                 leaks.append(Leak(path, 0, "a binary file", hint))
             continue
         texts[path] = text
         leaks += _internal_names(path, text.splitlines(), rules)
         leaks += _private_lines(path, text, rules)
-    hint = f"Remove it and revoke it: it is in the history of this repository. If it is none, {_SAY_SO}"
+    hint = f"Remove it and revoke it: it is in the history of this repository. If it is not a secret, {_SAY_SO}"
     leaks += [Leak(secret.path, secret.line, secret.kind, hint) for secret in find_secrets(texts)]
     return sorted(set(leaks))
 
@@ -149,7 +149,7 @@ def private_files(part: PublicPart, folder: str) -> list[Leak]:
         Leak(
             f"{folder}/{name}",
             0,
-            f"Dockerfile.private copies it, too (line {source.line - image.public_lines})",
+            f"Dockerfile.private copies it as well (line {source.line - image.public_lines})",
             "Let the public COPY name its files one by one, without this one; or let only the public one copy it.",
         )
         for source in private
@@ -186,7 +186,7 @@ def _internal_names(path: str, lines: Iterable[str], rules: LeakRules, *, whole_
 
 
 def _private_lines(path: str, text: str, rules: LeakRules) -> Iterator[Leak]:
-    hint = "Remove it here, or there if it is for everybody."
+    hint = "Remove it here, or from Dockerfile.private if it is meant to be public."
     for private, where in rules.private_lines.items():
         for found in private.finditer(text):
             line = text.count("\n", 0, found.start()) + 1

@@ -1,7 +1,7 @@
 """The proof that a public Dockerfile builds alone: from the files of the public tree and nothing else.
 
 It is built as a stranger would build it, without Dockerfile.private and the build arguments of image.json. Only the
-names behind FROM are replaced, by the digests that they stand for: an external base by what its registry (or a mirror)
+names behind FROM are replaced, by the digests that they point to: an external base by what its registry (or a mirror)
 serves, an image of our own by its last release, or by what was just built from the same public tree.
 """
 
@@ -105,7 +105,7 @@ def _stands_for(
     release = released(source.catalog.get(parent), backends, settings)
     if release is None:
         raise BadInput(
-            f"{parent} was not released, so nobody else can build what is FROM it",
+            f"{parent} is not released, so the public cannot build images FROM it",
             where=where,
             hint=f"Release {parent} first, or publish both.",
         )

@@ -52,7 +52,9 @@ class PublicPart:
         for name in (DOCKERFILE, LICENSE_FILE, NOTICES_FILE):
             if image.file(name) not in modes:
                 raise BadInput(
-                    f"{name} is missing", where=image.file(name), hint="Add it: no source is published without."
+                    f"{name} is missing",
+                    where=image.file(name),
+                    hint="Add it: sources are published only with this file.",
                 )
         dockerfile = parse_dockerfile(
             tree.read(image.file(DOCKERFILE)), path=image.file(DOCKERFILE), platform=image.platform
@@ -62,7 +64,7 @@ class PublicPart:
             copied = source.matches(names)
             if not copied:
                 raise BadInput(
-                    f"{source.keyword} {source.written} names nothing that could be published with it",
+                    f"{source.keyword} {source.written} does not name files that can be published",
                     where=f"{image.file(DOCKERFILE)}:{source.line}",
                     hint="Name a file of the folder; a variable needs a default in the Dockerfile.",
                 )

@@ -128,7 +128,7 @@ class PublicRepository:
             self._fetch(branch)
             if not self._is_ours(before):
                 raise BadInput(
-                    "somebody else has committed to the branch",
+                    "the branch has commits of others",
                     where=f"{branch} of {self.url}",
                     hint="Merge or close its pull request and delete the branch, then publish again.",
                 )
@@ -223,7 +223,7 @@ def _credentials(url: str, token: SecretStr | None) -> dict[str, str]:
 
 
 def _refusal(words: str, url: str) -> BadInput | Unreachable:
-    last = words.splitlines()[-1] if words else "git says nothing"
+    last = words.splitlines()[-1] if words else "git gives no reason"
     lowered = words.lower()
     if "could not resolve host" in lowered or "connection refused" in lowered or "failed to connect" in lowered:
         return Unreachable(f"the public repository does not answer: {last}", where=url, hint="Try again later.")
@@ -233,7 +233,7 @@ def _refusal(words: str, url: str) -> BadInput | Unreachable:
         )
     if "authentication failed" in lowered or "could not read username" in lowered or "403" in lowered:
         return BadInput(
-            f"the public repository refuses us: {last}",
+            f"the public repository refuses access: {last}",
             where=url,
             hint="Set AML_IMAGES_OPEN_SOURCE__TOKEN to a token that may push branches there.",
         )

@@ -33,7 +33,7 @@ _WORD = (
 _END_OF_NAME = rf"{_WORD}(?:(?!{_WORD})\w)*+"
 _NAME = rf"(?:(?:(?!{_WORD})[\w-])*+{_WORD})++(?:(?!{_WORD})\w)*+"
 _VALUE = r"(?!['\"]*(?:\s|$|\$))\S{4,}"
-_CALLED_SECRET = "a value for what is called a password, a key or a token"  # noqa: S105
+_CALLED_SECRET = "a value named like a password, a key or a token"  # noqa: S105
 # In source code such a line is more often a call than a value; detect-secrets finds what is quoted there.
 _CONFIGURED = re.compile(rf"^\s*['\"]?{_NAME}['\"]?\s*[:=]\s*{_VALUE}", re.IGNORECASE)
 _FOUND_BY_LINE = {

@@ -46,7 +46,7 @@ def _found(account: str, artifacts: Artifacts) -> str:
     root = artifacts.root
     if not account:
         raise BadInput(
-            f"artifacts are {root}, and it is not said in which storage account",
+            f"artifacts are {root}, but no storage account is configured",
             where="azure.storage_account",
             hint="Set AML_IMAGES_AZURE__STORAGE_ACCOUNT to its name.",
         )

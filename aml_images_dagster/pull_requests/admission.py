@@ -55,7 +55,7 @@ def admit(rules: Sequence[str], origin: Origin | None, *, seen_without_label: bo
     if origin is None:
         return Admission(
             False,
-            "its author is not known: a token is missing, or the remote is no host that is known "
+            "its author is unknown: no token is set, or the host of the remote is not supported "
             f"(pull_requests.token, pull_requests.host, or pull_requests.allow = {EVERYONE})",
         )
     if SAME_REPOSITORY in rules and origin.same_repository:
@@ -73,7 +73,7 @@ def admit(rules: Sequence[str], origin: Origin | None, *, seen_without_label: bo
         )
     wanted = [rule.removeprefix(LABEL) for rule in rules if rule.startswith(LABEL)]
     if wanted:
-        return Admission(False, f"it comes from outside: who has looked at it sets the label {' or '.join(wanted)}")
+        return Admission(False, f"it comes from outside: after a review, set the label {' or '.join(wanted)}")
     return Admission(False, "it comes from outside, and its author is not trusted")
 
 

@@ -69,7 +69,7 @@ def find_changes(settings: Settings, backends: Backends, target: str, head: str)
     changed = git.changed_files(root, git.merge_base(root, target, head), head)
     if len(changed) > limits.max_files:
         raise BadInput(
-            f"{len(changed)} files are changed, at most {limits.max_files} are looked at",
+            f"{len(changed)} files are changed, at most {limits.max_files} are evaluated",
             hint="Split the pull request; the limit is pull_requests.max_files.",
         )
     _check_sizes(tree, changed, limits.max_context_mb)
@@ -115,7 +115,7 @@ def _check_sizes(tree: CommitTree, changed: Sequence[ChangedFile], max_context_m
             raise BadInput(
                 f"the file has {size / 1e6:.1f} MB, at most {_MAX_FACTORY_FILE_BYTES / 1e6:g} MB are read",
                 where=path,
-                hint="Nobody can review it; make it smaller.",
+                hint="Make it smaller, so that it can be reviewed.",
             )
     total = sum(sizes.values())
     if total > max_context_mb * 1e6:

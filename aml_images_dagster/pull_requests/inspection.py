@@ -28,7 +28,7 @@ MEMORY_BYTES = 2**30
 """Limits of the process, and of each git that it starts. 1,000 images take a fifth of them."""
 
 _OUT_OF_MEMORY = "out of memory"
-_HINT = "Make it simpler: its folders, patterns or variables unfold to more than they look like."
+_HINT = "Make it simpler: its folders, patterns or variables expand to more than they seem."
 
 
 class _Answer(BaseModel):
@@ -69,15 +69,13 @@ def look_through(settings: Settings, target: str, head: str, seconds: float) -> 
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         if isinstance(ended, subprocess.TimeoutExpired):
-            raise Unreachable(
-                f"it was not looked through within {seconds:.0f} s", hint="It is tried again, when there is less to do."
-            ) from None
+            raise Unreachable(f"it was not evaluated within {seconds:.0f} s", hint="It is tried again later.") from None
         raise
     if process.returncode == -signal.SIGXCPU:
-        raise BadInput(f"to look through it takes more than {PROCESSOR_SECONDS} s of a processor", hint=_HINT)
+        raise BadInput(f"its evaluation takes more than {PROCESSOR_SECONDS} s of CPU time", hint=_HINT)
     if process.returncode:
         words = err.decode("utf-8", "replace").strip().splitlines() or ["nothing"]
-        raise RuntimeError(f"the process that looks at it ended with {process.returncode}: {words[-1]}")
+        raise RuntimeError(f"the process that evaluates it ended with {process.returncode}: {words[-1]}")
     answer = _Answer.model_validate_json(out)
     if answer.changes is not None:
         return answer.changes
@@ -99,7 +97,7 @@ def _answer(settings: Settings, target: str, head: str) -> _Answer:
 
 
 def _too_much_memory() -> _Answer:
-    what = f"to look through it takes more than {MEMORY_BYTES / 1e9:.1f} GB of memory"
+    what = f"its evaluation takes more than {MEMORY_BYTES / 1e9:.1f} GB of memory"
     return _Answer(fault="bad input", what=what, hint=_HINT)
 
 

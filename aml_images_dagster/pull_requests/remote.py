@@ -207,7 +207,7 @@ class GitRemote:
                 ) from None
             raise
         if process.returncode:
-            # git says nothing of use when it reaches the limit; but then it has come so far.
+            # git gives no reason of use when it reaches the limit; but then it has come so far.
             if fetch and fetch.size_bytes >= self._max_bytes - _BLOCK_BYTES:
                 raise self._too_large()
             raise self._refusal(err.decode("utf-8", "replace"))

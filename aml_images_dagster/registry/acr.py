@@ -71,13 +71,13 @@ class AcrRegistry(OciRegistry):
             BadInput: The reference names a digest.
         """
         if reference.digest:
-            raise BadInput("a digest is no tag", where=str(reference), hint="Name the tag that shall go.")
+            raise BadInput("a digest is not a tag", where=str(reference), hint="Name the tag to remove.")
         with self._explained(f"to remove the tag {reference}"), self._client() as client:
             client.delete_tag(reference.repository, reference.version)
         self._must_be_gone(reference)
 
     def delete(self, reference: Reference) -> None:
-        """See `Registry.delete`. A tag stands for the digest behind it."""
+        """See `Registry.delete`. A tag points to the digest behind it."""
         digest = reference.digest or self.digest(reference)
         if digest is None:
             return

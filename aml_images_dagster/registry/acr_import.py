@@ -47,7 +47,7 @@ class PasswordSource:
     """Production pulls by an account of the staging registry; its password lives in the request's body alone.
 
     Args:
-        login: What the references of import.cfg stand for; None when they lead nowhere.
+        login: What the references of import.cfg point to; None when they lead nowhere.
     """
 
     def __init__(self, login: RegistryLogin | None) -> None:
@@ -61,7 +61,7 @@ class PasswordSource:
         """
         if self._login is None:
             raise BadInput(
-                "the account that production is to pull with is not known",
+                "no account for production to pull with is configured",
                 where="STAGING_CLIENT_ID, STAGING_CLIENT_SECRET",
                 hint="Set both in the environment, or import as an identity: AML_IMAGES_AZURE__IMPORT_BY=identity.",
             )
@@ -116,7 +116,7 @@ class AcrImporter:
             raise Unreachable(
                 f"the registry serves {served or 'nothing'} where {source.digest} was imported",
                 where=str(destination),
-                hint="Somebody else writes to this tag; look at the registry's activity log, then release again.",
+                hint="Another client writes to this tag: check the registry's activity log, then release again.",
             )
 
     def found(self) -> str:
@@ -160,7 +160,7 @@ class AcrImporter:
                 raise Unreachable(
                     f"the import takes longer than {self._timeout_seconds / 60:g} minutes",
                     where=str(destination),
-                    hint="It goes on in Azure: release again later, or set AML_IMAGES_AZURE__IMPORT_TIMEOUT_MINUTES.",
+                    hint="It continues in Azure: release again later, or set AML_IMAGES_AZURE__IMPORT_TIMEOUT_MINUTES.",
                 )
             poller.result()
         except HttpResponseError as error:
@@ -202,7 +202,7 @@ def _may_import(client: ContainerRegistryManagementClient, registry_id: Registry
 
 def _released_already(destination: Reference, there: str, source: Reference) -> BadInput:
     return BadInput(
-        f"the tag stands for {there}, not for {source.digest}",
+        f"the tag points to {there}, not to {source.digest}",
         where=str(destination),
         hint="A released tag never moves: release under another tag.",
     )

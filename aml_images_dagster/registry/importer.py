@@ -16,7 +16,7 @@ class Importer(Protocol):
     """A way into the production registry."""
 
     def import_image(self, source: Reference, destination: Reference, *, replace: bool) -> None:
-        """Make a tag of the production registry stand for a staged image. Done already is done.
+        """Make a tag of the production registry point to a staged image. Done already is done.
 
         Args:
             source: The image in staging, by digest.
@@ -24,7 +24,7 @@ class Importer(Protocol):
             replace: Whether the tag may move away from another digest.
 
         Raises:
-            BadInput: The tag stands for another digest and may not move, or there is no such image.
+            BadInput: The tag points to another digest and may not move, or there is no such image.
             Unreachable: A registry does not answer or refuses.
         """
 
@@ -48,7 +48,7 @@ class CopyingImporter:
             return
         if there and not replace:
             raise BadInput(
-                f"the tag stands for {there}, not for {source.digest}",
+                f"the tag points to {there}, not to {source.digest}",
                 where=str(destination),
                 hint="A released tag never moves: release under another tag.",
             )

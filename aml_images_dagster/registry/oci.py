@@ -187,7 +187,7 @@ class OciRegistry:
             BadInput: The reference names a digest.
         """
         if reference.digest:
-            raise BadInput("a digest is no tag", where=str(reference), hint="Name the tag that shall go.")
+            raise BadInput("a digest is not a tag", where=str(reference), hint="Name the tag to remove.")
         before = self.digest(reference)
         if before is not None:
             self._remove_tag(reference)
@@ -210,7 +210,7 @@ class OciRegistry:
             )
 
     def delete(self, reference: Reference) -> None:
-        """See `Registry.delete`. A tag stands for the digest behind it."""
+        """See `Registry.delete`. A tag points to the digest behind it."""
         digest = reference.digest or self.digest(reference)
         if digest is None:
             return
@@ -289,7 +289,7 @@ class OciRegistry:
         what = f"to store blob {digest} in {repository}"
         started = self._ask("POST", f"/v2/{repository}/blobs/uploads/", what)
         if started.status_code != requests.codes.accepted or not started.headers.get("Location"):
-            raise self._not_a_registry(what, f" (HTTP {started.status_code}, and not where to send it)")
+            raise self._not_a_registry(what, f" (HTTP {started.status_code}, without an upload location)")
         location = urljoin(f"{self._base}/", started.headers["Location"])
         location += ("&" if urlsplit(location).query else "?") + f"digest={digest}"
         stored = self._ask(
@@ -301,14 +301,14 @@ class OciRegistry:
             session=self._streaming,
         )
         if stored.status_code != requests.codes.created:
-            raise self._not_a_registry(what, f" (HTTP {stored.status_code}, and not that it is stored)")
+            raise self._not_a_registry(what, f" (HTTP {stored.status_code}, not 201 Created)")
 
     def _named_digest(self, answer: requests.Response, reference: Reference) -> str:
         """The digest that the registry names in the head of its answer; empty when it names none."""
         named = answer.headers.get("Docker-Content-Digest", "")
         if named and not is_digest(named):
             raise Unreachable(
-                f"the registry names {named[:100]!r} as the digest of {reference}, which is none",
+                f"the registry names {named[:100]!r} as the digest of {reference}, which is not a digest",
                 where=self.host,
                 hint="Is there a proxy or another server at this address?",
             )
@@ -441,7 +441,7 @@ class OciRegistry:
         elif status == requests.codes.too_many_requests:
             problem, hint = "too many requests", "Wait, sign in for a higher limit, or use a mirror."
         elif status in (400, 405) and answer.request.method == "DELETE":
-            problem = "it does not delete"
+            problem = "deletion is disabled"
             hint = "Allow it: storage.delete.enabled, REGISTRY_STORAGE_DELETE_ENABLED=true for distribution's registry."
         else:
             problem, hint = "the request failed", "See the registry's own log."

@@ -1,4 +1,4 @@
-"""Finding the digest that the name of a base image stands for right now."""
+"""Finding the digest that the name of a base image points to right now."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class ResolvedBase:
-    """A base image and what it stands for.
+    """A base image and what it points to.
 
     Attributes:
         reference: As it was asked for.
-        digest: What it stands for.
+        digest: What it points to.
         pull: What FROM is pinned to: the place that answered, by digest.
         from_engine: No registry answered; it is what the engine happens to hold and may be out of date.
     """

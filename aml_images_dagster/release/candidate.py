@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.registry.interface import Registry
 
 _NOT_COMPLETE = {
-    "running": ("is still running", "Wait until it has succeeded: `aml-images status` shows how it goes."),
+    "running": ("is still running", "Wait until it has succeeded: `aml-images status` shows its progress."),
     "partial": ("was started for a part of the chain", "Build the whole chain with `aml-images build`."),
     "failed": ("failed", "Start a new build."),
     "canceled": ("was canceled", "Start a new build."),
@@ -44,7 +44,7 @@ def completed(build: str, artifacts: Artifacts) -> ReleaseJson:
         )
     if record.pull_request:
         raise BadInput(
-            f"build {build} is of pull request {record.pull_request}, and those are never released",
+            f"build {build} is for pull request {record.pull_request}, and such builds are never released",
             where=str(folder.root),
             hint="Merge it, and build the main branch.",
         )
@@ -55,7 +55,7 @@ def completed(build: str, artifacts: Artifacts) -> ReleaseJson:
         release = ReleaseJson.model_validate_json(read_whole(folder.root / "release.json"))
         if _identity(release) == _identity(record):
             return release
-        what = "has a release.json that is about another build than its build.json"
+        what = "has the release.json of another build"
     except FileNotFoundError:
         what = "has no release.json, so it is not complete"
     except ValidationError as error:
@@ -97,7 +97,7 @@ def check_traceable(release: ReleaseJson) -> None:
 
 
 def check_staging(release: ReleaseJson, staging: Registry) -> None:
-    """Refuse a build whose staged tags stand for something else than what was tested.
+    """Refuse a build whose staged tags point to something else than what was tested.
 
     Raises:
         BadInput: A tag has moved or is gone.
@@ -107,12 +107,14 @@ def check_staging(release: ReleaseJson, staging: Registry) -> None:
     for image in release.images:
         served = staging.digest(Reference.parse(image.staging.reference))
         if served != image.staging.digest:
-            moved.append(f"{image.staging.reference} serves {served or 'nothing'}, tested was {image.staging.digest}")
+            moved.append(
+                f"{image.staging.reference} serves {served or 'nothing'}, but {image.staging.digest} was tested"
+            )
     if moved:
         raise BadInput(
             "\n  ".join(moved),
             where=f"build {release.build}",
-            hint="What was tested is not what would be released: start a new build.",
+            hint="The tag no longer serves the tested image: start a new build.",
         )
 
 

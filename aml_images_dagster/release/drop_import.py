@@ -51,7 +51,11 @@ def resolve_login(cfg: ImportCfg, environment: Mapping[str, str] | None = None) 
     values = os.environ if environment is None else environment
     accounts = {(entry.source.registry_username, entry.source.registry_password) for entry in cfg.root}
     if len(accounts) != 1:
-        raise BadInput("the entries refer to several accounts", where="import.cfg", hint="Import each account's alone.")
+        raise BadInput(
+            "the entries refer to several accounts",
+            where="import.cfg",
+            hint="Import the entries of each account separately.",
+        )
     (references,) = accounts
     username, password = (values.get(reference[2:-1], "") for reference in references)
     if not username and not password:
@@ -82,4 +86,4 @@ def _check_sums(folder: Path, sums: Path) -> None:
         digest, _, name = line.partition("  ")
         file = folder / name
         if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
-            raise BadInput("the file is missing or is not what the drop was made with", where=str(file), hint=_DAMAGED)
+            raise BadInput("the file is missing or does not match SHA256SUMS", where=str(file), hint=_DAMAGED)

@@ -119,7 +119,7 @@ class Lease:
         """
         if not self.is_held():
             raise ReleaseFailed(
-                "this process was away for so long that another one may change production by now",
+                "this process was suspended for so long that another one may hold the lease",
                 where=self._purpose,
                 hint="Run it again: what is done stays done.",
             )

@@ -164,18 +164,18 @@ def check_unmoved(latest: Reference, known: Collection[str | None], production: 
 
     Args:
         latest: The tag.
-        known: What it stood for when this change of production began, and what it is to stand for.
+        known: What it pointed to when this change of production began, and what it is to point to.
         production: The registry.
 
     Raises:
-        BadInput: It stands for something else now.
+        BadInput: It points to something else now.
     """
     served = production.digest(latest)
     if served not in known:
         raise BadInput(
-            f"{latest.repository}:{latest.tag} has become {served or 'nothing'} meanwhile",
+            f"{latest.repository}:{latest.tag} changed to {served or 'nothing'} during this change",
             where=latest.registry,
-            hint="Somebody changes production without this factory. See what it serves, and begin again.",
+            hint="Another client changes production. Check what it serves, and start again.",
         )
 
 
@@ -205,7 +205,7 @@ class _Production:
 
     Args:
         backends: The registry, and the way into it.
-        changes: What each tag stands for, and is to stand for.
+        changes: What each tag points to, and is to point to.
         lease: Looked at before each change.
     """
 
@@ -237,11 +237,11 @@ def _explained(release: ReleaseJson) -> Iterator[None]:
         yield
     except (FactoryError, ImportRefused, OSError) as error:
         where, what = (error.where, error.what) if isinstance(error, FactoryError) else ("", str(error))
-        again = f"Run `aml-images release {release.build}` again: it goes on where it stopped."
+        again = f"Run `aml-images release {release.build}` again: it continues where it stopped."
         raise ReleaseFailed(
-            f"the release of build {release.build} broke off: {what}",
+            f"the release of build {release.build} did not complete: {what}",
             where=where,
-            hint=f"Every :latest stands for an image that was tested. {_only_hint(error) or again}",
+            hint=f"Every :latest points to a tested image. {_only_hint(error) or again}",
         ) from None
 
 

@@ -42,7 +42,7 @@ class PublicTag:
 def await_promotion(changes: Iterable[TagChange], settings: Settings, report: Callable[[str], None]) -> list[PublicTag]:
     """Wait until the public registry serves every tag of a release, for as long as the settings say.
 
-    A release tag with another digest will not fix itself, and ends the wait for it; `:latest` may stand for something
+    A release tag with another digest will not fix itself, and ends the wait for it; `:latest` may point to something
     else until it is promoted, too.
 
     Args:
@@ -81,7 +81,7 @@ def await_promotion(changes: Iterable[TagChange], settings: Settings, report: Ca
 def problems(tags: Sequence[PublicTag], state: State) -> list[str]:
     """What is late, or wrong, in words."""
     return [
-        f"{tag.reference} serves {tag.served or 'nothing'}, released was {tag.digest}"
+        f"{tag.reference} serves {tag.served or 'nothing'}, but {tag.digest} was released"
         for tag in tags
         if tag.state == state
     ]

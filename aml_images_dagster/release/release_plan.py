@@ -80,7 +80,7 @@ def _check_names(release: ReleaseJson, names: Sequence[tuple[str, str, str]]) ->
     images: dict[str, list[str]] = {}
     for image, name, _ in names:
         images.setdefault(name, []).append(image)
-    twice = [f"{name} would be {' and '.join(of_it)}" for name, of_it in images.items() if len(of_it) > 1]
+    twice = [f"{' and '.join(of_it)} would both be {name}" for name, of_it in images.items() if len(of_it) > 1]
     if twice:
         raise BadInput(
             "\n  ".join(twice),
@@ -98,7 +98,7 @@ def _check_tags(release: ReleaseJson, changes: Sequence[TagChange], production: 
         if withdrawn is not None:
             taken.append(f"{change.name} {_is_withdrawn(withdrawn)}")
             continue
-        # Whatever is served now: somebody may have pulled what it stood for.
+        # Whatever is served now: somebody may have pulled what it pointed to.
         named = reversed(history.of(change.name))
         stood = next(((r, c) for r, c in named if r.done and c.after != change.after), None)
         released_by = f", released by build {stood[0].build} on {stood[0].when:%Y-%m-%d}" if stood else ""
@@ -110,7 +110,7 @@ def _check_tags(release: ReleaseJson, changes: Sequence[TagChange], production: 
         raise BadInput(
             "\n  ".join(taken),
             where=f"build {release.build}",
-            hint=f"A release tag never moves. {_another_tag(release, changes, production)}; what passed is taken over, "
+            hint=f"A release tag never moves. {_another_tag(release, changes, production)}; what passed is reused, "
             "so it takes seconds.",
         )
     _check_withdrawn(release, changes, history)
@@ -127,7 +127,7 @@ def _check_withdrawn(release: ReleaseJson, changes: Sequence[TagChange], history
         raise BadInput(
             "\n  ".join(found),
             where=f"build {release.build}",
-            hint="Change what was wrong with it, and build again.",
+            hint="Fix the image, and build again.",
         )
 
 
@@ -160,7 +160,7 @@ def _check_age(release: ReleaseJson, changes: Sequence[TagChange], production: R
             continue
         latest = history.latest(change.repository, change.before)
         if latest.record is not None and latest.record.built > release.created:
-            newer.append(f"{change.name} is of build {latest.record.build}, which is newer")
+            newer.append(f"{change.name} is from build {latest.record.build}, which is newer")
         elif tag := _newer_tag(change, release.release_tag, production, history):
             newer.append(f"{change.name} is {tag}, which is newer")
     if newer:
@@ -172,7 +172,7 @@ def _check_age(release: ReleaseJson, changes: Sequence[TagChange], production: R
 
 
 def _newer_tag(change: TagChange, ours: str, production: Registry, history: History) -> str | None:
-    """The release tag with a higher number that a `:latest` stands for, and that the ledger does not know: a drop's."""
+    """The release tag with a higher number that a `:latest` points to, and that the ledger does not know: a drop's."""
     number = _number(ours)
     tags = production.tags(change.repository) if number and change.before else ()
     newer = (tag for tag in tags if (theirs := _number(tag)) and theirs > number)

@@ -1,4 +1,4 @@
-"""Rollback: `:latest` stands for an earlier release of an image again."""
+"""Rollback: `:latest` points to an earlier release of an image again."""
 
 from __future__ import annotations
 
@@ -27,9 +27,7 @@ def released_image(name: str, backends: Backends) -> str:
         BadInput: There is no such image in the ledger, or there are several.
     """
     known = released_images(Ledger(backends.artifacts).records())
-    return full_name(
-        name, known, f"{name} was never released from here", "`aml-images releases` shows what was released."
-    )
+    return full_name(name, known, f"{name} has no recorded release", "`aml-images releases` shows what was released.")
 
 
 def plan_rollback(image: str, to: str, backends: Backends) -> tuple[ReleasedVersion, TagChange]:
@@ -37,7 +35,7 @@ def plan_rollback(image: str, to: str, backends: Backends) -> tuple[ReleasedVers
 
     Args:
         image: `<family>/<name>`.
-        to: Release tag; empty for what `:latest` stood for before, or to complete a rollback that broke off.
+        to: Release tag; empty for what `:latest` pointed to before, or to complete a rollback that broke off.
         backends: Production, and the artifacts store.
 
     Raises:
@@ -54,9 +52,9 @@ def plan_rollback(image: str, to: str, backends: Backends) -> tuple[ReleasedVers
     served = tags[version.tag]
     if served != version.digest:
         raise BadInput(
-            f"{version.repository}:{version.tag} serves {served or 'nothing'}, released was {version.digest}",
+            f"{version.repository}:{version.tag} serves {served or 'nothing'}, but {version.digest} was released",
             where=backends.production.host,
-            hint="Somebody else has changed production. Roll back to another release with --to.",
+            hint="Another client changed production. Roll back to another release with --to.",
         )
     return version, TagChange(image=image, repository=version.repository, tag=LATEST, before=now, after=version.digest)
 
@@ -64,7 +62,7 @@ def plan_rollback(image: str, to: str, backends: Backends) -> tuple[ReleasedVers
 def roll_back(
     image: str, to: str, reason: str, backends: Backends, settings: Settings, who: str, report: Callable[[str], None]
 ) -> ReleaseRecord | None:
-    """Let `:latest` of an image stand for an earlier release; None when it does already.
+    """Let `:latest` of an image point to an earlier release; None when it does already.
 
     Raises:
         BadInput: See `plan_rollback`.
@@ -87,7 +85,7 @@ def roll_back(
             raise ReleaseFailed(
                 f"serves {served or 'nothing'} after the rollback, not {version.digest}",
                 where=str(latest),
-                hint="Somebody else changes production at the same time. Roll back again.",
+                hint="Another client changes production at the same time. Roll back again.",
             )
         report(f"{change.name} is {version.digest}")
         lease.check()
@@ -95,7 +93,7 @@ def roll_back(
 
 
 def _named(known: Sequence[ReleasedVersion], tag: str, latest: Latest) -> ReleasedVersion:
-    # A release that broke off counts once `:latest` stood for it.
+    # A release that broke off counts once `:latest` pointed to it.
     released = [v for v in known if v.done or v.digest in latest.digests]
     version = next((version for version in released if version.tag == tag), None)
     if version is None or version.withdrawn:

@@ -23,7 +23,7 @@ def plan_withdrawal(image: str, tag: str, backends: Backends) -> tuple[ReleasedV
     """The release that would be withdrawn, completed or not, and its tag. Nothing is changed.
 
     Raises:
-        BadInput: There is no such release, or `:latest` stands for it.
+        BadInput: There is no such release, or `:latest` points to it.
     """
     known = History(Ledger(backends.artifacts).records()).versions(image)
     version = next((version for version in known if version.tag == tag), None)
@@ -36,9 +36,9 @@ def plan_withdrawal(image: str, tag: str, backends: Backends) -> tuple[ReleasedV
     reference = Reference(backends.production.host, version.repository, tag)
     if backends.production.digest(reference.with_tag(LATEST)) == version.digest:
         raise BadInput(
-            f":latest stands for {image} {tag}",
+            f":latest points to {image} {tag}",
             where=str(reference),
-            hint=f"First `aml-images rollback {image}`, or release another build.",
+            hint=f"Run `aml-images rollback {image}` first, or release another build.",
         )
     before = backends.production.digest(reference)
     return version, TagChange(image=image, repository=version.repository, tag=tag, before=before, after=None)

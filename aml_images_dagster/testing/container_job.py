@@ -42,7 +42,7 @@ class _Outcome:
     reason: str = ""
 
 
-_CANCELED = _Outcome("canceled", "canceled: its containers were removed from outside")
+_CANCELED = _Outcome("canceled", "canceled: its containers were removed by another process")
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ class ContainerRunner:
                 result = running.run()
                 if job.keep_failed and result.status != "passed":
                     leave()
-                    log(f"kept to look at: docker ps --all --filter label={leftovers.JOB}={job.name}")
+                    log(f"kept for inspection: docker ps --all --filter label={leftovers.JOB}={job.name}")
                 return result
 
     def run_all(self, jobs: Sequence[TestJob], log: Callable[[str], None]) -> Generator[JobResult, None, None]:

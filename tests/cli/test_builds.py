@@ -140,7 +140,7 @@ def test_a_build_of_a_pull_request_says_so(repository: ImageRepository) -> None:
     refused = repository.run("release", LATER)
     assert refused.returncode == 2
     assert refused.stderr.startswith(
-        f"aml-images: {folder.root}: build {LATER} is of pull request 12, and those are never released\n"
+        f"aml-images: {folder.root}: build {LATER} is for pull request 12, and such builds are never released\n"
     )
 
 

@@ -87,7 +87,7 @@ def test_a_plan_of_another_commit(repository: ImageRepository, load: Load) -> No
     with dg.DagsterInstance.ephemeral() as instance:
         result = run(definitions, instance, "staged", {"plan": name})
     head = repository.git("rev-parse", "HEAD")
-    assert f"the plan is of commit abc, but the files are those of {head}" in failure(result).description
+    assert f"the plan is for commit abc, but the files are from {head}" in failure(result).description
 
 
 def test_a_pull_request_makes_no_release_entry(repository: ImageRepository, load: Load) -> None:

@@ -145,7 +145,7 @@ def test_from_opening_to_closing(scene):
     assert (artifacts / "sources" / greeting).read_text() == "good day\n"  # from the commit,
     assert (scene.remote.factory.root / greeting).read_text() == "hello\n"  # not from the working tree
 
-    # An image is added: the code location is loaded again, and builds it.
+    # An image is added: the code location is reloaded, and builds it.
     assert scene.ended(adds)["state"] == "success", scene.body(3)
     added = scene.run_of(adds).tags["aml-images/build"]
     assert f"{new.replace('/', ':')}--{added}" in scene.tags(added)

@@ -140,7 +140,7 @@ def test_a_private_file_does_not_come_along(image_repository: ImageRepository, p
     image_repository.write(folder / "internal.cfg", "quiet\n")
     code, _, err = publish(image_repository)
     assert code == 2
-    assert "shell/internal.cfg: Dockerfile.private copies it, too (line 1)" in err
+    assert "shell/internal.cfg: Dockerfile.private copies it as well (line 1)" in err
 
 
 def test_a_public_dockerfile_that_needs_its_private_arguments_is_not_published(
@@ -161,7 +161,7 @@ def test_somebody_elses_commit_is_not_overwritten(image_repository: ImageReposit
     image_repository.write(image_repository.folder("tools/shell") / "greeting", "hello again\n")
     code, _, err = publish(image_repository)
     assert code == 2
-    assert "somebody else has committed to the branch" in err
+    assert "the branch has commits of others" in err
     assert public.git("rev-parse", BRANCH) == theirs
 
 

@@ -66,7 +66,7 @@ def test_the_url_tells_the_host(pull_settings, url: str, host: str, expected: Ho
 
 
 def test_a_host_that_the_url_does_not_tell(pull_settings) -> None:
-    with pytest.raises(BadInput, match="does not tell which repository"):
+    with pytest.raises(BadInput, match="does not name a repository"):
         host_address(pull_settings(remote="/srv/git/r.git", host="azure_devops"))
     given = {"api_url": "https://x.example", "repository": "p/r"}
     found = host_address(pull_settings(remote="/srv/git/r.git", host="azure_devops", **given))

@@ -109,7 +109,7 @@ def test_what_is_said_to_be_deleted_is_looked_for(
 
 
 def test_a_digest_is_not_untagged(acr: Registry, pushed: Reference) -> None:
-    with pytest.raises(BadInput, match="a digest is no tag"):
+    with pytest.raises(BadInput, match="a digest is not a tag"):
         acr.untag(pushed.with_digest(pushed.digest))
 
 

@@ -126,7 +126,7 @@ def test_somebody_who_is_faster(
 def test_a_staging_tag_that_moved_changes_nothing(
     backends: Backends, cloud: EmulatedCloud, staged: tuple[Reference, Reference], released: Reference
 ) -> None:
-    """What was tested is imported, whatever its tag stands for by now."""
+    """What was tested is imported, whatever its tag points to by now."""
     cloud.registries.before_copy = lambda: cloud.staging.plain.tag(
         Reference(cloud.staging.plain.host, "base", digest=staged[1].digest), "1"
     )
@@ -163,7 +163,7 @@ def test_with_a_password(
 ) -> None:
     cloud.staging.accounts["puller"] = PASSWORD
     monkeypatch.setenv("AML_IMAGES_AZURE__IMPORT_BY", "password")
-    with pytest.raises(BadInput, match="the account that production is to pull with is not known"):
+    with pytest.raises(BadInput, match="no account for production to pull with is configured"):
         backends_for(load_settings(repo=repo)).importer.import_image(staged[0], released, replace=False)
     monkeypatch.setenv("STAGING_CLIENT_ID", "puller")
     monkeypatch.setenv("STAGING_CLIENT_SECRET", "a wrong one")

@@ -89,7 +89,7 @@ class MemoryImporter:
         if there == source.digest:
             return
         if there and not replace:
-            raise BadInput(f"the tag stands for {there}", where=str(destination))
+            raise BadInput(f"the tag points to {there}", where=str(destination))
         if self._staging.digest(source) is None or source.digest is None:
             raise BadInput("there is no such image", where=str(source))
         self._production.put(destination.repository, destination.tag, source.digest)

@@ -1,6 +1,6 @@
 """A release that is killed between any two requests that change production, and completed by the next one.
 
-All the while a watcher looks at every `:latest`: it always stands for an image that was tested and is there as a whole.
+All the while a watcher looks at every `:latest`: it always points to a tested image and is there as a whole.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Watcher:
 
     Args:
         registry: Production.
-        tested: What each may stand for.
+        tested: What each may point to.
 
     Attributes:
         looks: How often it has looked at all of them.

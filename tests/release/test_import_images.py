@@ -1,5 +1,5 @@
 """The shell package of a drop, unpacked and run as the release system does, with a command `az` that writes down
-what it is asked and stands for a registry: it refuses to import to a tag that is there unless it is forced."""
+what it is asked and points to a registry: it refuses to import to a tag that is there unless it is forced."""
 
 from __future__ import annotations
 

@@ -20,7 +20,9 @@ class PublishOptions(dg.Config):
     """The launchpad block of a publication."""
 
     images: list[str] = Field(default=[], description="Images as FAMILY/IMAGE. Default: all.")
-    source_commit: str = Field(default="", description="Publish from this commit. Default: as the images are loaded.")
+    source_commit: str = Field(
+        default="", description="Publish from this commit. Default: the one that the code location has loaded."
+    )
     dry_run: bool = Field(default=False, description="Show the diff and what the leak check finds; push nothing.")
 
 

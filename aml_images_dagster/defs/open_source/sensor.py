@@ -43,9 +43,7 @@ def publish_after_release_sensor(factory: Factory) -> list[dg.SensorDefinition]:
             return dg.SensorResult(skip_reason="watching from now on", cursor=last)
         done = [record for record in records if record.number > int(context.cursor) and record.done]
         requests = [request for record in done for request in _requests(record, published)]
-        return dg.SensorResult(
-            run_requests=requests, skip_reason=None if requests else "nothing was released since", cursor=last
-        )
+        return dg.SensorResult(run_requests=requests, skip_reason=None if requests else "no new releases", cursor=last)
 
     return [publish_after_release]
 

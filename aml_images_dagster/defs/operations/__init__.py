@@ -17,5 +17,5 @@ if TYPE_CHECKING:
 
 def definitions(factory: Factory) -> dg.Definitions:
     """The cleanup as an asset, the job that does it, and the sensors that ask for it."""
-    job = operations_job(CLEANUP_JOB, CLEANUP, "Remove what failed, canceled and expired builds left.")
+    job = operations_job(CLEANUP_JOB, CLEANUP, "Clean up failed, canceled and expired builds.")
     return dg.Definitions(assets=[cleanup_asset()], jobs=[job], sensors=cleanup_sensors(factory, job))

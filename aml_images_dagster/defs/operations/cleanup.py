@@ -37,10 +37,12 @@ def cleanup_asset() -> dg.AssetsDefinition:
     @dg.asset(
         key=CLEANUP,
         group_name=OPERATIONS_GROUP,
-        description="What failed, canceled and expired builds left, and what became of it. Materialize to sweep now.",
+        description="Leftovers of failed, canceled and expired builds, and their removal. Materialize to clean up now.",
         kinds={"docker"},
         pool=OPERATIONS_POOL,
-        check_specs=[dg.AssetCheckSpec(NOTHING_LEFT, asset=CLEANUP, description="Nothing of a failed build is left.")],
+        check_specs=[
+            dg.AssetCheckSpec(NOTHING_LEFT, asset=CLEANUP, description="No leftovers of failed builds remain.")
+        ],
     )
     def cleanup(
         context: dg.AssetExecutionContext, config: CleanupOptions, factory: dg.ResourceParam[Factory]

@@ -32,7 +32,7 @@ def _status_sensor(run_status: dg.DagsterRunStatus, status: str, job: AssetJob) 
     @dg.run_status_sensor(
         run_status=run_status,
         name=f"cleanup_{status}_builds",
-        description=f"Has removed what {status} builds left in staging and on test machines.",
+        description=f"Starts the cleanup of {status} builds in staging and on test machines.",
         request_job=job,
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
@@ -40,7 +40,7 @@ def _status_sensor(run_status: dg.DagsterRunStatus, status: str, job: AssetJob) 
     def cleanup_build(context: dg.RunStatusSensorContext) -> dg.RunRequest | dg.SkipReason:
         run_id = context.dagster_run.run_id
         if not is_build(context.instance, run_id):
-            return dg.SkipReason("the run was no build")
+            return dg.SkipReason("the run was not a build")
         return dg.RunRequest(run_key=f"{status} {run_id}", run_config=operations_config(CLEANUP, runs=[run_id]))
 
     return cleanup_build
@@ -49,7 +49,7 @@ def _status_sensor(run_status: dg.DagsterRunStatus, status: str, job: AssetJob) 
 def _janitor(factory: Factory, job: AssetJob) -> dg.SensorDefinition:
     @dg.sensor(
         name="janitor",
-        description="Finds what killed processes left, looks again, and lets builds that were not released expire.",
+        description="Cleans up after killed processes, repeats incomplete cleanups, and expires unreleased builds.",
         job=job,
         minimum_interval_seconds=15,
         default_status=dg.DefaultSensorStatus.RUNNING,
@@ -57,7 +57,7 @@ def _janitor(factory: Factory, job: AssetJob) -> dg.SensorDefinition:
     @skips_while_unreachable
     def janitor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         if is_under_way(context.instance, CLEANUP_JOB):
-            return dg.SkipReason("a cleanup is about to begin, or under way")
+            return dg.SkipReason("a cleanup is starting or running")
         due = due_builds(factory.backends, factory.settings, InstanceRuns(context.instance), datetime.now(UTC))
         if not due:
             return dg.SkipReason("nothing to clean up")

@@ -43,7 +43,7 @@ def ending_asset() -> dg.AssetsDefinition:
             report = cleanup(build, factory.backends, "expired")
             log_report(report, context.log)
             if not report.clean:
-                left.append(f"build {build} cannot be removed as a whole")
+                left.append(f"build {build} cannot be removed completely")
         if left:
             raise dg.Failure("\n".join(left), allow_retries=False)
         return dg.MaterializeResult(

@@ -100,7 +100,7 @@ class Reporter:
 
 
 _TRACEBACK = "Stack Trace:"
-_DEFECT = "This is a defect of the factory, not of the pull request; the run has all of it."
+_DEFECT = "This is a defect of the factory, not of the pull request; the run has the traceback."
 
 
 def report_of(tracked: Tracked, factory: Factory, instance: dg.DagsterInstance) -> Report:
@@ -120,7 +120,7 @@ def report_of(tracked: Tracked, factory: Factory, instance: dg.DagsterInstance) 
             if record is not None:
                 return _report_of_run(tracked, record, factory, instance)
             return Report(head, "pending", "the build is about to start", notes=notes)
-    return Report(head, "pending", first_line or "waiting to be looked at", notes=notes)
+    return Report(head, "pending", first_line or "waiting to be evaluated", notes=notes)
 
 
 def _report_of_run(tracked: Tracked, record: dg.RunRecord, factory: Factory, instance: dg.DagsterInstance) -> Report:
@@ -132,7 +132,7 @@ def _report_of_run(tracked: Tracked, record: dg.RunRecord, factory: Factory, ins
     waiting = Report(
         tracked.head,
         "pending",
-        f"{count} waiting for a place to be built",
+        f"{count} waiting for a build slot",
         notes=tracked.notes,
         build=build,
         url=run_url(factory, run),

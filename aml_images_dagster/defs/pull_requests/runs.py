@@ -98,8 +98,8 @@ def seen_of(run: dg.DagsterRun) -> float:
 
 _RELOADS = 5
 _NEVER_LOADED = (
-    "Dagster does not take up its images: a name is that of another image but for its punctuation, "
-    "images are built FROM each other, or the code location cannot be loaded again"
+    "Dagster does not load its images: the names of two images differ in punctuation only, "
+    "images are built FROM each other, or the code location does not reload"
 )
 
 
@@ -160,7 +160,7 @@ class NewImages:
             reload_code_location(self._ui_url, self._location)
         except Unreachable as fault:
             return str(fault)
-        return "the code location is loaded again"
+        return "the code location is reloaded"
 
     @cached_property
     def _declared(self) -> Declarations:
@@ -195,9 +195,9 @@ def reload_code_location(ui_url: str, location: str) -> None:
         answer = client.reload_repository_location(location)
     except (DagsterGraphQLClientError, OSError) as error:
         raise Unreachable(
-            "the Dagster UI does not answer, and only it can load the code location again",
+            "the Dagster UI does not answer, and only it can reload the code location",
             where=ui_url,
             hint="Start it, or set pull_requests.ui_url to its address.",
         ) from error
     if answer.status is not ReloadRepositoryLocationStatus.SUCCESS:
-        raise Unreachable(f"the code location does not load again: {answer.message}", where=location)
+        raise Unreachable(f"the code location does not reload: {answer.message}", where=location)

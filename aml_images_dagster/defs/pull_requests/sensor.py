@@ -214,7 +214,7 @@ class _Poll:
                 self._evaluate(number, tracked, target)
             except Exception as error:  # noqa: BLE001 - what a stranger has written must not stop the others
                 tracked.phase = "invalid"
-                tracked.note = f"it could not be looked at: {type(error).__name__}"
+                tracked.note = f"it could not be evaluated: {type(error).__name__}"
                 self._say(number, f"{tracked.note}: {error}")
 
     def _evaluate(self, number: int, tracked: Tracked, target: str) -> None:
@@ -228,7 +228,7 @@ class _Poll:
         if missing:
             names = ", ".join(image.id for image in missing)
             self._images.declare(number, missing)
-            tracked.phase, tracked.note = "reload", f"Dagster has yet to learn of {names}"
+            tracked.phase, tracked.note = "reload", f"Dagster has not loaded {names} yet"
             self._say(number, tracked.note)
             return
         tracked.phase = "requested"
@@ -247,7 +247,7 @@ class _Poll:
                 self._close(number, tracked)
             except Exception as error:  # noqa: BLE001 - one pull request must not keep the others from being closed
                 tracked.evaluation.failed(self.now)
-                self._say(number, f"closed, but could not be forgotten yet: {type(error).__name__}: {error}")
+                self._say(number, f"closed, but not removed yet: {type(error).__name__}: {error}")
         self._images.keep_only(self.tracking.pull_requests)
 
     def _close(self, number: int, tracked: Tracked) -> None:
@@ -265,7 +265,7 @@ class _Poll:
         self._watch.remote.forget(number)
         self._said += self._reporter.report_closed(number, tracked) if self._reporter else []
         del self.tracking.closed[number]
-        self._say(number, "closed and forgotten")
+        self._say(number, "closed; nothing of it is left")
 
     def _is_removed(self, build: str) -> bool:
         """Whether nothing of a build can be in staging any more."""

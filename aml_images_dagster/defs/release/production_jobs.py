@@ -24,7 +24,7 @@ class WithdrawOptions(dg.Config):
     """The launchpad block of a withdrawal."""
 
     image: str = Field(description="The image, as FAMILY/IMAGE.")
-    tag: str = Field(description="The release tag that goes, for good.")
+    tag: str = Field(description="The release tag to remove, permanently.")
     reason: str = Field(description="Why; recorded.")
     who: str = Field(default="", description="Who does it; recorded. Default: the setting release.who.")
 
@@ -61,13 +61,15 @@ def production_jobs() -> list[dg.JobDefinition]:
 
     @dg.job(
         name=ROLLBACK_JOB,
-        description="Let :latest of an image stand for an earlier release again.",
+        description="Move :latest of an image back to an earlier release.",
         executor_def=in_process,
     )
     def rollback_job() -> None:
         roll_back_op()
 
-    @dg.job(name=WITHDRAW_JOB, description="Remove a release tag from production, for good.", executor_def=in_process)
+    @dg.job(
+        name=WITHDRAW_JOB, description="Remove a release tag from production, permanently.", executor_def=in_process
+    )
     def withdraw_job() -> None:
         withdraw_op()
 

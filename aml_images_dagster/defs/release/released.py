@@ -27,13 +27,13 @@ class ReleaseOptions(dg.Config):
 
     # Not required, so that the launchpad shows it with the others.
     build: str = Field(
-        default="", description="Number of the build to release, e.g. 20261123.4f2a9c1e; all its images are."
+        default="", description="Number of the build to release with all its images, e.g. 20261123.4f2a9c1e."
     )
     dry_run: bool = Field(default=False, description="Only show what would change, tag by tag.")
     outside_window: str = Field(
         default="", description="Why it is released outside of the release windows; recorded. Default: it is not."
     )
-    who: str = Field(default="", description="Who releases; recorded. Default: the setting release.who.")
+    who: str = Field(default="", description="Who releases it; recorded. Default: the setting release.who.")
 
 
 def released_assets(images: Sequence[Image]) -> dg.AssetsDefinition:
@@ -118,7 +118,7 @@ def _last_moves(images: Collection[str], build: str, records: Sequence[ReleaseRe
             moves |= {image: changes for image, changes in by_image(record.changes).items() if image in images}
     if not moves:
         raise BadInput(
-            f"nothing of this was released{f' with build {build}' if build else ''} from here",
+            f"these images have no recorded release{f' of build {build}' if build else ''}",
             hint="Release a build first; `aml-images releases` shows what was released.",
         )
     return tuple(change for changes in moves.values() for change in changes)

@@ -46,12 +46,12 @@ def after_release_sensor(factory: Factory, main: MainBranch) -> dg.SensorDefinit
             return dg.SensorResult(skip_reason="watching from now on", cursor=last)
         releases = [r for r in records if r.number > int(context.cursor) and r.done and r.action == "release"]
         if not releases:
-            return dg.SensorResult(skip_reason="nothing was released since", cursor=last)
+            return dg.SensorResult(skip_reason="no new releases", cursor=last)
         of_main = main.images()
         to_build = {r.number: dependents(r, of_main.source.catalog, artifacts, records) for r in releases}
         names = sorted({image for found in to_build.values() for image in found})
         if not names or factory.settings.release.after_release == "offer":
-            said = f"to build: {', '.join(names)}" if names else "nothing is FROM what was released last"
+            said = f"to build: {', '.join(names)}" if names else "no image is FROM the images released last"
             return dg.SensorResult(skip_reason=said, cursor=last)
         # One at a tick, so that the next one knows the release number that this one takes.
         record = next(record for record in releases if to_build[record.number])
@@ -124,6 +124,6 @@ def production_records_sensor(factory: Factory) -> dg.SensorDefinition:
         shown = [r for r in records if r.done and announce_change(context.instance, r, factory, report)]
         said = "; ".join(f"{record.action} of {record.release_tag} by {record.who}" for record in shown)
         last = records[-1].number if records else seen
-        return dg.SensorResult(skip_reason=said or "nothing was done elsewhere", cursor=str(last))
+        return dg.SensorResult(skip_reason=said or "no changes were made elsewhere", cursor=str(last))
 
     return production_records

@@ -191,7 +191,7 @@ def release_day_sensor(factory: Factory) -> dg.SensorDefinition:
 
     @dg.sensor(
         name="release_day",
-        description="Looks whether scheduled builds were released on their day; late ones become unhealthy.",
+        description="Checks that scheduled builds were released on their day; late ones become unhealthy.",
         minimum_interval_seconds=300,
         default_status=sensor_status(factory.settings),
     )

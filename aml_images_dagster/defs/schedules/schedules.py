@@ -59,7 +59,7 @@ def _schedule(schedule: Schedule, factory: Factory, main: MainBranch) -> dg.Sche
             context.log.warning(f"left out, until the code location is reloaded: {', '.join(not_loaded)}")
         images = {image: reasons for image, reasons in images.items() if image in of_main.loaded}
         if not images:
-            return dg.SkipReason(f"no image of the main branch is one that {schedule.path} selects")
+            return dg.SkipReason(f"{schedule.path} selects no image of the main branch")
         tags = {SCHEDULE_TAG: file.name}
         if file.release != "none":
             tags |= {RELEASE_RULE_TAG: file.release, RELEASE_BY_TAG: schedule.release_by(tick).isoformat()}
@@ -114,7 +114,7 @@ def schedule_files_sensor(factory: Factory) -> dg.SensorDefinition:
                 "; ".join(map(str, errors)), where=FOLDER, hint="Correct the file; the other schedules go on."
             )
         if now != loaded:
-            return dg.SkipReason("files have changed: reload the code location to go by them")
+            return dg.SkipReason("files have changed: reload the code location to apply them")
         return dg.SkipReason(f"{len(now.schedules)} files, nothing wrong")
 
     return schedule_files

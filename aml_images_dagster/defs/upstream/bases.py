@@ -34,7 +34,7 @@ def _observable(bases: dict[str, tuple[str, ...]]) -> dg.AssetsDefinition:
         specs=[
             dg.AssetSpec(
                 base_key(base),
-                description=f"{base} as its registry serves it. Observe it to have a paused one tried again.",
+                description=f"{base} as its registry serves it. Observe it to resume builds of a paused base.",
                 kinds={"docker"},
                 metadata={"images": dg.MetadataValue.json(list(images))},
             )
@@ -66,7 +66,7 @@ def _observable(bases: dict[str, tuple[str, ...]]) -> dg.AssetsDefinition:
                 metadata={"digest": answer.digest, "found_at": answer.pull, RESUME: True},
                 check_results=[
                     dg.AssetCheckResult(
-                        asset_key=key, check_name=REBUILT, passed=True, description="a person has it tried again"
+                        asset_key=key, check_name=REBUILT, passed=True, description="resumed by a person"
                     )
                 ],
             )

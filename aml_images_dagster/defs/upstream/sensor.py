@@ -97,7 +97,7 @@ def _read(cursor: str | None) -> UpstreamState:
         raise BadInput(
             "the cursor is not one of this sensor",
             where=UPSTREAM_SENSOR,
-            hint="Clear it in the UI: what is served now counts.",
+            hint="Clear it in the UI: the next tick starts from what is served then.",
         ) from None
 
 
@@ -195,7 +195,7 @@ def _report(
 def _state(base: WatchedBase, settings: UpstreamSettings, now: datetime) -> str:
     match base.phase(settings, now):
         case "paused":
-            return f"paused after {base.failures} failed builds; press Observe on its asset to have it tried again"
+            return f"paused after {base.failures} failed builds; observe its asset to try again"
         case "backing off":
             retry = base.retry_at(settings)
             return f"{base.failures} failed builds; tried again after {retry:%Y-%m-%d %H:%M} UTC"

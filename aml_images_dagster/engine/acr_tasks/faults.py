@@ -22,7 +22,10 @@ def run_fault(run: RunProperties, tag: str, tail: str) -> BuildFailed:
     because = f": {said}" if said else ""
     what, hint = f"run {run.run_id} failed{because}", "The end of the log shows the failing instruction."
     if run.status == "Canceled":
-        what, hint = f"run {run.run_id} was canceled in the registry{because}", "Somebody did that: build again."
+        what, hint = (
+            f"run {run.run_id} was canceled in the registry{because}",
+            "A user of the registry canceled it: build again.",
+        )
     elif run.status == "Timeout":
         what, hint = f"run {run.run_id} was stopped at its deadline{because}", _SLOW
     elif run.status == "Error":

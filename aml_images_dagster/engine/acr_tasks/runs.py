@@ -53,7 +53,7 @@ class TaskRuns:
 
     def place_for_source(self) -> tuple[str, str]:
         """Where a source archive may be uploaded: the signed URL, and the name by which a run finds it."""
-        with self._explained("for a place for the source"):
+        with self._explained("for an upload location"):
             place = self.client.registries.get_build_source_upload_url(self.group, self.registry)
         return str(place.upload_url), str(place.relative_path)
 

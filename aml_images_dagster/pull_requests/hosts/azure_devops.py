@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _PREVIEW = "7.1-preview"
 _HINT = "If it stays: the token needs the scopes Code (status) and Pull Request Threads (read & write)."
 _STATES: dict[Outcome, str] = {"pending": "pending", "success": "succeeded", "failure": "failed", "canceled": "error"}
-_LATER = "It is tried again. Look at what is between here and there: the query of the request is lost."
+_LATER = "It is tried again. Is there a proxy that drops the query of requests?"
 _PAGE = 100
 
 
@@ -49,7 +49,7 @@ class AzureDevOpsHost:
                 return frozenset(found | numbers)
             if numbers <= found:
                 raise Unreachable(
-                    "Azure DevOps gives the same page of pull requests again",
+                    "Azure DevOps returns the same page of pull requests again",
                     where=self._api.repository,
                     hint="Does a proxy or a server of another version ignore $skip?",
                 )

@@ -54,10 +54,10 @@ class Production(Protocol):
     """The production registry."""
 
     def digest(self, name: str) -> str | None:
-        """What a name stands for; None when there is no such name."""
+        """What a name points to; None when there is no such name."""
 
     def bring(self, image: Tested, name: str, *, replace: bool) -> None:
-        """Import an image by digest; a name that stands for something else is moved only where `replace` says so."""
+        """Import an image by digest; a name that points to something else is moved only where `replace` says so."""
 
 
 def import_all(
@@ -77,13 +77,13 @@ def import_all(
         may_move: Is called before any `latest` moves, and raises if it must not.
 
     Raises:
-        ImportRefused: A release tag stands for something else, or production serves something else after an import.
+        ImportRefused: A release tag points to something else, or production serves something else after an import.
     """
     tags = [(image, name) for image in images for name in image.names]
     releases = [(image, name) for image, name in tags if not name.endswith(LATEST)]
     latest = [(image, name) for image, name in tags if name.endswith(LATEST)]
     taken = [
-        f"{name} stands for {served}, not for {image.digest}"
+        f"{name} points to {served}, not to {image.digest}"
         for image, name in releases
         if (served := production.digest(name)) not in (None, image.digest)
     ]
@@ -127,7 +127,7 @@ class _AzureProduction:
         return digest
 
     def tags(self, repository: str, digest: str) -> list[str]:
-        """Every tag that stands for a digest."""
+        """Every tag that points to a digest."""
         return self._metadata(f"{repository}@{digest}", "tags") or []
 
     def _metadata(self, name: str, field: str) -> Any:
@@ -138,7 +138,7 @@ class _AzureProduction:
             return json.loads(done.stdout)
         if _NO_SUCH_NAME.search(said):
             return None
-        raise ImportRefused(f"what {name} stands for is not known: {said or 'az says nothing'}")
+        raise ImportRefused(f"what {name} points to is not known: {said or 'az says nothing'}")
 
     def bring(self, image: Tested, name: str, *, replace: bool) -> None:
         command = ["az", "acr", "import", "--name", self._registry, "--registry", self._staging_id]

@@ -118,9 +118,9 @@ class Batch:
             seen = self._workspace.submit(command_job(job, compute, Path(folder)))
         if seen.tags.get("image") != job.image or seen.tags.get("build") != job.build:
             raise BadInput(
-                f"a job {job.name} is there that is not ours",
+                f"a job {job.name} exists that another program submitted",
                 where=f"Azure ML workspace {self._workspace.name}",
-                hint="Somebody else has taken the name; start a new build.",
+                hint="Start a new build: its jobs have other names.",
             )
         return seen
 

@@ -45,7 +45,7 @@ def end_jobs(workspace: Workspace, names: Iterable[str], seconds: float) -> None
                 raise Unreachable(
                     f"canceled, but not ended within {seconds:g} s: {listed}",
                     where=f"Azure ML workspace {workspace.name}",
-                    hint="The service ends them sooner or later, and the cleanup looks again; see them in the Studio.",
+                    hint="The cleanup is repeated until they have ended; see them in the Studio.",
                 )
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS, max(until - time.monotonic(), 0) + 0.01)

@@ -95,7 +95,7 @@ class AzureMlRunner:
             raise BadInput(
                 f"not set: {', '.join(f'azure.{name}' for name in missing)}",
                 where="settings",
-                hint="They say in which Azure ML workspace the tests run; AML_IMAGES_AZURE__WORKSPACE and so on.",
+                hint="They name the Azure ML workspace in which the tests run; AML_IMAGES_AZURE__WORKSPACE and so on.",
             )
         if self._workspace is None:
             self._workspace = Workspace(

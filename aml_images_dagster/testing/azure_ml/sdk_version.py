@@ -54,7 +54,7 @@ def _outdated() -> str:
     installed = metadata.version(_PACKAGE)
     if installed not in versions[1:]:
         return ""
-    return f"jobs were submitted with {sdk()}, and {versions[0]} is there: update the lock file"
+    return f"jobs were submitted with {sdk()}, and {versions[0]} is available: update the lock file"
 
 
 def _versions() -> list[str]:

@@ -120,7 +120,7 @@ class Workspace:
                     raise BadInput(
                         f"the workspace {self.name} has no compute {compute!r}",
                         where="azure.compute or the compute of a tests.json",
-                        hint="Create the cluster, or name one that is there: `az ml compute list`.",
+                        hint="Create the cluster, or name an existing one: `az ml compute list`.",
                     )
 
     def submit(self, command: Command) -> SeenJob:

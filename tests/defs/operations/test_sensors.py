@@ -143,7 +143,7 @@ def test_the_janitor_asks_once_for_what_is_due(scene: Operations) -> None:
     waiting = scene.instance.create_run_for_job(dg.GraphDefinition(CLEANUP_JOB).to_job())
     answer = scene.janitor()
     assert isinstance(answer, dg.SkipReason)
-    assert answer.skip_message == "a cleanup is about to begin, or under way"
+    assert answer.skip_message == "a cleanup is starting or running"
     scene.instance.add_run_tags(waiting.run_id, {PROCESS_TAG: this_process()})
     assert isinstance(scene.janitor(), dg.SkipReason)
     with subprocess.Popen(["true"]) as ended:

@@ -82,4 +82,4 @@ def test_a_build_that_cannot_be_removed_fails_the_run(instance: dg.DagsterInstan
     ended = end(instance, SimpleNamespace(backends=backends), remove=[BUILD])
     assert not ended.success
     (failure,) = ended.get_step_failure_events()
-    assert f"build {BUILD} cannot be removed as a whole" in str(failure.step_failure_data.user_failure_data.description)
+    assert f"build {BUILD} cannot be removed completely" in str(failure.step_failure_data.user_failure_data.description)

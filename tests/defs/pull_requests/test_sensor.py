@@ -342,7 +342,7 @@ def test_an_image_that_a_pull_request_adds(ticks: Ticks) -> None:
     head = ticks.open(7, change)
     assert ticks.tick() == []
     assert ticks.reloads == 1
-    assert "Dagster has yet to learn of apps/new" in ticks.said
+    assert "Dagster has not loaded apps/new yet" in ticks.said
     (request,) = ticks.tick()
     assert ticks.images(request) == ["apps/hello", "apps/new", "tools/shell"]
     assert ticks.github.outcomes(head) == ["pending"]

@@ -127,7 +127,7 @@ def test_the_check_alone_before_any_release(ui: Ui) -> None:
     done = ui.look_again("apps/other")
     assert not done.success
     (failure,) = done.filter_events(lambda event: event.is_step_failure)
-    assert "nothing of this was released from here" in str(failure.step_failure_data.user_failure_data)
+    assert "these images have no recorded release" in str(failure.step_failure_data.user_failure_data)
 
 
 def test_a_dry_run_materializes_nothing(ui: Ui, complete_build: Callable[..., ReleaseJson]) -> None:

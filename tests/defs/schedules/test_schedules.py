@@ -170,7 +170,7 @@ def test_new_files_are_noticed(repository: ImageRepository, load: Callable[..., 
     (sensor,) = [sensor for sensor in definitions.sensors or () if sensor.name == "schedule_files"]
     assert sensor(dg.build_sensor_context()).skip_message == "1 files, nothing wrong"  # type: ignore[union-attr]
     repository.write(repository.root / "schedules" / "patch_day.yaml", PATCH_DAY)
-    told = "files have changed: reload the code location to go by them"
+    told = "files have changed: reload the code location to apply them"
     assert sensor(dg.build_sensor_context()).skip_message == told  # type: ignore[union-attr]
 
 

@@ -194,7 +194,7 @@ def test_three_failures_pause_a_base_visibly(scene: Scene, push: Callable[[str],
         scene.wait(1000)
         result = scene.tick()
         assert result.run_requests == []
-    paused = f"{TWO}: paused after 3 failed builds; press Observe on its asset to have it tried again"
+    paused = f"{TWO}: paused after 3 failed builds; observe its asset to try again"
     assert paused in str(result.skip_reason.skip_message)  # type: ignore[union-attr]
     check = scene.check(TWO)
     assert not check.passed

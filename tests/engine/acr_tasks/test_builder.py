@@ -290,7 +290,7 @@ def test_a_role_is_missing(cloud: EmulatedCloud, backends: Backends) -> None:
 
 def test_there_is_no_such_registry(tasks: AcrTasks, cloud: EmulatedCloud, backends: Backends) -> None:
     cloud.registries.registries.clear()
-    with pytest.raises(BadInput, match="there is no such thing"):
+    with pytest.raises(BadInput, match="it does not exist"):
         backends.builder.info()
 
 

@@ -76,7 +76,7 @@ def test_a_failure_does_not_wait_for_the_index(
 
 def test_a_newer_one_is_told(index: Index) -> None:
     index("1.0.0", INSTALLED, "99.0.0")
-    assert outdated().result() == f"jobs were submitted with {sdk()}, and 99.0.0 is there: update the lock file"
+    assert outdated().result() == f"jobs were submitted with {sdk()}, and 99.0.0 is available: update the lock file"
 
 
 def test_the_newest_one_needs_no_word(index: Index) -> None:
