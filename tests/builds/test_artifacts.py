@@ -284,7 +284,7 @@ def test_release_files_are_removed(artifacts: Artifacts) -> None:
 
 @pytest.mark.parametrize("protocol", ["s3", "gs", "sftp", "smb", "ftp", "webdav", "dbfs", "hdfs", "simplecache::az"])
 def test_a_store_in_which_two_can_create_one_file_is_refused(protocol: str) -> None:
-    with pytest.raises(BadInput, match="two processes can write one record") as refused:
+    with pytest.raises(BadInput, match="lets two processes write one record") as refused:
         Artifacts(f"{protocol}://host/builds")
     assert f"{protocol}://host/builds" in refused.value.where
     assert "az://CONTAINER/PREFIX" in refused.value.hint

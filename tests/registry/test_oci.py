@@ -87,7 +87,7 @@ def test_a_tag_that_leads_nowhere_goes_too(staging, busybox, tmp_path):
 
 
 def test_a_digest_is_not_untagged(staging, pushed):
-    with pytest.raises(BadInput, match="is no tag"):
+    with pytest.raises(BadInput, match="is not a tag"):
         staging.untag(pushed.with_digest(pushed.digest))
 
 

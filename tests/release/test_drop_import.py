@@ -66,7 +66,7 @@ def test_files_that_disagree(cfg_path: Path) -> None:
 def test_a_file_that_was_changed(cfg_path: Path) -> None:
     tampered = cfg_path.parent / "ServiceGroupRoot" / "buildver.txt"
     tampered.write_text("another build")
-    with pytest.raises(BadInput, match="is not what the drop was made with") as refused:
+    with pytest.raises(BadInput, match="does not match SHA256SUMS") as refused:
         read_drop(cfg_path)
     assert refused.value.where == str(tampered)
 

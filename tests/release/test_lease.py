@@ -95,7 +95,7 @@ def test_a_holder_that_slept_for_too_long_does_not_go_on(folder: UPath) -> None:
         sleeper.check()
         held_by(folder, sleeper._number, this_process(), seconds=-1)  # nobody has renewed it
         with lease(folder, "b") as other:
-            with pytest.raises(ReleaseFailed, match="away for so long"):
+            with pytest.raises(ReleaseFailed, match="suspended for so long"):
                 sleeper.check()
             other.check()
     # Giving back what it no longer has must not take it from anybody.
