@@ -1,4 +1,4 @@
-"""What others send, up to a limit: bytes, lines, and whole logs."""
+"""Reading external data with a size limit: bytes, lines, and whole logs."""
 
 from __future__ import annotations
 

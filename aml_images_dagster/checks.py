@@ -1,6 +1,6 @@
-"""Checks: small named questions whether something that a build needs is there, each with what would fix it.
+"""Checks: whether a prerequisite of a build is met, each with a name and a hint.
 
-Backends bring the checks of what they are built on. A build asks them before it starts; `aml-images doctor` shows all.
+Each backend has checks of its services. A build runs them before it starts; `aml-images doctor` shows all.
 """
 
 from __future__ import annotations

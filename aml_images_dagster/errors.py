@@ -1,4 +1,4 @@
-"""What can go wrong, as a person is told it: what, where, and how to fix it."""
+"""The errors that are shown to a person: what, where, and a hint."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Connections whose answers have a limit in time and size, and some of which lead to public addresses only.
+"""Connections with limits of time and size, optionally to public addresses only.
 
-The time-outs of urllib3 and requests count from byte to byte: who sends one now and then is waited for without end.
+The time-outs of urllib3 and requests count from byte to byte, so a server that sends one now and then never times out.
 """
 
 from __future__ import annotations

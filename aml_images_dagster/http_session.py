@@ -1,6 +1,6 @@
-"""HTTP with patience and with limits.
+"""HTTP with retries and with limits.
 
-What a busy server refuses is asked again, when the server says so. No answer takes longer or is larger than agreed.
+A request that a busy server refuses is repeated when the server says so. Answers have limits of time and size.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Faults in plain words: those of values, as pydantic finds them, and those of connections, as libraries wrap them."""
+"""Plain messages for invalid values, as pydantic reports them, and for failed connections, as libraries wrap them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a step process needs, imported once in the server that steps are forked from.
+"""Imports of a step process, made once in the server that steps are forked from.
 
-The server ignores a module that fails to import, and every step would then pay for it all: a test imports this one.
+The server ignores a module that fails to import, and every step would then be slow: a test imports this one.
 """
 
 import dagster._core.executor.multiprocess

@@ -1,4 +1,4 @@
-"""Words for people: numbers of things; text of others without what it does to a terminal, and in Markdown as code."""
+"""Text for people: numbers of things; external text without control characters, and as code in Markdown."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A build, without Dagster: what it plans, stages, tests, writes down and cleans up."""
+"""A build, without Dagster: plan, staging, tests, records and cleanup."""

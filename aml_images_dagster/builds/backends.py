@@ -1,4 +1,4 @@
-"""The backends that a build works with, whatever stands behind them."""
+"""The backends of a build, one for each interface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the FROM lines of an image point to in a build: each name and the digest behind it."""
+"""The digests of the images that a Dockerfile names in FROM and COPY --from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All or nothing: clean up a build, whatever of it is left, and prove by reading back that nothing is."""
+"""Cleanup of a build: remove everything that is left of it, and verify that nothing remains."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""History: what the records of the ledger and what production serves say together, of every `:latest` and every tag.
+"""History of every `:latest` and every release tag, from the ledger's records and from what production serves.
 
-A change of production that broke off has moved some tags and not others. So its record counts as soon as it is there,
-and whether it has moved a tag is seen from what the next change found there, or from what is served now.
+An incomplete change of production has moved only some of its tags. So its record counts as soon as it exists,
+and whether it has moved a tag is determined from the `before` of the next change, or from what is served now.
 """
 
 from __future__ import annotations

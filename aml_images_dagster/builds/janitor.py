@@ -1,8 +1,8 @@
-"""The janitor: finds builds whose run is over but that are not cleaned up, and cleans them up.
+"""The janitor: cleans up builds whose run has ended without a complete cleanup.
 
-It is the last of four layers (docs/reliability.md). It needs no event: it looks at what the builds have written down,
-asks what became of their runs, and looks again at builds that ended lately, because a step whose run was killed goes
-on and can still push after the cleanup.
+It is the last of four layers (docs/reliability.md). It needs no event: it reads the records of the builds and the
+status of their runs. It checks builds that ended recently again, because a step whose run was killed continues
+and can still push after the cleanup.
 """
 
 from __future__ import annotations

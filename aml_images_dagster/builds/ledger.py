@@ -1,7 +1,7 @@
-"""The ledger: what was done to production, one numbered record after another, never changed.
+"""The ledger: numbered, immutable records of all changes of production.
 
 A release, a rollback or a withdrawal writes a record before it touches production and one when it is done, both with
-every tag that it moves, from which digest to which. So what a killed release was about is known, as is what
+every tag that it moves, with its old and new digest. So the purpose of a killed release is known, and what
 production served at any time. Records are `<artifacts>/releases/<number>.json`.
 """
 

@@ -1,4 +1,4 @@
-"""The names that a build gives: functions of the run and the image, so that they can be found without any event."""
+"""The names that a build gives: functions of the run and the image, so that they can be found without records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a build finds images of our own that others are FROM."""
+"""Parents: where a build finds images of the catalog that other images are FROM."""
 
 from __future__ import annotations
 

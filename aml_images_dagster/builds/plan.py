@@ -1,7 +1,7 @@
-"""The plan of a build: what is built, what is reused, which scenarios run, and why. To plan changes nothing.
+"""The plan of a build: what is built, what is reused, which scenarios run, and why. Planning changes nothing.
 
-Whoever starts a build plans it first, and its run holds only what the plan says has to be done. The steps follow the
-plan instead of finding out again; what they rely on they verify (staging.py).
+A build is planned before it starts, and its run has only the steps that the plan requires. The steps follow the
+plan instead of making it again, and verify what they rely on (staging.py).
 """
 
 from __future__ import annotations

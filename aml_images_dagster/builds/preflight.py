@@ -1,4 +1,4 @@
-"""Everything that would stop a build, looked for before anything is started."""
+"""Preflight: finds everything that would stop a build before it starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The name of a process, by which another can tell whether it still lives."""
+"""The name of a process, by which another process can find out whether it still runs."""
 
 from __future__ import annotations
 

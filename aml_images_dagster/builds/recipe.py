@@ -1,4 +1,4 @@
-"""The recipe of an image: all that decides its bytes, and the key that stands for all of it."""
+"""The recipe of an image: all inputs of its build, and the content key made from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a build writes down about itself. Every record is a JSON file in the build's artifacts folder."""
+"""The records of a build. Every record is a JSON file in the build's artifacts folder."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The number of the release on its day that a build takes which starts automatically.
+"""The release number of a build that starts automatically.
 
-A person's build is `v1` unless told otherwise. Where nobody is told, the second build of an image on a day would be
-refused at its release, because a release tag never moves.
+A person's build is `v1` unless another number is given. Without a person, the second build of an image on a day would
+be refused at its release, because a release tag never moves.
 """
 
 from __future__ import annotations

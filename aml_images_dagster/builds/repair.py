@@ -1,4 +1,4 @@
-"""A damaged `build.json` is written again from what else there is of the build."""
+"""Repair of a damaged `build.json`, from the ledger and the other records of the build."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""What need not be made again: an image that passed with the same content key and is still in staging.
+"""Reuse of an image that passed with the same content key and is still in staging.
 
-Staging cannot delete an image on the condition that it has no tag. So who reuses an image tags it and then asks
-whether it is still reusable, and who deletes one forgets it and then looks for tags: whichever comes first, the other
+A registry cannot delete an image on the condition that it has no tag. So a build that reuses an image first tags it and
+then checks that it is still reusable, and a cleanup first removes the record of an image and then checks its tags.
 sees it.
 
-A content key does not cover what `RUN` fetches from the network. So builds of pull requests have a memory of their own
-(docs/security.md): no other build uses what they have made or tested, and what it uses itself is looked up in the
+A content key does not cover what `RUN` fetches from the network. So builds of pull requests have separate records
+(docs/security.md): no other build uses what they have made or tested, and each reused image is looked up in the
 records of the build that made it.
 """
 

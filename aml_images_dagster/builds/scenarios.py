@@ -1,4 +1,4 @@
-"""Testing a staged image: every scenario of its tests.json runs as a training job, or has passed already."""
+"""Tests of a staged image: every scenario of its tests.json runs as a training job unless it has passed already."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which images a build takes, with the reasons of each."""
+"""The images of a build, each with its reasons."""
 
 from __future__ import annotations
 

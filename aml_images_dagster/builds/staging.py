@@ -1,6 +1,6 @@
 """Staging an image: reuse the one that passed with the same content key, or build and push it.
 
-With a plan it is the plan that says which. What was to be reused and has gone since, or is built on another image by
+A plan decides which. If an image to reuse was deleted since, or its base has changed, the step decides again.
 now, is found out about again.
 """
 

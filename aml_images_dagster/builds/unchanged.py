@@ -1,4 +1,4 @@
-"""Recording what a build reuses as it is, for all images at once: cost follows the change, not the number of images."""
+"""Records of unchanged images, all at once: cost depends on the change, not on the number of images."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Hosts of git repositories: which one stands behind a remote, and the connection to its API."""
+"""Hosts of git repositories: the host of a remote, and the connection to its API."""

@@ -1,4 +1,4 @@
-"""Which host stands behind a git remote, and where its API is; the remote's URL tells."""
+"""The host of a git remote and the address of its API, from the remote's URL."""
 
 from __future__ import annotations
 

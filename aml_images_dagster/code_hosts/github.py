@@ -1,4 +1,4 @@
-"""GitHub, by its REST API, through PyGithub. The library is large: import this only where it is about to be used."""
+"""GitHub, by its REST API, through PyGithub. The library is large: import this module only where it is used."""
 
 from __future__ import annotations
 

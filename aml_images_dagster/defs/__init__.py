@@ -1,1 +1,1 @@
-"""What Dagster loads, a folder for each domain; the modules beside the folders are what several domains need."""
+"""What Dagster loads: a folder for each domain. The modules beside the folders are shared by several domains."""

@@ -1,4 +1,4 @@
-"""The main branch: what builds that start unattended are made of, whatever the working tree holds."""
+"""The main branch: the source of builds that start automatically, independent of the working tree."""
 
 from __future__ import annotations
 

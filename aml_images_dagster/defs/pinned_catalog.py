@@ -1,4 +1,4 @@
-"""The images that Dagster knows are fixed when the code location loads: here they are pinned, for all its processes.
+"""The images that the code location has loaded, pinned for all its processes.
 
 A run, and every step of it, has to see the assets that the code location saw when the run was started, also those of
 images that only a pull request has, and also when the working tree or the pull requests have moved on. So what the

@@ -1,4 +1,4 @@
-"""Planning a build before its run is requested, in the seconds that a tick has."""
+"""Planning a build within a tick, before its run is requested."""
 
 from __future__ import annotations
 

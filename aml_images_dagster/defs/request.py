@@ -1,4 +1,4 @@
-"""What a build of certain images is for Dagster: its assets, its options, and the tags by which runs are told apart."""
+"""A build as a Dagster run request: its assets, its options, and its tags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a Dagster run to the build that it is."""
+"""The build of a Dagster run."""
 
 from __future__ import annotations
 

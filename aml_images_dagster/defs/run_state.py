@@ -1,4 +1,4 @@
-"""What became of a run, also of one whose process was killed where Dagster could not see it, and why it failed."""
+"""The state of a run and the reason of its failure, also if its process was killed unnoticed by Dagster."""
 
 from __future__ import annotations
 

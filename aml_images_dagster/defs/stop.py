@@ -1,4 +1,4 @@
-"""A step ends soon after its build has ended elsewhere: there is no point in going on."""
+"""Stops a step soon after its build has ended in another process."""
 
 from __future__ import annotations
 

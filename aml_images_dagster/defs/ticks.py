@@ -1,4 +1,4 @@
-"""What all sensors and schedules have in common: whether they run from the start, and what a tick says that fails."""
+"""Common behavior of sensors and schedules: their default status, and ticks that cannot reach a service."""
 
 from __future__ import annotations
 

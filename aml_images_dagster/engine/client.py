@@ -1,6 +1,6 @@
 """The `docker` package's client, with what streams need: bounded requests that another thread can end.
 
-This module imports docker-py; import it only where an engine is about to be used.
+This module imports docker-py; import it only where an engine is used.
 """
 
 from __future__ import annotations

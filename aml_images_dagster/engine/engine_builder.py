@@ -1,4 +1,4 @@
-"""A `Builder` on a container engine: what is built is pushed from the engine's own store."""
+"""A `Builder` on a container engine: images are pushed from the engine's own store."""
 
 from __future__ import annotations
 

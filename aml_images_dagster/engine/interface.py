@@ -1,4 +1,4 @@
-"""What the factory asks of a builder of images.
+"""The interface of builders of images.
 
 Implementations: `engine_builder.py` on `docker_engine.py`, and `acr_tasks/`.
 """

@@ -1,7 +1,7 @@
-"""Following what the engine says while it builds, pushes or pulls.
+"""Following the output of an engine that builds, pushes or pulls.
 
-The engine reports most failures inside of a stream whose HTTP status is 200, may fall silent for ever, and
-may break off. So every stream goes through `follow`: it ends with a result or with a `StreamFault`.
+The engine reports most failures inside a stream with the HTTP status 200, may send nothing forever, and
+may disconnect. So every stream goes through `follow`: it ends with a result or with a `StreamFault`.
 Source of the messages' form: https://docs.docker.com/reference/api/engine/ (ImageBuild, ImagePush, ImageCreate).
 """
 

@@ -1,1 +1,1 @@
-"""Who we are in Azure, and where its services are."""
+"""Sign-in to Azure, and the addresses of its services."""

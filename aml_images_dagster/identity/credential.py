@@ -1,4 +1,4 @@
-"""Signing in to Azure, once per process, with a message that a person understands when that fails."""
+"""Signing in to Azure, once per process, with clear messages for failures."""
 
 from __future__ import annotations
 

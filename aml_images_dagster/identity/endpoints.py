@@ -1,4 +1,4 @@
-"""Where the services of an Azure cloud are, and for which audience their tokens have to be."""
+"""The addresses of the services of an Azure cloud, and the audiences of their tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signatures in URLs: whoever has one may read or write what the URL names, so they are never printed.
+"""Signatures in URLs: they give access to what the URL names, so they are never printed.
 
 Azure signs URLs of blobs with the parameter `sig`
 (https://learn.microsoft.com/rest/api/storageservices/create-service-sas). The SDKs leave it out of their own logs, but

@@ -1,1 +1,1 @@
-"""Backends of a Dagster instance of our own: storages, logs of steps, and what executes steps."""
+"""Faster backends of a Dagster instance: storages, logs of steps, and the executor of steps."""

@@ -1,4 +1,4 @@
-"""Logs of steps in files alone.
+"""Logs of steps in files only.
 
 Dagster's manager copies what a step prints to the terminal as well, by two `tail` and two Python processes per step.
 Here a step's file descriptors are its files, and nothing runs beside it. The UI reads the same files at the same

@@ -1,9 +1,9 @@
 """Steps as forks of the run's process.
 
-A fork has definitions, plan, run configuration, resources and the instance already. Dagster's multiprocess executor
-has every step's process make them again: 1.3 CPU seconds a step where a fork takes 0.3.
+A fork inherits definitions, plan, run configuration, resources and the instance. With Dagster's
+multiprocess executor the process of every step makes them again: 1.3 CPU seconds per step instead of 0.3.
 
-What forking asks for is kept here. The process that forks has no thread that could hold a lock; steps are forked in
+This module keeps the requirements of forking. The process that forks has no thread that could hold a lock; steps are forked in
 its main thread, because a step is interrupted when the thread that forked it ends. Where that does not hold, and off
 Linux, Dagster's multiprocess executor runs the steps, and an event of the run says why. Databases are closed before
 a fork (see `instance.storage`), and what makes connections to services is made in the step.

@@ -4,7 +4,7 @@ Dagster makes a SQLAlchemy engine at every connection, so each statement is comp
 last checkpoints and deletes the write-ahead log. dagster.yaml names `PooledSqliteStorage` as `storage: custom`; files
 and tables are Dagster's own, so an instance can go back to `storage: sqlite` at any time.
 
-What a power cut may take: commits of the event logs reach the disk with the next checkpoint (`synchronous=NORMAL`),
+Power loss: commits of the event logs reach the disk with the next checkpoint (`synchronous=NORMAL`),
 so the last seconds of a run's log may be lost, and no database is damaged. Runs, their status and tags included, and
 the ticks of sensors and schedules are on the disk when they are committed (`FULL`). A killed process loses nothing.
 Source: https://sqlite.org/pragma.html#pragma_synchronous

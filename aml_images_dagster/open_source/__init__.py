@@ -1,1 +1,1 @@
-"""Open source: the public part of the image folders, in a public repository, without anything that is not public."""
+"""Open source: publication of the public part of the image folders in a public repository."""

@@ -1,4 +1,4 @@
-"""The table of images in the README of the public repository: what there is, under which tags, until when."""
+"""The table of images in the README of the public repository: names, tags, bases, end of life."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The leak check: what must not become public is found before it is pushed.
+"""The leak check: finds what must not become public before it is pushed.
 
-It fails closed: a file that can't be read as text, a scanner that does not find what was planted for it, or a doubtful
+It fails closed: a file that can't be read as text, a scanner that does not find a planted key, or a doubtful
 line stops the publication. No finding shows a secret.
 """
 

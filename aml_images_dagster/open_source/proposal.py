@@ -1,4 +1,4 @@
-"""From files in a checkout to a proposal: looked through for leaks, proved, pushed as one commit."""
+"""A proposal to a public repository: files are checked for leaks, the build is proved, one commit is pushed."""
 
 from __future__ import annotations
 

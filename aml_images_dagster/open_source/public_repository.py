@@ -1,4 +1,4 @@
-"""A public git repository: what is there, what would change, and a branch with one commit that proposes it."""
+"""A public git repository: its content, changes to it, and a branch with one commit that proposes them."""
 
 from __future__ import annotations
 

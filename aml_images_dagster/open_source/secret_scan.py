@@ -1,7 +1,7 @@
-"""The scan for secrets: what looks like one in texts that would be published.
+"""The scan for secrets in texts that would be published.
 
-detect-secrets with all of its detectors; beside it what those leave out: values without quotes, as Dockerfiles, shells
-and configuration files have them, and tokens of Azure and GitHub.
+It runs all detectors of detect-secrets, and detectors for what those leave out: values without quotes, as Dockerfiles,
+shells and configuration files have them, and tokens of Azure and GitHub.
 """
 
 from __future__ import annotations

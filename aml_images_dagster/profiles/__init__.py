@@ -1,4 +1,4 @@
-"""Profiles: which backends stand behind the interfaces. The only place that knows them by name."""
+"""Profiles: the backend for each interface. No other package names backends."""
 
 from __future__ import annotations
 

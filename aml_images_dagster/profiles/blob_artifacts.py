@@ -1,4 +1,4 @@
-"""Artifacts in Azure Blob: `az://container/prefix`, by universal-pathlib and adlfs, as who we are."""
+"""Artifacts in Azure Blob: `az://container/prefix`, by universal-pathlib and adlfs, with the factory's identity."""
 
 from __future__ import annotations
 

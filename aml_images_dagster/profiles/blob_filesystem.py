@@ -1,4 +1,4 @@
-"""The file system of adlfs, whose faults explain themselves: what Azure's SDK raises is neither ours nor an OSError."""
+"""The file system of adlfs with clear errors: exceptions of Azure's SDK are neither the factory's nor OSErrors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checks of what every profile is built on."""
+"""The checks of engines and registries, for every profile."""
 
 from __future__ import annotations
 

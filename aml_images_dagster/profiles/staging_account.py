@@ -1,4 +1,4 @@
-"""The account of the staging registry that the environment names."""
+"""The account of the staging registry, from the environment."""
 
 from __future__ import annotations
 

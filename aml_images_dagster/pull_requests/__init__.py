@@ -1,1 +1,1 @@
-"""Pull requests, without Dagster: what is open, whose is built, what it changes, and what its page is told."""
+"""Pull requests, without Dagster: open ones, admission, changed images, and the report on the page."""

@@ -1,4 +1,4 @@
-"""Whose pull requests are built. A Dockerfile runs commands on the machines that build, so nobody's are by default."""
+"""Admission of pull requests to a build: a Dockerfile runs commands on the machines that build."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The judgement of one head: whether it is built, and what of it."""
+"""The evaluation of one head: whether it is built, and which of its images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pull request makes it necessary to build, found in git's objects alone and within limits."""
+"""The images that a pull request changes, from git objects alone and within limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images as pull requests declare them: what Dagster must know to run them, beside those of the main branch.
+"""Images that pull requests add: what Dagster needs to run them beside the images of the main branch.
 
 Dagster knows the assets that were there when the code location was loaded. So what pull requests add, and what they
 newly build FROM what, is written down in the artifacts store, and read when the code location loads again.

@@ -1,8 +1,8 @@
-"""Looking at what a pull request changes in a process of its own, with little time and memory.
+"""Evaluates a pull request in a separate process, with limits of time and memory.
 
-What strangers have written can be made to be hard to read: a tree that unfolds to billions of files, variables that
-double with every line, patterns that are tried for ever. The process of the sensor is that of all sensors, so nothing
-of it is read there. The other process is `python -m` this module: it reads its task, and writes an answer.
+Files of strangers can be expensive to read: a tree that expands to billions of files, variables that
+double with every line, patterns that never finish. All sensors share one process, so nothing
+of it is read there. The separate process is `python -m` this module: it reads its task and writes an answer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A place of its own for what one fetch brings, until it may join the objects of the clone.
+"""A quarantine for the objects of one fetch, until they are accepted into the clone.
 
-Git does the same with what is pushed to it. Fetches into one clone know nothing of each other then: the size of each
-is its own, and what fails takes nothing away but its own.
+Git does the same with pushed objects. So concurrent fetches into one clone are independent: each has its own size,
+and a failed one affects only itself.
 
 Sources:
     https://git-scm.com/docs/git-receive-pack#_quarantine_environment

@@ -1,6 +1,6 @@
-"""What the page of a pull request is told: a status beside the commit, and one comment.
+"""The report on the page of a pull request: a status of the commit, and one comment.
 
-Names and logs come from strangers: they stand in code, where Markdown and @mentions mean nothing.
+Names and logs come from strangers: they are shown as code, where Markdown and @mentions have no effect.
 """
 
 from __future__ import annotations

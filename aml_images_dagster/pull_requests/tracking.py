@@ -1,4 +1,4 @@
-"""What is remembered of every open pull request between two looks at the remote; the sensor keeps it as its cursor."""
+"""The state of every open pull request between two polls of the remote; the sensor keeps it as its cursor."""
 
 from __future__ import annotations
 

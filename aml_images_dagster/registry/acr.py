@@ -3,7 +3,7 @@
 Manifests and blobs are read and written by the OCI protocol (`oci.py`): ACR speaks it like any registry, and the SDK's
 functions for them know fewer media types and hold whole layers in memory. Listing, untagging and deleting are the
 SDK's (azure-containerregistry): these are ACR's own interface. It swallows "not found" of what it deletes, so
-every deletion is proven by reading.
+every deletion is verified by reading.
 """
 
 from __future__ import annotations

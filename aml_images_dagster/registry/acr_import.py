@@ -1,4 +1,4 @@
-"""Import into an Azure Container Registry: production pulls the image itself, by digest; no byte passes this machine.
+"""Import into an Azure Container Registry: production pulls the image by digest, without a copy through this machine.
 
 Source: https://learn.microsoft.com/azure/container-registry/container-registry-import-images.
 """

@@ -1,4 +1,4 @@
-"""A blob on its way: read once, held in no memory, verified at its end."""
+"""A blob as a stream: read once, not held in memory, verified at its end."""
 
 from __future__ import annotations
 

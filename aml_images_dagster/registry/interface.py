@@ -1,4 +1,4 @@
-"""What the factory asks of an image registry. Implementations: `oci.py`."""
+"""The interface of image registries. Implementations: `oci.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files an image in a registry has, without pulling it.
+"""The files of an image in a registry, without pulling it.
 
 Source of the layers' form, with the names of removed files: https://github.com/opencontainers/image-spec/blob/main/layer.md.
 Layers of Windows images keep the files of `C:` below `Files/`.

@@ -1,4 +1,4 @@
-"""Where else an image may be found: prefixes of references and the mirrors that stand in for them."""
+"""Mirrors: prefixes of references and the locations that replace them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Signing in to a registry: Basic, and the bearer tokens of the distribution project.
 
 Source: https://distribution.github.io/distribution/spec/auth/token/. The registry answers 401 and names a
-token server; the server gives a short-lived token for one repository, to anybody or to a known user.
+token server; the server gives a short-lived token for one repository, to anonymous or known users.
 """
 
 from __future__ import annotations

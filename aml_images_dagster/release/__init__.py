@@ -1,1 +1,1 @@
-"""What a build hands to the release system."""
+"""Release files and changes of production."""

@@ -1,4 +1,4 @@
-"""Which build may be released: one that is complete, that is traceable, and that staging serves as it was tested."""
+"""Release candidates: builds that are complete, traceable, and served by staging as tested."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What follows a release: images that are FROM what was released, and are not released on it."""
+"""Dependents of a release: images that are FROM a released image and not yet released on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The drop: the folder that is handed to the release system, complete and checksummed.
+"""The drop: the folder for the release system, complete and with checksums.
 
 `service_group_root/` has what Ev2 reads to run the import in its own, approved place. Sources: the schemas named in
 its documents, and public Microsoft repositories that push images through Ev2 (see docs/release-files.md). Everything

@@ -1,4 +1,4 @@
-"""Reading a drop in order to import it: what it names, and the account that may pull it."""
+"""Reading a drop to import it: its images, and the account that may pull them."""
 
 from __future__ import annotations
 

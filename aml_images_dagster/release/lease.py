@@ -1,9 +1,9 @@
-"""One at a time: whoever changes production holds a lease on it, also against other machines.
+"""The lease on production: only its holder changes production, across machines.
 
-A lease is a numbered file in the artifacts store. It is taken by creating the next number, which only one can, once
-the last one is given back, has run out, or is held by a process that died. Its holder keeps it from running out, and
-asks before each step that cannot be taken back whether it still has it; a holder that was asleep for too long does not.
-Clocks of machines that release may differ by seconds, not by a minute.
+A lease is a numbered file in the artifacts store. It is taken by creating the next number, which only one process can,
+once the last one was given back, has expired, or is held by a process that died. Its holder renews it, and checks
+before each irreversible step that it still holds it; a holder that was suspended for too long does not.
+Clocks of releasing machines may differ by seconds, not by a minute.
 """
 
 from __future__ import annotations

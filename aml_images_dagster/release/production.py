@@ -1,4 +1,4 @@
-"""Releasing a build: every image into production under its release tag, and then, last of all, every `:latest`."""
+"""Release of a build: import every image into production under its release tag, then move every `:latest`."""
 
 from __future__ import annotations
 

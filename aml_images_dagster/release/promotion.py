@@ -1,4 +1,4 @@
-"""Promotion: the public registry serves what was released, some time after production does."""
+"""Promotion: waiting until the public registry serves what was released to production."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publishing a build: its release files, all of them or none."""
+"""The release files of a build, all of them or none."""
 
 from __future__ import annotations
 

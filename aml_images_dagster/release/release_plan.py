@@ -1,4 +1,4 @@
-"""What a release would change, tag by tag, and whether it may."""
+"""The changes of a release, tag by tag, and whether they are allowed."""
 
 from __future__ import annotations
 

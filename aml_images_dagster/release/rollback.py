@@ -1,4 +1,4 @@
-"""Rollback: `:latest` points to an earlier release of an image again."""
+"""Rollback: moves `:latest` of an image back to an earlier release."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Withdrawal: a release tag goes, for good. The image stays in production for those who have pinned its digest."""
+"""Withdrawal: removes a release tag permanently. The image stays in production for users who have pinned its digest."""
 
 from __future__ import annotations
 

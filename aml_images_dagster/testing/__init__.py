@@ -1,1 +1,1 @@
-"""Test runners: what starts a scenario as a training job in a staged image."""
+"""Test runners: they start a scenario as a training job in a staged image."""

@@ -1,6 +1,6 @@
 """Tar files that are unpacked inside containers.
 
-Files travel to the engine in the request instead of as mounts: the engine may be on another machine,
+Files are sent to the engine in the request instead of as mounts: the engine may be on another machine,
 and the containers write to copies.
 """
 

@@ -1,6 +1,6 @@
 """One job on a Docker engine: its network and containers are made, watched, and ended.
 
-Removing them is left to the caller. This module imports docker-py; import it only where an engine is about to be used.
+Removing them is left to the caller. This module imports docker-py; import it only where an engine is used.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A connection to a Docker engine for running containers.
 
-This module imports docker-py; import it only where an engine is about to be used.
+This module imports docker-py; import it only where an engine is used.
 """
 
 from __future__ import annotations

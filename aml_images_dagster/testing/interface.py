@@ -1,4 +1,4 @@
-"""What the factory asks of a place that runs training jobs. Implementations: `containers.py` and its neighbours."""
+"""The interface of test runners. Implementations: `containers.py` and `azure_ml/runner.py`."""
 
 from __future__ import annotations
 

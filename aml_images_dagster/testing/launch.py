@@ -1,4 +1,4 @@
-"""What every way to launch a job hands to the container runner: nodes, commands and files.
+"""Launch of a job in containers: nodes, commands and files.
 
 Layout inside a container (below `C:` on Windows):
 

@@ -1,4 +1,4 @@
-"""What jobs have on an engine, found and removed by labels alone, from any process."""
+"""Leftovers of jobs on an engine, found and removed by labels alone, from any process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the containers of a job may use of their machine."""
+"""Resource limits of the containers of a job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a node prints: cut into lines as it comes, and kept up to a limit."""
+"""The output of a node: split into lines as it arrives, and kept up to a limit."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Tests that pytest runs inside a container of the image.
 
-pytest travels with the job: it and what it needs are pure Python and are copied from the environment that
+pytest is copied with the job: it and what it needs are pure Python and are copied from the environment that
 this code runs in. So an image needs nothing but python3, and the repository's tests never run on this machine.
 """
 

@@ -1,4 +1,4 @@
-"""Following the containers of a job: their output and their ends, as one stream of events."""
+"""Following the containers of a job: their output and their exits, as one stream of events."""
 
 from __future__ import annotations
 

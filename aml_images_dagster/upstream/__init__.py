@@ -1,1 +1,1 @@
-"""The images of others that ours are built on: which they are, what to do when they change. Without Dagster."""
+"""External bases: which images are built on them, and what happens when they change. Without Dagster."""

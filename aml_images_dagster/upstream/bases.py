@@ -1,4 +1,4 @@
-"""External bases: the images of others that ours are built on."""
+"""External bases: images that are not in the catalog and that its images are built on."""
 
 from __future__ import annotations
 

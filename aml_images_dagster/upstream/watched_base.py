@@ -1,7 +1,7 @@
 """When a changed base starts a build: gathered, one build at a time, backed off after failures, and paused in the end.
 
-The state is a value that the caller keeps between two looks. Bases that changed within a while make one build. When it
-fails each of them is tried apart, because one of them may be at fault and keep the others out; after some failures
+The state is a value that the caller keeps between two polls. Bases that changed within a while make one build. When it
+fails each of them is tried separately, because one of them may be at fault and block the others; after some failures
 with the same digest a base is paused until a person resumes it or its digest changes again.
 """
 

@@ -99,7 +99,7 @@ def test_a_release_json_is_believed_only_beside_the_build_json_that_it_belongs_t
     (folder.root / "release.json").write_text(json.dumps(release))
     assert completed(BUILD, Artifacts(str(tmp_path))).build == BUILD
     (folder.root / "release.json").write_text(json.dumps(release | {field: "20990101.00000000"}))
-    with pytest.raises(BadInput, match="the release.json of another build"):
+    with pytest.raises(BadInput, match=r"the release\.json of another build"):
         completed(BUILD, Artifacts(str(tmp_path)))
 
 

@@ -1,4 +1,4 @@
-"""The cheap facts about a staged image, each as an asset check. They cost no step of their own."""
+"""Asset checks of a staged image. They run in the step that stages it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the UI says about an image's assets: kinds, owners, links to its code, and what a build has made of it."""
+"""Descriptions of an image's assets in the UI: kinds, owners, links to its code, and metadata of a build."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the UI learns of images that a build reuses as they are: only what is new."""
+"""Asset events of images that a build reuses unchanged."""
 
 from __future__ import annotations
 

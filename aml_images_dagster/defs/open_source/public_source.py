@@ -1,4 +1,4 @@
-"""Publishing in the UI: what was last proposed to the public repositories."""
+"""Assets of the published sources and documentation: materializing them proposes them to the public repositories."""
 
 from collections.abc import Callable, Iterator
 

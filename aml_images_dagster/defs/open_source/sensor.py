@@ -1,4 +1,4 @@
-"""Publish what was released: its sources, and what registry and Docker Hub show of it."""
+"""The sensor that publishes sources and documentation of released images."""
 
 from __future__ import annotations
 

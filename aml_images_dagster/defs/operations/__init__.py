@@ -1,4 +1,4 @@
-"""What keeps the factory clean: nothing of a failed, canceled or expired build stays."""
+"""Cleanup of failed, canceled and expired builds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cleanup in the UI: one asset whose table says what was cleaned up last, and whether anything is left."""
+"""The asset `operations/cleanup`: its table shows what was cleaned up last, and its check whether anything is left."""
 
 from datetime import UTC, datetime
 from logging import Logger

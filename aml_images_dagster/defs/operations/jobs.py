@@ -1,4 +1,4 @@
-"""A job in which sensors have something canceled or removed: one asset, in the process of the run, within a time."""
+"""Jobs that sensors request to cancel or remove something: one asset, in the run's process, with a time-out."""
 
 from __future__ import annotations
 

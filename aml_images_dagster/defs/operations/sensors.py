@@ -1,4 +1,4 @@
-"""Who asks for a cleanup: a run that failed or was canceled, however it was started, and the janitor for the rest."""
+"""Sensors that request a cleanup: after failed and canceled runs, and the janitor for all other cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The end of what pull requests no longer need, in a run: superseded builds, and the images of closed ones."""
+"""The run that cancels superseded builds of pull requests and removes the staged images of closed ones."""
 
 import dagster as dg
 from pydantic import Field

@@ -1,4 +1,4 @@
-"""Reporter the host of pull requests what is new. A host that does not answer is told later; no build waits for it."""
+"""Reports to the host of pull requests. A report that fails is repeated later; no build waits for it."""
 
 from __future__ import annotations
 

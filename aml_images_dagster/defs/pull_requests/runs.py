@@ -1,4 +1,4 @@
-"""What Dagster has of pull requests: the runs that build them, and the images that they add."""
+"""Pull requests in Dagster: the runs that build them, and the images that they add."""
 
 from __future__ import annotations
 

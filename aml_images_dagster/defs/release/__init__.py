@@ -1,4 +1,4 @@
-"""The files of a build, and what is done to production: release, rollback, withdrawal."""
+"""Release files of a build, and changes of production: release, rollback, withdrawal."""
 
 from __future__ import annotations
 

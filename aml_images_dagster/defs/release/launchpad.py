@@ -1,4 +1,4 @@
-"""Links into the UI to what a person may do next, filled in: to be looked over and launched.
+"""Links into the UI that open a filled-in launchpad for the next action of a person.
 
 The addresses are those of the UI's own links of this kind: `…/playground/setup` opens the launchpad of a job with the
 configuration in the query, `/asset-groups~…` the lineage of a selection of assets, with its button "Materialize all".

@@ -1,4 +1,4 @@
-"""Jobs that change production otherwise than by a release: rollback and withdrawal."""
+"""The jobs `rollback` and `withdraw`."""
 
 import dagster as dg
 from pydantic import Field

@@ -1,6 +1,6 @@
-"""What a build gives away: the entries of its images, release.json, import.cfg and the drop. One step makes them all.
+"""The results of a build: the entries of its images, release.json, import.cfg and the drop. One step makes them all.
 
-It comes last, and only when everything before has succeeded. What the build reuses as it is has no steps of its own and
+It runs last, and only if all steps before have succeeded. Images that the build reuses unchanged have no steps and are
 is recorded here first.
 """
 

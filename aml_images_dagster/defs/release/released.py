@@ -1,4 +1,4 @@
-"""What is in production: one asset per image, made by releasing a build, and whether the public has it."""
+"""Production: one asset per image, materialized by releasing a build, and the check of its promotion."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime

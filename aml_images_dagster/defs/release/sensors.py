@@ -1,4 +1,4 @@
-"""What follows a release, what releases automatically, and what shows releases that were made elsewhere."""
+"""Sensors of releases: builds after a release, automatic releases, and releases from other machines."""
 
 from __future__ import annotations
 

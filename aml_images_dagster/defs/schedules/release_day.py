@@ -1,6 +1,6 @@
-"""What became of scheduled builds: whether they were released on their day, and hold the month's Windows updates.
+"""Checks of scheduled builds: whether they were released on their day, and have the month's Windows updates.
 
-Each schedule is an asset whose checks say so, so that a late one is unhealthy in the UI.
+Each schedule is an asset with these checks, so that a late one is unhealthy in the UI.
 """
 
 import json

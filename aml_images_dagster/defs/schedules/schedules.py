@@ -1,4 +1,4 @@
-"""The files of `schedules/` as Dagster schedules. A file that is wrong is told, and takes no other down."""
+"""The files of `schedules/` as Dagster schedules. A wrong file is reported and does not affect the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""External bases in the lineage: what registries serve, observed; the digest is the data version."""
+"""External bases as observable assets; the digest that the registry serves is the data version."""
 
 import warnings
 from collections.abc import Iterator

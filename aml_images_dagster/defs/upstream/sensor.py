@@ -1,4 +1,4 @@
-"""A base that has changed in its registry starts a build of what is built on it, from the main branch."""
+"""The sensor that builds images of the main branch when their external base changes."""
 
 from __future__ import annotations
 

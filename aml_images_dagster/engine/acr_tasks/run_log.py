@@ -1,4 +1,4 @@
-"""The log of a run: a blob that grows while the run goes on."""
+"""The log of a run: a blob that grows during the run."""
 
 from __future__ import annotations
 

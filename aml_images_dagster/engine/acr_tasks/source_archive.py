@@ -1,6 +1,6 @@
-"""What is uploaded for a run: the build context as a gzipped tar, the labels in its Dockerfile.
+"""The upload for a run: the build context as a gzipped tar, with the labels in its Dockerfile.
 
-A DockerBuildRequest has no field for labels, so they travel as an instruction at the end of the last stage.
+A DockerBuildRequest has no field for labels, so they are an instruction at the end of the last stage.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Where pull requests are discussed: who has made one, its status, and the one comment about its build."""
+"""Hosts of pull requests: the author of one, its status, and the comment about its build."""

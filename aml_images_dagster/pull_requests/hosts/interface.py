@@ -1,4 +1,4 @@
-"""What the factory asks of a host of pull requests."""
+"""The interface of hosts of pull requests."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Import the images of a drop into the production registry, by the digest that was tested.
 
-The order is that of every release, because `aml-images release` calls `import_all` of this very file. It needs only
+The order is that of every release, because `aml-images release` calls `import_all` of this module. It needs only
 Python's standard library, and as a program the Azure command line, because it travels in the drop to where the rest of
-the package is not installed. There is no ledger there: as a program it judges by the tags of production alone.
+the package is not installed. There is no ledger there: as a program it checks the tags of production only.
 
 Environment of the program: PRODUCTION_REGISTRY (name of the registry), STAGING_REGISTRY_ID (its Azure resource id: the
 caller's own identity pulls from it, so no password is needed).

@@ -1,4 +1,4 @@
-"""Several jobs from submission to end: submitted at once, watched by one poller, ended together if anything goes wrong.
+"""Several jobs from submission to end: submitted at once, watched by one poller, canceled together after a failure.
 
 There is no thread per job. A few threads submit, because a submission is half a dozen requests one after the other;
 then one request tells how all jobs of an image are.

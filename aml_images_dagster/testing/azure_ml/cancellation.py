@@ -1,4 +1,4 @@
-"""Jobs are ended, and it is made sure that they are."""
+"""Cancellation of jobs, with verification that they have ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told of a job that has ended: how long it took, and if it did not pass, why, with the logs of its nodes."""
+"""The result of a job that has ended: its duration, the reason of a failure, and the logs of its nodes."""
 
 from __future__ import annotations
 

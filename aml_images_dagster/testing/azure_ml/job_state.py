@@ -1,7 +1,7 @@
 """The state of one job: what each status of Azure ML means, and how long to wait for the next one.
 
 The statuses are those of `azure.ai.ml.constants` and of the service's REST reference
-(https://learn.microsoft.com/rest/api/azureml/jobs/get#jobstatus). Only three of them are ends; a job can also stay in
+(https://learn.microsoft.com/rest/api/azureml/jobs/get#jobstatus). Only three of them are final; a job can also stay in
 one of the others for hours, so nothing is waited for without a bound.
 """
 

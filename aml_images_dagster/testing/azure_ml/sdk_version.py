@@ -1,6 +1,6 @@
 """Which version of the SDK submits the jobs, and whether there is a newer one.
 
-The scenarios are meant to show that images work with what customers use, and that is the newest SDK.
+The scenarios show that images work with the SDK that customers use, which is the newest one.
 """
 
 from __future__ import annotations
