@@ -21,7 +21,7 @@ class Check:
     """A question that can be asked at any time and changes nothing.
 
     Attributes:
-        name: What is looked at, e.g. `staging registry`.
+        name: What is checked, e.g. `staging registry`.
         ask: Gives what was found, in a few words, or raises a `FactoryError` that says what is wrong.
         before_build: Whether every build asks it before it starts; the others are shown by `aml-images doctor` only.
     """
@@ -83,7 +83,7 @@ def _ask_in_background(check: Check) -> Future[CheckResult]:
     def ask() -> None:
         try:
             answer.set_result(perform(check))
-        except BaseException as error:  # noqa: BLE001 - raised again by whoever takes the answer
+        except BaseException as error:  # noqa: BLE001 - raised again where the answer is read
             answer.set_exception(error)
 
     # Pools join their threads at the end of the process, and one that hangs would keep it from ending.

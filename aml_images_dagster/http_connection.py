@@ -51,7 +51,7 @@ def size_limit(longest: int, *, streamed: bool) -> Iterator[None]:
 
     Args:
         longest: The limit.
-        streamed: The body of a success does not count: whoever reads it does so bit by bit.
+        streamed: The body of a success does not count: the caller reads it in chunks.
     """
     before = _size.set((longest, streamed))
     try:
@@ -90,7 +90,7 @@ def check_public(host: str, port: int) -> list[str]:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address leads to the internet; also looks at the IPv4 address that one of IPv6 may stand for."""
+    """Whether an IP address leads to the internet; also checks the IPv4 address that an IPv6 address may contain."""
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address):
         within = ip.ipv4_mapped or ip.sixtofour or (ip.teredo or (None, None))[1]

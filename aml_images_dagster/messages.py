@@ -49,7 +49,7 @@ _LONGEST_SHOWN = 60
 
 
 def wrong_value(details: ErrorDetails, *, show: bool = True) -> str:
-    """A fault of a value as it goes on after the value's name and a colon.
+    """A fault of a value as the text after the value's name and a colon.
 
     Args:
         details: What pydantic says of it.
@@ -74,7 +74,7 @@ def wrong_value(details: ErrorDetails, *, show: bool = True) -> str:
 
 
 def lower_first(text: str) -> str:
-    """A message as it goes on after a colon."""
+    """A message as the text after a colon."""
     return text[:1].lower() + text[1:]
 
 

@@ -49,7 +49,7 @@ RELEASE_FILES = ("release.json", "import.cfg", "drop")
 
 _ON_DISK = ("", "file", "local")
 _IN_ONE_PROCESS = ("memory",)
-"""For tests: nobody else sees such a store."""
+"""For tests: no other process sees such a store."""
 ATOMIC_STORES = ("az", "abfs", "abfss")
 """Protocols of object stores whose file system creates an object only where there is none, in one request.
 
@@ -67,7 +67,7 @@ def write_atomically(path: UPath, data: bytes, *, durable: bool = True) -> None:
     Args:
         path: The file.
         data: Its bytes.
-        durable: Whether it has to outlive a power cut right after this call; what only explains need not.
+        durable: Whether it has to survive a power loss right after this call; logs and sources need not.
     """
     if _is_object(path):
         path.fs.pipe_file(path.path, data)
@@ -77,7 +77,7 @@ def write_atomically(path: UPath, data: bytes, *, durable: bool = True) -> None:
 
 
 def create_atomically(path: UPath, data: bytes) -> None:
-    """Write a file that is not there yet, whole; of two that try at once, one succeeds. It outlives a power cut.
+    """Write a file that is not there yet, whole; of two that try at once, one succeeds. It survives a power loss.
 
     On a local disk by a hard link, which fails where a name is taken; in object stores by a conditional put.
 
@@ -106,7 +106,7 @@ def create_atomically(path: UPath, data: bytes) -> None:
 def _written_beside(path: UPath, data: bytes, *, durable: bool) -> Iterator[Path]:
     """A new file in the folder of `path`, for the caller to give it that name.
 
-    A name that outlives a power cut needs its bytes on the disk before it, and its folder, with all that had to be
+    A name that survives a power loss needs its bytes on the disk before it, and its folder, with all that had to be
     made for it, after it.
     """
     folder = Path(str(path.parent))
@@ -138,7 +138,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def read_whole(path: UPath) -> bytes:
-    """Read a file as one of those who wrote it left it, whoever replaces it meanwhile.
+    """Read a consistent version of a file, although it may be replaced meanwhile.
 
     A file of an object store that is opened is asked for its size first, and then for its bytes.
 
@@ -159,8 +159,8 @@ _DANGEROUS = re.compile(r'[%\\:*?"<>|\x00-\x1f\x7f\ud800-\udfff]|[. ]+$')
 def below(folder: UPath, path: str) -> UPath:
     """The place of a path that strangers may have chosen; always below the folder, another one for each path.
 
-    What some store or system takes for more than a letter is percent-encoded: separators of Windows, drives, a dot or
-    a space at the end of a name, and so the names `.` and `..`. Any other name stays as it is.
+    Characters with a special meaning to a store or a system are percent-encoded: separators of Windows, drives, dots or
+    spaces at the end of a name, and so the names `.` and `..`. Any other name stays as it is.
 
     Args:
         folder: A folder in which nothing else is kept.
@@ -174,14 +174,14 @@ def _encoded(match: re.Match[str]) -> str:
 
 
 class DamagedRecord(BadInput):
-    """A record of which nothing can be made, in any version."""
+    """A record that no version can read."""
 
 
 def _read(path: UPath, model: type[R], is_ours: Callable[[R], bool] = lambda _: True) -> R | None:
     """A record; None when there is none.
 
     Raises:
-        DamagedRecord: It is none, or one about something else than the folder that it is in.
+        DamagedRecord: It is not a record, or it belongs to another folder.
         BadInput: A newer version has written it.
     """
     try:
@@ -208,7 +208,7 @@ def _read(path: UPath, model: type[R], is_ours: Callable[[R], bool] = lambda _: 
 
 
 def _read_memory(path: UPath) -> PassedImage | None:
-    """What only saves work: an image whose entry is damaged, or of another version, is built again."""
+    """A record that only saves work: if it is damaged, or of another version, the image is built again."""
     try:
         return _read(path, PassedImage)
     except BadInput:
@@ -239,19 +239,19 @@ class BuildFolder:
         return below(self.root / ".records", image)
 
     def keep_sources(self, files: Iterable[tuple[str, bytes]]) -> None:
-        """Keep files of the repository, for people who look at the build.
+        """Keep files of the repository, for people who inspect the build.
 
-        A pull request chooses their paths. So they have a folder of their own, and none leads out of it: beside them
-        lie the records that decide what is released and deleted.
+        A pull request chooses their paths. So they have a separate folder, and no path leads out of it: beside it
+        are the records that decide what is released and deleted.
         """
         for path, content in files:
             write_atomically(below(self.root / "sources", path), content, durable=False)
 
     def read_build(self) -> BuildRecord | None:
-        """`build.json`, with the status that the build has come to for good; None before the build has begun.
+        """`build.json`, with the final status of the build if it has one; None before the build has started.
 
         Raises:
-            DamagedRecord: It is none, or one of another build.
+            DamagedRecord: It is not a record, or it is one of another build.
             BadInput: A newer version has written it.
         """
         record = self._begun()
@@ -265,10 +265,10 @@ class BuildFolder:
         return _read(self.root / "build.json", BuildRecord, lambda record: record.build == self.build)
 
     def read_outcome(self) -> BuildOutcome | None:
-        """`outcome.json`: what the build has come to for good; None while that is open.
+        """`outcome.json`: the final result of the build; None while it has none.
 
         Raises:
-            BadInput: It cannot be read. Nothing else can tell what is in it, so nothing is put in its place.
+            BadInput: It cannot be read. No other record has its content, so it is not replaced.
         """
         try:
             return _read(self.root / "outcome.json", BuildOutcome, lambda outcome: outcome.build == self.build)
@@ -290,9 +290,9 @@ class BuildFolder:
         create_atomically(self.root / "build.json", _serialized(record))
 
     def decide(self, status: FinalStatus, failure: BuildFailure | None = None) -> BuildOutcome:
-        """Decide what the build comes to for good, unless somebody has; what was decided.
+        """Decide the final result of the build, unless it is decided already; return the decision.
 
-        Cleanups, the expiry and releases all call this before they touch anything, and whoever is first is right.
+        Cleanups, the expiry and releases all call this before they change anything, and the first call decides.
         """
         outcome = BuildOutcome(build=self.build, status=status, failure=failure)
         try:
@@ -302,7 +302,7 @@ class BuildFolder:
         return outcome
 
     def overrule(self, status: FinalStatus) -> None:
-        """Decide again what the build comes to: a person wants it."""
+        """Replace the final result of the build, because a person wants it."""
         _write(self.root / "outcome.json", BuildOutcome(build=self.build, status=status))
 
     def finish(self, status: BuildStatus, failure: BuildFailure | None = None) -> None:
@@ -343,10 +343,10 @@ class BuildFolder:
         return sorted(f"{path.parent.name}/{path.name}" for path in paths)
 
     def claim(self, image: str) -> None:
-        """Say that this step stages an image of which several may have need.
+        """Claim an image that several steps may need, so that only this step stages it.
 
         Raises:
-            FileExistsError: Another one has said so.
+            FileExistsError: Another step has claimed it.
         """
         create_atomically(self.image(image) / "claimed", b"")
 
@@ -386,7 +386,7 @@ class BuildFolder:
             return None
 
     def write_remote_work(self, image: str, work: str) -> None:
-        """Write down what builds an image elsewhere, so that anybody can end it."""
+        """Record the remote work that builds an image, so that any process can cancel it."""
         write_atomically(self.image(image) / "remote_work", work.encode())
 
     def read_tested(self, image: str) -> TestedImage | None:
@@ -404,7 +404,7 @@ class BuildFolder:
         return path
 
     def jobs(self) -> tuple[JobRecord, ...]:
-        """Every remote job of the build, oldest first. What else lies there is none, and stops nobody.
+        """Every remote job of the build, oldest first. Other files in the folder are ignored.
 
         Builds of earlier versions kept the files of a repository that has a folder `jobs` there.
         """
@@ -418,9 +418,9 @@ class BuildFolder:
         return tuple(sorted((r for r in records if r), key=lambda r: (r.submitted, r.job)))
 
     def write_job(self, record: JobRecord) -> None:
-        """Write a job down, alone and in `run_information.json`.
+        """Record a job, in its own file and in `run_information.json`.
 
-        One file per job is the truth, because steps of a build write at the same time; the one file
+        The file per job is authoritative, because steps of a build write at the same time; the one file
         that people and the cleanup read is put together from them after each change.
         """
         _write(self.root / "jobs" / f"{record.job}.json", record)
@@ -430,7 +430,7 @@ class BuildFolder:
         """Put `run_information.json` together.
 
         Another step may have written its job and this file while ours was on its way, and ours would then lack
-        that job. So it is put together again until nothing has come since: whoever writes last has seen all.
+        that job. So it is put together again until there is no newer job: the last writer has seen all.
         """
         jobs = self.jobs()
         while True:
@@ -458,7 +458,7 @@ class Artifacts:
 
     Args:
         uri: A folder, or the URI of a store in which of two that create a file at once one succeeds.
-        options: What the store behind the URI needs to be told, by its own names.
+        options: Options of the file system behind the URI, by its own names.
 
     Raises:
         BadInput: It is another store.
@@ -476,7 +476,7 @@ class Artifacts:
 
     @property
     def on_disk(self) -> bool:
-        """Whether they are in a folder, which is read without a connection to anybody."""
+        """Whether they are in a folder, which is read without a connection to a service."""
         return not _is_object(self.root)
 
     def build(self, build: str) -> BuildFolder:
@@ -489,27 +489,27 @@ class Artifacts:
         return [self.build(path.name) for path in paths if BUILD_NUMBER.fullmatch(path.name)]
 
     def unsettled(self) -> list[BuildFolder]:
-        """The folder of every build that something may still have to be done with; of thousands the few."""
+        """The folder of every build that is not settled; of thousands the few."""
         folder = self.root / "settled"
         settled = {path.name for path in folder.iterdir()} if folder.exists() else set()
         return [folder for folder in self.folders() if folder.build not in settled]
 
     def settle(self, build: str) -> None:
-        """Remember that nothing has to be done with a build any more."""
+        """Mark a build as settled: nothing has to be done with it any more."""
         write_atomically(self.root / "settled" / build, b"", durable=False)
 
     def unsettle(self, build: str) -> None:
-        """Forget that nothing has to be done with a build."""
+        """Remove the mark that a build is settled."""
         (self.root / "settled" / build).unlink(missing_ok=True)
 
     def builds(self, unreadable: Callable[[BadInput], object] | None = None) -> list[tuple[BuildFolder, BuildRecord]]:
-        """Every build that has begun, newest first.
+        """Every build that has started, newest first.
 
         Args:
-            unreadable: Is told of every record that cannot be read; the builds are those without it.
+            unreadable: Called with every record that cannot be read; its build is left out.
 
         Raises:
-            BadInput: A record cannot be read, and there is nobody to be told.
+            BadInput: A record cannot be read, and `unreadable` is not given.
         """
         begun = []
         for folder in self.folders():
@@ -537,10 +537,10 @@ class Artifacts:
 
         Args:
             name: The name.
-            build: The build that follows it, which has it in its own folder once it has begun.
+            build: The build that follows it, which has it in its own folder once it has started.
 
         Raises:
-            BadInput: It is not what it was when it got its name.
+            BadInput: Its content does not match its name.
         """
         if not PLAN_NAME.fullmatch(name):
             return None
@@ -560,7 +560,7 @@ class Artifacts:
                 path.unlink(missing_ok=True)
 
     def read_passed(self, content_key: str, *, by_pull_requests: bool = False) -> PassedImage | None:
-        """The image that passed with this content key; None also when what was remembered cannot be read.
+        """The image that passed with this content key; None also if its record cannot be read.
 
         Args:
             content_key: The key.
@@ -569,7 +569,7 @@ class Artifacts:
         return _read_memory(self._passed(content_key, by_pull_requests))
 
     def forget_passed(self, content_key: str, digest: str) -> None:
-        """Forget the image that passed with this content key, if it is this one."""
+        """Remove the record of the image that passed with this content key, if it is this one."""
         for by_pull_requests in (False, True):
             passed = self.read_passed(content_key, by_pull_requests=by_pull_requests)
             if passed is not None and passed.staged.digest == digest:
@@ -580,7 +580,7 @@ class Artifacts:
         return _read_memory(below(self.root / "last_passed", f"{image}.json"))
 
     def write_passed(self, record: PassedImage, *, by_pull_request: bool = False) -> None:
-        """Remember an image that may be used again.
+        """Record an image that may be reused.
 
         Args:
             record: The image.

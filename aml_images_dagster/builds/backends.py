@@ -26,7 +26,7 @@ class Resolver(Protocol):
         """The digest, and the reference to build from.
 
         Raises:
-            BadInput: Nobody knows the base.
+            BadInput: The base cannot be found.
         """
 
     def observe(self, references: Iterable[str]) -> Mapping[str, ResolvedBase | BadInput]:
@@ -38,7 +38,7 @@ class Resolver(Protocol):
 
 @dataclass(frozen=True)
 class Backends:
-    """One part for each interface.
+    """One backend for each interface.
 
     Attributes:
         builder: Builds and pushes Linux images.
@@ -51,7 +51,7 @@ class Backends:
         importer: Brings staged images into production.
         runner: Runs scenarios as training jobs.
         resolver: Finds external bases.
-        artifacts: Where builds write down what they did.
+        artifacts: The artifacts store.
         checks: Whether all of these can be used, in the order in which a person would fix them.
         import_sdks: Imports what several threads must not be the first to import at the same time.
     """

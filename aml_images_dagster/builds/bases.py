@@ -33,10 +33,10 @@ def pin_bases(
 
     Args:
         image: The image.
-        catalog: Tells images of our own from others.
+        catalog: The images that are not external.
         backends: The resolver of all others.
         find_parent: Where images of our own are.
-        known: Bases by reference that nobody has to be asked for, because a plan has pinned them.
+        known: Bases by reference that need not be resolved, because a plan has pinned them.
 
     Raises:
         BadInput: A base can't be resolved, or an image of our own was neither built nor released.

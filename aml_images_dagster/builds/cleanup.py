@@ -84,10 +84,10 @@ def cleanup(
 ) -> CleanupReport:
     """Remove everything that a build has in staging and on its test machines, and its release files.
 
-    May be called any number of times, by anybody, while others do the same. A digest that another tag
-    refers to is kept; only this build's tag goes. Of a build whose failure a person wants to look at only the
-    release files go until its time is over, so that it can never be released. A build that is released, or whose
-    release begins at this moment, stays as it is.
+    May be called any number of times, also by several processes at once. A digest that another tag
+    refers to is kept; only this build's tag is removed. Of a build that is kept for inspection only the
+    release files are removed until its time is over, so that it can never be released. A released build, or one whose
+    release is starting, is not changed.
 
     Args:
         build: The build's number.
@@ -95,11 +95,11 @@ def cleanup(
         status: What the build's record is to say.
         failure: Why it failed, unless that is known already.
         even_if_kept: Do not wait until a kept build's time is over.
-        even_if_released: Clean up a build that is released, too: a person wants it.
+        even_if_released: Clean up a released build as well, because a person wants it.
         now: The time, UTC; the clock's unless given.
 
     Returns:
-        What was found and done now; `cleanup.json` tells of the cleanups before, too.
+        What was found and done now; `cleanup.json` has earlier cleanups as well.
     """
     report = _clean_up(backends.artifacts.build(build), backends, status, failure, even_if_kept, even_if_released, now)
     # The janitor may have settled it a moment ago, by what it had read before.
@@ -146,7 +146,7 @@ def not_done(folder: BuildFolder, error: Exception) -> CleanupReport:
 
 
 def _report(folder: BuildFolder, rows: Sequence[CleanupRow]) -> CleanupReport:
-    """Report what was done now, and add it to the story that `cleanup.json` tells."""
+    """Report what was done now, and add it to `cleanup.json`."""
     last = read_report(folder)
     clean = _is_clean(rows)
     report = CleanupReport(
@@ -182,7 +182,7 @@ def _is_clean(rows: Sequence[CleanupRow]) -> bool:
 
 
 def _attempt(kind: Kind, name: str, remove: Callable[[], list[CleanupRow]]) -> list[CleanupRow]:
-    """What can't be removed must not keep the rest from being removed, whatever is the matter with it."""
+    """An item that cannot be removed must not prevent the removal of the others."""
     try:
         return remove()
     except Exception as error:  # noqa: BLE001 - it is reported
@@ -190,7 +190,7 @@ def _attempt(kind: Kind, name: str, remove: Callable[[], list[CleanupRow]]) -> l
 
 
 def _told(error: Exception) -> str:
-    """An error in words; of one that nobody has foreseen the words alone would not do."""
+    """The text of an error, with its type if it is unexpected."""
     return str(error) if isinstance(error, FactoryError | OSError) else f"{type(error).__name__}: {error}"
 
 
@@ -211,7 +211,7 @@ def _end(
 
     Of the expiry of a build and its release the one that decides first is right (`BuildFolder.decide`). The ledger is
     asked as well, because builds were released before there was such a decision: also after it, in case that a
-    release of an earlier version has begun meanwhile, and will look at the status before it moves any `:latest`.
+    release of an earlier version has started meanwhile, which checks the status before it moves any `:latest`.
     """
     record = _record(folder)
     if even_if_released or (record is not None and record.status != "succeeded"):
@@ -373,7 +373,7 @@ def staged_references(build: str, backends: Backends) -> list[Reference]:
 
 
 def _families(build: str, backends: Backends) -> Sequence[str]:
-    """Where images of a build can be: the records tell; without one that can be read, everywhere."""
+    """Where images of a build can be, from its records; without a readable record, everywhere."""
     folder = backends.artifacts.build(build)
     if _record(folder) is None:
         return backends.staging.repositories()
@@ -396,7 +396,7 @@ def anything_left(build: str, backends: Backends) -> bool:
 
 
 def _read_back(folder: BuildFolder, backends: Backends, status: EndStatus) -> list[CleanupRow]:
-    """What is there again, although nothing has refused to go."""
+    """What exists again although its removal succeeded."""
     # It was being published, and had looked at its record a moment before this cleanup wrote there.
     record = _record(folder)
     if record is not None and record.status not in ENDED:

@@ -33,7 +33,7 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """A `:latest` now, and what it would go back to.
+    """A `:latest` now, and the digests that a rollback can go back to.
 
     Attributes:
         states: What it pointed to, the last of them now. A release adds one; what was rolled back from is left out.
@@ -67,7 +67,7 @@ class ReleasedVersion:
         digest: What was released.
         record: The last record of the release.
         done: Whether it was ever completed.
-        withdrawn: Whether a withdrawal of this digest, under whatever release tag, has begun.
+        withdrawn: Whether a withdrawal of this digest, under any release tag, has started.
     """
 
     image: str
@@ -98,14 +98,14 @@ class History:
         return [(record, change) for record in self.changes if (change := record.named(name))]
 
     def withdrawal(self, name: str) -> ReleaseRecord | None:
-        """The last withdrawal of a tag, as soon as it has begun."""
+        """The last withdrawal of a tag, as soon as it has started."""
         return next((record for record, _ in reversed(self.of(name)) if record.action == "withdrawal"), None)
 
     def withdrawn(self, repository: str) -> dict[str, tuple[str, ReleaseRecord]]:
-        """Every digest that was withdrawn from a repository, with one of its release tags and for good.
+        """Every digest that was withdrawn from a repository, with one of its release tags.
 
         Returns:
-            Digest → release tag, and its withdrawal, as soon as that has begun.
+            Digest → release tag, and its withdrawal, as soon as that has started.
         """
         found: dict[str, tuple[str, ReleaseRecord]] = {}
         withdrawals = (record for record in self.changes if record.action == "withdrawal")
@@ -152,7 +152,7 @@ class History:
         """Every release of an image into the repository of its last one, newest first.
 
         Raises:
-            BadInput: None has begun.
+            BadInput: No release of it has started.
         """
         released = [
             (record, change)
@@ -185,7 +185,7 @@ class History:
         return sorted(found.values(), key=lambda version: version.record.number, reverse=True)
 
     def unfinished(self) -> list[ReleaseRecord]:
-        """What began, was not completed, and did not begin again since; newest first."""
+        """Incomplete changes that were not started again since; newest first."""
         again: set[tuple[str, str, frozenset[str]]] = set()
         found = []
         for record in reversed(self.changes):
@@ -196,7 +196,7 @@ class History:
         return found
 
     def resumable(self, action: Action, build: str, changes: Sequence[TagChange]) -> ReleaseRecord | None:
-        """The record of the same change, if it broke off and can go on: its `before` must still be true.
+        """The record of the same change, if it is incomplete and can continue: its `before` must still be true.
 
         Nothing else was done to its tags since, and each of them is still what it was, or what it is to be.
 

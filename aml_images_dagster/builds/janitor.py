@@ -39,26 +39,26 @@ _LOOK_AGAIN = timedelta(hours=1)
 """After the longest build: one that was started elsewhere by a process that was killed pushes at its end."""
 _FIRST_RETRY = timedelta(seconds=15)
 _LONGEST_BACK_OFF = timedelta(seconds=30)
-"""Short, because whoever is away may be back at any moment, and then nothing is to be left a minute later."""
+"""Short, because a service may be back at any moment, and then nothing is to be left a minute later."""
 
 
 class Runs(Protocol):
-    """What became of the runs that the builds are."""
+    """The state of the runs of builds."""
 
     def state(self, run_id: str) -> RunState:
-        """How a run is; `unknown` for a run of another instance."""
+        """The status of a run; `unknown` for a run of another instance."""
 
     def failure(self, run_id: str) -> BuildFailure | None:
-        """Why a run failed; None unless it did. Its end is made known to whoever waits for it."""
+        """Why a run failed; None unless it did. Its end is reported to callers that wait for it."""
 
 
 def sweep(backends: Backends, settings: Settings, runs: Runs, now: datetime) -> list[CleanupReport]:
-    """Clean up every build that is due; one that cannot be looked at is tried again and unhealthy until then.
+    """Clean up every build that is due; one that cannot be checked is tried again and unhealthy until then.
 
     Args:
         backends: Where to look.
-        settings: How long what is kept.
-        runs: What became of the runs.
+        settings: Retention times.
+        runs: The state of their runs.
         now: The time, UTC.
     """
     backends.artifacts.remove_plans(now - timedelta(days=settings.keep_staged_days))
@@ -79,8 +79,8 @@ def due_builds(backends: Backends, settings: Settings, runs: Runs, now: datetime
 
     Args:
         backends: Where to look.
-        settings: How long what is kept.
-        runs: What became of the runs.
+        settings: Retention times.
+        runs: The state of their runs.
         now: The time, UTC.
 
     Raises:
@@ -190,7 +190,7 @@ def _is_settled(
     is_released: Callable[[], bool],
     now: datetime,
 ) -> bool:
-    """Whether a build that nothing has to be done with now needs no look any more."""
+    """Whether a build that nothing has to be done with now is settled."""
     if record.status == "succeeded":
         return _is_old(record, settings, now) and is_released()
     if record.status not in ENDED or last is None or any(row.outcome == "kept" for row in last.rows):

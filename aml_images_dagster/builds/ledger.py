@@ -110,7 +110,7 @@ class Ledger:
         """Every record, oldest first.
 
         Raises:
-            BadInput: One cannot be read: nobody can tell then what production is to serve.
+            BadInput: One cannot be read, so it is unknown what production has to serve.
         """
         filesystem, folder = self.folder.fs, self.folder.path
         filesystem.invalidate_cache(folder)
@@ -139,13 +139,13 @@ class Ledger:
     def begin(
         self, action: Action, like: ReleaseRecord, changes: tuple[TagChange, ...], who: str, reason: str
     ) -> ReleaseRecord:
-        """Write down that something is done now to what another record is about."""
+        """Record that a change starts now."""
         about = {"action": action, "changes": changes, "who": who, "reason": reason}
         began = {"begun": None, "when": datetime.now(UTC), "outside_window": ""}
         return self.append(like.model_copy(update=about | began))
 
     def complete(self, begun: ReleaseRecord, who: str, *, outside_window: str = "", reason: str = "") -> ReleaseRecord:
-        """Write down that what has begun is done.
+        """Record that a change is complete.
 
         Args:
             begun: The record with which it began, which may be another's.
@@ -158,7 +158,7 @@ class Ledger:
         return self.append(begun.model_copy(update=done | why))
 
     def released_builds(self) -> frozenset[str]:
-        """Builds whose release has begun: they have to stay in staging."""
+        """Builds whose release has started: they have to stay in staging."""
         return frozenset(record.build for record in self.records() if record.action == "release")
 
 
@@ -187,5 +187,5 @@ def _read(path: str, data: bytes) -> ReleaseRecord:
             hint="A newer version has written it: use that one."
             if newer
             else "Release records are never changed: restore this one from a backup. Without one, compare what "
-            "production serves with the records around it, write down what is missing, and move the file elsewhere.",
+            "production serves with the records around it, write the missing records, and move the file elsewhere.",
         ) from None

@@ -53,7 +53,7 @@ def plan_build(
     Args:
         selection: Its images, each with the reasons why it is part of it.
         source: Where the image folders come from.
-        backends: Who knows digests, and what passed before.
+        backends: Registries, and the records of what passed before.
         settings: All settings.
         force: Build and test again even if the image has passed already.
         pull_request: Number of the pull request that it is for; empty for any other build.

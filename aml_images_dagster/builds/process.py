@@ -22,7 +22,7 @@ def named(pid: int) -> str:
 
 
 def is_dead(process: str) -> bool:
-    """Whether a process has ended; False where this one cannot tell.
+    """Whether a process has ended; False where this is unknown.
 
     Containers may have the name of their host, or of each other, and the machine id of their image. So a process is
     looked for only among those that are seen from here, and only a machine that is known to be the same, outside of
@@ -49,7 +49,7 @@ def is_dead(process: str) -> bool:
 def _here() -> str:
     """Where process ids mean the same as here: host, machine, start of the machine, and their namespace.
 
-    What nothing tells is empty. Sources: https://man7.org/linux/man-pages/man5/machine-id.5.html,
+    Unknown values are empty. Sources: https://man7.org/linux/man-pages/man5/machine-id.5.html,
     https://man7.org/linux/man-pages/man5/proc_sys_kernel.5.html (boot_id) and
     https://man7.org/linux/man-pages/man7/namespaces.7.html.
     """
@@ -68,7 +68,7 @@ def _line(path: str) -> str:
 
 
 def _started(pid: int) -> str:
-    """When a process started, in the clock ticks of this machine; empty where it is dead or nothing tells.
+    """When a process started, in the clock ticks of this machine; empty if it is dead or unknown.
 
     A process that was killed and that its parent does not wait for, as in containers without an init, stays in the
     table and answers to signals; its state is Z.

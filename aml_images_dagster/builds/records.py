@@ -19,7 +19,7 @@ EndStatus = Literal["failed", "canceled", "expired"]
 """Of a build with one of these nothing is to be left."""
 
 FinalStatus = EndStatus | Literal["released"]
-"""What a build comes to for good; see `BuildOutcome`."""
+"""The final result of a build; see `BuildOutcome`."""
 
 
 class Record(BaseModel):
@@ -32,7 +32,7 @@ class Record(BaseModel):
 
 
 class Account(Record):
-    """A record that only tells what was done; what a newer version tells besides is passed over."""
+    """A record that is only shown; unknown keys of a newer version are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -66,7 +66,7 @@ class BuildRecord(Record):
         created: When it was started, UTC.
         release_tag: The tag under which it is to be released.
         images: The images that it was started for, `<family>/<name>`.
-        keep_until: Until when a failure is kept for a person to look at, UTC; None cleans it up at once.
+        keep_until: Until when a failure is kept for inspection, UTC; None cleans it up at once.
         failure: Why it failed; None unless it did.
         trigger: What started it, e.g. `command line`; empty when a build of an earlier version has not said so.
         pull_request: Number of the pull request that it is for, which is never released; empty for any other build.
@@ -92,11 +92,11 @@ class BuildRecord(Record):
 
 
 class BuildOutcome(Record):
-    """`outcome.json`: what a build has come to for good. Whoever creates it first decides, and it is never changed.
+    """`outcome.json`: the final result of a build. The first process that creates it decides; it is never changed.
 
     Attributes:
         build: Its number.
-        status: That of the build from now on; or `released`: a release of it is about to begin, or has begun, so that
+        status: That of the build from now on; or `released`: it is released or being released, so that
             it has to stay as it is.
         failure: Why it failed; None unless it did, and that was known.
     """
@@ -267,7 +267,7 @@ class ScenarioRecord(Record):
         status: How the job ended.
         seconds: Wall time of the job in seconds.
         reason: Why it did not pass; empty when it did.
-        url: Where a person can look at the job; empty for local jobs.
+        url: Page of the job; empty for local jobs.
         sdk: Name and version of what submitted the job; empty for local jobs.
         warning: What a person ought to know although it does not decide about the job; else empty.
         tested_in: The build that really ran it.
@@ -303,7 +303,7 @@ class PassedImage(Record):
 
 
 class JobRecord(Account):
-    """A remote job, written down before it is submitted.
+    """A remote job, recorded before it is submitted.
 
     Attributes:
         job: Its name.
@@ -314,9 +314,9 @@ class JobRecord(Account):
         place: Kind of the test runner.
         reference: The image by digest.
         status: `submitting` until the job ended.
-        submitted: When it was written down, UTC.
+        submitted: When it was recorded, UTC.
         finished: When it ended, UTC.
-        url: Where a person can look at it.
+        url: Page of the job.
     """
 
     job: str

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 UNKNOWN = "unknown"
-"""In place of the number of a pull request where nobody can say that a build was of none."""
+"""In place of the number of a pull request where it is unknown whether a build was for one."""
 
 _PULL_REQUEST = re.compile(rb'"pull_request"\s*:\s*"([^"]*)"')
 
@@ -26,12 +26,12 @@ _PULL_REQUEST = re.compile(rb'"pull_request"\s*:\s*"([^"]*)"')
 def repair(folder: BuildFolder, backends: Backends) -> BuildRecord:
     """Write `build.json` again; what was there is kept beside it, in `build.json.damaged`.
 
-    A build that the ledger knows as released was complete. Of any other nobody can say how far it came, nor that it
+    A build that the ledger has as released was complete. Of any other it is unknown how far it came, and whether it
     was not of a pull request: it has failed, and is to be cleaned up.
 
     Raises:
         BadInput: A record of the ledger cannot be read.
-        Unreachable: Staging, which tells what images the build has, does not answer.
+        Unreachable: Staging, which has the images of the build, does not answer.
     """
     path = folder.root / "build.json"
     damaged = read_whole(path)
@@ -42,7 +42,7 @@ def repair(folder: BuildFolder, backends: Backends) -> BuildRecord:
 
 
 def _released(folder: BuildFolder, backends: Backends) -> BuildRecord | None:
-    """The record by what the ledger says: the release had looked at the whole of the build before it began."""
+    """The record from the ledger: the release has checked that the build was complete before it started."""
     records = [r for r in Ledger(backends.artifacts).records() if (r.action, r.build) == ("release", folder.build)]
     if not records:
         return None

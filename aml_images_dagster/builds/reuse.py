@@ -83,7 +83,7 @@ def reusable(
 
 
 def is_reusable(reference: Reference, image: Image, backends: Backends, *, for_pull_request: bool = False) -> bool:
-    """Whether staging still holds an image, by digest, that has passed and that nobody has forgotten."""
+    """Whether staging still holds an image, by digest, that has passed and whose record still exists."""
     key = _content_key_of(reference, backends)
     passed = passed_before(key, backends.artifacts, for_pull_request=for_pull_request) if key else []
     return any((each.staged.image, each.staged.digest) == (image.id, reference.digest) for each in passed)

@@ -53,7 +53,7 @@ class BuildSession:
         images: What it builds, `<family>/<name>`.
         reasons: Why, by image; an image without reasons was picked by a person.
         force: Build and test again even if the image has passed already.
-        keep_until: Until when a failure is kept for a person to look at; None cleans it up at once.
+        keep_until: Until when a failure is kept for inspection; None cleans it up at once.
         trigger: What started it.
         pull_request: Number of the pull request that it is for; empty for any other build.
         is_checked: Whether what could stop it was looked for before it was started.

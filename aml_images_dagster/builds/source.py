@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def open_source(settings: Settings, commit: str = "", docker_files_path: str = "") -> Source:
     """Open the image folders.
 
-    A working tree without changes is read as the commit that it is, so that whoever opens it later during a build
+    A working tree without changes is read as the commit that it is, so that a step that opens it later during a build
     gets the same files.
 
     Args:

@@ -147,7 +147,7 @@ def _reusable(session: BuildSession, key: ContentKey, image: Image) -> PassedIma
 
 
 def stage_once(session: BuildSession, name: str, log: LogLine) -> StagedImage:
-    """Stage an image that the plan reuses, of which several steps may have need at once; one of them does it.
+    """Stage an image that the plan reuses and that several steps may need at once; one of them does it.
 
     Raises:
         BuildStopped: The step that does it has failed.
@@ -183,7 +183,7 @@ def _reuse(session: BuildSession, image: Image, passed: PassedImage, log: LogLin
 
 
 def _tag(staging: Registry, image: Reference, tag: str) -> bool:
-    """Give an image of another build a tag; tells whether it has kept it, because that build may be cleaned up now."""
+    """Tag an image of another build; return whether it still exists, because that build may be cleaned up."""
     with suppress(BadInput):  # the image is gone already
         staging.tag(image, tag)
     return staging.digest(image.with_tag(tag)) == image.digest

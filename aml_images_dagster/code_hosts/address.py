@@ -42,13 +42,13 @@ def address_of(url: str, wanted: Wanted, group: str, api_url: str = "", reposito
 
     Args:
         url: Of the remote.
-        wanted: The kind of host that the settings name; `auto` tells it from the URL.
+        wanted: The kind of host that the settings name; `auto` derives it from the URL.
         group: The group of settings, for messages.
-        api_url: Where the API is; empty tells it from the URL.
-        repository: The repository there; empty tells it from the URL.
+        api_url: Where the API is; empty derives it from the URL.
+        repository: The repository there; empty derives it from the URL.
 
     Raises:
-        BadInput: The settings name a kind of host, but where it is cannot be told.
+        BadInput: The settings name a kind of host, but its address cannot be derived.
     """
     found = _by_url(url, wanted)
     if wanted == "none" or found.kind == "none":

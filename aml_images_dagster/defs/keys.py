@@ -94,7 +94,7 @@ def images_with_assets(catalog: Catalog) -> list[Image]:
     """The images that Dagster knows.
 
     An image that cannot be built at all has no assets, so that the others load: one whose Dockerfile cannot be read,
-    whose name no registry takes, or whose name Dagster could not tell from another's. Validation says so.
+    whose name no registry accepts, or whose name Dagster could not distinguish from another. Validation reports it.
     """
     named = [image for image in catalog.images.values() if name_fault(image.family, image.name) is None]
     names = Counter(plain_name(image.family, image.name) for image in named)

@@ -67,7 +67,7 @@ def to_do(factory: Factory, selection: Selection, source: Source, *, seconds: fl
 
 
 def pull_request_to_do(factory: Factory, changes: Changes) -> ToDo:
-    """What has to be done for a pull request, as the plan says that was made when it was looked through."""
+    """What has to be done for a pull request, from the plan that its evaluation has made."""
     reasons = {image: list(why) for image, why in changes.reasons.items()}
     if changes.plan is None:
         return ToDo(pull_request_keys(reasons), {"reasons": reasons}, "no plan could be made")

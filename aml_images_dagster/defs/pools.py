@@ -17,7 +17,7 @@ OPERATIONS_POOL = "operations"
 
 
 def set_missing_limits(instance: dg.DagsterInstance, settings: Settings) -> None:
-    """Give each pool its limit, unless somebody has set one.
+    """Give each pool its limit, unless it has one.
 
     Dagster has no key in dagster.yaml for the limit of a pool: it is set by the instance.
     """

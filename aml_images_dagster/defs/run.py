@@ -209,7 +209,7 @@ def planned_keys(instance: dg.DagsterInstance, run_id: str) -> set[dg.AssetKey]:
 
 
 def images_of(record: dg.RunRecord, artifacts: Artifacts) -> frozenset[str]:
-    """The images of a build, before it has begun, too: those of its plan, else those that its run makes."""
+    """The images of a build, also before it has started: those of its plan, else those that its run makes."""
     run = record.dagster_run
     name = options_of(run).get("plan")
     if isinstance(name, str):

@@ -29,7 +29,7 @@ UNFINISHED = [
 
 
 def name_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
-    """Let a step write down the process of its run, unless somebody has.
+    """Let a step record the process of its run, unless another step has.
 
     Called in a step's process, whose parent is the process of the run or a server that ends with it. Dagster itself
     loses sight of a run when the server that launched it is killed together with it.

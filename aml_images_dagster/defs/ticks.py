@@ -41,7 +41,7 @@ def is_running(instance: dg.DagsterInstance, sensor: str, settings: Settings) ->
 
 
 def is_under_way(instance: dg.DagsterInstance, job: str) -> bool:
-    """Whether a run of a job waits in the queue, is about to begin, or goes on in a process that is not dead."""
+    """Whether a run of a job is queued, starting, or running in a process that is not dead."""
     lately = datetime.now(UTC) - _PATIENCE
     for record in instance.get_run_records(dg.RunsFilter(job_name=job, statuses=UNFINISHED)):
         run = record.dagster_run

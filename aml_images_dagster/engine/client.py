@@ -61,12 +61,12 @@ class EngineClient(docker.APIClient):
     def abort(self) -> None:
         """End the latest response; a thread that reads from it wakes up and sees its end."""
         if self.latest is not None:
-            # ValueError and RuntimeError: the response had ended by itself. OSError: so had the connection.
+            # ValueError and RuntimeError: the response had ended already. OSError: so had the connection.
             with contextlib.suppress(ValueError, RuntimeError, OSError):
                 self.latest.raw.shutdown()
 
     def end_response(self) -> None:
-        """Close the connection of the latest response: that is how an engine is told to stop its work."""
+        """Close the connection of the latest response: this makes an engine stop its work."""
         if self.latest is not None:
             self.latest.close()
 

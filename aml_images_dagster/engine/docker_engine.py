@@ -59,7 +59,7 @@ class DockerEngine:
             on this machine; the disk of an engine elsewhere can't be measured.
         min_free_bytes: Builds do not start with less free space than this.
         answer_seconds: Longest wait for a single answer.
-        transfer_seconds: Longest time for one push or pull. The engine repeats failed requests by itself.
+        transfer_seconds: Longest time for one push or pull. The engine repeats failed requests automatically.
         leftover_seconds: A dead build container older than this was left behind; a younger one may
             belong to a build that is just storing its result.
 
@@ -209,12 +209,12 @@ class DockerEngine:
             before = client.find_image(cache_name)
             client.tag(reference, cache.name, cache.version)
             _remove(client, reference)
-            # The one before lost its only tag just now; while it has others, somebody still wants it.
+            # The one before lost its only tag just now; while it has others, it is still in use.
             if before and before["Id"] != image["Id"] and len(before["RepoTags"]) == 1:
                 _remove(client, before["Id"])
 
     def forget(self, reference: str) -> None:
-        """See `Engine.forget`. On a Windows engine build containers can't be told from a user's and are left alone."""
+        """See `Engine.forget`. On a Windows engine build containers look like a user's and are kept."""
         with self._client() as client:
             for container in _containers(client, "created", "restarting", "running", "paused", "exited", "dead"):
                 if _build_mark(reference) in _marks(container):
@@ -278,7 +278,7 @@ class DockerEngine:
         """See `Engine.sweep_build_containers`.
 
         Only containers that this class caused are removed, and only when they are long dead. On a Windows
-        engine build containers can't be told from a user's and are left alone.
+        engine build containers cannot be distinguished from a user's and are kept.
         """
         now = datetime.datetime.now(datetime.UTC)
         removed = 0
@@ -335,7 +335,7 @@ class DockerEngine:
         return built
 
     def _still_answers(self) -> bool:
-        """Whether the engine answers, and goes on to: one that is shutting down still does for a moment."""
+        """Whether the engine answers, and continues to: one that is shutting down still does for a moment."""
         for attempt in range(_NEW_PINGS):
             if attempt:
                 time.sleep(1)
@@ -444,7 +444,7 @@ def _containers(client: EngineClient, *statuses: str) -> Iterator[Mapping[str, A
 
 
 def _remove_container(client: EngineClient, container: str, *, force: bool = False) -> bool:
-    """Remove a container; False when somebody else was faster, or it came back to life."""
+    """Remove a container; False if another process was faster, or it runs again."""
     import docker.errors
 
     try:

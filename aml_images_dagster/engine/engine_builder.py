@@ -38,7 +38,7 @@ class EngineBuilder:
     def build_and_push(
         self, request: BuildRequest, log: LogLine, *, still_wanted: Callable[[], None], started: Callable[[str], None]
     ) -> PushedImage:
-        """See `Builder.build_and_push`. Nothing goes on without us, so `started` is not called."""
+        """See `Builder.build_and_push`. Nothing continues without this process, so `started` is not called."""
         self._build(request, log)
         try:
             still_wanted()

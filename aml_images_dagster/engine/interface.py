@@ -138,7 +138,7 @@ class Builder(Protocol):
             request: What to build.
             log: Receives the output.
             still_wanted: Raises when the image is not wanted any more; asked before anything is pushed, at the latest.
-            started: Receives the name of work that goes on elsewhere, also without us; see `abandon`.
+            started: Receives the name of remote work that continues without this process; see `abandon`.
 
         Raises:
             BuildFailed: A failing instruction, a bad Dockerfile, the deadline, a full disk; carries the log's end.
@@ -154,7 +154,7 @@ class Builder(Protocol):
         """
 
     def sweep(self) -> int:
-        """Remove what failed builds of anybody left behind long ago; how much that was."""
+        """Remove old leftovers of any failed builds; return their size."""
 
 
 class Engine(Protocol):

@@ -25,7 +25,7 @@ class Credential:
     """What every Azure SDK takes as its `credential`.
 
     The kind of sign-in is named by `AZURE_TOKEN_CREDENTIALS`, see azure-identity: probing one after the other is slow,
-    and finds an identity that nobody meant. Tokens are kept until shortly before they end, because some kinds, such
+    and finds an unintended identity. Tokens are kept until shortly before they end, because some kinds, such
     as the Azure CLI's, start a process for every one.
 
     Args:

@@ -3,10 +3,10 @@
 A fork inherits definitions, plan, run configuration, resources and the instance. With Dagster's
 multiprocess executor the process of every step makes them again: 1.3 CPU seconds per step instead of 0.3.
 
-This module keeps the requirements of forking. The process that forks has no thread that could hold a lock; steps are forked in
-its main thread, because a step is interrupted when the thread that forked it ends. Where that does not hold, and off
-Linux, Dagster's multiprocess executor runs the steps, and an event of the run says why. Databases are closed before
-a fork (see `instance.storage`), and what makes connections to services is made in the step.
+This module keeps the requirements of forking. The process that forks has no thread that could hold a lock. Steps are
+forked in its main thread, because a step is interrupted when the thread that forked it ends. If this is not possible,
+and off Linux, Dagster's multiprocess executor runs the steps, and an event of the run gives the reason.
+Databases are closed before a fork (see `instance.storage`), and connections to services are made in the step.
 
 Every private name of Dagster in use is listed in docs/performance.md.
 """

@@ -96,11 +96,11 @@ def propose(
 
     Args:
         repository: The checkout, with the new files in it.
-        published: What is published, changed or not; all of it is looked through, and so are all other changes.
+        published: What is published, changed or not; all of it is checked, and all other changes as well.
         rules: What must not become public.
         describe: Gives title and text of the commit.
         settings: Name the branch.
-        further_leaks: Findings of whoever knows more than the files.
+        further_leaks: Findings of callers that know more than the files.
         prove: Raises unless the changed files are as they should be.
         dry_run: Stop before proving and pushing.
 

@@ -28,7 +28,7 @@ _TIMEOUT_SECONDS = 600
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Who is named in the commit."""
+    """The author of the commit."""
 
     name: str
     email: str
@@ -88,7 +88,7 @@ class PublicRepository:
             self.write(f"{folder}/{name}", file.content, file.mode)
 
     def reuse(self, branch: str) -> None:
-        """Reuse what the branch proposes and nobody has merged yet, so that the next proposal holds it, too.
+        """Keep what the branch proposes and is not merged yet, so that the next proposal has it as well.
 
         What the target branch has changed since stays as it is there.
         """
@@ -184,7 +184,7 @@ def _git(root: Path, url: str, author: Author, token: SecretStr | None, *argumen
         for role in ("AUTHOR", "COMMITTER")
         for what, value in (("NAME", author.name), ("EMAIL", author.email))
     }
-    # The files are published byte by byte, whatever git is told elsewhere on this machine.
+    # The files are published byte by byte, whatever git's configuration on this machine says.
     options = ["-c", "core.autocrlf=false", "-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false"]
     environment = git.environment() | who | _credentials(url, token)
     try:

@@ -84,7 +84,7 @@ def find_secrets(texts: Mapping[str, str]) -> list[Secret]:
     """Look for secrets in texts; one for each line.
 
     Args:
-        texts: By their path, which tells a configuration from source code.
+        texts: By their path, which distinguishes configuration from source code.
 
     Raises:
         BadInput: The scanner does not find what was planted for it.

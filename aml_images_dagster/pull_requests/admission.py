@@ -16,7 +16,7 @@ class Origin:
     """Where a pull request comes from, as its host says.
 
     Attributes:
-        author: Who opened it.
+        author: Its author.
         labels: Its labels.
         same_repository: Whether its branch is in the repository itself: only those who may write there can push to it.
     """
@@ -42,7 +42,7 @@ class Admission:
 def admit(rules: Sequence[str], origin: Origin | None, *, seen_without_label: bool) -> Admission:
     """Judge the head of a pull request.
 
-    A label approves what its giver has looked at. So it counts only for a head that was seen without it before: one
+    A label approves the commit that was reviewed. So it counts only for a head that was seen without it before: one
     that is pushed to a pull request that has the label already is not approved by it.
 
     Args:

@@ -27,7 +27,7 @@ class Assessor:
     Attributes:
         settings: All settings.
         remote: Where the commits are.
-        host: Who can be asked where a pull request comes from; None when nobody can.
+        host: The host that knows where a pull request comes from; None without one.
         find_changes: Finds what differs between two commits, target and head, within some seconds.
     """
 

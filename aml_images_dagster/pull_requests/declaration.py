@@ -64,7 +64,7 @@ class DeclaredImage(BaseModel):
         return f"{self.family}/{self.name}"
 
     def image(self) -> Image:
-        """The image for whoever makes assets; its Dockerfile is read from the commit when it is built.
+        """The image as the assets need it; its Dockerfile is read from the commit when it is built.
 
         The UI shows descriptions as Markdown, with the images in it. So what strangers say stands as code.
         """

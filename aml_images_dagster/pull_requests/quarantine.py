@@ -37,7 +37,7 @@ class Quarantine:
     Attributes:
         folder: Git's folder during the fetch, all but refs and configuration: these are the clone's.
         common: The clone's own.
-        lock: The fetch goes on for as long as a process has this file descriptor open.
+        lock: The fetch is in progress as long as a process has this file descriptor open.
     """
 
     folder: Path
@@ -114,7 +114,7 @@ def _remove_leftovers(objects: Path) -> None:
 
 
 def _take(lock: int) -> bool:
-    """Take a lock that nobody holds. On a file system without locks nobody can, and leftovers stay."""
+    """Take a lock that is free. On a file system without locks this fails, and leftovers stay."""
     import fcntl  # Windows has none, and definitions load there too
 
     with suppress(OSError):

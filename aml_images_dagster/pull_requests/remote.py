@@ -243,5 +243,5 @@ def own_ref(number: int) -> str:
 
 
 def _not_written(why: str) -> Unreachable:
-    # Without the place: pull requests show this, and our disk is nobody's business.
+    # Without the place: pull requests show this, and paths of this machine are not published.
     return Unreachable(f"what was fetched cannot be written: {why}", hint="It is tried again.")

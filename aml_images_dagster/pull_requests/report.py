@@ -69,7 +69,7 @@ class FailureReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that a pull request is told.
+    """Everything that is reported to a pull request.
 
     Attributes:
         head: The commit.

@@ -57,11 +57,11 @@ class Tracked(BaseModel):
         reloads: How often the code location was loaded again for it.
         run: Id of the run that builds it; empty until it is known.
         run_created: When that run was created, in seconds since the epoch.
-        run_status: What the run has come to, in Dagster's words.
+        run_status: The status of the run, as in Dagster.
         reported: What the host was last sent.
-        report: When to tell the host again.
+        report: When to report to the host again.
         comment: By which the host knows our comment.
-        superseded: Commits before it whose canceled builds the host has yet to be told of.
+        superseded: Commits before it whose canceled builds are yet to be reported to the host.
     """
 
     head: str
@@ -83,7 +83,7 @@ class Tracked(BaseModel):
 
     @property
     def to_report(self) -> str:
-        """Changes when the host is to be told something else."""
+        """Changes when there is something new to report to the host."""
         return f"{self.head} {self.phase} {self.run} {self.run_status} {self.note if self.phase != 'waiting' else ''}"
 
     @property
@@ -103,11 +103,11 @@ class Tracking(BaseModel):
 
     Attributes:
         pull_requests: The open ones by number.
-        closed: Those that are missing, and of which something is left to be done once they are closed.
+        closed: Those that are missing, with work that is left once they are closed.
         open_numbers: What the host has named as open; None without a host.
         listed: When it did, in seconds since the epoch.
         refs: Fingerprint of the refs of the remote then.
-        runs_until: Runs were looked at up to this time.
+        runs_until: Runs were read up to this time.
         reload: When to ask again for a reload of the code location.
     """
 

@@ -35,7 +35,7 @@ class AcrRegistry(OciRegistry):
 
     Args:
         host: E.g. `contoso.azurecr.io`.
-        credential: Who we are.
+        credential: The factory's identity.
         audience: What tokens for registries are given for.
         login_for: Gives logins for the OCI protocol.
         roles: What an identity needs to be allowed what is asked here, for messages.

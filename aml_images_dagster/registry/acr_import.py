@@ -72,13 +72,13 @@ class PasswordSource:
 class AcrImporter:
     """An `Importer` by `importImage` of Azure Resource Manager.
 
-    By digest, because an import by tag races with whoever moves the tag; and the result is read back.
+    By digest, because an import by tag races with moves of the tag; and the result is read back.
 
     Args:
         production: Where images go.
         production_id: Gives its resource id.
         source_for: Says how production reaches an image.
-        credential: Who we are.
+        credential: The factory's identity.
         endpoints: Of the Azure cloud.
         timeout_seconds: For one import.
     """
@@ -120,7 +120,7 @@ class AcrImporter:
             )
 
     def found(self) -> str:
-        """What production is, for a check; and that this identity may import, which an import of nothing tells.
+        """What production is, for a check; and that this identity may import, which an empty import shows.
 
         Raises:
             BadInput: There is no such registry, or the settings name two.
@@ -186,7 +186,7 @@ class AcrImporter:
 
 
 def _may_import(client: ContainerRegistryManagementClient, registry_id: RegistryId) -> None:
-    """Ask for an import that names no image: rights are looked at before the request is, which is refused then.
+    """Ask for an import that names no image: rights are checked before the request, which is then refused.
 
     Source: https://learn.microsoft.com/azure/azure-resource-manager/management/overview#consistent-management-layer.
     """

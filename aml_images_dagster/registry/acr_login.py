@@ -33,7 +33,7 @@ class AcrLogins:
     """Gives logins for registries; each is fresh, so that none ends within a long build.
 
     Args:
-        credential: Who we are.
+        credential: The factory's identity.
         scope: What tokens for registries are asked for with.
         hosts: The registries that this identity is for; no other host ever sees a token.
     """

@@ -23,7 +23,7 @@ class VerifiedBlob:
     Args:
         answer: The answer whose body the blob is.
         digest: Its sha256 digest.
-        broken: Makes the exception for a transfer that broke off, from the reason.
+        broken: Makes the exception for an interrupted transfer, from the reason.
         corrupt: Makes the exception for wrong bytes, from a name, the wanted digest and the one found.
     """
 

@@ -27,7 +27,7 @@ def copy_image(
     """Copy an image, with all platforms of an index, and tag the copy.
 
     What the target has already is not sent again. Manifests are stored after everything that they refer to and
-    tags last, so nobody ever sees half of an image.
+    tags last, so no client ever sees half of an image.
 
     Args:
         source: Where the image is.
@@ -63,7 +63,7 @@ def copy_image(
 
 
 def _copy_blob(source: OciRegistry, target: OciRegistry, reference: Reference, repository: str, digest: str) -> None:
-    """Send one blob; a transfer that broke off starts again, because a stream can't be sent twice."""
+    """Send one blob; an interrupted transfer starts again, because a stream can't be sent twice."""
     for attempt in range(1, _ATTEMPTS + 1):
         if target.has_blob(repository, digest):
             return

@@ -26,7 +26,7 @@ class Manifest:
     Attributes:
         digest: sha256 of `body`.
         media_type: Media type of `body`.
-        body: The bytes; whoever copies an image must send exactly these.
+        body: The bytes; a copy of the image must send exactly these.
     """
 
     digest: str

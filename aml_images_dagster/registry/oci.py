@@ -342,7 +342,7 @@ class OciRegistry:
         return self.digest(reference) is None and reference.version in self.tags(reference.repository)
 
     def _throw_away_manifest(self, repository: str) -> Manifest:
-        """A manifest and a blob that nobody else has: what two write at once, a registry may refuse to both."""
+        """A unique manifest and blob: a registry may refuse content that two clients write at once."""
         content = json.dumps({"removed tag": str(uuid.uuid4())}).encode()
         blob = {"digest": _sha256(content), "size": len(content)}
         self.upload_blob(repository, str(blob["digest"]), content)

@@ -76,7 +76,7 @@ class BaseResolver:
         """The digest of a base, and the reference to build from.
 
         Raises:
-            BadInput: The text is no reference, or nobody knows the image.
+            BadInput: The text is not a reference, or the image cannot be found.
         """
         with self._lock:
             resolved, silent = self._resolved, self._silent

@@ -1,4 +1,4 @@
-"""Who changes production, as release records name them."""
+"""The person or process that changes production, as named in release records."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def claim(build: str, artifacts: Artifacts) -> None:
 
 
 def check_traceable(release: ReleaseJson) -> None:
-    """Refuse what nobody could build again: only a commit has a history.
+    """Refuse a build that cannot be repeated: only a commit has a history.
 
     Raises:
         BadInput: The build is not of a commit.

@@ -46,12 +46,12 @@ class _Holder(Record):
 
 
 class Lease:
-    """A context in which nobody else changes production.
+    """A context in which no other process changes production.
 
     Args:
         folder: Where leases are kept.
-        who: Who wants it.
-        purpose: What for, as others are told who wait.
+        who: The holder.
+        purpose: What it is for, shown to those who wait.
         wait_seconds: How long to wait for it.
         report: Called with, once for each other holder, that there is one.
         seconds: How long it lasts without being renewed.
@@ -108,11 +108,11 @@ class Lease:
             self._write(datetime.now(UTC))
 
     def is_held(self) -> bool:
-        """Whether nobody else can have it."""
+        """Whether no other process can hold it."""
         return time.monotonic() < self._runs_out and self._numbers()[-1:] == [self._number]
 
     def check(self) -> None:
-        """Stop where somebody else may have it by now.
+        """Stop if another process may hold it by now.
 
         Raises:
             ReleaseFailed: It has run out.
@@ -175,9 +175,9 @@ class Lease:
         return sorted(int(name.removesuffix(".json")) for name in names if name[0] != "." and name.endswith(".json"))
 
     def _read(self, number: int) -> _Holder | None:
-        """Who has it; None when that file is gone.
+        """Its holder; None if that file is gone.
 
-        One that cannot be read was written by somebody, and counts for as long as if it had been renewed then.
+        One that cannot be read has a holder, and expires as if it had been renewed when it was written.
         """
         path = self._path(number)
         try:

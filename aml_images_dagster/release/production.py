@@ -45,7 +45,7 @@ class Releaser:
     Args:
         backends: Registries, importer, artifacts store.
         settings: Windows, and how long to wait for others.
-        who: Who releases, for the record.
+        who: The person who releases, for the record.
         report: Called with what is done, a line each.
     """
 
@@ -69,7 +69,7 @@ class Releaser:
         return replace(plan, lacks=lacks(release, self._backends.artifacts))
 
     def release(self, release: ReleaseJson, *, outside_window: str = "") -> Release:
-        """Release a build, or complete a release that broke off.
+        """Release a build, or complete an incomplete release.
 
         Args:
             release: What the build made.
@@ -77,7 +77,7 @@ class Releaser:
 
         Raises:
             BadInput: It may not be released; production is as it was.
-            ReleaseFailed: It broke off; what is done stays done, and the same call goes on where it stopped.
+            ReleaseFailed: It did not complete; what is done stays done, and the same call continues where it stopped.
         """
         check_window(self._settings, outside_window, datetime.now(UTC))
         self.plan(release)  # what can be refused is refused before anybody is waited for
@@ -120,7 +120,7 @@ class Releaser:
         )
 
     def _claim(self, release: ReleaseJson) -> None:
-        """Keep the build for its release; one that this store does not know, nobody here cleans up."""
+        """Keep the build for its release; a build that this store does not have is never cleaned up here."""
         if self._backends.artifacts.build(release.build).read_build() is not None:
             claim(release.build, self._backends.artifacts)
 
@@ -160,7 +160,7 @@ def window_closed(settings: Settings, now: datetime) -> str:
 
 
 def check_unmoved(latest: Reference, known: Collection[str | None], production: Registry) -> None:
-    """Leave a `:latest` alone that somebody moves who holds no lease: a drop, or a person.
+    """Refuse to move a `:latest` that a client without the lease has moved: a drop, or a person.
 
     Args:
         latest: The tag.
@@ -183,7 +183,7 @@ def check_unmoved(latest: Reference, known: Collection[str | None], production: 
 def exclusively(
     backends: Backends, settings: Settings, who: str, purpose: str, report: Callable[[str], None]
 ) -> Iterator[Lease]:
-    """A context in which nobody else changes production.
+    """A context in which no other process changes production.
 
     Raises:
         BadInput: Somebody else does for too long.
@@ -232,7 +232,7 @@ class _Production:
 
 @contextmanager
 def _explained(release: ReleaseJson) -> Iterator[None]:
-    """Say of a release that broke off how it goes on."""
+    """Say how an incomplete release continues."""
     try:
         yield
     except (FactoryError, ImportRefused, OSError) as error:

@@ -26,9 +26,9 @@ class ReleasePlan:
 
     Attributes:
         changes: Every tag, in the order in which they move. `before` is what production serves now.
-        resumes: The record of the same release that began, was not completed, and goes on.
+        resumes: The record of the same, incomplete release that continues.
         released: The record of the same release that was completed.
-        lacks: What an image does without that others have, for whoever releases it. It stops no release.
+        lacks: What an image lacks, e.g. tests, for the person who releases it. It stops no release.
     """
 
     changes: tuple[TagChange, ...]
@@ -38,7 +38,7 @@ class ReleasePlan:
 
     @property
     def nothing_to_do(self) -> bool:
-        """Whether the release is complete, and written down as such."""
+        """Whether the release is complete, and recorded as complete."""
         is_there = all(change.before == change.after for change in self.changes)
         return self.released is not None and self.resumes is None and is_there
 

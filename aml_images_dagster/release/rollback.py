@@ -35,7 +35,7 @@ def plan_rollback(image: str, to: str, backends: Backends) -> tuple[ReleasedVers
 
     Args:
         image: `<family>/<name>`.
-        to: Release tag; empty for what `:latest` pointed to before, or to complete a rollback that broke off.
+        to: Release tag; empty for what `:latest` pointed to before, or to complete an incomplete rollback.
         backends: Production, and the artifacts store.
 
     Raises:
@@ -66,7 +66,7 @@ def roll_back(
 
     Raises:
         BadInput: See `plan_rollback`.
-        ReleaseFailed: Production serves something else afterwards, or somebody else may change it by now.
+        ReleaseFailed: Production serves something else afterwards, or another process may change it by now.
     """
     with exclusively(backends, settings, who, f"rollback of {image}", report) as lease:
         version, change = plan_rollback(image, to, backends)
@@ -107,7 +107,7 @@ def _named(known: Sequence[ReleasedVersion], tag: str, latest: Latest) -> Releas
 
 
 def _before(known: Sequence[ReleasedVersion], latest: Latest) -> list[ReleasedVersion]:
-    """The releases of what was served before; what a drop has brought, and nobody has recorded, is passed over."""
+    """The releases of what was served before; an unrecorded release of a drop is skipped."""
     states = latest.states[-1:] if latest.unfinished else latest.earlier
     for state in states:
         of_it = [version for version in known if version.digest == state.digest and not version.withdrawn]

@@ -92,7 +92,7 @@ class ContainerJob:
     def _create_uninterrupted(self) -> dict[str, Container]:
         """`_create` in a thread that no signal interrupts.
 
-        An engine goes on with a request whose sender is gone: what it makes then would come too late to be
+        An engine continues a request whose sender is gone: what it makes then would come too late to be
         found and removed.
         """
         stop = threading.Event()
@@ -198,7 +198,7 @@ class ContainerJob:
 
 
 def container_options(job: TestJob, launch: Launch, node: Node, limits: Limits) -> dict[str, Any]:
-    """What the engine is told about a container, as arguments of docker-py's `containers.create`."""
+    """The options of a container, as arguments of docker-py's `containers.create`."""
     options: dict[str, Any] = {
         "name": f"{job.name}-{node.name}",
         "hostname": node.name,

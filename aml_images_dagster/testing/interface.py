@@ -21,7 +21,7 @@ class TestJob:
 
     Attributes:
         name: The job's name: a function of build, image, scenario and attempt, so that it can be
-            found and canceled without having been told of it.
+            found and canceled without a message from this one.
         build: The build's number; everything that the job creates is labelled with it.
         image: `<family>/<image name>`.
         reference: The staged image by digest; the job runs what the registry serves, not what the engine has.
@@ -32,7 +32,7 @@ class TestJob:
         timeout_seconds: The job may take this long, without pulling the image.
         compute: Where to run, if the place has several; empty takes its default.
         commit: The commit that is built; empty outside of git.
-        keep_failed: Leave the ended containers of a job that does not pass, for a person to look at.
+        keep_failed: Keep the containers of a job that does not pass, for inspection.
     """
 
     __test__ = False  # not a pytest class
@@ -73,7 +73,7 @@ class JobResult:
         seconds: Wall time of the job in seconds.
         reason: For anything but `passed`: why, in one line; else empty.
         logs: One per node, in order.
-        url: Where a person can look at the job; empty for local jobs.
+        url: Page of the job; empty for local jobs.
         sdk: Name and version of what submitted the job; empty for local jobs.
         warning: What a person ought to know although it does not decide about the job; else empty.
     """

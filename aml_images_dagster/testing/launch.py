@@ -47,7 +47,7 @@ class Launch:
         nodes: In the order in which they are started.
         files: A tar file that is unpacked at the root of every container.
         leader: Name of the node whose end is the job's end; empty when all nodes have to end.
-        user: Who runs the commands; empty for the image's own user.
+        user: The user that runs the commands; empty for the image's own user.
         shared_folder: A folder that all containers of the job share, on the engine's side; empty for none.
         report: A file that a failed container may hold and that explains the failure; empty for none.
         explain: Turns an exit code and the report into a reason in one line.

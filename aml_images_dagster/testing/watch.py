@@ -32,7 +32,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A node ended by itself or was killed; the exit code is None when its container was removed."""
+    """A node ended or was killed; the exit code is None when its container was removed."""
 
     node: str
     exit_code: int | None
@@ -74,7 +74,7 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # The threads end with their containers; whoever waits for room in the queue must not wait for ever.
+        # The threads end with their containers; a writer that waits for room in the queue must not wait forever.
         self._closed.set()
 
     def next(self, seconds: float) -> Event | None:

@@ -54,7 +54,7 @@ class WatchedBase(BaseModel):
         return self.model_copy(update={"served": digest, "changed": changed, "failures": 0, "failed": None})
 
     def after(self, outcome: Outcome, now: datetime) -> WatchedBase:
-        """After its build was looked at."""
+        """After a check of its build."""
         if outcome == "running":
             return self
         ended = {"build": "", "building": ""}

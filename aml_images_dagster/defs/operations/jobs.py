@@ -14,7 +14,7 @@ AssetJob = UnresolvedAssetJobDefinition
 """What `dg.define_asset_job` returns; Dagster has no public name for it."""
 
 _LONGEST_SECONDS = 600
-"""After which Dagster ends it; the next run goes on. A cleanup waits for the end of jobs that it cancels."""
+"""After which Dagster ends it; the next run continues. A cleanup waits for the end of jobs that it cancels."""
 
 
 def operations_job(name: str, asset: dg.AssetKey, description: str) -> AssetJob:
@@ -29,7 +29,7 @@ def operations_job(name: str, asset: dg.AssetKey, description: str) -> AssetJob:
 
 
 def begin(context: dg.AssetExecutionContext) -> None:
-    """Let sensors see that the run goes on, for as long as this process lives."""
+    """Let sensors see that the run is running, as long as this process lives."""
     context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: this_process()})
 
 

@@ -50,7 +50,7 @@ class Reporter:
         """Tell what is new, for some time; those that were not admitted come last.
 
         Yields:
-            What could not be told, and that the rest has to wait.
+            Reports that failed, and that the rest has to wait.
         """
         until = time.monotonic() + _SECONDS
         for number, tracked in tracking.in_order(lambda one: (one.phase == "refused", one.report.until, one.seen)):
@@ -81,10 +81,10 @@ class Reporter:
         tracked.reported = to_report
 
     def report_closed(self, number: int, tracked: Tracked) -> Iterator[str]:
-        """Tell that what a closed one still had was canceled. Once: who looks at it sees that it is closed.
+        """Report that the build of a closed pull request was canceled. Once, because its page shows that it is closed.
 
         Yields:
-            What could not be told.
+            Reports that failed.
         """
         heads = (*tracked.superseded, *([tracked.head] if tracked.is_being_built else []))
         try:

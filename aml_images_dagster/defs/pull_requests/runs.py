@@ -67,7 +67,7 @@ class PullRequestRuns:
         )
 
     def running(self) -> Sequence[dg.DagsterRun]:
-        """Those that have not ended, and that nobody has canceled."""
+        """Those that have not ended and were not canceled."""
         return self._instance.get_runs(dg.RunsFilter(tags=self._tags, statuses=list(_RUNNING)))
 
     def updated_since(self, since: float) -> Sequence[dg.RunRecord]:
@@ -177,7 +177,7 @@ _SECONDS = 40
 
 
 def reload_code_location(ui_url: str, location: str) -> None:
-    """Load a code location again, so that it sees other images. Runs that go on keep what they have seen.
+    """Load a code location again, so that it sees other images. Runs in progress keep the images that they have loaded.
 
     Args:
         ui_url: Address of the Dagster UI.

@@ -74,7 +74,7 @@ class PullRequestPoll:
 
     @cached_property
     def host(self) -> PullRequestHost | None:
-        """Who can be asked and told; None without a token."""
+        """The host to ask and to report to; None without a token."""
         return open_host(self.factory.settings)[1]
 
     @cached_property
@@ -86,7 +86,7 @@ class PullRequestPoll:
 
     @cached_property
     def assessor(self) -> Assessor:
-        """Who evaluates."""
+        """Evaluates heads."""
         settings = self.factory.settings
         return Assessor(settings, self.remote, self.host, partial(look_through, settings))
 
@@ -115,7 +115,7 @@ class PullRequestPoll:
         return poll.result()
 
     def _open(self, tracking: Tracking, heads: Mapping[int, str], now: float) -> dict[int, str]:
-        """The heads of those that are open. Refs alone do not tell where a host keeps those of closed ones."""
+        """The heads of open pull requests. Refs alone are not enough where a host keeps those of closed ones."""
         if self.host is None:
             return dict(heads)
         refs = hashlib.sha256(repr(sorted(heads.items())).encode()).hexdigest()
@@ -199,7 +199,7 @@ class _Poll:
     def evaluate(self, target: str) -> None:
         """Judge heads that are new, or whose time has come, and ask for their runs.
 
-        Those that were not admitted come last, and of them first who has waited longest: strangers hold up nobody.
+        Pull requests that are not admitted come last, the longest waiting first, so that strangers do not delay others.
         """
         until = time.monotonic() + _EVALUATION_SECONDS
         for number, tracked in self.tracking.in_order(

@@ -164,7 +164,7 @@ Look = Callable[[Schedule, dg.DagsterInstance, Factory, datetime], DayResult]
 
 
 def schedule_checks(schedule: Schedule) -> dict[str, Look]:
-    """The checks of a schedule by name: what there is to look at depends on what its file says."""
+    """The checks of a schedule by name; they depend on its file."""
     checks: dict[str, Look] = {}
     if schedule.file.release != "none":
         checks[RELEASED_ON_ITS_DAY] = _released_on_its_day
@@ -187,7 +187,7 @@ def _check(schedule: Schedule, name: str) -> dg.AssetChecksDefinition:
 
 
 def release_day_sensor(factory: Factory) -> dg.SensorDefinition:
-    """The sensor that executes the checks, and tells when one has changed."""
+    """The sensor that executes the checks, and reports when one has changed."""
 
     @dg.sensor(
         name="release_day",

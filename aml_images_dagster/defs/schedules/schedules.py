@@ -111,7 +111,7 @@ def schedule_files_sensor(factory: Factory) -> dg.SensorDefinition:
         errors = [finding for finding in now.findings if finding.severity == "error"]
         if errors:
             raise BadInput(
-                "; ".join(map(str, errors)), where=FOLDER, hint="Correct the file; the other schedules go on."
+                "; ".join(map(str, errors)), where=FOLDER, hint="Correct the file; the other schedules keep running."
             )
         if now != loaded:
             return dg.SkipReason("files have changed: reload the code location to apply them")

@@ -104,7 +104,7 @@ def _read(cursor: str | None) -> UpstreamState:
 def _looked_at(
     watch: UpstreamState, served: Mapping[str, str], instance: dg.DagsterInstance, now: datetime
 ) -> dict[str, WatchedBase]:
-    """Every base after its registry, its build and the wish of a person were looked at."""
+    """Every base after its registry, its build and observations by a person were evaluated."""
     found = {}
     for name, digest in served.items():
         found[name] = watch.bases.get(name) or WatchedBase(settled=digest, served=digest)

@@ -39,10 +39,10 @@ class AcrTasksBuilder:
     Args:
         registry_id: Gives the resource id of the registry; runs push into it.
         os: Operating system of the agents.
-        credential: Who we are.
+        credential: The factory's identity.
         endpoints: Of the Azure cloud.
         agent_pool: A pool of dedicated agents; empty takes the shared ones.
-        poll_seconds: Time between two looks at a run.
+        poll_seconds: Time between two polls of a run.
         cancel_seconds: How long a run that was canceled may take to end.
     """
 

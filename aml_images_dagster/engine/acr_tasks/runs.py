@@ -36,7 +36,7 @@ class TaskRuns:
         client: The management client of the registry's subscription.
         group: The registry's resource group.
         registry: The registry's name.
-        poll_seconds: Time between two looks at a run.
+        poll_seconds: Time between two polls of a run.
         cancel_seconds: How long a run that was canceled may take to end.
     """
 
@@ -73,7 +73,7 @@ class TaskRuns:
     def schedule(self, request: DockerBuildRequest, started: Callable[[str], None]) -> str:
         """Start a run; its id.
 
-        The service goes on with a request whose sender was interrupted. So an interrupt waits until the answer is
+        The service continues a request whose sender was interrupted. So an interrupt waits until the answer is
         there, and ends the run.
 
         Args:
@@ -100,7 +100,7 @@ class TaskRuns:
         still_wanted: Callable[[], None],
         secrets: Sequence[str],
     ) -> RunProperties:
-        """Follow a run until it has succeeded. Whatever else happens, it does not go on.
+        """Follow a run until it has succeeded. In any other case it is canceled.
 
         Args:
             run_id: The run.
@@ -111,7 +111,7 @@ class TaskRuns:
             secrets: Texts that may not appear in the log.
 
         Raises:
-            BuildFailed: The run failed, somebody else canceled it, or time is up.
+            BuildFailed: The run failed, another user canceled it, or its time is up.
             Unreachable: The service does not answer any more.
         """
         run_log = RunLog(lambda: self._log_link(run_id), log, secrets)
@@ -136,7 +136,7 @@ class TaskRuns:
         return run
 
     def end(self, run_id: str) -> None:
-        """Cancel a run unless it has ended, and wait until it has: a run that goes on may still push.
+        """Cancel a run unless it has ended, and wait until it has: a running one may still push.
 
         Raises:
             Unreachable: It does not end in time, or the service does not answer.

@@ -65,7 +65,7 @@ class AzureDevOpsHost:
         )
 
     def set_status(self, number: int, head: str, status: Status) -> None:
-        """See `PullRequestHost`. The status is that of the pull request: its head is a merge that nobody sees."""
+        """See `PullRequestHost`. The status is that of the pull request: its head is a hidden merge commit."""
         body = {
             "state": _STATES[status.outcome],
             "description": f"{head[:8]}: {status.description}",

@@ -96,7 +96,7 @@ class GitHubHost:
     def _is_ours(self, comment: IssueComment) -> bool:
         if self._login:
             return comment.user.login == self._login
-        # An app may not ask for its name. What an app writes by itself is a bot's; owners choose who may be one.
+        # An app may not ask for its name. What an app writes is a bot's; owners choose who may be one.
         return comment.user.type == "Bot" and comment.performed_via_github_app is not None
 
     @cached_property

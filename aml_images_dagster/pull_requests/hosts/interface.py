@@ -36,7 +36,7 @@ class PullRequestHost(Protocol):
     """A host. Every method makes a request or more, and raises `Unreachable` when it is not done."""
 
     def open_pull_requests(self) -> frozenset[int]:
-        """The numbers of all that are open. Refs do not tell: GitHub keeps those of closed ones."""
+        """The numbers of open pull requests. Refs are not enough: GitHub keeps those of closed ones."""
 
     def origin(self, number: int) -> Origin:
         """Where a pull request comes from."""

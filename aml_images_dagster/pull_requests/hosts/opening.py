@@ -16,7 +16,7 @@ def host_address(settings: Settings) -> HostAddress:
     """The host of the remote whose pull requests are built.
 
     Raises:
-        BadInput: The settings do not tell where the host is.
+        BadInput: The address of the host cannot be derived from the settings.
     """
     given = settings.pull_requests
     url = git.remote_url(settings.repo, given.remote)
@@ -24,10 +24,10 @@ def host_address(settings: Settings) -> HostAddress:
 
 
 def open_host(settings: Settings) -> tuple[HostAddress, PullRequestHost | None]:
-    """Where pull requests are, and who can be asked and told about them; nobody without a token.
+    """The remote of pull requests, and its host; without a token there is no host.
 
     Raises:
-        BadInput: The settings do not tell where the host is.
+        BadInput: The address of the host cannot be derived from the settings.
     """
     address = host_address(settings)
     token = settings.pull_requests.token

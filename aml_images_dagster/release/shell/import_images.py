@@ -68,7 +68,7 @@ def import_all(
 ) -> None:
     """Import release tags, verify them all, and only then move every `latest`.
 
-    What is there already is left alone, so that an import that broke off can be repeated.
+    Existing tags with the right digest are skipped, so that an incomplete import can be repeated.
 
     Args:
         images: What to import.
@@ -149,7 +149,7 @@ class _AzureProduction:
 
 
 def _az(command: Sequence[str], seconds: float, *, read: bool = False) -> subprocess.CompletedProcess[bytes]:
-    """Run the Azure command line; what it prints is for whoever reads the rollout's log unless it is read here."""
+    """Run the Azure command line; its output goes to the rollout's log unless it is read here."""
     try:
         return subprocess.run(command, check=False, capture_output=read, timeout=seconds)
     except subprocess.TimeoutExpired:

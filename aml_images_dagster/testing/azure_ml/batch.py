@@ -1,7 +1,7 @@
 """Several jobs from submission to end: submitted at once, watched by one poller, canceled together after a failure.
 
 There is no thread per job. A few threads submit, because a submission is half a dozen requests one after the other;
-then one request tells how all jobs of an image are.
+then one request returns the state of all jobs of an image.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class Batch:
                 self._log(f"{job.scenario.name}: submitted as {job.name} {seen.url}".rstrip())
 
     def _look(self) -> None:
-        """Read the status of all jobs, and cancel those that nobody waits for any more."""
+        """Read the status of all jobs, and cancel those that no caller waits for any more."""
         keys = {image_key(each.job.build, each.job.image) for each in self._submitted.values()}
         seen = {job.name: job for key in sorted(keys) for job in self._workspace.tagged(key)}
         for name, each in self._submitted.items():

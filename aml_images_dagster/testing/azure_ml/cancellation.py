@@ -36,7 +36,7 @@ def end_jobs(workspace: Workspace, names: Iterable[str], seconds: float) -> None
     with ThreadPoolExecutor(_AT_ONCE, "end jobs") as pool:
         left = _running(workspace, names, pool)
         while left:
-            # One that was Finalizing refuses, and one in CancelRequested has been told by somebody else.
+            # One that was Finalizing refuses, and one in CancelRequested was canceled by another process.
             news = [name for name, status in left.items() if name not in asked and status != "CancelRequested"]
             list(pool.map(workspace.cancel, news))
             asked.update(news)

@@ -28,10 +28,10 @@ class Timeouts:
     """How long to wait for what.
 
     Attributes:
-        poll_seconds: Time between two looks at the jobs.
+        poll_seconds: Time between two polls of the jobs.
         queue_seconds: A job may take this long until it runs: the cluster grows and pulls the image meanwhile.
         silent_seconds: A job may say this long that it does not respond, is paused or is unknown; it may recover.
-        cancel_seconds: A job may take this long to end after it was told to.
+        cancel_seconds: A job may take this long to end after it was canceled.
         away_seconds: The service may be away this long.
     """
 
@@ -75,7 +75,7 @@ class JobState:
         self._given_up_at = now
 
     def see(self, status: str, now: float) -> bool:
-        """Take in what the service says; tells whether that is new."""
+        """Take in what the service says; return whether that is new."""
         if status == self.status:
             return False
         self.status, self._since = status, now

@@ -24,17 +24,17 @@ def sdk() -> str:
 
 @functools.cache
 def outdated() -> Future[str]:
-    """Ask whether there is a newer SDK, once in a process; nobody has to wait until the package index has answered.
+    """Ask whether there is a newer SDK, once in a process, without waiting for the package index.
 
     Returns:
-        A sentence when the package index has a newer SDK than the installed one; empty else, and when it can't be told.
+        A sentence if the package index has a newer SDK than the installed one; otherwise empty, also if unknown.
     """
     answer: Future[str] = Future()
 
     def ask() -> None:
         try:
             answer.set_result(_outdated())
-        except Exception:  # noqa: BLE001 - whoever waits must not wait for ever, and no job fails by this
+        except Exception:  # noqa: BLE001 - callers must not wait forever, and no job fails by this
             answer.set_result("")
 
     threading.Thread(target=ask, name="newest SDK", daemon=True).start()

@@ -81,9 +81,9 @@ class Workspace:
         self._credential = credential
         self._lock = threading.Lock()
         keep_out_of_logs()
-        # Dozens, on what the SDK's own libraries will change; nobody here can do anything about them.
+        # Dozens, on what the SDK's own libraries will change; they cannot be avoided here.
         warnings.filterwarnings("ignore", module=r"azure\.ai\.ml|marshmallow")
-        os.environ.setdefault("TQDM_DISABLE", "1")  # heeded when it is imported; its bars are for nobody here
+        os.environ.setdefault("TQDM_DISABLE", "1")  # heeded when it is imported; its bars are not shown anywhere
         logging.getLogger("azure.ai.ml._utils._experimental").setLevel(logging.ERROR)
 
     @property
@@ -97,7 +97,7 @@ class Workspace:
         from azure.ai.ml import MLClient
 
         with self._explained("for a client"):
-            # Only when it shows progress does the SDK notice that a file could not be uploaded; else it waits for ever.
+            # Only when it shows progress does the SDK notice that a file could not be uploaded; else it waits forever.
             return MLClient(self._credential(), *self._place, enable_telemetry=False, show_progress=True, **TIMEOUTS)
 
     def check(self, computes: Iterable[str]) -> None:
