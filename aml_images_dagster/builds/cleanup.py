@@ -68,8 +68,8 @@ class CleanupReport(Account):
     @property
     def is_news(self) -> bool:
         """Whether it says more than the last one: of those in a row that have removed nothing, ever fewer do."""
-        is_told_again = self.attempts.bit_count() == 1  # the 1st, 2nd, 4th, 8th …
-        return self.clean or is_told_again or any(row.outcome != "left" for row in self.rows)
+        is_repeated = self.attempts.bit_count() == 1  # the 1st, 2nd, 4th, 8th …
+        return self.clean or is_repeated or any(row.outcome != "left" for row in self.rows)
 
 
 def cleanup(
@@ -318,7 +318,7 @@ def _remove(reference: Reference, backends: Backends) -> Outcome:
     """Remove a tag, and the image behind it unless it is shared.
 
     The tag goes first, and only then is looked whether the image has another: of two builds that share an image and are
-    cleaned up at once whoever comes last deletes it. Once nobody can take it over any more (reuse.py), that is looked
+    cleaned up at once whoever comes last deletes it. Once nobody can reuse it any more (reuse.py), that is looked
     for again: a build may have done so meanwhile.
     """
     staging = backends.staging

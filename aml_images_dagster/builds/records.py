@@ -253,7 +253,7 @@ class StagedImage(Record):
     notices: dict[str, bool]
 
     def reused(self, build: str) -> bool:
-        """Whether `build` took the image over instead of building it."""
+        """Whether `build` reused the image instead of building it."""
         return self.built_in != build
 
 

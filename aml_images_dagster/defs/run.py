@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
 
 
-WORKSHOP = "factory"
+FACTORY = "factory"
 """The resource by which assets, jobs and hooks get theirs."""
 
 

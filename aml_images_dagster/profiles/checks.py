@@ -1,4 +1,4 @@
-"""The checks of what every profile is built on."""
+"""The checks of what every profile needs."""
 
 from __future__ import annotations
 

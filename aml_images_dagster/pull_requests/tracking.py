@@ -1,4 +1,4 @@
-"""What is remembered of every open pull request between two looks at the remote; the sensor keeps it as its cursor."""
+"""What is remembered of every open pull request between two polls of the remote; the sensor keeps it as its cursor."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ class Tracked(BaseModel):
         run_created: When that run was created, in seconds since the epoch.
         run_status: What the run has come to, in Dagster's words.
         reported: What the host was last sent.
-        report: When to tell the host again.
+        report: When to report to the host again.
         comment: By which the host knows our comment.
-        superseded: Commits before it whose canceled builds the host has yet to be told of.
+        superseded: Commits before it whose canceled builds have yet to be reported.
     """
 
     head: str
@@ -83,7 +83,7 @@ class Tracked(BaseModel):
 
     @property
     def to_report(self) -> str:
-        """Changes when the host is to be told something else."""
+        """Changes when something else is to be reported."""
         return f"{self.head} {self.phase} {self.run} {self.run_status} {self.note if self.phase != 'waiting' else ''}"
 
     @property

@@ -110,7 +110,7 @@ def _check_tags(release: ReleaseJson, changes: Sequence[TagChange], production: 
         raise BadInput(
             "\n  ".join(taken),
             where=f"build {release.build}",
-            hint=f"A release tag never moves. {_another_tag(release, changes, production)}; what passed is taken over, "
+            hint=f"A release tag never moves. {_another_tag(release, changes, production)}; what passed is reused, "
             "so it takes seconds.",
         )
     _check_withdrawn(release, changes, history)
