@@ -557,7 +557,8 @@ class Artifacts:
         for path in list(folder.iterdir()) if folder.exists() else ():
             name = path.name.removesuffix(".json")
             if PLAN_NAME.fullmatch(name) and name < f"{before.astimezone(UTC):%Y%m%d}":
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # one that cannot be removed keeps nothing else from being cleaned up
+                    path.unlink(missing_ok=True)
 
     def read_passed(self, content_key: str, *, by_pull_requests: bool = False) -> PassedImage | None:
         """The image that passed with this content key; None also when what was remembered cannot be read.

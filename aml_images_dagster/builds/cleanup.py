@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import AwareDatetime  # noqa: TC002 - pydantic reads the annotations
+from pydantic import AwareDatetime, field_validator
 
 from aml_images_dagster.builds.artifacts import BuildFolder, DamagedRecord, read_whole, write_atomically
 from aml_images_dagster.builds.ledger import Ledger
@@ -46,6 +46,11 @@ class CleanupRow(Account):
     name: str
     outcome: Outcome
     detail: str = ""
+
+    @field_validator("outcome", mode="before")
+    @classmethod
+    def _of_an_earlier_version(cls, value: object) -> object:
+        return "repaired" if value == "made anew" else value
 
 
 class CleanupReport(Account):
@@ -226,7 +231,10 @@ def _end(
         return []
     try:
         is_released = folder.build in Ledger(backends.artifacts).released_builds()
-        if not is_released and record is not None:
+        if not is_released and record is None:  # none, or one that cannot be read now: a release may still have begun
+            outcome = folder.read_outcome()
+            is_released = outcome is not None and outcome.status == "released"
+        elif not is_released:
             is_released = folder.decide(status, failure).status == "released"
             if not is_released and folder.build in Ledger(backends.artifacts).released_builds():
                 folder.overrule("released")

@@ -1,4 +1,4 @@
-"""Reports to the host of pull requests what is new. No build waits for a host that does not answer; it is asked again."""
+"""Reports to the host of pull requests what is new. No build waits for a host that does not answer."""
 
 from __future__ import annotations
 
