@@ -31,6 +31,7 @@ from aml_images_dagster.builds.records import (
     RunInformation,
     StagedImage,
     TestedImage,
+    is_newer,
 )
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
@@ -191,9 +192,7 @@ def _read(path: UPath, model: type[R], is_ours: Callable[[R], bool] = lambda _: 
     try:
         record = model.model_validate_json(data)
     except ValidationError as error:
-        # A newer version has fields and words that this one lacks; what it needs itself it writes.
-        newer = all(found["type"] in ("extra_forbidden", "literal_error") for found in error.errors())
-        raise (BadInput if newer else DamagedRecord)(
+        raise (BadInput if is_newer(error) else DamagedRecord)(
             f"not a record of this version: {counted(error.error_count(), 'fault')}",
             where=str(path),
             hint="The file was changed, or written by another version: use that one, or start a new build.",

@@ -170,7 +170,7 @@ def test_what_a_build_comes_to_is_decided_once(artifacts: Artifacts) -> None:
     assert folder.read_build() == record().model_copy(update={"status": "canceled"})
 
 
-def test_of_a_build_of_today_what_build_json_says_counts(artifacts: Artifacts) -> None:
+def test_of_a_build_of_an_earlier_version_what_build_json_says_counts(artifacts: Artifacts) -> None:
     folder = artifacts.build(BUILD)
     expired = record().model_copy(update={"status": "expired"})
     folder.write_build(expired)
