@@ -29,10 +29,10 @@ _SECONDS = 1.0
 
 
 class Reporter:
-    """Tells a host.
+    """Reports to a host.
 
     Args:
-        host: Whom.
+        host: The host.
         factory: Settings, and the artifacts that reports are made from.
         instance: The runs that reports are about.
         runs: Those of pull requests among them.
@@ -47,7 +47,7 @@ class Reporter:
         self._runs = runs
 
     def report(self, tracking: Tracking, now: float) -> Iterator[str]:
-        """Tell what is new, for some time; those that were not admitted come last.
+        """Report what is new, for some time; those that were not admitted come last.
 
         Yields:
             Reports that failed, and that the rest has to wait.
@@ -71,7 +71,7 @@ class Reporter:
     def _report(self, number: int, tracked: Tracked) -> None:
         to_report = tracked.to_report
         for head in tracked.superseded:
-            self._tell_canceled(number, head, f"superseded by {tracked.head[:8]}")
+            self._report_canceled(number, head, f"superseded by {tracked.head[:8]}")
         tracked.superseded = ()
         if tracked.reported == to_report:
             return
@@ -89,11 +89,11 @@ class Reporter:
         heads = (*tracked.superseded, *([tracked.head] if tracked.is_being_built else []))
         try:
             for head in dict.fromkeys(heads):
-                self._tell_canceled(number, head, "the pull request was closed")
+                self._report_canceled(number, head, "the pull request was closed")
         except Unreachable as fault:
             yield f"#{number} could not be reported: {fault}"
 
-    def _tell_canceled(self, number: int, head: str, why: str) -> None:
+    def _report_canceled(self, number: int, head: str, why: str) -> None:
         records = self._runs.of(number, head)
         url = run_url(self._factory, records[0].dagster_run) if records else ""
         self._host.set_status(number, head, Status("canceled", why, url))
@@ -172,7 +172,7 @@ def _image(name: str, reasons: tuple[str, ...], folder: BuildFolder, factory: Fa
     try:
         staged, tested = folder.read_staged(name), folder.read_tested(name)
         last = factory.backends.artifacts.read_last_passed(name)
-    except (FactoryError, OSError):  # the report is told without
+    except (FactoryError, OSError):  # the report is made without
         return ImageReport(name, reasons)
     if staged is None:
         return ImageReport(name, reasons)

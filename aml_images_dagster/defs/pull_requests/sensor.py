@@ -61,7 +61,7 @@ _PHASES = {
 
 
 class PullRequestPoll:
-    """Looks at the pull requests of the remote.
+    """Polls the pull requests of the remote.
 
     Args:
         factory: Settings and backends.
@@ -197,7 +197,7 @@ class _Poll:
             self._say(number, f"{'superseded' if tracked else 'closed'}: run {run.run_id[:8]} is to be canceled")
 
     def evaluate(self, target: str) -> None:
-        """Judge heads that are new, or whose time has come, and ask for their runs.
+        """Evaluate heads that are new, or whose time has come, and request their runs.
 
         Pull requests that are not admitted come last, the longest waiting first, so that strangers do not delay others.
         """
@@ -276,7 +276,7 @@ class _Poll:
         return record is None or record.status in ("failed", "canceled", "expired")
 
     def report(self) -> None:
-        """Tell the host what is new."""
+        """Report to the host what is new."""
         self._said += self._reporter.report(self.tracking, self.now) if self._reporter else []
 
     def reload(self) -> None:
@@ -300,8 +300,8 @@ class _Poll:
 
     def _summary(self) -> str:
         phases = Counter(tracked.phase for tracked in self.tracking.pull_requests.values())
-        counted = ", ".join(f"{count} {_PHASES[phase]}" for phase, count in sorted(phases.items())) or "none"
-        return printable("\n".join([f"Open pull requests: {counted}.", *self._said[:_SHOWN_SENTENCES]]))
+        summary = ", ".join(f"{count} {_PHASES[phase]}" for phase, count in sorted(phases.items())) or "none"
+        return printable("\n".join([f"Open pull requests: {summary}.", *self._said[:_SHOWN_SENTENCES]]))
 
     def _say(self, number: int, sentence: str) -> None:
         self._said.append(f"#{number} {sentence}")
