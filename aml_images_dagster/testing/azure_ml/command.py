@@ -31,11 +31,12 @@ _SPARE_SECONDS = 900
 """The service ends a job whose factory has died this much later than the factory would have done it."""
 
 
-def command_job(job: TestJob, compute: str, folder: Path) -> Command:
+def command_job(job: TestJob, environment: str, compute: str, folder: Path) -> Command:
     """The job, ready to be submitted.
 
     Args:
         job: What to run.
+        environment: ID of the environment that has the image.
         compute: Name of the compute target.
         folder: An empty folder for the files that travel with the job.
 
@@ -43,12 +44,11 @@ def command_job(job: TestJob, compute: str, folder: Path) -> Command:
         BadInput: The scenario cannot run in an image of this operating system.
     """
     from azure.ai.ml import command
-    from azure.ai.ml.entities import Environment
 
     shutil.copytree(job.code, folder, dirs_exist_ok=True)
     # What travels is what the scenario names, whatever a .gitignore among it says.
     (folder / ".amlignore").touch()
-    environment = {
+    variables = {
         "AML_IMAGES_BUILD": job.build,
         "AML_IMAGES_IMAGE": job.image,
         "AML_IMAGES_SCENARIO": job.scenario.name,
@@ -59,7 +59,7 @@ def command_job(job: TestJob, compute: str, folder: Path) -> Command:
     if isinstance(job.scenario, PytestScenario):
         pytest_scenario.write_packages(folder / _PACKAGES)
         arguments = pytest_scenario.arguments(job.os, job.scenario, root=".", report=f"{_OUTPUTS}/pytest.xml")
-        environment |= pytest_scenario.environment(_PACKAGES)
+        variables |= pytest_scenario.environment(_PACKAGES)
     else:
         nodes = job.scenario.nodes
         arguments = ("python", job.scenario.script)
@@ -67,11 +67,10 @@ def command_job(job: TestJob, compute: str, folder: Path) -> Command:
         name=job.name,
         display_name=f"{job.image} {job.scenario.name}",
         experiment_name=experiment(job.build),
-        # A content hash of this is the environment's version, so a tag that has moved would give the old one.
-        environment=Environment(image=job.reference, os_type=job.os.capitalize()),
+        environment=environment,
         code=folder,
         command=shlex.join(arguments),
-        environment_variables=environment,
+        environment_variables=variables,
         compute=compute,
         instance_count=nodes,
         distribution=_distribution(job),
