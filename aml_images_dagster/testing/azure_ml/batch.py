@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Self
 
 from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
 from aml_images_dagster.testing.azure_ml.cancellation import end_jobs
-from aml_images_dagster.testing.azure_ml.command import command_job
+from aml_images_dagster.testing.azure_ml.command import command_job, image_key
 from aml_images_dagster.testing.azure_ml.job_result import job_result
 from aml_images_dagster.testing.azure_ml.job_state import Evaluation, JobState, Timeouts
-from aml_images_dagster.testing.azure_ml.tags import image_key
 from aml_images_dagster.testing.azure_ml.workspace import AT_ONCE
 
 if TYPE_CHECKING:

@@ -7,6 +7,8 @@ https://learn.microsoft.com/azure/machine-learning/how-to-train-distributed-gpu;
 
 from __future__ import annotations
 
+import hashlib
+import re
 import shlex
 import shutil
 from typing import TYPE_CHECKING
@@ -14,7 +16,6 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.catalog.tests_file import PytestScenario
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.testing import pytest_scenario
-from aml_images_dagster.testing.azure_ml.tags import tags
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +24,29 @@ if TYPE_CHECKING:
     from azure.ai.ml.entities import Command
 
     from aml_images_dagster.testing.interface import TestJob
+
+
+def build_key(build: str) -> str:
+    """The key that all jobs of a build have, and no others."""
+    return f"aml-images-{re.sub(r'[^A-Za-z0-9]', '-', build)}"
+
+
+def image_key(build: str, image: str) -> str:
+    """The key that all jobs of one image of a build have, and no others."""
+    return f"{build_key(build)}-{hashlib.sha256(image.encode()).hexdigest()[:8]}"
+
+
+def tags(job: TestJob) -> dict[str, str]:
+    """The tags of a job: four for people, two to be found by."""
+    return {
+        "build": job.build,
+        "image": job.image,
+        "scenario": job.scenario.name,
+        "commit": job.commit or "unknown",
+        build_key(job.build): "build",
+        image_key(job.build, job.image): "image",
+    }
+
 
 _OUTPUTS = "outputs"
 """A folder beside the code that the service makes, and keeps with the job."""

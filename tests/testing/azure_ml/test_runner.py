@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aml_images_dagster.errors import BadInput, Unreachable
-from aml_images_dagster.testing.azure_ml.tags import build_key, image_key
+from aml_images_dagster.testing.azure_ml.command import build_key, image_key
 from aml_images_dagster.testing.azure_ml.workspace import AT_ONCE
 from tests.emulators.azure.machine_learning import COMPUTE, EmulatedJob
 from tests.emulators.azure.service import Fault
