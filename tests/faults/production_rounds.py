@@ -181,7 +181,9 @@ class Arena(ExitStack):
             build=build, commit="c" * 40, source="x", created=created, release_tag=tag, images=tuple(images)
         )
         names = tuple(f"{family}/{image.name}" for image in images)
-        record = build_record(build, status="succeeded", created=created, release_tag=tag, images=names)
+        record = build_record(
+            build, status="succeeded", created=created, release_tag=tag, images=names, commit="c" * 40
+        )
         folder = self.artifacts.build(build)
         folder.create_build(record)
         write_atomically(folder.root / "release.json", release_bytes(release))
