@@ -29,10 +29,10 @@ _SECONDS = 1.0
 
 
 class Reporter:
-    """Tells a host.
+    """Reports to a host.
 
     Args:
-        host: Whom.
+        host: The host.
         factory: Settings, and the artifacts that reports are made from.
         instance: The runs that reports are about.
         runs: Those of pull requests among them.
@@ -47,7 +47,7 @@ class Reporter:
         self._runs = runs
 
     def report(self, tracking: Tracking, now: float) -> Iterator[str]:
-        """Tell what is new, for some time; those that were not admitted come last.
+        """Report what is new, within a time limit; pull requests that are not admitted come last.
 
         Yields:
             Reports that failed, and that the rest has to wait.

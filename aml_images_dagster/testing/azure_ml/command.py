@@ -37,7 +37,7 @@ def command_job(job: TestJob, compute: str, folder: Path) -> Command:
     Args:
         job: What to run.
         compute: Name of the compute target.
-        folder: An empty folder for the files that travel with the job.
+        folder: An empty folder for the files of the job.
 
     Raises:
         BadInput: The scenario cannot run in an image of this operating system.
