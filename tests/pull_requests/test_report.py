@@ -37,7 +37,7 @@ Commit 0123456789ab, build 20261123.4f2a9c1e, [run](http://ui)
 
 def test_a_failure_shows_the_end_of_the_log() -> None:
     log = "\n".join(f"line {number}" for number in range(2000)) + "\n\x1b[31mno space left\x1b[0m"
-    failure = FailureReport("apps__hello__staged", "the build failed\n  hint it", log)
+    failure = FailureReport("apps__hello__staged", "the build failed\n  fix it", log)
     comment = Report(HEAD, "failure", "apps/hello failed", images=(HELLO,), failure=failure).comment
     assert "no space left\n```" in comment
     assert "\x1b" not in comment
