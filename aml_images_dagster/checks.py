@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A question that can be asked at any time and changes nothing.
+    """A check that can run at any time and changes nothing.
 
     Attributes:
         name: What is checked, e.g. `staging registry`.
@@ -58,7 +58,7 @@ def perform(check: Check) -> CheckResult:
 
 
 def perform_all(checks: Sequence[Check], seconds: float) -> list[CheckResult]:
-    """Ask all at once, in the given order; one that has no answer in time is not waited for.
+    """Run all checks at once; results are in the given order, and a check without a result in time fails.
 
     Args:
         checks: What to ask.

@@ -6,7 +6,7 @@ from aml_images_dagster.text import printable, printable_line
 
 
 class FactoryError(Exception):
-    """A failure that is explained to the user in one message, without a traceback.
+    """An error that is shown to the user as one message, without a traceback.
 
     Args:
         what: What is wrong, as a sentence without a full stop.
@@ -49,21 +49,21 @@ class BuildFailed(FactoryError):  # noqa: N818
 
 
 class BuildStopped(BuildFailed):
-    """This part of a build is not to blame: it was stopped, because the build has failed elsewhere or was canceled."""
+    """A part of a build was stopped, because another part has failed or the build was canceled."""
 
 
 class ReleaseFailed(FactoryError):  # noqa: N818
-    """A change of production was begun and could not be completed; what is done stays done. Exit code 1."""
+    """A change of production started and did not complete; what is done stays done. Exit code 1."""
 
 
 class Unreachable(FactoryError):  # noqa: N818
-    """An engine, a registry or another service does not answer, or refuses us. Exit code 2."""
+    """An engine, a registry or another service does not answer, or refuses the request. Exit code 2."""
 
     exit_code = 2
 
 
 def refused_by_system(error: OSError) -> BadInput:
-    """What the operating system refuses, such as to write on a full disk, as a failure that explains itself."""
+    """An error of the operating system, such as a full disk, as a `FactoryError`."""
     return BadInput(
         error.strerror or str(error) or type(error).__name__,
         where=str(error.filename or ""),

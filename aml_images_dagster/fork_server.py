@@ -8,7 +8,7 @@ PRELOADED = ["dagster._core.executor.multiprocess", "aml_images_dagster.preload"
 
 
 def start() -> None:
-    """Start it now, where the first step would: it imports for seconds, and does so beside this process.
+    """Start the server before the first step needs it: its imports take seconds, in parallel to this process.
 
     It reads the environment as it is now. Dagster uses a server that is there already.
     """

@@ -37,7 +37,7 @@ _size: ContextVar[tuple[int, bool]] = ContextVar("_size", default=(sys.maxsize, 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Inside of the block all answers of this thread together have so many seconds; inside of another, what is less."""
+    """Limit the total time of all answers of this thread inside the block; nested limits: the shorter one counts."""
     before = _deadline.set(min(_deadline.get(), time.monotonic() + seconds))
     try:
         yield
@@ -114,7 +114,7 @@ class _Line(io.RawIOBase):
         self._left: float = longest
 
     def unlimited(self) -> None:
-        """From now on any number of bytes may come."""
+        """Remove the limit of size."""
         self._left = float("inf")
 
     def readable(self) -> bool:

@@ -45,7 +45,7 @@ _SETTING = "AML_IMAGES_TRUSTED_REGISTRIES"
 
 
 class Untrusted(Unreachable):
-    """A host that no setting names leads to where only one may lead that a setting names."""
+    """A host that no setting names leads to an address that only trusted hosts may lead to."""
 
 
 def open_session(*, loopback: bool, repeat: bool, stranger: str = "") -> requests.Session:

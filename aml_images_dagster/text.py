@@ -22,7 +22,7 @@ _NOT_SHOWN = re.compile(f"{_STYLE}|\r(?=\n)|({_HIDDEN})")
 
 
 def printable(text: str) -> str:
-    r"""Text of others as it may be shown anywhere: what is not to be seen, but does something, is seen as `\x1b`.
+    r"""External text that can be shown anywhere: control characters are shown as escapes such as `\x1b`.
 
     That is controls and escape sequences, which terminals obey; marks that change the direction of text; characters
     without a shape; and bytes of file names that are no UTF-8. Colours go, line feeds and tabs stay.

@@ -72,7 +72,7 @@ class CleanupReport(Account):
 
     @property
     def is_news(self) -> bool:
-        """Whether it says more than the last one: of those in a row that have removed nothing, ever fewer do."""
+        """Whether it is reported: of attempts in a row that removed nothing only the first, second, fourth … are."""
         is_repeated = self.attempts.bit_count() == 1  # the 1st, 2nd, 4th, 8th …
         return self.clean or is_repeated or any(row.outcome != "left" for row in self.rows)
 
@@ -212,10 +212,10 @@ def _readable(folder: BuildFolder, backends: Backends) -> list[CleanupRow]:
 def _end(
     folder: BuildFolder, backends: Backends, status: EndStatus, failure: BuildFailure | None, even_if_released: bool
 ) -> list[CleanupRow]:
-    """Say how the build ended; a row that it is kept, if it is one that is released.
+    """Record how the build ended; return a row that it is kept, if it is released.
 
-    Of the expiry of a build and its release the one that decides first is right (`BuildFolder.decide`). The ledger is
-    asked as well, because builds were released before there was such a decision: also after it, in case that a
+    Of the expiry of a build and its release the first decision counts (`BuildFolder.decide`). The ledger is
+    read as well, because earlier versions released builds without such a decision; also after it, in case a
     release of an earlier version has started meanwhile, which checks the status before it moves any `:latest`.
     """
     record = _record(folder)
@@ -293,7 +293,7 @@ def _untagged(build: str, backends: Backends) -> list[Reference]:
 
 
 def _temporary_folders(build: str) -> list[CleanupRow]:
-    """What a step that was killed left on this machine."""
+    """Leftovers of a killed step on this machine."""
     rows = []
     for folder in Path(tempfile.gettempdir()).glob(f"{temporary_prefix(build)}*"):
         shutil.rmtree(folder, ignore_errors=True)
@@ -304,7 +304,7 @@ def _temporary_folders(build: str) -> list[CleanupRow]:
 
 
 def _unfinished(build: str, backends: Backends) -> list[CleanupRow]:
-    """What a build that was killed left with the builders, before its push or while one builds elsewhere."""
+    """Leftovers of a killed build at the builders, from before its push or from a remote build."""
     folder = backends.artifacts.build(build)
     for image in _images(folder):
         family, _, name = image.partition("/")
@@ -315,7 +315,7 @@ def _unfinished(build: str, backends: Backends) -> list[CleanupRow]:
 
 
 def _close_jobs(folder: BuildFolder) -> list[CleanupRow]:
-    """Jobs of a step that was killed are over too."""
+    """End the jobs of a killed step."""
     for job in folder.jobs():
         if job.status == "submitting":
             folder.write_job(job.model_copy(update={"status": "canceled", "finished": datetime.now(UTC)}))
@@ -325,9 +325,9 @@ def _close_jobs(folder: BuildFolder) -> list[CleanupRow]:
 def _remove(reference: Reference, backends: Backends) -> Outcome:
     """Remove a tag, and the image behind it unless it is shared.
 
-    The tag goes first, and only then is looked whether the image has another: of two builds that share an image and are
-    cleaned up at once whoever comes last deletes it. Once nobody can reuse it any more (reuse.py), that is looked
-    for again: a build may have done so meanwhile.
+    The tag is removed first, and then other tags of the image are checked: of two builds that share an image and are
+    cleaned up at once the last one deletes it. Once no build can reuse it any more (reuse.py), its tags are checked
+    again: a build may have tagged it meanwhile.
     """
     staging = backends.staging
     digest = reference.digest or staging.digest(reference)
@@ -389,7 +389,7 @@ def _families(build: str, backends: Backends) -> Sequence[str]:
 
 
 def _images(folder: BuildFolder) -> Sequence[str]:
-    """The images that a build was started for, and any other that it has written something down about."""
+    """The images that a build was started for, and any other that it has a record of."""
     record = _record(folder)
     return sorted({*(record.images if record else ()), *folder.images()})
 

@@ -52,7 +52,7 @@ class Latest:
 
     @property
     def record(self) -> ReleaseRecord | None:
-        """The last change that is known to have put something there, whatever was done elsewhere since."""
+        """The last recorded change that moved it, independent of unrecorded ones since."""
         return next((state.record for state in reversed(self.states) if state.record), None)
 
 
@@ -224,7 +224,7 @@ class History:
 
 
 def _go_back(states: list[Served], put: Served) -> None:
-    """To what it pointed to before; where it never did, that is new."""
+    """Move it back to a digest that it pointed to before, or else to a new one."""
     known = next((index for index in reversed(range(len(states))) if states[index].digest == put.digest), None)
     if known is None:
         states.append(put)
@@ -235,7 +235,7 @@ def _go_back(states: list[Served], put: Served) -> None:
 
 
 def _go_on(states: list[Served], put: Served) -> None:
-    """To what a release brings. Of builds with the same image, the newest has it."""
+    """Move it to the digest of a release. Of builds with the same image, the newest counts."""
     before = states[-1]
     if before.digest != put.digest:
         states.append(put)

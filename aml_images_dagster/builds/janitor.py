@@ -73,9 +73,9 @@ def sweep(backends: Backends, settings: Settings, runs: Runs, now: datetime) -> 
 
 
 def due_builds(backends: Backends, settings: Settings, runs: Runs, now: datetime) -> list[str]:
-    """The builds that a sweep would do something with. Nothing is changed.
+    """The builds that are due for a cleanup. Nothing is changed.
 
-    A build whose last cleanup was not complete is due as soon as everything answers that it needs.
+    A build whose last cleanup was not complete is due as soon as all services that it needs answer.
 
     Args:
         backends: Where to look.
@@ -152,7 +152,7 @@ def _read(folder: BuildFolder, backends: Backends) -> BuildRecord | None:
 
 
 def _waits(last: CleanupReport, now: datetime) -> bool:
-    """Whether it is too early to try again what could not be finished."""
+    """Whether it is too early to repeat an incomplete cleanup."""
     if last.clean:
         return False
     return now - last.finished <= min(_FIRST_RETRY * (1 << min(last.attempts - 1, 20)), _LONGEST_BACK_OFF)
@@ -167,7 +167,7 @@ def _due(
     is_released: Callable[[], bool],
     now: datetime,
 ) -> EndStatus | None:
-    """The status with which a build is to be cleaned up now; None when it is to be left alone."""
+    """The status with which a build is to be cleaned up now; None if it is not due."""
     if record.status == "failed" or record.status == "canceled" or record.status == "expired":
         return record.status if _look_again(record, last, backends, settings, now) else None
     is_old = _is_old(record, settings, now)
@@ -199,7 +199,7 @@ def _is_settled(
 
 
 def _is_fresh(last: CleanupReport, settings: Settings, now: datetime) -> bool:
-    """Whether a step that went on, here or elsewhere, may still push after a cleanup."""
+    """Whether a step that is still running, here or elsewhere, may push after a cleanup."""
     return now - last.finished < timedelta(minutes=settings.build_timeout_minutes) + _LOOK_AGAIN
 
 

@@ -36,7 +36,7 @@ class TagChange(Record):
         repository: Repository in the production registry.
         tag: Its tag.
         before: Digest that it pointed to; None when there was no such tag.
-        after: Digest that it is to point to; None when the tag goes.
+        after: Digest that it is to point to; None when the tag is removed.
     """
 
     image: str
@@ -172,7 +172,7 @@ _RECORDS: dict[tuple[Any, str, str], ReleaseRecord] = {}
 
 
 def _version(file: dict[str, Any]) -> str:
-    """What changes with a file, of what a list of a disk or of an object store says about it."""
+    """The version of a file, from the attributes that a listing of a disk or an object store has."""
     return repr([file.get(name) for name in ("size", "ino", "mtime", "etag", "last_modified", "created")])
 
 

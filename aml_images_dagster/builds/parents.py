@@ -56,7 +56,7 @@ def is_in_staging(found: Reference, image: Image, backends: Backends) -> bool:
 def finder_elsewhere(
     source: Source, backends: Backends, settings: Settings, *, for_pull_request: bool = False
 ) -> FindParent:
-    """How to find an image that the build does not make: its last release, else what passed as its folder stands now.
+    """How to find an image that is not part of the build: its last release, else the one that passed unchanged.
 
     The finder raises BadInput when a base of the image can't be resolved. It keeps its answers.
 
@@ -85,7 +85,7 @@ def finder_elsewhere(
 def released(image: Image, backends: Backends, settings: Settings) -> Reference | None:
     """The last release of an image, by digest; None when it was never released.
 
-    What the ledger knows as the release of another image, which had this name in production before, is not taken.
+    A release of another image, which had this name in production before, is not used.
     """
     repository = settings.production_names.format(name=image.name, family=image.family)
     latest = Reference(backends.production.host, repository, LATEST)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def begin_checked(session: BuildSession) -> None:
-    """Begin a build; its first step looks for everything at once, unless that was done before it was started.
+    """Begin a build; its first step runs all preflight checks, unless they ran before the build was started.
 
     Raises:
         BadInput: The build is not possible.
@@ -38,7 +38,7 @@ def begin_checked(session: BuildSession) -> None:
 
 
 def check_folders(source: Source, images: Iterable[str]) -> None:
-    """Refuse image folders that cannot be built; what only keeps a source from being published is none of its business.
+    """Refuse image folders that cannot be built; findings that only prevent the publication of sources do not count.
 
     Raises:
         BadInput: With all findings at once; or an image is not there.
@@ -72,7 +72,7 @@ def check_plan(planned: Plan) -> None:
 
 
 def check_prerequisites(plan: Plan, source: Source, backends: Backends) -> None:
-    """Make sure that registries, engines and test machines answer and fit, as far as the plan has need of them.
+    """Make sure that the registries, engines and test machines that the plan needs answer and fit.
 
     Raises:
         BadInput: An image needs an engine that is not there.

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 
 def prerequisites(settings: Settings, backends: Backends, images: Collection[str] = ()) -> tuple[Check, ...]:
-    """All checks, in the order in which a person would fix what they find. Asking changes nothing that stays.
+    """All checks, in the order in which a person would fix their findings. They leave no changes.
 
-    What the image folders need is asked as well, unless they can't be read; then that is what is to be fixed.
+    The prerequisites of the image folders are checked as well, if the folders can be read.
 
     Args:
         settings: All settings.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All that decides an image's bytes.
+    """All inputs of an image's build.
 
     Attributes:
         image: The image.

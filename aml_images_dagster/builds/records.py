@@ -25,7 +25,7 @@ FinalStatus = EndStatus | Literal["released"]
 class Record(BaseModel):
     """A record is written once and read many times.
 
-    Unknown keys are errors: what a newer version says there may be why a build is not to be deleted or released.
+    Unknown keys are errors: a key of a newer version may be the reason not to delete or release a build.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -131,7 +131,7 @@ class PinnedBase(Record):
         digest: What it points to; empty while the build has yet to make it.
         pull: The pinned reference that takes its place in the Dockerfile that is built.
         image: For an image of our own `<family>/<name>`; else empty.
-        warning: Something that a person should know about it; else empty.
+        warning: A warning about it; else empty.
     """
 
     reference: str
@@ -234,9 +234,9 @@ class StagedImage(Record):
         seconds: How long building and pushing took; 0 when reused.
         reasons: Why the image is part of the build.
         because: Why it was built, or which build it is reused from; empty in records of earlier versions.
-        content_key: All that decides its bytes.
+        content_key: The digest of all inputs of its build.
         bases: What it is built on.
-        built_in: The build that really built it: this one, or an earlier one whose image was reused.
+        built_in: The build that built it: this one, or an earlier one whose image was reused.
         dockerfile: The Dockerfile that was built, with every base pinned.
         notices: Which licence files the image holds, path to presence.
     """
@@ -267,15 +267,15 @@ class ScenarioRecord(Record):
 
     Attributes:
         scenario: Its name.
-        key: sha256 of all that decides the result: image digest, scenario, test code, place.
+        key: sha256 of all inputs of the result: image digest, scenario, test code, place.
         job: Name of the job that ran it.
         status: How the job ended.
         seconds: Wall time of the job in seconds.
         reason: Why it did not pass; empty when it did.
         url: Page of the job; empty for local jobs.
         sdk: Name and version of what submitted the job; empty for local jobs.
-        warning: What a person ought to know although it does not decide about the job; else empty.
-        tested_in: The build that really ran it.
+        warning: A warning that does not change the status of the job; else empty.
+        tested_in: The build that ran it.
     """
 
     scenario: str

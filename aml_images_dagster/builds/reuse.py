@@ -34,7 +34,7 @@ _CONTENT_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 def passed_before(content_key: str, artifacts: Artifacts, *, for_pull_request: bool = False) -> list[PassedImage]:
-    """What passed with a content key, best first.
+    """Images that passed with a content key, best first.
 
     Args:
         content_key: The key.
@@ -50,7 +50,7 @@ def passed_before(content_key: str, artifacts: Artifacts, *, for_pull_request: b
 
 
 def _without_pull_requests(passed: PassedImage, artifacts: Artifacts) -> PassedImage | None:
-    """What of a memory was made by builds of no pull request: versions before had one memory for all."""
+    """Records made by builds that are not for pull requests: earlier versions had common records for all builds."""
     staged, tested = passed.staged, passed.tested
     is_fine = cache(lambda build: is_of_no_pull_request(build, artifacts))
     made = None
@@ -90,7 +90,7 @@ def is_reusable(reference: Reference, image: Image, backends: Backends, *, for_p
 
 
 def why_built(session: BuildSession, recipe: Recipe) -> tuple[str, ...]:
-    """Why an image is built although its name may have passed before. What its build has yet to make counts as new."""
+    """Why an image is built although its name may have passed before. Bases that are yet to be built count as new."""
     if session.force:
         return ("forced",)
     rebuilt = {base.reference: base.image for base in recipe.bases if not base.digest}
@@ -105,10 +105,10 @@ def why_built(session: BuildSession, recipe: Recipe) -> tuple[str, ...]:
 
 
 def forget(image: Reference, backends: Backends) -> None:
-    """Let no build reuse an image any more.
+    """Prevent any further reuse of an image.
 
     Args:
-        image: By digest, in staging. Its label names its content key, whatever has become of the build's records.
+        image: By digest, in staging. Its label names its content key, independent of the build's records.
         backends: Staging and the artifacts store.
     """
     key = _content_key_of(image, backends)
@@ -117,7 +117,7 @@ def forget(image: Reference, backends: Backends) -> None:
 
 
 def _content_key_of(image: Reference, backends: Backends) -> str:
-    """The content key that the label of an image in staging names; empty where it is gone, or none of ours."""
+    """The content key that the label of an image in staging names; empty if it is gone, or is not the factory's."""
     try:
         config = backends.staging.config(image)
     except (BadInput, ValueError):

@@ -67,7 +67,7 @@ def remember(session: BuildSession, passed: PassedImage) -> None:
 
 
 def scenario_key(session: BuildSession, digest: str, image: Image, scenario: Scenario) -> str:
-    """sha256 of all that decides a scenario's result: the image, the scenario, its code, and the place."""
+    """sha256 of all inputs of a scenario's result: the image, the scenario, its code, and the place."""
     tree = session.source.tree
     files = scenario_files(tree, scenario, session.settings.tests_path)
     decisive = {
@@ -81,7 +81,7 @@ def scenario_key(session: BuildSession, digest: str, image: Image, scenario: Sce
 
 
 def passed_scenarios(session: BuildSession, content_key: str) -> Mapping[str, ScenarioRecord]:
-    """Scenarios that have passed with images of a content key, by their own keys, as far as the build may use them."""
+    """Scenarios that have passed with images of a content key, by their own keys, if the build may use them."""
     passed = passed_before(content_key, session.backends.artifacts, for_pull_request=bool(session.pull_request))
     return {record.key: record for before in reversed(passed) for record in before.tested.scenarios}
 
@@ -117,7 +117,7 @@ def _run(
 def _written_down(
     session: BuildSession, staged: StagedImage, image: Image, scenarios: Mapping[str, Scenario]
 ) -> Iterator[dict[str, JobRecord]]:
-    """The records of jobs, by name, written before any is submitted. Those that are left at the end are over."""
+    """The records of jobs, by name, written before any is submitted. Those that remain at the end have ended."""
     written: dict[str, JobRecord] = {}
     try:
         for scenario in scenarios.values():

@@ -56,12 +56,12 @@ class BuildSession:
         keep_until: Until when a failure is kept for inspection; None cleans it up at once.
         trigger: What started it.
         pull_request: Number of the pull request that it is for; empty for any other build.
-        is_checked: Whether what could stop it was looked for before it was started.
+        is_checked: Whether the preflight checks ran before it was started.
         releasable: Whether the run goes through to release.json; a part of the chain is never released.
         source: Where the image folders come from.
         settings: All settings.
         backends: The engine, registries, test runner and artifacts store.
-        plan: What was decided before the build was started; None when its steps find out themselves.
+        plan: The plan of the build; None if its steps decide themselves.
     """
 
     number: str
@@ -83,7 +83,7 @@ class BuildSession:
 
     @property
     def build_network(self) -> str | None:
-        """Network of RUN instructions. Those of strangers do not get the one that ours may need."""
+        """Network of RUN instructions. Builds of strangers do not get the network that other builds may need."""
         return self.settings.pull_requests.build_network or None if self.pull_request else self.settings.build_network
 
     @cached_property
@@ -123,7 +123,7 @@ class BuildSession:
         """Write `build.json` unless it is there. Every step calls this, because any may be the first.
 
         Raises:
-            BuildStopped: Another step has failed and the build is being cleaned up: there is no point in going on.
+            BuildStopped: Another step has failed and the build is being cleaned up: this step must stop.
         """
         record = self.folder.read_build() or self._create()
         if record.status in ENDED:

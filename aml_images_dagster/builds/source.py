@@ -42,7 +42,7 @@ def open_source(settings: Settings, commit: str = "", docker_files_path: str = "
 
 
 def clean_commit(repo: Path) -> str:
-    """The commit that a working tree is, file by file; empty when it has changes, or is none of git.
+    """The commit that a working tree equals, file by file; empty if it has changes, or is not in git.
 
     Files that git keeps through a filter, such as Git LFS, are something else in the commit than in the working tree.
     """

@@ -66,7 +66,7 @@ def stage(session: BuildSession, name: str, log: LogLine) -> StagedImage:
 
 
 def is_followed(session: BuildSession, planned: PlannedImage, log: LogLine) -> bool:
-    """Whether what an image that is to be reused was built on is what this build has."""
+    """Whether an image to reuse was built on the bases of this build."""
     for base in planned.bases:
         if base.image in session.images and _digest_in(session, base.image, log) != base.digest:
             log(f"{base.image} is no longer the planned {base.digest}")
@@ -75,7 +75,7 @@ def is_followed(session: BuildSession, planned: PlannedImage, log: LogLine) -> b
 
 
 def reuse_planned(session: BuildSession, planned: PlannedImage, log: LogLine) -> StagedImage | None:
-    """Give an image that the plan reuses this build's tag; None when it has gone since."""
+    """Tag an image that the plan reuses for this build; None if it was deleted since."""
     passed = _passed_as_planned(session, planned)
     if passed is None:
         log(f"{planned.digest} of {planned.image} was cleaned up after the build was planned")
@@ -84,7 +84,7 @@ def reuse_planned(session: BuildSession, planned: PlannedImage, log: LogLine) ->
 
 
 def _passed_as_planned(session: BuildSession, planned: PlannedImage) -> PassedImage | None:
-    """What is remembered of an image that the plan reuses; None when it was forgotten since, or is another by now."""
+    """The record of an image that the plan reuses; None if it was deleted or replaced since."""
     passed = passed_before(planned.content_key, session.backends.artifacts, for_pull_request=bool(session.pull_request))
     wanted = (planned.image, planned.digest)
     return next((each for each in passed if (each.staged.image, each.staged.digest) == wanted), None)
@@ -106,7 +106,7 @@ def _find_out(session: BuildSession, name: str, log: LogLine) -> StagedImage:
 
 
 def _digest_in(session: BuildSession, name: str, log: LogLine) -> str | None:
-    """The digest of an image of this build; what the plan reuses and has no step of its own is staged here."""
+    """The digest of an image of this build; a reused image without a step is staged here."""
     staged = session.folder.read_staged(name)
     planned = session.planned(name)
     if staged is None and planned and planned.action == "reuse":
@@ -190,7 +190,7 @@ def _tag(staging: Registry, image: Reference, tag: str) -> bool:
 
 
 def _why_built(session: BuildSession, recipe: Recipe) -> tuple[str, ...]:
-    """As the plan says it, unless the plan has meant to reuse the image."""
+    """The reasons of the plan, unless the plan reuses the image."""
     planned = session.planned(recipe.image.id)
     return planned.because if planned and planned.action == "build" else why_built(session, recipe)
 
@@ -319,7 +319,7 @@ def reuse_staged(session: BuildSession, name: str, build: str) -> StagedImage:
     """Use the image that an earlier build staged, under this build's tag, without staging it.
 
     Raises:
-        BadInput: That build did not stage the image, or is of a pull request; or staging no longer holds the image.
+        BadInput: That build did not stage the image, or is for a pull request; or staging no longer has the image.
     """
     session.begin()
     artifacts = session.backends.artifacts

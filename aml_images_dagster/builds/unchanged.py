@@ -38,11 +38,11 @@ def record_unchanged(session: BuildSession, log: LogLine) -> Iterator[Made]:
     """Stage every image that the plan reuses as it is under this build's tag, and write its records.
 
     Yields:
-        Images that went after the build was planned, and what is built on them: these are built and tested here.
+        Images that were deleted after the build was planned, and images built on them: they are built and tested here.
 
     Raises:
-        BadInput: An image went and cannot be built.
-        BuildFailed: An image went, and cannot be built or does not pass its tests.
+        BadInput: An image was deleted and cannot be built.
+        BuildFailed: An image was deleted, and its build or its tests fail.
         Unreachable: Staging or the artifacts store does not answer.
     """
     unchanged = [planned for planned in (session.plan.images if session.plan else ()) if planned.is_unchanged]
@@ -62,7 +62,7 @@ def record_unchanged(session: BuildSession, log: LogLine) -> Iterator[Made]:
 
 
 def _find(session: BuildSession, planned: PlannedImage, log: LogLine) -> PassedImage | None:
-    """What is reused of an image, once staging holds it for this build; None when it has gone since."""
+    """The records of a reused image, once it has this build's tag; None if it was deleted since."""
     staged = session.folder.read_staged(planned.image) or reuse_planned(session, planned, log)
     if staged is None or staged.digest != planned.digest:
         return None

@@ -18,7 +18,7 @@ _SHOWN_DIGEST = len("sha256:") + 12
 
 
 class ContentKey(BaseModel):
-    """All that decides an image's bytes. Two images with the same `digest` need not both be built.
+    """All inputs of an image's build. Two images with the same `digest` need not both be built.
 
     Attributes:
         version: Version of this list. A new one makes every image be built again.

@@ -1,4 +1,4 @@
-"""Discovery: which images a change makes it necessary to build, and why."""
+"""Discovery: the images that a change requires to build, each with its reasons."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class HostAddress:
     """A host and the repository there.
 
     Attributes:
-        kind: Which API it speaks; none for a remote that is only git.
+        kind: Which API it speaks; none for a plain git remote.
         api_url: Where the API is.
         repository: OWNER/NAME at GitHub, PROJECT/NAME at Azure DevOps.
     """

@@ -48,7 +48,7 @@ class MainImages:
     Attributes:
         source: Where their files are.
         commit: Its commit; empty outside of git.
-        loaded: Those that the code location has assets for. Others came to the branch since it was loaded.
+        loaded: Those that the code location has assets for. Others were added to the branch since it was loaded.
     """
 
     source: Source
@@ -85,7 +85,7 @@ class MainBranch:
         return self._at(git.resolve(settings.repo, git.main_branch(settings.repo)))
 
     def known_images(self) -> MainImages:
-        """Its images as they were fetched last, for a build that is better old than not at all.
+        """Its images as they were fetched last, for a build of old files instead of none.
 
         Raises:
             BadInput: It was never fetched.
@@ -120,18 +120,18 @@ def main_build(
     tags: Mapping[str, str],
     force: bool = False,
 ) -> dg.RunRequest:
-    """Ask for a build of images of the main branch, and of the parents that they can't be built without.
+    """Ask for a build of images of the main branch, and of the parents that they need.
 
-    It takes the next free release number of the day, so that its release isn't refused for another build's sake.
+    It takes the next free release number of the day, so that its release is not refused because of another build.
 
     Args:
         factory: The backends that know which parents are available.
         main: The main branch.
         images: What to build, and why.
         instance: Knows the builds that have yet to begin.
-        log: Takes what a person should know.
+        log: Receives warnings.
         run_key: Dagster starts no second run with the same.
-        trigger: What asks, in a word or two.
+        trigger: What starts it, in a word or two.
         tags: Further tags of the run.
         force: Build and test again even if the image has passed already.
     """
@@ -162,7 +162,7 @@ def main_build(
 
 
 def _promised(day: date, images: Collection[str], artifacts: Artifacts, instance: dg.DagsterInstance) -> Iterator[int]:
-    """Numbers of runs of the day that have not ended; those that wait have written nothing yet."""
+    """Numbers of runs of the day that have not ended; queued ones have no record yet."""
     midnight = datetime.combine(day, time(), UTC)
     waiting = dg.RunsFilter(job_name=BUILD_JOB, statuses=UNFINISHED, created_after=midnight)
     for record in instance.get_run_records(waiting):

@@ -35,7 +35,7 @@ _LONGEST_VARIABLE = 100_000
 
 
 class PinnedCatalog(BaseModel):
-    """What a code location has seen.
+    """The images that a code location has loaded.
 
     Attributes:
         commit: The commit that its images are read from; empty for a working tree with changes.
@@ -51,7 +51,7 @@ class PinnedCatalog(BaseModel):
 
     @classmethod
     def now(cls, settings: Settings) -> PinnedCatalog:
-        """What there is to be seen.
+        """The current images.
 
         Raises:
             BadInput: The setting `source_commit` names no commit.
@@ -61,7 +61,7 @@ class PinnedCatalog(BaseModel):
         return cls(commit=commit, declared=Declarations.read(backends_for(settings).artifacts.root).all())
 
     def pin_here(self) -> None:
-        """Let this process and those that it starts see the same. What is too long for that, they read themselves."""
+        """Pass the state to this process and its children. If it is too long for that, they read it themselves."""
         state = self.model_dump_json()
         if len(state) < _LONGEST_VARIABLE:
             os.environ[_STATE_VARIABLE] = state
@@ -86,7 +86,7 @@ class PinnedDefinitions(StateBackedDefinitionsLoader[str]):
         return "pinned_catalog"
 
     def fetch_state(self) -> str:
-        """What there is to be seen now; Dagster asks when a code location loads. Then the pools get their limits."""
+        """The current state, when Dagster loads the code location. It also sets the limits of the pools."""
         if os.environ.get("DAGSTER_HOME"):  # else the instance is one that is thrown away
             with dg.DagsterInstance.get() as instance:
                 set_missing_limits(instance, self._settings)
@@ -104,9 +104,9 @@ class PinnedDefinitions(StateBackedDefinitionsLoader[str]):
         return self._made[state]
 
     def build_defs(self) -> dg.Definitions:
-        """The definitions for Dagster, with the state that it hands on."""
+        """The definitions for Dagster, with the state that it passes to its processes."""
         return self.defs_from_state(self.get_or_fetch_state())
 
     def here(self) -> dg.Definitions:
-        """The definitions for a process that Dagster hands no state: what its parent has seen, else what there is."""
+        """The definitions for a process without state from Dagster: the state of its parent, else the current one."""
         return self.defs_from_state(os.environ.get(_STATE_VARIABLE) or self.fetch_state())

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ToDo:
-    """What a run is to be started for.
+    """What a run has to do.
 
     Attributes:
         keys: The assets that it makes.
@@ -41,7 +41,7 @@ class ToDo:
 def to_do(factory: Factory, selection: Selection, source: Source, *, seconds: float, force: bool = False) -> ToDo:
     """What has to be done for a build of some images, as a plan says that is kept for the run.
 
-    What stands in the way of a plan is no failure here: the steps of a run without one say it, and the build shows it.
+    An error in the plan is no failure here: the steps of a run without a plan report it, and the build shows it.
 
     Args:
         factory: Settings and backends.

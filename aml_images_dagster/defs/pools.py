@@ -29,7 +29,7 @@ def set_missing_limits(instance: dg.DagsterInstance, settings: Settings) -> None
 
 
 def free_places_of_ended_runs(instance: dg.DagsterInstance) -> None:
-    """Free the places that killed runs keep: later builds would wait for them."""
+    """Free the slots that killed runs keep: later builds would wait for them."""
     for info in instance.event_log_storage.get_pool_limits():
         for run_id in instance.event_log_storage.get_concurrency_info(info.name).active_run_ids:
             run = instance.get_run_by_id(run_id)

@@ -78,7 +78,7 @@ def build_keys(images: Iterable[str]) -> list[AssetKey]:
 
 
 def plan_keys(plan: Plan) -> list[AssetKey]:
-    """What a plan says has to be done. What is reused as it is, the step of the files records."""
+    """What a plan says has to be done. The step of the release files records reused images."""
     return [*(asset_key(*key) for key in _to_do(plan, STAGES)), *RELEASE_FILES]
 
 
@@ -88,7 +88,7 @@ def pull_request_keys(images: Iterable[str]) -> list[AssetKey]:
 
 
 def plan_pull_request_keys(plan: Plan) -> list[AssetKey]:
-    """What a plan says has to be done for a pull request. What is reused as it is, one of the tests records."""
+    """What a plan says has to be done for a pull request. One of the tests records reused images."""
     keys = [asset_key(*key) for key in _to_do(plan, _TRIED)]
     return keys or [asset_key(planned.image, "tested") for planned in plan.images[:1]]
 

@@ -64,7 +64,7 @@ class Factory:
 
     @contextmanager
     def step(self, context: dg.AssetExecutionContext, options: BuildOptions) -> Iterator[BuildSession]:
-        """A step of the build that a run is: its failure explains itself, and it ends when the build has ended.
+        """A step of a build: errors are shown with a hint, and it stops when the build has ended.
 
         Raises:
             dg.Failure: In place of a `FactoryError`, and of what the operating system refuses.
@@ -75,7 +75,7 @@ class Factory:
                 yield session
 
     def session(self, context: dg.AssetExecutionContext, options: BuildOptions) -> BuildSession:
-        """The build that a run is.
+        """The build of a run.
 
         Raises:
             BadInput: The options contradict each other, or name a commit or folder that does not exist.
@@ -106,9 +106,9 @@ class Factory:
         )
 
     def prepare(self, instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
-        """Find out what every step of a build asks for; steps that are forks of this process have it then.
+        """Load what every step of a build needs, so that steps that are forks of this process inherit it.
 
-        What cannot be found out is left to the steps, which say so.
+        If something cannot be loaded, the steps load it again and report the error.
         """
         options = options_of(run)
         commit, folders, plan = (options.get(name, "") for name in ("source_commit", "docker_files_path", "plan"))
@@ -138,7 +138,7 @@ class Factory:
         return _Begun(run.run_id, number, created, planned_keys(instance, run.run_id), source, None)
 
     def _plan_of(self, build: str, name: str, source: Source) -> Plan | None:
-        """The plan that a run follows; None where its steps find out themselves.
+        """The plan that a run follows; None if its steps decide themselves.
 
         Raises:
             BadInput: It is gone, or of another commit.
@@ -181,7 +181,7 @@ class Factory:
 
 @dataclass(frozen=True)
 class _Begun:
-    """What is the same for all steps of a build."""
+    """Values that are the same for all steps of a build."""
 
     run_id: str
     number: str
@@ -228,7 +228,7 @@ def step_log(line: str) -> None:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn a failure that explains itself into one that Dagster shows without a traceback of ours.
+    """Turn a `FactoryError` into a failure that Dagster shows without a traceback.
 
     Raises:
         dg.Failure: In place of a `FactoryError`, and of what the operating system refuses.

@@ -32,7 +32,7 @@ def name_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     """Let a step record the process of its run, unless another step has.
 
     Called in a step's process, whose parent is the process of the run or a server that ends with it. Dagster itself
-    loses sight of a run when the server that launched it is killed together with it.
+    does not notice the end of a run when the server that launched it is killed together with it.
     """
     if PROCESS_TAG not in run.tags:
         instance.add_run_tags(run.run_id, {PROCESS_TAG: named(os.getppid())})

@@ -20,11 +20,11 @@ _SECONDS = 2
 
 @contextmanager
 def stopped_with(session: BuildSession) -> Iterator[None]:
-    """Interrupt what is done here once the build's record says that the build has failed or was canceled.
+    """Interrupt the step once the build's record says that the build has failed or was canceled.
 
     The record is what steps share wherever they run. The interrupt is the one that Dagster sends to a step that
-    somebody terminates, so everything that a step waits for ends by it and cleans up after itself: the engine's build,
-    a push, a job in containers or elsewhere. Away from the main thread, which alone can be interrupted, steps go on.
+    a person terminates, so everything that a step waits for ends with it and cleans up: the engine's build,
+    a push, a job in containers or elsewhere. Only the main thread can be interrupted.
 
     Raises:
         BuildStopped: The build has ended elsewhere.

@@ -56,9 +56,9 @@ def is_under_way(instance: dg.DagsterInstance, job: str) -> bool:
 def skips_while_unreachable(
     evaluate: Callable[[dg.SensorEvaluationContext], Result],
 ) -> Callable[[dg.SensorEvaluationContext], Result | dg.SkipReason]:
-    """The one rule for what a sensor cannot reach: it skips and says why; the third time in a row its tick fails.
+    """A tick that cannot reach a service is skipped with the reason; the third time in a row it fails.
 
-    Everything else that is wrong fails the tick at once. How often it was in a row is kept in the instance, because the
+    Any other error fails the tick at once. The number of skips in a row is kept in the instance, because the
     cursor is the sensor's own.
 
     Args:

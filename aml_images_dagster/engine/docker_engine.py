@@ -423,7 +423,7 @@ def _has_path(client: EngineClient, container: str, path: str) -> bool:
 
 
 def _build_mark(tag: str) -> str:
-    """What containers that build or inspect an image of this tag are known by."""
+    """The marks of containers that build or inspect an image of this tag."""
     return hashlib.sha256(tag.encode()).hexdigest()[:16] + _BUILD_MARK
 
 

@@ -57,7 +57,7 @@ class EngineBuilder:
         return self._engine.sweep_build_containers()
 
     def _push(self, tag: str, log: LogLine) -> str:
-        """Push; again and again if the registry has too many requests, which engines do not wait out themselves."""
+        """Push; repeat it if the registry has too many requests, because engines do not."""
         registry = Reference.parse(tag).registry
         for pause in _PUSHED_AGAIN_AFTER_SECONDS:
             try:
@@ -68,7 +68,7 @@ class EngineBuilder:
         return self._engine.push(tag, log, self._login_for(registry))
 
     def _build(self, request: BuildRequest, log: LogLine) -> None:
-        """Build; once more if the engine was lost on the way and comes back in time."""
+        """Build; repeat it once if the engine was lost and is back in time."""
         try:
             self._engine.build(request, log)
         except Unreachable as lost:

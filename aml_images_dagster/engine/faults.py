@@ -31,7 +31,7 @@ def build_fault(
     answers: Callable[[], bool],
     space: Callable[[], tuple[str, int] | None],
 ) -> BuildFailed | Unreachable:
-    """Tell a failed build from a lost engine.
+    """Distinguish a failed build from a lost engine.
 
     Args:
         fault: How the stream ended.
@@ -77,7 +77,7 @@ def build_fault(
 
 
 def transfer_fault(fault: StreamFault, verb: str, reference: str, registry: str) -> Unreachable:
-    """Say what is wrong with a push or a pull.
+    """The error of a failed push or pull.
 
     Args:
         fault: How the stream ended.

@@ -26,7 +26,7 @@ class TooManyRequests(Unreachable):
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What an engine says of itself.
+    """The properties of an engine.
 
     Attributes:
         version: The engine's version, e.g. `20.10.24`; of a service its name.

@@ -53,7 +53,7 @@ class Credential:
             return token
 
     def found(self, scope: str) -> str:
-        """How we are signed in, for a check; the raised errors are those of `get_token`."""
+        """The kind of sign-in, for a check; the raised errors are those of `get_token`."""
         self.get_token(scope)
         return f"signed in by {os.environ[_VARIABLE]}"
 
@@ -97,7 +97,7 @@ def credential_for(azure: AzureSettings) -> Credential:
 
 
 def _first_line(error: Exception) -> str:
-    """What a person wants to read of messages that name every way that was tried."""
+    """The useful part of messages that list every kind of sign-in that was tried."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     attempts = [line for line in lines if "Credential:" in line]
     return (attempts or lines or [type(error).__name__])[0].partition("Visit https")[0].strip().rstrip(".")

@@ -28,7 +28,7 @@ TIMEOUTS: dict[str, Any] = {
 
 @contextmanager
 def explained(where: str, asking: str, *, role: str = "") -> Iterator[None]:
-    """Turn what an Azure SDK raises into a failure that explains itself.
+    """Turn exceptions of an Azure SDK into a `FactoryError`.
 
     Args:
         where: The service as a person knows it, e.g. `contoso.azurecr.io` or `workspace images-tests`.

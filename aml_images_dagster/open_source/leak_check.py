@@ -35,7 +35,7 @@ _SAY_SO = f"say so in a line of its own above: # {ALLOWED}"
 
 @dataclass(frozen=True, slots=True, order=True)
 class Leak:
-    """Something that must not become public.
+    """A finding that must not become public.
 
     Attributes:
         path: The file, by the name that it would have in the public repository.
@@ -99,7 +99,7 @@ class LeakRules:
 
 
 def check_for_leaks(files: Mapping[str, PublicFile], rules: LeakRules) -> list[Leak]:
-    """Look through everything that would be published.
+    """Check everything that would be published.
 
     Args:
         files: The files by the names that they would have in the public repository.

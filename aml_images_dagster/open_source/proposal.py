@@ -26,7 +26,7 @@ COMMIT_MESSAGE = "the commit message"
 
 
 class LeaksFound(BadInput):
-    """Something that is not public would have become so; nothing was pushed.
+    """Something that must not become public was found; nothing was pushed.
 
     Args:
         leaks: All findings.
@@ -40,7 +40,7 @@ class LeaksFound(BadInput):
 
 @dataclass(frozen=True)
 class Proposal:
-    """What became of it.
+    """The result of a proposal.
 
     Attributes:
         outcome: `unchanged`: the public repository has it all. `proposed before`: the branch has it already.
@@ -105,7 +105,7 @@ def propose(
         dry_run: Stop before proving and pushing.
 
     Raises:
-        LeaksFound: Something that is not public would have become so.
+        LeaksFound: Something that must not become public was found.
         BadInput: The repository refuses.
         Unreachable: It does not answer.
     """

@@ -27,7 +27,7 @@ class PublicFile:
 
 @dataclass(frozen=True, slots=True)
 class PublicPart:
-    """What of an image folder is for everybody.
+    """The public part of an image folder.
 
     Attributes:
         image: The image.

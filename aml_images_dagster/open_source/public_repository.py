@@ -41,7 +41,7 @@ class PublicRepository:
         url: The repository.
         target: The branch.
         root: The checkout.
-        token: What lets us push; None without.
+        token: The token for pushes; None without one.
     """
 
     def __init__(self, url: str, target: str, root: Path, author: Author, token: SecretStr | None) -> None:
@@ -118,7 +118,7 @@ class PublicRepository:
             The commit, and whether it was pushed; not when the branch proposes the same already.
 
         Raises:
-            BadInput: Somebody else has committed to the branch, or the repository refuses.
+            BadInput: Others have committed to the branch, or the repository refuses.
             Unreachable: The repository does not answer.
         """
         before = self._tip(branch)
@@ -167,7 +167,7 @@ def open_public_repository(
     """Check out the target branch into a temporary folder, without its history.
 
     Raises:
-        BadInput: There is no such repository or branch, or it refuses us.
+        BadInput: There is no such repository or branch, or it refuses access.
         Unreachable: The repository does not answer.
     """
     with tempfile.TemporaryDirectory(prefix="aml-images-public-") as folder:
@@ -205,7 +205,7 @@ def _git(root: Path, url: str, author: Author, token: SecretStr | None, *argumen
 
 
 def _credentials(url: str, token: SecretStr | None) -> dict[str, str]:
-    """The token as a header, in the environment: arguments can be seen by everybody on the machine.
+    """The token as a header, in the environment: arguments are visible to all users of the machine.
 
     It comes after the configuration that the environment has already, such as a CI system's safe.directory.
     """

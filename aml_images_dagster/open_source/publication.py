@@ -45,7 +45,7 @@ def publish_source(
         dry_run: Stop before building and pushing.
 
     Raises:
-        LeaksFound: Something that is not public would have become so.
+        LeaksFound: Something that must not become public was found.
         BadInput: A public part is not complete, a setting is missing, or the public repository refuses.
         BuildFailed: A public Dockerfile does not build alone.
         Unreachable: A registry, the engine or the public repository does not answer.

@@ -53,7 +53,7 @@ def publish_docs(
         dry_run: Stop before pushing.
 
     Raises:
-        LeaksFound: Something that is not public would have become so.
+        LeaksFound: Something that must not become public was found.
         BadInput: A named image was never released, a setting is missing, or the repository refuses.
         Unreachable: The production registry or the repository does not answer.
     """

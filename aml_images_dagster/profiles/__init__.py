@@ -15,5 +15,5 @@ _PROFILES = {"local": local_parts, "azure": azure_parts}
 
 
 def backends_for(settings: Settings) -> Backends:
-    """The backends of the configured profile. Nothing is contacted before a part is used."""
+    """The backends of the configured profile. Backends connect when they are first used."""
     return _PROFILES[settings.profile](settings)

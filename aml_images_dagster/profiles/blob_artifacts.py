@@ -36,7 +36,7 @@ def artifacts_of(settings: Settings, credential: Credential, endpoints: Endpoint
 
 
 def blob_checks(settings: Settings, artifacts: Artifacts) -> tuple[Check, ...]:
-    """Whether the container is there and lets us in; no checks for artifacts that are elsewhere."""
+    """Whether the container exists and is accessible; no checks for artifacts that are elsewhere."""
     if artifacts.root.protocol not in ATOMIC_STORES:
         return ()
     return (Check("storage account", lambda: _found(settings.azure.storage_account, artifacts), before_build=True),)

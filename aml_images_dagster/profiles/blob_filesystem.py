@@ -37,7 +37,7 @@ def _explained(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable
 
 
 class ExplainedBlobs(AzureBlobFileSystem):  # type: ignore[misc]
-    """Blobs of a storage account; raises `Unreachable` where it does not answer, or refuses us."""
+    """Blobs of a storage account; raises `Unreachable` if it does not answer, or refuses a request."""
 
 
 for _name in (*_REQUESTS, *_TRANSFERS):

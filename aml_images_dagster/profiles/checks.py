@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def builder_checks(linux: Builder, windows: Builder | None, settings: Settings) -> tuple[Check, ...]:
-    """Whether what builds images answers and has space. A build asks those that its images need, and no other."""
+    """Whether builders answer and have space. A build checks only those that its images need."""
 
     def ask(builder: Builder, os: str) -> str:
         info = builder.info()
@@ -42,7 +42,7 @@ def builder_checks(linux: Builder, windows: Builder | None, settings: Settings) 
 
 
 def registry_checks(staging: Registry, production: Registry) -> tuple[Check, Check]:
-    """Whether both registries answer and let us in."""
+    """Whether both registries answer and accept the login."""
 
     def ask(registry: Registry) -> str:
         registry.ping()

@@ -40,7 +40,7 @@ class Admission:
 
 
 def admit(rules: Sequence[str], origin: Origin | None, *, seen_without_label: bool) -> Admission:
-    """Evaluate the head of a pull request.
+    """Decide whether the head of a pull request is built.
 
     A label approves the commit that was reviewed. So it counts only for a head that was seen without it before: one
     that is pushed to a pull request that has the label already is not approved by it.

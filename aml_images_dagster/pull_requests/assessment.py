@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Assessor:
-    """What it takes to evaluate.
+    """The services of an evaluation.
 
     Attributes:
         settings: All settings.
@@ -37,13 +37,13 @@ class Assessor:
     find_changes: Callable[[str, str, float], Changes]
 
     def assess(self, number: int, tracked: Tracked, target: str, now: float, until: float) -> Changes | None:
-        """Evaluate the head of a pull request, and write the result down.
+        """Evaluate the head of a pull request, and record the result.
 
         What fails for a reason that may pass is tried again later.
 
         Args:
             number: The pull request.
-            tracked: What is known of it; takes the result.
+            tracked: What is known of it; receives the result.
             target: Commit of the branch that it goes to.
             now: The time, in seconds since the epoch.
             until: When the time for it is over, by `time.monotonic`.

@@ -39,8 +39,8 @@ class Changes(BaseModel):
     Attributes:
         reasons: What to build, and why; empty when it changes no image.
         images: The same images as the pull request has them.
-        notes: What a person should know besides.
-        plan: What a build of these images does; None when no plan could be made, and the steps of its run find out.
+        notes: Further information.
+        plan: What a build of these images does; None when no plan could be made, and the steps of its run decide.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -94,7 +94,7 @@ def find_changes(settings: Settings, backends: Backends, target: str, head: str)
 
 
 def _plan(reasons: Selection, source: Source, backends: Backends, settings: Settings) -> Plan | None:
-    """What stands in the way of a plan is said by the run; what is merely large may still be built."""
+    """The run reports an error in the plan; a large image may still be built."""
     try:
         plan = within(
             _PLANNING_SECONDS, lambda: plan_build(reasons, source, backends, settings, pull_request=source.commit)

@@ -66,7 +66,7 @@ class DeclaredImage(BaseModel):
     def image(self) -> Image:
         """The image as the assets need it; its Dockerfile is read from the commit when it is built.
 
-        The UI shows descriptions as Markdown, with the images in it. So what strangers say stands as code.
+        The UI shows descriptions as Markdown, with the images in it. So text of strangers is shown as code.
         """
         description = self.settings.description and code(printable(self.settings.description))
         return Image(

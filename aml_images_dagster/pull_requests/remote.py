@@ -136,7 +136,7 @@ class GitRemote:
         return self._is_here(ref, head)
 
     def forget(self, number: int) -> None:
-        """Let go of what was fetched for a pull request; git removes it in its own time."""
+        """Delete the ref of a pull request; git removes its objects later."""
         git.run(self._root, "update-ref", "-d", own_ref(number))
 
     def _list(self, *refs: str) -> dict[str, str]:

@@ -35,12 +35,12 @@ _TITLES: dict[Outcome, str] = {
 
 @dataclass(frozen=True, slots=True)
 class ImageReport:
-    """What became of an image.
+    """The result of an image.
 
     Attributes:
         name: `<family>/<name>`.
         reasons: Why it is part of the build.
-        result: What became of it: `built`, `reused`, `failed`, …; empty when nothing has yet.
+        result: Its state: `built`, `reused`, `failed`, …; empty when nothing has yet.
         size_bytes: Its compressed size; None when it is not staged.
         size_before_bytes: The size of the last one that passed, builds of pull requests aside; None when none has.
     """
@@ -75,8 +75,8 @@ class Report:
         head: The commit.
         outcome: How far it is.
         summary: One sentence.
-        details: What it takes to understand that; may be empty.
-        notes: What a person should know besides.
+        details: An explanation of it; may be empty.
+        notes: Further information.
         build: The build's number; empty without one.
         url: Where the run is shown; empty without one.
         images: What is built.

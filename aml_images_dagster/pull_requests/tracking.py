@@ -32,12 +32,12 @@ class Pause(BaseModel):
     until: float = 0
 
     def failed(self, now: float) -> None:
-        """It has failed once more."""
+        """Record one more failure."""
         self.failures += 1
         self.until = now + min(_FIRST_PAUSE_SECONDS * 2.0 ** (self.failures - 1), _LONGEST_PAUSE_SECONDS)
 
     def succeeded(self) -> None:
-        """It has not."""
+        """Reset the failures."""
         self.failures, self.until = 0, 0
 
 
@@ -46,12 +46,12 @@ class Tracked(BaseModel):
 
     Attributes:
         head: The commit that this is about.
-        seen: When it was first seen open with this head, in seconds since the epoch: tells its runs from those that the
-            same commit had before, for a pull request may go back to a commit, or be opened again.
-        is_closed: Whether it is closed: it was missing at two looks in a row.
+        seen: When it was first seen open with this head, in seconds since the epoch. It separates its runs from earlier
+            ones of the same commit, because a pull request may go back to a commit, or be opened again.
+        is_closed: Whether it is closed: it was missing in two polls in a row.
         phase: How far it is.
         note: Why it is there, in a sentence or more.
-        notes: What a person should know besides.
+        notes: Further information.
         seen_without_label: Whether this head was seen without a label that admits it.
         evaluation: When to evaluate it again.
         reloads: How often the code location was loaded again for it.

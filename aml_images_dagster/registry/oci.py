@@ -400,7 +400,7 @@ class OciRegistry:
         session: requests.Session | None = None,
         **options: Any,
     ) -> requests.Response:
-        """One request; every failure says what was asked of whom."""
+        """One request; every error names the request and the registry."""
         with self._errors(what):
             answer = (session or self._session).request(
                 method, urljoin(self._base, path), timeout=self._timeout, **options

@@ -32,7 +32,7 @@ def completed(build: str, artifacts: Artifacts) -> ReleaseJson:
     """release.json of a build that is complete.
 
     Raises:
-        BadInput: There is no such build, it is of a pull request, or it is not complete.
+        BadInput: There is no such build, it is for a pull request, or it is not complete.
     """
     if not build:
         raise BadInput("no build is named", where="build", hint="Name one; `aml-images builds` shows all builds.")
@@ -68,10 +68,10 @@ def _identity(said: BuildRecord | ReleaseJson) -> tuple[str, str, str]:
 
 
 def claim(build: str, artifacts: Artifacts) -> None:
-    """Keep a build for its release, which is about to begin: from now on it neither expires nor is cleaned up.
+    """Keep a build for its release, which is starting: from now on it neither expires nor is cleaned up.
 
-    To be called before the record of the ledger is written. Of a release and an expiry that begin at once the one that
-    decides first is right (`BuildFolder.decide`).
+    To be called before the record of the ledger is written. If a release and an expiry start at once, the first
+    decision counts (`BuildFolder.decide`).
 
     Raises:
         BadInput: It is not complete, or is being cleaned up.
@@ -85,7 +85,7 @@ def check_traceable(release: ReleaseJson) -> None:
     """Refuse a build that cannot be repeated: only a commit has a history.
 
     Raises:
-        BadInput: The build is not of a commit.
+        BadInput: The build is not from a commit.
     """
     if release.commit and not release.commit.endswith("-dirty"):
         return
@@ -119,7 +119,7 @@ def check_staging(release: ReleaseJson, staging: Registry) -> None:
 
 
 def lacks(release: ReleaseJson, artifacts: Artifacts) -> dict[str, str]:
-    """What images of a build do without: tests, or licence and third-party notices in the image.
+    """What images of a build lack: tests, or licence and third-party notices in the image.
 
     Returns:
         Image → what it lacks, in words. A build that this store does not know, is known by its release.json alone.

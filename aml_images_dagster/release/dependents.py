@@ -27,7 +27,7 @@ def dependents(
         records: Every release.
 
     Returns:
-        Image → reasons. Images of the release itself, those past their end of life, and those whose last release stands
+        Image → reasons. Images of the release itself, those past their end of life, and those that were last released
         on the released digests already are left out.
     """
     released = {change.image: change.after for change in record.changes if change.tag == LATEST and change.after}

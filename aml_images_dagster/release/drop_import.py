@@ -40,10 +40,10 @@ def read_drop(path: Path) -> tuple[ReleaseJson, ImportCfg]:
 
 
 def resolve_login(cfg: ImportCfg, environment: Mapping[str, str] | None = None) -> RegistryLogin | None:
-    """The account that import.cfg refers to, taken from the environment; it is written nowhere.
+    """The account that import.cfg refers to, taken from the environment; it is not stored.
 
     Returns:
-        None when none of the variables is set: then the identity of the caller has to do, or staging is open.
+        None if neither variable is set: then the caller's identity is used, or staging allows anonymous pulls.
 
     Raises:
         BadInput: Only one of name and password is set, or the entries refer to different accounts.

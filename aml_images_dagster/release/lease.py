@@ -53,7 +53,7 @@ class Lease:
         who: The holder.
         purpose: What it is for, shown to those who wait.
         wait_seconds: How long to wait for it.
-        report: Called with, once for each other holder, that there is one.
+        report: Called once for each other holder.
         seconds: How long it lasts without being renewed.
     """
 
@@ -82,7 +82,7 @@ class Lease:
         """Take the lease.
 
         Raises:
-            BadInput: Somebody else has it for too long.
+            BadInput: Another process has it for too long.
         """
         deadline = time.monotonic() + self._patience
         told = 0
@@ -115,7 +115,7 @@ class Lease:
         """Stop if another process may hold it by now.
 
         Raises:
-            ReleaseFailed: It has run out.
+            ReleaseFailed: It has expired.
         """
         if not self.is_held():
             raise ReleaseFailed(

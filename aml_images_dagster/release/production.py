@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Release:
-    """What became of a release.
+    """The result of a release.
 
     Attributes:
         plan: What it changed; `before` is what production served when it was called.
@@ -135,11 +135,11 @@ def check_window(settings: Settings, outside_window: str, now: datetime) -> None
 
     Args:
         settings: The windows.
-        outside_window: Why it is done all the same; empty when it is not.
+        outside_window: Why it is released anyway; empty if it is not.
         now: The time.
 
     Raises:
-        BadInput: It is none of the hours, and no reason is given.
+        BadInput: No window is open, and no reason is given.
     """
     closed = window_closed(settings, now)
     if closed and not outside_window:
@@ -186,7 +186,7 @@ def exclusively(
     """A context in which no other process changes production.
 
     Raises:
-        BadInput: Somebody else does for too long.
+        BadInput: Another process does for too long.
     """
     folder = Ledger(backends.artifacts).folder / "lease"
     with Lease(folder, who, purpose, wait_seconds=settings.release.wait_minutes * 60, report=report) as lease:
@@ -206,7 +206,7 @@ class _Production:
     Args:
         backends: The registry, and the way into it.
         changes: What each tag points to, and is to point to.
-        lease: Looked at before each change.
+        lease: Checked before each change.
     """
 
     def __init__(self, backends: Backends, changes: Iterable[TagChange], lease: Lease) -> None:
@@ -246,5 +246,5 @@ def _explained(release: ReleaseJson) -> Iterator[None]:
 
 
 def _only_hint(error: Exception) -> str:
-    """What helps where the same release again would not."""
+    """The hint where repeating the release would not help."""
     return error.hint if isinstance(error, BadInput) else ""

@@ -56,7 +56,7 @@ class ReleaseImage(Record):
         because: Why it was built, or which build it is reused from; empty in builds of earlier versions.
         staging: Where it lies.
         destinations: Its names in the production registry; `latest` is the last.
-        content_key: sha256 of all that decides its bytes.
+        content_key: sha256 of all inputs of its build.
         bases: What it is built on.
         tests: The scenarios that passed; empty for an image without tests.json.
         size_bytes: Compressed size.

@@ -47,7 +47,7 @@ def plan_release(release: ReleaseJson, production: Registry, records: Sequence[R
     """Compare a build with what production serves and with what was ever released.
 
     Raises:
-        BadInput: Two images have one name, a release tag stands, or stood, for something else, an image was withdrawn,
+        BadInput: Two images have one name, a release tag points or pointed to something else, an image was withdrawn,
             or a newer build is the latest.
         Unreachable: Production does not answer.
     """
@@ -137,13 +137,13 @@ def _is_withdrawn(withdrawal: ReleaseRecord) -> str:
 
 
 def released_under(tag: str, images: Collection[str], records: Sequence[ReleaseRecord]) -> ReleaseRecord | None:
-    """The last release of some of the images under a tag; another build of them can hardly be released under it."""
+    """The last release of some of the images under a tag; another build of them cannot be released under it."""
     releases = (record for record in reversed(records) if record.action == "release")
     return next((r for r in releases if any(r.change(image, tag) for image in images)), None)
 
 
 def _another_tag(release: ReleaseJson, changes: Sequence[TagChange], production: Registry) -> str:
-    """How to build under a tag that is free."""
+    """The hint how to build under a free tag."""
     numbered = _NUMBERED.fullmatch(release.release_tag)
     if not numbered:
         return "Build again with another --release-tag"

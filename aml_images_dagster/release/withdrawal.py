@@ -51,7 +51,7 @@ def withdraw(
 
     Raises:
         BadInput: See `plan_withdrawal`.
-        ReleaseFailed: Somebody else may change production by now.
+        ReleaseFailed: Another process may change production by now.
         Unreachable: Production does not answer, or still has the tag.
     """
     with exclusively(backends, settings, who, f"withdrawal of {image} {tag}", report) as lease:

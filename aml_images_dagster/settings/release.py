@@ -93,7 +93,7 @@ class ReleaseSettings(Group):
         default=15, gt=0, description="Time between two polls of the public registry, in seconds."
     )
     who: str = Field(
-        default="", description="Name of whoever releases, in release records; default: user@host of the process."
+        default="", description="Name of the person who releases, for release records; default: user@host."
     )
 
     @field_validator("windows")

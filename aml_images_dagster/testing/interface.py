@@ -75,7 +75,7 @@ class JobResult:
         logs: One per node, in order.
         url: Page of the job; empty for local jobs.
         sdk: Name and version of what submitted the job; empty for local jobs.
-        warning: What a person ought to know although it does not decide about the job; else empty.
+        warning: A warning that does not change the status of the job; else empty.
     """
 
     job: str
@@ -123,7 +123,7 @@ class TestRunner(Protocol):
 
         Raises:
             BadInput: A setting is missing, or names what is not there.
-            Unreachable: The place does not answer, or refuses us.
+            Unreachable: The place does not answer, or refuses the request.
         """
 
     def cancel(self, build: str) -> list[str]:

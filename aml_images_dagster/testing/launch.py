@@ -36,7 +36,7 @@ class Archive:
         self._tar = tarfile.open(fileobj=self._buffer, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
 
     def add_folder(self, name: str, *, writable: bool = True) -> None:
-        """Add a folder that everybody may write to, or only root."""
+        """Add a folder that all users may write to, or only root."""
         entry = tarfile.TarInfo(name)
         entry.type = tarfile.DIRTYPE
         entry.mode = 0o777 if writable else 0o755

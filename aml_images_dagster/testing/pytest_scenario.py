@@ -162,7 +162,7 @@ class _Failures:
         self._text = io.StringIO()
 
     def doctype(self, *_: str | None) -> None:
-        """No document type, hence no entities that unfold."""
+        """No document type, hence no entities that expand."""
         raise ValueError("a report has no document type")
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:

@@ -83,7 +83,7 @@ class WatchedBase(BaseModel):
         return self.failed + min(wait, _LONGEST_BACK_OFF)
 
     def phase(self, settings: UpstreamSettings, now: datetime) -> Phase:
-        """What is to be done about it now."""
+        """The next action for it."""
         if self.build:
             return "building"
         if self.changed is None:

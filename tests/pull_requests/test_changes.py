@@ -1,4 +1,4 @@
-"""What pull requests make it necessary to build, and what they may not make us do."""
+"""The images that pull requests build, and what pull requests must not cause."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def test_a_pattern_that_is_tried_for_ever(remote: RemoteRepository, look: Look) 
         repository.write(folder / ("a" * 200), "")
         repository.write(folder / ".dockerignore", "*a" * 30 + "b\n")
 
-    assert_refused(look, remote.push(1, change), "s of a processor")
+    assert_refused(look, remote.push(1, change), "s of CPU time")
 
 
 def assert_refused(look: Look, head: str, because: str) -> None:

@@ -34,7 +34,7 @@ class StagedCheck:
         name: Its name in the UI.
         description: The fact that it checks.
         blocking: Whether the build fails when the fact does not hold.
-        verdict: Looks.
+        verdict: Runs the check.
     """
 
     name: str

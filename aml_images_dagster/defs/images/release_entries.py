@@ -41,7 +41,7 @@ def entry_specs(image: Image, timetable: Timetable) -> Iterator[dg.AssetSpec]:
 
 
 def is_watched(image: Image, timetable: Timetable) -> bool:
-    """Whether the UI watches that an image is built often enough, because a schedule says how often."""
+    """Whether an image has a freshness policy, because a schedule has `stale_after_days`."""
     return _stale_after(image, timetable) is not None
 
 

@@ -58,7 +58,7 @@ def tested_asset(image: Image, source: Source) -> dg.AssetsDefinition:
 
 
 def _not_staged(context: dg.AssetExecutionContext, session: BuildSession, image: Image) -> StagedImage:
-    """For a run that only tests an image: what its plan reuses, else the image that was staged last."""
+    """For a run that only tests an image: the image that its plan reuses, else the one that was staged last."""
     if session.planned(image.id):
         return stage_once(session, image.id, step_log)
     event = context.instance.get_latest_materialization_event(asset_key(image.id, "staged"))

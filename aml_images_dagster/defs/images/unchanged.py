@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def report_unchanged(context: dg.AssetExecutionContext, session: BuildSession) -> None:
-    """Record what the plan reuses as it is. An image that had to be made after all shows as if a step had made it."""
+    """Record images that the plan reuses. One that had to be built after all is shown as if a step had built it."""
     for made in record_unchanged(session, step_log):
         image, version = made.staged.image, {"dagster/data_version": made.staged.digest}
         context.log.warning(f"{image} or its base was deleted after the build was planned: it was built again")
@@ -35,7 +35,7 @@ def report_unchanged(context: dg.AssetExecutionContext, session: BuildSession) -
 
 
 def _budgets(session: BuildSession) -> Iterator[tuple[str, dg.AssetCheckResult]]:
-    """The one check that can turn while an image stays what it is: image.json sets the budget of its size."""
+    """The one check whose result can change for an unchanged image: image.json sets the budget of its size."""
     for planned in session.plan.images if session.plan else ():
         if planned.is_unchanged and session.image(planned.image).settings.size_budget_mb is not None:
             staged = session.folder.read_staged(planned.image)

@@ -94,7 +94,7 @@ def sweep_now(factory: Factory, instance: dg.DagsterInstance) -> list[CleanupRep
 
 
 def announce(instance: dg.DagsterInstance, reports: list[CleanupReport], artifacts: Artifacts) -> None:
-    """Show what is new of cleanups in the UI; the asset is unhealthy as long as any build is not clean."""
+    """Show new results of cleanups in the UI; the asset is unhealthy as long as any build is not clean."""
     reports = [report for report in reports if report.is_news]
     if not reports:
         return
@@ -131,7 +131,7 @@ def _metadata(reports: list[CleanupReport]) -> dict[str, dg.MetadataValue]:
 
 @dg.failure_hook(name="cleanup_build", required_resource_keys={FACTORY})
 def cleanup_hook(context: dg.HookContext) -> None:
-    """A hook for assets, so that it also runs for a Materialize click and for runs of sensors and schedules."""
+    """A hook on assets, so that it also runs for Materialize and for runs of sensors and schedules."""
     factory: Factory = getattr(context.resources, FACTORY)
     report = clean_up(context.run_id, "failed", factory, context.instance)
     log_report(report, context.log)

@@ -18,7 +18,7 @@ _LONGEST_SECONDS = 600
 
 
 def operations_job(name: str, asset: dg.AssetKey, description: str) -> AssetJob:
-    """The job of an asset that no build waits for, and that waits for no build."""
+    """The job of an asset that runs independently of builds."""
     return dg.define_asset_job(
         name,
         selection=dg.AssetSelection.assets(asset),

@@ -19,7 +19,7 @@ class EndingOptions(dg.Config):
 
 
 def ending_asset() -> dg.AssetsDefinition:
-    """The asset that ends builds of pull requests. What cannot be ended fails the run, and is asked for again."""
+    """The asset that ends builds of pull requests. If one cannot be ended, the run fails and is requested again."""
 
     @dg.asset(
         key=ENDED_BUILDS,

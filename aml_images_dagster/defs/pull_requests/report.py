@@ -47,7 +47,7 @@ class Reporter:
         self._runs = runs
 
     def report(self, tracking: Tracking, now: float) -> Iterator[str]:
-        """Report what is new, for some time; those that were not admitted come last.
+        """Report what is new, within a time limit; pull requests that are not admitted come last.
 
         Yields:
             Reports that failed, and that the rest has to wait.

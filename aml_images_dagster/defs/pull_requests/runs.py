@@ -52,7 +52,7 @@ class PullRequestRuns:
         self._tags = {TRIGGER_TAG: _TRIGGER, REMOTE_TAG: remote}
 
     def request(self, number: int, tracked: Tracked, requested: ToDo) -> dg.RunRequest:
-        """Ask for one that builds what has to be done for a head; Dagster starts no second one like it."""
+        """Request a run for a head; Dagster starts no second one for the same head."""
         return dg.RunRequest(
             run_key=f"{self._remote} {number} {tracked.head} {tracked.seen}",
             job_name=BUILD_JOB,
@@ -71,7 +71,7 @@ class PullRequestRuns:
         return self._instance.get_runs(dg.RunsFilter(tags=self._tags, statuses=list(_RUNNING)))
 
     def updated_since(self, since: float) -> Sequence[dg.RunRecord]:
-        """Those that have gone on since a time, in seconds since the epoch; newest first."""
+        """Those that have changed since a time, in seconds since the epoch; newest first."""
         updated_after = datetime.fromtimestamp(max(0, since), UTC)
         return self._instance.get_run_records(dg.RunsFilter(tags=self._tags, updated_after=updated_after))
 
@@ -119,11 +119,11 @@ class NewImages:
         self._ui_url = factory.settings.pull_requests.ui_url
 
     def declare(self, number: int, images: tuple[DeclaredImage, ...]) -> None:
-        """Write down what a pull request adds, in place of what it did."""
+        """Record what a pull request adds, in place of its last record."""
         self._write({**self._declared.images, number: images})
 
     def keep_only(self, numbers: Collection[int]) -> None:
-        """Forget what others than these have declared."""
+        """Remove the records of all other pull requests."""
         self._write({number: images for number, images in self._declared.images.items() if number in numbers})
 
     def are_loaded(self, number: int) -> bool:
@@ -135,9 +135,9 @@ class NewImages:
         )
 
     def reload(self, tracking: Tracking, now: float) -> str:
-        """Have the code location loaded again when a pull request waits for it, some times for each; what came of it.
+        """Reload the code location if a pull request waits for it, with a limit for each; return the result.
 
-        One that waits for the first time is not made to wait for those that have waited in vain.
+        A pull request that waits for the first time does not wait for those whose reloads failed.
         """
         waiting = [
             tracked

@@ -128,7 +128,7 @@ class PullRequestPoll:
 
 
 class _Poll:
-    """One tick: what is remembered, and what comes of it."""
+    """One tick: its state, and its results."""
 
     def __init__(
         self, watch: PullRequestPoll, context: dg.SensorEvaluationContext, tracking: Tracking, now: float
@@ -148,7 +148,7 @@ class _Poll:
         self._said: list[str] = []
 
     def compare(self, heads: Mapping[int, str]) -> None:
-        """Take note of new heads, and of what is closed."""
+        """Record new heads and closed pull requests."""
         tracked, closed = self.tracking.pull_requests, self.tracking.closed
         for number, missing in closed.items():
             missing.is_closed = missing.is_closed or number not in heads
@@ -168,7 +168,7 @@ class _Poll:
                 tracked[number] = before
 
     def follow_runs(self) -> None:
-        """See how runs have gone on since the last tick; of several for the same head the newest counts."""
+        """Read the runs that have changed since the last tick; of several for the same head the newest counts."""
         looked = self.tracking.runs_until
         self.tracking.runs_until = self.now
         for record in self._runs.updated_since(looked - _OVERLAP_SECONDS):
@@ -183,7 +183,7 @@ class _Poll:
                 tracked.phase, tracked.seen = "requested", seen_of(run)
 
     def end_superseded(self) -> None:
-        """Have every run canceled that is not about a head as it stands."""
+        """Request the cancellation of every run that is not for a current head."""
         if self._is_ending:
             return
         for run in self._runs.running():
@@ -197,7 +197,7 @@ class _Poll:
             self._say(number, f"{'superseded' if tracked else 'closed'}: run {run.run_id[:8]} is to be canceled")
 
     def evaluate(self, target: str) -> None:
-        """Evaluate heads that are new, or whose time has come, and request their runs.
+        """Evaluate heads that are new or due, and request their runs.
 
         Pull requests that are not admitted come last, the longest waiting first, so that strangers do not delay others.
         """
@@ -236,7 +236,7 @@ class _Poll:
         self._say(number, f"{counted(len(changes.reasons), 'image')} at {tracked.head[:8]}: {tracked.note}")
 
     def close(self) -> None:
-        """Forget closed pull requests, once nothing of them is in staging; ask for its removal until then."""
+        """Forget closed pull requests once staging has none of their images; until then, request their removal."""
         until = time.monotonic() + _CLOSING_SECONDS
         for number, tracked in list(self.tracking.closed.items()):
             if not tracked.is_closed:
@@ -276,11 +276,11 @@ class _Poll:
         return record is None or record.status in ("failed", "canceled", "expired")
 
     def report(self) -> None:
-        """Report to the host what is new."""
+        """Report to the host."""
         self._said += self._reporter.report(self.tracking, self.now) if self._reporter else []
 
     def reload(self) -> None:
-        """Have Dagster learn of images. Last of all, because it replaces the process that this runs in."""
+        """Reload the code location for new images. Comes last, because it replaces the process of this sensor."""
         reloaded = self._images.reload(self.tracking, self.now)
         self._said += [reloaded] if reloaded else []
 
@@ -313,7 +313,7 @@ def pull_request_sensor(factory: Factory, images: Iterable[Image], jobs: Sequenc
     Args:
         factory: Settings and backends.
         images: The images that have assets.
-        jobs: What it asks for: builds, and the end of builds.
+        jobs: The jobs that it requests: builds, and the end of builds.
     """
     watch = PullRequestPoll(factory, {image.id: image.parents for image in images})
 

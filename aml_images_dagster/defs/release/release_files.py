@@ -107,7 +107,7 @@ def _entries(
 
 
 def _rebuilt(image: ReleaseImage, session: BuildSession) -> dg.AssetMaterialization:
-    """An image that is reused counts as built again now, where it is watched that it is often enough."""
+    """A reused image with a freshness policy counts as built again now."""
     *_, entry = entry_results(image, session.number)
     assert entry.asset_key is not None  # noqa: S101 - see there
     return dg.AssetMaterialization(

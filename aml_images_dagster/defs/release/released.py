@@ -39,7 +39,7 @@ class ReleaseOptions(dg.Config):
 def released_assets(images: Sequence[Image]) -> dg.AssetsDefinition:
     """One step that releases a build and then waits for its promotion.
 
-    Asked for the check alone, it waits for the promotion of what was last released or rolled back to, by whomever: of
+    If only the check is selected, it waits for the promotion of the last release or rollback, from any machine: of
     the build that is named, or else of each image.
     """
     keys = {released_key(image.id): image.id for image in images}
@@ -107,7 +107,7 @@ def released_assets(images: Sequence[Image]) -> dg.AssetsDefinition:
 
 
 def _last_moves(images: Collection[str], build: str, records: Sequence[ReleaseRecord]) -> tuple[TagChange, ...]:
-    """What each image's last release or rollback moved; with a build, only its own count.
+    """The changes of each image's last release or rollback; with a build, only its own.
 
     Raises:
         BadInput: There was none.
@@ -194,7 +194,7 @@ def _shown(instance: dg.DagsterInstance, image: str) -> int:
 
 
 def promotion_result(image: str, tags: Sequence[PublicTag], factory: Factory) -> dg.AssetCheckResult:
-    """Late is a warning, something else is an error."""
+    """A late tag is a warning, another digest is an error."""
     ours = [tag for tag in tags if tag.image == image]
     wrong, late = problems(ours, "wrong"), problems(ours, "late")
     said = "; ".join(wrong + late)

@@ -16,7 +16,7 @@ RESUME = "resume"
 
 
 def base_assets(catalog: Catalog) -> list[dg.AssetsDefinition]:
-    """One observable asset for each external base. To observe one in the UI is also to resume it."""
+    """One observable asset for each external base. Observing one in the UI also resumes it."""
     found = external_bases(images_with_assets(catalog))
     # Two that Dagster could not tell apart, such as x:1.0 and x:1-0, would keep everything from loading.
     plain_names = {base_key(base).to_python_identifier(): base for base in sorted(found, reverse=True)}

@@ -178,7 +178,7 @@ def _checks(
 def _report(
     watch: UpstreamState, answers: Mapping[str, ResolvedBase | BadInput], settings: UpstreamSettings, now: datetime
 ) -> Iterator[str]:
-    """What a tick has found, for a person who wonders why nothing or something happens."""
+    """The result of a tick for each base, as its skip reason."""
     current = 0
     for name, base in sorted(watch.bases.items()):
         state = _state(base, settings, now)

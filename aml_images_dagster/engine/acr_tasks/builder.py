@@ -70,7 +70,7 @@ _SHORTEST_RUN, _LONGEST_RUN = 300, 28800
 
 
 class AcrTasksBuilder:
-    """Builds in the registry itself: it gets the context, and the image never comes to this machine.
+    """Builds in the registry itself: it gets the context, and the image is never on this machine.
 
     Args:
         registry_id: Gives the resource id of the registry; runs push into it.

@@ -36,10 +36,10 @@ def run_fault(run: RunProperties, tag: str, tail: str) -> BuildFailed:
 
 
 def deadline_fault(run_id: str, tag: str, seconds: float, tail: str) -> BuildFailed:
-    """Say that time was up."""
+    """The error of a run that was stopped at its deadline."""
     return BuildFailed(f"run {run_id} was stopped at its deadline of {seconds:g} s", where=tag, hint=_SLOW, log=tail)
 
 
 def host_timed_out(failure: BuildFailed) -> bool:
-    """Whether a Windows agent was too slow to start a container, which has nothing to do with the image."""
+    """Whether a Windows agent was too slow to start a container, which is not a fault of the image."""
     return _HOST_TIMED_OUT.search(failure.log) is not None

@@ -95,7 +95,7 @@ class AzureDevOpsHost:
         return f"{self._api.repository}/pullRequests/{number}"
 
     def _own_comment(self, threads: str) -> str:
-        """Our comment, when it is not known any more. Anybody can copy the marker, so the author counts."""
+        """Our comment, when it is not known any more. Others can copy the marker, so the author is checked."""
         for thread in self._api.ask("GET", threads)["value"]:
             for comment in thread.get("comments", ())[:1]:
                 is_ours = comment.get("author", {}).get("id") == self._identity

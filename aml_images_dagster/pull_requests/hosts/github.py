@@ -87,7 +87,7 @@ class GitHubHost:
             self._repository.get_issue(number).remove_from_labels(label)
 
     def _own_comment(self, issue: Issue) -> str:
-        """Our comment, when it is not known any more. Anybody can copy the marker, so the author counts."""
+        """Our comment, when it is not known any more. Others can copy the marker, so the author is checked."""
         for comment in issue.get_comments():
             if comment.body.startswith(MARKER) and self._is_ours(comment):
                 return str(comment.id)

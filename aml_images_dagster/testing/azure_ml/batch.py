@@ -46,7 +46,7 @@ class Batch:
         workspace: Where.
         jobs: What to run.
         compute: For jobs that name none.
-        timeouts: How long to wait for what.
+        timeouts: The time-outs.
         log: Receives a line for each new status.
     """
 
@@ -89,7 +89,7 @@ class Batch:
 
         Raises:
             BadInput: A job is refused.
-            Unreachable: The service does not answer, or refuses us.
+            Unreachable: The service does not answer, or refuses the request.
         """
         self._submissions = {self._pool.submit(self._submit, job): job for job in self._jobs}
         answered = time.monotonic()

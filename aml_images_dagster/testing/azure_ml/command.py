@@ -62,7 +62,7 @@ def command_job(job: TestJob, environment: str, compute: str, folder: Path) -> C
         job: What to run.
         environment: ID of the environment that has the image.
         compute: Name of the compute target.
-        folder: An empty folder for the files that travel with the job.
+        folder: An empty folder for the files of the job.
 
     Raises:
         BadInput: The scenario cannot run in an image of this operating system.

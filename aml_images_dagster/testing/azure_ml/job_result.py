@@ -29,7 +29,7 @@ _LONGEST_LOG = 1_000_000
 def job_result(workspace: Workspace, job: TestJob, evaluation: Evaluation, url: str, seen_seconds: float) -> JobResult:
     """The result of a job.
 
-    What cannot be found out is left out: a job that has ended is not lost because its history cannot be read.
+    Missing details are left out: a job that has ended is not lost because its history cannot be read.
 
     Args:
         workspace: Where it ran.

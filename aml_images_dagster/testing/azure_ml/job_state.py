@@ -25,14 +25,14 @@ _CANCELLING = "CancelRequested"
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long to wait for what.
+    """Time-outs of jobs.
 
     Attributes:
         poll_seconds: Time between two polls of the jobs.
-        queue_seconds: A job may take this long until it runs: the cluster grows and pulls the image meanwhile.
+        queue_seconds: A job may take this long until it runs: the cluster scales up and pulls the image meanwhile.
         silent_seconds: A job may say this long that it does not respond, is paused or is unknown; it may recover.
         cancel_seconds: A job may take this long to end after it was canceled.
-        away_seconds: The service may be away this long.
+        away_seconds: The service may be unavailable this long.
     """
 
     poll_seconds: float = 10
@@ -44,7 +44,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What is said of a job at its end.
+    """The result of a job's evaluation.
 
     Attributes:
         status: How it ended.
@@ -84,7 +84,7 @@ class JobState:
         return True
 
     def give_up(self, now: float) -> bool:
-        """Whether the job has to be canceled now. Tells so until the service says that it is being canceled."""
+        """Whether the job has to be canceled now. True until the service says that it is being canceled."""
         if self.status in ENDS or self.status == _CANCELLING:
             return False
         if self._given_up is None:

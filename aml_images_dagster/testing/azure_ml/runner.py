@@ -27,7 +27,7 @@ class AzureMlRunner:
     """Runs scenarios as command jobs of an Azure ML workspace. Nothing is contacted before it is used.
 
     Args:
-        settings: Where the workspace is, and how long to wait for what.
+        settings: The workspace, and the time-outs.
         credential: Gives the credential.
     """
 

@@ -111,11 +111,11 @@ class Workspace:
             return MLClient(self._credential(), *self._place, enable_telemetry=False, show_progress=True, **TIMEOUTS)
 
     def check(self, computes: Iterable[str]) -> None:
-        """Make sure that the workspace and its computes are there and that we may see them.
+        """Make sure that the workspace and its computes exist and are accessible.
 
         Raises:
             BadInput: There is no such workspace or compute.
-            Unreachable: The service does not answer, or refuses us.
+            Unreachable: The service does not answer, or refuses the request.
         """
         with self._explained("for the workspace"):
             if self._or_none(lambda: self.client.workspaces.get(self.name)) is None:
@@ -160,7 +160,7 @@ class Workspace:
 
         Raises:
             BadInput: The service refuses the job.
-            Unreachable: The service does not answer, or refuses us.
+            Unreachable: The service does not answer, or refuses the request.
         """
         from azure.core.exceptions import AzureError
 
@@ -180,7 +180,7 @@ class Workspace:
         """A job by its name; None when there is none.
 
         Raises:
-            Unreachable: The service does not answer, or refuses us.
+            Unreachable: The service does not answer, or refuses the request.
         """
         with self._explained(f"for {name}"):
             job = self._or_none(lambda: self.client.jobs.get(name))
@@ -190,7 +190,7 @@ class Workspace:
         """All jobs that have a tag with this key.
 
         Raises:
-            Unreachable: The service does not answer, or refuses us.
+            Unreachable: The service does not answer, or refuses the request.
         """
         with self._explained("for its jobs"):
             # The key is an argument that the SDK passes on without naming it. Jobs of kinds that it does not know
@@ -198,10 +198,10 @@ class Workspace:
             return [_seen(job) for job in self.client.jobs.list(tag=key) if job]
 
     def cancel(self, name: str) -> None:
-        """Ask for the end of a job. That it has ended already, or is about to, is no error: look afterwards.
+        """Request the cancellation of a job. It is no error if the job has ended already; check its status afterwards.
 
         Raises:
-            Unreachable: The service does not answer, or refuses us.
+            Unreachable: The service does not answer, or refuses the request.
         """
         from azure.core.exceptions import HttpResponseError
 
@@ -217,7 +217,7 @@ class Workspace:
         """What the run history knows of a job.
 
         Raises:
-            Unreachable: The service does not answer, or refuses us.
+            Unreachable: The service does not answer, or refuses the request.
         """
         with self._explained(f"for the history of {name}"):
             # The SDK shows errors and logs only by printing them.
