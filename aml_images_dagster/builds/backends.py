@@ -38,7 +38,7 @@ class Resolver(Protocol):
 
 @dataclass(frozen=True)
 class Backends:
-    """One part for each interface.
+    """One backend for each interface.
 
     Attributes:
         builder: Builds and pushes Linux images.
