@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from upath import UPath
 
 from aml_images_dagster.builds.naming import BUILD_NUMBER, PLAN_NAME, split_staging_tag
+from aml_images_dagster.builds.process import this_process
 from aml_images_dagster.builds.records import (
     ENDED,
     BaseImage,
@@ -347,7 +348,11 @@ class BuildFolder:
         Raises:
             FileExistsError: Another step has claimed it.
         """
-        create_atomically(self.image(image) / "claimed", b"")
+        create_atomically(self.image(image) / "claimed", this_process().encode())
+
+    def claimed_by(self, image: str) -> str:
+        """The process that stages an image which several may have need of; see `builds.process`."""
+        return read_whole(self.image(image) / "claimed").decode("utf-8", "replace")
 
     def read_staged(self, image: str) -> StagedImage | None:
         """`staged.json` of an image; None when this build has not staged it."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.builds.bases import pin_bases
 from aml_images_dagster.builds.naming import CONTENT_KEY_LABEL, LABEL_PREFIX, PULL_REQUEST_LABEL, temporary_prefix
 from aml_images_dagster.builds.parents import is_in_staging, parent_finder
+from aml_images_dagster.builds.process import is_dead
 from aml_images_dagster.builds.recipe import Recipe, recipe_of
 from aml_images_dagster.builds.records import BaseImage, StagedImage
 from aml_images_dagster.builds.reuse import is_of_no_pull_request, passed_before, reusable, why_built
@@ -150,16 +151,26 @@ def stage_once(session: BuildSession, name: str, log: LogLine) -> StagedImage:
     """Stage an image that the plan reuses and that several steps may need at once; one of them does it.
 
     Raises:
+        BuildFailed: The step that does it was killed.
         BuildStopped: The step that does it has failed.
     """
     try:
         session.folder.claim(name)
     except FileExistsError:
-        while (staged := session.folder.read_staged(name)) is None:
-            session.begin()
-            time.sleep(_WAIT_SECONDS)
-        return staged
+        return _await_staged(session, name)
     return session.folder.read_staged(name) or stage(session, name, log)
+
+
+def _await_staged(session: BuildSession, name: str) -> StagedImage:
+    while True:
+        is_killed = is_dead(session.folder.claimed_by(name))  # asked first: what it has written counts
+        staged = session.folder.read_staged(name)
+        if staged is not None:
+            return staged
+        session.begin()
+        if is_killed:
+            raise BuildFailed("the step that staged this image was killed", where=name, hint="Build again.")
+        time.sleep(_WAIT_SECONDS)
 
 
 def _reuse(session: BuildSession, image: Image, passed: PassedImage, log: LogLine) -> StagedImage | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.ledger import LATEST
 from aml_images_dagster.catalog.graph import descendants
+from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +50,9 @@ def dependents(
 
 
 def _is_built_on(image: str, digest: str, artifacts: Artifacts, records: Sequence[ReleaseRecord]) -> bool:
-    """Whether the last release of an image was built from a digest."""
+    """Whether the last release of an image was built from a digest; not if its record cannot be read."""
     last = next((r for r in reversed(records) if r.done and r.action == "release" and r.change(image, LATEST)), None)
-    staged = artifacts.build(last.build).read_staged(image) if last else None
-    return staged is not None and digest in {base.digest for base in staged.bases}
+    with suppress(BadInput):  # one that is damaged must not keep what follows other releases from being known
+        staged = artifacts.build(last.build).read_staged(image) if last else None
+        return staged is not None and digest in {base.digest for base in staged.bases}
+    return False

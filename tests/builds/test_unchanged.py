@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from aml_images_dagster.builds import artifacts
 from aml_images_dagster.builds.cleanup import cleanup
 from aml_images_dagster.builds.staging import stage, stage_once
 from aml_images_dagster.builds.unchanged import record_unchanged
 from aml_images_dagster.catalog.reference import Reference
-from aml_images_dagster.errors import BadInput, BuildStopped
+from aml_images_dagster.errors import BadInput, BuildFailed, BuildStopped
 from tests.builds.in_memory import MemoryFactory, staged_digests, write, write_image
+from tests.builds.test_process import elsewhere
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -216,9 +218,19 @@ def test_nobody_waits_for_a_step_whose_build_has_failed(factory: MemoryFactory) 
     factory.build(factory.plan())
     session = factory.session(factory.plan())
     session.begin()
-    session.folder.claim("tools/root")  # by a step that was killed
+    session.folder.claim("tools/root")
     session.folder.finish("failed")
     with pytest.raises(BuildStopped, match="its status is failed"):
+        stage_once(session, "tools/root", print)
+
+
+def test_nobody_waits_for_a_step_that_was_killed(factory: MemoryFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    factory.build(factory.plan())
+    session = factory.session(factory.plan())
+    session.begin()
+    monkeypatch.setattr(artifacts, "this_process", elsewhere)
+    session.folder.claim("tools/root")
+    with pytest.raises(BuildFailed, match="was killed"):
         stage_once(session, "tools/root", print)
 
 

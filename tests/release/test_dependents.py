@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aml_images_dagster.builds.artifacts import Artifacts
+from aml_images_dagster.builds.artifacts import Artifacts, write_atomically
 from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord, TagChange
 from aml_images_dagster.builds.records import BaseImage
 from aml_images_dagster.catalog.catalog import Catalog
@@ -80,6 +80,12 @@ def test_what_is_built_on_the_released_digest_is_not_built_again(factory: Factor
 
 def test_what_is_built_on_an_older_digest_is(factory: Factory) -> None:
     factory.released_on("apps/hello", OLD)
+    assert list(factory.after(factory.release("tools/shell"))) == ["apps/hello", "apps/more"]
+
+
+def test_what_has_a_damaged_record_is(factory: Factory) -> None:
+    factory.released_on("apps/hello", NEW)
+    write_atomically(factory.artifacts.build("20261122.00000002").image("apps/hello") / "staged.json", b"{")
     assert list(factory.after(factory.release("tools/shell"))) == ["apps/hello", "apps/more"]
 
 
