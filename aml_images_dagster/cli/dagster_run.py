@@ -35,7 +35,7 @@ class BuildCommand:
     Attributes:
         plan: What is done with each image.
         commit: Build from this commit; empty builds the working tree.
-        release_num: Number of the release on its day; None for 1.
+        release_num: Number of the release on its day; None with `release_tag`.
         release_tag: Replaces the whole release tag.
         force: Build and test images again that already passed.
         keep_failed: If it fails, keep its images and containers for a while.
