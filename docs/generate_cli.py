@@ -23,7 +23,8 @@ Every command of `aml-images` with its arguments and options. Written by [genera
 commands; `--help` shows the same text.
 
 **Exit codes.** 0: success. 1: the build, the release or a check failed. 2: bad usage or bad input; nothing was started.
-A mistake is one message: what is wrong, where, and a hint.
+130: interrupted (Ctrl-C); a build is canceled and cleaned up. A mistake is one message: what is wrong, where, and a
+hint. With `--json` it is a document as well, on standard output: `{"error": {"what": …, "where": …, "hint": …}}`.
 """
 
 

@@ -99,7 +99,7 @@ def command(
     from aml_images_dagster.cli.dagster_run import BuildCommand
     from aml_images_dagster.cli.run_build import run_build
 
-    request = BuildCommand(plan, commit, release_num, release_tag, force, keep_failed)
+    request = BuildCommand(plan, commit, source.url, release_num, release_tag, force, keep_failed)
     sys.exit(run_build(settings, backends, request, as_json))
 
 
