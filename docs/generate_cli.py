@@ -27,6 +27,16 @@ commands; `--help` shows the same text.
 hint. With `--json` it is a document as well, on standard output: `{"error": {"what": …, "where": …, "hint": …}}`.
 """
 
+COMPLETION = """\
+**Completion.** With a line in its configuration a shell completes commands, options, images and builds:
+
+| shell | file | line |
+|---|---|---|
+| bash 4.4 or later | `~/.bashrc` | `eval "$(_AML_IMAGES_COMPLETE=bash_source aml-images)"` |
+| zsh | `~/.zshrc` | `eval "$(_AML_IMAGES_COMPLETE=zsh_source aml-images)"` |
+| fish | `~/.config/fish/completions/aml-images.fish` | `_AML_IMAGES_COMPLETE=fish_source aml-images \\| source` |
+"""
+
 
 @common_options
 def _every_command(**_: Any) -> None: ...
@@ -45,7 +55,7 @@ def page() -> str:
     overview = [f"| [`{name}`](#{name}) | {_cell(COMMANDS[name][1])} |" for name in found]
     sections = [_section(name, command, {option.name for option in shared.params}) for name, command in found.items()]
     common = f"## Options of every command\n\n{_options(shared.params[::-1])}"
-    return "\n".join([HEADER, "| command | what it does |", "|---|---|", *overview, "", *sections, common])
+    return "\n".join([HEADER, COMPLETION, "| command | what it does |", "|---|---|", *overview, "", *sections, common])
 
 
 def _section(name: str, command: click.Command, shared: set[str | None]) -> str:

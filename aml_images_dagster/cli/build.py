@@ -19,6 +19,7 @@ from aml_images_dagster.builds.release_number import next_release_num
 from aml_images_dagster.builds.selection import Selection, with_needed_parents
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog import git
+from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.discover import discover_images
 from aml_images_dagster.cli.options import common_options, print_json
@@ -39,7 +40,7 @@ _ACTIONS = {"build": "[bold yellow]build[/]", "reuse": "[green]reuse[/]", "refus
 
 
 @click.command("build")
-@click.argument("images", nargs=-1, metavar="[IMAGE...]")
+@click.argument("images", nargs=-1, metavar="[IMAGE...]", type=IMAGE)
 @click.option("--base", metavar="REV", help="Build what changed since this branch, tag or commit.")
 @click.option("--head", metavar="REV", help="Build this commit. Default: the working tree.")
 @click.option("--all", "everything", is_flag=True, help="Build all images that are not past their end of life.")

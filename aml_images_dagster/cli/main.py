@@ -10,6 +10,7 @@ import sys
 from typing import NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 from typing_extensions import override
 
 from aml_images_dagster.errors import INTERRUPTED, FactoryError, refused_by_system
@@ -24,6 +25,7 @@ COMMANDS = {
     "build": ("build", "Build, test and describe images, all or nothing."),
     "builds": ("builds", "Show all builds, newest first."),
     "status": ("status", "Show one build: its images, digests and tests, and why it failed."),
+    "logs": ("logs", "Show what a build has printed: its steps and its tests."),
     "cleanup": ("cleanup", "Remove what a build left: staged images, jobs, release files."),
     "release": ("release", "Release a build: import it into production, move :latest last."),
     "releases": ("releases", "Show releases, rollbacks and withdrawals, newest first."),
@@ -41,6 +43,12 @@ class _LazyGroup(click.Group):
     @override
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
+
+    @override
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # Click would import every command for its help text.
+        found = [CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items() if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     @override
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:

@@ -266,6 +266,9 @@ def test_when_one_scenario_fails_everything_else_of_the_build_ends(repository, s
     assert {job["image"]: job["status"] for job in status["jobs"]} == {other: "failed", shell: "canceled"}
     assert status["failure"]["step"].endswith("__other_tested")
     assert "scenario 'waits' failed" in status["failure"]["message"]
+    logs = repository.json("logs", build, other)["logs"]
+    assert {name for name in logs if name.endswith("other_tested")}
+    assert not {name for name in logs if "shell" in name}
     shown = repository.run("status", build).stdout
     assert f"failed in {status['failure']['step']}" in shown
     assert "scenario 'waits' failed" in shown
