@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from aml_images_dagster.text import printable, printable_line
 
+INTERRUPTED = 130
+"""The exit code of a command that a person has interrupted: 128 and the number of SIGINT, as shells have it."""
+
 
 class FactoryError(Exception):
     """An error that is shown to the user as one message, without a traceback.

@@ -23,7 +23,18 @@ Every command of `aml-images` with its arguments and options. Written by [genera
 commands; `--help` shows the same text.
 
 **Exit codes.** 0: success. 1: the build, the release or a check failed. 2: bad usage or bad input; nothing was started.
-A mistake is one message: what is wrong, where, and a hint.
+130: interrupted (Ctrl-C); a build is canceled and cleaned up. A mistake is one message: what is wrong, where, and a
+hint. With `--json` it is a document as well, on standard output: `{"error": {"what": …, "where": …, "hint": …}}`.
+"""
+
+COMPLETION = """\
+**Completion.** With a line in its configuration a shell completes commands, options, images and builds:
+
+| shell | file | line |
+|---|---|---|
+| bash 4.4 or later | `~/.bashrc` | `eval "$(_AML_IMAGES_COMPLETE=bash_source aml-images)"` |
+| zsh | `~/.zshrc` | `eval "$(_AML_IMAGES_COMPLETE=zsh_source aml-images)"` |
+| fish | `~/.config/fish/completions/aml-images.fish` | `_AML_IMAGES_COMPLETE=fish_source aml-images \\| source` |
 """
 
 
@@ -44,7 +55,7 @@ def page() -> str:
     overview = [f"| [`{name}`](#{name}) | {_cell(COMMANDS[name][1])} |" for name in found]
     sections = [_section(name, command, {option.name for option in shared.params}) for name, command in found.items()]
     common = f"## Options of every command\n\n{_options(shared.params[::-1])}"
-    return "\n".join([HEADER, "| command | what it does |", "|---|---|", *overview, "", *sections, common])
+    return "\n".join([HEADER, COMPLETION, "| command | what it does |", "|---|---|", *overview, "", *sections, common])
 
 
 def _section(name: str, command: click.Command, shared: set[str | None]) -> str:

@@ -21,6 +21,7 @@ import aml_images_dagster.cli.doctor
 import aml_images_dagster.cli.graph
 import aml_images_dagster.cli.import_images
 import aml_images_dagster.cli.list_images
+import aml_images_dagster.cli.logs
 import aml_images_dagster.cli.release
 import aml_images_dagster.cli.releases
 import aml_images_dagster.cli.rollback

@@ -407,6 +407,12 @@ class BuildFolder:
         write_atomically(path, text.encode("utf-8", "replace"), durable=False)
         return path
 
+    def read_logs(self, image: str) -> list[tuple[str, str]]:
+        """The logs of an image that are kept, by name."""
+        folder = self.image(image) / "logs"
+        paths = sorted(folder.iterdir(), key=lambda path: path.name) if folder.exists() else ()
+        return [(path.name, read_whole(path).decode("utf-8", "replace")) for path in paths if path.name[:1] != "."]
+
     def jobs(self) -> tuple[JobRecord, ...]:
         """Every remote job of the build, oldest first. Other files in the folder are ignored.
 

@@ -1,7 +1,7 @@
-"""The release number of a build that starts automatically.
+"""The number of the release on its day that a build takes unless it is given one.
 
-A person's build is `v1` unless another number is given. Without a person, the second build of an image on a day would
-be refused at its release, because a release tag never moves.
+A release tag never moves: the second build of an image on a day would be refused at its release if it had the number of
+the first.
 """
 
 from __future__ import annotations

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
+from aml_images_dagster.builds.artifacts import DamagedRecord
 from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.naming import release_tag_for
 from aml_images_dagster.builds.plan import plan_build
 from aml_images_dagster.builds.preflight import check_folders, check_plan, check_prerequisites
+from aml_images_dagster.builds.release_number import next_release_num
 from aml_images_dagster.builds.selection import Selection, with_needed_parents
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog import git
+from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.discover import discover_images
 from aml_images_dagster.cli.options import common_options, print_json
@@ -37,11 +40,13 @@ _ACTIONS = {"build": "[bold yellow]build[/]", "reuse": "[green]reuse[/]", "refus
 
 
 @click.command("build")
-@click.argument("images", nargs=-1, metavar="[IMAGE...]")
+@click.argument("images", nargs=-1, metavar="[IMAGE...]", type=IMAGE)
 @click.option("--base", metavar="REV", help="Build what changed since this branch, tag or commit.")
 @click.option("--head", metavar="REV", help="Build this commit. Default: the working tree.")
 @click.option("--all", "everything", is_flag=True, help="Build all images that are not past their end of life.")
-@click.option("--release-num", type=int, metavar="N", help="N of the release tag YYYYMMDD.vN. Default: 1.")
+@click.option(
+    "--release-num", type=int, metavar="N", help="N of the release tag YYYYMMDD.vN. Default: the next free one."
+)
 @click.option("--release-tag", metavar="T", help="Use this release tag instead of YYYYMMDD.vN.")
 @click.option("--dry-run", is_flag=True, help="Show what would be built and why. Change nothing.")
 @click.option("--force", is_flag=True, help="Build and test images again that already passed.")
@@ -79,6 +84,8 @@ def command(
     check_folders(source, chosen)
     selection = with_needed_parents(chosen, source, backends, settings)
     check_folders(source, selection)
+    if release_num is None and not release_tag:
+        release_num = _free_release_num(now, selection, backends)
     tag = release_tag_for(now, release_num, release_tag)
     plan = plan_build(selection, source, backends, settings, force=force)
     if dry_run:
@@ -93,8 +100,18 @@ def command(
     from aml_images_dagster.cli.dagster_run import BuildCommand
     from aml_images_dagster.cli.run_build import run_build
 
-    request = BuildCommand(plan, commit, release_num, release_tag, force, keep_failed)
+    request = BuildCommand(plan, commit, source.url, release_num, release_tag, force, keep_failed)
     sys.exit(run_build(settings, backends, request, as_json))
+
+
+def _free_release_num(now: datetime, images: Collection[str], backends: Backends) -> int:
+    """The number that no build of the day has that may be released, as builds take it that start automatically."""
+    try:
+        return next_release_num(now.date(), images, backends.artifacts)
+    except DamagedRecord as error:  # it is another build's, and must not stop this one
+        console = open_console(stderr=True)
+        console.print(f"[yellow]the release number is 1[/], as a record cannot be read: {escape(str(error))}")
+        return 1
 
 
 def _hint_at_release_tag(tag: str, images: Collection[str], backends: Backends) -> None:

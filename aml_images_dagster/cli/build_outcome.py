@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -9,22 +10,26 @@ import dagster as dg
 from rich.markup import escape
 
 from aml_images_dagster.builds.cleanup import cleanup, read_report
-from aml_images_dagster.builds.naming import build_number
+from aml_images_dagster.builds.naming import build_number, release_tag_for
+from aml_images_dagster.builds.records import BuildRecord
 from aml_images_dagster.catalog import git
 from aml_images_dagster.cli.cleanup import report_table
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import print_json
 from aml_images_dagster.cli.status import document, explain_failure, images_table, in_step
+from aml_images_dagster.defs.request import COMMAND_LINE
 from aml_images_dagster.defs.run import created_at
 from aml_images_dagster.defs.run_state import first_failure
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from aml_images_dagster.builds.artifacts import BuildFolder
     from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.cleanup import CleanupReport
-    from aml_images_dagster.builds.records import BuildFailure, BuildRecord, BuildStatus, EndStatus
+    from aml_images_dagster.builds.records import BuildFailure, BuildStatus, EndStatus
+    from aml_images_dagster.cli.dagster_run import BuildCommand
 
 
 @dataclass(frozen=True)
@@ -59,14 +64,39 @@ _STATUSES: dict[dg.DagsterRunStatus, EndStatus | Literal["succeeded"]] = {
 }
 
 
-def conclude(instance: dg.DagsterInstance, run: dg.DagsterRun, backends: Backends, log: Path) -> Outcome:
-    """Read how a finished run ended, and clean up its build unless it succeeded."""
+def conclude(
+    instance: dg.DagsterInstance, run: dg.DagsterRun, request: BuildCommand, backends: Backends, log: Path
+) -> Outcome:
+    """Read how a finished run ended, and clean up its build unless it succeeded.
+
+    A build whose first step has not begun is written down here: its number was shown, and people ask for it.
+    """
     status: EndStatus | Literal["succeeded"] = _STATUSES.get(run.status, "failed")
-    build = build_number(run.run_id, created_at(instance, run.run_id))
+    created = created_at(instance, run.run_id)
+    build = build_number(run.run_id, created)
+    folder = backends.artifacts.build(build)
+    if status != "succeeded":
+        _write_down(folder, run, created, request)
     failure = first_failure(instance, run.run_id) if status == "failed" else None
     report = None if status == "succeeded" else cleanup(build, backends, status, failure)
-    folder = backends.artifacts.build(build)
     return Outcome(folder, folder.read_build(), status, failure, report, log)
+
+
+def _write_down(folder: BuildFolder, run: dg.DagsterRun, created: datetime, request: BuildCommand) -> None:
+    """Create `build.json` unless a step has. The cleanup says how the build ended."""
+    record = BuildRecord(
+        build=folder.build,
+        run_id=run.run_id,
+        status="running",
+        commit=request.plan.commit,
+        source=request.source,
+        created=created,
+        release_tag=release_tag_for(created, request.release_num, request.release_tag),
+        images=tuple(sorted(request.plan.by_name)),
+        trigger=COMMAND_LINE,
+    )
+    with suppress(FileExistsError):
+        folder.create_build(record)
 
 
 def show(outcome: Outcome, as_json: bool) -> None:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
+from aml_images_dagster.builds.ledger import Ledger
+from aml_images_dagster.catalog.image_name import full_name
+from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.profiles import backends_for
@@ -26,10 +29,23 @@ COLOURS: dict[BuildStatus, str] = {
 
 
 @click.command("builds")
+@click.option("--image", metavar="IMAGE", type=IMAGE, help="Only builds of this image.")
+@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="Only the newest N of them.")
+@click.option("--released", is_flag=True, help="Only builds that are released, or whose release has begun.")
 @common_options
-def command(settings: Settings, as_json: bool) -> None:
+def command(settings: Settings, as_json: bool, image: str | None, limit: int | None, released: bool) -> None:
     """Show all builds, newest first."""
-    found = backends_for(settings).artifacts.builds(lambda error: click.echo(f"aml-images: {error}", err=True))
+    artifacts = backends_for(settings).artifacts
+    every = artifacts.builds(lambda error: click.echo(f"aml-images: {error}", err=True))
+    found = every
+    if image is not None:
+        known = {name for _, record in every for name in record.images}
+        image = full_name(image, known, f"no build has an image {image!r}", "`aml-images builds` shows all builds.")
+        found = [(folder, record) for folder, record in found if image in record.images]
+    if released:
+        builds = Ledger(artifacts).released_builds()
+        found = [(folder, record) for folder, record in found if record.build in builds]
+    found = found[:limit]
     if as_json:
         print_json(
             [
@@ -60,6 +76,9 @@ def command(settings: Settings, as_json: bool) -> None:
             escape("\n".join(record.images)),
         )
     console = open_console()
+    if every and not found:
+        console.print("No such builds.")
+        return
     if not found:
         console.print(f"No builds in {escape(settings.artifacts_uri)} yet.")
         return

@@ -14,6 +14,7 @@ from aml_images_dagster.builds.cleanup import CleanupReport, cleanup
 from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.naming import BUILD_NUMBER
 from aml_images_dagster.builds.repair import repair
+from aml_images_dagster.cli.arguments import BUILD, build_named
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput, Unreachable
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @click.command("cleanup")
-@click.argument("build")
+@click.argument("build", type=BUILD)
 @click.option("--yes", is_flag=True, help="Do not ask before removing a build that succeeded.")
 @click.option("--force", is_flag=True, help="Also remove a build that is released.")
 @common_options
@@ -37,6 +38,7 @@ def command(settings: Settings, as_json: bool, build: str, yes: bool, force: boo
 
     Exit codes: 0 nothing is left, 1 something could not be removed, 2 bad usage or bad input.
     """
+    build = build_named(settings, build)
     if not BUILD_NUMBER.fullmatch(build):
         raise BadInput(
             f"{build!r} is not a build number",

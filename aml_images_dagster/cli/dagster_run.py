@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.builds.records import Plan
+    from aml_images_dagster.cli.interrupt import Interrupt
     from aml_images_dagster.settings import Settings
 
 
@@ -61,6 +61,9 @@ def execute_located_job(
     execute_run(job, run, instance)
 
 
+_INTERRUPTS = (dg.DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__)
+"""What Dagster takes for a failure; the second before it has begun to wait for interrupts."""
+
 INVOCATION_TAG = "aml-images/invocation"
 """By which the run is found that a command has started, from the moment on that there is one."""
 
@@ -72,7 +75,8 @@ class BuildCommand:
     Attributes:
         plan: What is done with each image.
         commit: Build from this commit; empty builds the working tree.
-        release_num: Number of the release on its day; None for 1.
+        source: URL or path of the repository.
+        release_num: Number of the release on its day; None with `release_tag`.
         release_tag: Replaces the whole release tag.
         force: Build and test images again that already passed.
         keep_failed: If it fails, keep its images and containers for a while.
@@ -80,6 +84,7 @@ class BuildCommand:
 
     plan: Plan
     commit: str
+    source: str
     release_num: int | None
     release_tag: str | None
     force: bool
@@ -87,8 +92,13 @@ class BuildCommand:
 
 
 def execute(
-    settings: Settings, artifacts: Artifacts, instance: dg.DagsterInstance, request: BuildCommand, invocation: str
-) -> dg.DagsterRun | None:
+    settings: Settings,
+    artifacts: Artifacts,
+    instance: dg.DagsterInstance,
+    request: BuildCommand,
+    invocation: str,
+    interrupt: Interrupt,
+) -> tuple[dg.DagsterRun | None, bool]:
     """Run a build to its end.
 
     Args:
@@ -97,10 +107,35 @@ def execute(
         instance: Where the run is recorded.
         request: What to build.
         invocation: Value of `INVOCATION_TAG`.
+        interrupt: Looked at before the run starts; from then on Dagster waits for interrupts.
 
     Returns:
-        The run; None when it was interrupted before there was one.
+        The run, None when there is none yet; and whether a person has interrupted it.
     """
+    is_interrupted = False
+    try:
+        _execute(settings, artifacts, instance, request, invocation, interrupt)
+    except KeyboardInterrupt:
+        is_interrupted = True
+    runs = instance.get_runs(dg.RunsFilter(job_name=BUILD_JOB, tags={INVOCATION_TAG: invocation}), limit=1)
+    run = next(iter(runs), None)
+    if run is None:
+        return None, is_interrupted
+    # Dagster takes an interrupt that no UI has asked for as a failure; the person at the terminal has asked for it.
+    is_interrupted = is_interrupted or _was_interrupted(instance, run.run_id)
+    if is_interrupted and run.status is not dg.DagsterRunStatus.SUCCESS:
+        instance.report_run_canceled(run, message="Interrupted at the command line.")
+    return instance.get_run_by_id(run.run_id), is_interrupted
+
+
+def _execute(
+    settings: Settings,
+    artifacts: Artifacts,
+    instance: dg.DagsterInstance,
+    request: BuildCommand,
+    invocation: str,
+    interrupt: Interrupt,
+) -> None:
     plan = artifacts.write_plan(request.plan, datetime.now(UTC))
     # The code location and every step process read their settings from the environment.
     os.environ[f"{ENV_PREFIX}REPO"] = str(settings.repo)
@@ -124,21 +159,14 @@ def execute(
     tags = {INVOCATION_TAG: invocation, PROCESS_TAG: this_process(), TRIGGER_TAG: COMMAND_LINE}
     if request.commit:
         tags[COMMIT_TAG] = request.commit
-    with suppress(KeyboardInterrupt):  # before Dagster had begun
-        execute_located_job(
-            dg.reconstructable(build_job),
-            instance,
-            plan_keys(request.plan),
-            run_config=build_config(**options),
-            tags=tags,
-        )
-    runs = instance.get_runs(dg.RunsFilter(job_name=BUILD_JOB, tags={INVOCATION_TAG: invocation}), limit=1)
-    run = next(iter(runs), None)
-    if run is not None and _was_interrupted(instance, run.run_id):
-        # Dagster takes an interrupt that no UI has asked for as a failure; the person at the terminal has asked for it.
-        instance.report_run_canceled(run, message="Interrupted at the command line.")
-        return instance.get_run_by_id(run.run_id)
-    return run
+    interrupt.check()
+    execute_located_job(
+        dg.reconstructable(build_job),
+        instance,
+        plan_keys(request.plan),
+        run_config=build_config(**options),
+        tags=tags,
+    )
 
 
 def _to_load(plan: Plan) -> tuple[str, ...]:
@@ -151,4 +179,4 @@ def _was_interrupted(instance: dg.DagsterInstance, run_id: str) -> bool:
     records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.RUN_FAILURE).records
     events = (record.event_log_entry.dagster_event for record in records)
     errors = (event.job_failure_data.error for event in events if event is not None)
-    return any(error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__ for error in errors)
+    return any(error is not None and error.cls_name in _INTERRUPTS for error in errors)

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from aml_images_dagster.builds.prerequisites import prerequisites
 from aml_images_dagster.checks import Check, CheckResult, perform_all
+from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Time limit for all checks together, in seconds.",
 )
-@click.argument("images", nargs=-1, metavar="[IMAGE...]")
+@click.argument("images", nargs=-1, metavar="[IMAGE...]", type=IMAGE)
 @common_options
 def command(settings: Settings, as_json: bool, seconds: float, images: tuple[str, ...]) -> None:
     """Check everything a build and a release need, and show how to fix what is missing. Starts nothing.

@@ -9,13 +9,46 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from aml_images_dagster.defs.keys import image_of
 from aml_images_dagster.defs.pools import free_places_of_ended_runs, set_missing_limits
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from aml_images_dagster.settings import Settings
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "dagster.yaml"
 """The configuration of every instance that has none of its own."""
+
+
+def step_logs(home: Path, run_id: str, image: str | None) -> Iterator[tuple[str, str]]:
+    """What the steps of a run have printed, by the name of the step, in the order in which they began.
+
+    Args:
+        home: Where the instance is.
+        run_id: The run; it may be unknown there.
+        image: Only steps that make something of it; None for all.
+    """
+    os.environ["DAGSTER_HOME"] = str(home)  # its storages are found by it
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        manager = instance.compute_log_manager
+        planned = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+        kinds = {planned, dg.DagsterEventType.LOGS_CAPTURED}
+        of_image: set[str] = set()
+        captured = []
+        for record in instance.get_records_for_run(run_id, of_type=kinds, ascending=True).records:
+            event = record.event_log_entry.dagster_event
+            if event is None:
+                continue
+            if event.event_type is not planned:
+                captured.append(event.logs_captured_data)
+            elif event.asset_key and event.step_key and (split := image_of(event.asset_key)) and split[0] == image:
+                of_image.add(event.step_key)
+        for log in captured:
+            if image is None or not of_image.isdisjoint(log.step_keys):
+                printed = manager.get_log_data(manager.build_log_key_for_run(run_id, log.file_key))
+                text = (printed.stdout or b"") + (printed.stderr or b"")
+                yield ", ".join(log.step_keys), text.decode("utf-8", "replace")
 
 
 def open_instance(settings: Settings) -> dg.DagsterInstance:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 import importlib
 import io
+import os
 import sys
+from typing import NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 from typing_extensions import override
 
-from aml_images_dagster.errors import FactoryError, refused_by_system
+from aml_images_dagster.errors import INTERRUPTED, FactoryError, refused_by_system
 
 COMMANDS = {
     "list": ("list_images", "Show all images."),
@@ -22,6 +25,7 @@ COMMANDS = {
     "build": ("build", "Build, test and describe images, all or nothing."),
     "builds": ("builds", "Show all builds, newest first."),
     "status": ("status", "Show one build: its images, digests and tests, and why it failed."),
+    "logs": ("logs", "Show what a build has printed: its steps and its tests."),
     "cleanup": ("cleanup", "Remove what a build left: staged images, jobs, release files."),
     "release": ("release", "Release a build: import it into production, move :latest last."),
     "releases": ("releases", "Show releases, rollbacks and withdrawals, newest first."),
@@ -39,6 +43,12 @@ class _LazyGroup(click.Group):
     @override
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
+
+    @override
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # Click would import every command for its help text.
+        found = [CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items() if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     @override
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -70,7 +80,7 @@ class _LazyGroup(click.Group):
 def cli() -> None:
     """Build container images from a git repository, test them as training jobs, release them by digest.
 
-    Exit codes: 0 success, 1 the build or the release failed, 2 bad usage or bad input.
+    Exit codes: 0 success, 1 the build or the release failed, 2 bad usage or bad input, 130 interrupted.
     """
 
 
@@ -81,13 +91,38 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        sys.exit(cli(standalone_mode=True))
+        sys.exit(cli(standalone_mode=False))
     except FactoryError as error:
-        click.echo(f"aml-images: {error}", err=True)
-        sys.exit(error.exit_code)
+        _end(error)
+    except click.Abort as abort:
+        is_interrupted = isinstance(abort.__context__, KeyboardInterrupt)
+        click.echo("Interrupted." if is_interrupted else "Aborted.", err=True)
+        sys.exit(INTERRUPTED if is_interrupted else 1)
+    except click.ClickException as misuse:
+        misuse.show()
+        usage = misuse.ctx.command_path if isinstance(misuse, click.UsageError) and misuse.ctx else "aml-images"
+        _print_error(misuse.format_message().rstrip("."), usage, f"`{usage} --help` shows how it is used.")
+        sys.exit(misuse.exit_code)
     except BrokenPipeError:
+        # What is left in the buffer would be written at the end, and fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        refusal = refused_by_system(error)
-        click.echo(f"aml-images: {refusal}", err=True)
-        sys.exit(refusal.exit_code)
+        _end(refused_by_system(error))
+
+
+def _end(error: FactoryError) -> NoReturn:
+    """Say what is wrong, to people and, if asked to, to programs."""
+    click.echo(f"aml-images: {error}", err=True)
+    _print_error(error.what, error.where, error.hint)
+    sys.exit(error.exit_code)
+
+
+def _print_error(what: str, where: str, hint: str) -> None:
+    """The document of a command with `--json` that has failed before it had another one to print."""
+    if "--json" not in sys.argv:
+        return
+    from aml_images_dagster.cli import options
+
+    if not options.has_printed_json():
+        options.print_json({"error": {"what": what, "where": where, "hint": hint}})

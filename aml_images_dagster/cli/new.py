@@ -10,6 +10,7 @@ from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog.image import TESTS_FILE
 from aml_images_dagster.catalog.new_image import new_image
 from aml_images_dagster.catalog.tree import WorkingTree
+from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 @click.command("new")
 @click.argument("image", metavar="FAMILY/IMAGE")
-@click.option("--from", "parent", required=True, metavar="PARENT", help="Image of this repository that it is FROM.")
+@click.option(
+    "--from", "parent", required=True, metavar="PARENT", type=IMAGE, help="Image of this repository that it is FROM."
+)
 @common_options
 def command(settings: Settings, as_json: bool, image: str, parent: str) -> None:
     """Write the folder of a new image: complete, valid, and FROM the published name of PARENT."""

@@ -48,8 +48,16 @@ def common_options(command: F) -> F:
 
 
 def print_json(document: Any) -> None:
-    """Print a document for programs."""
+    """Print the one document of a command for programs."""
+    _printed.append(True)
     click.echo(json.dumps(document, indent=2, default=str))
 
 
-__all__ = ["Settings", "common_options", "print_json"]
+def has_printed_json() -> bool:
+    """Whether the command has printed its document."""
+    return bool(_printed)
+
+
+_printed: list[bool] = []
+
+__all__ = ["Settings", "common_options", "has_printed_json", "print_json"]

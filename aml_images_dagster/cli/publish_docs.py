@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.options import common_options
 from aml_images_dagster.cli.publish_source import show
 from aml_images_dagster.open_source.syndication import publish_docs
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("publish-docs")
-@click.argument("images", nargs=-1, metavar="[IMAGE...]")
+@click.argument("images", nargs=-1, metavar="[IMAGE...]", type=IMAGE)
 @click.option("--dry-run", is_flag=True, help="Show diff and findings of the leak check. Push nothing.")
 @common_options
 def command(settings: Settings, as_json: bool, images: tuple[str, ...], dry_run: bool) -> None:

@@ -11,6 +11,7 @@ from rich.syntax import Syntax
 
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog import git
+from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.open_source.proposal import LeaksFound
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @click.command("publish-source")
-@click.argument("images", nargs=-1, metavar="[IMAGE...]")
+@click.argument("images", nargs=-1, metavar="[IMAGE...]", type=IMAGE)
 @click.option("--head", metavar="REV", help="Publish this commit. Default: the working tree.")
 @click.option("--dry-run", is_flag=True, help="Show diff and findings of the leak check. Build and push nothing.")
 @common_options

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
+from aml_images_dagster.cli.arguments import BUILD, build_named
 from aml_images_dagster.cli.changes import changes_document, changes_table, offer_dependents
 from aml_images_dagster.cli.console import line_by_line, open_console
 from aml_images_dagster.cli.options import common_options, print_json
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @click.command("release")
-@click.argument("build")
+@click.argument("build", type=BUILD)
 @click.option("--dry-run", is_flag=True, help="Show what would change, tag by tag. Change nothing.")
 @click.option(
     "--outside-window", metavar="REASON", default="", help="Release outside of the release window; record why."
@@ -43,7 +44,7 @@ def command(settings: Settings, as_json: bool, build: str, dry_run: bool, outsid
     A release that was interrupted continues when the command is run again.
     """
     backends = backends_for(settings)
-    release = completed(build, backends.artifacts)
+    release = completed(build_named(settings, build), backends.artifacts)
     if dry_run:
         show_plan(settings, backends, release, as_json)
     else:

@@ -13,6 +13,7 @@ from aml_images_dagster.builds.ledger import Ledger, released_images
 from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog.image_name import full_name
 from aml_images_dagster.catalog.tree import WorkingTree
+from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @click.command("releases")
-@click.argument("image", required=False, metavar="[FAMILY/IMAGE]")
+@click.argument("image", required=False, metavar="[FAMILY/IMAGE]", type=IMAGE)
 @common_options
 def command(settings: Settings, as_json: bool, image: str | None) -> None:
     """Show releases, rollbacks and withdrawals, newest first."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.changes import show_done, show_planned
 from aml_images_dagster.cli.console import line_by_line, open_console
 from aml_images_dagster.cli.options import common_options
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command("rollback")
-@click.argument("image", metavar="FAMILY/IMAGE")
+@click.argument("image", metavar="FAMILY/IMAGE", type=IMAGE)
 @click.option("--to", metavar="TAG", default="", help="Release tag to go back to. Default: the one before the current.")
 @click.option("--reason", default="", help="Why; kept in the release record.")
 @click.option("--dry-run", is_flag=True, help="Show what would change. Change nothing.")

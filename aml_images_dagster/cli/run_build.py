@@ -13,10 +13,12 @@ from aml_images_dagster.cli.build_outcome import conclude, show
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.dagster_run import INVOCATION_TAG, execute
 from aml_images_dagster.cli.instance import open_instance
+from aml_images_dagster.cli.interrupt import remembered_interrupt
 from aml_images_dagster.cli.progress import Progress
 from aml_images_dagster.cli.stdio import terminal_kept
 from aml_images_dagster.defs.operations.cleanup import announce
 from aml_images_dagster.defs.run_state import InstanceRuns
+from aml_images_dagster.errors import INTERRUPTED
 from aml_images_dagster.instance.compute_logs import FileComputeLogManager
 
 if TYPE_CHECKING:
@@ -31,7 +33,8 @@ def run_build(settings: Settings, backends: Backends, request: BuildCommand, as_
     """Run the build to its end, show how it goes, and clean it up if it fails.
 
     Returns:
-        The exit code: 0, or 1 when the build failed or was canceled.
+        The exit code: 0; 1 when the build failed or was canceled elsewhere; that of an interrupt when a person
+        interrupted it here.
     """
     instance = open_instance(settings)
     # Where no daemon runs, this is what finds the builds whose process was killed.
@@ -39,17 +42,19 @@ def run_build(settings: Settings, backends: Backends, request: BuildCommand, as_
     invocation = uuid.uuid4().hex
     log = settings.home / "logs" / f"{invocation[:8]}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with terminal_kept(log) as terminal:
+    with remembered_interrupt() as interrupt, terminal_kept(log) as terminal:
         console = open_console(file=terminal, quiet=as_json)
         with Progress(instance, {INVOCATION_TAG: invocation}, request.plan, console):
-            run = execute(settings, backends.artifacts, instance, request, invocation)
+            run, is_interrupted = execute(settings, backends.artifacts, instance, request, invocation, interrupt)
     if run is not None and isinstance(instance.compute_log_manager, FileComputeLogManager):
         _add_step_logs(instance, run.run_id, log)
     if run is None:
         open_console(stderr=True).print("Interrupted before the build started: there is nothing to clean up.")
-        return 1
-    outcome = conclude(instance, run, backends, log)
+        return INTERRUPTED
+    outcome = conclude(instance, run, request, backends, log)
     show(outcome, as_json)
+    if is_interrupted and not outcome.succeeded:
+        return INTERRUPTED
     return 0 if outcome.succeeded else 1
 
 

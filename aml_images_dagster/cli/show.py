@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 
+from aml_images_dagster.builds.ledger import Ledger, released_images
 from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog.tree import WorkingTree
+from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.list_images import describe
 from aml_images_dagster.cli.options import common_options, print_json
+from aml_images_dagster.errors import FactoryError
+from aml_images_dagster.profiles import backends_for
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.settings import Settings
 
+_BUILDS = 10
+"""How many builds tell the course of the size."""
+
 
 @click.command("show")
-@click.argument("image")
+@click.argument("image", type=IMAGE)
 @common_options
 def command(settings: Settings, as_json: bool, image: str) -> None:
-    """Show everything about IMAGE: bases, dependents, tests and Dockerfile."""
+    """Show everything about IMAGE: bases, dependents, last build, release, size, tests and Dockerfile."""
     tree = WorkingTree(settings.repo)
     catalog = load_catalog(settings, tree)
     found = catalog.get(image)
@@ -33,10 +43,12 @@ def command(settings: Settings, as_json: bool, image: str) -> None:
     files = sorted(path.removeprefix(folder) for path in tree.files() if path.startswith(folder))
     descendants = sorted(catalog.descendants([found.id]))
     dockerfile = found.dockerfile.text
+    past = _past(settings, found.id)
     if as_json:
         print_json(
             describe(found)
             | {"files": files, "descendants": descendants, "dockerfile": dockerfile}
+            | past
             | {"scenarios": [scenario.model_dump(mode="json") for scenario in found.scenarios]}
         )
         return
@@ -51,6 +63,9 @@ def command(settings: Settings, as_json: bool, image: str) -> None:
         "published as": "\n".join(p.format(name=found.name, family=found.family) for p in settings.published_as),
         "owners": ", ".join(found.settings.owners),
         "end of life": _end_of_life(found),
+        "last build": _last_build(past),
+        "release": _release(past),
+        "size": _size(past["builds"]),
         "tests": "\n".join(_scenario(s.model_dump(exclude_none=True)) for s in found.scenarios) or "not tested",
     }
     table = Table(box=None, show_header=False)
@@ -61,6 +76,46 @@ def command(settings: Settings, as_json: bool, image: str) -> None:
     console.print(table)
     console.print()
     console.print(Syntax(dockerfile, "dockerfile", background_color="default"))
+
+
+def _past(settings: Settings, image: str) -> dict[str, Any]:
+    """What became of an image, for programs: its builds, newest first, and its last release that is complete."""
+    try:
+        artifacts = backends_for(settings).artifacts
+        of_it = [(folder, record) for folder, record in artifacts.builds(lambda _: None) if image in record.images]
+        builds = []
+        for folder, record in of_it[:_BUILDS]:
+            staged = folder.read_staged(image)
+            size = staged.size_bytes if staged else None
+            about = {"build": record.build, "status": record.status, "created": record.created.isoformat()}
+            builds.append(about | {"size_bytes": size})
+        records = Ledger(artifacts).records()
+    except (FactoryError, OSError) as error:  # the image is shown all the same
+        return {"builds": [], "release": None, "unknown": str(error)}
+    done = (r for r in reversed(records) if r.action == "release" and r.done and image in released_images([r]))
+    last = next(done, None)
+    release = {"tag": last.release_tag, "build": last.build, "when": last.when.isoformat()} if last else None
+    return {"builds": builds, "release": release, "unknown": ""}
+
+
+def _last_build(past: dict[str, Any]) -> str:
+    if past["unknown"]:
+        return f"not known: {past['unknown']}"
+    return next((f"{b['build']} {b['status']}, {b['created'][:10]}" for b in past["builds"]), "none")
+
+
+def _release(past: dict[str, Any]) -> str:
+    release = past["release"]
+    if release is None:
+        return "" if past["unknown"] else "none"
+    return f"{release['tag']}, build {release['build']}, {release['when'][:10]}"
+
+
+def _size(builds: Sequence[dict[str, Any]]) -> str:
+    """The size in the last build that has one, and how it came there; what stays the same is said once."""
+    sizes = [f"{build['size_bytes'] / 1e6:.1f}" for build in reversed(builds) if build["size_bytes"] is not None]
+    course = [size for size, _ in groupby(sizes)]
+    return f"{course[-1]} MB" + (f" ({' → '.join(course)})" if len(course) > 1 else "") if course else ""
 
 
 def _end_of_life(image: Image) -> str:

@@ -8,6 +8,7 @@ import click
 from rich.markup import escape
 
 from aml_images_dagster.builds.naming import BUILD_NUMBER
+from aml_images_dagster.cli.arguments import BUILD, build_named
 from aml_images_dagster.cli.builds import COLOURS
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
@@ -16,20 +17,25 @@ from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
     from rich.table import Table
 
     from aml_images_dagster.builds.artifacts import BuildFolder
-    from aml_images_dagster.builds.records import BuildFailure, BuildRecord
+    from aml_images_dagster.builds.records import BuildFailure, BuildRecord, JobRecord
     from aml_images_dagster.settings import Settings
 
 
 @click.command("status")
-@click.argument("build")
+@click.argument("build", type=BUILD)
 @common_options
 def command(settings: Settings, as_json: bool, build: str) -> None:
-    """Show BUILD: its images, digests, reasons and tests, and why it failed."""
-    folder, record = find_build(settings, build)
+    """Show BUILD: its images, digests, reasons and tests, and why it failed. BUILD may be `latest`.
+
+    Wherever a command takes BUILD, the start of its number is enough if no other build begins so.
+    """
+    folder, record = find_build(settings, build_named(settings, build, latest=True))
     if as_json:
         print_json(document(folder, record))
         return
@@ -99,6 +105,7 @@ def document(folder: BuildFolder, record: BuildRecord) -> dict[str, Any]:
 def images_table(folder: BuildFolder, record: BuildRecord) -> Table:
     """The images of a build for people."""
     table = new_table("image", "digest", "size", "staged", "tests", "why")
+    jobs = folder.jobs()
     for image in record.images:
         staged, tested = folder.read_staged(image), folder.read_tested(image)
         if staged is None:
@@ -108,7 +115,10 @@ def images_table(folder: BuildFolder, record: BuildRecord) -> Table:
             how = f"reused from {staged.built_in}"
         else:
             how = "\n".join((f"built in {staged.seconds:.1f} s", *staged.because))
-        scenarios = [f"{s.scenario} {s.status} {s.seconds:.1f} s" for s in tested.scenarios] if tested else ["-"]
+        if tested:
+            scenarios = [f"{s.scenario} {s.status} {s.seconds:.1f} s" for s in tested.scenarios]
+        else:
+            scenarios = _jobs_of(image, jobs) or ["-"]
         table.add_row(
             escape(image),
             staged.digest[:19],
@@ -118,3 +128,13 @@ def images_table(folder: BuildFolder, record: BuildRecord) -> Table:
             escape("\n".join(staged.reasons)),
         )
     return table
+
+
+def _jobs_of(image: str, jobs: Sequence[JobRecord]) -> list[str]:
+    """How far the scenarios of an image came that has not passed: the last job of each."""
+    last = {job.scenario: job for job in jobs if job.image == image}
+    return [f"{name} {job.status}{_duration(job)}" for name, job in last.items()]
+
+
+def _duration(job: JobRecord) -> str:
+    return f" {(job.finished - job.submitted).total_seconds():.1f} s" if job.finished else ""

@@ -11,6 +11,7 @@ from rich.markup import escape
 from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.catalog.validation import validate
+from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.schedules.schedule import read_timetable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command("validate")
-@click.argument("images", nargs=-1, metavar="[IMAGE...]")
+@click.argument("images", nargs=-1, metavar="[IMAGE...]", type=IMAGE)
 @common_options
 def command(settings: Settings, as_json: bool, images: tuple[str, ...]) -> None:
     """Check image folders and show all findings at once. Without IMAGE: all folders, and the files of schedules/.

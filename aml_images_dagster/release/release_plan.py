@@ -110,25 +110,38 @@ def _check_tags(release: ReleaseJson, changes: Sequence[TagChange], production: 
         raise BadInput(
             "\n  ".join(taken),
             where=f"build {release.build}",
-            hint=f"A release tag never moves. {_another_tag(release, changes, production)}; what passed is reused, "
-            "so it takes seconds.",
+            hint=f"A release tag never moves. {_build_again(release, changes, production, history)}",
         )
     _check_withdrawn(release, changes, history)
 
 
 def _check_withdrawn(release: ReleaseJson, changes: Sequence[TagChange], history: History) -> None:
     """Refuse what was withdrawn under another release tag: it is the same image."""
-    found = []
-    for change in changes:
-        if change.tag == LATEST and (same := history.withdrawn(change.repository).get(change.after or "")):
-            tag, withdrawal = same
-            found.append(f"{change.image} is the image of {tag}, which {_is_withdrawn(withdrawal)}")
+    found = _withdrawn_images(changes, history)
     if found:
         raise BadInput(
-            "\n  ".join(found),
+            "\n  ".join(
+                f"{image} is the image of {tag}, which {_is_withdrawn(by)}" for image, (tag, by) in found.items()
+            ),
             where=f"build {release.build}",
-            hint="Fix the image, and build again.",
+            hint=f"Change what was wrong with it, and build again. Where its files are right, and what they installed "
+            f"was not, {_other_image(found)}.",
         )
+
+
+def _withdrawn_images(changes: Sequence[TagChange], history: History) -> dict[str, tuple[str, ReleaseRecord]]:
+    """The images of a build that were withdrawn under any release tag: that tag, and the withdrawal."""
+    return {
+        change.image: same
+        for change in changes
+        if change.tag == LATEST and (same := history.withdrawn(change.repository).get(change.after or ""))
+    }
+
+
+def _other_image(images: Collection[str], tag: str = "") -> str:
+    """How to build what would be reused, in the middle of a sentence."""
+    command = " ".join(filter(None, ("aml-images build", *images, "--force", tag)))
+    return f"`{command}` makes another image of them"
 
 
 def _is_withdrawn(withdrawal: ReleaseRecord) -> str:
@@ -142,15 +155,24 @@ def released_under(tag: str, images: Collection[str], records: Sequence[ReleaseR
     return next((r for r in releases if any(r.change(image, tag) for image in images)), None)
 
 
+def _build_again(release: ReleaseJson, changes: Sequence[TagChange], production: Registry, history: History) -> str:
+    """How to have an image under a tag that is free; what was withdrawn would be refused under any."""
+    tag = _another_tag(release, changes, production)
+    withdrawn = _withdrawn_images(changes, history)
+    if withdrawn:
+        return f"What was withdrawn is released under no other: {_other_image(withdrawn, tag)}."
+    return f"Build again with {tag}; what passed is reused, so it takes seconds."
+
+
 def _another_tag(release: ReleaseJson, changes: Sequence[TagChange], production: Registry) -> str:
-    """The hint how to build under a free tag."""
+    """The option of `aml-images build` with a tag that is free."""
     numbered = _NUMBERED.fullmatch(release.release_tag)
     if not numbered:
-        return "Build again with another --release-tag"
+        return "--release-tag ANOTHER"
     tags = {tag for repository in {change.repository for change in changes} for tag in production.tags(repository)}
     matches = filter(None, map(_NUMBERED.fullmatch, {*tags, release.release_tag}))
     used = [int(match[2]) for match in matches if match[1] == numbered[1]]
-    return f"Build again with --release-num {max(used) + 1}"
+    return f"--release-num {max(used) + 1}"
 
 
 def _check_age(release: ReleaseJson, changes: Sequence[TagChange], production: Registry, history: History) -> None:

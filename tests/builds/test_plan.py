@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from aml_images_dagster.builds.artifacts import Artifacts
 from aml_images_dagster.builds.parents import finder_elsewhere, released
 from aml_images_dagster.builds.plan import plan
 from aml_images_dagster.builds.recipe import write_recipe
@@ -25,7 +27,7 @@ from aml_images_dagster.builds.selection import with_needed_parents
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.registry.copy import copy_image
-from tests.records import staged_image
+from tests.records import build_record, staged_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -268,3 +270,21 @@ def test_the_command(image_repository: ImageRepository) -> None:
     for step in printed["images"]:
         assert set(step) == {"image", "action", "because", "reasons", "bases", "tests"}
     assert json.dumps(printed)
+
+
+def test_the_second_build_of_a_day_takes_the_next_release_number(image_repository: ImageRepository) -> None:
+    artifacts = Artifacts(str(image_repository.artifacts))
+    today, other = f"{datetime.now(UTC):%Y%m%d}", image_repository.image("apps/other")
+    for digit, status in enumerate(("succeeded", "failed"), 1):
+        folder = artifacts.build(f"{today}.0000000{digit}")
+        folder.write_build(build_record(folder.build, status=status, release_tag=f"{today}.v{digit}", images=(other,)))
+    arguments = ("build", other, "--dry-run")
+    assert image_repository.json(*arguments)["release_tag"] == f"{today}.v2"
+    assert image_repository.json(*arguments, "--release-num", "1")["release_tag"] == f"{today}.v1"
+    assert image_repository.json(*arguments, "--release-tag", "hotfix")["release_tag"] == "hotfix"
+    damaged = artifacts.build(f"{today}.00000003").root / "build.json"
+    image_repository.write(image_repository.artifacts / f"{today}.00000003" / "build.json", "{")
+    done = image_repository.run_in_a_copy(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "the release number is 1" in done.stderr
+    assert str(damaged) in done.stderr.replace("\n", "")

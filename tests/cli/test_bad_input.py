@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -119,8 +120,10 @@ HEAD = ("build", "--all", "--head")
         pytest.param(nothing, ("zzz",), ["No such command 'zzz'"], id="a command like no other"),
         pytest.param(nothing, ("new", "apps/x", "--from", "sh"), ["Did you mean tools/shell?"], id="part of a name"),
         pytest.param(nothing, ("releases", "hullo"), ["'hullo'", "Did you mean apps/hello"], id="releases"),
-        pytest.param(nothing, ("rollback", "zzz"), ["zzz was never released"], id="rollback"),
-        pytest.param(nothing, ("withdraw", "zzz", "1", "--reason", "x"), ["zzz was never released"], id="withdraw"),
+        pytest.param(nothing, ("rollback", "zzz"), ["zzz has no recorded release"], id="rollback"),
+        pytest.param(
+            nothing, ("withdraw", "zzz", "1", "--reason", "x"), ["zzz has no recorded release"], id="withdraw"
+        ),
     ],
 )
 def test_it_is_told_and_nothing_is_left(
@@ -134,6 +137,56 @@ def test_it_is_told_and_nothing_is_left(
     for word in words:
         assert word in message
     assert state(repository) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        pytest.param(
+            ("show", "zzz"),
+            {
+                "what": "there is no image 'zzz' below images",
+                "where": "",
+                "hint": "`aml-images list` shows all images.",
+            },
+            id="bad input",
+        ),
+        pytest.param(
+            ("builds", "--zzz"),
+            {
+                "what": "No such option '--zzz'",
+                "where": "aml-images builds",
+                "hint": "`aml-images builds --help` shows how it is used.",
+            },
+            id="misuse",
+        ),
+    ],
+)
+def test_programs_are_told_in_json(
+    repository: ImageRepository, arguments: tuple[str, ...], error: dict[str, str]
+) -> None:
+    done = repository.run_in_a_copy(*arguments, "--json")
+    assert told(done)
+    assert json.loads(done.stdout) == {"error": error}
+    assert repository.run_in_a_copy(*arguments).stdout == ""
+
+
+def test_a_plan_that_is_refused_is_one_document(repository: ImageRepository) -> None:
+    done = repository.run_in_a_copy("build", "--all", "--dry-run", "--json")
+    assert told(done)
+    assert json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("arguments", [("list",), ("cleanup", "20261123.4f2a9c1e"), ("build", "--all")])
+def test_an_interrupt_has_its_own_exit_code(
+    repository: ImageRepository, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("aml_images_dagster.cli.options.load_settings", interrupt)
+    done = repository.run_in_a_copy(*arguments)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "Interrupted.")
 
 
 def test_an_image_that_was_never_released(repository: ImageRepository) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 import pytest
 
 from aml_images_dagster.builds.artifacts import Artifacts, BuildFolder
+from aml_images_dagster.builds.ledger import Ledger, TagChange
 from aml_images_dagster.builds.records import (
     BaseImage,
     BuildStatus,
@@ -15,7 +16,7 @@ from aml_images_dagster.builds.records import (
     ScenarioRecord,
     TestedImage,
 )
-from tests.records import DIGEST, KEY, NOW, build_record, staged_image
+from tests.records import DIGEST, KEY, NOW, begun_release, build_record, staged_image
 
 if TYPE_CHECKING:
     from tests.image_repository import ImageRepository
@@ -153,7 +154,7 @@ def test_builds_of_another_place(repository: ImageRepository) -> None:
     assert len(repository.json("builds", AML_IMAGES_ARTIFACTS="elsewhere")) == 2
 
 
-def rewrite(repository: ImageRepository, status: BuildStatus, **fields: str) -> BuildFolder:
+def rewrite(repository: ImageRepository, status: BuildStatus, **fields: object) -> BuildFolder:
     """Let the later build be something else."""
     folder = Artifacts(str(repository.artifacts)).build(LATER)
     record = folder.read_build()
@@ -180,3 +181,123 @@ def test_a_cleanup_does_not_rewrite_how_a_build_ended(
     record = folder.read_build()
     assert record is not None
     assert record.status == after
+
+
+def failed_build(repository: ImageRepository) -> BuildFolder:
+    """Of apps/other: one scenario has passed, the other has failed."""
+    folder = rewrite(repository, "failed")
+    for number, (scenario, status) in enumerate((("contract", "passed"), ("runs", "failed")), 1):
+        about = {"build": LATER, "image": "apps/other", "scenario": scenario, "attempt": 1, "place": "here"}
+        about |= {"job": f"job-{number}", "reference": f"staging.example/apps@{DIGEST}", "status": status}
+        times = {"submitted": NOW, "finished": NOW + timedelta(seconds=number)}
+        folder.write_job(JobRecord.model_validate(about | times))
+        folder.write_log("apps/other", f"{scenario}.node-0.log", f"{scenario} was here\n")
+    return folder
+
+
+def test_status_of_a_failed_build_shows_what_passed_and_what_failed(repository: ImageRepository) -> None:
+    failed_build(repository)
+    shown = repository.run("status", LATER, COLUMNS="200").stdout
+    assert "contract passed 1.0 s" in shown
+    assert "runs failed 2.0 s" in shown
+
+
+@pytest.mark.parametrize("name", ["latest", LATER, LATER[:10], "20261123"])
+def test_a_build_is_named_by_what_is_enough(repository: ImageRepository, name: str) -> None:
+    assert repository.json("status", name)["build"] == LATER
+
+
+@pytest.mark.parametrize("command", [("status",), ("logs",), ("release",), ("cleanup",)])
+def test_several_builds_that_begin_alike_are_one_message(repository: ImageRepository, command: tuple[str, ...]) -> None:
+    done = repository.run(*command, "202611")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "2 builds begin with '202611'" in done.stderr
+    assert f"Give more of the number: {LATER}, {EARLIER}." in done.stderr
+
+
+@pytest.mark.parametrize("command", ["release", "cleanup"])
+def test_what_changes_something_takes_no_latest(repository: ImageRepository, command: str) -> None:
+    done = repository.run(command, "latest")
+    assert done.returncode == 2
+    assert "'latest'" in done.stderr
+
+
+def test_builds_of_an_image_and_released_ones(repository: ImageRepository) -> None:
+    rewrite(repository, "succeeded", images=("tools/shell",))
+    change = TagChange(image="apps/other", repository="public/other", tag="v1", before=None, after=DIGEST)
+    Ledger(Artifacts(str(repository.artifacts))).append(begun_release(EARLIER, changes=(change,)))
+
+    def builds(*options: str) -> list[str]:
+        return [build["build"] for build in repository.json("builds", *options)]
+
+    assert builds("--image", "other") == [EARLIER]
+    assert builds("--image", "tools/shell") == [LATER, EARLIER]
+    assert builds("--image", "tools/shell", "--limit", "1") == [LATER]
+    assert builds("--released") == [EARLIER]
+    assert repository.run("builds", "--image", "tools/shel").stderr.count("Did you mean tools/shell?") == 1
+
+
+def test_logs_of_tests(repository: ImageRepository) -> None:
+    failed_build(repository)
+    shown = repository.run("logs", "latest").stdout
+    assert "==> apps/other contract.node-0 <==\ncontract was here\n" in shown
+    assert "==> apps/other runs.node-0 <==\nruns was here\n" in shown
+    assert repository.run("logs", LATER, "other", "runs").stdout.splitlines()[1:] == ["runs was here"]
+    assert repository.json("logs", LATER, "other", "contract")["logs"] == {
+        "apps/other contract.node-0": "contract was here\n"
+    }
+    assert "has no logs of tools/shell" in repository.run("logs", LATER, "shell").stdout
+    assert "Did you mean apps/other?" in repository.run("logs", LATER, "othr").stderr
+
+
+def test_logs_are_followed_until_the_build_has_ended(repository: ImageRepository) -> None:
+    folder = rewrite(repository, "running")
+    folder.write_log("apps/other", "runs.node-0.log", "first\n")
+    process = repository.start("logs", LATER, "--follow")
+    assert process.stdout is not None
+    assert [process.stdout.readline() for _ in range(2)][1] == "first\n"
+    folder.write_log("apps/other", "runs.node-0.log", "first\nsecond\n")
+    folder.finish("failed")
+    rest, err = process.communicate(timeout=60)
+    assert (process.returncode, rest, err) == (0, "second\n", "")
+
+
+def test_show_says_what_became_of_the_image(repository: ImageRepository) -> None:
+    change = TagChange(image="apps/other", repository="public/other", tag="v1", before=None, after=DIGEST)
+    ledger = Ledger(Artifacts(str(repository.artifacts)))
+    ledger.complete(ledger.append(begun_release(EARLIER, changes=(change,))), "somebody")
+    Artifacts(str(repository.artifacts)).build(LATER).write_staged(
+        staged_image("apps/other", LATER, size_bytes=3_100_000)
+    )
+    shown = repository.run("show", "other", COLUMNS="200").stdout
+    assert f"{LATER} canceled, 2026-11-23" in shown
+    assert f"20261123.v1, build {EARLIER}, " in shown
+    assert "3.1 MB (2.5 → 3.1)" in shown
+    document = repository.json("show", "other")
+    assert [build["size_bytes"] for build in document["builds"]] == [3_100_000, 2_500_000]
+    assert document["release"]["tag"] == "20261123.v1"
+    assert repository.json("show", "hello")["release"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("aml-images bu", {"build", "builds"}),
+        ("aml-images status 2026", {EARLIER, LATER}),
+        ("aml-images show apps/", {"apps/hello", "apps/other"}),
+        ("aml-images build apps/hello tools/", {"tools/shell"}),
+        ("aml-images builds --rel", {"--released"}),
+        ("aml-images builds --image t", {"tools/shell"}),
+    ],
+)
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_options_images_and_builds(
+    repository: ImageRepository, shell: str, words: str, found: set[str]
+) -> None:
+    environment = {"COMP_WORDS": words, "_AML_IMAGES_COMPLETE": f"{shell}_complete"}
+    environment["COMP_CWORD"] = words.split()[-1] if shell == "fish" else str(len(words.split()) - 1)
+    done = repository.run_in_a_copy(**environment)
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    completed = set(lines[1::3]) if shell == "zsh" else {line.partition(",")[2].partition("\t")[0] for line in lines}
+    assert completed == found

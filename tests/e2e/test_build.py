@@ -181,7 +181,7 @@ def test_an_interrupted_build_is_cleaned_up(repository, staging, engine_client):
     build = containers[0].labels["aml-images.build"]
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert "Traceback" not in out + err
     assert "Stack Trace" not in out + err
     assert f"{build} was canceled" in err
@@ -189,6 +189,38 @@ def test_an_interrupted_build_is_cleaned_up(repository, staging, engine_client):
     assert engine_client.containers.list(all=True, filters={"label": f"aml-images.build={build}"}) == []
     assert engine_client.networks.list(filters={"label": f"aml-images.build={build}"}) == []
     assert [(b["build"], b["status"]) for b in repository.json("builds")] == [(build, "canceled")]
+
+
+def test_a_build_that_is_interrupted_before_its_first_step_is_canceled(repository, staging):
+    process = repository.start("build", repository.image("tools/shell"))
+    first = process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    build = first.split()[1]
+    assert first.startswith(f"build {build} started")
+    assert process.returncode == 130, out + err
+    assert "Traceback" not in out + err
+    assert f"build {build} was canceled" in err
+    assert f"build {build} was cleaned up" in out
+    status = repository.json("status", build)
+    assert (status["status"], status["trigger"]) == ("canceled", "command line")
+    assert [image["image"] for image in status["images"]] == [repository.image("tools/shell")]
+    assert staged_tags(repository, staging) == []
+
+
+def test_a_build_that_is_interrupted_before_it_starts_leaves_nothing(repository):
+    process = repository.start("build", repository.image("tools/shell"))
+    logs, deadline = repository.root / ".aml-images" / "logs", time.monotonic() + 120
+    while not logs.exists() or not any(logs.iterdir()):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, out + err
+    assert "Traceback" not in out + err
+    assert "Interrupted" in err
+    assert repository.json("builds") == []
 
 
 def test_when_one_scenario_fails_everything_else_of_the_build_ends(repository, staging, engine_client):
@@ -234,6 +266,9 @@ def test_when_one_scenario_fails_everything_else_of_the_build_ends(repository, s
     assert {job["image"]: job["status"] for job in status["jobs"]} == {other: "failed", shell: "canceled"}
     assert status["failure"]["step"].endswith("__other_tested")
     assert "scenario 'waits' failed" in status["failure"]["message"]
+    logs = repository.json("logs", build, other)["logs"]
+    assert {name for name in logs if name.endswith("other_tested")}
+    assert not {name for name in logs if "shell" in name}
     shown = repository.run("status", build).stdout
     assert f"failed in {status['failure']['step']}" in shown
     assert "scenario 'waits' failed" in shown

@@ -1,0 +1,105 @@
+"""What arguments name: builds by the start of their number, images. Shells complete both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem
+from typing_extensions import override
+
+from aml_images_dagster.builds.naming import BUILD_NUMBER
+from aml_images_dagster.errors import BadInput
+from aml_images_dagster.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aml_images_dagster.settings import Settings
+
+LATEST = "latest"
+_SHOWN = 5
+"""How many builds a message names."""
+
+
+class _Completed(click.ParamType[str]):
+    """A word that shells complete with names that the settings of the repository lead to."""
+
+    name = "text"
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return str(value)
+
+    @override
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        try:
+            settings = load_settings(repo=ctx.params.get("repo"), docker_files_path=ctx.params.get("docker_files_path"))
+            return [CompletionItem(name) for name in self.names(settings) if name.startswith(incomplete)]
+        except Exception:  # noqa: BLE001 - a shell that completes shows no messages
+            return []
+
+    def names(self, settings: Settings) -> Iterable[str]:
+        """Everything that may stand there."""
+        raise NotImplementedError
+
+
+class _Build(_Completed):
+    @override
+    def names(self, settings: Settings) -> Iterable[str]:
+        return sorted(_numbers(settings), reverse=True)
+
+
+class _Image(_Completed):
+    @override
+    def names(self, settings: Settings) -> Iterable[str]:
+        from aml_images_dagster.builds.source import load_catalog
+        from aml_images_dagster.catalog.tree import WorkingTree
+
+        return load_catalog(settings, WorkingTree(settings.repo)).images
+
+
+BUILD = _Build()
+"""Type of an argument that names a build; `build_named` finds it."""
+IMAGE = _Image()
+"""Type of an argument or an option that names an image of the repository."""
+
+
+def build_named(settings: Settings, text: str, *, latest: bool = False) -> str:
+    """The number of the build that a person names.
+
+    Args:
+        settings: Where builds are.
+        text: Its number, or the start of it.
+        latest: Whether `latest` is the newest build. Not for what changes something: another may start meanwhile.
+
+    Returns:
+        The number; `text` itself when no build has it.
+
+    Raises:
+        BadInput: Several builds begin so, or there is none that could be the latest.
+    """
+    if BUILD_NUMBER.fullmatch(text) or not text:
+        return text
+    if latest and text == LATEST:
+        builds = backends_for(settings).artifacts.builds(lambda error: click.echo(f"aml-images: {error}", err=True))
+        if not builds:
+            raise BadInput(
+                "there are no builds yet", where=settings.artifacts_uri, hint="`aml-images build` starts one."
+            )
+        return builds[0][1].build
+    found = sorted((number for number in _numbers(settings) if number.startswith(text)), reverse=True)
+    if len(found) > 1:
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        raise BadInput(
+            f"{len(found)} builds begin with {text!r}",
+            where=settings.artifacts_uri,
+            hint=f"Give more of the number: {', '.join(found[:_SHOWN])}{more}.",
+        )
+    return found[0] if found else text
+
+
+def _numbers(settings: Settings) -> list[str]:
+    from aml_images_dagster.profiles import backends_for  # what only reads image folders does without
+
+    return [folder.build for folder in backends_for(settings).artifacts.folders()]

@@ -1,0 +1,100 @@
+"""`aml-images logs BUILD`."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from aml_images_dagster.catalog.image_name import full_name
+from aml_images_dagster.cli.arguments import BUILD, IMAGE, build_named
+from aml_images_dagster.cli.console import open_console
+from aml_images_dagster.cli.options import common_options, print_json
+from aml_images_dagster.cli.status import find_build
+from aml_images_dagster.errors import BadInput
+from aml_images_dagster.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+    from aml_images_dagster.builds.artifacts import BuildFolder
+    from aml_images_dagster.builds.records import BuildRecord
+    from aml_images_dagster.settings import Settings
+
+_POLL_SECONDS = 1.0
+
+
+@click.command("logs")
+@click.argument("build", type=BUILD)
+@click.argument("image", required=False, metavar="[IMAGE", type=IMAGE)
+@click.argument("scenario", required=False, metavar="[SCENARIO]]")
+@click.option("--follow", is_flag=True, help="Go on until the build has ended.")
+@common_options
+def command(
+    settings: Settings, as_json: bool, build: str, image: str | None, scenario: str | None, follow: bool
+) -> None:
+    """Show what BUILD has printed: its steps, and each node of its tests. BUILD may be `latest`.
+
+    With IMAGE, what its steps and its tests have printed; with SCENARIO, what the nodes of that test have.
+    """
+    if as_json and follow:
+        raise BadInput("--json and --follow cannot be combined", where="logs", hint="Give one of them.")
+    folder, record = find_build(settings, build_named(settings, build, latest=True))
+    if image is not None:
+        absent = f"build {record.build} has no image {image!r}"
+        image = full_name(image, record.images, absent, f"It has {', '.join(record.images)}.")
+    if as_json:
+        print_json({"build": record.build, "logs": dict(_logs(settings, folder, record, image, scenario))})
+        return
+    shown: dict[str, int] = {}
+    console = open_console()
+    has_ended = False
+    while True:
+        for name, text in _logs(settings, folder, record, image, scenario):
+            _print_new(console, name, text, shown)
+        if not follow or has_ended:
+            break
+        time.sleep(_POLL_SECONDS)
+        now = folder.read_build()
+        has_ended = now is None or now.status not in ("running", "partial")  # once more: its last lines
+    if not any(shown.values()):
+        what = " ".join(filter(None, (image, scenario)))
+        console.print(f"Build {record.build} has no logs{f' of {what}' if what else ''} here.", markup=False)
+
+
+def _print_new(console: Console, name: str, text: str, shown: dict[str, int]) -> None:
+    """Print what a log has more than before, below its name if another was printed last."""
+    new = text[shown.get(name, 0) :]
+    if not new:
+        return
+    if next(reversed(shown), "") != name:
+        console.print(f"==> {name} <==", style="bold", markup=False, soft_wrap=True)
+    shown.pop(name, None)
+    shown[name] = len(text)
+    console.print(printable(new.removesuffix("\n")), markup=False, soft_wrap=True)
+
+
+def _logs(
+    settings: Settings, folder: BuildFolder, record: BuildRecord, image: str | None, scenario: str | None
+) -> Iterator[tuple[str, str]]:
+    """Every log by name: those of steps, which this machine's Dagster instance has, and those of tests."""
+    if scenario is None:
+        yield from _step_logs(settings, record, image)
+    for each in [image] if image else record.images:
+        for name, text in folder.read_logs(each):
+            if scenario is None or name.startswith(f"{scenario}."):
+                yield f"{each} {name.removesuffix('.log')}", text
+
+
+def _step_logs(settings: Settings, record: BuildRecord, image: str | None) -> Iterator[tuple[str, str]]:
+    home = Path(os.environ.get("DAGSTER_HOME") or settings.home / "dagster").absolute()
+    if not (home / "dagster.yaml").exists():
+        return
+    from aml_images_dagster.cli.instance import step_logs
+
+    yield from step_logs(home, record.run_id, image)
