@@ -25,6 +25,7 @@ import aml_images_dagster.cli.logs
 import aml_images_dagster.cli.release
 import aml_images_dagster.cli.releases
 import aml_images_dagster.cli.rollback
+import aml_images_dagster.cli.schedules
 import aml_images_dagster.cli.show
 import aml_images_dagster.cli.status
 import aml_images_dagster.cli.validate

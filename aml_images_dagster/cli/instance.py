@@ -51,6 +51,17 @@ def step_logs(home: Path, run_id: str, image: str | None) -> Iterator[tuple[str,
                 yield ", ".join(log.step_keys), text.decode("utf-8", "replace")
 
 
+def schedules_switched(home: Path) -> dict[str, bool]:
+    """The schedules that a person has switched on or off, by name, and whether they are on.
+
+    Args:
+        home: Where the instance is.
+    """
+    os.environ["DAGSTER_HOME"] = str(home)  # its storages are found by it
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        return {state.name: state.is_running for state in instance.all_instigator_state()}
+
+
 def open_instance(settings: Settings) -> dg.DagsterInstance:
     """The Dagster instance of the settings, made when it is not there yet."""
     home = Path(os.environ.get("DAGSTER_HOME") or settings.home / "dagster").absolute()

@@ -20,6 +20,7 @@ COMMANDS = {
     "show": ("show", "Show everything about an image."),
     "graph": ("graph", "Show what is built FROM what."),
     "validate": ("validate", "Check image folders, all findings at once."),
+    "schedules": ("schedules", "Show the next dates of each schedule, and what it would start."),
     "new": ("new", "Write the folder of a new image."),
     "discover": ("discover", "Show which images a change rebuilds, and why."),
     "build": ("build", "Build, test and describe images, all or nothing."),

@@ -301,3 +301,27 @@ def test_shells_complete_commands_options_images_and_builds(
     lines = done.stdout.splitlines()
     completed = set(lines[1::3]) if shell == "zsh" else {line.partition(",")[2].partition("\t")[0] for line in lines}
     assert completed == found
+
+
+@pytest.mark.parametrize("columns", ["40", "60", "99"])
+def test_a_narrow_console_breaks_no_number_and_no_digest(repository: ImageRepository, columns: str) -> None:
+    for command, words in (
+        ("builds", (EARLIER, LATER, "20261123.v1", "apps/other", "tools/shell")),
+        (f"status {EARLIER}", ("apps/other", DIGEST[:19], "2.5 MB")),
+    ):
+        lines = repository.run(*command.split(), COLUMNS=columns).stdout.splitlines()
+        for word in words:
+            assert any(word in line for line in lines), (word, lines)
+        assert all(len(line) <= int(columns) for line in lines if "artifacts" not in line.lower())
+    lines = repository.run("builds", COLUMNS=columns).stdout.splitlines()
+    assert lines[0] == LATER
+    assert [line.split() for line in lines[1:3]] == [["status", "canceled"], ["created", "2026-11-23", "12:00:00"]]
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {}])
+def test_a_pipe_has_no_escape_sequences_and_a_line_for_each_row(
+    repository: ImageRepository, environment: dict[str, str]
+) -> None:
+    shown = repository.run("builds", COLUMNS="", **environment).stdout
+    assert "\x1b" not in shown
+    assert [line.split()[0] for line in shown.splitlines() if line.split()[0] in (EARLIER, LATER)] == [LATER, EARLIER]

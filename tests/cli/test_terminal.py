@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 BUILD = "20261123.aaaaaaaa"
 
 
-def on_a_terminal(repository: ImageRepository, *arguments: str) -> tuple[int, bytes]:
+def on_a_terminal(repository: ImageRepository, *arguments: str, **environment: str) -> tuple[int, bytes]:
     """Exit code of `aml-images`, and what it writes to its terminal."""
     child, terminal = pty.fork()
     if child == 0:
-        os._exit(repository.be_the_command(arguments, {"TERM": "xterm-256color", "COLUMNS": "200"}, 1, 2))
+        terminal_of = {"TERM": "xterm-256color", "COLUMNS": "200", **environment}
+        os._exit(repository.be_the_command(arguments, terminal_of, 1, 2))
     written = b""
     while True:
         try:
@@ -63,3 +64,16 @@ def test_a_message_about_a_file_of_a_stranger_moves_nothing(repository: ImageRep
         _, written = on_a_terminal(repository, *command)
         left = re.sub(rb"\x1b\[[0-9;]*m", b"", written).decode()
         assert not {char for char in left if not (char.isprintable() or char in "\r\n")}, command
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=["NO_COLOR", "dumb"])
+@pytest.mark.parametrize("columns", ["60", "200"])
+def test_a_terminal_without_colours_gets_none(
+    repository: ImageRepository, environment: dict[str, str], columns: str
+) -> None:
+    folder = Artifacts(str(repository.artifacts)).build(BUILD)
+    folder.write_build(build_record(BUILD, status="failed", images=("apps/hello",)))
+    for command in (("builds",), ("list",), ("status", BUILD)):
+        code, written = on_a_terminal(repository, *command, COLUMNS=columns, **environment)
+        assert code == 0
+        assert not re.search(rb"\x1b\[[0-9;]*3[0-9]m", written), written
