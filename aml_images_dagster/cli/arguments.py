@@ -15,6 +15,7 @@ from aml_images_dagster.settings import load_settings
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.settings import Settings
 
 LATEST = "latest"
@@ -82,7 +83,7 @@ def build_named(settings: Settings, text: str, *, latest: bool = False) -> str:
     if BUILD_NUMBER.fullmatch(text) or not text:
         return text
     if latest and text == LATEST:
-        builds = backends_for(settings).artifacts.builds(lambda error: click.echo(f"aml-images: {error}", err=True))
+        builds = _artifacts(settings).builds(lambda error: click.echo(f"aml-images: {error}", err=True))
         if not builds:
             raise BadInput(
                 "there are no builds yet", where=settings.artifacts_uri, hint="`aml-images build` starts one."
@@ -99,7 +100,11 @@ def build_named(settings: Settings, text: str, *, latest: bool = False) -> str:
     return found[0] if found else text
 
 
-def _numbers(settings: Settings) -> list[str]:
-    from aml_images_dagster.profiles import backends_for  # what only reads image folders does without
+def _artifacts(settings: Settings) -> Artifacts:
+    from aml_images_dagster.profiles import backends_for  # commands that only read image folders do without it
 
-    return [folder.build for folder in backends_for(settings).artifacts.folders()]
+    return backends_for(settings).artifacts
+
+
+def _numbers(settings: Settings) -> list[str]:
+    return [folder.build for folder in _artifacts(settings).folders()]
