@@ -19,7 +19,7 @@ from aml_images_dagster.builds.records import ENDED, Account, BuildFailure, Buil
 from aml_images_dagster.builds.repair import repair
 from aml_images_dagster.builds.reuse import forget
 from aml_images_dagster.catalog.reference import Reference
-from aml_images_dagster.errors import FactoryError, Unreachable
+from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -124,8 +124,9 @@ def _clean_up(
 ) -> CleanupReport:
     build = folder.build
     rows = _attempt("record", build, lambda: _readable(folder, backends))
-    # First of all, because steps and releases that have not begun yet look here before they begin.
-    rows += _attempt("record", build, lambda: _end(folder, backends, status, failure, even_if_released))
+    if not any(row.kind == "build" for row in rows):
+        # First of all, because steps and releases that have not begun yet look here before they begin.
+        rows += _attempt("record", build, lambda: _end(folder, backends, status, failure, even_if_released))
     if any(row.kind == "build" for row in rows):
         return _report(folder, rows)
     rows += _attempt("release file", build, lambda: _release_files(folder))
@@ -206,6 +207,8 @@ def _readable(folder: BuildFolder, backends: Backends) -> list[CleanupRow]:
     except DamagedRecord:
         repair(folder, backends)
         return [CleanupRow(kind="record", name="build.json", outcome="repaired")]
+    except BadInput as error:  # of a newer version, which knows what of the build has to stay
+        return [CleanupRow(kind="build", name=folder.build, outcome="left", detail=_told(error))]
     return []
 
 

@@ -375,8 +375,8 @@ def test_a_build_that_a_release_has_claimed_does_not_expire(house: House) -> Non
 def test_a_build_that_a_release_has_claimed_stays_while_its_record_cannot_be_read(house: House) -> None:
     house.begin("succeeded")
     house.folder.decide("released")
-    path = house.folder.root / "build.json"
-    path.write_text(path.read_text().replace("{", '{"color": "blue",', 1))
+    (house.folder.root / "build.json").unlink()
+    (house.folder.root / "build.json").mkdir()
     report = cleanup(BUILD, house.backends, "expired")
     assert [(row.kind, row.outcome) for row in report.rows] == [("record", "left"), ("build", "kept")]
     assert house.is_staged
@@ -445,6 +445,7 @@ def test_a_record_of_a_newer_version_is_left_alone_and_unhealthy(house: House) -
     assert "not a record of this version" in report.rows[0].detail
     assert not_clean(house.backends.artifacts) == [BUILD]
     assert house.sweep("failed", report.finished + timedelta(seconds=14)) == []
+    assert not cleanup(BUILD, house.backends, "failed").clean
     assert path.read_text() == newer
     assert len(list(house.backends.staging.tags(house.repository.image("tools/shell").partition("/")[0]))) == 1
 
