@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from aml_images_dagster.cli.instance import open_instance
-from aml_images_dagster.errors import FactoryError
+from aml_images_dagster.errors import BadInput, FactoryError
 from aml_images_dagster.settings import ENV_PREFIX, load_settings
+from aml_images_dagster.text import printable_line
 
 if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
@@ -31,6 +35,8 @@ def become_dagster_dev(settings: Settings, workspace: str, port: str) -> NoRetur
         port: Where the UI listens on loopback.
     """
     home = open_instance(settings).root_directory
+    _check_port(port)
+    _check_daemon(home)
     os.environ[f"{ENV_PREFIX}REPO"] = str(settings.repo)
     if "ui_url" not in settings.pull_requests.model_fields_set:
         os.environ[f"{ENV_PREFIX}PULL_REQUESTS__UI_URL"] = f"http://{_HOST}:{port}"
@@ -41,6 +47,65 @@ def become_dagster_dev(settings: Settings, workspace: str, port: str) -> NoRetur
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     dagster = [sys.executable, "-m", "dagster", "dev", "--workspace", workspace, "--host", _HOST, "--port", port]
     os.execv(sys.executable, dagster)  # noqa: S606 - a list, without a shell
+
+
+def _check_port(port: str) -> None:
+    """Refuse a port that cannot be had: Dagster would start its daemon all the same.
+
+    Raises:
+        BadInput: It is none, or another process listens there.
+    """
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise BadInput(f"{port!r} is no port", where="scripts/ui", hint="Give a number from 1 to 65535.")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was left a moment ago is free
+        try:
+            probe.bind((_HOST, int(port)))
+        except OSError as error:
+            raise BadInput(
+                f"port {port} is taken ({error.strerror}){_owner(int(port))}",
+                where="scripts/ui",
+                hint="End what listens there, or give another port: scripts/ui PORT.",
+            ) from None
+
+
+def _owner(port: int) -> str:
+    """Which process listens on a port, as far as /proc shows it; source: proc_pid_net(5)."""
+    listens = f":{port:04X}"
+    inodes = set()
+    for table in ("tcp", "tcp6"):
+        with suppress(OSError):
+            rows = [line.split() for line in Path("/proc/net", table).read_text().splitlines()[1:]]
+            inodes |= {f"socket:[{row[9]}]" for row in rows if row[1].endswith(listens) and row[3] == "0A"}
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if any(os.readlink(file) in inodes for file in (process / "fd").iterdir()):  # noqa: PTH115 - no path
+                return f" by process {process.name}: {_command(process)}"
+    return ""
+
+
+def _check_daemon(home: str) -> None:
+    """Refuse a second daemon on an instance: both would evaluate each sensor.
+
+    Raises:
+        BadInput: One runs on this machine.
+    """
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            command = _command(process)
+            is_daemon = "dagster._daemon" in command or "dagster-daemon" in command
+            if is_daemon and f"DAGSTER_HOME={home}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                raise BadInput(
+                    f"a daemon of this instance runs already, process {process.name}: {command}",
+                    where=home,
+                    hint="Use the UI that started it, or end that first.",
+                )
+
+
+def _command(process: Path) -> str:
+    return printable_line((process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip())[
+        :200
+    ]
 
 
 if __name__ == "__main__":

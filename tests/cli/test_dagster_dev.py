@@ -9,13 +9,13 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.image_repository import ImageRepository
 
@@ -117,3 +117,57 @@ def test_a_wrong_setting_is_one_message(repository: ImageRepository) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("aml-images: ")
     assert "Traceback" not in done.stderr
+
+
+def dagster_dev(repository: ImageRepository, port: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("AML_IMAGES_", "DAGSTER_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "aml_images_dagster.cli.dagster_dev", "/none/workspace.yaml", port],
+        env=environment | {"AML_IMAGES_REPO": str(repository.root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_port_that_is_taken_is_refused_and_its_owner_named(repository: ImageRepository) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = dagster_dev(repository, port)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"port {port} is taken" in done.stderr
+    assert f"by process {os.getpid()}: " in done.stderr
+
+
+def test_a_word_is_no_port(repository: ImageRepository) -> None:
+    done = dagster_dev(repository, "help")
+    assert done.returncode == 2
+    assert "'help' is no port" in done.stderr
+
+
+def test_a_second_daemon_of_an_instance_is_refused(repository: ImageRepository) -> None:
+    home = repository.root / ".aml-images" / "dagster"
+    daemon = subprocess.Popen(
+        [sys.executable, "-c", "input()", "dagster._daemon"],
+        env=os.environ | {"DAGSTER_HOME": str(home)},
+        stdin=subprocess.PIPE,
+    )
+    try:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        done = dagster_dev(repository, port)
+    finally:
+        daemon.communicate(b"\n", timeout=60)
+    assert done.returncode == 2
+    assert f"a daemon of this instance runs already, process {daemon.pid}: " in done.stderr
+
+
+def test_the_script_shows_its_usage() -> None:
+    script = Path(__file__).parents[2] / "scripts" / "ui"
+    shown = subprocess.run([script, "--help"], capture_output=True, text=True, check=False)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "scripts/ui [PORT]" in shown.stdout
+    assert subprocess.run([script, "--zzz"], capture_output=True, check=False).returncode == 2
