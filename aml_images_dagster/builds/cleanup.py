@@ -285,7 +285,7 @@ def _untagged(build: str, backends: Backends) -> list[Reference]:
     found = []
     for image in _images(folder):
         tagged: StagedImage | BaseImage | None = None
-        with suppress(FactoryError):  # a record that is damaged tells of nothing
+        with suppress(FactoryError):  # a damaged record has no information
             tagged = folder.read_staged(image) or folder.read_parent(image)
         if tagged is not None:
             reference = Reference.parse(tagged.reference)
@@ -408,7 +408,7 @@ def anything_left(build: str, backends: Backends) -> bool:
 
 def _read_back(folder: BuildFolder, backends: Backends, status: EndStatus) -> list[CleanupRow]:
     """What exists again although its removal succeeded."""
-    # It was being published, and had looked at its record a moment before this cleanup wrote there.
+    # The release files were being written, and their step had read the record just before this cleanup changed it.
     record = _record(folder)
     if record is not None and record.status not in ENDED:
         folder.finish(status)

@@ -133,7 +133,7 @@ def _look_at(
         return [cleanup(folder.build, backends, status, failure, now=now)]
     if _is_settled(record, last, settings, is_released, now):
         backends.artifacts.settle(folder.build)
-        # A cleanup that has begun meanwhile writes its report, and says that the build is not settled, in this order.
+        # A cleanup that has started meanwhile writes its report, and says that the build is not settled, in this order.
         if read_report(folder) != last:
             backends.artifacts.unsettle(folder.build)
     return []
@@ -212,5 +212,5 @@ def _look_again(
         return True
     try:
         return _is_fresh(last, settings, now) and anything_left(record.build, backends)
-    except Unreachable:  # it was clean, and is looked at again when they are back
+    except Unreachable:  # it was clean, and is checked again when they are back
         return False

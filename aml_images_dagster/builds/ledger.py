@@ -132,7 +132,7 @@ class Ledger:
                 create_atomically(
                     self.folder / f"{numbered.number:06}.json", (numbered.model_dump_json(indent=2) + "\n").encode()
                 )
-            except FileExistsError:  # somebody else was faster
+            except FileExistsError:  # another process was faster
                 continue
             return numbered
 

@@ -128,7 +128,7 @@ def _keeping(session: BuildSession, find: FindParent) -> FindParent:
             return found
         tag = session.staging_reference(image)
         session.folder.write_parent(parent, BaseImage(reference=str(tag), digest=found.digest))
-        # As when an image is reused: tag it first, and then look whether it may still be used (reuse.py).
+        # As when an image is reused: tag it first, and then check whether it may still be used (reuse.py).
         if (
             not _tag(session.backends.staging, found, tag.tag)
             or parent_finder(session, lambda _: None)(parent) != found

@@ -25,7 +25,7 @@ def connect(address: HostAddress, token: str) -> Github:
         auth=Auth.Token(token),
         base_url=address.api_url,
         timeout=_REQUEST_SECONDS,
-        retry=None,  # whoever asks does so again later, and must not wait here
+        retry=None,  # the caller asks again later, and must not wait here
         per_page=100,
         lazy=True,
         seconds_between_requests=0,

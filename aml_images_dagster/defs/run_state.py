@@ -64,7 +64,7 @@ class InstanceRuns:
         """See `Runs.failure`. A run whose process is gone is reported as failed to the instance."""
         run = self._instance.get_run_by_id(run_id)
         if run is not None and _is_dead(run):
-            # Nobody else can tell: the daemon watches only the runs that it has launched.
+            # Nothing else detects this: the daemon watches only the runs that it has launched.
             self._instance.report_run_failed(run, message="The process that executed the run is gone.")
             self._instance.event_log_storage.free_concurrency_slots_for_run(run_id)
         return first_failure(self._instance, run_id)

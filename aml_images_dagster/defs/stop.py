@@ -36,7 +36,7 @@ def stopped_with(session: BuildSession) -> Iterator[None]:
 
     def watch() -> None:
         while not done.wait(_SECONDS):
-            with suppress(FactoryError, OSError):  # whoever cannot be asked now is asked again
+            with suppress(FactoryError, OSError):  # a store that does not answer now is asked again
                 if session.has_ended():
                     stopped.set()
                     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)

@@ -201,7 +201,7 @@ class ForkExecutor(dg.Executor):
                         active.verify_complete(context, key)
                     yield from active.plan_events_iterator(context)
             except BaseException:
-                # Nothing may go on where nobody watches it.
+                # No step may run without a parent that watches it.
                 _signal(running, signal.SIGINT)
                 _end(running, self._grace_seconds)
                 raise
@@ -308,7 +308,7 @@ def _events(
         try:
             captured = capture.enter_context(logs.capture_logs(log_key))
             yield DagsterEvent.capture_logs(context, [step.key], log_key, captured)
-        except Exception:  # noqa: BLE001 - a step goes on without its log
+        except Exception:  # noqa: BLE001 - a step runs without its log
             yield from _handle_compute_log_setup_error(context, sys.exc_info())
         step_context = context.for_step(step, known_state)
         events = []
@@ -347,7 +347,7 @@ def _end(running: Mapping[str, _Fork], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while any(fork.process.is_alive() for fork in running.values()) and time.monotonic() < deadline:
         for fork in running.values():
-            for _ in fork.received():  # else it waits until somebody reads
+            for _ in fork.received():  # else it waits for a reader
                 pass
         time.sleep(_POLL_SECONDS)
     _signal(running, signal.SIGKILL)

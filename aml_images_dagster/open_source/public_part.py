@@ -31,7 +31,7 @@ class PublicPart:
 
     Attributes:
         image: The image.
-        dockerfile: The public Dockerfile by itself, read without the build arguments of image.json, which nobody
+        dockerfile: The public Dockerfile by itself, read without the build arguments of image.json, which no one
             else has.
         files: Every file by its name relative to the image folder, sorted.
     """

@@ -134,7 +134,7 @@ class PublicRepository:
                 )
             if self._what_it_says(before) == self._what_it_says(commit):
                 return before, False
-        # What is replaced is what was looked at: a commit that came meanwhile stays.
+        # Only the commit that was read is replaced: one that was pushed meanwhile stays.
         self._git(
             "push", "-q", f"--force-with-lease=refs/heads/{branch}:{before}", "origin", f"HEAD:refs/heads/{branch}"
         )

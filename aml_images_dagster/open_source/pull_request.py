@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.code_hosts.address import HostAddress
 
-_HINT = "The branch was pushed. Check the token and publish again, or open the pull request by hand."
+_HINT = "The branch was pushed. Check the token and publish again, or open the pull request manually."
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ class Assessor:
             return None
         tracked.evaluation.succeeded()
         if tracked.phase == "refused":
-            tracked.evaluation.failed(now)  # whoever may admit it has time to look at it first
+            tracked.evaluation.failed(now)  # a reviewer has time to admit it first
         return changes
 
     def _evaluate(self, number: int, tracked: Tracked, target: str, until: float) -> Changes | None:

@@ -1,7 +1,7 @@
 """Images that pull requests add: what Dagster needs to run them beside the images of the main branch.
 
 Dagster knows the assets that were there when the code location was loaded. So what pull requests add, and what they
-newly build FROM what, is written down in the artifacts store, and read when the code location loads again.
+newly build FROM what, is stored in the artifacts store, and read when the code location reloads.
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ def unknown_images(images: Sequence[DeclaredImage], known: Mapping[str, tuple[st
 def with_declared(images: Iterable[Image], declared: Iterable[DeclaredImage]) -> list[Image]:
     """The images of the main branch, and what pull requests add to them: images, and FROM edges.
 
-    An edge orders the steps of a run, no more. What would make a cycle, or a name that Dagster cannot tell from
-    another, is left out.
+    An edge only orders the steps of a run. Edges that would make a cycle, and names that Dagster cannot distinguish
+    from others, are left out.
     """
     found = {image.id: image for image in images}
     names = Counter(plain_name(image.family, image.name) for image in found.values())

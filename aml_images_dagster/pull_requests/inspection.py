@@ -90,7 +90,7 @@ def _answer(settings: Settings, target: str, head: str) -> _Answer:
         if _OUT_OF_MEMORY in fault.what.lower():  # a git that we have started
             return _too_much_memory()
         kind: Literal["bad input", "unreachable"] = "bad input" if isinstance(fault, BadInput) else "unreachable"
-        where = "" if fault.where == str(settings.repo) else fault.where  # our disk is nobody's business
+        where = "" if fault.where == str(settings.repo) else fault.where  # paths of this machine are not published
         return _Answer(fault=kind, what=fault.what, where=where, hint=fault.hint)
     except MemoryError:
         return _too_much_memory()

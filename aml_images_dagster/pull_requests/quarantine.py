@@ -108,7 +108,7 @@ def _remove_leftovers(objects: Path) -> None:
         except FileNotFoundError:  # another is removing it, or was killed in the middle of that
             shutil.rmtree(folder, ignore_errors=True)
             continue
-        if _take(lock):  # else its fetch goes on
+        if _take(lock):  # else its fetch is in progress
             shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
 

@@ -101,7 +101,7 @@ class GitRemote:
         try:
             self.fetch_target(commit, left)
         except Unreachable:
-            if not self._is_here(TARGET_REF, commit):  # else somebody else has fetched it at the same time
+            if not self._is_here(TARGET_REF, commit):  # else another process has fetched it at the same time
                 raise
         return git.resolve(self._root, TARGET_REF)
 

@@ -80,7 +80,7 @@ class Releaser:
             ReleaseFailed: It did not complete; what is done stays done, and the same call continues where it stopped.
         """
         check_window(self._settings, outside_window, datetime.now(UTC))
-        self.plan(release)  # what can be refused is refused before anybody is waited for
+        self.plan(release)  # what can be refused is refused before the wait for the lease
         purpose = f"release of build {release.build}"
         with exclusively(self._backends, self._settings, self._who, purpose, self._report) as lease:
             check_window(self._settings, outside_window, datetime.now(UTC))  # it may have closed meanwhile
@@ -91,7 +91,7 @@ class Releaser:
             self._claim(release)
             begun = plan.resumes or self._ledger.append(self._begun(release, plan.changes, outside_window))
             with _explained(release):
-                # Who takes a build back looks for a record like this one, after having said so in the build's own:
+                # A cleanup looks for a record like this one, after it has written its decision into the build's own:
                 # whichever comes first, one of the two sees the other.
                 self._still_complete(release)
                 check_staging(release, self._backends.staging)

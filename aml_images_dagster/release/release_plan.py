@@ -98,7 +98,7 @@ def _check_tags(release: ReleaseJson, changes: Sequence[TagChange], production: 
         if withdrawn is not None:
             taken.append(f"{change.name} {_is_withdrawn(withdrawn)}")
             continue
-        # Whatever is served now: somebody may have pulled what it pointed to.
+        # Independent of what is served now: clients may have pulled what it pointed to.
         named = reversed(history.of(change.name))
         stood = next(((r, c) for r, c in named if r.done and c.after != change.after), None)
         released_by = f", released by build {stood[0].build} on {stood[0].when:%Y-%m-%d}" if stood else ""
@@ -145,7 +145,7 @@ def _other_image(images: Collection[str], tag: str = "") -> str:
 
 
 def _is_withdrawn(withdrawal: ReleaseRecord) -> str:
-    how = "was" if withdrawal.done else "is being"  # a withdrawal that broke off is still to be completed
+    how = "was" if withdrawal.done else "is being"  # an incomplete withdrawal is still to be completed
     return f"{how} withdrawn by {withdrawal.who} on {withdrawal.when:%Y-%m-%d}"
 
 

@@ -93,7 +93,7 @@ def roll_back(
 
 
 def _named(known: Sequence[ReleasedVersion], tag: str, latest: Latest) -> ReleasedVersion:
-    # A release that broke off counts once `:latest` pointed to it.
+    # An incomplete release counts once `:latest` pointed to it.
     released = [v for v in known if v.done or v.digest in latest.digests]
     version = next((version for version in released if version.tag == tag), None)
     if version is None or version.withdrawn:

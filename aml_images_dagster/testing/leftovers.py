@@ -59,7 +59,7 @@ def remove(client: DockerClient, label: str, value: str) -> list[str]:
             left = ", ".join(thing.name for group in groups for thing in group)
             raise Unreachable(
                 f"the engine does not remove {left}",
-                hint=f"Remove it by hand; everything of the job has the label {label}={value}.",
+                hint=f"Remove it manually; everything of the job has the label {label}={value}.",
             )
         # Containers hold their network and volumes, so one group goes before the next is tried.
         with ThreadPoolExecutor(max_workers=8) as pool:

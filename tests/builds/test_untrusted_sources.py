@@ -235,7 +235,7 @@ def test_a_test_alone_does_not_run_on_what_a_pull_request_staged_last(
 ) -> None:
     name = image_repository.image("apps/other")
     theirs = build("apps/other", pull_request="7", releasable=False)
-    with pytest.raises(BadInput, match="is of a pull request"):
+    with pytest.raises(BadInput, match="by a build of a pull request"):
         reuse_staged(new_session("apps/other"), name, theirs.number)
     reused = reuse_staged(new_session("apps/other", pull_request="7", releasable=False), name, theirs.number)
     assert reused.digest == staged_in(theirs, name).digest

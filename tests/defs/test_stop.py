@@ -46,8 +46,10 @@ def test_a_step_is_interrupted_when_the_build_fails_elsewhere(session: BuildSess
     started = time.monotonic()
     elsewhere = threading.Timer(0.3, session.folder.finish, ("failed",))
     elsewhere.start()
-    stopped = f"build {session.number} was stopped: its status is failed"
-    with pytest.raises(BuildStopped, match=stopped), stopped_with(session):
+    with (
+        pytest.raises(BuildStopped, match=f"build {session.number} was stopped: its status is failed"),
+        stopped_with(session),
+    ):
         wait()
     assert time.monotonic() - started < SOON
 

@@ -76,7 +76,7 @@ def test_a_dry_run_shows_the_diff_and_pushes_nothing(image_repository: ImageRepo
             "Dockerfile",
             "FROM busybox\nENV FEED_TOKEN=abcd1234\nCOPY python greeting /\n",
             2,
-            "a value for what is called",
+            "a value named like a password",
         ),
         (
             "Dockerfile",

@@ -122,7 +122,7 @@ def test_a_refusal_is_told_without_the_token(host: Host, kind: Kind) -> None:
     with pytest.raises(Unreachable, match="answers 403") as told:
         opened(kind, host.url, FIRST)
     assert TOKEN.get_secret_value() not in str(told.value)
-    assert "open the pull request by hand" in str(told.value)
+    assert "open the pull request manually" in str(told.value)
 
 
 @pytest.mark.parametrize("kind", PLACES)

@@ -39,7 +39,7 @@ def publish_after_release_sensor(factory: Factory) -> list[dg.SensorDefinition]:
     def publish_after_release(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         records = Ledger(factory.backends.artifacts).records()
         last = str(records[-1].number if records else 0)
-        if context.cursor is None:  # what was released before anybody watched is history
+        if context.cursor is None:  # releases before the first tick are ignored
             return dg.SensorResult(skip_reason="watching from now on", cursor=last)
         done = [record for record in records if record.number > int(context.cursor) and record.done]
         requests = [request for record in done for request in _requests(record, published)]

@@ -172,7 +172,7 @@ def _image(name: str, reasons: tuple[str, ...], folder: BuildFolder, factory: Fa
     try:
         staged, tested = folder.read_staged(name), folder.read_tested(name)
         last = factory.backends.artifacts.read_last_passed(name)
-    except (FactoryError, OSError):  # the report is made without
+    except (FactoryError, OSError):  # the report is sent without it
         return ImageReport(name, reasons)
     if staged is None:
         return ImageReport(name, reasons)

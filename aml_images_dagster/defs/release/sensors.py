@@ -42,7 +42,7 @@ def after_release_sensor(factory: Factory, main: MainBranch) -> dg.SensorDefinit
         artifacts = factory.backends.artifacts
         records = Ledger(artifacts).records()
         last = str(records[-1].number if records else 0)
-        if context.cursor is None:  # what was released before anybody watched is history
+        if context.cursor is None:  # releases before the first tick are ignored
             return dg.SensorResult(skip_reason="watching from now on", cursor=last)
         releases = [r for r in records if r.number > int(context.cursor) and r.done and r.action == "release"]
         if not releases:

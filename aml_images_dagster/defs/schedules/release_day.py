@@ -143,7 +143,7 @@ def _built_since(moment: datetime, factory: Factory) -> dict[str, set[str]]:
     digests: dict[str, set[str]] = {}
     first_day = f"{moment.astimezone(UTC):%Y%m%d}"
     for folder in factory.backends.artifacts.folders():
-        with suppress(FactoryError, OSError):  # of a build that cannot be read the cleanup tells
+        with suppress(FactoryError, OSError):  # the cleanup reports builds that cannot be read
             record = folder.read_build() if folder.build >= first_day else None
             if record is None or record.status != "succeeded" or record.created < moment:
                 continue

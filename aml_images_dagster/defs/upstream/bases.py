@@ -18,7 +18,7 @@ RESUME = "resume"
 def base_assets(catalog: Catalog) -> list[dg.AssetsDefinition]:
     """One observable asset for each external base. Observing one in the UI also resumes it."""
     found = external_bases(images_with_assets(catalog))
-    # Two that Dagster could not tell apart, such as x:1.0 and x:1-0, would keep everything from loading.
+    # Two that Dagster could not distinguish, such as x:1.0 and x:1-0, would keep everything from loading.
     plain_names = {base_key(base).to_python_identifier(): base for base in sorted(found, reverse=True)}
     bases = {base: found[base] for base in sorted(plain_names.values())}
     if not bases:

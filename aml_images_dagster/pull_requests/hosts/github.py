@@ -76,7 +76,7 @@ class GitHubHost:
             issue = self._repository.get_issue(number)
             found = comment or self._own_comment(issue)
             if found:
-                with _may_be_missing():  # somebody has deleted it
+                with _may_be_missing():  # it was deleted
                     issue.get_comment(int(found)).edit(body)
                     return found
             return str(issue.create_comment(body).id)

@@ -73,7 +73,7 @@ class Batch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # The service goes on with a request whose sender is gone: what is on its way is waited for, so that the job
+        # The service continues a request whose sender is gone: what is on its way is waited for, so that the job
         # that it makes can be found and ended.
         self._pool.shutdown(wait=True, cancel_futures=True)
         unknown = [job.name for submission, job in self._submissions.items() if not submission.cancelled()]
@@ -164,7 +164,7 @@ class Batch:
         }
         results = list(self._pool.map(lambda name: self._result(name, over[name], now), over))
         for result in results:
-            # What has ended but is not told yet is not lost if the caller wants no more.
+            # What has ended but is not reported yet is not lost if the caller wants no more.
             del self._submitted[result.job]
             yield result
 

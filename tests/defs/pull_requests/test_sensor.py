@@ -377,7 +377,7 @@ def test_images_that_dagster_never_takes_up(ticks: Ticks, monkeypatch: pytest.Mo
         monkeypatch.setattr(sensor.time, "time", lambda minutes=minutes: now + minutes * 60)
         assert ticks.tick() == []
     assert ticks.github.outcomes(head) == ["pending", "failure"]
-    assert "does not take up its images" in ticks.github.comments[7][0]["body"]
+    assert "does not load its images" in ticks.github.comments[7][0]["body"]
 
 
 def test_one_that_is_never_taken_up_takes_no_other_along(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -509,7 +509,7 @@ def test_without_a_token_nobody_is_trusted_and_nothing_is_told(ticks: Ticks) -> 
     ticks.given = {"host": "github", "api_url": ticks.github.url, "repository": REPOSITORY}
     ticks.open(7, edit_hello)
     assert ticks.tick() == []
-    assert "its author is not known" in ticks.said
+    assert "its author is unknown" in ticks.said
     ticks.given["allow"] = "everyone"
     ticks.cursor = None
     ticks.load()
