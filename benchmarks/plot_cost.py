@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.build import Scene, registries, remove_images
 
 LINES = {"all changed": "#c2410c", "one changed": "#1d4ed8", "nothing changed": "#15803d"}
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 420, 70, 150, 24, 52
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 420, 70, 180, 24, 52
 
 Figures = dict[str, dict[str, float]]
 """Processor seconds by line, then by number of images."""
