@@ -250,22 +250,29 @@ def main() -> None:
     others = dict(other.split("=", 1) for other in options.other)
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        staging, production = (stack.enter_context(OwnRegistry(root / name)) for name in ("staging", "production"))
-        mirror = OciRegistry(MIRROR)
-        base = Reference(MIRROR, BUSYBOX, "latest")
-        digest = mirror.digest(base)
-        assert digest is not None, f"{base} is missing"
-        own = OciRegistry(staging.host)
-        copy_image(mirror, own, base.with_digest(digest), BUSYBOX)
-        own.tag(Reference(own.host, BUSYBOX, digest=digest), "latest")
+        staging, production = registries(stack, root)
         try:
             scene = Scene(root, staging.host, production.host, options.images)
             measure(scene, options.rounds, options.rows.split(","), others, options.chartpress)
         finally:
-            _remove_images(staging.host)
+            remove_images(staging.host)
 
 
-def _remove_images(registry: str) -> None:
+def registries(stack: ExitStack, root: Path) -> tuple[OwnRegistry, OwnRegistry]:
+    """Staging, with busybox, and production; empty else."""
+    staging, production = (stack.enter_context(OwnRegistry(root / name)) for name in ("staging", "production"))
+    mirror = OciRegistry(MIRROR)
+    base = Reference(MIRROR, BUSYBOX, "latest")
+    digest = mirror.digest(base)
+    assert digest is not None, f"{base} is missing"
+    own = OciRegistry(staging.host)
+    copy_image(mirror, own, base.with_digest(digest), BUSYBOX)
+    own.tag(Reference(own.host, BUSYBOX, digest=digest), "latest")
+    return staging, production
+
+
+def remove_images(registry: str) -> None:
+    """Remove what the engine has of a registry."""
     client = docker.from_env()
     for image in client.images.list():
         for tag in image.tags:
