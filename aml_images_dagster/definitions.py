@@ -17,7 +17,7 @@ from aml_images_dagster.defs.main_branch import MainBranch
 from aml_images_dagster.defs.pinned_catalog import PinnedCatalog, PinnedDefinitions
 from aml_images_dagster.defs.release.release_files import release_files
 from aml_images_dagster.defs.request import RESOURCE, BuildOptions
-from aml_images_dagster.defs.run import WORKSHOP, Factory
+from aml_images_dagster.defs.run import FACTORY, Factory
 from aml_images_dagster.instance.fork_executor import fork_executor
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.pull_requests.declaration import with_declared
@@ -45,7 +45,7 @@ def definitions(settings: Settings, pinned: PinnedCatalog | None = None) -> dg.D
     build_job = images.build_job(made)
     shared = dg.Definitions(
         jobs=[build_job],
-        resources={RESOURCE: BuildOptions.configure_at_launch(), WORKSHOP: factory},
+        resources={RESOURCE: BuildOptions.configure_at_launch(), FACTORY: factory},
         executor=_executor(factory),
     )
     if not is_whole:

@@ -1,4 +1,4 @@
-"""How long a tick of the sensors and schedules reuses a large repository.
+"""How long a tick of the sensors and schedules takes over a large repository.
 
     python benchmarks/automation.py [--images 1000] [--bases 200] [--rounds 5]
 

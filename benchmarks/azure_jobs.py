@@ -25,12 +25,12 @@ from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from aml_images_dagster.builds.naming import job_name
 from aml_images_dagster.catalog.tests_file import TrainingScenario
 from aml_images_dagster.identity.credential import Credential
 from aml_images_dagster.settings import load_settings
 from aml_images_dagster.testing.azure_ml.runner import AzureMlRunner
 from aml_images_dagster.testing.interface import TestJob
-from aml_images_dagster.testing.job_name import job_name
 from tests.emulators.azure.blob_storage import BlobStorage
 from tests.emulators.azure.clockwork import Clockwork
 from tests.emulators.azure.cloud import EmulatedCloud

@@ -1,4 +1,4 @@
-"""How long `aml-images discover` reuses a large repository, next to the plain `git diff` below it.
+"""How long `aml-images discover` takes over a large repository, next to the plain `git diff` below it.
 
     python benchmarks/discover.py [--images 1000] [--rounds 7]
 

@@ -26,7 +26,7 @@ from aml_images_dagster.pull_requests.report import FailureReport, ImageReport, 
 from aml_images_dagster.settings import load_settings
 from aml_images_dagster.testing.azure_ml import job_result
 from aml_images_dagster.testing.azure_ml.workspace import RunDetails
-from aml_images_dagster.testing.node_output import lines
+from aml_images_dagster.testing.watch import lines
 from tests.hostile_text import HOSTILE, SHOWN, active_in
 from tests.image_repository import ImageRepository
 

@@ -31,6 +31,7 @@ from aml_images_dagster.builds.records import (
     RunInformation,
     StagedImage,
     TestedImage,
+    is_newer,
 )
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
@@ -191,9 +192,7 @@ def _read(path: UPath, model: type[R], is_ours: Callable[[R], bool] = lambda _: 
     try:
         record = model.model_validate_json(data)
     except ValidationError as error:
-        # A newer version has fields and words that this one lacks; what it needs itself it writes.
-        newer = all(found["type"] in ("extra_forbidden", "literal_error") for found in error.errors())
-        raise (BadInput if newer else DamagedRecord)(
+        raise (BadInput if is_newer(error) else DamagedRecord)(
             f"not a record of this version: {counted(error.error_count(), 'fault')}",
             where=str(path),
             hint="The file was changed, or written by another version: use that one, or start a new build.",
@@ -557,7 +556,8 @@ class Artifacts:
         for path in list(folder.iterdir()) if folder.exists() else ():
             name = path.name.removesuffix(".json")
             if PLAN_NAME.fullmatch(name) and name < f"{before.astimezone(UTC):%Y%m%d}":
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # one that cannot be removed keeps nothing else from being cleaned up
+                    path.unlink(missing_ok=True)
 
     def read_passed(self, content_key: str, *, by_pull_requests: bool = False) -> PassedImage | None:
         """The image that passed with this content key; None also if its record cannot be read.

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import AwareDatetime  # noqa: TC002 - pydantic reads the annotations
+from pydantic import AwareDatetime, field_validator
 
 from aml_images_dagster.builds.artifacts import BuildFolder, DamagedRecord, read_whole, write_atomically
 from aml_images_dagster.builds.ledger import Ledger
@@ -47,6 +47,11 @@ class CleanupRow(Account):
     outcome: Outcome
     detail: str = ""
 
+    @field_validator("outcome", mode="before")
+    @classmethod
+    def _of_an_earlier_version(cls, value: object) -> object:
+        return "repaired" if value == "made anew" else value
+
 
 class CleanupReport(Account):
     """`cleanup.json`: what a cleanup found and did.
@@ -68,8 +73,8 @@ class CleanupReport(Account):
     @property
     def is_news(self) -> bool:
         """Whether it is reported: of attempts in a row that removed nothing only the first, second, fourth … are."""
-        is_told_again = self.attempts.bit_count() == 1  # the 1st, 2nd, 4th, 8th …
-        return self.clean or is_told_again or any(row.outcome != "left" for row in self.rows)
+        is_repeated = self.attempts.bit_count() == 1  # the 1st, 2nd, 4th, 8th …
+        return self.clean or is_repeated or any(row.outcome != "left" for row in self.rows)
 
 
 def cleanup(
@@ -226,7 +231,10 @@ def _end(
         return []
     try:
         is_released = folder.build in Ledger(backends.artifacts).released_builds()
-        if not is_released and record is not None:
+        if not is_released and record is None:  # none, or one that cannot be read now: a release may still have begun
+            outcome = folder.read_outcome()
+            is_released = outcome is not None and outcome.status == "released"
+        elif not is_released:
             is_released = folder.decide(status, failure).status == "released"
             if not is_released and folder.build in Ledger(backends.artifacts).released_builds():
                 folder.overrule("released")

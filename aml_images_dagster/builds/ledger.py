@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import AwareDatetime, ValidationError
 
 from aml_images_dagster.builds.artifacts import create_atomically
-from aml_images_dagster.builds.records import Record
+from aml_images_dagster.builds.records import Record, is_newer
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.text import counted
 
@@ -180,12 +180,11 @@ def _read(path: str, data: bytes) -> ReleaseRecord:
     try:
         return ReleaseRecord.model_validate_json(data)
     except ValidationError as error:
-        newer = all(found["type"] in ("extra_forbidden", "literal_error") for found in error.errors())
         raise BadInput(
             f"not a release record of this version: {counted(error.error_count(), 'fault') if data else 'it is empty'}",
             where=path,
             hint="A newer version has written it: use that one."
-            if newer
+            if is_newer(error)
             else "Release records are never changed: restore this one from a backup. Without one, compare what "
             "production serves with the records around it, write the missing records, and move the file elsewhere.",
         ) from None

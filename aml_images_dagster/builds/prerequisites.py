@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import difflib
+import os
 import uuid
 from functools import partial
 from typing import TYPE_CHECKING
+
+from dotenv import dotenv_values
 
 from aml_images_dagster.builds.artifacts import create_atomically, read_whole
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog import git
 from aml_images_dagster.checks import Check
 from aml_images_dagster.errors import BadInput, FactoryError
-from aml_images_dagster.settings.variables import unknown_variables
+from aml_images_dagster.settings import ENV_PREFIX, Settings
+from aml_images_dagster.settings.group import Group
 from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from pathlib import Path
+
+    from pydantic import BaseModel
 
     from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.session import Source
     from aml_images_dagster.catalog.catalog import Catalog
     from aml_images_dagster.catalog.image import Image
-    from aml_images_dagster.settings import Settings
 
 
 def prerequisites(settings: Settings, backends: Backends, images: Collection[str] = ()) -> tuple[Check, ...]:
@@ -133,3 +140,23 @@ def _raising(fault: FactoryError) -> Callable[[], str]:
         raise fault
 
     return ask
+
+
+def unknown_variables(repo: Path) -> dict[str, str]:
+    """Variables that look like a setting and are none, each with the setting that its name is like, or an empty text.
+
+    Args:
+        repo: Root of the repository, whose `.env` is read beside the environment.
+    """
+    known = {f"{ENV_PREFIX}{name}".upper() for name in _names(Settings)}
+    given = {*os.environ, *dotenv_values(repo / ".env")}
+    unknown = sorted(name for name in given if name.startswith(ENV_PREFIX) and name.upper() not in known)
+    return {name: next(iter(difflib.get_close_matches(name, known, n=1)), "") for name in unknown}
+
+
+def _names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name}"  # that of a group, too, which can be given whole
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Group):
+            yield from _names(kind, f"{prefix}{name}__")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Literal, get_args
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from aml_images_dagster.catalog.content_key import ContentKey
 from aml_images_dagster.testing.interface import JobStatus
@@ -29,6 +29,11 @@ class Record(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def is_newer(error: ValidationError) -> bool:
+    """Whether a newer version has written a record: it has fields and words that this one lacks, and nothing else."""
+    return all(fault["type"] in ("extra_forbidden", "literal_error") for fault in error.errors())
 
 
 class Account(Record):

@@ -10,14 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.builds.naming import temporary_prefix
+from aml_images_dagster.builds.naming import job_name, temporary_prefix
 from aml_images_dagster.builds.records import JobRecord, PassedImage, ScenarioRecord, StagedImage, TestedImage
 from aml_images_dagster.builds.reuse import passed_before
 from aml_images_dagster.builds.staging import staged_by_digest
 from aml_images_dagster.catalog.scenario_files import lay_out, scenario_files
 from aml_images_dagster.errors import BuildFailed, FactoryError
 from aml_images_dagster.testing.interface import JobResult, TestJob
-from aml_images_dagster.testing.job_name import job_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -11,7 +11,6 @@ import os
 import re
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit, urlunsplit
 
@@ -19,6 +18,7 @@ from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 DIRTY = "-dirty"
 """What `describe` adds to the commit when the working tree differs from it."""
@@ -92,15 +92,6 @@ def decode(name: bytes) -> str:
 def is_repository(root: Path) -> bool:
     """Whether git tracks `root`, or a folder above it."""
     return _try(root, "rev-parse", "--git-dir").returncode == 0
-
-
-def top_level(root: Path) -> Path:
-    """The folder at the top of the working tree that `root` lies in.
-
-    Raises:
-        BadInput: `root` is in no working tree.
-    """
-    return Path(os.fsdecode(run(root, "rev-parse", "--show-toplevel").removesuffix(b"\n")))
 
 
 def resolve(root: Path, revision: str) -> str:
@@ -189,15 +180,6 @@ def describe(root: Path) -> str:
         return ""
     dirty = run(root, "status", "--porcelain", "-z", "--untracked-files=normal", "--", ":(exclude).env")
     return head.stdout.decode("ascii").strip() + (DIRTY if dirty else "")
-
-
-def object_name(root: Path, commit: str, path: str) -> str:
-    """The object name of a folder or file in a commit: the same until something in it changes; empty: it is not there.
-
-    `path` is relative to `root`, and empty for `root` itself.
-    """
-    done = _try(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}:./{path}")
-    return done.stdout.decode("ascii").strip()
 
 
 def object_sizes(root: Path, names: Sequence[str]) -> list[int]:

@@ -59,13 +59,13 @@ _STATUSES: dict[dg.DagsterRunStatus, EndStatus | Literal["succeeded"]] = {
 }
 
 
-def conclude(instance: dg.DagsterInstance, run: dg.DagsterRun, parts: Backends, log: Path) -> Outcome:
+def conclude(instance: dg.DagsterInstance, run: dg.DagsterRun, backends: Backends, log: Path) -> Outcome:
     """Read how a finished run ended, and clean up its build unless it succeeded."""
     status: EndStatus | Literal["succeeded"] = _STATUSES.get(run.status, "failed")
     build = build_number(run.run_id, created_at(instance, run.run_id))
     failure = first_failure(instance, run.run_id) if status == "failed" else None
-    report = None if status == "succeeded" else cleanup(build, parts, status, failure)
-    folder = parts.artifacts.build(build)
+    report = None if status == "succeeded" else cleanup(build, backends, status, failure)
+    folder = backends.artifacts.build(build)
     return Outcome(folder, folder.read_build(), status, failure, report, log)
 
 

@@ -6,23 +6,60 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
+from dagster._core.execution.api import execute_run
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
 
 from aml_images_dagster import fork_server
 from aml_images_dagster.builds.process import this_process
-from aml_images_dagster.cli.located_run import execute_located_job
-from aml_images_dagster.defs.keys import BUILD_JOB
+from aml_images_dagster.defs.keys import BUILD_JOB, LOCATION
 from aml_images_dagster.defs.pinned_catalog import PinnedCatalog
 from aml_images_dagster.defs.request import COMMAND_LINE, COMMIT_TAG, TRIGGER_TAG, build_config, plan_keys
 from aml_images_dagster.defs.run_state import PROCESS_TAG
 from aml_images_dagster.settings import ENV_PREFIX
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from dagster._core.definitions.reconstruct import ReconstructableJob
+
     from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.builds.records import Plan
     from aml_images_dagster.settings import Settings
+
+
+def execute_located_job(
+    job: ReconstructableJob,
+    instance: dg.DagsterInstance,
+    assets: Iterable[dg.AssetKey],
+    run_config: Mapping[str, Any],
+    tags: Mapping[str, str],
+) -> None:
+    """Run some assets of a job to their end; how that went is in the run.
+
+    Args:
+        job: A job of the code location.
+        instance: Where the run is recorded.
+        assets: Those to materialize.
+        run_config: The run's configuration.
+        tags: The run's tags, beside those of the job.
+    """
+    definition = job.get_definition()
+    # By its name alone, as workspace.yaml has it: how the code is loaded is not the run's concern.
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(LOCATION), SINGLETON_REPOSITORY_NAME)
+    run = instance.create_run_for_job(
+        job_def=definition,
+        run_config=run_config,
+        tags={**definition.run_tags, **tags},
+        asset_selection=frozenset(assets),
+        job_code_origin=job.get_python_origin(),
+        remote_job_origin=repository.get_job_origin(definition.name),
+    )
+    execute_run(job, run, instance)
+
 
 INVOCATION_TAG = "aml-images/invocation"
 """By which the run is found that a command has started, from the moment on that there is one."""

@@ -54,7 +54,7 @@ WITHDRAW_JOB = "withdraw"
 
 # Steps whose configuration is what a person writes in the launchpad.
 RELEASED = "released"
-ROLLBACK = "rollback_latest"
+ROLLBACK = "roll_back_latest"
 WITHDRAW = "withdraw_tag"
 
 

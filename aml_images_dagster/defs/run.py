@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
 
 
-WORKSHOP = "factory"
+FACTORY = "factory"
 """The resource by which assets, jobs and hooks get theirs."""
 
 
@@ -211,12 +211,12 @@ def planned_keys(instance: dg.DagsterInstance, run_id: str) -> set[dg.AssetKey]:
 def images_of(record: dg.RunRecord, artifacts: Artifacts) -> frozenset[str]:
     """The images of a build, also before it has started: those of its plan, else those that its run makes."""
     run = record.dagster_run
-    name = options_of(run).get("plan")
+    name, plan = options_of(run).get("plan"), None
     if isinstance(name, str):
-        build = build_number(run.run_id, record.create_timestamp)
-        plan = artifacts.read_plan(name, build)
-        if plan is not None:
-            return frozenset(plan.by_name)
+        with suppress(BadInput):  # a plan that is damaged is said by its own build, and hides no other
+            plan = artifacts.read_plan(name, build_number(run.run_id, record.create_timestamp))
+    if plan is not None:
+        return frozenset(plan.by_name)
     return frozenset(split[0] for key in run.asset_selection or () if (split := image_of(key)))
 
 

@@ -77,7 +77,7 @@ def open_place(place: PublicPlace, settings: Settings) -> Iterator[PublicReposit
         )
     author = Author(settings.open_source.author_name, settings.open_source.author_email)
     with open_public_repository(place.url, place.target, author, place.token) as repository:
-        repository.reuse(settings.open_source.sync_branch)
+        repository.continue_from(settings.open_source.sync_branch)
         yield repository
 
 

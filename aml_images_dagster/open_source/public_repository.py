@@ -87,8 +87,8 @@ class PublicRepository:
         for name, file in files.items():
             self.write(f"{folder}/{name}", file.content, file.mode)
 
-    def reuse(self, branch: str) -> None:
-        """Keep what the branch proposes and is not merged yet, so that the next proposal has it as well.
+    def continue_from(self, branch: str) -> None:
+        """Go on from what the branch proposes and nobody has merged yet, so that the next proposal holds it, too.
 
         What the target branch has changed since stays as it is there.
         """

@@ -34,7 +34,6 @@ OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-INDEXES = (OCI_INDEX, DOCKER_INDEX)
 # One comma-separated header: some registries look at the first Accept header only.
 ACCEPT = ", ".join((OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST))
 
@@ -466,10 +465,10 @@ def read_manifest(manifest: Manifest) -> dict[str, Any]:
     """
     document = _json_object(manifest.body) or {}
     if "manifests" in document:
-        backends = document["manifests"]
+        described = document["manifests"]
     else:
-        backends = [document.get("config"), *layers] if isinstance(layers := document.get("layers"), list) else None
-    if isinstance(backends, list) and all(map(_is_descriptor, backends)):
+        described = [document.get("config"), *layers] if isinstance(layers := document.get("layers"), list) else None
+    if isinstance(described, list) and all(map(_is_descriptor, described)):
         return document
     raise BadInput(
         f"the manifest {manifest.digest} ({manifest.media_type}) is neither an image nor an index",

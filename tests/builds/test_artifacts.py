@@ -170,7 +170,7 @@ def test_what_a_build_comes_to_is_decided_once(artifacts: Artifacts) -> None:
     assert folder.read_build() == record().model_copy(update={"status": "canceled"})
 
 
-def test_of_a_build_of_today_what_build_json_says_counts(artifacts: Artifacts) -> None:
+def test_of_a_build_of_an_earlier_version_what_build_json_says_counts(artifacts: Artifacts) -> None:
     folder = artifacts.build(BUILD)
     expired = record().model_copy(update={"status": "expired"})
     folder.write_build(expired)
@@ -444,8 +444,11 @@ def test_a_plan_is_kept_for_its_run_and_removed_after_some_days(artifacts: Artif
     assert artifacts.write_plan(plan, day) == name
     assert artifacts.read_plan(name) == plan
     later = artifacts.write_plan(plan, day + timedelta(days=1))
+    stubborn = artifacts.root / "plans" / f"20261101.{'0' * 64}.json"
+    write_atomically(stubborn / "what a plan is not", b"")
     artifacts.remove_plans(day + timedelta(hours=2))
     assert artifacts.read_plan(name) is None
+    assert stubborn.exists()
     assert artifacts.read_plan(later) == plan
     assert artifacts.folders() == []
 

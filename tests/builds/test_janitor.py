@@ -372,6 +372,26 @@ def test_a_build_that_a_release_has_claimed_does_not_expire(house: House) -> Non
     assert not house.is_staged
 
 
+def test_a_build_that_a_release_has_claimed_stays_while_its_record_cannot_be_read(house: House) -> None:
+    house.begin("succeeded")
+    house.folder.decide("released")
+    path = house.folder.root / "build.json"
+    path.write_text(path.read_text().replace("{", '{"color": "blue",', 1))
+    report = cleanup(BUILD, house.backends, "expired")
+    assert [(row.kind, row.outcome) for row in report.rows] == [("record", "left"), ("build", "kept")]
+    assert house.is_staged
+
+
+def test_a_report_of_an_earlier_version_is_read(house: House) -> None:
+    house.begin("failed")
+    row = {"kind": "record", "name": "build.json", "outcome": "made anew", "detail": ""}
+    report = {"build": BUILD, "rows": [row], "clean": True, "attempts": 0, "finished": NOW.isoformat()}
+    write_atomically(house.folder.root / "cleanup.json", json.dumps(report).encode())
+    read = read_report(house.folder)
+    assert read is not None
+    assert [row.outcome for row in read.rows] == ["repaired"]
+
+
 def test_a_build_whose_release_cannot_be_ruled_out_is_not_cleaned_up(house: House) -> None:
     house.begin("succeeded", created=NOW - timedelta(days=30))
     write_atomically(Ledger(house.backends.artifacts).folder / "000001.json", b"{")

@@ -62,7 +62,9 @@ def test_usual_names_stay_as_they_are() -> None:
         assert below(UPath("/s"), path).path == f"/s/{path}"
 
 
-def test_a_store_of_today_in_which_a_repository_lies_over_the_records_is_not_believed(tmp_path: Any) -> None:
+def test_an_earlier_store_in_which_a_repository_lies_over_the_records_is_not_believed(
+    tmp_path: Any,
+) -> None:
     artifacts = Artifacts(str(tmp_path))
     folder, other = artifacts.build(BUILD), "20261123.00000000"
 
@@ -239,7 +241,7 @@ def test_a_test_alone_does_not_run_on_what_a_pull_request_staged_last(
     assert reused.digest == staged_in(theirs, name).digest
 
 
-def test_a_memory_of_today_is_used_as_far_as_the_builds_in_it_are_known_to_be_of_no_pull_request(
+def test_a_memory_of_an_earlier_version_is_used_as_far_as_its_builds_are_known_to_be_of_no_pull_request(
     tmp_path: Any,
 ) -> None:
     artifacts = Artifacts(str(tmp_path))

@@ -16,7 +16,7 @@ from aml_images_dagster.defs.keys import BUILD_JOB, RELEASE_FILES, STAGES, asset
 from aml_images_dagster.defs.planning import ToDo, pull_request_to_do, to_do
 from aml_images_dagster.defs.release.release_files import release_files
 from aml_images_dagster.defs.request import PULL_REQUEST_TAG, RESOURCE, BuildOptions, build_config, build_keys
-from aml_images_dagster.defs.run import WORKSHOP, Factory, images_of
+from aml_images_dagster.defs.run import FACTORY, Factory, images_of
 from aml_images_dagster.pull_requests.changes import Changes
 from tests.builds.in_memory import MemoryFactory, write, write_image
 
@@ -68,7 +68,7 @@ class Scene:
         known = [factory.source.catalog.images[image] for image in ALL]
         shared = dg.Definitions(
             jobs=[images.build_job(known)],
-            resources={RESOURCE: BuildOptions.configure_at_launch(), WORKSHOP: factory},
+            resources={RESOURCE: BuildOptions.configure_at_launch(), FACTORY: factory},
         )
         files = dg.Definitions(assets=[release_files(known, factory.timetable)])
         definitions = dg.Definitions.merge(images.definitions(known, factory), files, shared)

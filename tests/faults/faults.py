@@ -307,7 +307,7 @@ def all_killed(scene: Scene, started: Started) -> Build:
 
 def in_mid_recording(scene: Scene) -> Build:
     """In the step that records what is reused: one image has the build's tag, the other is about to get it."""
-    scene.hint()
+    scene.fix()
     scene.succeed("command line")
     front = scene.world.front
     front.close_gate(pushed_to(scene))

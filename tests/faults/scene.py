@@ -182,7 +182,7 @@ class Scene:
         """New content for the faulty image."""
         self._renew()
 
-    def hint(self) -> None:
+    def fix(self) -> None:
         """Images that can be built; with new content, so that nothing is reused from a build that failed."""
         self.environment.clear()
         self.repository.git("checkout", "-q", "--", ".")

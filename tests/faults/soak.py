@@ -82,7 +82,7 @@ def soak(scene: Scene, builds: int, chance: random.Random) -> tuple[list[str], s
     numbers = []
     for count in range(1, builds + 1):
         name = chance.choice(sorted(kinds))
-        scene.hint()
+        scene.fix()
         build = kinds[name](scene)
         numbers.append(build.number)
         recovered_at = build.recovered_at or time.time()

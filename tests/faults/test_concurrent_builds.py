@@ -26,7 +26,7 @@ def digest_in(scene: Scene, build: str) -> str | None:
 
 def test_two_builds_of_one_image_at_once(command_line: Scene) -> None:
     scene = command_line
-    scene.hint()
+    scene.fix()
     scene.scenario("while [ ! -e /go ]; do sleep 0.1; done")
     first = scene.start("command line")
     scene.wait_for_job(first)
@@ -50,7 +50,7 @@ def test_two_builds_of_one_image_at_once(command_line: Scene) -> None:
 
 def test_a_canceled_build_leaves_the_image_that_it_has_reused(command_line: Scene) -> None:
     scene = command_line
-    scene.hint()
+    scene.fix()
     owner = scene.succeed("command line")
     kept = digest_in(scene, owner.number)
     # The test is another, the image is the same: it is reused, and tested again.
@@ -64,14 +64,14 @@ def test_a_canceled_build_leaves_the_image_that_it_has_reused(command_line: Scen
     canceled.observer.stop()
     assert scene.eyes.look(canceled.number).clean
     assert digest_in(scene, owner.number) == kept
-    scene.hint()
+    scene.fix()
     assert scene.damaged() == []
 
 
 def test_an_image_that_goes_while_it_is_reused_stays(command_line: Scene) -> None:
     """A build finds an image that has passed; before it has tagged it, the only build that has it is cleaned up."""
     scene = command_line
-    scene.hint()
+    scene.fix()
     owner = scene.succeed("command line")
     front = scene.world.front
     # Only the second build waits: the cleanup stores something under the first one's tag, too.
@@ -93,7 +93,7 @@ def test_an_image_that_goes_while_it_is_reused_stays(command_line: Scene) -> Non
 def test_an_image_that_goes_between_plan_and_run_is_built(command_line: Scene) -> None:
     """The only build that has it is cleaned up when another has planned to reuse it, and has no run yet."""
     scene = command_line
-    scene.hint()
+    scene.fix()
     owner = scene.succeed("command line")
     gone = digest_in(scene, owner.number)
     known = {run.run_id for run in scene.instance.get_runs()}

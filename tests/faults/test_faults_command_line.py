@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.faults]
 def scene(command_line: Scene) -> Iterator[Scene]:
     yield command_line
     command_line.world.clear()
-    command_line.hint()
+    command_line.fix()
 
 
 @pytest.mark.parametrize("fault", chosen(daemon=False), ids=str)
@@ -32,7 +32,7 @@ def test_nothing_is_left(fault: Fault, scene: Scene, record_property: Callable[[
 
 
 def test_a_build_that_is_killed_between_plan_and_run_leaves_a_plan_that_is_removed(scene: Scene) -> None:
-    scene.hint()
+    scene.fix()
     known, tags = {run.run_id for run in scene.instance.get_runs()}, scene.eyes.tags()
     process, plan = scene.plan_and_stop()
     process.kill()

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.faults]
 def scene(with_daemon: Scene) -> Iterator[Scene]:
     yield with_daemon
     with_daemon.world.clear()
-    with_daemon.hint()
+    with_daemon.fix()
 
 
 @pytest.mark.parametrize("fault", chosen(daemon=True), ids=str)

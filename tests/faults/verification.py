@@ -52,7 +52,7 @@ def nothing_is_left(fault: Fault, scene: Scene) -> Row:
     build = fault.inflict(scene, fault.started)
     clean = wait_until_clean(build, scene)
     scene.world.recover()
-    scene.hint()
+    scene.fix()
     scene.succeed(fault.started)
     if build.process is not None:
         build.process.wait(60)

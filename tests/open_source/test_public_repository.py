@@ -34,7 +34,7 @@ def public(tmp_path: Path) -> Path:
 def test_another_ref_that_ends_like_our_branch_is_not_our_branch(public: Path) -> None:
     subprocess.run(["git", "-C", str(public), "update-ref", f"refs/a/refs/heads/{BRANCH}", "HEAD"], check=True)
     with open_public_repository(str(public), "main", AUTHOR) as repository:
-        repository.reuse(BRANCH)
+        repository.continue_from(BRANCH)
         repository.write("new", b"text\n")
         repository.changes()
         commit, pushed = repository.propose(BRANCH, "Update", "")

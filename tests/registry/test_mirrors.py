@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.registry.mirrors import Mirrors
+from aml_images_dagster.registry.resolution import Mirrors
 
 MIRRORS = Mirrors(
     {

@@ -13,7 +13,7 @@ from dagster._utils.schedules import cron_string_iterator, is_valid_cron_string
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aml_images_dagster.schedules.cron import check_cron, longest_gap, ticks
+from aml_images_dagster.schedules.schedule_file import check_cron, longest_gap, ticks
 
 SECOND_WEDNESDAY = "0 9 * * 3#2"
 MONTHS = 240

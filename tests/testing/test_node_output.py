@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aml_images_dagster.testing.node_output import KeptOutput, lines
+from aml_images_dagster.testing.watch import KeptOutput, lines
 from aml_images_dagster.text import printable
 
 

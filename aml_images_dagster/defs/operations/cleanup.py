@@ -14,7 +14,7 @@ from aml_images_dagster.builds.records import EndStatus
 from aml_images_dagster.defs.keys import CLEANUP, NOTHING_LEFT, OPERATIONS_GROUP, is_of_build
 from aml_images_dagster.defs.operations.jobs import begin
 from aml_images_dagster.defs.pools import OPERATIONS_POOL
-from aml_images_dagster.defs.run import WORKSHOP, Factory, created_at, planned_keys
+from aml_images_dagster.defs.run import FACTORY, Factory, created_at, planned_keys
 from aml_images_dagster.defs.run_state import InstanceRuns, first_failure
 
 _STATUSES: dict[dg.DagsterRunStatus, EndStatus] = {
@@ -129,10 +129,10 @@ def _metadata(reports: list[CleanupReport]) -> dict[str, dg.MetadataValue]:
     }
 
 
-@dg.failure_hook(name="cleanup_build", required_resource_keys={WORKSHOP})
+@dg.failure_hook(name="cleanup_build", required_resource_keys={FACTORY})
 def cleanup_hook(context: dg.HookContext) -> None:
     """A hook on assets, so that it also runs for Materialize and for runs of sensors and schedules."""
-    factory: Factory = getattr(context.resources, WORKSHOP)
+    factory: Factory = getattr(context.resources, FACTORY)
     report = clean_up(context.run_id, "failed", factory, context.instance)
     log_report(report, context.log)
     announce(context.instance, [report], factory.backends.artifacts)

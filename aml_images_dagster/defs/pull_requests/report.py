@@ -71,7 +71,7 @@ class Reporter:
     def _report(self, number: int, tracked: Tracked) -> None:
         to_report = tracked.to_report
         for head in tracked.superseded:
-            self._tell_canceled(number, head, f"superseded by {tracked.head[:8]}")
+            self._report_canceled(number, head, f"superseded by {tracked.head[:8]}")
         tracked.superseded = ()
         if tracked.reported == to_report:
             return
@@ -89,11 +89,11 @@ class Reporter:
         heads = (*tracked.superseded, *([tracked.head] if tracked.is_being_built else []))
         try:
             for head in dict.fromkeys(heads):
-                self._tell_canceled(number, head, "the pull request was closed")
+                self._report_canceled(number, head, "the pull request was closed")
         except Unreachable as fault:
             yield f"#{number} could not be reported: {fault}"
 
-    def _tell_canceled(self, number: int, head: str, why: str) -> None:
+    def _report_canceled(self, number: int, head: str, why: str) -> None:
         records = self._runs.of(number, head)
         url = run_url(self._factory, records[0].dagster_run) if records else ""
         self._host.set_status(number, head, Status("canceled", why, url))

@@ -300,8 +300,8 @@ class _Poll:
 
     def _summary(self) -> str:
         phases = Counter(tracked.phase for tracked in self.tracking.pull_requests.values())
-        counted = ", ".join(f"{count} {_PHASES[phase]}" for phase, count in sorted(phases.items())) or "none"
-        return printable("\n".join([f"Open pull requests: {counted}.", *self._said[:_SHOWN_SENTENCES]]))
+        summary = ", ".join(f"{count} {_PHASES[phase]}" for phase, count in sorted(phases.items())) or "none"
+        return printable("\n".join([f"Open pull requests: {summary}.", *self._said[:_SHOWN_SENTENCES]]))
 
     def _say(self, number: int, sentence: str) -> None:
         self._said.append(f"#{number} {sentence}")

@@ -39,7 +39,7 @@ def upstream_sensor(factory: Factory, main: MainBranch) -> dg.SensorDefinition:
     @dg.sensor(
         name=UPSTREAM_SENSOR,
         job_name=BUILD_JOB,
-        description="Builds what is built on an external base, and everything FROM it, when the base's digest changes.",
+        description="Builds images FROM an external base, and everything FROM those, when the base's digest changes.",
         minimum_interval_seconds=settings.interval_seconds,
         default_status=sensor_status(factory.settings),
     )

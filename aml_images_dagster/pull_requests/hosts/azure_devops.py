@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _PREVIEW = "7.1-preview"
 _HINT = "If it stays: the token needs the scopes Code (status) and Pull Request Threads (read & write)."
 _STATES: dict[Outcome, str] = {"pending": "pending", "success": "succeeded", "failure": "failed", "canceled": "error"}
-_LATER = "It is tried again. Is there a proxy that drops the query of requests?"
 _PAGE = 100
 
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Self
 
 from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
 from aml_images_dagster.testing.azure_ml.cancellation import end_jobs
-from aml_images_dagster.testing.azure_ml.command import command_job
+from aml_images_dagster.testing.azure_ml.command import command_job, image_key
 from aml_images_dagster.testing.azure_ml.job_result import job_result
 from aml_images_dagster.testing.azure_ml.job_state import Evaluation, JobState, Timeouts
-from aml_images_dagster.testing.azure_ml.tags import image_key
+from aml_images_dagster.testing.azure_ml.workspace import AT_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from aml_images_dagster.testing.azure_ml.workspace import SeenJob, Workspace
     from aml_images_dagster.testing.interface import JobResult, TestJob
 
-_AT_ONCE = 8
-"""Submissions that run at the same time."""
 _OVERLOOKED = 3
 """How often in a row a job may be missing in the list before it is asked for by its name."""
 
@@ -67,7 +65,7 @@ class Batch:
         self._log = log
         self._submissions: dict[Future[SeenJob], TestJob] = {}
         self._submitted: dict[str, _Submitted] = {}
-        self._pool = ThreadPoolExecutor(_AT_ONCE, "azure ml")
+        self._pool = ThreadPoolExecutor(AT_ONCE, "azure ml")
 
     def __enter__(self) -> Self:
         return self
@@ -115,7 +113,8 @@ class Batch:
                 hint='Set it, or write "compute" into the tests.json of the image.',
             )
         with tempfile.TemporaryDirectory(dir=job.code.parent) as folder:
-            seen = self._workspace.submit(command_job(job, compute, Path(folder)))
+            environment = self._workspace.environment(job.reference, job.os)
+            seen = self._workspace.submit(command_job(job, environment, compute, Path(folder)))
         if seen.tags.get("image") != job.image or seen.tags.get("build") != job.build:
             raise BadInput(
                 f"a job {job.name} exists that another program submitted",

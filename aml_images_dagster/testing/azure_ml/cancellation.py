@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.errors import Unreachable
 from aml_images_dagster.testing.azure_ml.job_state import ENDS
+from aml_images_dagster.testing.azure_ml.workspace import AT_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from aml_images_dagster.testing.azure_ml.workspace import Workspace
 
-_AT_ONCE = 8
 _FIRST_LOOK_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 10.0
 
@@ -33,7 +33,7 @@ def end_jobs(workspace: Workspace, names: Iterable[str], seconds: float) -> None
     until = time.monotonic() + seconds
     pause = _FIRST_LOOK_SECONDS
     asked: set[str] = set()
-    with ThreadPoolExecutor(_AT_ONCE, "end jobs") as pool:
+    with ThreadPoolExecutor(AT_ONCE, "end jobs") as pool:
         left = _running(workspace, names, pool)
         while left:
             # One that was Finalizing refuses, and one in CancelRequested was canceled by another process.

@@ -7,6 +7,8 @@ https://learn.microsoft.com/azure/machine-learning/how-to-train-distributed-gpu;
 
 from __future__ import annotations
 
+import hashlib
+import re
 import shlex
 import shutil
 from typing import TYPE_CHECKING
@@ -14,7 +16,6 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.catalog.tests_file import PytestScenario
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.testing import pytest_scenario
-from aml_images_dagster.testing.azure_ml.tags import tags
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +25,29 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.testing.interface import TestJob
 
+
+def build_key(build: str) -> str:
+    """The key that all jobs of a build have, and no others."""
+    return f"aml-images-{re.sub(r'[^A-Za-z0-9]', '-', build)}"
+
+
+def image_key(build: str, image: str) -> str:
+    """The key that all jobs of one image of a build have, and no others."""
+    return f"{build_key(build)}-{hashlib.sha256(image.encode()).hexdigest()[:8]}"
+
+
+def tags(job: TestJob) -> dict[str, str]:
+    """The tags of a job: four for people, two to be found by."""
+    return {
+        "build": job.build,
+        "image": job.image,
+        "scenario": job.scenario.name,
+        "commit": job.commit or "unknown",
+        build_key(job.build): "build",
+        image_key(job.build, job.image): "image",
+    }
+
+
 _OUTPUTS = "outputs"
 """A folder beside the code that the service makes, and keeps with the job."""
 _PACKAGES = "aml-images-packages"
@@ -31,11 +55,12 @@ _SPARE_SECONDS = 900
 """The service ends a job whose factory has died this much later than the factory would have done it."""
 
 
-def command_job(job: TestJob, compute: str, folder: Path) -> Command:
+def command_job(job: TestJob, environment: str, compute: str, folder: Path) -> Command:
     """The job, ready to be submitted.
 
     Args:
         job: What to run.
+        environment: ID of the environment that has the image.
         compute: Name of the compute target.
         folder: An empty folder for the files of the job.
 
@@ -43,12 +68,11 @@ def command_job(job: TestJob, compute: str, folder: Path) -> Command:
         BadInput: The scenario cannot run in an image of this operating system.
     """
     from azure.ai.ml import command
-    from azure.ai.ml.entities import Environment
 
     shutil.copytree(job.code, folder, dirs_exist_ok=True)
     # What travels is what the scenario names, whatever a .gitignore among it says.
     (folder / ".amlignore").touch()
-    environment = {
+    variables = {
         "AML_IMAGES_BUILD": job.build,
         "AML_IMAGES_IMAGE": job.image,
         "AML_IMAGES_SCENARIO": job.scenario.name,
@@ -59,7 +83,7 @@ def command_job(job: TestJob, compute: str, folder: Path) -> Command:
     if isinstance(job.scenario, PytestScenario):
         pytest_scenario.write_packages(folder / _PACKAGES)
         arguments = pytest_scenario.arguments(job.os, job.scenario, root=".", report=f"{_OUTPUTS}/pytest.xml")
-        environment |= pytest_scenario.environment(_PACKAGES)
+        variables |= pytest_scenario.environment(_PACKAGES)
     else:
         nodes = job.scenario.nodes
         arguments = ("python", job.scenario.script)
@@ -67,11 +91,10 @@ def command_job(job: TestJob, compute: str, folder: Path) -> Command:
         name=job.name,
         display_name=f"{job.image} {job.scenario.name}",
         experiment_name=experiment(job.build),
-        # A content hash of this is the environment's version, so a tag that has moved would give the old one.
-        environment=Environment(image=job.reference, os_type=job.os.capitalize()),
+        environment=environment,
         code=folder,
         command=shlex.join(arguments),
-        environment_variables=environment,
+        environment_variables=variables,
         compute=compute,
         instance_count=nodes,
         distribution=_distribution(job),

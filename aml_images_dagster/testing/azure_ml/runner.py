@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.testing.azure_ml.batch import Batch
 from aml_images_dagster.testing.azure_ml.cancellation import end_jobs
+from aml_images_dagster.testing.azure_ml.command import build_key
 from aml_images_dagster.testing.azure_ml.job_state import ENDS, Timeouts
-from aml_images_dagster.testing.azure_ml.sdk_version import outdated, sdk, warning
-from aml_images_dagster.testing.azure_ml.tags import build_key
+from aml_images_dagster.testing.azure_ml.sdk_version import newest, sdk, warning
 from aml_images_dagster.testing.azure_ml.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -56,11 +56,11 @@ class AzureMlRunner:
 
     def run_all(self, jobs: Sequence[TestJob], log: Callable[[str], None]) -> Generator[JobResult, None, None]:
         """See `TestRunner.run_all`. All jobs are submitted at once."""
-        newer = outdated()
+        newest()  # is asked while the jobs run
         with Batch(self._connected(), jobs, self._settings.compute, self._timeouts, log) as batch:
             for result in batch.results():
                 # A failure is not held up: all other jobs of the build end by it.
-                yield replace(result, sdk=sdk(), warning=warning(newer) if result.status == "passed" else "")
+                yield replace(result, sdk=sdk(), warning=warning() if result.status == "passed" else "")
 
     def check(self, computes: Collection[str]) -> str:
         """See `TestRunner.check`."""

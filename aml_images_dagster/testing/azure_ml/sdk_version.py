@@ -10,7 +10,6 @@ import json
 import subprocess
 import sys
 import threading
-from concurrent.futures import Future
 from importlib import metadata
 
 _PACKAGE = "azure-ai-ml"
@@ -22,50 +21,63 @@ def sdk() -> str:
     return f"{_PACKAGE} {metadata.version(_PACKAGE)}"
 
 
-@functools.cache
-def outdated() -> Future[str]:
-    """Ask whether there is a newer SDK, once in a process, without waiting for the package index.
-
-    Returns:
-        A sentence if the package index has a newer SDK than the installed one; otherwise empty, also if unknown.
-    """
-    answer: Future[str] = Future()
-
-    def ask() -> None:
-        try:
-            answer.set_result(_outdated())
-        except Exception:  # noqa: BLE001 - callers must not wait forever, and no job fails by this
-            answer.set_result("")
-
-    threading.Thread(target=ask, name="newest SDK", daemon=True).start()
-    return answer
-
-
-def warning(answer: Future[str]) -> str:
-    """The sentence of `outdated`; empty when it takes too long."""
-    try:
-        return answer.result(_SECONDS)
-    except TimeoutError:
-        return ""
-
-
-def _outdated() -> str:
-    versions = _versions()
-    installed = metadata.version(_PACKAGE)
-    if installed not in versions[1:]:
-        return ""
-    return f"jobs were submitted with {sdk()}, and {versions[0]} is available: update the lock file"
-
-
-def _versions() -> list[str]:
-    """All that the package index has for this Python, newest first; empty when it cannot be asked.
+class Inquiry:
+    """What is asked of the package index, in a process beside this one: nobody waits, and no thread does.
 
     Asked is pip, so that its configuration says where the index is (`pip config`, PIP_INDEX_URL, proxies,
     certificates).
     """
-    ask = [sys.executable, "-m", "pip", "index", "versions", _PACKAGE, "--json", "--disable-pip-version-check"]
-    try:
-        answer = subprocess.run(ask, capture_output=True, timeout=_SECONDS, check=True, stdin=subprocess.DEVNULL)
-        return list(json.loads(answer.stdout)["versions"])
-    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError):
+
+    def __init__(self) -> None:
+        ask = [sys.executable, "-m", "pip", "index", "versions", _PACKAGE, "--json", "--disable-pip-version-check"]
+        self._process = subprocess.Popen(
+            ask, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        self._lock = threading.Lock()
+
+    def answered(self) -> bool:
+        """Whether the index has answered, or failed to."""
+        return self._process.poll() is not None
+
+    def warning(self) -> str:
+        """A sentence when the index has a newer SDK; empty else, and when the answer takes too long."""
+        with self._lock:  # cached_property has none
+            return self._warning
+
+    def end(self) -> None:
+        """Ask no longer."""
+        self._process.kill()
+        self._process.communicate()
+
+    @functools.cached_property
+    def _warning(self) -> str:
+        versions = self._versions()
+        if metadata.version(_PACKAGE) not in versions[1:]:
+            return ""
+        return f"jobs were submitted with {sdk()}, and {versions[0]} is there: update the lock file"
+
+    def _versions(self) -> list[str]:
+        """All that the package index has for this Python, newest first; empty when it cannot be asked."""
+        try:
+            answer, _ = self._process.communicate(timeout=_SECONDS)
+            return list(json.loads(answer)["versions"])
+        except subprocess.TimeoutExpired:
+            self.end()
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
         return []
+
+
+@functools.cache
+def newest() -> Inquiry | None:
+    """Ask whether there is a newer SDK, once in a process; None when nobody can be asked."""
+    try:
+        return Inquiry()
+    except OSError:
+        return None
+
+
+def warning() -> str:
+    """See `Inquiry.warning`."""
+    inquiry = newest()
+    return inquiry.warning() if inquiry else ""

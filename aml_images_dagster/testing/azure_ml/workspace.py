@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 import warnings
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from azure.ai.ml import MLClient
     from azure.ai.ml.entities import Command, Job
     from azure.core.credentials import TokenCredential
+
+AT_ONCE = 7
+"""Requests that a process has on their way at the same time: with the thread that waits for them eight threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,8 @@ class Workspace:
         self._place = (subscription_id, resource_group, name)
         self._credential = credential
         self._lock = threading.Lock()
+        self._environments: dict[tuple[str, str], str] = {}
+        self._registering = threading.Lock()
         keep_out_of_logs()
         # Dozens, on what the SDK's own libraries will change; they cannot be avoided here.
         warnings.filterwarnings("ignore", module=r"azure\.ai\.ml|marshmallow")
@@ -95,7 +101,11 @@ class Workspace:
     @cached_property
     def _client(self) -> MLClient:
         from azure.ai.ml import MLClient
+        from azure.ai.ml._utils import _asset_utils
 
+        # It would start threads for each upload, beside those that upload for other jobs, and one for bars.
+        _asset_utils.ThreadPoolExecutor = _InTurn  # type: ignore[assignment, attr-defined]
+        _asset_utils.tqdm.monitor_interval = 0  # type: ignore[attr-defined]
         with self._explained("for a client"):
             # Only when it shows progress does the SDK notice that a file could not be uploaded; else it waits forever.
             return MLClient(self._credential(), *self._place, enable_telemetry=False, show_progress=True, **TIMEOUTS)
@@ -123,8 +133,30 @@ class Workspace:
                         hint="Create the cluster, or name an existing one: `az ml compute list`.",
                     )
 
+    def environment(self, image: str, system: str) -> str:
+        """The ID of the anonymous environment of an image; it is registered once.
+
+        Args:
+            image: Its reference. With a tag that has moved, the service would give the old one.
+            system: `linux` or `windows`.
+
+        Raises:
+            BadInput: The service refuses it.
+            Unreachable: The service does not answer, or refuses us.
+        """
+        from azure.ai.ml.entities import Environment
+
+        with self._registering:
+            if (image, system) not in self._environments:
+                with self._explained(f"for an environment of {image}"):
+                    made = self.client.environments.create_or_update(
+                        Environment(image=image, os_type=system.capitalize())
+                    )
+                    self._environments[image, system] = str(made.id)
+            return self._environments[image, system]
+
     def submit(self, command: Command) -> SeenJob:
-        """Submit a job, with its environment and its code. A job that is there already is left as it is.
+        """Submit a job, with its code. A job that is there already is left as it is.
 
         Raises:
             BadInput: The service refuses the job.
@@ -240,6 +272,22 @@ class Workspace:
             raise fault(error, where, asking, role="AzureML Data Scientist") from None
         except MlException as error:
             raise BadInput(f"asked {asking}, the SDK refused: {_plain(error)}", where=where) from None
+
+
+class _InTurn(Executor):
+    """An executor without threads: a call is over when it is submitted."""
+
+    def __init__(self, max_workers: int) -> None:
+        """As that of the threads that it replaces."""
+
+    def submit(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """See `Executor.submit`."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(call(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - it is for whoever asks for the result
+            future.set_exception(error)
+        return future
 
 
 def _seen(job: Job) -> SeenJob:

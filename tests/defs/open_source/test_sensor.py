@@ -11,7 +11,7 @@ from aml_images_dagster.builds.ledger import Action, Ledger, TagChange
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.defs.open_source.public_source import publication_assets
 from aml_images_dagster.defs.open_source.sensor import publish_after_release_sensor
-from aml_images_dagster.defs.run import WORKSHOP, Factory
+from aml_images_dagster.defs.run import FACTORY, Factory
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.settings import load_settings
 from tests.image_repository import ImageRepository
@@ -47,7 +47,7 @@ def tick(factory: Factory, cursor: str | None) -> tuple[dict[str, object], str |
     """What a tick asks for, configuration by operation, and the cursor after it."""
     (sensor,) = publish_after_release_sensor(factory)
     assets = publication_assets(factory.settings.open_source)
-    loaded = dg.Definitions(assets=assets, sensors=[sensor], resources={WORKSHOP: factory})
+    loaded = dg.Definitions(assets=assets, sensors=[sensor], resources={FACTORY: factory})
     with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_sensor_context(instance, cursor, sensor_name=sensor.name, definitions=loaded)
         result = sensor.evaluate_tick(context)

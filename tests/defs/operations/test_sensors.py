@@ -16,7 +16,7 @@ from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.defs import operations
 from aml_images_dagster.defs.keys import CLEANUP_JOB, asset_key
-from aml_images_dagster.defs.run import WORKSHOP, Factory
+from aml_images_dagster.defs.run import FACTORY, Factory
 from aml_images_dagster.defs.run_state import PROCESS_TAG
 from aml_images_dagster.errors import Unreachable
 from tests.records import build_record
@@ -50,7 +50,7 @@ class Operations:
         self.instance = instance
         self.backends = backends
         factory = Factory(settings, open_source(settings), backends)
-        resources = dg.Definitions(resources={WORKSHOP: factory})
+        resources = dg.Definitions(resources={FACTORY: factory})
         self._definitions = dg.Definitions.merge(operations.definitions(factory), resources)
         image = repository.image("apps/other")
         self._failed = failing_run(image, instance)

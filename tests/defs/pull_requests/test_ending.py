@@ -12,7 +12,7 @@ from aml_images_dagster.builds.artifacts import Artifacts
 from aml_images_dagster.defs.keys import ENDED_BUILDS
 from aml_images_dagster.defs.operations.jobs import operations_config
 from aml_images_dagster.defs.pull_requests.ending import ending_asset
-from aml_images_dagster.defs.run import WORKSHOP
+from aml_images_dagster.defs.run import FACTORY
 from aml_images_dagster.errors import Unreachable
 from tests.records import build_record
 
@@ -50,7 +50,7 @@ def end(instance: dg.DagsterInstance, factory: object = None, **options: list[st
     return dg.materialize(
         [ending_asset()],
         run_config=operations_config(ENDED_BUILDS, **options),
-        resources={WORKSHOP: factory or SimpleNamespace()},
+        resources={FACTORY: factory or SimpleNamespace()},
         instance=instance,
         raise_on_error=False,
     )

@@ -15,7 +15,7 @@ from aml_images_dagster.defs.keys import PROMOTED, RELEASE_JOB, RELEASED, ROLLBA
 from aml_images_dagster.defs.release.released import released_assets
 from aml_images_dagster.defs.release.sensors import automatic_release_sensor, production_records_sensor
 from aml_images_dagster.defs.request import RELEASE_RULE_TAG
-from aml_images_dagster.defs.run import BUILD_TAG, WORKSHOP, Factory
+from aml_images_dagster.defs.run import BUILD_TAG, FACTORY, Factory
 from tests.release.conftest import House, complete_build, digests, house, staged_build  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Ui:
         where = factory(self.house)
         return dg.materialize(
             [released_assets(list(where.source.catalog.images.values()))],
-            resources={WORKSHOP: where},
+            resources={FACTORY: where},
             selection=dg.AssetSelection.checks(*keys),
             run_config={"ops": {RELEASED: {"config": options}}},
             instance=self.instance,
@@ -154,7 +154,7 @@ def test_a_roll_back_and_a_withdrawal(ui: Ui, complete_build: Callable[..., Rele
     for release in (first, second):
         assert ui.release(release.build).success
     image = ui.house.repository.image("apps/other")
-    done = ui.run(ROLLBACK_JOB, {"ops": {"rollback_latest": {"config": {"image": image, "reason": "it is broken"}}}})
+    done = ui.run(ROLLBACK_JOB, {"ops": {"roll_back_latest": {"config": {"image": image, "reason": "it is broken"}}}})
     assert done.success
     assert ui.house.latest(first) == digests(first, latest=True)
     shown = ui.shown("apps/other")

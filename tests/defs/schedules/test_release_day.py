@@ -18,7 +18,7 @@ from aml_images_dagster.builds.records import BuildRecord, StagedImage
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.defs.keys import BUILD_JOB
 from aml_images_dagster.defs.request import RELEASE_BY_TAG, SCHEDULE_TAG, build_keys
-from aml_images_dagster.defs.run import WORKSHOP, Factory
+from aml_images_dagster.defs.run import FACTORY, Factory
 from aml_images_dagster.defs.schedules.release_day import (
     PATCHED,
     RELEASED_ON_ITS_DAY,
@@ -236,7 +236,7 @@ def test_a_person_may_have_it_looked_at(scene: Scene) -> None:
     scene.build(WEDNESDAY)
     result = dg.materialize(
         [dg.AssetSpec(schedule_key(scene.schedule)), *release_day_checks(scene.factory.timetable)],  # type: ignore[list-item]
-        resources={WORKSHOP: scene.factory},
+        resources={FACTORY: scene.factory},
         selection=dg.AssetSelection.all_asset_checks(),
         instance=scene.instance,
     )

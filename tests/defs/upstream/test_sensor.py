@@ -14,7 +14,7 @@ from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.defs.keys import BUILD_JOB, REBUILT, base_key
 from aml_images_dagster.defs.main_branch import MainBranch
 from aml_images_dagster.defs.request import RESOURCE, build_keys
-from aml_images_dagster.defs.run import WORKSHOP, Factory
+from aml_images_dagster.defs.run import FACTORY, Factory
 from aml_images_dagster.defs.upstream.bases import base_assets
 from aml_images_dagster.defs.upstream.sensor import upstream_sensor
 from aml_images_dagster.errors import BadInput
@@ -207,7 +207,7 @@ def test_observing_a_paused_base_resumes_it(scene: Scene, push: Callable[[str], 
     observed = dg.materialize(
         base_assets(scene.factory.source.catalog),
         selection=[base_key(TWO)],
-        resources={WORKSHOP: scene.factory},
+        resources={FACTORY: scene.factory},
         instance=scene.instance,
         raise_on_error=False,
     )
@@ -275,7 +275,7 @@ def test_observing_a_base_that_is_not_there(scene: Scene, front: TokenRegistry) 
     observed = dg.materialize(
         base_assets(scene.factory.source.catalog),
         selection=[base_key(TWO)],
-        resources={WORKSHOP: scene.factory},
+        resources={FACTORY: scene.factory},
         instance=scene.instance,
         raise_on_error=False,
     )

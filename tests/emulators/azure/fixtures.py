@@ -1,4 +1,4 @@
-"""Fixtures of the tests of Azure parts; tests/conftest.py makes them known."""
+"""Fixtures of the tests of backends in Azure; tests/conftest.py makes them known."""
 
 from __future__ import annotations
 

@@ -64,7 +64,14 @@ class JobContainers:
                 for node in launch.nodes
             )  # fmt: skip
             running = ContainerJob(
-                client, local, replace(launch, nodes=nodes), image, Limits(), engine.info().network_mtu, lambda _: None
+                client,
+                local,
+                replace(launch, nodes=nodes),
+                image,
+                Limits(),
+                engine.info().network_mtu,
+                lambda _: None,
+                engine.read_file,
             )
             over = threading.Event()
             threading.Thread(target=_end_when_told, args=(job, over), daemon=True).start()

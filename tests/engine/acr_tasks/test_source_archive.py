@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aml_images_dagster.catalog.dockerfile.expansion import expand, split_words
-from aml_images_dagster.engine.acr_tasks.source_archive import quoted, with_labels, write_source_archive
+from aml_images_dagster.engine.acr_tasks.builder import quoted, with_labels, write_source_archive
 from aml_images_dagster.engine.interface import BuildRequest
 
 if TYPE_CHECKING:

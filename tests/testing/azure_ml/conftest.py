@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import TypeAdapter
 
+from aml_images_dagster.builds.naming import job_name
 from aml_images_dagster.catalog.tests_file import Scenario
 from aml_images_dagster.identity.credential import Credential
 from aml_images_dagster.settings import load_settings
 from aml_images_dagster.testing.azure_ml.runner import AzureMlRunner
 from aml_images_dagster.testing.interface import TestJob as Job
-from aml_images_dagster.testing.job_name import job_name
 from tests.emulators.azure.clockwork import Clockwork
 from tests.emulators.azure.machine_learning import MachineLearning
 

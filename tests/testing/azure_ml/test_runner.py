@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aml_images_dagster.errors import BadInput, Unreachable
-from aml_images_dagster.testing.azure_ml.tags import build_key, image_key
+from aml_images_dagster.testing.azure_ml.command import build_key, image_key
+from aml_images_dagster.testing.azure_ml.workspace import AT_ONCE
 from tests.emulators.azure.machine_learning import COMPUTE, EmulatedJob
 from tests.emulators.azure.service import Fault
 from tests.testing.azure_ml.conftest import eventually
@@ -61,6 +62,32 @@ def test_what_is_submitted(
     # Nothing about the repository that this code runs in.
     assert sent["properties"] == {"mlflow.source.git.commit": "abc123"}
     assert all(request.headers["Authorization"] for request in cloud.arm.requests("PUT", "/jobs/"))
+
+
+def test_jobs_of_one_image_share_threads_and_their_environment(
+    runner: AzureMlRunner, workspace: MachineLearning, make_job: MakeJob, cloud: EmulatedCloud
+) -> None:
+    files = {f"scripts/{number}.py": "" for number in range(20)}
+    before = set(threading.enumerate())
+    # Those of the emulator are in this process.
+    seen: set[str] = set()
+
+    def log(line: str) -> None:
+        seen.update(thread.name for thread in set(threading.enumerate()) - before)
+
+    with closing(runner.run_all([make_job(name=f"s{number}", files=files) for number in range(12)], log)) as results:
+        assert {result.status for result in results} == {"passed"}
+    assert 1 <= len([name for name in seen if name.startswith("azure ml")]) <= AT_ONCE
+    assert not [name for name in seen if name.startswith(("ThreadPoolExecutor", "tqdm"))]
+    assert len(cloud.arm.exchanges("PUT", "/environments/")) == 1
+
+
+def test_a_file_that_cannot_be_uploaded_fails_the_job(
+    runner: AzureMlRunner, workspace: MachineLearning, make_job: MakeJob
+) -> None:
+    workspace.blobs.fail(403, method="PUT", times=None)
+    with pytest.raises((BadInput, Unreachable)):
+        runner.run(make_job(), print)
 
 
 def test_pytorch_and_compute(runner: AzureMlRunner, workspace: MachineLearning, make_job: MakeJob) -> None:

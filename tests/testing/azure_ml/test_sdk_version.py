@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aml_images_dagster.testing.azure_ml import sdk_version
-from aml_images_dagster.testing.azure_ml.sdk_version import outdated, sdk, warning
+from aml_images_dagster.testing.azure_ml.sdk_version import newest, sdk, warning
 
 if TYPE_CHECKING:
     from aml_images_dagster.testing.azure_ml.runner import AzureMlRunner
@@ -49,16 +49,16 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
 
     def show(*versions: str) -> None:
         shown[:] = versions
-        outdated.cache_clear()
+        newest.cache_clear()
 
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/simple")
     monkeypatch.setenv("PIP_RETRIES", "0")
     for name in ("PIP_NO_INDEX", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"):
         monkeypatch.delenv(name, raising=False)
-    outdated.cache_clear()  # another test of this process may have asked
+    newest.cache_clear()  # another test of this process may have asked
     yield show
-    outdated.cache_clear()
+    newest.cache_clear()
     server.shutdown()
     server.server_close()
 
@@ -71,34 +71,37 @@ def test_a_failure_does_not_wait_for_the_index(
         monkeypatch.delenv("PIP_NO_INDEX")
         monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{silent.getsockname()[1]}/simple")
         assert runner.run(make_job(), print).status == "failed"
-        assert not outdated().done()
+        inquiry = newest()
+        assert inquiry
+        assert not inquiry.answered()
+        inquiry.end()
 
 
 def test_a_newer_one_is_told(index: Index) -> None:
     index("1.0.0", INSTALLED, "99.0.0")
-    assert outdated().result() == f"jobs were submitted with {sdk()}, and 99.0.0 is available: update the lock file"
+    assert warning() == f"jobs were submitted with {sdk()}, and 99.0.0 is there: update the lock file"
 
 
 def test_the_newest_one_needs_no_word(index: Index) -> None:
     index("1.0.0", INSTALLED)
-    assert outdated().result() == ""
+    assert warning() == ""
 
 
 def test_an_index_that_fails_says_nothing(index: Index) -> None:
     index()
-    assert outdated().result() == ""
+    assert warning() == ""
 
 
-def test_who_waits_is_answered_whatever_goes_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> str:
-        raise RuntimeError("no more threads")
-
-    monkeypatch.setattr(sdk_version, "_outdated", fail)
-    outdated.cache_clear()
-    assert warning(outdated()) == ""
-    outdated.cache_clear()
+def test_no_job_fails_where_pip_cannot_be_started(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    assert warning() == ""
 
 
-def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sdk_version, "_SECONDS", 0.1)
-    assert warning(Future()) == ""
+def test_nobody_waits_for_ever(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{silent.getsockname()[1]}/simple")
+        monkeypatch.setattr(sdk_version, "_SECONDS", 0.1)
+        assert warning() == ""
+        inquiry = newest()
+        assert inquiry
+        assert inquiry.answered()

@@ -7,7 +7,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aml_images_dagster.testing.job_name import job_name
+from aml_images_dagster.builds.naming import job_name
 
 PARTS = st.tuples(
     st.from_regex(r"[0-9]{8}\.[0-9a-f]{8}", fullmatch=True),

@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
 
-from aml_images_dagster.cli.located_run import execute_located_job
+from aml_images_dagster.cli.dagster_run import execute_located_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
