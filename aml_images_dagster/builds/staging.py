@@ -20,7 +20,7 @@ from aml_images_dagster.builds.process import is_dead
 from aml_images_dagster.builds.recipe import Recipe, recipe_of
 from aml_images_dagster.builds.records import BaseImage, StagedImage
 from aml_images_dagster.builds.reuse import is_of_no_pull_request, passed_before, reusable, why_built
-from aml_images_dagster.catalog.dockerfile import with_label
+from aml_images_dagster.catalog.dockerfile import with_label, with_labels
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.catalog.windows import check_host
 from aml_images_dagster.engine.interface import BuildRequest
@@ -217,7 +217,7 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
     with tempfile.TemporaryDirectory(prefix=temporary_prefix(session.number)) as folder:
         context = Path(folder) / "context.tar"
         text = _kept_apart(recipe.dockerfile) if session.pull_request else recipe.dockerfile
-        dockerfile = recipe.context.write_tar(context, text)
+        dockerfile = recipe.context.write_tar(context, with_labels(text, labels(session, recipe)))
         pushed = builder.build_and_push(
             BuildRequest(
                 context=context,
@@ -226,7 +226,6 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
                 platform=image.platform,
                 timeout_seconds=settings.build_timeout_minutes * 60,
                 build_args=image.settings.build_args,
-                labels=labels(session, recipe),
                 network=session.build_network,
                 no_cache=session.force,
                 logins=_logins(recipe, backends),

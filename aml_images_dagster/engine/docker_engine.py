@@ -129,7 +129,6 @@ class DockerEngine:
                         dockerfile=request.dockerfile,
                         tag=request.tag,
                         buildargs=dict(request.build_args),
-                        labels=dict(request.labels),
                         network_mode=request.network,
                         target=request.target,
                         platform=request.platform,

@@ -67,7 +67,6 @@ class BuildRequest:
         dockerfile: Path of the Dockerfile inside the context.
         tag: The staging reference that the image gets.
         build_args: Values for ARG.
-        labels: Labels of the image.
         platform: e.g. `linux/amd64`; verified after the build, because engines ignore it for local bases.
         timeout_seconds: The whole build may take this long.
         network: Network of RUN instructions; None is the engine's default.
@@ -84,7 +83,6 @@ class BuildRequest:
     platform: str
     timeout_seconds: float
     build_args: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
     network: str | None = None
     target: str | None = None
     no_cache: bool = False

@@ -3,7 +3,7 @@
 from aml_images_dagster.catalog.dockerfile.combination import PRIVATE_SUFFIX, combine, parse_combined
 from aml_images_dagster.catalog.dockerfile.copies import CopySource, copy_sources
 from aml_images_dagster.catalog.dockerfile.dockerfile import SCRATCH, Dockerfile, ImageUse, Stage, parse_dockerfile
-from aml_images_dagster.catalog.dockerfile.pinning import pin, with_label
+from aml_images_dagster.catalog.dockerfile.pinning import pin, with_label, with_labels
 
 __all__ = [
     "PRIVATE_SUFFIX",
@@ -18,4 +18,5 @@ __all__ = [
     "parse_dockerfile",
     "pin",
     "with_label",
+    "with_labels",
 ]

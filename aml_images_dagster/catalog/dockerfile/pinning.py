@@ -43,3 +43,29 @@ def with_label(dockerfile: str, name: str, value: str) -> str:
         if instruction.keyword == "FROM" and not instruction.on_build:
             lines.insert(line, label)
     return "\n".join(lines)
+
+
+def with_labels(dockerfile: str, labels: Mapping[str, str]) -> str:
+    """A Dockerfile whose last stage has these labels; the characters of line ends in values become spaces.
+
+    They are one instruction: the classic builder creates a container and a layer for each label that it is given beside
+    the Dockerfile.
+    """
+    if not labels:
+        return dockerfile
+    escape = read_directives(dockerfile, str).get("escape", "\\")
+    text = dockerfile.rstrip()
+    while text.endswith(escape):  # a line that goes on where the file ends
+        text = text[:-1].rstrip()
+    pairs = " ".join(f"{quoted(name, escape)}={quoted(value, escape)}" for name, value in labels.items())
+    return f"{text}\nLABEL {pairs}\n"
+
+
+def quoted(text: str, escape: str) -> str:
+    """A text as one word of an instruction, nothing in it expanded.
+
+    Source: https://docs.docker.com/reference/dockerfile/#environment-replacement; in code the shell lexer of
+    moby/buildkit (frontend/dockerfile/shell): the escape character protects these three inside of double quotes.
+    """
+    plain = " ".join(text.splitlines())
+    return '"' + "".join(escape + letter if letter in ('"', "$", escape) else letter for letter in plain) + '"'

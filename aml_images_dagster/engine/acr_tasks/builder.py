@@ -6,14 +6,12 @@ https://learn.microsoft.com/rest/api/containerregistry/registries/schedule-run. 
 
 from __future__ import annotations
 
-import io
 import tarfile
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.catalog.dockerfile.instructions import read_directives
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.acr_tasks.faults import host_timed_out
 from aml_images_dagster.engine.acr_tasks.runs import TaskRuns
@@ -22,7 +20,7 @@ from aml_images_dagster.errors import BuildFailed
 from aml_images_dagster.identity.faults import TIMEOUTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from azure.mgmt.containerregistrytasks.models import DockerBuildRequest, RunProperties
 
@@ -39,30 +37,7 @@ def write_source_archive(request: BuildRequest, target: Path) -> None:
         tarfile.open(target, "w:gz", format=tarfile.PAX_FORMAT) as archive,
     ):
         for member in context:
-            content = context.extractfile(member) if member.isreg() else None
-            if content and member.name == request.dockerfile:
-                labelled = with_labels(content.read().decode(), request.labels).encode()
-                member.size, content = len(labelled), io.BytesIO(labelled)
-            archive.addfile(member, content)
-
-
-def with_labels(dockerfile: str, labels: Mapping[str, str]) -> str:
-    """A Dockerfile whose last stage has these labels; the characters of line ends in values become spaces."""
-    if not labels:
-        return dockerfile
-    escape = read_directives(dockerfile, str).get("escape", "\\")
-    pairs = " ".join(f"{quoted(name, escape)}={quoted(value, escape)}" for name, value in labels.items())
-    return f"{dockerfile}\nLABEL {pairs}\n"
-
-
-def quoted(text: str, escape: str) -> str:
-    """A text as one word of an instruction, nothing in it expanded.
-
-    Source: https://docs.docker.com/reference/dockerfile/#environment-replacement; in code the shell lexer of
-    moby/buildkit (frontend/dockerfile/shell): the escape character protects these three inside of double quotes.
-    """
-    plain = " ".join(text.splitlines())
-    return '"' + "".join(escape + letter if letter in ('"', "$", escape) else letter for letter in plain) + '"'
+            archive.addfile(member, context.extractfile(member) if member.isreg() else None)
 
 
 # What the service takes as time-out of a run, in seconds. Source: Microsoft.ContainerRegistry/registries/tasks.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from aml_images_dagster.catalog.dockerfile import with_labels
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.acr_tasks.run_log import RunLog
 from aml_images_dagster.engine.interface import BuildRequest, RegistryLogin
@@ -103,14 +104,14 @@ def test_an_image_is_built_and_pushed_there(
     started: list[str],
     tasks: AcrTasks,
 ) -> None:
+    title = {"org.opencontainers.image.title": 'it\'s $5 "only"'}
     pushed = build(
-        f'FROM {busybox}\nARG WORD\nCOPY note /note\nRUN echo "said $WORD" && cat note\n',
+        with_labels(f'FROM {busybox}\nARG WORD\nCOPY note /note\nRUN echo "said $WORD" && cat note\n', title),
         files={"note": "a note"},
         build_args={"WORD": "hello"},
-        labels={"org.opencontainers.image.title": 'it\'s $5 "only"'},
     )
     assert pushed.digest == backends.staging.digest(tag)
-    assert backends.staging.config(tag)["config"]["Labels"] == {"org.opencontainers.image.title": 'it\'s $5 "only"'}
+    assert backends.staging.config(tag)["config"]["Labels"] == title
     assert pushed.files is None
     assert files_in(backends.staging, tag, ["/note", "/nowhere"]) == {"/note": True, "/nowhere": False}
     assert "said hello" in lines
