@@ -54,7 +54,7 @@ def test_a_build_that_was_cleaned_up_meanwhile_leaves_no_staging_tag_in_the_engi
         return image
 
     monkeypatch.setattr(DockerEngine, "build", fail_elsewhere)
-    with pytest.raises(BuildFailed, match="is cleaned up"):
+    with pytest.raises(BuildFailed, match="was stopped: its status is failed"):
         staging.stage(session, name, print)
     assert built
     with pytest.raises(docker.errors.ImageNotFound):
