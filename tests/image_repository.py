@@ -133,7 +133,8 @@ base-mirrors = {{ "docker.io" = "{staging}/mirror/docker.io" }}
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Start `aml-images` in the repository, with no settings around but these, as its own process group."""
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("AML_IMAGES_", "DAGSTER_"))}
+        # pytest-xdist sets COLUMNS.
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("AML_IMAGES_", "DAGSTER_", "COLUMNS"))}
         return subprocess.Popen(
             [sys.executable, "-c", "from aml_images_dagster.cli.main import main; main()", *arguments],
             cwd=self.root,
@@ -180,7 +181,7 @@ base-mirrors = {{ "docker.io" = "{staging}/mirror/docker.io" }}
         sys.argv = ["aml-images", *arguments]
         os.chdir(self.root)
         for name in list(os.environ):
-            if name.startswith(("AML_IMAGES_", "DAGSTER_")):
+            if name.startswith(("AML_IMAGES_", "DAGSTER_", "COLUMNS")):
                 del os.environ[name]
         os.environ.update(environment)
         try:

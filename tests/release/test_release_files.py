@@ -91,7 +91,7 @@ def test_something_else_was_tested(session: BuildSession, image_repository: Imag
 @pytest.mark.parametrize("status", ["failed", "canceled"])
 def test_a_build_that_is_cleaned_up_is_not_published(session: BuildSession, status: str) -> None:
     session.folder.finish(status)  # type: ignore[arg-type]
-    with pytest.raises(BuildFailed, match="is cleaned up"):
+    with pytest.raises(BuildFailed, match="was stopped: its status is"):
         publish(session)
     assert published(session) == []
 
@@ -105,7 +105,7 @@ def test_a_build_that_is_cleaned_up_while_it_is_published(
         session.folder.remove_release_files()
 
     monkeypatch.setattr("aml_images_dagster.release.release_files.write_drop", cleaned_up)
-    with pytest.raises(BuildFailed, match="is cleaned up"):
+    with pytest.raises(BuildFailed, match="was stopped: its status is"):
         publish(session)
     assert published(session) == []
     record = session.folder.read_build()
@@ -124,7 +124,7 @@ def test_a_build_that_is_cleaned_up_right_before_it_has_succeeded(
         finish(folder, status)
 
     monkeypatch.setattr(BuildFolder, "finish", cleaned_up)
-    with pytest.raises(BuildFailed, match="is cleaned up"):
+    with pytest.raises(BuildFailed, match="was stopped: its status is"):
         publish(session)
     assert published(session) == []
     record = session.folder.read_build()

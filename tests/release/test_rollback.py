@@ -148,7 +148,7 @@ def test_a_release_that_never_was(production_of_three: Production, to: str) -> N
 
 
 def test_an_image_that_was_never_released(production_of_three: Production) -> None:
-    with pytest.raises(BadInput, match="never released"):
+    with pytest.raises(BadInput, match="has no recorded release"):
         plan_rollback("apps/other", "", production_of_three.house.backends)
 
 
