@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import tarfile
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -86,6 +88,22 @@ class MemoryRegistry:
             del self.served[key]
 
 
+def _without_labels(request: BuildRequest) -> tuple[bytes, dict[str, str]]:
+    """A context but for the labels in its Dockerfile, which name the build; and the labels."""
+    kept, labels = [], {}
+    with tarfile.open(request.context) as context:
+        for member in context:
+            file = context.extractfile(member)
+            content = file.read() if file else member.linkname.encode()
+            if member.name == request.dockerfile:
+                text, _, instruction = content.decode().rpartition("\nLABEL ")
+                pairs = re.findall(r'"((?:[^"\\]|\\.)*)"="((?:[^"\\]|\\.)*)"', instruction)
+                labels = {re.sub(r"\\(.)", r"\1", key): re.sub(r"\\(.)", r"\1", value) for key, value in pairs}
+                content = text.encode()
+            kept.append(f"{member.name} {member.mode} ".encode() + content)
+    return b"|".join(kept), labels
+
+
 @dataclass
 class HashingBuilder:
     """Builds by hashing all that it is given; says which images it was asked for."""
@@ -97,10 +115,11 @@ class HashingBuilder:
         return EngineInfo("1", "linux", "amd64", None)
 
     def build_and_push(self, request: BuildRequest, log: object, **_: object) -> PushedImage:
-        seen = [request.context.read_bytes(), json.dumps([*request.build_args.items(), request.platform]).encode()]
-        title = request.labels[TITLE]
+        content, labels = _without_labels(request)
+        seen = [content, json.dumps([*request.build_args.items(), request.platform]).encode()]
+        title = labels[TITLE]
         digest = f"sha256:{hashlib.sha256(b'|'.join([title.encode(), *seen])).hexdigest()}"
-        config = {"os": "linux", "architecture": "amd64", "config": {"Labels": dict(request.labels)}}
+        config = {"os": "linux", "architecture": "amd64", "config": {"Labels": labels}}
         self.registry.push(Reference.parse(request.tag), digest, config)
         self.built.append(title)
         return PushedImage(digest, dict.fromkeys(request.look_for, True))
