@@ -222,7 +222,8 @@ class Scene:
 
     def _new_run(self, known: set[str], process: subprocess.Popen[str]) -> str | None:
         assert process.poll() is None, process.communicate()
-        return next((run.run_id for run in self.instance.get_runs() if run.run_id not in known), None)
+        builds = self.instance.get_runs(dg.RunsFilter(job_name=BUILD_JOB))  # beside those of cleanups
+        return next((run.run_id for run in builds if run.run_id not in known), None)
 
     def _launch(self, images: list[str]) -> str:
         assert self.ui is not None
