@@ -39,21 +39,19 @@ class Latest:
         states: What it pointed to, the last of them now. A release adds one; what was rolled back from is left out.
         digests: Everything that it ever pointed to.
         unfinished: The rollback that has moved it last and was not completed.
+        record: The release or rollback that it is from: the last one that moved it. Where it was moved elsewhere
+            since, the release of the newest build with the digest that is served now, if there is one.
     """
 
     states: tuple[Served, ...]
     digests: frozenset[str | None]
     unfinished: ReleaseRecord | None
+    record: ReleaseRecord | None
 
     @property
     def earlier(self) -> Iterator[Served]:
         """What it pointed to before, and before that."""
         return reversed(self.states[:-1])
-
-    @property
-    def record(self) -> ReleaseRecord | None:
-        """The last recorded change that moved it, independent of unrecorded ones since."""
-        return next((state.record for state in reversed(self.states) if state.record), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +137,21 @@ class History:
                 unfinished = None if record.done else record
             else:
                 _go_on(states, Served(change.after, record))
+        is_recorded = bool(states) and states[-1].digest == served
         _go_back(states, Served(served, None))
-        return Latest(tuple(states), frozenset(digests), unfinished)
+        record = None if is_recorded else self._newest_release(repository, served)
+        record = record or next((state.record for state in reversed(states) if state.record), None)
+        return Latest(tuple(states), frozenset(digests), unfinished, record)
+
+    def _newest_release(self, repository: str, digest: str | None) -> ReleaseRecord | None:
+        """The release, completed or not, of the newest build with a digest."""
+        releases = (
+            record
+            for record in self.changes
+            if record.action == "release"
+            and any((change.repository, change.after) == (repository, digest) for change in record.changes)
+        )
+        return max(releases, key=lambda record: record.built, default=None)
 
     def owner(self, repository: str, served: str | None) -> str | None:
         """The image whose release a `:latest` points to; None where the ledger does not know."""

@@ -214,6 +214,20 @@ def test_a_newer_release_of_a_drop_is_not_taken_back(world: MemoryWorld) -> None
     assert world.served() == "1"
 
 
+@pytest.mark.parametrize("contents", [("1", "2", "3"), ("1", "2", "1")])
+def test_what_a_drop_puts_back_after_a_rollback_is_not_taken_back(world: MemoryWorld, contents: tuple[str, ...]) -> None:
+    builds = [world.build(n, {"base/a": content}, tag=f"20261123.v{n}") for n, content in enumerate(contents, start=1)]
+    for build in builds:
+        world.release(build)
+    world.roll_back()
+    world.production.put("public/azureml/a", LATEST, f"sha256:{contents[-1]:0>64}")  # a drop: in no record
+    with pytest.raises(BadInput, match=f"a:latest is from build {builds[-1].build}, which is newer"):
+        world.release(builds[1])
+    assert world.served() == contents[-1]
+    world.release(world.build(4, tag="20261123.v4"))
+    assert world.served() == "4"
+
+
 def test_latest_that_somebody_else_moves_meanwhile_is_left_alone(world: MemoryWorld) -> None:
     world.release(world.build(1))
 
