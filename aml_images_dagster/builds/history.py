@@ -139,9 +139,9 @@ class History:
                 _go_on(states, Served(change.after, record))
         is_recorded = bool(states) and states[-1].digest == served
         _go_back(states, Served(served, None))
-        record = None if is_recorded else self._newest_release(repository, served)
-        record = record or next((state.record for state in reversed(states) if state.record), None)
-        return Latest(tuple(states), frozenset(digests), unfinished, record)
+        last = next((state.record for state in reversed(states) if state.record), None)
+        released = None if is_recorded else self._newest_release(repository, served)
+        return Latest(tuple(states), frozenset(digests), unfinished, released or last)
 
     def _newest_release(self, repository: str, digest: str | None) -> ReleaseRecord | None:
         """The release, completed or not, of the newest build with a digest."""

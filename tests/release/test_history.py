@@ -215,7 +215,9 @@ def test_a_newer_release_of_a_drop_is_not_taken_back(world: MemoryWorld) -> None
 
 
 @pytest.mark.parametrize("contents", [("1", "2", "3"), ("1", "2", "1")])
-def test_what_a_drop_puts_back_after_a_rollback_is_not_taken_back(world: MemoryWorld, contents: tuple[str, ...]) -> None:
+def test_what_a_drop_puts_back_after_a_rollback_is_not_taken_back(
+    world: MemoryWorld, contents: tuple[str, ...]
+) -> None:
     builds = [world.build(n, {"base/a": content}, tag=f"20261123.v{n}") for n, content in enumerate(contents, start=1)]
     for build in builds:
         world.release(build)
