@@ -77,7 +77,7 @@ def test_what_cannot_be_built_is_told_with_file_and_line(find) -> None:
         find(change)
 
 
-def tested_on(compute, image=OTHER):
+def plan_on(compute, image=OTHER):
     def change(repository):
         repository.write(repository.root / "tests" / "test_it.py", "def test_it(): ...\n")
         plan = {"scenarios": [{"name": "it", "kind": "pytest", "path": "tests"}], "compute": compute}
@@ -88,17 +88,17 @@ def tested_on(compute, image=OTHER):
 
 def test_tests_on_a_compute_that_the_target_branch_does_not_use_are_refused(find, monkeypatch) -> None:
     with pytest.raises(BadInput, match="compute 'gpu-h100' is used by no image of the target branch") as refused:
-        find(tested_on("gpu-h100"))
+        find(plan_on("gpu-h100"))
     assert refused.value.where == f"images/{OTHER}/tests.json"
-    assert list(find(tested_on("")).reasons) == [OTHER]
+    assert list(find(plan_on("")).reasons) == [OTHER]
     monkeypatch.setenv("AML_IMAGES_AZURE__COMPUTE", "gpu-h100")
-    assert list(find(tested_on("gpu-h100")).reasons) == [OTHER]
+    assert list(find(plan_on("gpu-h100")).reasons) == [OTHER]
 
 
 def test_a_compute_of_the_target_branch_is_used_by_pull_requests(remote, find) -> None:
-    remote.merge(remote.push(9, tested_on("gpu")))
+    remote.merge(remote.push(9, plan_on("gpu")))
     remote.factory.git("fetch", "-q", "origin", "main")
-    assert list(find(tested_on("gpu", HELLO)).reasons) == [HELLO]
+    assert list(find(plan_on("gpu", HELLO)).reasons) == [HELLO]
 
 
 def test_ten_thousand_image_folders(remote, find) -> None:
