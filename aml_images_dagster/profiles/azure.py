@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
 
 
-def azure_parts(settings: Settings) -> Backends:
+def azure_backends(settings: Settings) -> Backends:
     """The backends of the profile `azure`."""
     azure, endpoints = settings.azure, endpoints_of(settings.azure)
     credential = credential_for(azure)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
 
 
-def local_parts(settings: Settings) -> Backends:
+def local_backends(settings: Settings) -> Backends:
     """The backends of the profile `local`."""
     account = staging_account(settings)
 
