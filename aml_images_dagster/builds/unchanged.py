@@ -76,7 +76,7 @@ def _find(session: BuildSession, planned: PlannedImage, log: LogLine) -> PassedI
     staged = session.folder.read_staged(planned.image) or reuse_planned(session, planned, log)
     if staged is None or staged.digest != planned.digest:
         return None
-    records = passed_scenarios(session, planned.content_key)
+    records = passed_scenarios(session, session.image(planned.image), planned.content_key)
     if any(scenario.key not in records for scenario in planned.scenarios):
         return None
     scenarios = tuple(records[scenario.key] for scenario in planned.scenarios)
