@@ -111,7 +111,6 @@ def _free_release_num(now: datetime, images: Collection[str], backends: Backends
     for error in errors:
         console.print(
             f"[yellow]release number {number} may be taken[/], because a record cannot be read: {escape(str(error))}",
-            soft_wrap=True,
         )
     return number
 
@@ -123,7 +122,6 @@ def _hint_at_release_tag(tag: str, images: Collection[str], backends: Backends) 
         open_console(stderr=True).print(
             f"[yellow]release tag {tag} is already used by build {earlier.build}[/]: an image that "
             "differs from that release needs another tag. Set --release-num or --release-tag.",
-            soft_wrap=True,
         )
 
 

@@ -83,4 +83,4 @@ def command(settings: Settings, as_json: bool, image: str | None, limit: int | N
         console.print(f"No builds in {escape(settings.artifacts_uri)} yet.")
         return
     console.print(table)
-    console.print(f"Artifacts: {escape(settings.artifacts_uri)}/BUILD", soft_wrap=True)
+    console.print(f"Artifacts: {escape(settings.artifacts_uri)}/BUILD")

@@ -102,7 +102,7 @@ def _may_go(backends: Backends, record: BuildRecord, *, yes: bool, ask: bool) ->
 
 def report_table(report: CleanupReport) -> Table:
     """What a cleanup found and did, for people."""
-    table = new_table("what", "name", "outcome", "")
+    table = new_table("name", "what", "outcome", "")
     for row in report.rows:
-        table.add_row(row.kind, escape(row.name), row.outcome, escape(row.detail))
+        table.add_row(escape(row.name), row.kind, row.outcome, escape(row.detail))
     return table

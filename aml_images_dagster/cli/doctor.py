@@ -60,10 +60,10 @@ def command(settings: Settings, as_json: bool, seconds: float, images: tuple[str
 
 
 def _table(results: list[CheckResult]) -> Table:
-    table = new_table("", "what", "found", "hint")
+    table = new_table("        what", "found", "hint")
     for result in results:
-        mark = "[green]ok[/]" if result.ok else "[bold red]failed[/]"
-        table.add_row(mark, escape(result.name), escape(result.found), escape(result.hint))
+        mark = "[green]ok[/]    " if result.ok else "[bold red]failed[/]"
+        table.add_row(f"{mark}  {escape(result.name)}", escape(result.found), escape(result.hint))
     return table
 
 
