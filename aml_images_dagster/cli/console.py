@@ -128,6 +128,11 @@ def open_console(
     return console
 
 
+def print_error(error: Exception) -> None:
+    """Print the message of an error to standard error."""
+    open_console(stderr=True).print(f"aml-images: {error}", markup=False)
+
+
 def line_by_line(console: Console) -> Callable[[str], None]:
     """What prints a line that has no markup."""
     return lambda line: console.print(printable(line), markup=False)

@@ -91,7 +91,7 @@ class Progress:
     def _show(self, run_is_over: Connection, running: Connection) -> None:
         running.close()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # what was interrupted is shown to its end
-        with self._live() if self._moves else nullcontext() as live:
+        with self._live() if self._moves and self._images else nullcontext() as live:
             last = False
             while not last:
                 last = run_is_over.poll(_POLL_SECONDS)
