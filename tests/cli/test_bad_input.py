@@ -156,7 +156,7 @@ def test_it_is_told_and_nothing_is_left(
             {
                 "what": "there is no folder 'none' in {root}",
                 "where": "docker_files_path",
-                "hint": "Name folders of the repository with --docker-files-path, separated by ';'.",
+                "hint": "Name another repository with --repo, or its folders with --docker-files-path, between ';'.",
             },
             id="another option",
         ),
