@@ -45,7 +45,7 @@ class _PrintableConsole(Console):
 
     def __init__(self, *, breaks_lines: bool, **options: Any) -> None:
         super().__init__(**options)
-        self._breaks_lines = breaks_lines
+        self.breaks_lines = breaks_lines
 
     @override
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
@@ -59,7 +59,7 @@ class _PrintableConsole(Console):
     ) -> None:
         """See `Console`. With `soft_wrap` no line is broken: what others have written, and commands, stay whole."""
         if not soft_wrap:
-            width = None if self._breaks_lines else sys.maxsize
+            width = None if self.breaks_lines else sys.maxsize
             objects = tuple(
                 _Words(self.render_str(o, markup=markup is not False), width) if isinstance(o, str) else o
                 for o in objects
@@ -171,12 +171,12 @@ class Facts:
 class NameTable(Table):
     """A table whose first column is a name that people copy: it is never broken, and the others make room for it.
 
-    On a narrow console there is no room: each row is a paragraph of its own then, one line for each cell.
+    Where there is no room, on a narrow console or for long words, each row is a paragraph, one line for each cell.
     """
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """See `rich.console`."""
-        if options.max_width >= _NARROW:
+        if options.max_width >= _NARROW and self._fits(console, options):
             yield from super().__rich_console__(console, options)
             return
         # A column without a heading may be there for the eye only.
@@ -186,6 +186,11 @@ class NameTable(Table):
             text.no_wrap, text.overflow = True, "ignore"
             yield text
             yield Facts(((str(column.header), [*column.cells][number]) for column in shown), indent=2)
+
+    def _fits(self, console: Console, options: ConsoleOptions) -> bool:
+        """Whether no word has to be broken; in a file a row is a line in any case."""
+        is_file = isinstance(console, _PrintableConsole) and not console.breaks_lines
+        return is_file or self.__rich_measure__(console, options).minimum <= options.max_width
 
 
 def _says_something(cells: Iterable[RenderableType]) -> bool:

@@ -192,6 +192,8 @@ def test_an_interrupt_has_its_own_exit_code(
     repository: ImageRepository, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:
+        # A shell lets what it starts in the background ignore it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr("aml_images_dagster.cli.options.load_settings", interrupt)

@@ -147,6 +147,15 @@ def test_on_a_narrow_terminal_no_word_is_broken_and_no_line_is_too_long(
     assert not too_long
 
 
+@pytest.mark.parametrize("columns", ["100", "120", "200"])
+def test_on_a_wide_terminal_no_word_is_broken_either(history: ImageRepository, columns: str) -> None:
+    history.write_image("apps/both", f"FROM {LONG} AS a\nFROM {LONG.replace('b', 'c')}\nCOPY --from=a /x /x\n")
+    _, written = on_a_terminal(history, "list", COLUMNS=columns)
+    text = re.sub(rb"\x1b\[[0-9;]*m", b"", written).decode()
+    assert text.count(LONG) == 2
+    assert max(map(len, text.splitlines())) <= int(columns)
+
+
 def test_tags_that_change_stand_below_each_other_on_a_narrow_terminal() -> None:
     changes = [
         TagChange(image="a/b", repository="public/azureml/b", tag=tag, before=before, after=DIGEST)
