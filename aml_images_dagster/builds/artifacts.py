@@ -151,6 +151,17 @@ def read_whole(path: UPath) -> bytes:
     return data
 
 
+def written_at(path: UPath) -> datetime:
+    """When a file was last written, by the clock of its store.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    path.fs.invalidate_cache(path.parent.path)
+    written: datetime = path.fs.modified(path.path)
+    return written if written.tzinfo else written.replace(tzinfo=UTC)
+
+
 def _is_object(path: UPath) -> bool:
     return path.protocol not in _ON_DISK
 
@@ -276,6 +287,17 @@ class BuildFolder:
             raise BadInput(
                 error.what, where=error.where, hint="Restore it from a backup, or remove the build's folder."
             ) from None
+
+    def claimed_at(self) -> datetime | None:
+        """When a release claimed the build (`decide`), by the clock of the store; None unless one has.
+
+        Raises:
+            BadInput: `outcome.json` cannot be read.
+        """
+        outcome = self.read_outcome()
+        if outcome is None or outcome.status != "released":
+            return None
+        return written_at(self.root / "outcome.json")
 
     def write_build(self, record: BuildRecord) -> None:
         """Write `build.json`. How the build ended is said by `finish`."""

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
-from aml_images_dagster.builds.artifacts import DamagedRecord
 from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.naming import release_tag_for
 from aml_images_dagster.builds.plan import plan_build
@@ -106,12 +105,14 @@ def command(
 
 def _free_release_num(now: datetime, images: Collection[str], backends: Backends) -> int:
     """The number that no build of the day has that may be released, as builds take it that start automatically."""
-    try:
-        return next_release_num(now.date(), images, backends.artifacts)
-    except DamagedRecord as error:  # it is another build's, and must not stop this one
-        console = open_console(stderr=True)
-        console.print(f"[yellow]the release number is 1[/], as a record cannot be read: {escape(str(error))}")
-        return 1
+    errors: list[BadInput] = []  # of other builds, which must not stop this one
+    number = next_release_num(now.date(), images, backends.artifacts, unreadable=errors.append)
+    console = open_console(stderr=True)
+    for error in errors:
+        console.print(
+            f"[yellow]release number {number} may be taken[/], because a record cannot be read: {escape(str(error))}",
+        )
+    return number
 
 
 def _hint_at_release_tag(tag: str, images: Collection[str], backends: Backends) -> None:
@@ -121,7 +122,6 @@ def _hint_at_release_tag(tag: str, images: Collection[str], backends: Backends) 
         open_console(stderr=True).print(
             f"[yellow]release tag {tag} is already used by build {earlier.build}[/]: an image that "
             "differs from that release needs another tag. Set --release-num or --release-tag.",
-            soft_wrap=True,
         )
 
 

@@ -119,7 +119,7 @@ def _show_success(outcome: Outcome, record: BuildRecord) -> None:
     console = open_console()
     console.print(images_table(outcome.folder, record))
     console.print(f"\n[green]build [bold]{record.build}[/] succeeded[/], release tag {record.release_tag}")
-    console.print(f"release.json, import.cfg and drop: {outcome.folder.root}", markup=False, soft_wrap=True)
+    console.print(f"release.json, import.cfg and drop: {outcome.folder.root}", markup=False)
     if record.commit.endswith(git.DIRTY):
         console.print("[yellow]The working tree has uncommitted changes: this build cannot be released.[/]")
 
@@ -132,7 +132,7 @@ def _show_failure(outcome: Outcome) -> None:
         errors.print(f"[red]build [bold]{build}[/] failed{in_step(failure)}[/]")
         if failure:
             explain_failure(errors, failure)
-        errors.print(f"[dim]full log: {escape(str(outcome.log))}[/]", soft_wrap=True)
+        errors.print(f"[dim]full log: {escape(str(outcome.log))}[/]")
     console = open_console()
     story = read_report(outcome.folder) or outcome.report  # hooks may have been here before
     if story and story.rows:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.catalog.image_name import full_name
 from aml_images_dagster.cli.arguments import IMAGE
-from aml_images_dagster.cli.console import new_table, open_console
+from aml_images_dagster.cli.console import new_table, open_console, print_error
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.profiles import backends_for
 
@@ -36,7 +36,7 @@ COLOURS: dict[BuildStatus, str] = {
 def command(settings: Settings, as_json: bool, image: str | None, limit: int | None, released: bool) -> None:
     """Show all builds, newest first."""
     artifacts = backends_for(settings).artifacts
-    every = artifacts.builds(lambda error: click.echo(f"aml-images: {error}", err=True))
+    every = artifacts.builds(print_error)
     found = every
     if image is not None:
         known = {name for _, record in every for name in record.images}
@@ -83,4 +83,4 @@ def command(settings: Settings, as_json: bool, image: str | None, limit: int | N
         console.print(f"No builds in {escape(settings.artifacts_uri)} yet.")
         return
     console.print(table)
-    console.print(f"Artifacts: {escape(settings.artifacts_uri)}/BUILD", soft_wrap=True)
+    console.print(f"Artifacts: {escape(settings.artifacts_uri)}/BUILD")

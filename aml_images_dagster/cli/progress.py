@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aml_images_dagster.builds.naming import build_number
+from aml_images_dagster.cli.console import is_narrow
 from aml_images_dagster.defs.keys import Stage, image_of
 from aml_images_dagster.defs.run import created_at
 from aml_images_dagster.defs.run_state import was_stopped
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.3
 _STAGES: tuple[Stage, ...] = ("staged", "tested", "import_cfg")
-_COLUMNS = {"staged": "staged", "tested": "tested", "import_cfg": "release entry"}
+_COLUMNS: dict[Stage, str] = {"staged": "staged", "tested": "tested", "import_cfg": "release entry"}
+_WIDEST_NOW = len("release entry 123.4 s")
 
 
 @dataclass
@@ -89,13 +91,18 @@ class Progress:
     def _show(self, run_is_over: Connection, running: Connection) -> None:
         running.close()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # what was interrupted is shown to its end
-        with self._live() if self._console.is_terminal else nullcontext() as live:
+        with self._live() if self._moves and self._images else nullcontext() as live:
             last = False
             while not last:
                 last = run_is_over.poll(_POLL_SECONDS)
                 self._read()
                 if live is not None:
                     live.update(self._table(), refresh=True)
+
+    @property
+    def _moves(self) -> bool:
+        """Whether a table can change in place."""
+        return self._console.is_terminal and not self._console.is_dumb_terminal
 
     def _live(self) -> Live:
         return Live(console=self._console, auto_refresh=False, transient=False)
@@ -149,25 +156,45 @@ class Progress:
                 cell.started = when
             else:
                 cell.seconds = when - cell.started if cell.started else 0.0
-                if not self._console.is_terminal:
+                if not self._moves:
                     image, stage = split
                     note = f" ({cell.note})" if cell.note else ""
                     self._console.print(f"{image} {_COLUMNS[stage]}: {state}{note} {cell.seconds:.1f} s", markup=False)
 
     def _table(self) -> Table:
+        """The images; no row is wider than the console, because a row that wraps cannot change in place."""
+        narrow = is_narrow(self._console)
         table = Table(box=None, header_style="bold")
-        table.add_column("image")
-        for stage in _STAGES:
-            table.add_column(_COLUMNS[stage], min_width=12)
+        table.add_column("image", no_wrap=True)
+        for heading in ["now"] if narrow else _COLUMNS.values():
+            table.add_column(heading, min_width=_WIDEST_NOW if narrow else 12, no_wrap=True)
         for image in self._images:
-            table.add_row(Text(image), *(_render(self._cells[image, stage]) for stage in _STAGES))
+            cells = {stage: self._cells[image, stage] for stage in _STAGES}
+            table.add_row(Text(image), *([_now(cells)] if narrow else map(_render, cells.values())))
         return table
 
 
+def _now(cells: Mapping[Stage, _Cell]) -> RenderableType:
+    """Where an image is."""
+    if all(cell.state == "done" for cell in cells.values()):
+        return Text(f"done {sum(cell.seconds for cell in cells.values()):.1f} s", style="green")
+    stage, cell = next(
+        ((stage, cell) for stage, cell in cells.items() if cell.state in ("running", "failed", "stopped")),
+        [(stage, cell) for stage, cell in cells.items() if cell.state == "done" or stage == "staged"][-1],
+    )
+    if cell.state == "running":
+        return Spinner("dots", text=f"{_COLUMNS[stage]} {time.time() - cell.started:.0f} s")
+    return Text(f"{_COLUMNS[stage]} ").append_text(_text(cell)) if cell.state != "waiting" else _text(cell)
+
+
 def _render(cell: _Cell) -> RenderableType:
+    if cell.state == "running":
+        return Spinner("dots", text=f"{time.time() - cell.started:.0f} s")
+    return _text(cell)
+
+
+def _text(cell: _Cell) -> Text:
     match cell.state:
-        case "running":
-            return Spinner("dots", text=f"{time.time() - cell.started:.0f} s")
         case "done":
             return Text(f"{cell.note or 'done'} {cell.seconds:.1f} s", style="green")
         case "failed":

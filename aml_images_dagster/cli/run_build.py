@@ -17,6 +17,7 @@ from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.dagster_run import INVOCATION_TAG, execute
 from aml_images_dagster.cli.instance import open_instance
 from aml_images_dagster.cli.interrupt import remembered_interrupt
+from aml_images_dagster.cli.options import print_json
 from aml_images_dagster.cli.progress import Progress
 from aml_images_dagster.defs.operations.cleanup import announce
 from aml_images_dagster.defs.run_state import InstanceRuns
@@ -52,7 +53,10 @@ def run_build(settings: Settings, backends: Backends, request: BuildCommand, as_
     if run is not None and isinstance(instance.compute_log_manager, FileComputeLogManager):
         _add_step_logs(instance, run.run_id, log)
     if run is None:
-        open_console(stderr=True).print("Interrupted before the build started: there is nothing to clean up.")
+        what = "interrupted before the build started"
+        open_console(stderr=True).print(f"{what.capitalize()}: there is nothing to clean up.")
+        if as_json:
+            print_json({"error": {"what": what, "where": "", "hint": ""}})
         return INTERRUPTED
     outcome = conclude(instance, run, request, backends, log)
     show(outcome, as_json)

@@ -147,11 +147,13 @@ def main_build(
     if requested.unplanned:
         log.warning(f"the run makes its own plan: {requested.unplanned}")
     today, artifacts = datetime.now(UTC).date(), factory.backends.artifacts
-    try:
-        number = next_release_num(today, selection, artifacts, _promised(today, selection, artifacts, instance))
-    except FactoryError as error:  # a damaged record of another build must not cost the tick, either
-        log.warning(f"the release number is 1, because the others of today can't be read: {error}")
-        number = 1
+    number = next_release_num(
+        today,
+        selection,
+        artifacts,
+        _promised(today, selection, artifacts, instance),
+        unreadable=lambda error: log.warning(f"the release number may be taken: {error}"),
+    )
     return dg.RunRequest(
         run_key=run_key,
         job_name=None,

@@ -28,7 +28,7 @@ def local_backends(settings: Settings) -> Backends:
         return account if host == settings.staging_registry else None
 
     def registry(host: str) -> OciRegistry:
-        return OciRegistry(host, login_for(host), trusted=settings.trusts(host))
+        return OciRegistry(host, login_for(host), trusted=settings.trusts(host), setting=settings.naming(host))
 
     engines = engines_of(settings)
     builder = builder_on(engines.linux, settings, login_for)
