@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.builds.janitor import RunState
 
-PROCESS_TAG = "aml-images/process"
+HIDDEN = ".dagster/aml-images"
+"""Start of the names of tags for processes: Dagster's pages show no tag that starts with `.dagster/`."""
+PROCESS_TAG = f"{HIDDEN}/process"
 """The name of the process that executes a run; see `builds.process`."""
 STOPPED = "stopped"
 """Metadata of the failure of a step that is not to blame: its build had failed elsewhere or was canceled."""

@@ -9,6 +9,7 @@ from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.image_name import group_name
 from aml_images_dagster.defs.images.checks import STAGED_CHECKS, staged_checks
 from aml_images_dagster.defs.images.description import code_references, kinds, owners, staged_metadata
+from aml_images_dagster.defs.images.left_out import left_out
 from aml_images_dagster.defs.keys import STAGE_TAG, asset_key, base_key
 from aml_images_dagster.defs.operations.cleanup import cleanup_hook
 from aml_images_dagster.defs.pools import BUILD_POOL, WINDOWS_BUILD_POOL
@@ -44,6 +45,8 @@ def staged_asset(image: Image, source: Source) -> dg.AssetsDefinition:
             warning = context.run.tags.get(WARNING_TAG)
             if warning:
                 context.log.warning(warning)
+            if image.id in session.left_out:
+                return left_out(context, session, key)
             begin_checked(session)
             record = stage(session, image.id, step_log)
             return dg.MaterializeResult(

@@ -10,6 +10,7 @@ from aml_images_dagster.builds.staging import reuse_staged, stage_once
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.image_name import group_name
 from aml_images_dagster.defs.images.description import code_references, kinds, owners, tested_metadata
+from aml_images_dagster.defs.images.left_out import left_out
 from aml_images_dagster.defs.images.unchanged import report_unchanged
 from aml_images_dagster.defs.keys import STAGE_TAG, asset_key
 from aml_images_dagster.defs.operations.cleanup import cleanup_hook
@@ -20,12 +21,12 @@ from aml_images_dagster.defs.run import Factory, step_log
 
 def tested_asset(image: Image, source: Source) -> dg.AssetsDefinition:
     """The asset `tested` of an image."""
-    staged_key = asset_key(image.id, "staged")
+    key, staged_key = asset_key(image.id, "tested"), asset_key(image.id, "staged")
     scenarios = ", ".join(f"{s.name} ({s.kind})" for s in image.scenarios)
     passed = f"runs its scenarios as jobs: {scenarios}" if scenarios else "has no scenarios: **it is not tested**"
 
     @dg.asset(
-        key=asset_key(image.id, "tested"),
+        key=key,
         deps=[staged_key],
         group_name=group_name(image.family),
         description=f"{image.id} {passed}",
@@ -40,6 +41,8 @@ def tested_asset(image: Image, source: Source) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, build_options: BuildOptions, factory: dg.ResourceParam[Factory]
     ) -> dg.MaterializeResult[None]:
         with factory.step(context, build_options) as session:
+            if image.id in session.left_out:
+                return left_out(context, session, key)
             if session.plan:
                 begin_checked(session)  # staged may have no step in this run
                 if session.pull_request and records_unchanged(session.plan, image.id):

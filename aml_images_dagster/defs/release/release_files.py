@@ -11,6 +11,7 @@ import dagster as dg
 from aml_images_dagster.builds.preflight import begin_checked
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.catalog.image import Image
+from aml_images_dagster.defs.images.left_out import left_out
 from aml_images_dagster.defs.images.release_entries import entry_results, entry_specs, is_watched
 from aml_images_dagster.defs.images.unchanged import report_unchanged
 from aml_images_dagster.defs.keys import (
@@ -58,7 +59,11 @@ def release_files(images: Sequence[Image], timetable: Timetable) -> dg.AssetsDef
                 report_unchanged(context, session)
             else:
                 session.begin()
+            for key in sorted(selected):
+                if (split := image_of(key)) and split[0] in session.left_out:
+                    yield left_out(context, session, key)
             names = dict.fromkeys(sorted(split[0] for key in selected if (split := image_of(key))))
+            names = {name: None for name in names if name not in session.left_out}
             if selected.isdisjoint(RELEASE_FILES):  # the chains of some images were asked for, and no more
                 yield from _entries((release_image(session, name) for name in names), session, selected)
                 return

@@ -11,7 +11,16 @@ from aml_images_dagster.builds.ledger import LATEST, Ledger, ReleaseRecord, TagC
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.reference import short_digest
 from aml_images_dagster.defs.images.description import kinds, owners
-from aml_images_dagster.defs.keys import PRODUCTION_GROUP, PROMOTED, RELEASED, STAGE_TAG, asset_key, released_key
+from aml_images_dagster.defs.keys import (
+    PRODUCTION_GROUP,
+    PROMOTED,
+    RELEASE_JOB,
+    RELEASED,
+    STAGE_TAG,
+    asset_key,
+    released_key,
+)
+from aml_images_dagster.defs.operations.cleanup import is_build
 from aml_images_dagster.defs.release.launchpad import build_link, release_link, rollback_link
 from aml_images_dagster.defs.run import Factory, explained, step_log
 from aml_images_dagster.errors import BadInput
@@ -71,6 +80,11 @@ def released_assets(images: Sequence[Image]) -> dg.AssetsDefinition:
         with explained():
             selected = context.selected_asset_keys
             wanted = {keys[key.asset_key] for key in context.selected_asset_check_keys}
+            skipped = _not_now(context, config) if selected else ""
+            if skipped:
+                context.log.warning(skipped)
+                yield from (dg.Output(None, output) for output, check in _checks(released) if keys[check] in wanted)
+                return
             if selected or config.dry_run:
                 release = completed(config.build, factory.backends.artifacts)
                 who = config.who or actor(factory.settings)
@@ -96,14 +110,31 @@ def released_assets(images: Sequence[Image]) -> dg.AssetsDefinition:
                 changes = _last_moves(wanted, config.build, Ledger(factory.backends.artifacts).records())
             tags = await_promotion(changes, factory.settings, step_log)
             moved = by_image(changes)
-            for output, check in released.check_specs_by_output_name.items():
-                image = keys[check.asset_key]
+            for output, key in _checks(released):
+                image = keys[key]
                 if image in wanted and image in moved:
                     yield promotion_result(image, tags, factory)
                 elif image in wanted:  # without a result its last one stands; without an output Dagster misses it
                     yield dg.Output(None, output)
 
     return released
+
+
+def _checks(released: dg.AssetsDefinition) -> Iterator[tuple[str, dg.AssetKey]]:
+    """The output of each check, and the asset that it is of."""
+    return ((output, spec.asset_key) for output, spec in released.check_specs_by_output_name.items())
+
+
+def _not_now(context: dg.AssetExecutionContext, config: ReleaseOptions) -> str:
+    """Why nothing is released although it was selected; empty for a release.
+
+    "Materialize all" selects it together with a build, which a release that fails would take back.
+    """
+    if is_build(context.instance, context.run_id):
+        return "nothing is released: this run is a build; release it by the links of release.json when it has succeeded"
+    if not config.build and not config.dry_run and context.run.job_name != RELEASE_JOB:
+        return f"nothing is released: no build is named; open the launchpad of the job {RELEASE_JOB} and name one"
+    return ""
 
 
 def _last_moves(images: Collection[str], build: str, records: Sequence[ReleaseRecord]) -> tuple[TagChange, ...]:
