@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import dagster as dg
 
 from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.defs import images
-from aml_images_dagster.defs.keys import BUILD_JOB, RELEASE_FILES, STAGES
+from aml_images_dagster.defs.keys import BUILD_JOB, RELEASE_FILES, STAGES, Stage, asset_key, is_of_build
 from aml_images_dagster.defs.planning import ToDo, pull_request_to_do, to_do
 from aml_images_dagster.defs.release.release_files import release_files
+from aml_images_dagster.defs.release.released import released_assets
 from aml_images_dagster.defs.request import PULL_REQUEST_TAG, RESOURCE, BuildOptions, build_config
 from aml_images_dagster.defs.run import FACTORY, Factory
 from aml_images_dagster.pull_requests.changes import Changes
@@ -69,20 +70,28 @@ class Scene:
             jobs=[images.build_job(known)],
             resources={RESOURCE: BuildOptions.configure_at_launch(), FACTORY: factory},
         )
-        files = dg.Definitions(assets=[release_files(known, factory.timetable)])
+        files = dg.Definitions(assets=[release_files(known, factory.timetable), released_assets(known)])
         return dg.Definitions.merge(images.definitions(known, factory), files, shared)
 
-    def run(self, requested: ToDo, **tags: str) -> Run:
-        result = (
-            self.definitions()
-            .resolve_job_def(BUILD_JOB)
-            .execute_in_process(
-                run_config=build_config(**requested.options),
-                asset_selection=requested.keys,
-                instance=self.instance,
-                tags=tags,
-                raise_on_error=False,
-            )
+    def run(
+        self,
+        requested: ToDo,
+        ops: dict[str, Any] | None = None,
+        definitions: dg.Definitions | None = None,
+        **tags: str,
+    ) -> Run:
+        """Run some assets: those of a build in its job, others as a click on Materialize does it."""
+        definitions = definitions or self.definitions()
+        if all(map(is_of_build, requested.keys)):
+            job = definitions.resolve_job_def(BUILD_JOB)
+        else:
+            job = definitions.resolve_implicit_global_asset_job_def()
+        result = job.execute_in_process(
+            run_config=build_config(**requested.options) | {"ops": ops or {}},
+            asset_selection=requested.keys,
+            instance=self.instance,
+            tags=tags,
+            raise_on_error=False,
         )
         return Run(self, result)
 
@@ -105,6 +114,21 @@ class Run:
     @property
     def folder(self) -> BuildFolder:
         return self.artifacts.build(build_number(self.result.run_id, self.record.create_timestamp))
+
+    def page(self, image: str, stage: Stage) -> dict[str, Any]:
+        """The metadata of the observation of an asset."""
+        (shown,) = [
+            event.asset_observation_data.asset_observation
+            for event in self.result.get_asset_observation_events()
+            if event.asset_key == asset_key(image, stage)
+        ]
+        return {name: value.value for name, value in shown.metadata.items()}
+
+    @property
+    def checks(self) -> dict[str, bool]:
+        """The results of asset checks, by `<asset> <check>`."""
+        found = self.result.get_asset_check_evaluations()
+        return {f"{check.asset_key.path[-1]} {check.check_name}": check.passed for check in found}
 
     @property
     def steps(self) -> list[str]:

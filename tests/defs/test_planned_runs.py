@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +11,14 @@ import dagster as dg
 import pytest
 
 from aml_images_dagster.builds.cleanup import cleanup
-from aml_images_dagster.defs.keys import STAGES, asset_key
+from aml_images_dagster.defs.keys import RELEASED, STAGES, asset_key, released_key
+from aml_images_dagster.defs.operations.cleanup import observe_removed
 from aml_images_dagster.defs.planning import ToDo, to_do
 from aml_images_dagster.defs.request import PULL_REQUEST_TAG, build_keys
 from aml_images_dagster.defs.run import images_of
+from aml_images_dagster.errors import BuildFailed
 from tests.builds.in_memory import write, write_image
-from tests.defs.planned_runs import ALL, FILES, Scene, chain
+from tests.defs.planned_runs import ALL, FILES, Run, Scene, chain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,6 +119,145 @@ def test_a_run_without_a_plan_finds_out_itself(scene: Scene) -> None:
     assert len(done.steps) == 2 * len(ALL) + 1
     assert done.reused() == set(ALL)
     assert done.folder.read_plan() is None
+
+
+def warnings(done: Run, scene: Scene) -> list[str]:
+    entries = scene.instance.all_logs(done.result.run_id)
+    return [entry.user_message for entry in entries if entry.level == logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"eol": "2020-01-01"},
+            "apps/other is left out: it is past its end of life (2020-01-01)",
+        ),
+        ({"platform": "windows/amd64"}, "apps/other is left out: nothing is configured that builds Windows images"),
+    ],
+)
+def test_materialize_all_leaves_out_what_is_not_to_be_built(scene: Scene, settings: dict[str, str], said: str) -> None:
+    write(scene.repo / "images/apps/other/image.json", json.dumps(settings))
+    done = scene.run(ToDo(build_keys(ALL), {}))
+    assert done.result.success
+    assert done.made == chain("apps/leaf") | chain("tools/root") | FILES
+    (warning,) = [warning for warning in warnings(done, scene) if "left out" in warning]
+    assert warning.startswith(said)
+    record = done.folder.read_build()
+    assert record is not None
+    assert (record.status, record.images) == ("succeeded", ("apps/leaf", "tools/root"))
+    assert len(json.loads((done.folder.root / "release.json").read_text())["images"]) == 2
+
+
+@pytest.mark.parametrize("options", [{}, {"reasons": {"apps/other": ["asked for"]}}])
+def test_an_image_past_its_end_of_life_is_built_by_its_name(scene: Scene, options: dict[str, Any]) -> None:
+    write(scene.repo / "images/apps/other/image.json", json.dumps({"eol": "2020-01-01"}))
+    images = ["apps/other"] if not options else ALL
+    done = scene.run(ToDo(build_keys(images), options))
+    assert done.result.success
+    assert chain("apps/other") <= done.made
+
+
+@pytest.mark.parametrize("config", [{}, {"build": "20261123.00000000"}])
+def test_a_release_that_is_selected_with_a_build_is_skipped_and_takes_nothing_back(
+    scene: Scene, config: dict[str, str]
+) -> None:
+    released = released_key("apps/other")
+    done = scene.run(ToDo([*build_keys(ALL), released], {}), ops={RELEASED: {"config": config}})
+    assert done.result.success
+    assert "/".join(released.path) not in done.made
+    assert [w for w in warnings(done, scene) if w.startswith("nothing is released: this run is a build")]
+    record = done.folder.read_build()
+    assert record is not None
+    assert record.status == "succeeded"
+
+
+def test_a_release_without_a_named_build_is_skipped(scene: Scene) -> None:
+    done = scene.run(ToDo([released_key("apps/other")], {}))
+    assert done.result.success
+    assert done.made == set()
+    assert [w for w in warnings(done, scene) if w.startswith("nothing is released: no build is named")]
+
+
+SCENARIOS = ("contract", "single-node", "mpi")
+
+
+def test_each_scenario_is_a_check_of_its_own(scene: Scene) -> None:
+    write_image(scene.repo, "apps/other", "FROM base:1\nRUN true\n", names=SCENARIOS)
+    done = scene.build()
+    assert {name for name in done.checks if name.startswith("other.tested")} == {
+        "other.tested contract",
+        "other.tested single_node",
+        "other.tested mpi",
+    }
+    assert all(done.checks.values())
+
+
+def test_a_scenario_that_fails_is_told_on_the_page_of_its_image(scene: Scene) -> None:
+    write_image(scene.repo, "apps/other", "FROM base:1\nRUN true\n", names=SCENARIOS)
+    scene.world.runner.failing.add("single-node")
+    done = scene.run(ToDo(build_keys(["apps/other"]), {}))
+    assert not done.result.success
+    page = done.page("apps/other", "tested")
+    assert page["outcome"] == "failed"
+    assert "scenario 'single-node' failed: exit code 1" in page["reason"]
+    assert "the accuracy is too low" in page["log"]
+    states = {record.data["scenario"]: record.data["status"] for record in page["scenarios"].records}
+    assert states == {"contract": "passed", "single-node": "failed", "mpi": "canceled"}
+    of_tested = {name: passed for name, passed in done.checks.items() if name.startswith("other.tested")}
+    assert of_tested == {"other.tested contract": True, "other.tested single_node": False}
+
+
+def test_a_build_of_an_image_that_fails_is_told_on_its_page(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise BuildFailed("the command `false` failed", where="apps/other", log="+ false")
+
+    monkeypatch.setattr(scene.world.builder, "build_and_push", fail)
+    done = scene.run(ToDo(build_keys(["apps/other"]), {}))
+    assert not done.result.success
+    page = done.page("apps/other", "staged")
+    assert "the command `false` failed" in page["reason"]
+    assert "+ false" in page["log"]
+
+
+def test_a_staged_image_that_was_cleaned_up_says_so_on_its_page(scene: Scene) -> None:
+    """Its step was green, and its manifest is gone."""
+    scene.world.runner.failing.add("runs")
+    done = scene.run(ToDo(build_keys(["apps/other"]), {}))
+    assert not done.result.success
+    (seen,) = scene.instance.fetch_observations(asset_key("apps/other", "staged"), limit=5).records
+    shown = seen.event_log_entry.asset_observation
+    assert shown is not None
+    assert "was cleaned up" in (shown.description or "")
+    assert shown.metadata["outcome"].value == "cleaned up"
+    assert str(shown.metadata["removed"].value).endswith(f"/apps:other--{done.folder.build}")
+
+
+def test_a_newer_image_is_not_said_to_be_cleaned_up_with_an_older_one(scene: Scene) -> None:
+    first, second = scene.build(), scene.run(ToDo(build_keys(["apps/other"]), {"force": True}))
+    assert second.result.success
+    report = cleanup(first.folder.build, scene.factory.backends, "expired")
+    observe_removed(scene.instance, [report])
+    assert scene.instance.fetch_observations(asset_key("apps/other", "staged"), limit=5).records == []
+    assert scene.instance.fetch_observations(asset_key("apps/leaf", "staged"), limit=5).records
+
+
+def test_scenarios_that_the_location_has_not_loaded_have_no_check_and_stop_nothing(scene: Scene) -> None:
+    """A commit may have other scenarios than the one that the definitions were made from."""
+    loaded = scene.definitions()
+    write_image(scene.repo, "apps/other", "FROM base:1\nRUN true\n", names=("runs-too",))
+    done = scene.run(ToDo(build_keys(["apps/other"]), {"docker_files_path": "images"}), definitions=loaded)
+    assert done.result.success
+    assert [name for name in done.checks if name.startswith("other.tested")] == []
+
+
+def test_an_image_that_is_reused_has_no_build_seconds(scene: Scene) -> None:
+    """In the plot of the asset they would fall to 0."""
+    for is_built in (True, False):
+        done = scene.run(ToDo(build_keys(["apps/other"]), {}))
+        (event,) = done.result.asset_materializations_for_node("apps__other_staged")
+        assert ("build_seconds" in event.metadata) is is_built
+        assert event.metadata["reused"].value is not is_built
 
 
 def test_registries_that_do_not_answer_cost_a_plan_and_no_more(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,7 +130,7 @@ def _not_now(context: dg.AssetExecutionContext, config: ReleaseOptions) -> str:
 
     "Materialize all" selects it together with a build, which a release that fails would take back.
     """
-    if is_build(context.instance, context.run_id):
+    if is_build(context.instance, context.run.run_id):
         return "nothing is released: this run is a build; release it by the links of release.json when it has succeeded"
     if not config.build and not config.dry_run and context.run.job_name != RELEASE_JOB:
         return f"nothing is released: no build is named; open the launchpad of the job {RELEASE_JOB} and name one"
