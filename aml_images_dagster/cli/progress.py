@@ -22,7 +22,7 @@ from rich.text import Text
 from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.defs.keys import Stage, image_of
 from aml_images_dagster.defs.run import created_at
-from aml_images_dagster.defs.run_state import was_stopped
+from aml_images_dagster.defs.run_state import waiting, was_stopped
 from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.builds.records import Plan
 
 _POLL_SECONDS = 0.3
+_LOOK_SECONDS = 2
 _STAGES: tuple[Stage, ...] = ("staged", "tested", "import_cfg")
 _COLUMNS = {"staged": "staged", "tested": "tested", "import_cfg": "release entry"}
 
@@ -68,6 +69,8 @@ class Progress:
         self._steps: dict[str, list[tuple[str, Stage]]] = {}
         self._run_id = ""
         self._cursor: str | None = None
+        self._waiting = ""
+        self._next_look = 0.0
 
     def __enter__(self) -> Self:
         self._console.file.flush()
@@ -94,6 +97,7 @@ class Progress:
             while not last:
                 last = run_is_over.poll(_POLL_SECONDS)
                 self._read()
+                self._look_for_places()
                 if live is not None:
                     live.update(self._table(), refresh=True)
 
@@ -114,6 +118,17 @@ class Progress:
             event = record.event_log_entry.dagster_event
             if event is not None:
                 self._apply(event, record.event_log_entry.timestamp)
+
+    def _look_for_places(self) -> None:
+        """Find out whether other builds hold all places that this one has need of."""
+        if not self._run_id or time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + _LOOK_SECONDS
+        before, self._waiting = self._waiting, ""
+        if not any(cell.state == "running" for cell in self._cells.values()):
+            self._waiting = waiting(self._instance, self._run_id)
+        if self._waiting and self._waiting != before and not self._console.is_terminal:
+            self._console.print(self._waiting, markup=False)
 
     def _count(self) -> str:
         images = counted(len(self._images) + self._unchanged, "image")
@@ -155,7 +170,7 @@ class Progress:
                     self._console.print(f"{image} {_COLUMNS[stage]}: {state}{note} {cell.seconds:.1f} s", markup=False)
 
     def _table(self) -> Table:
-        table = Table(box=None, header_style="bold")
+        table = Table(box=None, header_style="bold", caption=self._waiting or None, caption_justify="left")
         table.add_column("image")
         for stage in _STAGES:
             table.add_column(_COLUMNS[stage], min_width=12)

@@ -24,6 +24,7 @@ from aml_images_dagster.defs.request import (
     IMAGES_TAG,
     PULL_REQUEST_TAG,
     TRIGGER_TAG,
+    BuildOptions,
     images_tag,
     options_of,
 )
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.records import Plan
     from aml_images_dagster.builds.session import Source
-    from aml_images_dagster.defs.request import BuildOptions
     from aml_images_dagster.settings import Settings
 
 
@@ -85,15 +85,18 @@ class Factory:
         """
         run_id = context.run.run_id
         begun = self._begun if self._begun and self._begun.run_id == run_id else self._begin(context, options)
+        return self._session(begun, context.run, options)
+
+    def _session(self, begun: _Begun, run: dg.DagsterRun, options: BuildOptions) -> BuildSession:
         plan = begun.plan or self._plan_of(begun.number, options.plan, begun.source)
         # A plan has those that are reused as they are, too; the run makes nothing of them.
         images = set(plan.by_name) if plan else {split[0] for key in begun.planned if (split := image_of(key))}
         unwanted: dict[str, str] = {}
-        if plan is None and PULL_REQUEST_TAG not in context.run.tags:
+        if plan is None and PULL_REQUEST_TAG not in run.tags:
             unwanted = left_out(images, options.reasons, begun.source, self.backends, begun.created.date())
         return BuildSession(
             number=begun.number,
-            run_id=run_id,
+            run_id=run.run_id,
             created=begun.created,
             release_tag=release_tag_for(begun.created, options.release_num or None, options.release_tag),
             images=frozenset(images - unwanted.keys()),
@@ -106,10 +109,10 @@ class Factory:
             if options.keep_failed
             else None,
             releasable=not begun.planned.isdisjoint(RELEASE_FILES),
-            trigger=context.run.tags.get(TRIGGER_TAG, DAGSTER_UI),
-            pull_request=context.run.tags.get(PULL_REQUEST_TAG, ""),
+            trigger=run.tags.get(TRIGGER_TAG, DAGSTER_UI),
+            pull_request=run.tags.get(PULL_REQUEST_TAG, ""),
             left_out=unwanted,
-            is_checked=context.run.tags.get(TRIGGER_TAG) == COMMAND_LINE,
+            is_checked=run.tags.get(TRIGGER_TAG) == COMMAND_LINE,
             plan=plan,
         )
 
@@ -132,6 +135,9 @@ class Factory:
             tags = _shown(run, number, read, planned)
             instance.add_run_tags(run.run_id, {PROCESS_TAG: this_process(), **tags})
             self._begun = _Begun(run.run_id, number, created, planned, source, read)
+            if self.backends.artifacts.on_disk:
+                # Its steps may have to wait; until then people ask for it all the same.
+                self._session(self._begun, run, BuildOptions(**options)).begin()
 
     def _begin(self, context: dg.AssetExecutionContext, options: BuildOptions) -> _Begun:
         instance, run = context.instance, context.run

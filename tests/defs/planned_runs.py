@@ -70,7 +70,9 @@ class Scene:
             jobs=[images.build_job(known)],
             resources={RESOURCE: BuildOptions.configure_at_launch(), FACTORY: factory},
         )
-        files = dg.Definitions(assets=[release_files(known, factory.timetable), released_assets(known)])
+        files = dg.Definitions(
+            assets=[release_files(known, factory.timetable), released_assets(known, factory.settings)]
+        )
         return dg.Definitions.merge(images.definitions(known, factory), files, shared)
 
     def run(

@@ -129,13 +129,15 @@ def _how(scenario: ScenarioRecord) -> str:
     return f"passed in {scenario.seconds:.1f} s, in build {scenario.tested_in}"
 
 
-def without_result(context: dg.AssetExecutionContext, checked: Collection[str] = ()) -> Iterator[dg.Output[None]]:
+def without_result(
+    context: dg.AssetExecutionContext, checked: Collection[dg.AssetCheckKey] = ()
+) -> Iterator[dg.Output[None]]:
     """Outputs of selected checks that have no result now: the last one stands. Dagster misses an output, not a result.
 
     Args:
         context: Of the step.
-        checked: Names of checks that have a result.
+        checked: Those that have one.
     """
     for output, spec in context.assets_def.check_specs_by_output_name.items():
-        if spec.key in context.selected_asset_check_keys and spec.name not in checked:
+        if spec.key in context.selected_asset_check_keys and spec.key not in checked:
             yield dg.Output(None, output)

@@ -70,7 +70,7 @@ def tested_asset(image: Image, source: Source) -> dg.AssetsDefinition:
                 data_version=dg.DataVersion(record.digest),
                 check_results=results,
             )
-            yield from without_result(context, {str(result.check_name) for result in results})
+            yield from without_result(context, {dg.AssetCheckKey(key, str(result.check_name)) for result in results})
 
     return tested
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from aml_images_dagster.builds.ledger import LATEST, Ledger, ReleaseRecord, TagChange
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.reference import short_digest
+from aml_images_dagster.defs.images.checks import without_result
 from aml_images_dagster.defs.images.description import kinds, owners
 from aml_images_dagster.defs.keys import (
     PRODUCTION_GROUP,
@@ -29,6 +30,7 @@ from aml_images_dagster.release.candidate import completed
 from aml_images_dagster.release.dependents import dependents
 from aml_images_dagster.release.production import Releaser, window_closed
 from aml_images_dagster.release.promotion import PublicTag, await_promotion, problems
+from aml_images_dagster.settings import Settings
 
 
 class ReleaseOptions(dg.Config):
@@ -45,7 +47,7 @@ class ReleaseOptions(dg.Config):
     who: str = Field(default="", description="Who releases it; recorded. Default: the setting release.who.")
 
 
-def released_assets(images: Sequence[Image]) -> dg.AssetsDefinition:
+def released_assets(images: Sequence[Image], settings: Settings) -> dg.AssetsDefinition:
     """One step that releases a build and then waits for its promotion.
 
     If only the check is selected, it waits for the promotion of the last release or rollback, from any machine: of
@@ -71,6 +73,7 @@ def released_assets(images: Sequence[Image]) -> dg.AssetsDefinition:
         check_specs=[
             dg.AssetCheckSpec(PROMOTED, asset=key, description="The public registry serves what was released.")
             for key in keys
+            if settings.release.public_names  # else nothing is promoted, and nothing may look as if it were
         ],
         can_subset=True,
     )
@@ -83,7 +86,7 @@ def released_assets(images: Sequence[Image]) -> dg.AssetsDefinition:
             skipped = _not_now(context, config) if selected else ""
             if skipped:
                 context.log.warning(skipped)
-                yield from (dg.Output(None, output) for output, check in _checks(released) if keys[check] in wanted)
+                yield from without_result(context)
                 return
             if selected or config.dry_run:
                 release = completed(config.build, factory.backends.artifacts)
@@ -110,19 +113,12 @@ def released_assets(images: Sequence[Image]) -> dg.AssetsDefinition:
                 changes = _last_moves(wanted, config.build, Ledger(factory.backends.artifacts).records())
             tags = await_promotion(changes, factory.settings, step_log)
             moved = by_image(changes)
-            for output, key in _checks(released):
-                image = keys[key]
-                if image in wanted and image in moved:
-                    yield promotion_result(image, tags, factory)
-                elif image in wanted:  # without a result its last one stands; without an output Dagster misses it
-                    yield dg.Output(None, output)
+            promoted = sorted(wanted & moved.keys())
+            for image in promoted:
+                yield promotion_result(image, tags)
+            yield from without_result(context, {dg.AssetCheckKey(released_key(image), PROMOTED) for image in promoted})
 
     return released
-
-
-def _checks(released: dg.AssetsDefinition) -> Iterator[tuple[str, dg.AssetKey]]:
-    """The output of each check, and the asset that it is of."""
-    return ((output, spec.asset_key) for output, spec in released.check_specs_by_output_name.items())
 
 
 def _not_now(context: dg.AssetExecutionContext, config: ReleaseOptions) -> str:
@@ -224,13 +220,13 @@ def _shown(instance: dg.DagsterInstance, image: str) -> int:
     return max((n.value or 0 for n in numbers if isinstance(n, dg.IntMetadataValue)), default=0)
 
 
-def promotion_result(image: str, tags: Sequence[PublicTag], factory: Factory) -> dg.AssetCheckResult:
+def promotion_result(image: str, tags: Sequence[PublicTag]) -> dg.AssetCheckResult:
     """A late tag is a warning, another digest is an error."""
     ours = [tag for tag in tags if tag.image == image]
     wrong, late = problems(ours, "wrong"), problems(ours, "late")
     said = "; ".join(wrong + late)
     if not said:
-        said = "served" if ours else "no public registry is configured: release.public_names"
+        said = "served"
     return dg.AssetCheckResult(
         asset_key=released_key(image),
         check_name=PROMOTED,
