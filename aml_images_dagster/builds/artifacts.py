@@ -311,6 +311,14 @@ class BuildFolder:
         """
         create_atomically(self.root / "build.json", _serialized(record))
 
+    def begin_checks(self) -> bool:
+        """Whether this is the first call: of the steps of a build one makes its preflight checks."""
+        try:
+            create_atomically(self.root / "checked", b"")
+        except FileExistsError:
+            return False
+        return True
+
     def decide(self, status: FinalStatus, failure: BuildFailure | None = None) -> BuildOutcome:
         """Decide the final result of the build, unless it is decided already; return the decision.
 

@@ -17,6 +17,7 @@ from aml_images_dagster.cli.cleanup import report_table
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import print_json
 from aml_images_dagster.cli.status import document, explain_failure, images_table, in_step
+from aml_images_dagster.defs.operations.cleanup import observe_removed
 from aml_images_dagster.defs.request import COMMAND_LINE
 from aml_images_dagster.defs.run import created_at
 from aml_images_dagster.defs.run_state import first_failure
@@ -79,6 +80,8 @@ def conclude(
         _write_down(folder, run, created, request)
     failure = first_failure(instance, run.run_id) if status == "failed" else None
     report = None if status == "succeeded" else cleanup(build, backends, status, failure)
+    if report is not None:
+        observe_removed(instance, [report])
     return Outcome(folder, folder.read_build(), status, failure, report, log)
 
 

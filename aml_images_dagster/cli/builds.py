@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,7 +17,9 @@ from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.profiles import backends_for
 
 if TYPE_CHECKING:
-    from aml_images_dagster.builds.records import BuildStatus
+    from collections.abc import Iterable
+
+    from aml_images_dagster.builds.records import BuildRecord, BuildStatus
     from aml_images_dagster.settings import Settings
 
 COLOURS: dict[BuildStatus, str] = {
@@ -26,6 +30,17 @@ COLOURS: dict[BuildStatus, str] = {
     "partial": "dim",
     "expired": "dim",
 }
+
+
+def waits_of(settings: Settings, records: Iterable[BuildRecord]) -> dict[str, str]:
+    """What builds wait for, by their numbers, as this machine's Dagster instance knows; only of those that wait."""
+    runs = {record.run_id: record.build for record in records if record.status == "running"}
+    home = Path(os.environ.get("DAGSTER_HOME") or settings.home / "dagster").absolute()
+    if not runs or not (home / "dagster.yaml").exists():
+        return {}
+    from aml_images_dagster.cli.instance import waiting_runs  # Dagster takes seconds to import
+
+    return {runs[run]: found for run, found in waiting_runs(home, runs).items()}
 
 
 @click.command("builds")
@@ -46,12 +61,14 @@ def command(settings: Settings, as_json: bool, image: str | None, limit: int | N
         builds = Ledger(artifacts).released_builds()
         found = [(folder, record) for folder, record in found if record.build in builds]
     found = found[:limit]
+    waits = waits_of(settings, [record for _, record in found])
     if as_json:
         print_json(
             [
                 {
                     "build": record.build,
                     "status": record.status,
+                    "waiting": waits.get(record.build, ""),
                     "commit": record.commit,
                     "trigger": record.trigger,
                     "pull_request": record.pull_request,
@@ -64,11 +81,11 @@ def command(settings: Settings, as_json: bool, image: str | None, limit: int | N
         )
         return
     table = new_table("build", "status", "created", "started by", "commit", "release tag", "images")
-    table.columns[1].no_wrap = True  # one word
+    table.columns[1].no_wrap = not waits  # one word
     for _, record in found:
         table.add_row(
             record.build,
-            f"[{COLOURS[record.status]}]{record.status}[/]",
+            "\n".join(filter(None, (f"[{COLOURS[record.status]}]{record.status}[/]", waits.get(record.build)))),
             f"{record.created:%Y-%m-%d %H:%M:%S}",
             escape(record.started_by) or "-",
             record.commit[:12] + ("-dirty" if record.commit.endswith("-dirty") else ""),

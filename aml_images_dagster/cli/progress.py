@@ -23,7 +23,7 @@ from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.cli.console import is_narrow
 from aml_images_dagster.defs.keys import Stage, image_of
 from aml_images_dagster.defs.run import created_at
-from aml_images_dagster.defs.run_state import was_stopped
+from aml_images_dagster.defs.run_state import waiting, was_stopped
 from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.builds.records import Plan
 
 _POLL_SECONDS = 0.3
+_LOOK_SECONDS = 2
 _STAGES: tuple[Stage, ...] = ("staged", "tested", "import_cfg")
 _COLUMNS: dict[Stage, str] = {"staged": "staged", "tested": "tested", "import_cfg": "release entry"}
 _WIDEST_NOW = len("release entry 123.4 s")
@@ -70,6 +71,8 @@ class Progress:
         self._steps: dict[str, list[tuple[str, Stage]]] = {}
         self._run_id = ""
         self._cursor: str | None = None
+        self._waiting = ""
+        self._next_look = 0.0
 
     def __enter__(self) -> Self:
         self._console.file.flush()
@@ -96,6 +99,7 @@ class Progress:
             while not last:
                 last = run_is_over.poll(_POLL_SECONDS)
                 self._read()
+                self._look_for_places()
                 if live is not None:
                     live.update(self._table(), refresh=True)
 
@@ -121,6 +125,17 @@ class Progress:
             event = record.event_log_entry.dagster_event
             if event is not None:
                 self._apply(event, record.event_log_entry.timestamp)
+
+    def _look_for_places(self) -> None:
+        """Find out whether other builds hold all places that this one has need of."""
+        if not self._run_id or time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + _LOOK_SECONDS
+        before, self._waiting = self._waiting, ""
+        if not any(cell.state == "running" for cell in self._cells.values()):
+            self._waiting = waiting(self._instance, self._run_id)
+        if self._waiting and self._waiting != before and not self._console.is_terminal:
+            self._console.print(self._waiting, markup=False)
 
     def _count(self) -> str:
         images = counted(len(self._images) + self._unchanged, "image")
@@ -164,7 +179,7 @@ class Progress:
     def _table(self) -> Table:
         """The images; no row is wider than the console, because a row that wraps cannot change in place."""
         narrow = is_narrow(self._console)
-        table = Table(box=None, header_style="bold")
+        table = Table(box=None, header_style="bold", caption=self._waiting or None, caption_justify="left")
         table.add_column("image", no_wrap=True)
         for heading in ["now"] if narrow else _COLUMNS.values():
             table.add_column(heading, min_width=_WIDEST_NOW if narrow else 12, no_wrap=True)

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from aml_images_dagster.builds.naming import BUILD_NUMBER
 from aml_images_dagster.cli.arguments import BUILD, build_named
-from aml_images_dagster.cli.builds import COLOURS
+from aml_images_dagster.cli.builds import COLOURS, waits_of
 from aml_images_dagster.cli.console import is_narrow, new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
@@ -36,13 +36,16 @@ def command(settings: Settings, as_json: bool, build: str) -> None:
     Wherever a command takes BUILD, the start of its number is enough if no other build begins so.
     """
     folder, record = find_build(settings, build_named(settings, build, latest=True))
+    waits = waits_of(settings, [record]).get(record.build, "")
     if as_json:
-        print_json(document(folder, record))
+        print_json({**document(folder, record), "waiting": waits})
         return
     console = open_console()
     console.print(
         f"build [bold]{record.build}[/] [{COLOURS[record.status]}]{record.status}{in_step(record.failure)}[/]"
     )
+    if waits:
+        console.print(waits, style="yellow")
     about = (
         f"started by {escape(record.started_by)}" if record.started_by else "",
         f"commit {record.commit or 'none'}",

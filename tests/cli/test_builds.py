@@ -83,6 +83,7 @@ def test_builds_newest_first(repository: ImageRepository) -> None:
         {
             "build": number,
             "status": status,
+            "waiting": "",
             "commit": "abc-dirty",
             "trigger": "command line",
             "pull_request": "",
