@@ -83,7 +83,8 @@ def _lines(text: Text, width: int) -> Iterator[Text]:
     for line in text.split("\n", allow_blank=True):
         indent = len(line.plain) - len(line.plain.lstrip(" "))
         breaks, start, room = [], 0, width
-        for word in re.finditer(r"\S+", line.plain):
+        words = re.finditer(r"\S+", line.plain) if cell_len(line.plain) > width else ()
+        for word in words:
             if cell_len(line.plain[start : word.end()]) > room and line.plain[start : word.start()].strip():
                 start, room = word.start(), width - indent
                 breaks.append(start)
