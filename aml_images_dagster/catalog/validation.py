@@ -121,7 +121,10 @@ def _check_instructions(image: Image, tree: Tree, features_of: FeaturesOf) -> It
     for name in image.settings.build_args:
         if name.startswith("BUILDKIT_"):
             yield Finding(
-                image.id, "error", f"{name} would steer the builder itself; remove it", image.file(IMAGE_FILE)
+                image.id,
+                "error",
+                f"the build argument {name} would steer the builder itself; remove it",
+                image.file(IMAGE_FILE),
             )
     names = None
     for source in copy_sources(image.parsed, image.settings.build_args):

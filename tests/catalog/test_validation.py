@@ -135,6 +135,24 @@ def test_only_the_images_asked_for(good):
             ("error", "Dockerfile", 3, "COPY --depth: BuildKit, which builds the image, does not know this"),
         ),
         (
+            {"image.json": '{"build_args": {"BUILDKIT_SYNTAX": "stranger.example/frontend"}}'},
+            ("error", "image.json", None, "the build argument BUILDKIT_SYNTAX would steer the builder itself"),
+        ),
+        (
+            {
+                "Dockerfile": "FROM debian:12\nADD https://host.example/a /\n"
+                "ADD --checksum=sha256:0 https://host.example/a /\n"
+            },
+            ("warning", "Dockerfile", 2, "ADD https://host.example/a: not reproducible"),
+        ),
+        (
+            {
+                "Dockerfile": "FROM debian:12\nADD https://x.example/a.git#main /\n"
+                f"ADD https://x.example/a.git#{'a' * 40} /\n"
+            },
+            ("warning", "Dockerfile", 2, "ADD https://x.example/a.git#main: not reproducible"),
+        ),
+        (
             {"Dockerfile": "FROM debian:12\n\nCOPY LICENSE.txt gone.txt /\n"},
             ("error", "Dockerfile", 3, "COPY gone.txt: there is nothing of this name in the build context"),
         ),
