@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from aml_images_dagster.errors import BadInput
@@ -52,6 +52,7 @@ class Backends:
         runner: Runs scenarios as training jobs.
         resolver: Finds external bases.
         artifacts: The artifacts store.
+        frontends: Mirrors of the frontends that `# syntax=` may name.
         checks: Whether all of these can be used, in the order in which a person would fix them.
         import_sdks: Imports what several threads must not be the first to import at the same time.
     """
@@ -67,6 +68,7 @@ class Backends:
     runner: TestRunner
     resolver: Resolver
     artifacts: Artifacts
+    frontends: Mapping[str, str] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()
     import_sdks: Callable[[], None] = lambda: None
 

@@ -86,6 +86,7 @@ def azure_parts(settings: Settings) -> Backends:
         # What only the engine here holds is out of reach for a builder elsewhere.
         resolver=BaseResolver(settings.base_mirrors, engines.linux if builds_here else None, registry),
         artifacts=artifacts,
+        frontends=settings.frontends,
         checks=(
             *builder_checks(builder, windows, settings),
             Check("identity", lambda: credential.found(endpoints.management_scope), before_build=True),

@@ -50,5 +50,6 @@ def local_parts(settings: Settings) -> Backends:
         ),
         resolver=BaseResolver(settings.base_mirrors, engines.linux, registry),
         artifacts=Artifacts(settings.artifacts_uri),
+        frontends=settings.frontends,
         checks=(*builder_checks(builder, windows, settings), *registry_checks(staging, production)),
     )

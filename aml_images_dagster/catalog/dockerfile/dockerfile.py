@@ -7,7 +7,7 @@ https://docs.docker.com/reference/dockerfile/#copy---from and BuildKit's dockerf
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from aml_images_dagster.catalog.builder_features import (
@@ -89,6 +89,7 @@ class Dockerfile:
         stages: In order; never empty.
         uses: Images from outside, in order of the text; neither stages nor scratch.
         needs: Everything that not every builder builds, in order of the text.
+        syntax: The frontend that `# syntax=` asks for; empty without.
     """
 
     text: str
@@ -96,6 +97,7 @@ class Dockerfile:
     stages: tuple[Stage, ...]
     uses: tuple[ImageUse, ...]
     needs: tuple[FeatureUse, ...]
+    syntax: str = ""
 
     @property
     def final_chain(self) -> tuple[Stage, ...]:
@@ -153,8 +155,9 @@ def decode(content: bytes, path: str) -> str:
 
 def read_dockerfile(text: str, build_args: Mapping[str, str], place: Place, platform: str) -> Dockerfile:
     """`parse_dockerfile` for a text whose lines `place` names."""
-    escape = read_directives(text, place).get("escape", "\\")
-    return _Reader(text, escape, build_args, place, platform).read()
+    directives = read_directives(text, place)
+    read = _Reader(text, directives.get("escape", "\\"), build_args, place, platform).read()
+    return replace(read, syntax=directives.get("syntax", ""))
 
 
 class _Reader:
