@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.checks import Check
-    from aml_images_dagster.engine.interface import Builder, Engine, LoginFor
+    from aml_images_dagster.engine.interface import Builder, LocalBuilder, LoginFor
     from aml_images_dagster.registry.importer import Importer
     from aml_images_dagster.registry.interface import Registry
     from aml_images_dagster.registry.resolution import ResolvedBase
@@ -59,8 +59,8 @@ class Backends:
 
     builder: Builder
     windows_builder: Builder | None
-    engine: Engine
-    windows_engine: Engine | None
+    engine: LocalBuilder
+    windows_engine: LocalBuilder | None
     staging: Registry
     login_for: LoginFor
     production: Registry
@@ -89,7 +89,7 @@ class Backends:
             )
         return self.windows_builder
 
-    def engine_for(self, os: str) -> Engine:
+    def engine_for(self, os: str) -> LocalBuilder:
         """The engine on which images of an operating system are tried.
 
         Raises:
