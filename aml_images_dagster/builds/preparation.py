@@ -95,9 +95,9 @@ def prepare(
     # The code location, which is given no head, reads it by the setting, too.
     source = open_source(settings, wanted.head or settings.source_commit)
     chosen = _choose(wanted, settings, source)
-    check_folders(source, chosen)
+    check_folders(source, chosen, backends)
     selection = with_needed_parents(chosen, source, backends, settings)
-    check_folders(source, selection)
+    check_folders(source, selection, backends)
     if number is None and not wanted.release_tag:
         number = next_release_num(
             now.date(),

@@ -5,11 +5,14 @@ from __future__ import annotations
 import posixpath
 from collections import defaultdict
 from datetime import UTC, date, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.catalog.builder_features import CLASSIC, usual_features
 from aml_images_dagster.catalog.context import context_names
-from aml_images_dagster.catalog.dockerfile import copy_sources
+from aml_images_dagster.catalog.dockerfile import copy_sources, remote_sources
 from aml_images_dagster.catalog.finding import Finding
+from aml_images_dagster.catalog.frontends import asks_for_more, is_dockerfile_frontend, mirrored_frontend
 from aml_images_dagster.catalog.graph import find_cycle
 from aml_images_dagster.catalog.image import (
     DOCKERFILE,
@@ -27,12 +30,16 @@ from aml_images_dagster.catalog.windows import HOST_BUILDS
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
+    from typing import Literal
 
+    from aml_images_dagster.catalog.builder_features import BuilderFeatures
     from aml_images_dagster.catalog.catalog import Catalog
     from aml_images_dagster.catalog.finding import Severity
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.catalog.tree import Tree
+
+    FeaturesOf = Callable[[Literal["linux", "windows"]], BuilderFeatures]
 
 
 def validate(
@@ -42,6 +49,8 @@ def validate(
     *,
     publishes: bool = True,
     today: date | None = None,
+    features_of: FeaturesOf = usual_features,
+    frontends: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Finding]:
     """Look for everything that would make a build fail late, or that a reviewer should know.
 
@@ -51,6 +60,8 @@ def validate(
         ids: Which images; None takes all.
         publishes: Whether the public part is published somewhere: then it is a mistake when something of it is missing.
         today: The day by which ends of life are judged; default: today in UTC.
+        features_of: What the builder of an operating system can do.
+        frontends: Mirrors of the frontends that `# syntax=` may name.
 
     Returns:
         Findings, sorted by image, file and line.
@@ -66,7 +77,8 @@ def validate(
             findings.extend(_check_name(image))
             findings.extend(clashes[image.path])
             findings.extend(_check_files(image, existing, publishes))
-            findings.extend(_check_instructions(image, tree))
+            findings.extend(_check_instructions(image, tree, features_of))
+            findings.extend(_check_syntax(image, frontends))
             findings.extend(_check_scenarios(image, catalog, tree, existing))
             findings.extend(_check_bases(image, catalog))
             findings.extend(_check_platform(image, catalog))
@@ -94,13 +106,31 @@ def _check_files(image: Image, existing: Collection[str], publishes: bool) -> It
         )
 
 
-def _check_instructions(image: Image, tree: Tree) -> Iterator[Finding]:
+def _check_instructions(image: Image, tree: Tree, features_of: FeaturesOf) -> Iterator[Finding]:
     """What the builder refuses, or fails at only when it gets there."""
     if image.parsed is None:
         return
-    for line, feature in image.parsed.buildkit_features:
-        message = f"{feature} needs BuildKit; the engine's classic builder builds the images: remove it"
-        yield _at(image, "error", message, line)
+    # A builder is asked only if something depends on its answer.
+    features = features_of(image.os) if image.parsed.needs else CLASSIC
+    for use in image.parsed.needs:
+        if features.refuses(use):
+            message = f"{use.written}: {features.builder}, which builds the image, does not know this; remove it"
+            yield _at(image, "error", message, use.line)
+    for remote in remote_sources(image.parsed, image.settings.build_args):
+        if remote.address and not remote.is_fixed:
+            message = (
+                f"ADD {remote.written}: not reproducible, because what is there may change; "
+                "name its --checksum, or the commit of a repository"
+            )
+            yield _at(image, "warning", message, remote.line)
+    for name in image.settings.build_args:
+        if name.startswith("BUILDKIT_"):
+            yield Finding(
+                image.id,
+                "error",
+                f"the build argument {name} would steer the builder itself; remove it",
+                image.file(IMAGE_FILE),
+            )
     names = None
     for source in copy_sources(image.parsed, image.settings.build_args):
         if names is None:
@@ -113,6 +143,20 @@ def _check_instructions(image: Image, tree: Tree) -> Iterator[Finding]:
                 f"{source.keyword} {source.written}: only the factory reads this file; it is not in the build context"
             )
         yield _at(image, "error", message, source.line)
+
+
+def _check_syntax(image: Image, frontends: Mapping[str, str]) -> Iterator[Finding]:
+    """What becomes of `# syntax=`: a frontend is a program, so only those that a setting names are run."""
+    syntax = image.parsed.syntax if image.parsed else ""
+    if not syntax or mirrored_frontend(syntax, frontends):
+        return
+    line = next(number for number, text in enumerate(image.dockerfile.text.split("\n"), 1) if syntax in text)
+    if not is_dockerfile_frontend(syntax):
+        message = f"# syntax={syntax} is none of the frontends that may read a Dockerfile (setting frontends)"
+        yield _at(image, "error", message, line)
+    elif asks_for_more(syntax):
+        message = f"# syntax={syntax}: the builder's own frontend reads the file, and may be older; see frontends"
+        yield _at(image, "warning", message, line)
 
 
 def _check_scenarios(image: Image, catalog: Catalog, tree: Tree, existing: Collection[str]) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ from datetime import date
 
 import pytest
 
+from aml_images_dagster.catalog.builder_features import BuilderFeatures
 from aml_images_dagster.catalog.catalog import Catalog
 from aml_images_dagster.catalog.image_name import GROUPS_OF_THE_FACTORY
 from aml_images_dagster.catalog.validation import validate
@@ -31,6 +32,22 @@ def findings(repository, ids=None):
 
 def test_nothing_to_say(good):
     assert findings(good) == []
+
+
+def test_what_the_builder_refuses_is_refused_and_nothing_else(good):
+    good.write(f"{ROOT}/base/good/Dockerfile", "FROM debian:12\nRUN <<EOF\nEOF\nCOPY --link LICENSE.txt /\n")
+    catalog, tree = good.catalog(), good.tree()
+    assert validate(catalog, tree, today=TODAY) == []
+    old = BuilderFeatures("Docker 20.10", frozenset({"COPY --link"}))
+    (finding,) = validate(catalog, tree, today=TODAY, features_of=lambda _: old)
+    assert finding.message == "RUN <<EOF: Docker 20.10, which builds the image, does not know this; remove it"
+
+
+def test_frontends_that_are_usual_or_have_a_mirror_are_no_finding(good):
+    frontends = {"docker/dockerfile": "mirror.example/dockerfile", "stranger.example/frontend": "mirror.example/other"}
+    for syntax in ("docker/dockerfile:1", "docker.io/docker/dockerfile:1.9", "stranger.example/frontend:3"):
+        good.write(f"{ROOT}/base/good/Dockerfile", f"# syntax={syntax}\nFROM debian:12\n")
+        assert validate(good.catalog(), good.tree(), today=TODAY, frontends=frontends) == []
 
 
 def test_where_nothing_is_published_a_missing_licence_is_no_mistake(good):
@@ -113,11 +130,47 @@ def test_only_the_images_asked_for(good):
         ),
         (
             {"Dockerfile": "FROM mcr.microsoft.com/windows/servercore:ltsc2019\nCOPY --chmod=755 LICENSE.txt b\n"},
-            ("error", "Dockerfile", 2, "COPY --chmod needs BuildKit"),
+            (
+                "error",
+                "Dockerfile",
+                2,
+                "COPY --chmod: the engine's classic builder, which builds the image, does not know",
+            ),
         ),
         (
-            {"Dockerfile": "FROM debian:12\nRUN --mount=type=cache,target=/x true\n"},
-            ("error", "Dockerfile", 2, "RUN --mount needs BuildKit"),
+            {"Dockerfile": "FROM debian:12\nRUN --mount=type=cache,target=/x true\nCOPY --depth=1 LICENSE.txt /\n"},
+            ("error", "Dockerfile", 3, "COPY --depth: BuildKit, which builds the image, does not know this"),
+        ),
+        (
+            {"Dockerfile": "# syntax=docker/dockerfile:1.7-labs\nFROM debian:12\n"},
+            (
+                "warning",
+                "Dockerfile",
+                1,
+                "# syntax=docker/dockerfile:1.7-labs: the builder's own frontend reads the file",
+            ),
+        ),
+        (
+            {"Dockerfile": "# escape=`\n# syntax=stranger.example/frontend\nFROM debian:12\n"},
+            ("error", "Dockerfile", 2, "# syntax=stranger.example/frontend is none of the frontends"),
+        ),
+        (
+            {"image.json": '{"build_args": {"BUILDKIT_SYNTAX": "stranger.example/frontend"}}'},
+            ("error", "image.json", None, "the build argument BUILDKIT_SYNTAX would steer the builder itself"),
+        ),
+        (
+            {
+                "Dockerfile": "FROM debian:12\nADD https://host.example/a /\n"
+                "ADD --checksum=sha256:0 https://host.example/a /\n"
+            },
+            ("warning", "Dockerfile", 2, "ADD https://host.example/a: not reproducible"),
+        ),
+        (
+            {
+                "Dockerfile": "FROM debian:12\nADD https://x.example/a.git#main /\n"
+                f"ADD https://x.example/a.git#{'a' * 40} /\n"
+            },
+            ("warning", "Dockerfile", 2, "ADD https://x.example/a.git#main: not reproducible"),
         ),
         (
             {"Dockerfile": "FROM debian:12\n\nCOPY LICENSE.txt gone.txt /\n"},

@@ -1,9 +1,9 @@
 """Reading, joining and pinning Dockerfiles."""
 
 from aml_images_dagster.catalog.dockerfile.combination import PRIVATE_SUFFIX, combine, parse_combined
-from aml_images_dagster.catalog.dockerfile.copies import CopySource, copy_sources
+from aml_images_dagster.catalog.dockerfile.copies import CopySource, RemoteSource, copy_sources, remote_sources
 from aml_images_dagster.catalog.dockerfile.dockerfile import SCRATCH, Dockerfile, ImageUse, Stage, parse_dockerfile
-from aml_images_dagster.catalog.dockerfile.pinning import pin, with_label, with_labels
+from aml_images_dagster.catalog.dockerfile.pinning import in_every_stage, pin, with_labels, without_directives
 
 __all__ = [
     "PRIVATE_SUFFIX",
@@ -11,12 +11,15 @@ __all__ = [
     "CopySource",
     "Dockerfile",
     "ImageUse",
+    "RemoteSource",
     "Stage",
     "combine",
     "copy_sources",
+    "in_every_stage",
     "parse_combined",
     "parse_dockerfile",
     "pin",
-    "with_label",
+    "remote_sources",
     "with_labels",
+    "without_directives",
 ]

@@ -17,11 +17,12 @@ from aml_images_dagster.catalog.dockerfile.expansion import ExpansionError, expa
 from aml_images_dagster.catalog.dockerfile.instructions import Instruction, read_instructions
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from aml_images_dagster.catalog.dockerfile.dockerfile import Dockerfile
 
 _REMOTE = re.compile(r"https?://|ftp://|git@|git://|ssh://")
+_COMMIT = re.compile(r"#[0-9a-f]{40}(:|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +61,17 @@ def copy_sources(dockerfile: Dockerfile, build_args: Mapping[str, str] | None = 
         dockerfile: The Dockerfile.
         build_args: Values for ARG.
     """
-    given = build_args or {}
+    found = []
+    for instruction, variables in _copying(dockerfile, build_args or {}):
+        if not instruction.on_build:
+            found += _sources(instruction, variables, dockerfile.escape)
+    return found
+
+
+def _copying(dockerfile: Dockerfile, given: Mapping[str, str]) -> Iterator[tuple[Instruction, Mapping[str, str]]]:
+    """Every COPY and ADD, with the values that variables have there."""
     before_from: dict[str, str] = {}
     variables: dict[str, str] = {}
-    found = []
     in_stage = False
     for instruction in read_instructions(dockerfile.text, str, dockerfile.escape):
         match instruction.keyword:
@@ -74,9 +82,53 @@ def copy_sources(dockerfile: Dockerfile, build_args: Mapping[str, str] | None = 
                 (variables if in_stage else before_from).update(values)
             case "ENV":
                 variables.update(_environment(instruction, variables, dockerfile.escape))
-            case "COPY" | "ADD" if not instruction.on_build:
-                found += _sources(instruction, variables, dockerfile.escape)
+            case "COPY" | "ADD":
+                yield instruction, variables
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteSource:
+    """One source of ADD that the builder fetches, or may fetch: an address or a git repository.
+
+    Attributes:
+        written: As the Dockerfile has it.
+        address: After expansion; empty when a variable in it has no value that can be known.
+        is_fixed: Whether it says what content it is: by a checksum, or by the name of a commit.
+        line: Line of the instruction, counted from 1.
+    """
+
+    written: str
+    address: str
+    is_fixed: bool
+    line: int
+
+
+def remote_sources(dockerfile: Dockerfile, build_args: Mapping[str, str] | None = None) -> list[RemoteSource]:
+    """Everything that ADD may fetch, behind ONBUILD as well.
+
+    Args:
+        dockerfile: The Dockerfile.
+        build_args: Values for ARG.
+    """
+    found = []
+    for instruction, variables in _copying(dockerfile, build_args or {}):
+        if instruction.keyword != "ADD":
+            continue
+        has_checksum = any(flag.name == "checksum" and flag.value for flag in instruction.flags)
+        for written in _words(instruction, dockerfile.escape)[:-1]:
+            address = _known_value(written, variables, dockerfile.escape)
+            if address is None or _REMOTE.match(address):
+                is_fixed = has_checksum or bool(_COMMIT.search(address or ""))
+                found.append(RemoteSource(written, address or "", is_fixed, instruction.line))
     return found
+
+
+def _known_value(word: str, variables: Mapping[str, str], escape: str) -> str | None:
+    try:
+        expansion = expand(word, variables, escape)
+    except ExpansionError:
+        return None
+    return None if expansion.without_value else expansion.value
 
 
 def _sources(instruction: Instruction, variables: Mapping[str, str], escape: str) -> list[CopySource]:
@@ -86,14 +138,9 @@ def _sources(instruction: Instruction, variables: Mapping[str, str], escape: str
     for written in _words(instruction, escape)[:-1]:
         if written.startswith("<<") or _REMOTE.match(written):
             continue
-        try:
-            expansion = expand(written, variables, escape)
-        except ExpansionError:
-            pattern = None
-        else:
-            pattern = None if expansion.without_value else expansion.value
-            if pattern and escape == "`":  # a Windows Dockerfile, whose paths may have backslashes
-                pattern = pattern.replace("\\", "/")
+        pattern = _known_value(written, variables, escape)
+        if pattern and escape == "`":  # a Windows Dockerfile, whose paths may have backslashes
+            pattern = pattern.replace("\\", "/")
         sources.append(CopySource(written, pattern, instruction.keyword, instruction.line))
     return sources
 
