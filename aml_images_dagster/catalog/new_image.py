@@ -143,7 +143,7 @@ def _family_folder(family: str, parent: Image, catalog: Catalog) -> str:
     found = next((image for image in catalog.images.values() if image.family == family), None)
     if found:
         return posixpath.dirname(found.path)
-    above = posixpath.dirname(posixpath.dirname(parent.path)) or catalog.paths[0]
+    above = posixpath.dirname(posixpath.dirname(parent.path)) or catalog.layout.paths[0]
     return f"{above}/{family}" if above else family
 
 

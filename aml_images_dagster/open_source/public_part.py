@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.catalog.context import context_names
+from aml_images_dagster.catalog.context_files import ContextFiles
 from aml_images_dagster.catalog.dockerfile import Dockerfile, copy_sources, parse_dockerfile
 from aml_images_dagster.catalog.image import DOCKERFILE, LICENSE_FILE, NOTICES_FILE
 from aml_images_dagster.errors import BadInput
@@ -45,10 +45,17 @@ class PublicPart:
         """Gather the public part of an image.
 
         Raises:
-            BadInput: A file is missing, or the Dockerfile can't be read without its private part.
+            BadInput: A file is missing, the Dockerfile can't be read without its private part, or it copies files from
+                outside of the image's folder.
         """
         modes = tree.files()
-        names = set(context_names(tree, image))
+        if (image.context, image.dockerfile_name) != (image.path, DOCKERFILE):
+            raise BadInput(
+                "only images with a Dockerfile of this name, and with their own folder as build context, are published",
+                where=image.dockerfile_path,
+                hint="Give the image a folder of its own, or leave it out of open_source.",
+            )
+        names = ContextFiles(tree, image).names
         for name in (DOCKERFILE, LICENSE_FILE, NOTICES_FILE):
             if image.file(name) not in modes:
                 raise BadInput(

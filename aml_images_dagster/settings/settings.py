@@ -45,6 +45,23 @@ class Settings(BaseSettings):
     docker_files_path: str = Field(
         default="base_images/docker/public", description="Folders with image folders, separated by ';'."
     )
+    image_paths: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="How paths of Dockerfiles' folders become names: patterns with {family}, {name} and other fields, "
+        "* and **, of which the first that fits counts, e.g. src/{name}/.devcontainer; behind ' = ' the family and the "
+        "name made of the fields, e.g. src/{os}/{arch} = runtime/{os}-{arch}. Default: the last two folders. With "
+        "patterns the whole repository is searched unless docker-files-path is set.",
+    )
+    dockerfile_names: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("Dockerfile",),
+        description="Names of Dockerfiles, e.g. Containerfile or *.Dockerfile; what the star stands for is the last "
+        "part of the image's path.",
+    )
+    context: str = Field(
+        default="folder",
+        description="Build context: folder (the Dockerfile's), repository, a path from the Dockerfile's folder such as "
+        ".., or /PATH from the root of the repository. An image.json can name another one.",
+    )
     tests_path: str = Field(default="base_images/tests", description="Folder of the training scripts.")
     published_as: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("mcr.microsoft.com/azureml/{name}",),
@@ -109,7 +126,7 @@ class Settings(BaseSettings):
     release: ReleaseSettings = ReleaseSettings()
     open_source: OpenSourceSettings = OpenSourceSettings()
 
-    @field_validator("published_as", "trusted_registries", mode="before")
+    @field_validator("published_as", "trusted_registries", "image_paths", "dockerfile_names", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(filter(None, map(str.strip, value.split(";")))) if isinstance(value, str) else value
@@ -146,6 +163,12 @@ class Settings(BaseSettings):
         if (self.staging_client_id is None) != (self.staging_client_secret is None):
             missing = "STAGING_CLIENT_ID" if self.staging_client_id is None else "STAGING_CLIENT_SECRET"
             raise ValueError(f"{missing} is not set; half an account would be used as none, so set both or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_repository(self) -> Self:
+        if self.image_paths and "docker_files_path" not in self.model_fields_set:
+            object.__setattr__(self, "docker_files_path", ".")
         return self
 
     @model_validator(mode="after")

@@ -38,7 +38,7 @@ def copied(instructions: str, build_args: dict[str, str] | None = None) -> list[
         ("COPY --from=first /a.txt /", []),
         ("COPY --from=busybox a.txt /", []),
         ("ADD https://example.org/a.txt /", []),
-        ("COPY ../a.txt /", []),
+        ("COPY ../a.txt /", ["a.txt"]),  # what is above the context is the context
         ("ONBUILD COPY a.txt /", []),
         ("RUN cp a.txt /", []),
     ],

@@ -230,7 +230,7 @@ def test_duplicates(good):
     catalog = good.catalog(docker_files_path=f"{ROOT};more")
     found = validate(catalog, good.tree(), ["base/good"], today=TODAY)
     places = [finding.path for finding in found if "same family and name" in finding.message]
-    assert places == [f"{ROOT}/base/good", "more/base/good"]
+    assert places == [f"{ROOT}/base/good/Dockerfile", "more/base/good/Dockerfile"]
 
 
 def test_all_cycles_are_named(good):

@@ -11,12 +11,11 @@ from aml_images_dagster.catalog.dockerfile.instructions import (
     read_directives,
     read_instructions,
 )
+from aml_images_dagster.catalog.layout import PRIVATE_SUFFIX
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-PRIVATE_SUFFIX = ".private"
 
 
 def combine(public: bytes, private: bytes | None, path: str = "Dockerfile") -> str:

@@ -162,7 +162,7 @@ class _Reader:
         self._escape = escape
         self._build_args = build_args
         self._place = place
-        self._variables = _platform_variables(platform, build_args)
+        self._variables = platform_variables(platform, build_args)
         self._predefined = set(self._variables)
         self._stages: list[Stage] = []
         self._uses: list[ImageUse] = []
@@ -389,7 +389,7 @@ def _no_value(names: Sequence[str]) -> str:
     return ", ".join(f"ARG {name}" for name in names) + (" has no value" if len(names) == 1 else " have no value")
 
 
-def _platform_variables(platform: str, build_args: Mapping[str, str]) -> dict[str, str]:
+def platform_variables(platform: str, build_args: Mapping[str, str]) -> dict[str, str]:
     """The platform ARGs that BuildKit predefines; see docs.docker.com, "Automatic platform ARGs"."""
     system, _, rest = platform.partition("/")
     architecture, _, variant = rest.partition("/")

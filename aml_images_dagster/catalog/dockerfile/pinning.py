@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.catalog.dockerfile.dockerfile import SCRATCH, Dockerfile
 from aml_images_dagster.catalog.dockerfile.instructions import read_directives, read_instructions
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from aml_images_dagster.catalog.dockerfile.dockerfile import Dockerfile
 
 
 def pin(dockerfile: Dockerfile, pins: Mapping[str, str]) -> str:
@@ -26,6 +28,31 @@ def pin(dockerfile: Dockerfile, pins: Mapping[str, str]) -> str:
             parts += [dockerfile.text[done : use.start], pinned]
             done = use.end
     return "".join(parts) + dockerfile.text[done:]
+
+
+def with_base(dockerfile: Dockerfile, base: str) -> Dockerfile:
+    """A Dockerfile as if another image stood in every FROM that names what its last stage is built on.
+
+    The text stays: `pin` puts the other image in.
+
+    Raises:
+        BadInput: The base is no image reference, or the last stage is FROM scratch.
+    """
+    Reference.parse(base)
+    replaced = dockerfile.base
+    if replaced == SCRATCH:
+        raise BadInput("the last stage is FROM scratch", hint="Name a base only where the Dockerfile has one.")
+    return replace(
+        dockerfile,
+        stages=tuple(
+            replace(stage, base=base) if stage.parent is None and stage.base == replaced else stage
+            for stage in dockerfile.stages
+        ),
+        uses=tuple(
+            replace(use, reference=base) if use.kind == "from" and use.reference == replaced else use
+            for use in dockerfile.uses
+        ),
+    )
 
 
 def with_label(dockerfile: str, name: str, value: str) -> str:
