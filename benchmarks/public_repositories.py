@@ -24,7 +24,7 @@ from aml_images_dagster.settings import load_settings
 GUIDE = Path(__file__).parents[1] / "docs" / "repositories.md"
 _SECTION = re.compile(r"^## (?P<repository>[\w.-]+/[\w.-]+)\n.*?```toml\n(?P<toml>.*?)```", re.MULTILINE | re.DOTALL)
 _CAUSES = {
-    r"needs BuildKit|cannot build": "needs another builder",
+    r"which builds the image, does not know": "needs another builder",
     r"same family and name": "two Dockerfiles, one name",
     r"nothing of this name in the build context": "copied file missing",
     r"does not fit a registry": "name of the folder",

@@ -7,6 +7,7 @@ from collections import defaultdict
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.catalog.builder_features import usual_features
 from aml_images_dagster.catalog.context_files import ContextFiles
 from aml_images_dagster.catalog.dockerfile import is_literal
 from aml_images_dagster.catalog.finding import Finding
@@ -26,11 +27,15 @@ from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
+    from typing import Literal
 
+    from aml_images_dagster.catalog.builder_features import BuilderFeatures
     from aml_images_dagster.catalog.catalog import Catalog
     from aml_images_dagster.catalog.finding import Severity
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.catalog.tree import Tree
+
+    FeaturesOf = Callable[[Literal["linux", "windows"]], BuilderFeatures]
 
 
 def validate(
@@ -40,6 +45,7 @@ def validate(
     *,
     publishes: bool = True,
     today: date | None = None,
+    features_of: FeaturesOf = usual_features,
 ) -> list[Finding]:
     """Look for everything that would make a build fail late, or that a reviewer should know.
 
@@ -49,6 +55,7 @@ def validate(
         ids: Which images; None takes all.
         publishes: Whether the public part is published somewhere: then it is a mistake when something of it is missing.
         today: The day by which ends of life are judged; default: today in UTC.
+        features_of: What the builder of an operating system can do.
 
     Returns:
         Findings, sorted by image, file and line.
@@ -64,7 +71,7 @@ def validate(
             findings.extend(_check_name(image))
             findings.extend(clashes[image.id])
             findings.extend(_check_files(image, existing, publishes))
-            findings.extend(_check_instructions(image, tree))
+            findings.extend(_check_instructions(image, tree, features_of(image.os)))
             findings.extend(_check_scenarios(image, catalog, tree, existing))
             findings.extend(_check_bases(image, catalog))
             findings.extend(_check_platform(image, catalog))
@@ -91,15 +98,18 @@ def _check_files(image: Image, existing: Collection[str], publishes: bool) -> It
         yield Finding(image.id, "warning", message, image.tests_path)
 
 
-def _check_instructions(image: Image, tree: Tree) -> Iterator[Finding]:
+def _check_instructions(image: Image, tree: Tree, features: BuilderFeatures) -> Iterator[Finding]:
     """What the builder refuses, or fails at only when it gets there."""
     if image.parsed is None:
         return
-    for line, feature in image.parsed.buildkit_features:
-        message = f"{feature} needs BuildKit; the engine's classic builder builds the images: remove it"
-        yield _at(image, "error", message, line)
+    for use in image.parsed.needs:
+        if features.refuses(use):
+            message = f"{use.written}: {features.builder}, which builds the image, does not know this; remove it"
+            yield _at(image, "error", message, use.line)
     context = ContextFiles(tree, image)
     for source in context.sources:
+        if source.fault:
+            yield _at(image, "error", f"{source.keyword} {source.written}: {source.fault}", source.line)
         if source.pattern is None or context.copied(source.pattern):
             continue
         # For BuildKit a pattern may match nothing.

@@ -47,10 +47,9 @@ class Settings(BaseSettings):
     )
     image_paths: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="How paths of Dockerfiles' folders become names: patterns with {family}, {name} and other fields, "
-        "* and **, of which the first that fits counts, e.g. src/{name}/.devcontainer; behind ' = ' the family and the "
-        "name made of the fields, e.g. src/{os}/{arch} = runtime/{os}-{arch}. Default: the last two folders. With "
-        "patterns the whole repository is searched unless docker-files-path is set.",
+        description="How the path of a Dockerfile's folder becomes a family and a name: patterns such as "
+        "src/{name}/.devcontainer, of which the first that fits counts; behind ' = ' what the fields make, as in "
+        "src/{os}/{arch} = runtime/{os}-{arch} (docs/repositories.md); default: the last two folders.",
     )
     dockerfile_names: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("Dockerfile",),
@@ -59,8 +58,8 @@ class Settings(BaseSettings):
     )
     context: str = Field(
         default="folder",
-        description="Build context: folder (the Dockerfile's), repository, a path from the Dockerfile's folder such as "
-        ".., or /PATH from the root of the repository. An image.json can name another one.",
+        description="Build context of images whose image.json names none: folder (the Dockerfile's), repository, a path "
+        "from the Dockerfile's folder such as .., or /PATH from the root of the repository.",
     )
     tests_path: str = Field(default="base_images/tests", description="Folder of the training scripts.")
     published_as: Annotated[tuple[str, ...], NoDecode] = Field(

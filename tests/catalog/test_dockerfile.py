@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aml_images_dagster.catalog.builder_features import HEREDOCS
 from aml_images_dagster.catalog.dockerfile import parse_dockerfile
 from aml_images_dagster.errors import BadInput
 
@@ -194,7 +195,7 @@ def test_from_in_a_heredoc(heredoc: str, end: str) -> None:
     text = f"FROM one\n{heredoc}\nCOPY --from=two /a /b\n".replace("\n", end)
     dockerfile = parse_dockerfile(text)
     assert [use.reference for use in dockerfile.uses] == ["one", "two"]
-    assert any("<<" in what for _, what in dockerfile.buildkit_features)
+    assert HEREDOCS in {use.feature for use in dockerfile.needs}
 
 
 @pytest.mark.parametrize(
@@ -217,38 +218,43 @@ def test_from_in_a_heredoc(heredoc: str, end: str) -> None:
 def test_no_heredoc(run: str) -> None:
     dockerfile = parse_dockerfile(f"FROM one\n{run}\nFROM two\n")
     assert [use.reference for use in dockerfile.uses] == ["one", "two"]
-    assert not dockerfile.buildkit_features
+    assert not dockerfile.needs
 
 
-def test_what_only_buildkit_builds() -> None:
+def needs(text: str, **build_args: str) -> list[tuple[int, str]]:
+    return [(use.line, use.written) for use in parse_dockerfile(text, build_args).needs]
+
+
+def test_what_not_every_builder_builds() -> None:
     text = """\
         FROM --platform=linux/amd64 one
-        RUN --mount=type=cache,target=/a --network=none ls
+        RUN --mount=type=secret,id=a,env=TOKEN --network=none ls
         COPY --chown=1 --chmod=755 --link a b
         ADD --checksum=sha256:0 https://host/a b
         HEALTHCHECK --interval=5s CMD ls
         RUN <<EOF
         EOF
         """
-    assert parse_dockerfile(textwrap.dedent(text)).buildkit_features == (
+    assert needs(textwrap.dedent(text)) == [
         (2, "RUN --mount"),
         (2, "RUN --network"),
+        (2, "RUN --mount=…,env=TOKEN"),
         (3, "COPY --chmod"),
         (3, "COPY --link"),
         (4, "ADD --checksum"),
         (6, "RUN <<EOF"),
-    )
+    ]
 
 
-def test_platform_args_are_predefined_by_buildkit_only() -> None:
+def test_platform_args_are_not_predefined_by_every_builder() -> None:
     text = "ARG A=$TARGETARCH\nARG TARGETOS=linux\nARG TARGETPLATFORM\n"
     text += "FROM --platform=$BUILDPLATFORM a:$A$TARGETOS\nFROM $TARGETPLATFORM"
     dockerfile = parse_dockerfile(text, {"TARGETPLATFORM": "b"})
     assert [use.reference for use in dockerfile.uses] == ["a:amd64linux", "b"]
-    assert dockerfile.buildkit_features == (
+    assert needs(text, TARGETPLATFORM="b") == [
         (1, "predefined ARG TARGETARCH"),
         (4, "predefined ARG BUILDPLATFORM"),
-    )
+    ]
 
 
 def test_lines_and_spans() -> None:

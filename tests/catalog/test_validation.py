@@ -6,6 +6,7 @@ from datetime import date
 
 import pytest
 
+from aml_images_dagster.catalog.builder_features import BuilderFeatures
 from aml_images_dagster.catalog.catalog import Catalog
 from aml_images_dagster.catalog.image_name import GROUPS_OF_THE_FACTORY
 from aml_images_dagster.catalog.validation import validate
@@ -31,6 +32,15 @@ def findings(repository, ids=None):
 
 def test_nothing_to_say(good):
     assert findings(good) == []
+
+
+def test_what_the_builder_refuses_is_refused_and_nothing_else(good):
+    good.write(f"{ROOT}/base/good/Dockerfile", "FROM debian:12\nRUN <<EOF\nEOF\nCOPY --link LICENSE.txt /\n")
+    catalog, tree = good.catalog(), good.tree()
+    assert validate(catalog, tree, today=TODAY) == []
+    old = BuilderFeatures("Docker 20.10", frozenset({"COPY --link"}))
+    (finding,) = validate(catalog, tree, today=TODAY, features_of=lambda _: old)
+    assert finding.message == "RUN <<EOF: Docker 20.10, which builds the image, does not know this; remove it"
 
 
 def test_where_nothing_is_published_a_missing_licence_is_no_mistake(good):
@@ -113,11 +123,16 @@ def test_only_the_images_asked_for(good):
         ),
         (
             {"Dockerfile": "FROM mcr.microsoft.com/windows/servercore:ltsc2019\nCOPY --chmod=755 LICENSE.txt b\n"},
-            ("error", "Dockerfile", 2, "COPY --chmod needs BuildKit"),
+            (
+                "error",
+                "Dockerfile",
+                2,
+                "COPY --chmod: the engine's classic builder, which builds the image, does not know",
+            ),
         ),
         (
-            {"Dockerfile": "FROM debian:12\nRUN --mount=type=cache,target=/x true\n"},
-            ("error", "Dockerfile", 2, "RUN --mount needs BuildKit"),
+            {"Dockerfile": "FROM debian:12\nRUN --mount=type=cache,target=/x true\nCOPY --depth=1 LICENSE.txt /\n"},
+            ("error", "Dockerfile", 3, "COPY --depth: BuildKit, which builds the image, does not know this"),
         ),
         (
             {"Dockerfile": "FROM debian:12\n\nCOPY LICENSE.txt gone.txt /\n"},

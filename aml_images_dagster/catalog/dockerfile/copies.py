@@ -40,12 +40,14 @@ class CopySource:
             variable in it has no value that can be known.
         keyword: COPY, ADD or RUN --mount.
         line: Line of the instruction, counted from 1.
+        fault: Why the builder cannot read it; empty when it can.
     """
 
     written: str
     pattern: str | None
     keyword: str
     line: int
+    fault: str = ""
 
     def matches(self, files: Iterable[str]) -> list[str]:
         """Those of the context's files that are copied; a folder brings everything below it."""
@@ -109,26 +111,21 @@ class _Reader:
         self._build_args = build_args
         self._is_windows = platform.startswith("windows/")
         self._before_from = {} if self._is_windows else platform_variables(platform, build_args)
-        self._environments: list[dict[str, str]] = []
-        """ENV of every stage so far."""
-        self._arguments: dict[str, str] = {}
-        """ARG of the stage."""
+        self._stages: list[dict[str, str]] = []
+        """The variables of every stage so far: for BuildKit, ARG and ENV are one, and the last of them counts."""
 
     def read(self, instruction: Instruction) -> Iterator[CopySource]:
         """What an instruction takes from the context."""
         match instruction.keyword:
             case "FROM" if not instruction.on_build:
-                stage = self._dockerfile.stages[len(self._environments)]
-                self._environments.append({} if stage.parent is None else dict(self._environments[stage.parent]))
-                self._arguments = {}
-            case "ARG" if self._environments:
-                self._arguments |= self._declared(instruction)
-            case "ARG":
-                self._before_from |= self._declared(instruction)
+                stage = self._dockerfile.stages[len(self._stages)]
+                self._stages.append({} if stage.parent is None else dict(self._stages[stage.parent]))
+            case "ARG" if not instruction.on_build:
+                self._variables.update(self._declared(instruction))
             case "ENV" if not instruction.on_build:
-                self._environments[-1] |= self._environment(instruction)
+                self._variables.update(self._environment(instruction))
             case "COPY" | "ADD" if not instruction.on_build and not any(f.name == "from" for f in instruction.flags):
-                for written in self._words(instruction)[:-1]:
+                for written in self._copied(instruction)[:-1]:
                     if not written.startswith("<<") and not _REMOTE.match(written):
                         yield self._source(written, instruction.keyword, instruction)
             case "RUN" if not instruction.on_build:
@@ -138,16 +135,14 @@ class _Reader:
 
     @property
     def _variables(self) -> dict[str, str]:
-        if not self._environments:
-            return self._before_from
-        return self._arguments | self._environments[-1]
+        return self._stages[-1] if self._stages else self._before_from
 
     def _source(self, written: str, keyword: str, instruction: Instruction) -> CopySource:
         escape, variables = self._dockerfile.escape, self._variables
         try:
             expansion = expand(written, variables, escape)
-        except ExpansionError:
-            return CopySource(written, None, keyword, instruction.line)
+        except ExpansionError as error:
+            return CopySource(written, None, keyword, instruction.line, str(error))
         value = expansion.value
         if escape == "`":  # a Windows Dockerfile, whose paths may have backslashes
             value = value.replace("\\", "/")
@@ -157,8 +152,8 @@ class _Reader:
         is_known = all(name in variables for name in expansion.without_value)
         return CopySource(written, ("" if cleaned == "." else cleaned) if is_known else None, keyword, instruction.line)
 
-    def _words(self, instruction: Instruction) -> list[str]:
-        """The arguments: a JSON list, or words."""
+    def _copied(self, instruction: Instruction) -> list[str]:
+        """The arguments of COPY or ADD: a JSON list, or words, in which quotes keep nothing together."""
         arguments = instruction.body[instruction.arguments :].strip()
         if arguments.startswith("["):
             try:
@@ -167,6 +162,10 @@ class _Reader:
                 listed = None
             if isinstance(listed, list) and all(isinstance(word, str) for word in listed):
                 return listed
+        return arguments.split()
+
+    def _words(self, instruction: Instruction) -> list[str]:
+        arguments = instruction.body[instruction.arguments :].strip()
         try:
             return split_words(arguments, keep_quoting=True, escape=self._dockerfile.escape)
         except ExpansionError:

@@ -10,6 +10,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from aml_images_dagster.catalog.builder_features import (
+    EVERYWHERE,
+    HEREDOCS,
+    PLATFORM_ARGS,
+    SECRET_VARIABLES,
+    FeatureUse,
+)
 from aml_images_dagster.catalog.dockerfile.expansion import Expansion, ExpansionError, expand, split_words
 from aml_images_dagster.catalog.dockerfile.instructions import (
     Instruction,
@@ -29,13 +36,7 @@ SCRATCH = "scratch"
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9._-]*")
 _WORD = re.compile(r"[^\t\v\f\r ]+")
-# What the legacy builder knows; it stops at any other flag of these instructions.
-_LEGACY_FLAGS: Mapping[str, frozenset[str]] = {
-    "FROM": frozenset({"platform"}),
-    "COPY": frozenset({"chown", "from"}),
-    "ADD": frozenset({"chown"}),
-    "RUN": frozenset(),
-}
+_WITH_FLAGS = frozenset({"FROM", "COPY", "ADD", "RUN"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +88,14 @@ class Dockerfile:
         escape: The escape character in force.
         stages: In order; never empty.
         uses: Images from outside, in order of the text; neither stages nor scratch.
-        buildkit_features: Line and name of everything that the legacy builder refuses.
+        needs: Everything that not every builder builds, in order of the text.
     """
 
     text: str
     escape: str
     stages: tuple[Stage, ...]
     uses: tuple[ImageUse, ...]
-    buildkit_features: tuple[tuple[int, str], ...]
+    needs: tuple[FeatureUse, ...]
 
     @property
     def final_chain(self) -> tuple[Stage, ...]:
@@ -166,14 +167,14 @@ class _Reader:
         self._predefined = set(self._variables)
         self._stages: list[Stage] = []
         self._uses: list[ImageUse] = []
-        self._features: list[tuple[int, str]] = []
+        self._needs: list[FeatureUse] = []
         self._later: dict[str, int] = {}
 
     def read(self) -> Dockerfile:
         instructions = read_instructions(self._text, self._place, self._escape)
         self._later = _stage_lines(instructions)
         for instruction in instructions:
-            self._note_buildkit_features(instruction)
+            self._note_needs(instruction)
             if instruction.keyword == "FROM":
                 self._read_from(instruction)
             elif not self._stages:
@@ -184,18 +185,19 @@ class _Reader:
                 self._read_mounts(instruction)
         if not self._stages:
             raise BadInput("there is no FROM", where=self._place(1), hint="An image begins with FROM <image>.")
-        return Dockerfile(self._text, self._escape, tuple(self._stages), tuple(self._uses), tuple(self._features))
+        return Dockerfile(self._text, self._escape, tuple(self._stages), tuple(self._uses), tuple(self._needs))
 
-    def _note_buildkit_features(self, instruction: Instruction) -> None:
-        known = _LEGACY_FLAGS.get(instruction.keyword)
-        if known is not None:
-            self._features.extend(
-                (instruction.line, f"{instruction.keyword} --{flag.name}")
-                for flag in instruction.flags
-                if flag.name not in known
-            )
+    def _note_needs(self, instruction: Instruction) -> None:
+        keyword = instruction.keyword
+        for flag in instruction.flags if keyword in _WITH_FLAGS else ():
+            shown = f"{keyword} --{flag.name}"
+            if shown not in EVERYWHERE:
+                self._need(instruction, shown, shown)
         if instruction.heredocs:
-            self._features.append((instruction.line, f"{instruction.keyword} <<{instruction.heredocs[0]}"))
+            self._need(instruction, HEREDOCS, f"{keyword} <<{instruction.heredocs[0]}")
+
+    def _need(self, instruction: Instruction, feature: str, written: str) -> None:
+        self._needs.append(FeatureUse(instruction.line, feature, written))
 
     def _read_global_arg(self, instruction: Instruction) -> None:
         if instruction.keyword != "ARG":
@@ -277,6 +279,8 @@ class _Reader:
             if flag.name != "mount":
                 continue
             fields = {field.key: field for field in _mount_fields(flag.characters)}
+            if "env" in fields:
+                self._need(instruction, SECRET_VARIABLES, f"RUN --mount=…,env={fields['env'].value}")
             source = fields.get("from")
             if source is None or not source.value:
                 continue
@@ -320,7 +324,7 @@ class _Reader:
         self._add_use(kind, source, instruction, characters[0].index, characters[-1].index + 1)
 
     def _expand(self, word: str, instruction: Instruction) -> Expansion:
-        """Expand a word; a platform ARG in it, which is empty for the legacy builder, needs BuildKit.
+        """Expand a word; a platform ARG in it, which is empty for the classic builder, is a need.
 
         Raises:
             BadInput: The word cannot be expanded.
@@ -330,9 +334,9 @@ class _Reader:
         except ExpansionError as error:
             where = self._place(instruction.line)
             raise BadInput(f"{instruction.keyword} {word}: {error}", where=where) from None
-        self._features.extend(
-            (instruction.line, f"predefined ARG {name}") for name in expansion.variables if name in self._predefined
-        )
+        for name in expansion.variables:
+            if name in self._predefined:
+                self._need(instruction, PLATFORM_ARGS, f"predefined ARG {name}")
         return expansion
 
     def _stage_named(self, name: str, before: int | None = None) -> Stage | None:
