@@ -66,5 +66,11 @@ def load_catalog(settings: Settings, tree: Tree, docker_files_path: str = "") ->
         published_as=settings.published_as,
         released_as=tuple(filter(None, (settings.production_names, settings.release.public_names))),
         tests_path=settings.tests_path,
-        layout=Layout(split_paths(paths), settings.image_paths, settings.dockerfile_names, settings.context),
+        layout=Layout(
+            split_paths(paths),
+            settings.image_paths,
+            settings.dockerfile_names,
+            settings.context,
+            settings.template_tags,
+        ),
     )

@@ -131,7 +131,12 @@ class _Reader:
         if self._files[place.dockerfile_path].mode is not FileMode.SYMLINK:
             try:
                 dockerfile = parse_combined(
-                    public, private, settings.build_args, place.dockerfile_path, platform=settings.platform or LINUX
+                    public,
+                    private,
+                    settings.build_args,
+                    place.dockerfile_path,
+                    platform=settings.platform or LINUX,
+                    template_tags=self._layout.template_tags,
                 )
             except BadInput as error:
                 problems.append(_as_finding(error, image, place.dockerfile_path))

@@ -25,6 +25,8 @@ PRIVATE_SUFFIX = ".private"
 IGNORE_SUFFIX = ".dockerignore"
 FOLDER = "folder"
 REPOSITORY = "repository"
+TEMPLATE_TAGS = ("{{latest-image-tag}}", "{{latest-image-tag:*}}")
+"""Templates of tags; what the star stands for is a regular expression of the tags whose newest is meant."""
 SEPARATOR = "-"
 """Between the folders that `{name:path}` takes together."""
 
@@ -80,12 +82,14 @@ class Layout:
         image_paths: Patterns of the paths of images; without any, the last two folders are family and name.
         dockerfile_names: Names of Dockerfiles, at most one star in each.
         context: Of images that name none themselves, see `context_folder`.
+        template_tags: What stands in FROM for the newest release of an image, see `TEMPLATE_TAGS`.
     """
 
     paths: tuple[str, ...]
     image_paths: tuple[str, ...] = ()
     dockerfile_names: tuple[str, ...] = (DOCKERFILE,)
     context: str = FOLDER
+    template_tags: tuple[str, ...] = TEMPLATE_TAGS
     _patterns: tuple[_ImagePath, ...] = field(init=False, repr=False)
     _names: re.Pattern[str] = field(init=False, repr=False)
 

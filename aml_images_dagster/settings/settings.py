@@ -58,10 +58,15 @@ class Settings(BaseSettings):
     )
     context: str = Field(
         default="folder",
-        description="Build context of images whose image.json names none: folder (the Dockerfile's), repository, a path "
+        description="Build context where image.json names none: folder (the Dockerfile's), repository, a path "
         "from the Dockerfile's folder such as .., or /PATH from the root of the repository.",
     )
     tests_path: str = Field(default="base_images/tests", description="Folder of the training scripts.")
+    template_tags: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("{{latest-image-tag}}", "{{latest-image-tag:*}}"),
+        description="Tags in FROM lines that stand for the newest release of an image; what the star stands for is a "
+        "regular expression of the tags that count.",
+    )
     published_as: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("mcr.microsoft.com/azureml/{name}",),
         description="Names of an image in FROM lines of others, with {name} and {family}.",
@@ -125,7 +130,9 @@ class Settings(BaseSettings):
     release: ReleaseSettings = ReleaseSettings()
     open_source: OpenSourceSettings = OpenSourceSettings()
 
-    @field_validator("published_as", "trusted_registries", "image_paths", "dockerfile_names", mode="before")
+    @field_validator(
+        "published_as", "trusted_registries", "image_paths", "dockerfile_names", "template_tags", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(filter(None, map(str.strip, value.split(";")))) if isinstance(value, str) else value

@@ -7,7 +7,7 @@ https://docs.docker.com/reference/dockerfile/#copy---from and BuildKit's dockerf
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from aml_images_dagster.catalog.builder_features import (
@@ -24,6 +24,7 @@ from aml_images_dagster.catalog.dockerfile.instructions import (
     read_directives,
     read_instructions,
 )
+from aml_images_dagster.catalog.layout import TEMPLATE_TAGS
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 
@@ -151,18 +152,33 @@ def decode(content: bytes, path: str) -> str:
         raise BadInput("the file is not UTF-8", where=f"{path}:{line}", hint="Save it as UTF-8.") from None
 
 
-def read_dockerfile(text: str, build_args: Mapping[str, str], place: Place, platform: str) -> Dockerfile:
+def read_dockerfile(
+    text: str,
+    build_args: Mapping[str, str],
+    place: Place,
+    platform: str,
+    template_tags: Sequence[str] = TEMPLATE_TAGS,
+) -> Dockerfile:
     """`parse_dockerfile` for a text whose lines `place` names."""
     escape = read_directives(text, place).get("escape", "\\")
-    return _Reader(text, escape, build_args, place, platform).read()
+    return _Reader(text, escape, build_args, place, platform, template_tags).read()
 
 
 class _Reader:
-    def __init__(self, text: str, escape: str, build_args: Mapping[str, str], place: Place, platform: str) -> None:
+    def __init__(
+        self,
+        text: str,
+        escape: str,
+        build_args: Mapping[str, str],
+        place: Place,
+        platform: str,
+        template_tags: Sequence[str],
+    ) -> None:
         self._text = text
         self._escape = escape
         self._build_args = build_args
         self._place = place
+        self._templates = re.compile("|".join(map(_template, template_tags)) or "(?!)")
         self._variables = platform_variables(platform, build_args)
         self._predefined = set(self._variables)
         self._stages: list[Stage] = []
@@ -236,7 +252,13 @@ class _Reader:
                 where=where,
                 hint="It begins with a letter; letters, digits, . _ - follow.",
             )
-        expansion = self._expand(words[0].group(), instruction)
+        # Before it is expanded: the expression in a template has backslashes.
+        template = self._templates.search(words[0].group())
+        expansion = self._expand(words[0].group()[: template.start() if template else None], instruction)
+        if template:
+            expressions = filter(None, template.groups())
+            tag = "".join(f":{expression}" for expression in expressions)
+            expansion = replace(expansion, value=f"{expansion.value}:{{{{latest-image-tag{tag}}}}}")
         base, without_value = expansion.value, expansion.without_value
         platform = next((flag.value for flag in instruction.flags if flag.name == "platform"), "")
         if platform:
@@ -385,6 +407,11 @@ def _mount_fields(characters: Sequence[Character]) -> Iterator[_MountField]:
     text = "".join(character.value for character in characters)
     for match in re.finditer(r'(?:^|,)"?([^,"=]+)=([^,"]*)', text):
         yield _MountField(match[1].lower(), match[2], characters[match.start(2) : match.end(2)])
+
+
+def _template(text: str) -> str:
+    """A template of a tag as a regular expression for the end of a reference."""
+    return f":{re.escape(text).replace(chr(92) + '*', '(.+)')}$"
 
 
 def _no_value(names: Sequence[str]) -> str:
