@@ -130,13 +130,10 @@ def test_a_template_stands_for_the_newest_tag(text, tags, newest):
 @pytest.mark.parametrize(
     "tag",
     [
-        "{{newest}}",
-        "{{latest-image-tag",
-        "{{latest-image-tag:}}",
-        "{{latest-image-tag:[}}",
-        "{{latest-image-tag:(a+)+}}",
-    ]
-    + ["{{latest-image-tag:.*.*.*.*}}", "{{latest-image-tag}}-x", "{{latest-image-tag:a|b}}"],
+        *("{{newest}}", "{{latest-image-tag", "{{latest-image-tag:}}", "{{latest-image-tag:[}}"),
+        *("{{latest-image-tag:(a+)+}}", "{{latest-image-tag:.*.*.*.*}}", "{{latest-image-tag}}-x"),
+        "{{latest-image-tag:a|b}}",
+    ],
 )
 def test_templates_that_are_none_are_refused(tag):
     with pytest.raises(BadInput) as error:
