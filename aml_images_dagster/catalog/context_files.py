@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.dockerfile import copy_sources, is_literal, takes
-from aml_images_dagster.catalog.image import FACTORY_FILES
+from aml_images_dagster.catalog.image import FACTORY_FILES, TESTS_FILE
 from aml_images_dagster.catalog.layout import IGNORE_SUFFIX, PRIVATE_SUFFIX, is_dockerfile
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class ContextFiles:
         if last.endswith(PRIVATE_SUFFIX):
             return is_dockerfile(last.removesuffix(PRIVATE_SUFFIX))
         for file in FACTORY_FILES:
-            if last == file:
+            if last == file or (file == TESTS_FILE and last.startswith("tests.") and last.endswith(".json")):
                 prefix = self._prefix + (f"{folder}/" if folder else "")
                 beside = (path.removeprefix(prefix) for path in self._tree.below(prefix.rstrip("/")))
                 return any("/" not in other and is_dockerfile(other) for other in beside)

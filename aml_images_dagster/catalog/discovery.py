@@ -176,7 +176,7 @@ class _Changed:
             self._in_folder[image.path].append(image)
             self._by_context[image.context].append(image)
         self._contexts: dict[int, ContextFiles] = {}
-        self._settings: dict[str, tuple[ImageFile | None, ...]] = {}
+        self._settings: dict[str, tuple[ImageFile | None, ImageFile | None]] = {}
         """Every image.json asked for, at the merge base and now."""
 
     def by(self, changes: Sequence[ChangedFile]) -> _Found:
@@ -190,8 +190,7 @@ class _Changed:
         found: _Found = {}
         for image in sorted(touched.values(), key=lambda image: image.id):
             changed = files[id(image)]
-            # git lists the Dockerfile as added exactly when the merge base has none there.
-            is_added = any(file.path == image.dockerfile_path and file.status == "A" for file in changed)
+            is_added = self._is_added(image, changed)
             reasons = [f"{_STATUS_WORDS[file.status]}: {printable_line(file.path)}" for file in changed]
             before = found[image.id][1] if image.id in found else []
             found[image.id] = ("added" if is_added else "modified", before + _shorten(reasons))
@@ -222,21 +221,35 @@ class _Changed:
         files = self._contexts[id(image)]
         return path == files.ignore_path or files.includes(path)
 
+    def _is_added(self, image: Image, changes: Sequence[ChangedFile]) -> bool:
+        """Whether the merge base has no such image: no Dockerfile there, or no such variant in its image.json."""
+        # git lists the Dockerfile as added exactly when the merge base has none there.
+        if any(change.path == image.dockerfile_path and change.status == "A" for change in changes):
+            return True
+        before, _ = self._image_files(image.settings_path) if image.variant else (None, None)
+        return before is not None and image.variant not in before.variants
+
     def _is_touched(self, image: Image, change: ChangedFile) -> bool:
         """Whether a change of an image.json with variants says anything else of this one."""
         if not image.variant or change.path != image.settings_path or change.status != "M":
             return True
-        if change.path not in self._settings:
-            trees = (CommitTree(self._tree.root, self._merge_base, [change.path]), self._tree)
-            self._settings[change.path] = tuple(
-                read_model_file(ImageFile, tree.read(change.path), change.path)[0] for tree in trees
-            )
-        said = [
+        before, now = (
             (settings.of_variant(image.variant), settings.variants[image.variant])
-            for settings in self._settings[change.path]
             if settings and image.variant in settings.variants
-        ]
-        return len(said) < len(self._settings[change.path]) or said[0] != said[1]
+            else None
+            for settings in self._image_files(change.path)
+        )
+        return before != now
+
+    def _image_files(self, path: str) -> tuple[ImageFile | None, ImageFile | None]:
+        """An image.json at the merge base, and now; None where it is not there, or wrong."""
+        if path not in self._settings:
+            before, now = (
+                read_model_file(ImageFile, tree.read(path), path)[0] if path in tree.files() else None
+                for tree in (CommitTree(self._tree.root, self._merge_base, [path]), self._tree)
+            )
+            self._settings[path] = (before, now)
+        return self._settings[path]
 
 
 def _folders_above(path: str) -> list[str]:

@@ -43,7 +43,9 @@ class Variant(_ImageKeys):
         default="", description="Image that it is built FROM, instead of the one that the Dockerfile's last stage is."
     )
     tests: str = Field(
-        default="", pattern=r"^[^/\\]*$", description="File of the folder with its scenarios; default: tests.json."
+        default="",
+        pattern=r"^(tests\.[A-Za-z0-9._-]+\.json)?$",
+        description="File of the folder with its scenarios, named tests.SOMETHING.json; default: tests.json.",
     )
 
 
