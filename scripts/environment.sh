@@ -7,6 +7,9 @@ STATE=$ROOT/.aml-images
 # A build starts many processes: without compiled files each of them would compile all that it imports.
 unset PYTHONDONTWRITEBYTECODE
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/aml-images
+# Where `services` unpacks a newer engine and its command on Debian 12; the machine's own come first.
+ENGINE=$CACHE/engine
+PATH=$PATH:$ENGINE/usr/sbin:$ENGINE/usr/bin
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 2; }

@@ -128,7 +128,7 @@ def test_a_mapping_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("AML_IMAGES_BASE_MIRRORS", pairs)
     message = refusal(tmp_path)
     assert "AML_IMAGES_BASE_MIRRORS (environment): write it as" in message
-    assert "prefix=mirror;prefix=mirror" in message
+    assert "name=value;name=value" in message
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ LABEL_PREFIX = "com.microsoft.aml-images."
 """How the names of our own labels of an image begin."""
 CONTENT_KEY_LABEL = f"{LABEL_PREFIX}content-key"
 PULL_REQUEST_LABEL = f"{LABEL_PREFIX}pull-request"
+PULL_REQUEST_ARGUMENT = "AML_IMAGES_PULL_REQUEST"
 
 
 def build_number(run_id: str, created: datetime) -> str:

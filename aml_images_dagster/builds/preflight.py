@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Literal
 
 from aml_images_dagster.builds.plan import plan
+from aml_images_dagster.builds.secrets import secrets_of
+from aml_images_dagster.builds.untrusted import reaching_out
+from aml_images_dagster.catalog.builder_features import BuilderFeatures, usual_features
 from aml_images_dagster.catalog.validation import validate
 from aml_images_dagster.catalog.windows import check_host
-from aml_images_dagster.errors import BadInput
+from aml_images_dagster.errors import BadInput, FactoryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,6 +19,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.records import Plan
     from aml_images_dagster.builds.session import BuildSession, Source
+    from aml_images_dagster.catalog.validation import FeaturesOf
 
 
 def begin_checked(session: BuildSession) -> None:
@@ -31,14 +36,36 @@ def begin_checked(session: BuildSession) -> None:
         return
     planned = session.plan
     if planned is None:
-        check_folders(session.source, session.images)
+        check_folders(session.source, session.images, session.backends, for_pull_request=bool(session.pull_request))
         planned = plan(session)
         check_plan(planned)
     check_prerequisites(planned, session.source, session.backends)
+    if not session.pull_request:
+        for name in sorted(session.images):
+            secrets_of(session.image(name), session.settings)
 
 
-def check_folders(source: Source, images: Iterable[str]) -> None:
+def features_of(backends: Backends) -> FeaturesOf:
+    """Asks builders what they can do; of one that does not answer BuildKit as it is today is assumed."""
+
+    @cache
+    def ask(os: Literal["linux", "windows"]) -> BuilderFeatures:
+        try:
+            return backends.builder_for(os).features()
+        except FactoryError:
+            return usual_features(os)
+
+    return ask
+
+
+def check_folders(source: Source, images: Iterable[str], backends: Backends, *, for_pull_request: bool = False) -> None:
     """Refuse image folders that cannot be built; findings that only prevent the publication of sources do not count.
+
+    Args:
+        source: The image folders.
+        images: Their ids.
+        backends: The builders, which say what they can do.
+        for_pull_request: Whether the files are those of a pull request, which may not reach out of its build.
 
     Raises:
         BadInput: With all findings at once; or an image is not there.
@@ -46,7 +73,9 @@ def check_folders(source: Source, images: Iterable[str]) -> None:
     names = sorted(images)
     for name in names:
         source.catalog.get(name)
-    findings = validate(source.catalog, source.tree, names)
+    findings = validate(source.catalog, source.tree, names, features_of=features_of(backends))
+    if for_pull_request:
+        findings += [finding for name in names for finding in reaching_out(source.catalog.get(name))]
     stopping = [finding for finding in findings if finding.severity == "error" and finding.stops_build]
     if stopping:
         listed = "\n  ".join(str(finding) for finding in stopping)

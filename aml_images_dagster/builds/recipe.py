@@ -56,6 +56,7 @@ def recipe_of(image: Image, source: Source, bases: Sequence[PinnedBase]) -> Reci
         build_args=image.settings.build_args,
         platform=image.platform,
         bases={base.reference: base.digest for base in bases},
+        secrets=(*image.settings.secrets, *(["ssh"] if image.settings.ssh else [])),
     )
     dockerfile = pin(image.dockerfile, {base.reference: base.pull for base in bases})
     return Recipe(image, dockerfile, context, tuple(bases), key)

@@ -33,12 +33,14 @@ class Source:
         catalog: The images in them.
         commit: The commit, with `-dirty` when the files differ from it; empty outside of git.
         url: URL or path of the repository.
+        committed: Unix time of the commit; None outside of git.
     """
 
     tree: Tree
     catalog: Catalog
     commit: str
     url: str
+    committed: int | None = None
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ def open_source(settings: Settings, commit: str = "", docker_files_path: str = "
         catalog=load_catalog(settings, tree, docker_files_path),
         commit=tree.commit or (git.describe(repo) if versioned else ""),
         url=(git.origin_url(repo) if versioned else "") or repo.as_uri(),
+        committed=git.commit_time(repo, tree.commit or "HEAD") if versioned else None,
     )
 
 

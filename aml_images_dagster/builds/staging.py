@@ -10,17 +10,25 @@ import json
 import tempfile
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aml_images_dagster.builds.bases import pin_bases
-from aml_images_dagster.builds.naming import CONTENT_KEY_LABEL, LABEL_PREFIX, PULL_REQUEST_LABEL, temporary_prefix
+from aml_images_dagster.builds.naming import (
+    CONTENT_KEY_LABEL,
+    LABEL_PREFIX,
+    PULL_REQUEST_ARGUMENT,
+    PULL_REQUEST_LABEL,
+    temporary_prefix,
+)
 from aml_images_dagster.builds.parents import is_in_staging, parent_finder
 from aml_images_dagster.builds.process import is_dead
 from aml_images_dagster.builds.recipe import Recipe, recipe_of
 from aml_images_dagster.builds.records import BaseImage, StagedImage
 from aml_images_dagster.builds.reuse import is_of_no_pull_request, passed_before, reusable, why_built
-from aml_images_dagster.catalog.dockerfile import with_label, with_labels
+from aml_images_dagster.builds.secrets import secrets_of
+from aml_images_dagster.catalog.dockerfile import in_every_stage, with_labels, without_directives
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.catalog.windows import check_host
 from aml_images_dagster.engine.interface import BuildRequest
@@ -28,7 +36,7 @@ from aml_images_dagster.errors import BadInput, BuildFailed
 from aml_images_dagster.registry.layers import files_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.bases import FindParent
@@ -216,7 +224,9 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=temporary_prefix(session.number)) as folder:
         context = Path(folder) / "context.tar"
-        text = _kept_apart(recipe.dockerfile) if session.pull_request else recipe.dockerfile
+        text = without_directives(recipe.dockerfile)
+        if session.pull_request:
+            text = _kept_apart(text)
         dockerfile = recipe.context.write_tar(context, with_labels(text, labels(session, recipe)))
         pushed = builder.build_and_push(
             BuildRequest(
@@ -230,7 +240,12 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
                 no_cache=session.force,
                 logins=_logins(recipe, backends),
                 look_for=notice_paths(image.os),
-                cache_name=_cache_name(session, image),
+                cache_name=f"aml-images.cache/{_cache_of(session, image)}",
+                cache_reference=f"{settings.build_cache}/{_cache_of(session, image)}" if settings.build_cache else "",
+                cache_group="pull-requests" if session.pull_request else "",
+                secrets={} if session.pull_request else secrets_of(image, settings),
+                ssh=image.settings.ssh and not session.pull_request,
+                epoch=session.source.committed,
             ),
             log,
             # Another step may have failed meanwhile: what is pushed then would come after the cleanup.
@@ -246,6 +261,7 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
         )
     by_digest = reference.with_digest(served)
     manifest, config = backends.staging.manifest(by_digest), backends.staging.config(by_digest)
+    _check_platform(image, config, reference)
     layers = len(json.loads(manifest.body).get("layers", ())) if manifest else 0
     return StagedImage(
         image=image.id,
@@ -266,17 +282,30 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
     )
 
 
-def _cache_name(session: BuildSession, image: Image) -> str:
-    return f"aml-images.cache/{'pull-requests/' if session.pull_request else ''}{image.family}:{image.name}"
+def _check_platform(image: Image, config: Mapping[str, Any], reference: Reference) -> None:
+    """Refuse an image of another platform: builders take the base that they are given, whatever it is for."""
+    built = f"{config.get('os')}/{config.get('architecture')}"
+    if built != "/".join(image.platform.split("/")[:2]):
+        raise BuildFailed(
+            f"the image was built for {built}, not for {image.platform}: the base has no such variant",
+            where=str(reference),
+            hint="Build it from a base for that platform, or change the platform.",
+        )
+
+
+def _cache_of(session: BuildSession, image: Image) -> str:
+    return f"{'pull-requests/' if session.pull_request else ''}{image.family}:{image.name}"
 
 
 def _kept_apart(dockerfile: str) -> str:
-    """A Dockerfile whose layers no other build finds in the cache of an engine.
+    """A Dockerfile whose layers no other build finds in the cache of a builder.
 
-    An engine reuses a layer for the same instruction on the same layers, whatever `RUN` fetched then. It looks among
-    the children of a layer, so those of a pull request get another parent: one label behind each FROM.
+    A builder reuses a layer for the same instruction on the same layers, whatever `RUN` fetched then. The classic
+    builder looks among the children of a layer, so those of a pull request get another parent: a label behind each
+    FROM. BuildKit compares the environment of RUN, and an argument is part of it.
     """
-    return with_label(dockerfile, PULL_REQUEST_LABEL, "yes")
+    marks = (f'LABEL {PULL_REQUEST_LABEL}="yes"', f"ARG {PULL_REQUEST_ARGUMENT}=yes")
+    return in_every_stage(dockerfile, marks)
 
 
 def _logins(recipe: Recipe, backends: Backends) -> dict[str, RegistryLogin]:
@@ -292,29 +321,35 @@ def notice_paths(os: str) -> tuple[str, ...]:
 
 
 def labels(session: BuildSession, recipe: Recipe) -> dict[str, str]:
-    """Labels of an image.
+    """Labels of an image: the same for every build of a commit but for the build's number.
+
+    The number keeps digests of builds apart: a cleanup removes images by digest, and may not meet that of another build
+    which is just being pushed.
 
     Source: https://github.com/opencontainers/image-spec/blob/main/annotations.md
     """
     image = recipe.image
     first = recipe.bases[0] if recipe.bases else None
     standard = {
-        "org.opencontainers.image.created": session.created.isoformat(),
+        "org.opencontainers.image.created": _created(session).isoformat(),
         "org.opencontainers.image.title": image.id,
         "org.opencontainers.image.description": image.settings.description,
         "org.opencontainers.image.source": session.source.url,
         "org.opencontainers.image.revision": session.source.commit,
-        "org.opencontainers.image.version": session.release_tag,
         "org.opencontainers.image.base.name": first.reference if first else "",
         "org.opencontainers.image.base.digest": first.digest if first else "",
     }
     own = {
         f"{LABEL_PREFIX}build": session.number,
         CONTENT_KEY_LABEL: recipe.key.digest,
-        f"{LABEL_PREFIX}reasons": json.dumps(session.why(image.id)),
         f"{LABEL_PREFIX}bases": json.dumps({base.reference: base.digest for base in recipe.bases}),
     }
     return {key: value for key, value in standard.items() if value} | own
+
+
+def _created(session: BuildSession) -> datetime:
+    committed = session.source.committed
+    return session.created if committed is None else datetime.fromtimestamp(committed, UTC)
 
 
 def keep_sources(session: BuildSession, images: Iterable[Image]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from aml_images_dagster.catalog.context import BuildContext
 
@@ -27,6 +27,7 @@ class ContentKey(BaseModel):
         build_args: Values for ARG.
         platform: e.g. `linux/amd64`.
         bases: Every image that the Dockerfile names, as written there → digest that it points to.
+        secrets: Ids of the secrets that RUN may read, and `ssh`; never their values.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -37,6 +38,7 @@ class ContentKey(BaseModel):
     build_args: dict[str, str]
     platform: str
     bases: dict[str, str]
+    secrets: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -47,6 +49,7 @@ class ContentKey(BaseModel):
         build_args: Mapping[str, str],
         platform: str,
         bases: Mapping[str, str],
+        secrets: Sequence[str] = (),
     ) -> ContentKey:
         """The key of an image.
 
@@ -56,6 +59,7 @@ class ContentKey(BaseModel):
             build_args: Values for ARG.
             platform: What the image is built for.
             bases: Reference as in the Dockerfile → digest.
+            secrets: Ids of the secrets that RUN may read.
         """
         return cls(
             dockerfile=hashlib.sha256(dockerfile.encode("utf-8", "surrogateescape")).hexdigest(),
@@ -63,12 +67,15 @@ class ContentKey(BaseModel):
             build_args=dict(build_args),
             platform=platform,
             bases=dict(bases),
+            secrets=tuple(sorted(secrets)),
         )
 
     @property
     def digest(self) -> str:
         """The key itself: sha256, in hexadecimal, of the canonical JSON of all parts."""
-        canonical = json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        # Images without secrets keep the key that they had before there were any.
+        parts = self.model_dump(exclude=None if self.secrets else {"secrets"})
+        canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
 
@@ -88,6 +95,8 @@ def _differences(old: ContentKey, new: ContentKey) -> Iterator[str]:
         yield f"context: {', '.join(files[:_SHOWN_FILES])}{more}"
     for sentence in _compared(old.build_args, new.build_args):
         yield f"build argument {sentence}"
+    for secret in sorted({*old.secrets} ^ {*new.secrets}):
+        yield f"secret {secret} {'added' if secret in new.secrets else 'removed'}"
     if old.platform != new.platform:
         yield f"platform {old.platform} → {new.platform}"
     for base in sorted(old.bases.keys() & new.bases.keys()):

@@ -112,6 +112,12 @@ def resolve(root: Path, revision: str) -> str:
     )
 
 
+def commit_time(root: Path, commit: str) -> int | None:
+    """Unix time at which a commit was made; None when there is no such commit."""
+    done = _try(root, "show", "--no-patch", "--format=%ct", "--end-of-options", commit)
+    return int(done.stdout) if done.returncode == 0 else None
+
+
 def merge_base(root: Path, base: str, head: str) -> str:
     """The commit where `head` left `base`; both are full object names.
 

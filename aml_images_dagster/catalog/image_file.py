@@ -13,6 +13,8 @@ from aml_images_dagster.catalog.model_file import StrictModel
 Owner = Annotated[str, Field(pattern=r"^(team:\S+|[A-Za-z0-9_][A-Za-z0-9._%+-]*@[A-Za-z0-9.-]+\.[A-Za-z]{2,7})$")]
 Platform = Literal["linux/amd64", "linux/arm64", "windows/amd64"]
 
+SecretId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+
 
 class _ImageKeys(StrictModel):
     """What may be said of all images of a folder, and of each variant."""
@@ -26,6 +28,15 @@ class _ImageKeys(StrictModel):
     )
     build_args: dict[str, str] = Field(
         default_factory=dict, description="Values for ARG. No secrets: they are visible in the image."
+    )
+    secrets: tuple[SecretId, ...] = Field(
+        default=(),
+        description="Secrets that RUN --mount=type=secret,id=… may read, by id; the setting build_secrets names where "
+        "their values come from. Builds of pull requests get none.",
+    )
+    ssh: bool = Field(
+        default=False,
+        description="Whether RUN --mount=type=ssh may use the ssh agent of the user who builds. Not in pull requests.",
     )
     size_budget_mb: int | None = Field(
         default=None, ge=1, description="Compressed size in 10^6 bytes above which a check warns."

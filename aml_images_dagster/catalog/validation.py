@@ -7,9 +7,9 @@ from collections import defaultdict
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.catalog.builder_features import usual_features
+from aml_images_dagster.catalog.builder_features import CLASSIC, usual_features
 from aml_images_dagster.catalog.context_files import ContextFiles
-from aml_images_dagster.catalog.dockerfile import is_literal
+from aml_images_dagster.catalog.dockerfile import is_literal, remote_sources
 from aml_images_dagster.catalog.finding import Finding
 from aml_images_dagster.catalog.graph import find_cycle
 from aml_images_dagster.catalog.image import (
@@ -71,7 +71,7 @@ def validate(
             findings.extend(_check_name(image))
             findings.extend(clashes[image.id])
             findings.extend(_check_files(image, existing, publishes))
-            findings.extend(_check_instructions(image, tree, features_of(image.os)))
+            findings.extend(_check_instructions(image, tree, features_of))
             findings.extend(_check_scenarios(image, catalog, tree, existing))
             findings.extend(_check_bases(image, catalog))
             findings.extend(_check_platform(image, catalog))
@@ -98,14 +98,26 @@ def _check_files(image: Image, existing: Collection[str], publishes: bool) -> It
         yield Finding(image.id, "warning", message, image.tests_path)
 
 
-def _check_instructions(image: Image, tree: Tree, features: BuilderFeatures) -> Iterator[Finding]:
+def _check_instructions(image: Image, tree: Tree, features_of: FeaturesOf) -> Iterator[Finding]:
     """What the builder refuses, or fails at only when it gets there."""
     if image.parsed is None:
         return
+    # A builder is asked only if something depends on its answer.
+    features = features_of(image.os) if image.parsed.needs else CLASSIC
     for use in image.parsed.needs:
         if features.refuses(use):
             message = f"{use.written}: {features.builder}, which builds the image, does not know this; remove it"
             yield _at(image, "error", message, use.line)
+    for remote in remote_sources(image.parsed, image.settings.build_args, image.platform):
+        if remote.address and not remote.is_fixed:
+            message = (
+                f"ADD {remote.written}: not reproducible, because what is there may change; "
+                "name its --checksum, or the commit of a repository"
+            )
+            yield _at(image, "warning", message, remote.line)
+    for name in image.settings.build_args:
+        if name.startswith("BUILDKIT_"):
+            yield Finding(image.id, "error", f"{name} would steer the builder itself; remove it", image.settings_path)
     context = ContextFiles(tree, image)
     for source in context.sources:
         if source.fault:

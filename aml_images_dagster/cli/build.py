@@ -16,6 +16,7 @@ from aml_images_dagster.builds.naming import release_tag_for
 from aml_images_dagster.builds.plan import plan_build
 from aml_images_dagster.builds.preflight import check_folders, check_plan, check_prerequisites
 from aml_images_dagster.builds.release_number import next_release_num
+from aml_images_dagster.builds.secrets import secrets_of
 from aml_images_dagster.builds.selection import Selection, with_needed_parents
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog import git
@@ -81,9 +82,9 @@ def command(
     commit = source.tree.commit or ""
     backends = backends_for(settings)
     chosen = _choose(settings, source, images, base, head, everything)
-    check_folders(source, chosen)
+    check_folders(source, chosen, backends)
     selection = with_needed_parents(chosen, source, backends, settings)
-    check_folders(source, selection)
+    check_folders(source, selection, backends)
     if release_num is None and not release_tag:
         release_num = _free_release_num(now, selection, backends)
     tag = release_tag_for(now, release_num, release_tag)
@@ -95,6 +96,9 @@ def command(
     if dry_run:
         return
     check_prerequisites(plan, source, backends)
+    for step in plan.images:
+        if step.action == "build":
+            secrets_of(source.catalog.get(step.image), settings)
 
     # Dagster takes seconds to import: only here, after everything that can be refused has been.
     from aml_images_dagster.cli.dagster_run import BuildCommand

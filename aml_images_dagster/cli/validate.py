@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
+from aml_images_dagster.builds.preflight import features_of
 from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.catalog.validation import validate
 from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.schedules.schedule import read_timetable
 from aml_images_dagster.text import counted
 
@@ -34,7 +36,13 @@ def command(settings: Settings, as_json: bool, images: tuple[str, ...]) -> None:
     if not catalog.images:
         raise catalog.layout.nothing_found(tree.files(), tree.root)
     names = [catalog.get(image).id for image in images] or list(catalog.images)
-    findings = validate(catalog, tree, names, publishes=bool(settings.open_source.repository))
+    findings = validate(
+        catalog,
+        tree,
+        names,
+        publishes=bool(settings.open_source.repository),
+        features_of=lambda os: features_of(backends_for(settings))(os),
+    )
     if not images:
         findings += read_timetable(tree, catalog).findings
     if as_json:

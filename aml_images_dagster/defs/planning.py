@@ -52,7 +52,7 @@ def to_do(factory: Factory, selection: Selection, source: Source, *, seconds: fl
     """
 
     def plan() -> Plan:
-        check_folders(source, selection)
+        check_folders(source, selection, factory.backends)
         found = plan_build(selection, source, factory.backends, factory.settings, force=force)
         check_plan(found)
         return found

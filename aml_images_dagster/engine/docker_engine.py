@@ -115,7 +115,7 @@ class DockerEngine:
         """See `Engine.build`."""
         with self._client() as client:
             info = client.info()
-        self._require_space(info, request.tag)
+        self.require_space(request.tag)
         # A mark needs a hosts file, which the engine writes for Linux containers only.
         extra_hosts = {_build_mark(request.tag): _MARK_ADDRESS} if info["OSType"] == "linux" else None
         try:
@@ -145,7 +145,7 @@ class DockerEngine:
                 )
         except StreamFault as fault:
             raise build_fault(
-                fault, request, engine=self.where, answers=self._still_answers, space=lambda: self._space(info)
+                fault, request, engine=self.where, answers=self.answers, space=lambda: self._space(info)
             ) from None
         return self._inspect_built(image_id, request)
 
@@ -333,7 +333,7 @@ class DockerEngine:
                 )
         return built
 
-    def _still_answers(self) -> bool:
+    def answers(self) -> bool:
         """Whether the engine answers, and continues to: one that is shutting down still does for a moment."""
         for attempt in range(_NEW_PINGS):
             if attempt:
@@ -354,8 +354,18 @@ class DockerEngine:
             return None
         return str(path), shutil.disk_usage(path).free
 
-    def _require_space(self, info: Mapping[str, Any], tag: str) -> None:
-        space = self._space(info)
+    def free_space(self) -> tuple[str, int] | None:
+        """The folder where the engine keeps its images and its free bytes; None when that is unknown."""
+        with self._client() as client:
+            return self._space(client.info())
+
+    def require_space(self, tag: str) -> None:
+        """See to it that a build has the space that it needs.
+
+        Raises:
+            BuildFailed: The disk is nearly full.
+        """
+        space = self.free_space()
         if space and space[1] < self._min_free_bytes:
             raise BuildFailed(
                 f"the engine's disk is nearly full: {in_gigabytes(space[1])} are free in {space[0]}, "

@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.catalog.builder_features import CLASSIC
 from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.engine.again import PUSHED_AGAIN_AFTER_SECONDS, once_more_when_back
 from aml_images_dagster.engine.interface import PushedImage, TooManyRequests
-from aml_images_dagster.errors import Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aml_images_dagster.catalog.builder_features import BuilderFeatures
     from aml_images_dagster.engine.interface import BuildRequest, Engine, EngineInfo, LoginFor, LogLine
-
-_PUSHED_AGAIN_AFTER_SECONDS = (1.0, 4.0, 15.0, 60.0)
 
 
 class EngineBuilder:
@@ -34,6 +34,10 @@ class EngineBuilder:
     def info(self) -> EngineInfo:
         """See `Builder.info`."""
         return self._engine.info()
+
+    def features(self) -> BuilderFeatures:
+        """See `Builder.features`."""
+        return CLASSIC
 
     def build_and_push(
         self, request: BuildRequest, log: LogLine, *, still_wanted: Callable[[], None], started: Callable[[str], None]
@@ -59,7 +63,7 @@ class EngineBuilder:
     def _push(self, tag: str, log: LogLine) -> str:
         """Push; repeat it if the registry has too many requests, because engines do not."""
         registry = Reference.parse(tag).registry
-        for pause in _PUSHED_AGAIN_AFTER_SECONDS:
+        for pause in PUSHED_AGAIN_AFTER_SECONDS:
             try:
                 return self._engine.push(tag, log, self._login_for(registry))
             except TooManyRequests as refused:
@@ -69,19 +73,10 @@ class EngineBuilder:
 
     def _build(self, request: BuildRequest, log: LogLine) -> None:
         """Build; repeat it once if the engine was lost and is back in time."""
-        try:
-            self._engine.build(request, log)
-        except Unreachable as lost:
-            log(f"{lost}\nwaiting up to {self._wait_seconds:g} s for the engine to come back")
-            until = time.monotonic() + self._wait_seconds
-            while True:
-                try:
-                    self._engine.info()
-                    break
-                except Unreachable:
-                    if time.monotonic() > until:
-                        raise lost from None
-                    time.sleep(1)
-            log("the engine is back: building once more")
-            self._engine.forget(request.tag)  # and with it the containers that it could not remove
-            self._engine.build(request, log)
+        once_more_when_back(
+            lambda: self._engine.build(request, log),
+            log,
+            ask=self._engine.info,
+            tidy=lambda: self._engine.forget(request.tag),  # and with it the containers that it could not remove
+            wait_seconds=self._wait_seconds,
+        )

@@ -55,7 +55,7 @@ def build_fault(
             hint="Start the engine again (its own log says why it stopped) and repeat the build.",
         )
     measured = space()
-    full = _DISK_FULL.search(f"{fault.message}\n{fault.tail}") or (measured and measured[1] < _NEARLY_NOTHING)
+    full = is_disk_full(f"{fault.message}\n{fault.tail}") or (measured and measured[1] < _NEARLY_NOTHING)
     if full:
         left = f": {in_gigabytes(measured[1])} are free in {measured[0]}" if measured else ""
         return BuildFailed(
@@ -74,6 +74,11 @@ def build_fault(
     if fault.code == KILLED:
         hint = "Exit code 137 means killed: most likely the instruction ran out of memory."
     return BuildFailed(f"the build failed: {fault.message}", where=where, hint=hint, log=fault.tail)
+
+
+def is_disk_full(said: str) -> bool:
+    """Whether a message of an engine or of a program in a container speaks of a full disk."""
+    return bool(_DISK_FULL.search(said))
 
 
 def transfer_fault(fault: StreamFault, verb: str, reference: str, registry: str) -> Unreachable:

@@ -1,6 +1,6 @@
 """The interface of builders of images.
 
-Implementations: `engine_builder.py` on `docker_engine.py`, and `acr_tasks/`.
+Implementations: `buildkit/`, `engine_builder.py` on `docker_engine.py`, and `acr_tasks/`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from aml_images_dagster.errors import Unreachable
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from aml_images_dagster.catalog.builder_features import BuilderFeatures
 
 OperatingSystem = Literal["linux", "windows"]
 
@@ -75,6 +77,12 @@ class BuildRequest:
         logins: Logins by registry host, for pulling what the Dockerfile is FROM.
         look_for: Absolute paths of files, to see whether they are in the image.
         cache_name: Local name under which an engine keeps the layers, for the next build of the image.
+        cache_reference: Where a registry keeps the layers; empty for nowhere. BuildKit only.
+        cache_group: Builds of different groups share no cache mounts. BuildKit only.
+        secrets: Values of secrets that RUN may mount, by id. BuildKit only.
+        ssh: Whether RUN may use the keys of this user's ssh agent. BuildKit only.
+        frontend: Image of the Dockerfile frontend, by digest; empty takes the builder's own. BuildKit only.
+        epoch: Unix time for everything in the image that has a time; None leaves the times of the build. BuildKit only.
     """
 
     context: Path
@@ -89,6 +97,12 @@ class BuildRequest:
     logins: Mapping[str, RegistryLogin] = field(default_factory=dict)
     look_for: tuple[str, ...] = ()
     cache_name: str = ""
+    cache_reference: str = ""
+    cache_group: str = ""
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ssh: bool = False
+    frontend: str = ""
+    epoch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +140,13 @@ class Builder(Protocol):
 
     def info(self) -> EngineInfo:
         """What it builds on."""
+
+    def features(self) -> BuilderFeatures:
+        """What it can do with a Dockerfile.
+
+        Raises:
+            BadInput: Something is missing that it needs.
+        """
 
     def build_and_push(
         self, request: BuildRequest, log: LogLine, *, still_wanted: Callable[[], None], started: Callable[[str], None]

@@ -15,7 +15,7 @@ from aml_images_dagster.identity.endpoints import endpoints_of
 from aml_images_dagster.identity.registry_id import registry_id
 from aml_images_dagster.profiles.blob_artifacts import artifacts_of, blob_checks
 from aml_images_dagster.profiles.checks import builder_checks, registry_checks
-from aml_images_dagster.profiles.engines import builder_on, engines_of
+from aml_images_dagster.profiles.engines import engines_of, linux_builder, windows_builder
 from aml_images_dagster.profiles.staging_account import staging_account
 from aml_images_dagster.registry.acr import AcrRegistry
 from aml_images_dagster.registry.acr_import import AcrImporter, PasswordSource, ResourceSource
@@ -58,10 +58,10 @@ def azure_parts(settings: Settings) -> Backends:
 
     engines = engines_of(settings)
     builds_here = azure.linux_builder == "engine"
-    builder: Builder = builder_on(engines.linux, settings, login_for) if builds_here else acr_tasks("linux")
-    windows_builder: Builder | None = builder_on(engines.windows, settings, login_for) if engines.windows else None
+    builder: Builder = linux_builder(engines, settings, login_for) if builds_here else acr_tasks("linux")
+    windows: Builder | None = windows_builder(engines, settings, login_for)
     if azure.windows_builder == "acr-tasks":
-        windows_builder = acr_tasks("windows")
+        windows = acr_tasks("windows")
 
     staging, production = registry(settings.staging_registry), registry(settings.production_registry)
     importer = AcrImporter(
@@ -75,7 +75,7 @@ def azure_parts(settings: Settings) -> Backends:
     artifacts = artifacts_of(settings, credential, endpoints)
     return Backends(
         builder=builder,
-        windows_builder=windows_builder,
+        windows_builder=windows,
         engine=engines.linux,
         windows_engine=engines.windows,
         staging=staging,
@@ -87,7 +87,7 @@ def azure_parts(settings: Settings) -> Backends:
         resolver=BaseResolver(settings.base_mirrors, engines.linux if builds_here else None, registry),
         artifacts=artifacts,
         checks=(
-            *builder_checks(builder, windows_builder, settings),
+            *builder_checks(builder, windows, settings),
             Check("identity", lambda: credential.found(endpoints.management_scope), before_build=True),
             *registry_checks(staging, production),
             *blob_checks(settings, artifacts),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.engine.buildkit.builder import BuildKitBuilder
+from aml_images_dagster.engine.buildkit.buildx import Buildx
 from aml_images_dagster.engine.docker_engine import DockerEngine
 from aml_images_dagster.engine.engine_builder import EngineBuilder
 
@@ -40,6 +42,20 @@ def engines_of(settings: Settings) -> Engines:
     return Engines(engine(settings.docker_host), engine(windows) if windows else None)
 
 
-def builder_on(engine: DockerEngine, settings: Settings, login_for: LoginFor) -> EngineBuilder:
-    """A builder on an engine."""
-    return EngineBuilder(engine, login_for, wait_seconds=settings.engine_patience_seconds)
+def linux_builder(engines: Engines, settings: Settings, login_for: LoginFor) -> BuildKitBuilder:
+    """What builds Linux images: the BuildKit of the engine, or the builder that the settings name."""
+    return BuildKitBuilder(
+        Buildx(settings.docker_host, settings.builder),
+        None if settings.builder else engines.linux,
+        login_for,
+        features_file=settings.home / "builder-features.json",
+        wait_seconds=settings.engine_patience_seconds,
+        push_seconds=settings.transfer_timeout_minutes * 60,
+    )
+
+
+def windows_builder(engines: Engines, settings: Settings, login_for: LoginFor) -> EngineBuilder | None:
+    """What builds Windows images, which BuildKit does not: the engine's classic builder."""
+    if engines.windows is None:
+        return None
+    return EngineBuilder(engines.windows, login_for, wait_seconds=settings.engine_patience_seconds)

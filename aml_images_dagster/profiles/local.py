@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.builds.artifacts import Artifacts
 from aml_images_dagster.builds.backends import Backends
 from aml_images_dagster.profiles.checks import builder_checks, registry_checks
-from aml_images_dagster.profiles.engines import builder_on, engines_of
+from aml_images_dagster.profiles.engines import engines_of, linux_builder, windows_builder
 from aml_images_dagster.profiles.staging_account import staging_account
 from aml_images_dagster.registry.importer import CopyingImporter
 from aml_images_dagster.registry.oci import OciRegistry
@@ -31,12 +31,11 @@ def local_parts(settings: Settings) -> Backends:
         return OciRegistry(host, login_for(host), trusted=settings.trusts(host))
 
     engines = engines_of(settings)
-    builder = builder_on(engines.linux, settings, login_for)
-    windows_builder = builder_on(engines.windows, settings, login_for) if engines.windows else None
+    builder, windows = linux_builder(engines, settings, login_for), windows_builder(engines, settings, login_for)
     staging, production = registry(settings.staging_registry), registry(settings.production_registry)
     return Backends(
         builder=builder,
-        windows_builder=windows_builder,
+        windows_builder=windows,
         engine=engines.linux,
         windows_engine=engines.windows,
         staging=staging,
@@ -51,5 +50,5 @@ def local_parts(settings: Settings) -> Backends:
         ),
         resolver=BaseResolver(settings.base_mirrors, engines.linux, registry),
         artifacts=Artifacts(settings.artifacts_uri),
-        checks=(*builder_checks(builder, windows_builder, settings), *registry_checks(staging, production)),
+        checks=(*builder_checks(builder, windows, settings), *registry_checks(staging, production)),
     )

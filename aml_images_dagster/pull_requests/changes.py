@@ -84,7 +84,7 @@ def find_changes(settings: Settings, backends: Backends, target: str, head: str)
     plan = None
     if reasons:
         source = Source(tree, catalog, head, "")
-        check_folders(source, reasons)
+        check_folders(source, reasons, backends, for_pull_request=True)
         reasons = with_needed_parents(reasons, source, backends, settings)
         plan = _plan(reasons, source, backends, settings)
     notes = [f"{image.family}/{image.name} is removed: nothing to build" for image in found.removed]

@@ -93,6 +93,21 @@ class Settings(BaseSettings):
 
     docker_host: str | None = Field(default=None, description="URL of the engine; default: DOCKER_HOST or the socket.")
     windows_docker_host: str | None = Field(default=None, description="URL of a Windows engine, for Windows images.")
+    builder: str = Field(
+        default="",
+        description="Name of a buildx builder for Linux images, as `docker buildx ls` shows it (docker, remote, "
+        "kubernetes); default: the BuildKit of the engine.",
+    )
+    build_cache: str = Field(
+        default="",
+        description="Repository in a registry where a builder that keeps no cache finds the layers of earlier builds, "
+        "e.g. registry.example/cache; default: none.",
+    )
+    build_secrets: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description="Where the values of secrets in image.json come from: id=env:VARIABLE or id=file:PATH, separated "
+        "by ';': pip=env:PIP_TOKEN.",
+    )
     build_network: str | None = Field(default=None, description="Network of RUN instructions, e.g. host.")
     build_timeout_minutes: float = Field(default=90, gt=0, description="Time limit for building one image.")
     transfer_timeout_minutes: float = Field(
@@ -154,14 +169,23 @@ class Settings(BaseSettings):
     def _names_every_image(cls, value: str) -> str:
         return check_name_pattern(value, "public/azureml/{name}")
 
-    @field_validator("base_mirrors", mode="before")
+    @field_validator("build_secrets")
+    @classmethod
+    def _name_places(cls, value: dict[str, str]) -> dict[str, str]:
+        for secret, place in value.items():
+            kind, _, name = place.partition(":")
+            if kind not in ("env", "file") or not name:
+                raise ValueError(f"write {secret}=env:VARIABLE or {secret}=file:PATH, never the value itself")
+        return value
+
+    @field_validator("base_mirrors", "build_secrets", mode="before")
     @classmethod
     def _split_pairs(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
         pairs = [pair.partition("=") for pair in value.split(";") if pair.strip()]
         if not all(prefix.strip() and mirror.strip() for prefix, _, mirror in pairs):
-            raise ValueError("write it as prefix=mirror;prefix=mirror")
+            raise ValueError("write it as name=value;name=value")
         return {prefix.strip(): mirror.strip() for prefix, _, mirror in pairs}
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ from aml_images_dagster.builds.artifacts import BuildFolder
 from aml_images_dagster.builds.cleanup import cleanup
 from aml_images_dagster.builds.records import PassedImage, TestedImage
 from aml_images_dagster.catalog.reference import Reference
-from aml_images_dagster.engine.docker_engine import DockerEngine
+from aml_images_dagster.engine.buildkit import builder
 from aml_images_dagster.errors import BadInput, BuildFailed, BuildStopped
 from aml_images_dagster.registry.oci import OciRegistry
 
@@ -45,18 +45,18 @@ def test_a_build_that_was_cleaned_up_meanwhile_leaves_no_staging_tag_in_the_engi
     name = image_repository.image("apps/other")
     reference = session.staging_reference(session.image(name))
     built = []
-    build = DockerEngine.build
+    digest_in = builder._digest_in
 
-    def fail_elsewhere(*arguments: Any) -> Any:
-        image = build(*arguments)
-        built.append(client.images.get(str(reference)))
+    def fail_elsewhere(*arguments: Any) -> str:
+        built.append(digest_in(*arguments))
         session.folder.finish("failed")
-        return image
+        return built[-1]
 
-    monkeypatch.setattr(DockerEngine, "build", fail_elsewhere)
+    monkeypatch.setattr(builder, "_digest_in", fail_elsewhere)
     with pytest.raises(BuildFailed, match="was stopped: its status is failed"):
         staging.stage(session, name, print)
     assert built
+    assert cleanup(session.number, session.backends, "failed").clean
     with pytest.raises(docker.errors.ImageNotFound):
         client.images.get(str(reference))
     assert session.backends.staging.digest(reference) is None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import posixpath
+import tarfile
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,10 +20,17 @@ from aml_images_dagster.builds.cleanup import cleanup
 from aml_images_dagster.builds.records import PassedImage, ScenarioRecord, TestedImage
 from aml_images_dagster.builds.reuse import passed_before, reusable
 from aml_images_dagster.builds.scenarios import test as run_scenarios
+from aml_images_dagster.builds.secrets import secrets_of
 from aml_images_dagster.builds.staging import reuse_staged, stage
+from aml_images_dagster.builds.untrusted import reaching_out
+from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
+from aml_images_dagster.registry.oci import read_manifest
 from aml_images_dagster.release.candidate import completed
+from aml_images_dagster.settings import load_settings
 from aml_images_dagster.testing.interface import JobResult
+from tests.catalog.conftest import git_repository as git_repository  # a fixture
+from tests.catalog.conftest import new_git_repository as new_git_repository  # a fixture
 from tests.records import KEY, build_record, staged_image
 
 if TYPE_CHECKING:
@@ -28,7 +38,9 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.builds.records import StagedImage
     from aml_images_dagster.builds.session import BuildSession
+    from aml_images_dagster.settings import Settings
     from aml_images_dagster.testing.interface import TestJob
+    from tests.catalog.conftest import GitRepository
     from tests.image_repository import ImageRepository
 
     NewSession = Callable[..., BuildSession]
@@ -125,8 +137,9 @@ class Passes:
 def build(new_session: NewSession) -> Callable[..., BuildSession]:
     """Stages and tests images, in the order of two pools: all are staged before the first is tested."""
 
-    def run(*images: str, **fields: Any) -> BuildSession:
+    def run(*images: str, settings: Settings | None = None, **fields: Any) -> BuildSession:
         session = new_session(*images, **fields)
+        session = dataclasses.replace(session, settings=settings or session.settings)
         backends = dataclasses.replace(session.backends, runner=Passes())  # type: ignore[arg-type]
         session = dataclasses.replace(session, backends=backends)
         session.begin()
@@ -299,3 +312,85 @@ def test_a_parent_that_a_build_uses_stays_when_the_build_that_made_it_is_cleaned
     assert report.clean
     assert staging.digest(tag) is None
     assert staging.digest(tag.with_digest(staged.bases[0].digest)) is None
+
+
+@pytest.mark.parametrize(
+    ("instruction", "refused"),
+    [
+        ("RUN --network=host true", "RUN --network=host"),
+        ("ONBUILD RUN --network=host true", "RUN --network=host"),
+        ("RUN --security=insecure true", "RUN --security=insecure"),
+        ("RUN --device=vendor.example/gpu true", "RUN --device=vendor.example/gpu"),
+        ("ADD http://169.254.169.254/latest /x", "ADD http://169.254.169.254/latest"),
+        ("ADD --checksum=sha256:0 https://host.example/a /x", "ADD https://host.example/a"),
+        ("ADD git@host.example:a/b.git#main /x", "ADD git@host.example:a/b.git#main"),
+        ("ARG A=http\nADD $A://host.example/ /x", "ADD $A://host.example/"),
+        ("ADD $UNKNOWN /x", "ADD $UNKNOWN"),
+        ('ADD ["https://host.example/a b", "/x"]', "ADD https://host.example/a b"),
+    ],
+)
+def test_a_pull_request_may_not_reach_out_of_its_build(
+    git_repository: GitRepository, instruction: str, refused: str
+) -> None:
+    git_repository.image("base/x", f"FROM debian:12\nRUN true\n{instruction}\n")
+    (finding,) = reaching_out(git_repository.catalog().get("base/x"))
+    assert finding.message.startswith(f"a pull request may not use {refused}")
+    assert finding.severity == "error"
+    assert finding.line in (3, 4)
+
+
+def test_a_pull_request_may_use_what_stays_in_its_build(git_repository: GitRepository) -> None:
+    text = (
+        "FROM debian:12\nARG A=LICENSE.txt\nRUN --network=none true\nRUN --network=default curl https://x\nADD $A /\n"
+    )
+    text += "RUN --mount=type=secret,id=a --mount=type=cache,target=/c true\nCOPY --from=debian:12 / /x\n"
+    git_repository.image("base/x", text)
+    assert [*reaching_out(git_repository.catalog().get("base/x"))] == []
+
+
+@pytest.mark.engine
+def test_a_pull_request_gets_no_secret_and_no_cache_mount_of_others(
+    build: Callable[..., BuildSession],
+    image_repository: ImageRepository,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Any,
+) -> None:
+    name, word = image_repository.image("apps/other"), f"s3cret-{uuid.uuid4()}"
+    mounts = f"--mount=type=secret,id=word --mount=type=cache,id={uuid.uuid4()},target=/cache"
+    seen = (
+        "cat /run/secrets/word | wc -c > /seen; cat /cache/left >> /seen; echo from $(wc -c </seen) > /cache/left; true"
+    )
+    image_repository.write_image("apps/other", f"FROM busybox:latest\nCOPY python /bin/python\nRUN {mounts} {seen}\n")
+    image_repository.write(image_repository.folder("apps/other") / "image.json", '{"secrets": ["word"]}')
+    image_repository.commit("reads a secret")
+    monkeypatch.setenv("THE_WORD", word)
+    monkeypatch.setenv("AML_IMAGES_BUILD_SECRETS", "word=env:THE_WORD")
+
+    def seen_by(session: BuildSession) -> str:
+        staged = staged_in(session, name)
+        reference = Reference.parse(staged.reference).with_digest(staged.digest)
+        layers = read_manifest(session.backends.staging.existing(reference))["layers"]
+        for layer in reversed(layers):
+            with session.backends.staging.open_blob(reference.repository, layer["digest"]) as blob:
+                content = io.BytesIO(blob.read())
+            with tarfile.open(fileobj=content) as files:
+                read = {member.name: files.extractfile(member) for member in files}
+                contents = {name: file.read() for name, file in read.items() if file}
+            assert not [name for name, found in contents.items() if word.encode() in found]
+            if "seen" in contents:
+                return contents["seen"].decode()
+        raise AssertionError("nothing was seen")
+
+    settings = load_settings(repo=image_repository.root)
+    theirs = build("apps/other", settings=settings, pull_request="7", releasable=False)
+    assert seen_by(theirs) == "0\n", "no secret"
+    ours = build("apps/other", settings=settings)
+    assert seen_by(ours) == f"{len(word)}\n", "nothing that a pull request has left in the cache"
+    with (image_repository.folder("apps/other") / "Dockerfile").open("a") as file:
+        file.write(f"RUN {mounts} : again; {seen}\n")
+    again = build("apps/other", settings=settings)
+    assert seen_by(again).startswith(f"{len(word)}\nfrom "), "which others share"
+    with pytest.raises(BadInput, match="no setting tells where the secret word"):
+        secrets_of(ours.image(name), load_settings(repo=image_repository.root, build_secrets={}))
+    for path in [*image_repository.root.rglob("*"), *tmp_path.rglob("*")]:
+        assert not (path.is_file() and word.encode() in path.read_bytes()), path

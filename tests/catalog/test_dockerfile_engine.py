@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import docker
 import pytest
 
-from aml_images_dagster.catalog.dockerfile import parse_combined, parse_dockerfile, pin, with_label
+from aml_images_dagster.catalog.dockerfile import in_every_stage, parse_combined, parse_dockerfile, pin
 from aml_images_dagster.engine.interface import BuildRequest
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def test_a_pinned_dockerfile_builds_from_the_pin(template: str, build: Build) ->
 @pytest.mark.parametrize("template", TRICKY.values(), ids=TRICKY)
 def test_a_labelled_dockerfile_is_built_as_before(template: str, build: Build) -> None:
     dockerfile = parse_dockerfile(template.format(one=ONE, two=TWO, repository=REPOSITORY))
-    labels = build(with_label(dockerfile.text, "labelled", "yes"))
+    labels = build(in_every_stage(dockerfile.text, ["LABEL labelled=yes"]))
     assert (labels["who"], labels["labelled"]) == (ONE, "yes")
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aml_images_dagster.catalog.dockerfile import combine, parse_dockerfile, pin, with_label
+from aml_images_dagster.catalog.dockerfile import combine, in_every_stage, parse_dockerfile, pin
 from aml_images_dagster.catalog.dockerfile.instructions import read_instructions
 from aml_images_dagster.errors import BadInput
 
@@ -133,8 +133,8 @@ def test_a_label_is_the_first_instruction_of_every_stage_and_changes_nothing_els
     made: tuple[list[str], list[tuple[str, str]]], style: Style
 ) -> None:
     dockerfile = parse_dockerfile(style.render(made[0]))
-    labelled = parse_dockerfile(with_label(dockerfile.text, "who", "stranger"))
-    label = 'LABEL who="stranger"'
+    labelled = parse_dockerfile(in_every_stage(dockerfile.text, ["LABEL who=stranger"]))
+    label = "LABEL who=stranger"
     assert [use.reference for use in labelled.uses] == [use.reference for use in dockerfile.uses]
     assert [(stage.base, stage.name) for stage in labelled.stages] == [(s.base, s.name) for s in dockerfile.stages]
     lines = labelled.text.split("\n")

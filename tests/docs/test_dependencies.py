@@ -60,6 +60,8 @@ def test_everything_that_is_imported_is_a_dependency() -> None:
 
 def test_every_debian_package_has_its_row() -> None:
     scripts = "".join(path.read_text("utf-8") for path in (ROOT / "scripts").iterdir() if path.is_file())
-    installed = {name for line in re.findall(r"apt_install ([a-z][a-z0-9. -]*)", scripts) for name in line.split()}
+    installed = {
+        name for line in re.findall(r"apt_install ((?:[a-z][a-z0-9.-]* ?)+)", scripts) for name in line.split()
+    }
     assert installed
     assert installed <= named("From Debian")

@@ -254,7 +254,7 @@ def test_malicious_pull_requests(scene):
         assert words in scene.github.statuses[head][-1]["description"] or words in scene.body(number), number
         print(number, scene.github.statuses[head][-1]["state"], scene.github.statuses[head][-1]["description"])
     assert scene.ended(honest)["state"] == "success", scene.body(19)
-    assert "returned a non-zero code: 7" in scene.body(11)
+    assert "exit code: 7" in scene.body(11)
     assert "/etc/hostname" not in scene.body(12) or "stolen" in scene.body(12)
 
     assert not scene.trap.exists()

@@ -113,6 +113,14 @@ def _handler(front: FaultyRegistry) -> type[BaseHTTPRequestHandler]:
         def log_message(self, *_: Any) -> None:
             """Say nothing."""
 
+        def parse_request(self) -> bool:
+            """Answer a TLS hello as web servers do: BuildKit speaks plain HTTP only if the answer begins with HTTP/."""
+            if self.raw_requestline.startswith(b"\x16"):
+                self.wfile.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+                self.close_connection = True
+                return False
+            return super().parse_request()
+
         def pass_on(self) -> None:
             fault = front.next_fault(self.command, self.path)
             if fault and fault.kind == "hang":
@@ -128,7 +136,9 @@ def _handler(front: FaultyRegistry) -> type[BaseHTTPRequestHandler]:
                 self.send(own.status, own.headers.items(), own.body)
                 return
             upstream = http.client.HTTPConnection(front.upstream, timeout=60)
-            headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
+            # Engines send several Accept headers.
+            names = {name.title() for name in self.headers if name.lower() not in _HOP}
+            headers = {name: ", ".join(self.headers.get_all(name, ())) for name in names}
             # The Host header is kept, so that the registry names this front in the locations of uploads.
             headers["X-Forwarded-Proto"] = front.scheme
             upstream.request(self.command, self.path, body, headers)

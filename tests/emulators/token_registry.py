@@ -59,6 +59,8 @@ class TokenRegistry(FaultyRegistry):
 
     def answer(self, method: str, path: str, headers: Mapping[str, str]) -> Answer | None:
         """Give tokens, and let in who has one."""
+        if path.startswith("/token") and method == "POST":  # OAuth, which not every registry has
+            return Answer(404, {}, b"")
         if path.startswith("/token"):
             return self._give_token(path, headers)
         if self.sign_in == "basic":
@@ -68,14 +70,14 @@ class TokenRegistry(FaultyRegistry):
         scope = self._scope(method, path)
         token = headers.get("Authorization", "").removeprefix("Bearer ")
         granted, expires = self._tokens.get(token, ("", 0.0))
-        if expires > time.monotonic() and granted == scope:
+        if expires > time.monotonic() and _grants(granted, scope):
             return None
         challenge = f'Bearer realm="{self.realm}",service="{self.host}"' + (f',scope="{scope}"' if scope else "")
         return Answer(401, {"WWW-Authenticate": challenge}, _error("UNAUTHORIZED"))
 
     def _give_token(self, path: str, headers: Mapping[str, str]) -> Answer:
         query = parse_qs(urlsplit(path).query)
-        scope = query.get("scope", [""])[0]
+        scope = " ".join(query.get("scope", []))
         assert query["service"] == [self.host]
         user = self._user(headers)
         public = scope.endswith(":pull") and scope.removeprefix("repository:").startswith(self.public)
@@ -100,6 +102,15 @@ class TokenRegistry(FaultyRegistry):
             return "registry:catalog:*"
         found = re.match(r"/v2/(.+)/(?:manifests|blobs|tags)/", path)
         return f"repository:{found[1]}:{_ACTIONS.get(method, 'pull,push')}" if found else ""
+
+
+def _grants(granted: str, scope: str) -> bool:
+    """Whether a token of some scopes is good for another: engines ask for `push,pull`, and for several at once."""
+    wanted, _, actions = scope.rpartition(":")
+    return granted == scope or any(
+        of == wanted and {*actions.split(",")} <= {*given.split(",")}
+        for of, _, given in (each.rpartition(":") for each in granted.split())
+    )
 
 
 def _error(code: str) -> bytes:

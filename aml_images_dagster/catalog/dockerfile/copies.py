@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.catalog.dockerfile.flags import Flag
 
 _REMOTE = re.compile(r"https?://|ftp://|git@|git://|ssh://")
+_COMMIT = re.compile(r"#[0-9a-f]{40}(:|$)")
 _GLOB = re.compile(
     r"\\(?P<escaped>.)|\[(?P<negated>\^?)(?P<class>(?:\\.|[^\]\\])+)\]|(?P<any>\*+)|(?P<one>\?)|(?P<plain>.)", re.DOTALL
 )
@@ -52,6 +53,23 @@ class CopySource:
     def matches(self, files: Iterable[str]) -> list[str]:
         """Those of the context's files that are copied; a folder brings everything below it."""
         return [] if self.pattern is None else [file for file in files if takes(self.pattern, file)]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteSource:
+    """One source of ADD that the builder fetches, or may fetch: an address or a git repository.
+
+    Attributes:
+        written: As the Dockerfile has it.
+        address: After expansion; empty when a variable in it has no value that can be known.
+        is_fixed: Whether it says what content it is: by a checksum, or by the name of a commit.
+        line: Line of the instruction, counted from 1.
+    """
+
+    written: str
+    address: str
+    is_fixed: bool
+    line: int
 
 
 def takes(pattern: str, path: str) -> bool:
@@ -95,12 +113,28 @@ def copy_sources(
         build_args: Values for ARG.
         platform: What TARGETARCH and its companions are made from.
     """
+    return [each for each in _sources(dockerfile, build_args, platform) if isinstance(each, CopySource)]
+
+
+def remote_sources(
+    dockerfile: Dockerfile, build_args: Mapping[str, str] | None = None, platform: str = "linux/amd64"
+) -> list[RemoteSource]:
+    """Everything that ADD may fetch, behind ONBUILD as well.
+
+    Args:
+        dockerfile: The Dockerfile.
+        build_args: Values for ARG.
+        platform: What TARGETARCH and its companions are made from.
+    """
+    return [each for each in _sources(dockerfile, build_args, platform) if isinstance(each, RemoteSource)]
+
+
+def _sources(
+    dockerfile: Dockerfile, build_args: Mapping[str, str] | None, platform: str
+) -> Iterator[CopySource | RemoteSource]:
     reader = _Reader(dockerfile, build_args or {}, platform)
-    return [
-        source
-        for instruction in read_instructions(dockerfile.text, str, dockerfile.escape)
-        for source in reader.read(instruction)
-    ]
+    for instruction in read_instructions(dockerfile.text, str, dockerfile.escape):
+        yield from reader.read(instruction)
 
 
 class _Reader:
@@ -114,8 +148,8 @@ class _Reader:
         self._stages: list[dict[str, str]] = []
         """The variables of every stage so far: for BuildKit, ARG and ENV are one, and the last of them counts."""
 
-    def read(self, instruction: Instruction) -> Iterator[CopySource]:
-        """What an instruction takes from the context."""
+    def read(self, instruction: Instruction) -> Iterator[CopySource | RemoteSource]:
+        """What an instruction takes from the context, or fetches."""
         match instruction.keyword:
             case "FROM" if not instruction.on_build:
                 stage = self._dockerfile.stages[len(self._stages)]
@@ -124,35 +158,58 @@ class _Reader:
                 self._variables.update(self._declared(instruction))
             case "ENV" if not instruction.on_build:
                 self._variables.update(self._environment(instruction))
-            case "COPY" | "ADD" if not instruction.on_build and not any(f.name == "from" for f in instruction.flags):
-                for written in self._copied(instruction)[:-1]:
-                    if not written.startswith("<<") and not _REMOTE.match(written):
-                        yield self._source(written, instruction.keyword, instruction)
+            case "COPY" if not any(flag.name == "from" for flag in instruction.flags):
+                yield from self._copied(instruction)
+            case "ADD":
+                yield from self._copied(instruction)
             case "RUN" if not instruction.on_build:
                 for flag in instruction.flags:
                     if flag.name == "mount" and (bound := _bound(flag)) is not None:
                         yield self._source(bound, "RUN --mount", instruction)
+
+    def _copied(self, instruction: Instruction) -> Iterator[CopySource | RemoteSource]:
+        has_checksum = any(flag.name == "checksum" and flag.value for flag in instruction.flags)
+        for written in self._arguments(instruction)[:-1]:
+            if written.startswith("<<"):
+                continue
+            source = self._source(written, instruction.keyword, instruction)
+            address = self._known(written)
+            if instruction.keyword == "ADD" and (address is None or _REMOTE.match(address)):
+                is_fixed = has_checksum or bool(_COMMIT.search(address or ""))
+                yield RemoteSource(written, address or "", is_fixed, instruction.line)
+            if not instruction.on_build and not _REMOTE.match(address or written):
+                yield source
 
     @property
     def _variables(self) -> dict[str, str]:
         return self._stages[-1] if self._stages else self._before_from
 
     def _source(self, written: str, keyword: str, instruction: Instruction) -> CopySource:
-        escape, variables = self._dockerfile.escape, self._variables
         try:
-            expansion = expand(written, variables, escape)
+            value = self._known(written, strict=True)
         except ExpansionError as error:
             return CopySource(written, None, keyword, instruction.line, str(error))
-        value = expansion.value
-        if escape == "`":  # a Windows Dockerfile, whose paths may have backslashes
+        if value is None:
+            return CopySource(written, None, keyword, instruction.line)
+        if self._dockerfile.escape == "`":  # a Windows Dockerfile, whose paths may have backslashes
             value = value.replace("\\", "/")
         # What is above the context is the context itself for BuildKit; the classic builder refuses it.
         start = "" if self._is_windows else "/"
         cleaned = posixpath.normpath(start + value.lstrip("/") or ".").lstrip("/")
-        is_known = all(name in variables for name in expansion.without_value)
-        return CopySource(written, ("" if cleaned == "." else cleaned) if is_known else None, keyword, instruction.line)
+        return CopySource(written, "" if cleaned == "." else cleaned, keyword, instruction.line)
 
-    def _copied(self, instruction: Instruction) -> list[str]:
+    def _known(self, word: str, *, strict: bool = False) -> str | None:
+        """A word after expansion; None when a variable in it has no value here: a base may give it one."""
+        variables = self._variables
+        try:
+            expansion = expand(word, variables, self._dockerfile.escape)
+        except ExpansionError:
+            if strict:
+                raise
+            return None
+        return expansion.value if all(name in variables for name in expansion.without_value) else None
+
+    def _arguments(self, instruction: Instruction) -> list[str]:
         """The arguments of COPY or ADD: a JSON list, or words, in which quotes keep nothing together."""
         arguments = instruction.body[instruction.arguments :].strip()
         if arguments.startswith("["):

@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.dockerfile.dockerfile import SCRATCH, Dockerfile
-from aml_images_dagster.catalog.dockerfile.instructions import read_directives, read_instructions
+from aml_images_dagster.catalog.dockerfile.instructions import BYTE_ORDER_MARK, read_directives, read_instructions
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 def pin(dockerfile: Dockerfile, pins: Mapping[str, str]) -> str:
@@ -55,8 +55,8 @@ def with_base(dockerfile: Dockerfile, base: str) -> Dockerfile:
     )
 
 
-def with_label(dockerfile: str, name: str, value: str) -> str:
-    """The text of a Dockerfile with a LABEL as the first instruction of every stage.
+def in_every_stage(dockerfile: str, added: Sequence[str]) -> str:
+    """The text of a Dockerfile with further instructions, one a line, at the beginning of every stage.
 
     Raises:
         BadInput: It is no Dockerfile.
@@ -64,11 +64,28 @@ def with_label(dockerfile: str, name: str, value: str) -> str:
     directives = read_directives(dockerfile, str)
     instructions = read_instructions(dockerfile, str, directives.get("escape", "\\"))
     lines = dockerfile.split("\n")
-    label = f'LABEL {name}="{value}"'
     following = [instruction.line - 1 for instruction in instructions[1:]] + [len(lines)]
     for instruction, line in reversed([*zip(instructions, following, strict=True)]):
         if instruction.keyword == "FROM" and not instruction.on_build:
-            lines.insert(line, label)
+            lines[line:line] = added
+    return "\n".join(lines)
+
+
+def without_directives(dockerfile: str) -> str:
+    """A Dockerfile that asks for no frontend: of the comments in front of the first instruction only `escape` stays.
+
+    BuildKit lets the image that `# syntax=` names read the file, fetched by the builder from wherever it is. It looks
+    for that line in more forms than the reference says (behind `#!`, for instance), so no comment is left in front. The
+    lines keep their numbers.
+    """
+    escape = read_directives(dockerfile, str).get("escape", "")
+    lines = dockerfile.removeprefix(BYTE_ORDER_MARK).split("\n")
+    for index, line in enumerate(lines):
+        if not line.lstrip().startswith("#"):
+            if line.strip():
+                break
+            continue
+        lines[index] = f"# escape={escape}" if escape and index == 0 else "#"
     return "\n".join(lines)
 
 

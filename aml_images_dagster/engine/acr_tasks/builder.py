@@ -9,9 +9,11 @@ from __future__ import annotations
 import tarfile
 import tempfile
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.catalog.builder_features import CLASSIC
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.acr_tasks.faults import host_timed_out
 from aml_images_dagster.engine.acr_tasks.runs import TaskRuns
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from azure.mgmt.containerregistrytasks.models import DockerBuildRequest, RunProperties
 
+    from aml_images_dagster.catalog.builder_features import BuilderFeatures
     from aml_images_dagster.engine.interface import BuildRequest, LogLine, OperatingSystem
     from aml_images_dagster.identity.credential import Credential
     from aml_images_dagster.identity.endpoints import Endpoints
@@ -81,6 +84,10 @@ class AcrTasksBuilder:
         with self._runs() as runs:
             runs.place_for_source()
         return EngineInfo(version="ACR Tasks", os=self._os, architecture="amd64", os_version=None)
+
+    def features(self) -> BuilderFeatures:
+        """See `Builder.features`."""
+        return replace(CLASSIC, builder="ACR Tasks")
 
     def build_and_push(
         self, request: BuildRequest, log: LogLine, *, still_wanted: Callable[[], None], started: Callable[[str], None]

@@ -1,0 +1,1 @@
+"""Building with BuildKit, through the program buildx."""

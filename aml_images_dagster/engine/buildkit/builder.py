@@ -1,0 +1,269 @@
+"""A `Builder` on BuildKit: one call of buildx for each image, which also pushes it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tarfile
+import tempfile
+import time
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.catalog.builder_features import BuilderFeatures
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.engine.again import PUSHED_AGAIN_AFTER_SECONDS, once_more_when_back
+from aml_images_dagster.engine.buildkit.client import follow_call
+from aml_images_dagster.engine.buildkit.credentials import served_logins
+from aml_images_dagster.engine.buildkit.faults import BuilderLost, PushFailed, fault_of
+from aml_images_dagster.engine.buildkit.features import supported_features
+from aml_images_dagster.engine.buildkit.progress import Progress
+from aml_images_dagster.engine.interface import EngineInfo, PushedImage
+from aml_images_dagster.errors import BuildFailed, FactoryError, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aml_images_dagster.engine.buildkit.buildx import BuilderInfo, Buildx
+    from aml_images_dagster.engine.docker_engine import DockerEngine
+    from aml_images_dagster.engine.interface import BuildRequest, LoginFor, LogLine, RegistryLogin
+
+# An older buildx lets the engine push the tag that it has, too: without one in the engine it fails, and with one of
+# another build that older image is published. Source: https://github.com/docker/buildx/commit/4f7d145c0.
+_PUSHES_ONCE = (0, 22)
+
+
+class BuildKitBuilder:
+    """A `Builder` on the BuildKit of an engine, or on one that runs elsewhere.
+
+    Args:
+        buildx: Calls the builder.
+        engine: The engine whose BuildKit it is; None for a builder that runs elsewhere.
+        login_for: Logins for pushing, asked whenever a token is needed.
+        features_file: Where the answers of builders about their features are kept.
+        wait_seconds: How long a build waits for a builder that was lost, before it fails.
+        push_seconds: How long one push may take.
+        pauses: Before each further push to a registry that has too many requests, or errors of its own; in seconds.
+    """
+
+    def __init__(
+        self,
+        buildx: Buildx,
+        engine: DockerEngine | None,
+        login_for: LoginFor,
+        *,
+        features_file: Path,
+        wait_seconds: float,
+        push_seconds: float,
+        pauses: tuple[float, ...] = PUSHED_AGAIN_AFTER_SECONDS,
+    ) -> None:
+        self._buildx = buildx
+        self._engine = engine
+        self._login_for = login_for
+        self._features_file = features_file
+        self._wait_seconds = wait_seconds
+        self._push_seconds = push_seconds
+        self._pauses = pauses
+
+    def info(self) -> EngineInfo:
+        """See `Builder.info`."""
+        version = "buildx {}.{}".format(*self._buildx.version())
+        if self._engine is not None:
+            info = self._engine.info()
+            return replace(info, version=f"{info.version}, {version}")
+        found = self._buildx.inspect()
+        os_and_architecture = (found.platforms or ("linux/amd64",))[0].split("/")
+        return EngineInfo(
+            version=f"builder {self._buildx.builder} ({found.driver}), {version}",
+            os="linux",
+            architecture=os_and_architecture[1],
+            os_version=None,
+        )
+
+    def features(self) -> BuilderFeatures:
+        """See `Builder.features`."""
+        info = self.info()
+        about = repr((info.version, self._buildx.inspect(), str(self._buildx.program)))
+        return BuilderFeatures(
+            f"BuildKit of {info.version}", supported_features(self._buildx, self._features_file, about)
+        )
+
+    def build_and_push(
+        self, request: BuildRequest, log: LogLine, *, still_wanted: Callable[[], None], started: Callable[[str], None]
+    ) -> PushedImage:
+        """See `Builder.build_and_push`. A builder ends what a client that is gone has begun: `started` is not called.
+
+        A push to a registry that has too many requests, or errors of its own, is repeated: what is built is cached.
+        """
+        for pause in self._pauses:
+            try:
+                return self._build_and_push(request, log, still_wanted)
+            except PushFailed as refused:
+                log(f"{refused}\npushing again in {pause:g} s")
+                _pause(pause, still_wanted)
+                request = replace(request, no_cache=False)
+        return self._build_and_push(request, log, still_wanted)
+
+    def abandon(self, tag: str, work: str | None) -> None:
+        """See `Builder.abandon`."""
+        if self._engine is not None:
+            self._engine.forget(tag)
+
+    def sweep(self) -> int:
+        """See `Builder.sweep`. BuildKit leaves no containers behind."""
+        return 0
+
+    @cached_property
+    def _about(self) -> tuple[tuple[int, int], BuilderInfo]:
+        return self._buildx.version(), self._buildx.inspect()
+
+    @property
+    def _keeps_no_image(self) -> bool:
+        """Whether the image can go straight to the registry, and leave nothing but cache."""
+        version, info = self._about
+        return info.driver != "docker" or (info.has_image_store and version >= _PUSHES_ONCE)
+
+    def _build_and_push(self, request: BuildRequest, log: LogLine, still_wanted: Callable[[], None]) -> PushedImage:
+        digest = once_more_when_back(
+            lambda: self._call(request, log, still_wanted),
+            log,
+            ask=self._ask,
+            tidy=lambda: None,
+            wait_seconds=self._wait_seconds,
+            lost=BuilderLost,
+        )
+        still_wanted()  # the push may have come after the cleanup; whoever stops now cleans up once more
+        return PushedImage(digest, None)
+
+    def _call(self, request: BuildRequest, log: LogLine, still_wanted: Callable[[], None]) -> str:
+        if self._engine is not None:
+            self._engine.require_space(request.tag)
+        with tempfile.TemporaryDirectory(prefix="buildx-", dir=request.context.parent) as folder:
+            own = Path(folder)
+            context, configuration, metadata = own / "context", own / "configuration", own / "metadata.json"
+            configuration.mkdir(mode=0o700)
+            # Of a context that comes as a tar file BuildKit does not read .dockerignore: it would let `COPY . /` have
+            # the rendered Dockerfile with its private part.
+            with tarfile.open(request.context) as tar:
+                tar.extractall(context, filter="tar")
+            hidden = [login.password for login in request.logins.values()] + list(request.secrets.values())
+            progress = Progress(log, hidden)
+            secrets = {f"AML_IMAGES_SECRET_{number}": value for number, value in enumerate(request.secrets.values())}
+            try:
+                with served_logins(configuration, self._logins(request)) as variables:
+                    ending = follow_call(
+                        self._buildx.command(*self._arguments(request, metadata), str(context)),
+                        self._buildx.environment(configuration, {**variables, **secrets}),
+                        progress,
+                        seconds=request.timeout_seconds,
+                        push_seconds=self._push_seconds,
+                        still_wanted=still_wanted,
+                    )
+            finally:
+                self._forget_local(request.tag)
+            if ending != "done":
+                raise fault_of(
+                    ending,
+                    progress,
+                    request,
+                    where=self._buildx.where,
+                    push_seconds=self._push_seconds,
+                    answers=self._answers,
+                    space=self._free_space,
+                )
+            return _digest_in(metadata, request.tag)
+
+    def _arguments(self, request: BuildRequest, metadata: Path) -> list[str]:
+        _, info = self._about
+        keeps_layers_elsewhere = info.driver != "docker" or info.has_image_store
+        output = f"type=image,name={request.tag},push=true"
+        arguments = dict(request.build_args)
+        if info.driver == "docker" and self._keeps_no_image:
+            output += ",store=false,unpack=false"
+        if request.epoch is not None:
+            arguments["SOURCE_DATE_EPOCH"] = str(request.epoch)
+            if self._keeps_no_image:
+                output += ",rewrite-timestamp=true"
+        if request.cache_group:
+            arguments["BUILDKIT_CACHE_MOUNT_NS"] = request.cache_group
+        if request.frontend:
+            arguments["BUILDKIT_SYNTAX"] = request.frontend
+        command = [
+            f"--file={metadata.parent / 'context' / request.dockerfile}",
+            f"--platform={request.platform}",
+            "--progress=rawjson",
+            f"--metadata-file={metadata}",
+            f"--output={output}",
+            *(f"--build-arg={name}={value}" for name, value in arguments.items()),
+            *(f"--secret=id={name},env=AML_IMAGES_SECRET_{number}" for number, name in enumerate(request.secrets)),
+        ]
+        if request.ssh:
+            command.append("--ssh=default")
+        if request.target:
+            command.append(f"--target={request.target}")
+        if request.no_cache:
+            command.append("--no-cache")
+        if request.network:
+            command.append(f"--network={request.network}")
+            if request.network == "host" and info.driver != "docker":
+                command.append("--allow=network.host")
+        if request.cache_reference and keeps_layers_elsewhere:
+            where = f"type=registry,ref={request.cache_reference}"
+            command += [f"--cache-from={where}", f"--cache-to={where},mode=max,ignore-error=true"]
+        return command
+
+    def _logins(self, request: BuildRequest) -> LoginFor:
+        """Logins for the registries of this build, and no others."""
+        ours = {Reference.parse(each).registry for each in (request.tag, request.cache_reference) if each}
+
+        def login_for(host: str) -> RegistryLogin | None:
+            return self._login_for(host) if host in {*ours, *request.logins} else None
+
+        return login_for
+
+    def _forget_local(self, tag: str) -> None:
+        """Remove the tag under which an engine keeps what it has pushed. The layers stay in BuildKit's cache."""
+        if self._engine is not None and not self._keeps_no_image:
+            with contextlib.suppress(Unreachable):  # lost; `abandon` does it later
+                self._engine.forget(tag)
+
+    def _ask(self) -> None:
+        if self._engine is not None:
+            self._engine.info()
+        else:
+            self._buildx.inspect()
+
+    def _answers(self) -> bool:
+        if self._engine is not None:
+            return self._engine.answers()
+        try:
+            self._buildx.inspect()
+        except FactoryError:
+            return False
+        return True
+
+    def _free_space(self) -> tuple[str, int] | None:
+        if self._engine is None:
+            return None
+        try:
+            return self._engine.free_space()
+        except Unreachable:
+            return None
+
+
+def _digest_in(metadata: Path, tag: str) -> str:
+    try:
+        return str(json.loads(metadata.read_text())["containerimage.digest"])
+    except (OSError, ValueError, KeyError):
+        raise BuildFailed(
+            "buildx has ended well and does not say what it pushed", where=tag, hint="Build again."
+        ) from None
+
+
+def _pause(seconds: float, still_wanted: Callable[[], None]) -> None:
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        still_wanted()
+        time.sleep(min(left, 1))

@@ -1,0 +1,210 @@
+"""The program buildx: where it is, how it is called, and what it says of a builder.
+
+It is a plugin of the docker command, and a program of its own as well. Source of its commands and variables:
+https://docs.docker.com/reference/cli/docker/buildx/ and https://docs.docker.com/build/building/variables/.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.errors import BadInput, Unreachable
+from aml_images_dagster.messages import plain_reason
+from aml_images_dagster.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+# Source: https://github.com/docker/cli, cli-plugins/manager/manager_unix.go
+_PLUGIN_FOLDERS = (
+    "/usr/local/lib/docker/cli-plugins",
+    "/usr/local/libexec/docker/cli-plugins",
+    "/usr/lib/docker/cli-plugins",
+    "/usr/libexec/docker/cli-plugins",
+)
+_OLDEST = (0, 13)
+"""The first with progress as JSON."""
+_ANSWER_SECONDS = 60
+# Everything else in the environment, secrets among it, is not for a program of somebody else.
+_PASSED_ON = re.compile(
+    r"PATH|HOME|USER|TMPDIR|LANG|XDG_.*|SSH_AUTH_SOCK|(?i:https?_proxy|no_proxy|all_proxy)|SSL_CERT_(FILE|DIR)"
+    r"|DOCKER_(TLS|TLS_VERIFY|CERT_PATH|API_VERSION)|KUBECONFIG|BUILDKIT_.*|SYSTEMROOT"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BuilderInfo:
+    """What buildx says of a builder.
+
+    Attributes:
+        driver: `docker` for the BuildKit of an engine, else `remote`, `kubernetes` or `docker-container`.
+        has_image_store: Whether an engine keeps its images in containerd's store. Other builders keep none.
+        platforms: What it builds for, e.g. `linux/amd64`, its own first.
+        nodes: Name, endpoint and version of its machines, as buildx prints them.
+    """
+
+    driver: str
+    has_image_store: bool
+    platforms: tuple[str, ...]
+    nodes: tuple[str, ...]
+
+
+class Buildx:
+    """Calls buildx for one builder.
+
+    Args:
+        docker_host: URL of the engine; None takes DOCKER_HOST, else this machine's socket.
+        builder: Name of a builder of the user's; empty: the BuildKit of that engine.
+    """
+
+    def __init__(self, docker_host: str | None = None, builder: str = "") -> None:
+        self._docker_host = docker_host
+        self.builder = builder
+
+    @property
+    def where(self) -> str:
+        """The builder, for messages."""
+        return f"builder {self.builder}" if self.builder else self._docker_host or os.environ.get("DOCKER_HOST") or ""
+
+    @property
+    def program(self) -> Path:
+        """The program.
+
+        Raises:
+            BadInput: There is none.
+        """
+        configured = Path(os.environ.get("DOCKER_CONFIG") or "~/.docker").expanduser() / "cli-plugins"
+        for folder in (configured, *map(Path, _PLUGIN_FOLDERS)):
+            if os.access(folder / "docker-buildx", os.X_OK):
+                return folder / "docker-buildx"
+        if on_path := shutil.which("docker-buildx"):
+            return Path(on_path)
+        raise BadInput(
+            "buildx is not installed, which builds Linux images",
+            where=str(configured),
+            hint="Install the package docker-buildx (Debian 13, Ubuntu) or docker-buildx-plugin (Docker's own); on "
+            "Debian 12 `scripts/services` brings it.",
+        )
+
+    def version(self) -> tuple[int, int]:
+        """Its version, e.g. (0, 13).
+
+        Raises:
+            BadInput: It is too old, or something else.
+        """
+        said = self._ask("version")
+        found = re.search(r"\bv?(\d+)\.(\d+)\.\d+", said)
+        if found is None:
+            raise BadInput(f"buildx does not say its version: {printable(said)[:200]!r}", where=str(self.program))
+        version = (int(found[1]), int(found[2]))
+        if version < _OLDEST:
+            raise BadInput(
+                f"buildx {found[0]} is too old",
+                where=str(self.program),
+                hint="Install {}.{} or newer.".format(*_OLDEST),
+            )
+        return version
+
+    def inspect(self) -> BuilderInfo:
+        """Ask the builder what it is; one that is not running is started.
+
+        Raises:
+            BadInput: There is no such builder.
+            Unreachable: It does not answer.
+        """
+        return read_inspection(self._ask("inspect", "--bootstrap", *([self.builder] if self.builder else [])))
+
+    def environment(self, folder: Path, given: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The environment of a call.
+
+        Args:
+            folder: The call's own configuration, so that nothing of the user's is read: neither logins nor what
+                `docker buildx use` has chosen.
+            given: Further variables.
+        """
+        environment = {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
+        user = Path(os.environ.get("DOCKER_CONFIG") or "~/.docker").expanduser()
+        environment |= {"DOCKER_CONFIG": str(folder), "BUILDX_CONFIG": str(folder / "buildx")}
+        if self.builder:
+            environment["BUILDX_CONFIG"] = os.environ.get("BUILDX_CONFIG") or str(user / "buildx")
+            if (user / "contexts").is_dir() and not (folder / "contexts").exists():  # the engines of builders
+                (folder / "contexts").symlink_to(user / "contexts")
+        host = self._docker_host or os.environ.get("DOCKER_HOST")
+        if host:
+            environment["DOCKER_HOST"] = host
+        if "DOCKER_TLS_VERIFY" in environment:
+            environment.setdefault("DOCKER_CERT_PATH", str(user))
+        return environment | {
+            "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
+            "BUILDX_METADATA_PROVENANCE": "disabled",
+            "DOCKER_CLI_HINTS": "false",
+            **(given or {}),
+        }
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line of a call that builds."""
+        return [str(self.program), "build", *([f"--builder={self.builder}"] if self.builder else []), *arguments]
+
+    def _ask(self, *arguments: str) -> str:
+        import tempfile
+
+        with tempfile.TemporaryDirectory(prefix="aml-images-buildx-") as folder:
+            command: Sequence[str] = [str(self.program), *arguments]
+            try:
+                done = subprocess.run(
+                    command,
+                    env=self.environment(Path(folder)),
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    timeout=_ANSWER_SECONDS,
+                    check=False,
+                )
+            except (OSError, subprocess.TimeoutExpired) as error:
+                raise Unreachable(f"buildx does not answer: {plain_reason(error)}", where=self.where) from None
+        if done.returncode:
+            raise self._refusal(done.stderr.strip() or done.stdout.strip())
+        return done.stdout
+
+    def _refusal(self, said: str) -> BadInput | Unreachable:
+        if f'no builder "{self.builder}" found' in said:
+            return BadInput(
+                f"buildx has no builder {self.builder!r}",
+                where="builder",
+                hint="`docker buildx ls` shows those of this user; `docker buildx create` makes one.",
+            )
+        return Unreachable(
+            f"the builder does not answer: {printable(said.removeprefix('ERROR: '))}",
+            where=self.where,
+            hint="Start it, or name another one (docker_host, DOCKER_HOST, builder); may this user reach it?",
+        )
+
+
+def read_inspection(text: str) -> BuilderInfo:
+    """What `buildx inspect` has printed, read.
+
+    Raises:
+        Unreachable: No machine of the builder runs.
+    """
+    fields = [(name.strip(), value.strip()) for name, _, value in (line.partition(":") for line in text.splitlines())]
+    values = dict(reversed(fields))
+    if "running" not in (value for name, value in fields if name == "Status"):
+        raise Unreachable(
+            f"the builder does not answer: {printable(values.get('Error', '') or values.get('Status', 'no machine'))}",
+            where=f"builder {values.get('Name', '')}",
+            hint="Start it, or name another one (docker_host, DOCKER_HOST, builder); may this user reach it?",
+        )
+    shown = ("Name", "Endpoint", "BuildKit version", "BuildKit")
+    return BuilderInfo(
+        driver=values.get("Driver", ""),
+        has_image_store="org.mobyproject.buildkit.worker.containerd." in text,
+        platforms=tuple(filter(None, (each.strip(" *") for each in values.get("Platforms", "").split(",")))),
+        nodes=tuple(f"{name}: {value}" for name, value in fields if name in shown),
+    )

@@ -1,0 +1,236 @@
+"""BuildKit of the engine of this machine, for real."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import docker
+import docker.errors
+import pytest
+
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.engine.buildkit.builder import BuildKitBuilder
+from aml_images_dagster.engine.buildkit.buildx import Buildx
+from aml_images_dagster.engine.interface import BuildRequest, RegistryLogin
+from aml_images_dagster.errors import BuildFailed, Unreachable
+from tests.emulators.token_registry import TokenRegistry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aml_images_dagster.engine.docker_engine import DockerEngine
+    from aml_images_dagster.registry.oci import OciRegistry
+
+pytestmark = pytest.mark.engine
+
+
+def wanted() -> None:
+    """Nothing has failed elsewhere."""
+
+
+@pytest.fixture
+def new_builder(engine: DockerEngine, tmp_path: Path) -> Callable[..., BuildKitBuilder]:
+    def new(login_for=lambda _: None, **changes) -> BuildKitBuilder:
+        options = {"wait_seconds": 1, "push_seconds": 60, "pauses": (0.1, 0.1), **changes}
+        buildx = options.pop("buildx", Buildx())
+        part = options.pop("engine", engine)
+        return BuildKitBuilder(buildx, part, login_for, features_file=tmp_path / "features.json", **options)
+
+    return new
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def build(new_builder, make_context, staging: OciRegistry, repository: str, lines):
+    def run(text: str, tag: str = "built", builder: BuildKitBuilder | None = None, **changes):
+        reference = changes.pop("reference", Reference(staging.host, repository, tag))
+        files = {"Dockerfile": text, **changes.pop("files", {})}
+        still_wanted = changes.pop("still_wanted", wanted)
+        options = {"platform": "linux/amd64", "timeout_seconds": 120, "dockerfile": "Dockerfile", **changes}
+        request = BuildRequest(make_context(files), tag=str(reference), **options)
+        part = builder or new_builder()
+        pushed = part.build_and_push(request, lines.append, still_wanted=still_wanted, started=lambda _: None)
+        return reference.with_digest(pushed.digest)
+
+    return run
+
+
+def fresh() -> str:
+    """An instruction that no cache has."""
+    return f"RUN echo {uuid.uuid4()} > /word"
+
+
+def test_what_is_pushed_is_what_the_registry_serves_and_the_engine_keeps_no_tag(build, busybox, staging, lines):
+    pushed = build(
+        f"FROM {busybox}\nARG WORD\nCOPY note /note\n{fresh()}; echo said $WORD\n",
+        files={"note": "x"},
+        build_args={"WORD": "hello"},
+    )
+    tagged = pushed.with_tag("built")
+    assert staging.digest(tagged) == pushed.digest
+    assert any(line.endswith(" said hello") for line in lines)
+    client = docker.from_env()
+    with pytest.raises(docker.errors.ImageNotFound):
+        client.images.get(str(tagged))
+    client.close()
+
+
+def test_an_older_image_with_the_same_tag_in_the_engine_is_not_published_instead(build, busybox, staging, engine):
+    """Versions of buildx before 0.22 push twice, the second time what the engine has under the tag."""
+    tag = build(f"FROM {busybox}\n{fresh()}\n").with_tag("built")
+    engine.pull(str(tag), print)
+    try:
+        newer = build(f"FROM {busybox}\n{fresh()}\nLABEL which=newer\n")
+        assert staging.digest(newer.with_tag("built")) == newer.digest
+        assert staging.config(newer)["config"]["Labels"]["which"] == "newer"
+    finally:
+        engine.forget(str(tag))
+
+
+def test_the_image_cannot_copy_the_rendered_dockerfile(build, busybox, lines):
+    hidden = {
+        ".dockerignore": ".dockerignore\n.own\nleft-out\n",
+        ".own": f"FROM {busybox}\nCOPY . /x\n{fresh()}; ls -A /x\n",
+    }
+    build("FROM scratch\n", dockerfile=".own", files={**hidden, "left-out": "", "kept": ""})
+    printed = [line.split()[1] for line in lines if len(line.split()) == 2]
+    assert "kept" in printed
+    assert not {"left-out", ".own", ".dockerignore"} & {*printed}
+
+
+@pytest.mark.parametrize(
+    ("instructions", "said", "in_log"),
+    [
+        ("RUN echo before; exit 3", "exit code: 3", "before"),
+        ("RNU true", "unknown instruction: RNU", ""),
+        ("COPY absent /", "absent", "COPY absent"),
+        ("RUN sh -c 'kill -9 $$'; exit $?", "exit code: 137", ""),
+        ("COPY --from=127.0.0.1:5000/tests/absent:1 / /", "absent", ""),
+    ],
+)
+def test_a_failing_build_says_why(build, busybox, repository, staging, instructions, said, in_log):
+    with pytest.raises(BuildFailed) as failed:
+        build(f"FROM {busybox}\n{instructions}\n")
+    assert said in str(failed.value)
+    assert in_log in failed.value.log
+    assert staging.tags(repository) == []
+
+
+def running(word: str) -> list[str]:
+    """Processes of this machine with a word in their command line."""
+    found = []
+    for process in Path("/proc").iterdir():
+        try:
+            if process.name.isdigit() and f"sleep\0{word}" in (process / "cmdline").read_text():
+                found.append(process.name)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def gone(word: str, seconds: float = 20) -> bool:
+    until = time.monotonic() + seconds
+    while running(word) and time.monotonic() < until:
+        time.sleep(0.1)
+    return not running(word)
+
+
+def new_sleep() -> str:
+    return f"9{uuid.uuid4().int % 10**8:08}"
+
+
+def test_a_build_ends_at_its_deadline(build, busybox):
+    word = new_sleep()
+    with pytest.raises(BuildFailed, match="stopped at its deadline of 3 s") as failed:
+        build(f"FROM {busybox}\nRUN sleep {word}\n", timeout_seconds=3)
+    assert f"RUN sleep {word}" in failed.value.log
+    assert gone(word)
+
+
+def test_a_build_that_is_not_wanted_any_more_is_ended_and_pushes_nothing(build, busybox, repository, staging):
+    word = new_sleep()
+
+    def still_wanted() -> None:
+        if running(word):
+            raise BuildFailed("something has failed elsewhere")
+
+    with pytest.raises(BuildFailed, match="elsewhere"):
+        build(f"FROM {busybox}\nRUN sleep {word}\n", still_wanted=still_wanted)
+    assert gone(word)
+    assert staging.tags(repository) == []
+
+
+def test_a_client_that_is_killed_leaves_nothing(build, busybox):
+    word = new_sleep()
+
+    def kill() -> None:
+        until = time.monotonic() + 60
+        while not running(word) and time.monotonic() < until:
+            time.sleep(0.1)
+        for process in Path("/proc").iterdir():
+            if process.name.isdigit() and process.joinpath("cmdline").exists():
+                command = process.joinpath("cmdline").read_bytes()
+                if b"docker-buildx\0build" in command and b"/tests/" in command and word.encode() not in command:
+                    parent = process.joinpath("status").read_text().partition("PPid:\t")[2].split()[0]
+                    if int(parent) == os.getpid():
+                        os.kill(int(process.name), signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    with pytest.raises((BuildFailed, Unreachable)):
+        build(f"FROM {busybox}\nRUN sleep {word}\n")
+    thread.join()
+    assert gone(word)
+
+
+def test_the_login_is_asked_for_when_it_is_needed_and_is_nowhere_else(
+    build, new_builder, busybox, staging, tmp_path, lines
+):
+    secret, asked = "p4ssw0rd-of-robot", []
+
+    def login_for(host: str) -> RegistryLogin:
+        asked.append(host)
+        return RegistryLogin("robot", secret)
+
+    with TokenRegistry(staging.host, {"robot": secret}) as registry:
+        where = Reference(registry.host, f"tests/{uuid.uuid4().hex[:12]}", "1")
+        pushed = build(f"FROM {busybox}\n{fresh()}\n", builder=new_builder(login_for), reference=where)
+        assert pushed.digest
+        asked_before = len(asked)
+        with pytest.raises(Unreachable, match="Sign in") as failed:
+            build(f"FROM {busybox}\n{fresh()}\n", reference=where)
+    assert asked_before >= 1
+    assert set(asked) == {registry.host}
+    assert secret not in f"{failed.value!r} {lines}"
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+
+
+def test_no_engine_at_the_address(build, new_builder, busybox):
+    from aml_images_dagster.engine.docker_engine import DockerEngine
+
+    host = "unix:///absent/docker.sock"
+    builder = new_builder(buildx=Buildx(host), engine=DockerEngine(host))
+    with pytest.raises(Unreachable, match="does not answer"):
+        build(f"FROM {busybox}\n", builder=builder)
+    with pytest.raises(Unreachable, match="does not answer"):
+        builder.features()
+
+
+def test_the_builder_is_asked_what_it_can_do_once(new_builder, tmp_path):
+    builder = new_builder()
+    features = builder.features()
+    assert {"RUN --mount", "COPY --chmod"} <= features.supported
+    assert "buildx" in features.builder
+    before = (tmp_path / "features.json").stat().st_mtime_ns
+    assert builder.features() == features
+    assert (tmp_path / "features.json").stat().st_mtime_ns == before

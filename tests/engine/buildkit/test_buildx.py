@@ -1,0 +1,71 @@
+"""Finding buildx, and reading what it says of a builder."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from aml_images_dagster.engine.buildkit import buildx as module
+from aml_images_dagster.engine.buildkit.buildx import Buildx
+from aml_images_dagster.errors import BadInput, Unreachable
+from tests.engine.buildkit.conftest import INSPECTION, VERSION
+
+
+def test_a_machine_without_buildx_is_told_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(module, "_PLUGIN_FOLDERS", ())
+    with pytest.raises(BadInput, match="buildx is not installed") as failed:
+        Buildx().version()
+    assert "docker-buildx" in failed.value.hint
+    assert "scripts/services" in failed.value.hint
+
+
+@pytest.mark.parametrize(
+    ("said", "refusal"),
+    [("github.com/docker/buildx v0.12.1 x", "buildx v0.12.1 is too old"), ("hello", "does not say its version")],
+)
+def test_another_program_or_an_old_one_is_refused(fake_buildx, said, refusal):
+    fake_buildx(f"echo '{said}'")
+    with pytest.raises(BadInput, match=refusal):
+        Buildx().version()
+
+
+def test_what_it_says_of_a_builder(fake_buildx):
+    fake_buildx(f"{VERSION} {INSPECTION} esac")
+    assert Buildx().version() == (0, 13)
+    info = Buildx().inspect()
+    assert (info.driver, info.has_image_store) == ("docker", True)
+    assert info.platforms == ("linux/amd64", "linux/arm64")
+
+
+@pytest.mark.parametrize(
+    ("script", "error", "message"),
+    [
+        ("echo 'ERROR: no builder \"mine\" found' >&2; exit 1", BadInput, "buildx has no builder 'mine'"),
+        ("echo 'ERROR: dial tcp: refused' >&2; exit 1", Unreachable, "the builder does not answer: dial tcp: refused"),
+        ("printf 'Name: mine\\nStatus: inactive\\nError: no route\\n'", Unreachable, "does not answer: no route"),
+    ],
+)
+def test_a_builder_that_is_not_there_is_explained(fake_buildx, script, error, message):
+    fake_buildx(script)
+    with pytest.raises(error, match=message):
+        Buildx(builder="mine").inspect()
+
+
+def test_buildx_gets_neither_our_secrets_nor_the_users_choice_of_a_builder(fake_buildx, tmp_path, monkeypatch):
+    fake_buildx("")
+    monkeypatch.setenv("STAGING_CLIENT_SECRET", "s3cret")
+    monkeypatch.setenv("BUILDX_BUILDER", "mine")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example")
+    (tmp_path / "own").mkdir()
+    environment = Buildx("tcp://engine.example:2376").environment(tmp_path / "own")
+    assert "s3cret" not in json.dumps(environment)
+    assert "BUILDX_BUILDER" not in environment
+    assert environment["HTTPS_PROXY"] == "http://proxy.example"
+    assert environment["DOCKER_HOST"] == "tcp://engine.example:2376"
+    assert environment["DOCKER_CONFIG"] == str(tmp_path / "own")
+    assert environment["BUILDX_CONFIG"].startswith(str(tmp_path / "own"))
+    of_the_user = Buildx(builder="mine").environment(tmp_path / "own")
+    assert of_the_user["BUILDX_CONFIG"] == str(tmp_path / "docker" / "buildx")
