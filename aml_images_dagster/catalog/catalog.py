@@ -224,7 +224,9 @@ def _windows_images(edges: Mapping[Draft, _Edges]) -> dict[str, str | None]:
 
 def _finish(draft: Draft, edges: _Edges, windows: Mapping[str, str | None]) -> Image:
     in_dockerfile = draft.dockerfile.platform if draft.dockerfile else ""
-    platform = draft.settings.platform or in_dockerfile or (_WINDOWS if draft.id in windows else LINUX)
+    default = draft.settings.platform or in_dockerfile or (_WINDOWS if draft.id in windows else LINUX)
+    platforms = draft.settings.platforms or (default,)
+    platform = platforms[0]
     os: Literal["linux", "windows"] = "windows" if platform.startswith("windows/") else "linux"
     return Image(
         family=draft.family,
@@ -243,6 +245,7 @@ def _finish(draft: Draft, edges: _Edges, windows: Mapping[str, str | None]) -> I
         host_build=windows.get(draft.id),
         dockerfile_name=draft.place.dockerfile,
         variant=draft.variant,
+        platforms=platforms,
         context=draft.context,
         settings_path=draft.settings_path,
         tests_path=draft.tests_path,

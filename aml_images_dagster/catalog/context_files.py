@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import posixpath
 from functools import cached_property
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,10 @@ class ContextFiles:
     def sources(self) -> Sequence[CopySource]:
         """What the Dockerfile takes from the context."""
         image = self._image
-        return copy_sources(image.parsed, image.settings.build_args, image.platform) if image.parsed else ()
+        if image.parsed is None:
+            return ()
+        each = (copy_sources(image.parsed, image.settings.build_args, platform) for platform in image.platforms)
+        return tuple(dict.fromkeys(chain.from_iterable(each)))
 
     @cached_property
     def names(self) -> list[str]:

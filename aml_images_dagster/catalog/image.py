@@ -36,7 +36,7 @@ class Image:
         name: Name of the image; by default that of the folder.
         path: The folder, relative to the repository.
         os: Operating system of its containers.
-        platform: What it is built for, e.g. `linux/amd64`.
+        platform: What it is built for, e.g. `linux/amd64`; the first where it is several.
         parsed: The Dockerfile; None when it cannot be read. Whoever needs it takes `dockerfile`.
         parents: Images of the catalog that the Dockerfile names itself, by id, in the order of the file.
         bases: Other images that it names, as written there, in the order of the file.
@@ -48,6 +48,7 @@ class Image:
         host_build: OS build that the host of a Windows image must have, e.g. `10.0.20348`; None when no base tells.
         dockerfile_name: Name of the Dockerfile in the folder.
         variant: Which of the variants in image.json it is; empty for an image that has a folder of its own.
+        platforms: Everything that it is built for.
         context: The folder that is its build context, relative to the repository.
         settings_path: Its image.json, relative to the repository, whether it is there or not.
         tests_path: Its tests.json, relative to the repository, whether it is there or not.
@@ -69,6 +70,7 @@ class Image:
     host_build: str | None = None
     dockerfile_name: str = DOCKERFILE
     variant: str = ""
+    platforms: tuple[str, ...] = ()
     context: str = ""
     settings_path: str = ""
     tests_path: str = ""

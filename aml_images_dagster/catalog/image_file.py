@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import date  # noqa: TC003 - pydantic reads the annotation
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from aml_images_dagster.catalog.model_file import StrictModel
 
@@ -26,6 +26,10 @@ class _ImageKeys(StrictModel):
         default=None,
         description="Platform of the image; default: linux/amd64, or windows/amd64 for a Windows base.",
     )
+    platforms: tuple[Platform, ...] = Field(
+        default=(),
+        description="Several platforms of one image, instead of platform; the first is the one of its tests.",
+    )
     build_args: dict[str, str] = Field(
         default_factory=dict, description="Values for ARG. No secrets: they are visible in the image."
     )
@@ -44,6 +48,16 @@ class _ImageKeys(StrictModel):
     eol: date | None = Field(
         default=None, description="End of life: from this day on the image is built only if it is named."
     )
+
+    @model_validator(mode="after")
+    def _one_list_of_platforms(self) -> Self:
+        if self.platform and self.platforms:
+            raise ValueError("platform and platforms are both there; write one of them")
+        if len(set(self.platforms)) < len(self.platforms):
+            raise ValueError("a platform is there twice")
+        if len({platform.partition("/")[0] for platform in self.platforms}) > 1:
+            raise ValueError("one image cannot be for Linux and for Windows")
+        return self
 
 
 class Variant(_ImageKeys):
@@ -78,5 +92,7 @@ class ImageFile(_ImageKeys):
         """The file as it is for one of the variants alone."""
         variant = self.variants[key]
         said = {name: getattr(variant, name) for name in variant.model_fields_set & _ImageKeys.model_fields.keys()}
+        if {"platform", "platforms"} & said.keys():
+            said = {"platform": variant.platform, "platforms": variant.platforms, **said}
         said["build_args"] = {**self.build_args, **variant.build_args}
         return self.model_copy(update={**said, "variants": {}})

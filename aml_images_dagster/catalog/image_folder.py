@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.dockerfile import Dockerfile, parse_combined, with_base
@@ -18,7 +19,7 @@ from aml_images_dagster.errors import BadInput
 from aml_images_dagster.messages import lower_first
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 LINUX = "linux/amd64"
 
@@ -130,14 +131,18 @@ class _Reader:
         public = self._contents[place.dockerfile_path]
         if self._files[place.dockerfile_path].mode is not FileMode.SYMLINK:
             try:
-                dockerfile = parse_combined(
-                    public,
-                    private,
-                    settings.build_args,
-                    place.dockerfile_path,
-                    platform=settings.platform or LINUX,
-                    template_tags=self._layout.template_tags,
+                dockerfile, *others = (
+                    parse_combined(
+                        public,
+                        private,
+                        settings.build_args,
+                        place.dockerfile_path,
+                        platform=platform,
+                        template_tags=self._layout.template_tags,
+                    )
+                    for platform in settings.platforms or (settings.platform or LINUX,)
                 )
+                problems += _differing_bases(dockerfile, others, image, place.dockerfile_path)
             except BadInput as error:
                 problems.append(_as_finding(error, image, place.dockerfile_path))
         if dockerfile and variant and variant.base:
@@ -172,6 +177,17 @@ class _Reader:
             for path in paths
             if path in self._files and self._files[path].mode is FileMode.SYMLINK
         )
+
+
+def _differing_bases(dockerfile: Dockerfile, others: Sequence[Dockerfile], image: str, path: str) -> Iterator[Finding]:
+    """Bases that are other images for other platforms: each base is pinned once, for all of them."""
+    for other in others:
+        for use, same in zip_longest(dockerfile.uses, other.uses):
+            if use is None or same is None or use.reference != same.reference:
+                names = " and ".join(each.reference if each else "no image" for each in (use, same))
+                message = f"{names} for different platforms of one image; name one base that has all of them"
+                yield Finding(image, "error", message, path, (use or same).line)
+                break
 
 
 def _as_finding(error: BadInput, image: str, path: str) -> Finding:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.catalog.builder_features import CLASSIC, usual_features
+from aml_images_dagster.catalog.builder_features import CLASSIC, SEVERAL_PLATFORMS, usual_features
 from aml_images_dagster.catalog.context_files import ContextFiles
 from aml_images_dagster.catalog.dockerfile import is_literal, remote_sources
 from aml_images_dagster.catalog.finding import Finding
@@ -74,7 +74,7 @@ def validate(
             findings.extend(_check_instructions(image, tree, features_of))
             findings.extend(_check_scenarios(image, catalog, tree, existing))
             findings.extend(_check_bases(image, catalog))
-            findings.extend(_check_platform(image, catalog))
+            findings.extend(_check_platform(image, catalog, features_of))
             findings.extend(_check_parents(image, catalog, day))
             if image.id in cycles:
                 cycle = f"images are built FROM each other: {' → '.join(cycles[image.id])}"
@@ -162,7 +162,12 @@ def _check_bases(image: Image, catalog: Catalog) -> Iterator[Finding]:
             yield _at(image, "warning", message, use.line)
 
 
-def _check_platform(image: Image, catalog: Catalog) -> Iterator[Finding]:
+def _check_platform(image: Image, catalog: Catalog, features_of: FeaturesOf) -> Iterator[Finding]:
+    if len(image.platforms) > 1:
+        features = features_of(image.os)
+        if SEVERAL_PLATFORMS not in features.supported:
+            message = f"platforms: {features.builder}, which builds the image, is used for one platform; name one"
+            yield Finding(image.id, "error", message, image.settings_path)
     if image.has_windows_base and image.os != "windows":
         message = f"the base is a Windows image, but the platform is {image.platform}"
         yield Finding(
@@ -178,8 +183,9 @@ def _check_platform(image: Image, catalog: Catalog) -> Iterator[Finding]:
             yield Finding(image.id, "error", message, image.dockerfile_path)
     for use in image.parsed.uses if image.parsed else ():
         parent = catalog.images.get(_parent(catalog, image, use.reference) or "")
-        if parent and use.kind == "from" and parent.platform != image.platform:
-            message = f"the image is for {image.platform}, its base {parent.id} for {parent.platform}"
+        if parent and use.kind == "from" and not set(image.platforms) <= set(parent.platforms):
+            ours, theirs = (" and ".join(each.platforms) for each in (image, parent))
+            message = f"the image is for {ours}, its base {parent.id} for {theirs}"
             yield _at(image, "error", message, use.line)
 
 

@@ -34,7 +34,7 @@ def command(settings: Settings, as_json: bool) -> None:
     for image in images:
         table.add_row(
             escape(image.id),
-            image.platform,
+            ", ".join(image.platforms),
             escape(", ".join((*image.parents, *image.bases))),
             escape(", ".join(scenario.name for scenario in image.scenarios)) or "[yellow]not tested[/]",
             f"[dim]end of life {image.settings.eol}[/]" if image.is_past_end_of_life(today) else _faults(image),
@@ -56,6 +56,7 @@ def describe(image: Image) -> dict[str, Any]:
         "variant": image.variant,
         "description": image.settings.description,
         "platform": image.platform,
+        "platforms": list(image.platforms),
         "parents": list(image.parents),
         "bases": list(image.bases),
         "tests": [scenario.name for scenario in image.scenarios],

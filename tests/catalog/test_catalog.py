@@ -7,6 +7,7 @@ from datetime import date
 import pytest
 
 from aml_images_dagster.catalog.catalog import Catalog
+from aml_images_dagster.catalog.context_files import ContextFiles
 from aml_images_dagster.catalog.layout import split_paths
 from aml_images_dagster.errors import BadInput
 
@@ -170,6 +171,22 @@ def test_platforms(git_repository):
         "child": ("windows", "windows/amd64", "10.0.20348"),
         "grandchild": ("windows", "windows/amd64", "10.0.20348"),
     }
+
+
+def test_several_platforms(git_repository):
+    both = '{"platforms": ["linux/amd64", "linux/arm64"]}'
+    dockerfile = "FROM debian:12\nARG TARGETARCH\nCOPY tool-${TARGETARCH} /\n"
+    git_repository.image("base/mpi", dockerfile, image__json=both)
+    git_repository.image("base/fixed", "FROM debian-${TARGETARCH}:12\n", image__json=both)
+    git_repository.image("base/both", image__json='{"platform": "linux/amd64", "platforms": ["linux/arm64"]}')
+    catalog = git_repository.catalog()
+    mpi = catalog.images["base/mpi"]
+    assert (mpi.platform, mpi.platforms, mpi.problems) == ("linux/amd64", ("linux/amd64", "linux/arm64"), ())
+    patterns = [source.pattern for source in ContextFiles(git_repository.tree(), mpi).sources]
+    assert patterns == ["tool-amd64", "tool-arm64"]
+    (problem,) = catalog.images["base/fixed"].problems
+    assert problem.message.startswith("debian-amd64:12 and debian-arm64:12 for different platforms of one image")
+    assert "write one of them" in catalog.images["base/both"].problems[0].message
 
 
 def test_build_args_decide_the_base(git_repository):

@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from aml_images_dagster.catalog.builder_features import BuilderFeatures
+from aml_images_dagster.catalog.builder_features import CLASSIC, SEVERAL_PLATFORMS, BuilderFeatures
 from aml_images_dagster.catalog.catalog import Catalog
 from aml_images_dagster.catalog.image_name import GROUPS_OF_THE_FACTORY
 from aml_images_dagster.catalog.validation import validate
@@ -41,6 +41,17 @@ def test_what_the_builder_refuses_is_refused_and_nothing_else(good):
     old = BuilderFeatures("Docker 20.10", frozenset({"COPY --link"}))
     (finding,) = validate(catalog, tree, today=TODAY, features_of=lambda _: old)
     assert finding.message == "RUN <<EOF: Docker 20.10, which builds the image, does not know this; remove it"
+
+
+def test_several_platforms_need_a_builder_for_them(good):
+    good.write(f"{ROOT}/base/good/image.json", '{"platforms": ["linux/amd64", "linux/arm64"]}')
+    good.image("base/child", "FROM mcr.microsoft.com/azureml/good\n", image__json='{"platform": "linux/arm64"}')
+    good.write(f"{ROOT}/base/child/tests.json", (good.root / ROOT / "base/good/tests.json").read_text())
+    catalog, tree = good.catalog(), good.tree()
+    able = BuilderFeatures("Docker 28", frozenset({SEVERAL_PLATFORMS}))
+    assert validate(catalog, tree, today=TODAY, features_of=lambda _: able) == []
+    (finding,) = validate(catalog, tree, today=TODAY, features_of=lambda _: CLASSIC)
+    assert "is used for one platform" in finding.message
 
 
 def test_where_nothing_is_published_a_missing_licence_is_no_mistake(good):

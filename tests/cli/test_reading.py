@@ -27,6 +27,7 @@ def test_list(repository: ImageRepository) -> None:
         "variant": "",
         "description": "",
         "platform": "linux/amd64",
+        "platforms": ["linux/amd64"],
         "parents": ["tools/shell"],
         "bases": [],
         "tests": ["runs"],
