@@ -101,7 +101,7 @@ class Catalog:
                     hint="Name folders of the repository with --docker-files-path, separated by ';'.",
                 )
         drafts = read_drafts(tree, layout)
-        published = PublishedNames(published_as, [(draft.family, draft.name) for draft in drafts])
+        published = PublishedNames(published_as, [draft.fields for draft in drafts], layout.fields)
         edges = {draft: _edges(draft, published) for draft in drafts}
         windows = _windows_images(edges)
         images = [_finish(draft, edges[draft], windows) for draft in drafts]

@@ -46,6 +46,11 @@ class Draft:
         return self.place.family
 
     @property
+    def fields(self) -> Mapping[str, str]:
+        """The fields of its path, with the name of a variant."""
+        return {**self.place.fields, "name": self.name}
+
+    @property
     def id(self) -> str:
         """`<family>/<name>`."""
         return f"{self.family}/{self.name}"

@@ -103,6 +103,11 @@ class Layout:
         object.__setattr__(self, "_names", _dockerfile_names(self.dockerfile_names))
         context_folder(self.context, "a/b/c/d/e/f/g/h", where="context")
 
+    @property
+    def fields(self) -> frozenset[str]:
+        """What the fields of images may be called."""
+        return frozenset({"family", "name"}).union(*(pattern.pattern.groupindex for pattern in self._patterns))
+
     def places(self, files: Iterable[str], root: Path) -> list[ImagePlace]:
         """The images among files of the repository, sorted by folder and Dockerfile.
 

@@ -234,7 +234,7 @@ def _clashes(catalog: Catalog) -> dict[str, list[Finding]]:
     )
     if catalog.published_as:
         compare(
-            lambda image: " and ".join(p.format(name=image.name, family=image.family) for p in catalog.published_as),
+            lambda image: " and ".join(catalog.published.of(image.id)) or image.id,
             "{others} is published under the same name, {derived}, so a FROM could mean either; "
             "put {{family}} into published_as, or rename one of the folders",
         )
