@@ -159,7 +159,7 @@ class Layout:
 
     def _place(self, folder: str, dockerfile: str, path: str, above: tuple[str, str]) -> ImagePlace | None:
         if not self._patterns:
-            family, name = (*above, *PurePosixPath(path).parts)[-2:]
+            family, name = (*above, *filter(None, path.split("/")))[-2:]
             return ImagePlace(folder, dockerfile, family, name, {"family": family, "name": name})
         for pattern in self._patterns:
             fields = pattern.match(path, above[-1])

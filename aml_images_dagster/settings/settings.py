@@ -69,8 +69,8 @@ class Settings(BaseSettings):
     )
     published_as: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("mcr.microsoft.com/azureml/{name}",),
-        description="Names of an image in FROM lines of others, with {name}, {family} and other fields of image-paths; a "
-        "star in a tag stands for any version.",
+        description="Names of an image in FROM lines of others, with {name}, {family} and other fields of image-paths; "
+        "a star in a tag stands for any version.",
     )
     production_names: str = Field(
         default="public/azureml/{name}", description="Repository of an image in the production registry."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from aml_images_dagster.catalog.builder_features import (
@@ -178,7 +179,7 @@ class _Reader:
         self._escape = escape
         self._build_args = build_args
         self._place = place
-        self._templates = re.compile("|".join(map(_template, template_tags)) or "(?!)")
+        self._templates = _templates(tuple(template_tags))
         self._variables = platform_variables(platform, build_args)
         self._predefined = set(self._variables)
         self._stages: list[Stage] = []
@@ -409,9 +410,10 @@ def _mount_fields(characters: Sequence[Character]) -> Iterator[_MountField]:
         yield _MountField(match[1].lower(), match[2], characters[match.start(2) : match.end(2)])
 
 
-def _template(text: str) -> str:
-    """A template of a tag as a regular expression for the end of a reference."""
-    return f":{re.escape(text).replace(chr(92) + '*', '(.+)')}$"
+@lru_cache
+def _templates(tags: tuple[str, ...]) -> re.Pattern[str]:
+    """Templates of tags as one regular expression for the end of a reference."""
+    return re.compile("|".join(f":{re.escape(tag).replace(chr(92) + '*', '(.+)')}$" for tag in tags) or "(?!)")
 
 
 def _no_value(names: Sequence[str]) -> str:
