@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.context_files import ContextFiles
-from aml_images_dagster.catalog.dockerfile import Dockerfile, copy_sources, parse_dockerfile
+from aml_images_dagster.catalog.dockerfile import (
+    Dockerfile,
+    copy_sources,
+    parse_dockerfile,
+    pin,
+    with_arguments,
+    with_base,
+)
 from aml_images_dagster.catalog.image import DOCKERFILE, LICENSE_FILE, NOTICES_FILE
 from aml_images_dagster.errors import BadInput
 
@@ -32,7 +39,7 @@ class PublicPart:
     Attributes:
         image: The image.
         dockerfile: The public Dockerfile by itself, read without the build arguments of image.json, which no one
-            else has.
+            else has; that of a variant has its arguments and its base in the text.
         files: Every file by its name relative to the image folder, sorted.
     """
 
@@ -66,6 +73,8 @@ class PublicPart:
         dockerfile = parse_dockerfile(
             tree.read(image.file(DOCKERFILE)), path=image.file(DOCKERFILE), platform=image.platform
         )
+        if image.variant:
+            dockerfile = _of_variant(dockerfile, image)
         public = {DOCKERFILE, LICENSE_FILE, NOTICES_FILE}
         for source in copy_sources(dockerfile):
             copied = source.matches(names)
@@ -82,4 +91,15 @@ class PublicPart:
             name: PublicFile(modes[path].mode, content)
             for (name, path), content in zip(paths.items(), contents, strict=True)
         }
+        files[DOCKERFILE] = replace(files[DOCKERFILE], content=dockerfile.text.encode())
         return cls(image, dockerfile, files)
+
+
+def _of_variant(dockerfile: Dockerfile, image: Image) -> Dockerfile:
+    """The Dockerfile of a folder as it is for one of its variants alone."""
+    text, base = with_arguments(dockerfile.text, image.settings.build_args), image.dockerfile.base
+    own = parse_dockerfile(text, path=image.file(DOCKERFILE), platform=image.platform)
+    if own.base == base:
+        return own
+    pinned = pin(with_base(own, base), {base: base})
+    return parse_dockerfile(pinned, path=image.file(DOCKERFILE), platform=image.platform)

@@ -13,6 +13,7 @@ from aml_images_dagster.catalog.context_files import ContextFiles
 from aml_images_dagster.catalog.discovery import discover
 from aml_images_dagster.catalog.dockerfile import pin
 from aml_images_dagster.catalog.validation import validate
+from aml_images_dagster.open_source.public_part import PublicPart
 
 DOCKERFILE = """\
 ARG CUDA=12.4
@@ -159,6 +160,15 @@ def test_what_is_wrong_with_a_variant_is_said(repository, variants, message):
 def test_the_files_of_its_tests_are_not_part_of_the_context(repository):
     names = ContextFiles(repository.tree(), repository.catalog().images["gpu/newest"]).names
     assert names == ["Dockerfile", "LICENSE.txt", "ThirdPartyNotices.txt", "tool-12.4", "tool-12.6"]
+
+
+def test_what_is_published_has_the_arguments_and_the_base_of_the_variant(repository):
+    part = PublicPart.of(repository.catalog().images["gpu/newest"], repository.tree())
+    assert part.files["Dockerfile"].content.decode() == (
+        'ARG CUDA=12.4\nARG CUDA="12.6"\nFROM nvidia/cuda:12.6-devel AS cuda\nFROM cuda AS build\nFROM cuda\n'
+        'ARG CUDA\nARG CUDA="12.6"\nCOPY tool-${CUDA} /\n'
+    )
+    assert list(part.files) == ["Dockerfile", "LICENSE.txt", "ThirdPartyNotices.txt", "tool-12.6"]
 
 
 def test_a_base_in_place_of_scratch_is_refused(repository):

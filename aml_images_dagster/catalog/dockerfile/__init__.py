@@ -13,6 +13,7 @@ from aml_images_dagster.catalog.dockerfile.dockerfile import SCRATCH, Dockerfile
 from aml_images_dagster.catalog.dockerfile.pinning import (
     in_every_stage,
     pin,
+    with_arguments,
     with_base,
     with_labels,
     without_directives,
@@ -34,6 +35,7 @@ __all__ = [
     "pin",
     "remote_sources",
     "takes",
+    "with_arguments",
     "with_base",
     "with_labels",
     "without_directives",

@@ -55,6 +55,23 @@ def with_base(dockerfile: Dockerfile, base: str) -> Dockerfile:
     )
 
 
+def with_arguments(dockerfile: str, values: Mapping[str, str]) -> str:
+    """The text of a Dockerfile in which every ARG with one of these names has its value: declared again, below it.
+
+    Raises:
+        BadInput: It is no Dockerfile.
+    """
+    escape = read_directives(dockerfile, str).get("escape", "\\")
+    instructions = read_instructions(dockerfile, str, escape)
+    lines = dockerfile.split("\n")
+    following = [instruction.line - 1 for instruction in instructions[1:]] + [len(lines)]
+    for instruction, line in reversed([*zip(instructions, following, strict=True)]):
+        if instruction.keyword == "ARG" and not instruction.on_build:
+            declared = [word.partition("=")[0] for word in instruction.body[instruction.arguments :].split()]
+            lines[line:line] = [f"ARG {name}={quoted(values[name], escape)}" for name in declared if name in values]
+    return "\n".join(lines)
+
+
 def in_every_stage(dockerfile: str, added: Sequence[str]) -> str:
     """The text of a Dockerfile with further instructions, one a line, at the beginning of every stage.
 
