@@ -22,7 +22,7 @@ from aml_images_dagster.catalog.validation import validate
 from aml_images_dagster.settings import load_settings
 
 GUIDE = Path(__file__).parents[1] / "docs" / "repositories.md"
-_SECTION = re.compile(r"^## (?P<repository>[\w.-]+/[\w.-]+)\n.*?```toml\n(?P<toml>.*?)```", re.MULTILINE | re.DOTALL)
+_SECTION = re.compile(r"^### (?P<repository>[\w.-]+/[\w.-]+)\n.*?```toml\n(?P<toml>.*?)```", re.MULTILINE | re.DOTALL)
 _CAUSES = {
     r"which builds the image, does not know": "needs another builder",
     r"same family and name": "two Dockerfiles, one name",
