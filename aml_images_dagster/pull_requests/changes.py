@@ -14,7 +14,7 @@ from aml_images_dagster.builds.selection import Selection, with_needed_parents
 from aml_images_dagster.builds.session import Source
 from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog import git
-from aml_images_dagster.catalog.context import IGNORE_FILE
+from aml_images_dagster.catalog.context_files import IGNORE_FILE
 from aml_images_dagster.catalog.discovery import discover
 from aml_images_dagster.catalog.image import DOCKERFILE, FACTORY_FILES, TESTS_FILE
 from aml_images_dagster.catalog.tree import CommitTree

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from aml_images_dagster.catalog.builder_features import (
@@ -24,6 +25,7 @@ from aml_images_dagster.catalog.dockerfile.instructions import (
     read_directives,
     read_instructions,
 )
+from aml_images_dagster.catalog.layout import TEMPLATE_TAGS
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 
@@ -153,20 +155,36 @@ def decode(content: bytes, path: str) -> str:
         raise BadInput("the file is not UTF-8", where=f"{path}:{line}", hint="Save it as UTF-8.") from None
 
 
-def read_dockerfile(text: str, build_args: Mapping[str, str], place: Place, platform: str) -> Dockerfile:
+def read_dockerfile(
+    text: str,
+    build_args: Mapping[str, str],
+    place: Place,
+    platform: str,
+    template_tags: Sequence[str] = TEMPLATE_TAGS,
+) -> Dockerfile:
     """`parse_dockerfile` for a text whose lines `place` names."""
     directives = read_directives(text, place)
-    read = _Reader(text, directives.get("escape", "\\"), build_args, place, platform).read()
+    escape = directives.get("escape", "\\")
+    read = _Reader(text, escape, build_args, place, platform, template_tags).read()
     return replace(read, syntax=directives.get("syntax", ""))
 
 
 class _Reader:
-    def __init__(self, text: str, escape: str, build_args: Mapping[str, str], place: Place, platform: str) -> None:
+    def __init__(
+        self,
+        text: str,
+        escape: str,
+        build_args: Mapping[str, str],
+        place: Place,
+        platform: str,
+        template_tags: Sequence[str],
+    ) -> None:
         self._text = text
         self._escape = escape
         self._build_args = build_args
         self._place = place
-        self._variables = _platform_variables(platform, build_args)
+        self._templates = _templates(tuple(template_tags))
+        self._variables = platform_variables(platform, build_args)
         self._predefined = set(self._variables)
         self._stages: list[Stage] = []
         self._uses: list[ImageUse] = []
@@ -239,7 +257,13 @@ class _Reader:
                 where=where,
                 hint="It begins with a letter; letters, digits, . _ - follow.",
             )
-        expansion = self._expand(words[0].group(), instruction)
+        # Before it is expanded: the expression in a template has backslashes.
+        template = self._templates.search(words[0].group())
+        expansion = self._expand(words[0].group()[: template.start() if template else None], instruction)
+        if template:
+            expressions = filter(None, template.groups())
+            tag = "".join(f":{expression}" for expression in expressions)
+            expansion = replace(expansion, value=f"{expansion.value}:{{{{latest-image-tag{tag}}}}}")
         base, without_value = expansion.value, expansion.without_value
         platform = next((flag.value for flag in instruction.flags if flag.name == "platform"), "")
         if platform:
@@ -390,13 +414,19 @@ def _mount_fields(characters: Sequence[Character]) -> Iterator[_MountField]:
         yield _MountField(match[1].lower(), match[2], characters[match.start(2) : match.end(2)])
 
 
+@lru_cache
+def _templates(tags: tuple[str, ...]) -> re.Pattern[str]:
+    """Templates of tags as one regular expression for the end of a reference."""
+    return re.compile("|".join(f":{re.escape(tag).replace(chr(92) + '*', '(.+)')}$" for tag in tags) or "(?!)")
+
+
 def _no_value(names: Sequence[str]) -> str:
     if not names:
         return "it is empty"
     return ", ".join(f"ARG {name}" for name in names) + (" has no value" if len(names) == 1 else " have no value")
 
 
-def _platform_variables(platform: str, build_args: Mapping[str, str]) -> dict[str, str]:
+def platform_variables(platform: str, build_args: Mapping[str, str]) -> dict[str, str]:
     """The platform ARGs that BuildKit predefines; see docs.docker.com, "Automatic platform ARGs"."""
     system, _, rest = platform.partition("/")
     architecture, _, variant = rest.partition("/")
