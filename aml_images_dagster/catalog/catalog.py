@@ -90,14 +90,14 @@ class Catalog:
             BadInput: One of the folders does not exist.
         """
         paths = split_paths(docker_files_path)
-        files = tree.files()
         for path in paths:
-            if path and not any(file.startswith(f"{path}/") for file in files):
+            if not tree.may_have(path) or (path and not any(file.startswith(f"{path}/") for file in tree.files())):
                 raise BadInput(
                     f"there is no folder {path!r} in {_name_of(tree)}",
                     where="docker_files_path",
-                    hint="Name folders of the repository with --docker-files-path, separated by ';'.",
+                    hint="Name another repository with --repo, or its folders with --docker-files-path, between ';'.",
                 )
+        files = tree.files()
         drafts = _read_drafts(tree, files, paths)
         published = PublishedNames(published_as, [(draft.family, draft.name) for draft in drafts])
         edges = {draft: _edges(draft, published) for draft in drafts}
