@@ -13,6 +13,7 @@ from aml_images_dagster.builds.naming import release_tag_for
 from aml_images_dagster.builds.plan import plan_build
 from aml_images_dagster.builds.preflight import check_folders
 from aml_images_dagster.builds.release_number import next_release_num
+from aml_images_dagster.builds.secrets import secrets_of
 from aml_images_dagster.builds.selection import Selection, with_needed_parents
 from aml_images_dagster.builds.source import discover_images, open_source
 from aml_images_dagster.errors import BadInput
@@ -108,6 +109,9 @@ def prepare(
         )
     tag = release_tag_for(now, number, wanted.release_tag)
     plan = plan_build(selection, source, backends, settings, force=wanted.force)
+    for step in plan.images:
+        if step.action == "build":
+            secrets_of(source.catalog.get(step.image), settings)
     return PreparedBuild(plan, source, number, tag)
 
 

@@ -12,7 +12,6 @@ from rich.markup import escape
 from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.preflight import check_plan, check_prerequisites
 from aml_images_dagster.builds.preparation import Wanted, prepare
-from aml_images_dagster.builds.secrets import secrets_of
 from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
@@ -80,9 +79,6 @@ def command(
     if dry_run:
         return
     check_prerequisites(plan, prepared.source, backends)
-    for step in plan.images:
-        if step.action == "build":
-            secrets_of(prepared.source.catalog.get(step.image), settings)
 
     # Dagster takes seconds to import: only here, after everything that can be refused has been.
     from aml_images_dagster.cli.dagster_run import BuildCommand

@@ -221,7 +221,7 @@ class Settings(BaseSettings):
             "staging_registry": (self.staging_registry,),
             "production_registry": (self.production_registry,),
             "base_mirrors": mirrors,
-            "frontends": (frontend.partition("/")[0] for frontend in self.frontends.values()),
+            "frontends": (mirror.partition("/")[0] for mirror in self.frontends.values()),
             "trusted_registries": self.trusted_registries,
         }
         return next((name for name, hosts in named.items() if host.lower() in map(str.lower, hosts)), "")
