@@ -60,6 +60,7 @@ EXAMPLES = {
     "builder": "builders",
     "build_cache": "registry.example/cache",
     "build_secrets": "pip=env:PIP_TOKEN;netrc=file:~/.netrc",
+    "frontends": "docker/dockerfile=mirror.example/docker/dockerfile",
     "build_network": "host",
     "parallel": "2",
     "source_commit": "HEAD",

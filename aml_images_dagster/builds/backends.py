@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from aml_images_dagster.errors import BadInput
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.checks import Check
-    from aml_images_dagster.engine.interface import Builder, Engine, LoginFor
+    from aml_images_dagster.engine.interface import Builder, LocalBuilder, LoginFor
     from aml_images_dagster.registry.importer import Importer
     from aml_images_dagster.registry.interface import Registry
     from aml_images_dagster.registry.resolution import ResolvedBase
@@ -52,14 +52,15 @@ class Backends:
         runner: Runs scenarios as training jobs.
         resolver: Finds external bases.
         artifacts: The artifacts store.
+        frontends: Mirrors of the frontends that `# syntax=` may name.
         checks: Whether all of these can be used, in the order in which a person would fix them.
         import_sdks: Imports what several threads must not be the first to import at the same time.
     """
 
     builder: Builder
     windows_builder: Builder | None
-    engine: Engine
-    windows_engine: Engine | None
+    engine: LocalBuilder
+    windows_engine: LocalBuilder | None
     staging: Registry
     login_for: LoginFor
     production: Registry
@@ -67,6 +68,7 @@ class Backends:
     runner: TestRunner
     resolver: Resolver
     artifacts: Artifacts
+    frontends: Mapping[str, str] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()
     import_sdks: Callable[[], None] = lambda: None
 
@@ -87,7 +89,7 @@ class Backends:
             )
         return self.windows_builder
 
-    def engine_for(self, os: str) -> Engine:
+    def engine_for(self, os: str) -> LocalBuilder:
         """The engine on which images of an operating system are tried.
 
         Raises:

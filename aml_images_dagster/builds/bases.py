@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.records import PinnedBase
+from aml_images_dagster.catalog.frontends import mirrored_frontend
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 
@@ -29,7 +30,7 @@ def pin_bases(
     find_parent: FindParent,
     known: Mapping[str, PinnedBase] = MappingProxyType({}),
 ) -> tuple[PinnedBase, ...]:
-    """Pin every image that a Dockerfile uses.
+    """Pin every image that a Dockerfile uses, and the frontend that reads it if a mirror of it is named.
 
     Args:
         image: The image.
@@ -66,4 +67,8 @@ def pin_bases(
             pinned[use.reference] = PinnedBase(
                 reference=use.reference, digest=found.digest, pull=str(found), image=parent
             )
+    frontend = mirrored_frontend(image.dockerfile.syntax, backends.frontends)
+    if frontend and frontend not in pinned:
+        found_there = known.get(frontend) or backends.resolver.resolve(frontend)
+        pinned[frontend] = PinnedBase(reference=frontend, digest=found_there.digest, pull=found_there.pull)
     return tuple(pinned.values())

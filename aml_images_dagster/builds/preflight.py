@@ -73,7 +73,9 @@ def check_folders(source: Source, images: Iterable[str], backends: Backends, *, 
     names = sorted(images)
     for name in names:
         source.catalog.get(name)
-    findings = validate(source.catalog, source.tree, names, features_of=features_of(backends))
+    findings = validate(
+        source.catalog, source.tree, names, features_of=features_of(backends), frontends=backends.frontends
+    )
     if for_pull_request:
         findings += [finding for name in names for finding in reaching_out(source.catalog.get(name))]
     stopping = [finding for finding in findings if finding.severity == "error" and finding.stops_build]

@@ -29,6 +29,7 @@ from aml_images_dagster.builds.records import BaseImage, StagedImage
 from aml_images_dagster.builds.reuse import is_of_no_pull_request, passed_before, reusable, why_built
 from aml_images_dagster.builds.secrets import secrets_of
 from aml_images_dagster.catalog.dockerfile import in_every_stage, with_labels, without_directives
+from aml_images_dagster.catalog.frontends import mirrored_frontend
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.catalog.windows import check_host
 from aml_images_dagster.engine.interface import BuildRequest
@@ -245,6 +246,7 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
                 cache_group="pull-requests" if session.pull_request else "",
                 secrets={} if session.pull_request else secrets_of(image, settings),
                 ssh=image.settings.ssh and not session.pull_request,
+                frontend=_frontend(recipe, backends),
                 epoch=session.source.committed,
             ),
             log,
@@ -291,6 +293,12 @@ def _check_platform(image: Image, config: Mapping[str, Any], reference: Referenc
             where=str(reference),
             hint="Build it from a base for that platform, or change the platform.",
         )
+
+
+def _frontend(recipe: Recipe, backends: Backends) -> str:
+    """The image that reads the Dockerfile, by digest; empty for the builder's own."""
+    named = mirrored_frontend(recipe.image.dockerfile.syntax, backends.frontends)
+    return next((base.pull for base in recipe.bases if base.reference == named), "") if named else ""
 
 
 def _cache_of(session: BuildSession, image: Image) -> str:

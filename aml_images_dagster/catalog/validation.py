@@ -5,12 +5,14 @@ from __future__ import annotations
 import posixpath
 from collections import defaultdict
 from datetime import UTC, date, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.builder_features import CLASSIC, SEVERAL_PLATFORMS, usual_features
 from aml_images_dagster.catalog.context_files import ContextFiles
 from aml_images_dagster.catalog.dockerfile import is_literal, remote_sources
 from aml_images_dagster.catalog.finding import Finding
+from aml_images_dagster.catalog.frontends import asks_for_more, is_dockerfile_frontend, mirrored_frontend
 from aml_images_dagster.catalog.graph import find_cycle
 from aml_images_dagster.catalog.image import (
     FACTORY_FILES,
@@ -26,7 +28,7 @@ from aml_images_dagster.catalog.windows import HOST_BUILDS
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from typing import Literal
 
     from aml_images_dagster.catalog.builder_features import BuilderFeatures
@@ -46,6 +48,7 @@ def validate(
     publishes: bool = True,
     today: date | None = None,
     features_of: FeaturesOf = usual_features,
+    frontends: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Finding]:
     """Look for everything that would make a build fail late, or that a reviewer should know.
 
@@ -56,6 +59,7 @@ def validate(
         publishes: Whether the public part is published somewhere: then it is a mistake when something of it is missing.
         today: The day by which ends of life are judged; default: today in UTC.
         features_of: What the builder of an operating system can do.
+        frontends: Mirrors of the frontends that `# syntax=` may name.
 
     Returns:
         Findings, sorted by image, file and line.
@@ -72,6 +76,7 @@ def validate(
             findings.extend(clashes[image.id])
             findings.extend(_check_files(image, existing, publishes))
             findings.extend(_check_instructions(image, tree, features_of))
+            findings.extend(_check_syntax(image, frontends))
             findings.extend(_check_scenarios(image, catalog, tree, existing))
             findings.extend(_check_bases(image, catalog))
             findings.extend(_check_platform(image, catalog, features_of))
@@ -117,7 +122,8 @@ def _check_instructions(image: Image, tree: Tree, features_of: FeaturesOf) -> It
             yield _at(image, "warning", message, remote.line)
     for name in image.settings.build_args:
         if name.startswith("BUILDKIT_"):
-            yield Finding(image.id, "error", f"{name} would steer the builder itself; remove it", image.settings_path)
+            message = f"the build argument {name} would steer the builder itself; remove it"
+            yield Finding(image.id, "error", message, image.settings_path)
     context = ContextFiles(tree, image)
     for source in context.sources:
         if source.fault:
@@ -133,6 +139,20 @@ def _check_instructions(image: Image, tree: Tree, features_of: FeaturesOf) -> It
                 f"{source.keyword} {source.written}: only the factory reads this file; it is not in the build context"
             )
         yield _at(image, "error", message, source.line)
+
+
+def _check_syntax(image: Image, frontends: Mapping[str, str]) -> Iterator[Finding]:
+    """What becomes of `# syntax=`: a frontend is a program, so only those that a setting names are run."""
+    syntax = image.parsed.syntax if image.parsed else ""
+    if not syntax or mirrored_frontend(syntax, frontends):
+        return
+    line = next(number for number, text in enumerate(image.dockerfile.text.split("\n"), 1) if syntax in text)
+    if not is_dockerfile_frontend(syntax):
+        message = f"# syntax={syntax} is none of the frontends that may read a Dockerfile (setting frontends)"
+        yield _at(image, "error", message, line)
+    elif asks_for_more(syntax):
+        message = f"# syntax={syntax}: the builder's own frontend reads the file, and may be older; see frontends"
+        yield _at(image, "warning", message, line)
 
 
 def _check_scenarios(image: Image, catalog: Catalog, tree: Tree, existing: Collection[str]) -> Iterator[Finding]:

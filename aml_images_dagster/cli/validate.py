@@ -41,6 +41,7 @@ def command(settings: Settings, as_json: bool, images: tuple[str, ...]) -> None:
         tree,
         names,
         publishes=bool(settings.open_source.repository),
+        frontends=settings.frontends,
         features_of=lambda os: features_of(backends_for(settings))(os),
     )
     if not images:

@@ -176,6 +176,21 @@ class Builder(Protocol):
         """Remove old leftovers of any failed builds; return their size."""
 
 
+class LocalBuilder(Protocol):
+    """Builds images that stay in an engine of this machine, to see that they can be built."""
+
+    def build(self, request: BuildRequest, log: LogLine) -> object:
+        """Build an image; others can be FROM its tag.
+
+        Raises:
+            BuildFailed: A failing instruction, a bad Dockerfile, the deadline, a full disk; carries the log's end.
+            Unreachable: The engine was lost while it built.
+        """
+
+    def forget(self, reference: str) -> None:
+        """Remove a local tag, its layers when nothing else uses them. Absent is fine."""
+
+
 class Engine(Protocol):
     """A container engine. Every method raises `Unreachable` when it does not answer."""
 

@@ -15,7 +15,7 @@ from aml_images_dagster.identity.endpoints import endpoints_of
 from aml_images_dagster.identity.registry_id import registry_id
 from aml_images_dagster.profiles.blob_artifacts import artifacts_of, blob_checks
 from aml_images_dagster.profiles.checks import builder_checks, registry_checks
-from aml_images_dagster.profiles.engines import engines_of, linux_builder, windows_builder
+from aml_images_dagster.profiles.engines import engines_of, linux_builder, local_builder, windows_builder
 from aml_images_dagster.profiles.staging_account import staging_account
 from aml_images_dagster.registry.acr import AcrRegistry
 from aml_images_dagster.registry.acr_import import AcrImporter, PasswordSource, ResourceSource
@@ -76,7 +76,7 @@ def azure_parts(settings: Settings) -> Backends:
     return Backends(
         builder=builder,
         windows_builder=windows,
-        engine=engines.linux,
+        engine=local_builder(engines, settings),
         windows_engine=engines.windows,
         staging=staging,
         login_for=login_for,
@@ -86,6 +86,7 @@ def azure_parts(settings: Settings) -> Backends:
         # What only the engine here holds is out of reach for a builder elsewhere.
         resolver=BaseResolver(settings.base_mirrors, engines.linux if builds_here else None, registry),
         artifacts=artifacts,
+        frontends=settings.frontends,
         checks=(
             *builder_checks(builder, windows, settings),
             Check("identity", lambda: credential.found(endpoints.management_scope), before_build=True),

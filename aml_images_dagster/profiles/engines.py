@@ -54,6 +54,11 @@ def linux_builder(engines: Engines, settings: Settings, login_for: LoginFor) -> 
     )
 
 
+def local_builder(engines: Engines, settings: Settings) -> BuildKitBuilder:
+    """What builds Linux images that are only tried: the BuildKit of the engine, wherever the others are built."""
+    return linux_builder(engines, settings.model_copy(update={"builder": ""}), lambda _: None)
+
+
 def windows_builder(engines: Engines, settings: Settings, login_for: LoginFor) -> EngineBuilder | None:
     """What builds Windows images, which BuildKit does not: the engine's classic builder."""
     if engines.windows is None:

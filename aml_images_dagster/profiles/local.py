@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.builds.artifacts import Artifacts
 from aml_images_dagster.builds.backends import Backends
 from aml_images_dagster.profiles.checks import builder_checks, registry_checks
-from aml_images_dagster.profiles.engines import engines_of, linux_builder, windows_builder
+from aml_images_dagster.profiles.engines import engines_of, linux_builder, local_builder, windows_builder
 from aml_images_dagster.profiles.staging_account import staging_account
 from aml_images_dagster.registry.importer import CopyingImporter
 from aml_images_dagster.registry.oci import OciRegistry
@@ -36,7 +36,7 @@ def local_parts(settings: Settings) -> Backends:
     return Backends(
         builder=builder,
         windows_builder=windows,
-        engine=engines.linux,
+        engine=local_builder(engines, settings),
         windows_engine=engines.windows,
         staging=staging,
         login_for=login_for,
@@ -50,5 +50,6 @@ def local_parts(settings: Settings) -> Backends:
         ),
         resolver=BaseResolver(settings.base_mirrors, engines.linux, registry),
         artifacts=Artifacts(settings.artifacts_uri),
+        frontends=settings.frontends,
         checks=(*builder_checks(builder, windows, settings), *registry_checks(staging, production)),
     )

@@ -109,6 +109,11 @@ class Settings(BaseSettings):
         description="Where the values of secrets in image.json come from: id=env:VARIABLE or id=file:PATH, separated "
         "by ';': pip=env:PIP_TOKEN.",
     )
+    frontends: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description="Mirrors of the frontends that # syntax= may name, separated by ';': "
+        "docker/dockerfile=mirror.example/docker/dockerfile; default: the builder's own.",
+    )
     build_network: str | None = Field(default=None, description="Network of RUN instructions, e.g. host.")
     build_timeout_minutes: float = Field(default=90, gt=0, description="Time limit for building one image.")
     transfer_timeout_minutes: float = Field(
@@ -179,7 +184,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"write {secret}=env:VARIABLE or {secret}=file:PATH, never the value itself")
         return value
 
-    @field_validator("base_mirrors", "build_secrets", mode="before")
+    @field_validator("base_mirrors", "build_secrets", "frontends", mode="before")
     @classmethod
     def _split_pairs(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -211,7 +216,8 @@ class Settings(BaseSettings):
 
     def trusts(self, host: str) -> bool:
         """Whether a setting names a registry; one that only a Dockerfile names may lead to public addresses alone."""
-        mirrors = (mirror.partition("/")[0] for mirror in self.base_mirrors.values())
+        named_mirrors = (*self.base_mirrors.values(), *self.frontends.values())
+        mirrors = (mirror.partition("/")[0] for mirror in named_mirrors)
         named = (self.staging_registry, self.production_registry, *mirrors, *self.trusted_registries)
         return host.lower() in map(str.lower, named)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import pytest
 from hypothesis import given
@@ -97,3 +98,14 @@ def test_explanations(change, sentences):
         bases={"debian:12": f"sha256:{'a' * 64}"},
     )
     assert explain(old, old.model_copy(update=change)) == sentences
+
+
+def test_secrets_count_by_name_and_images_without_keep_their_key():
+    one = ContentKey(dockerfile="", files={}, build_args={}, platform="linux/amd64", bases={})
+    parts = one.model_dump(exclude={"secrets"})
+    before = hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    assert one.digest == before
+    other = one.model_copy(update={"secrets": ("pip", "ssh")})
+    assert other.digest != one.digest
+    assert explain(one, other) == ["secret pip added", "secret ssh added"]
+    assert explain(other, one) == ["secret pip removed", "secret ssh removed"]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aml_images_dagster.catalog.dockerfile import combine, in_every_stage, parse_dockerfile, pin
+from aml_images_dagster.catalog.dockerfile import combine, in_every_stage, parse_dockerfile, pin, without_directives
 from aml_images_dagster.catalog.dockerfile.instructions import read_instructions
 from aml_images_dagster.errors import BadInput
 
@@ -177,3 +178,34 @@ def test_any_two_files_are_joined_or_refused(public: bytes, private: bytes) -> N
         assert error.where.startswith("Dockerfile")
     else:
         assert joined.encode().startswith(public)
+
+
+@pytest.mark.parametrize(
+    ("written", "rendered"),
+    [
+        ("# syntax=stranger.example/frontend:1\nFROM a\n", "#\nFROM a\n"),
+        ("#!/usr/bin/buildx\n#syntax = stranger.example/frontend\nFROM a\n", "#\n#\nFROM a\n"),
+        (
+            "\ufeff# syntax=a\r\n# escape=`\r\n\r\n# c\r\nFROM a `\r\n AS b\r\n",
+            "# escape=`\n#\n\r\n#\nFROM a `\r\n AS b\r\n",
+        ),
+        ("\n  # syntax=a\nARG A\n# kept\nFROM a\n", "\n#\nARG A\n# kept\nFROM a\n"),
+        ("FROM a\n# syntax=too late\n", "FROM a\n# syntax=too late\n"),
+    ],
+)
+def test_no_dockerfile_chooses_its_frontend(written: str, rendered: str) -> None:
+    assert without_directives(written) == rendered
+    before, after = parse_dockerfile(written), parse_dockerfile(rendered)
+    assert [stage.line for stage in after.stages] == [stage.line for stage in before.stages]
+    assert after.escape == before.escape
+
+
+@settings(deadline=None)
+@given(dockerfiles(), styles)
+def test_a_dockerfile_without_directives_says_the_same(
+    made: tuple[list[str], list[tuple[str, str]]], style: Style
+) -> None:
+    before = parse_dockerfile(style.render(made[0]))
+    after = parse_dockerfile(without_directives(before.text))
+    assert (after.stages, after.escape) == (before.stages, before.escape)
+    assert [use.reference for use in after.uses] == [use.reference for use in before.uses]

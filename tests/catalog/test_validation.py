@@ -43,6 +43,13 @@ def test_what_the_builder_refuses_is_refused_and_nothing_else(good):
     assert finding.message == "RUN <<EOF: Docker 20.10, which builds the image, does not know this; remove it"
 
 
+def test_frontends_that_are_usual_or_have_a_mirror_are_no_finding(good):
+    frontends = {"docker/dockerfile": "mirror.example/dockerfile", "stranger.example/frontend": "mirror.example/other"}
+    for syntax in ("docker/dockerfile:1", "docker.io/docker/dockerfile:1.9", "stranger.example/frontend:3"):
+        good.write(f"{ROOT}/base/good/Dockerfile", f"# syntax={syntax}\nFROM debian:12\n")
+        assert validate(good.catalog(), good.tree(), today=TODAY, frontends=frontends) == []
+
+
 def test_several_platforms_need_a_builder_for_them(good):
     good.write(f"{ROOT}/base/good/image.json", '{"platforms": ["linux/amd64", "linux/arm64"]}')
     good.image("base/child", "FROM mcr.microsoft.com/azureml/good\n", image__json='{"platform": "linux/arm64"}')
@@ -144,6 +151,37 @@ def test_only_the_images_asked_for(good):
         (
             {"Dockerfile": "FROM debian:12\nRUN --mount=type=cache,target=/x true\nCOPY --depth=1 LICENSE.txt /\n"},
             ("error", "Dockerfile", 3, "COPY --depth: BuildKit, which builds the image, does not know this"),
+        ),
+        (
+            {"Dockerfile": "# syntax=docker/dockerfile:1.7-labs\nFROM debian:12\n"},
+            (
+                "warning",
+                "Dockerfile",
+                1,
+                "# syntax=docker/dockerfile:1.7-labs: the builder's own frontend reads the file",
+            ),
+        ),
+        (
+            {"Dockerfile": "# escape=`\n# syntax=stranger.example/frontend\nFROM debian:12\n"},
+            ("error", "Dockerfile", 2, "# syntax=stranger.example/frontend is none of the frontends"),
+        ),
+        (
+            {"image.json": '{"build_args": {"BUILDKIT_SYNTAX": "stranger.example/frontend"}}'},
+            ("error", "image.json", None, "the build argument BUILDKIT_SYNTAX would steer the builder itself"),
+        ),
+        (
+            {
+                "Dockerfile": "FROM debian:12\nADD https://host.example/a /\n"
+                "ADD --checksum=sha256:0 https://host.example/a /\n"
+            },
+            ("warning", "Dockerfile", 2, "ADD https://host.example/a: not reproducible"),
+        ),
+        (
+            {
+                "Dockerfile": "FROM debian:12\nADD https://x.example/a.git#main /\n"
+                f"ADD https://x.example/a.git#{'a' * 40} /\n"
+            },
+            ("warning", "Dockerfile", 2, "ADD https://x.example/a.git#main: not reproducible"),
         ),
         (
             {"Dockerfile": "FROM debian:12\n\nCOPY LICENSE.txt gone.txt /\n"},

@@ -4,6 +4,7 @@ import hashlib
 import json
 import signal
 import time
+import uuid
 
 import dagster as dg
 import docker
@@ -12,6 +13,7 @@ import pytest
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.defs.keys import STAGES
 from tests.dagster_instance import open_instance
+from tests.faults.alone import naming
 
 pytestmark = [pytest.mark.engine, pytest.mark.e2e]
 
@@ -233,7 +235,8 @@ def test_when_one_scenario_fails_everything_else_of_the_build_ends(repository, s
         scenarios = [{"name": "waits", "kind": "training", "script": name}]
         tests = {"scenarios": scenarios, "timeout_minutes": 10}
         repository.write(repository.folder(image) / "tests.json", json.dumps(tests))
-    repository.write_image("apps/slow", "FROM busybox\nRUN sleep 300\n")
+    mark = uuid.uuid4().hex
+    repository.write_image("apps/slow", f"FROM busybox\nRUN : {mark}; sleep 300; true\n")
     process = repository.start("build", shell, other, slow, AML_IMAGES_PARALLEL="3")
 
     def jobs():
@@ -241,7 +244,7 @@ def test_when_one_scenario_fails_everything_else_of_the_build_ends(repository, s
         return [engine_client.containers.list(filters={"label": one}) for one in label]
 
     def building():
-        return [c for c in engine_client.containers.list() if "sleep 300" in c.attrs["Config"]["Cmd"]]
+        return [*naming(f": {mark};")]
 
     deadline = time.monotonic() + 120
     while not all(jobs()) or not building():

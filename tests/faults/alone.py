@@ -58,18 +58,25 @@ def _wait_until_alone(suite: int) -> None:
         time.sleep(1)
 
 
-def _naming(text: str) -> Iterator[int]:
+def command_of(pid: int) -> bytes:
+    """The command line of a process; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+def naming(text: str) -> Iterator[int]:
     """Processes that have a text in their command line."""
     for entry in Path("/proc").iterdir():
-        with suppress(FileNotFoundError, ProcessLookupError):
-            if entry.name.isdigit() and text.encode() in (entry / "cmdline").read_bytes():
-                yield int(entry.name)
+        if entry.name.isdigit() and text.encode() in command_of(int(entry.name)):
+            yield int(entry.name)
 
 
 def _clear(folder: Path) -> None:
     """Remove what a suite that was killed has left."""
     listed = subprocess.run(["ip", "netns", "pids", folder.name], capture_output=True, text=True).stdout
-    for pid in {*map(int, listed.split()), *_naming(f"{folder}/")}:
+    for pid in {*map(int, listed.split()), *naming(f"{folder}/")}:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     subprocess.run(["ip", "netns", "delete", folder.name], capture_output=True)

@@ -14,6 +14,7 @@ import docker.errors
 import requests
 
 from aml_images_dagster.errors import FactoryError
+from tests.faults.alone import naming
 
 if TYPE_CHECKING:
     from aml_images_dagster.registry.oci import OciRegistry
@@ -27,14 +28,13 @@ LABEL = "aml-images.build"
 class Left:
     """Names of what is left, by kind.
 
-    `build_containers` are all containers without a label, because an engine gives its own none: whoever looks must
-    have the engine for himself.
+    `instructions` are processes of RUN, which have a word in their command line that only this repository has.
     """
 
     staged_tags: tuple[str, ...] = ()
     local_tags: tuple[str, ...] = ()
     containers: tuple[str, ...] = ()
-    build_containers: tuple[str, ...] = ()
+    instructions: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
     temporary_folders: tuple[str, ...] = ()
@@ -70,12 +70,14 @@ class Eyes:
         registry: Staging, asked directly.
         families: Repositories of the registry.
         artifacts: Folder of all builds.
+        mark: A word in every RUN that may be running.
     """
 
     engine: OwnEngine
     registry: OciRegistry
     families: tuple[str, ...]
     artifacts: Path
+    mark: str
 
     def look(self, build: str) -> Sample:
         status = self.status(build)
@@ -95,6 +97,10 @@ class Eyes:
             f"{family}:{tag}" for family in self.families for tag in self.registry.tags(family) if tag.endswith(build)
         )
 
+    def instructions(self) -> tuple[str, ...]:
+        """Processes of RUN that are alive."""
+        return tuple(str(pid) for pid in naming(self.mark))
+
     def _left(self, build: str) -> Left:
         with self.engine.client() as client:
             containers = client.api.containers(all=True)
@@ -108,7 +114,7 @@ class Eyes:
             staged_tags=self.tags(f"--{build}"),
             local_tags=tuple(t for image in images for t in image["RepoTags"] or () if t.endswith(f"--{build}")),
             containers=tuple(name for name, label in labels.items() if label == build),
-            build_containers=tuple(name for name, label in labels.items() if label is None),
+            instructions=self.instructions(),
             networks=tuple(network["Name"] for network in networks),
             volumes=tuple(volume["Name"] for volume in volumes),
             temporary_folders=tuple(map(str, Path(tempfile.gettempdir()).glob(f"aml-images-{build}-*"))),

@@ -73,7 +73,7 @@ def soon_over(scene: Scene, build: Build) -> Build:
 
 @fault("RUN fails", "command line", "UI", by_hand=("UI",))
 def run_fails(scene: Scene, started: Started) -> Build:
-    scene.instruction("RUN false")
+    scene.instruction("false")
     return soon_over(scene, scene.start(started))
 
 
@@ -210,7 +210,7 @@ def in_mid_test(scene: Scene, started: Started) -> Build:
 
 
 def in_mid_build(scene: Scene, started: Started, seconds: float = 8) -> Build:
-    scene.instruction(f"RUN sleep {seconds}")
+    scene.instruction(f"sleep {seconds}; true")
     build = scene.start(started)
     scene.wait_for_instruction(build)
     return build
@@ -358,9 +358,22 @@ def engine_killed_in_test(scene: Scene, started: Started) -> Build:
     return engine_ended_in_test(scene, started, signal.SIGKILL)
 
 
+@fault("kill -9 of the client in build", "command line")
+def client_killed_in_build(scene: Scene, started: Started) -> Build:
+    build = in_mid_build(scene, started, seconds=60)
+    scene.strike(build, lambda: kill(*scene.clients(build)))
+    return soon_over(scene, build)
+
+
+@fault("push: too many requests", "command line", by_hand=("command line",))
+def too_many_requests(scene: Scene, started: Started) -> Build:
+    return answered(scene, started, Answer("status", "PUT", pushed_to(scene), status=429))
+
+
 def engine_ended_in_build(scene: Scene, started: Started, how: signal.Signals) -> Build:
     scene.environment["AML_IMAGES_ENGINE_PATIENCE_SECONDS"] = "1"
-    build = in_mid_build(scene, started, seconds=60)
+    # What RUN has started outlives an engine that was killed, until it ends by itself.
+    build = in_mid_build(scene, started, seconds=20)
     scene.strike(build, lambda: scene.world.engine.end(how))
     scene.wait_for_end(build)
     scene.world.engine.start()
@@ -389,7 +402,7 @@ def disk_full(scene: Scene, started: Started) -> Build:
 
 
 def in_mid_build_that_writes(scene: Scene, started: Started) -> Build:
-    scene.instruction("RUN sleep 3; dd if=/dev/zero of=/zeroes bs=1M count=5")
+    scene.instruction("sleep 3; dd if=/dev/zero of=/zeroes bs=1M count=5")
     build = scene.start(started)
     scene.wait_for_instruction(build)
     return build

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _CLONE_NEWNET = 0x40000000
 _START_SECONDS = 120
 _STOP_SECONDS = 60
+_UNPACKED = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "aml-images" / "engine" / "usr"
+"""Where scripts/services unpacks the engine of Debian 13 on Debian 12; elsewhere the machine's own is as new."""
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -37,17 +39,20 @@ class OwnEngine:
         folder: Where it keeps everything, below the suite's place; short, because a socket's path is short.
         ports: Loopback ports of this machine that the engine reaches under the same name.
         disk_bytes: Size of its disk.
+        namespace: Added to the name of its network namespace, for a second one at a place.
 
     Attributes:
         url: For settings.
     """
 
-    def __init__(self, folder: Path, ports: tuple[int, ...], disk_bytes: int = 400_000_000) -> None:
+    def __init__(
+        self, folder: Path, ports: tuple[int, ...], disk_bytes: int = 400_000_000, namespace: str = ""
+    ) -> None:
         self.folder = folder
         self.url = f"unix://{folder}/engine.sock"
         self._ports = ports
         self._disk_bytes = disk_bytes
-        self._namespace = folder.parent.name
+        self._namespace = folder.parent.name + namespace
         self._stack = ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -80,13 +85,20 @@ class OwnEngine:
         if self.answers():
             return
         self._forget_containerd()
-        command = ["nsenter", f"--net=/var/run/netns/{self._namespace}", "dockerd", "--host", self.url]
+        (self.folder / "daemon.json").write_text('{"features": {"containerd-snapshotter": true}}')
+        command = ["nsenter", f"--net=/var/run/netns/{self._namespace}", _dockerd(), "--host", self.url]
+        command += ["--config-file", f"{self.folder}/daemon.json"]
         command += ["--bridge", "none", "--iptables=false", "--ip-masq=false", "--shutdown-timeout", "2"]
         command += ["--data-root", str(self._data), "--exec-root", f"{self.folder}/exec"]
         command += ["--pidfile", f"{self.folder}/engine.pid"]
         with (self.folder / "engine.log").open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, "PATH": f"{_UNPACKED}/sbin:{_UNPACKED}/bin:{os.environ['PATH']}"},
             )
         _wait(self.answers, _START_SECONDS, f"the engine does not start: {self.folder}/engine.log")
 
@@ -162,6 +174,11 @@ class _Client(docker.DockerClient):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _dockerd() -> str:
+    unpacked = _UNPACKED / "sbin" / "dockerd"
+    return str(unpacked) if unpacked.exists() else "dockerd"
 
 
 class _Tunnel:

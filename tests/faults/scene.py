@@ -24,6 +24,7 @@ from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.registry.oci import OciRegistry
 from tests.browser.dagster_ui import LOCATION, DagsterUi
 from tests.dagster_instance import open_instance
+from tests.faults.alone import command_of, naming
 from tests.faults.evidence import Eyes, Observer
 from tests.faults.own_engine import is_alive
 from tests.image_repository import PRIVATE, TESTS, ImageRepository
@@ -132,6 +133,7 @@ class Scene:
     repository: ImageRepository
     ui: DagsterUi | None = None
     intact: dict[str, str] = field(default_factory=dict)
+    mark: str = field(default_factory=lambda: f"instruction-{uuid.uuid4().hex}")
     environment: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -155,8 +157,8 @@ class Scene:
     @cached_property
     def eyes(self) -> Eyes:
         families = tuple(self.repository.families.values())
-        artifacts = self.repository.artifacts
-        return Eyes(self.world.engine, OciRegistry(self.world.registry.host, timeout_seconds=5), families, artifacts)
+        registry = OciRegistry(self.world.registry.host, timeout_seconds=5)
+        return Eyes(self.world.engine, registry, families, self.repository.artifacts, self.mark)
 
     # What is built
 
@@ -172,11 +174,11 @@ class Scene:
         tests = {"scenarios": scenarios, "timeout_minutes": timeout_minutes}
         self.repository.write(self.repository.folder(FAULTY) / "tests.json", json.dumps(tests))
 
-    def instruction(self, dockerfile_line: str) -> None:
+    def instruction(self, script: str) -> None:
         """Add an instruction to the faulty image that no cache has."""
         self._renew()
         with (self.repository.folder(FAULTY) / "Dockerfile").open("a") as file:
-            file.write(f"{dockerfile_line}\n")
+            file.write(f"RUN : {self.mark} {uuid.uuid4()}; {script}\n")
 
     def content(self) -> None:
         """New content for the faulty image."""
@@ -297,11 +299,7 @@ class Scene:
     def wait_for_instruction(self, build: Build) -> None:
         """Until a RUN of a Dockerfile runs."""
 
-        def runs() -> bool:
-            with self.world.engine.client() as client:
-                return any("aml-images.build" not in found["Labels"] for found in client.api.containers())
-
-        self._until_or_end(build, runs, "no RUN was started")
+        self._until_or_end(build, lambda: bool(self.eyes.instructions()), "no RUN was started")
 
     def _until_or_end(self, build: Build, condition: Callable[[], bool], otherwise: str) -> None:
         def met() -> bool:
@@ -345,6 +343,10 @@ class Scene:
         """Processes of the steps that have been started and live."""
         pids = [int(pid) for pid in self._logged(build, r"STEP_WORKER_STARTED pid (\d+)")]
         return [pid for pid in pids if is_alive(pid)]
+
+    def clients(self, build: Build) -> list[int]:
+        """The calls of buildx of a build."""
+        return [pid for pid in naming(f"{build.number}-") if b"docker-buildx\0build" in command_of(pid)]
 
     def _logged(self, build: Build, pattern: str) -> list[str]:
         return [found.group(1) for line in self.messages(build) if (found := re.search(pattern, line))]

@@ -92,6 +92,7 @@ class Dockerfile:
         uses: Images from outside, in order of the text; neither stages nor scratch.
         needs: Everything that not every builder builds, in order of the text.
         needed_stages: Indexes of the stages that the last one is made from; BuildKit builds no others.
+        syntax: The frontend that `# syntax=` asks for; empty without.
     """
 
     text: str
@@ -100,6 +101,7 @@ class Dockerfile:
     uses: tuple[ImageUse, ...]
     needs: tuple[FeatureUse, ...]
     needed_stages: frozenset[int]
+    syntax: str = ""
 
     @property
     def final_chain(self) -> tuple[Stage, ...]:
@@ -163,8 +165,9 @@ def read_dockerfile(
     template_tags: Sequence[str] = TEMPLATE_TAGS,
 ) -> Dockerfile:
     """`parse_dockerfile` for a text whose lines `place` names."""
-    escape = read_directives(text, place).get("escape", "\\")
-    return _Reader(text, escape, build_args, place, platform, template_tags).read()
+    directives = read_directives(text, place)
+    read = _Reader(text, directives.get("escape", "\\"), build_args, place, platform, template_tags).read()
+    return replace(read, syntax=directives.get("syntax", ""))
 
 
 class _Reader:

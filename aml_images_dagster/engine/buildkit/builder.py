@@ -106,10 +106,18 @@ class BuildKitBuilder:
                 request = replace(request, no_cache=False)
         return self._build_and_push(request, log, still_wanted)
 
+    def build(self, request: BuildRequest, log: LogLine) -> None:
+        """See `LocalBuilder.build`."""
+        self._call(request, log, lambda: None, pushes=False)
+
+    def forget(self, reference: str) -> None:
+        """See `LocalBuilder.forget`."""
+        if self._engine is not None:
+            self._engine.forget(reference)
+
     def abandon(self, tag: str, work: str | None) -> None:
         """See `Builder.abandon`."""
-        if self._engine is not None:
-            self._engine.forget(tag)
+        self.forget(tag)
 
     def sweep(self) -> int:
         """See `Builder.sweep`. BuildKit leaves no containers behind."""
@@ -137,7 +145,10 @@ class BuildKitBuilder:
         still_wanted()  # the push may have come after the cleanup; whoever stops now cleans up once more
         return PushedImage(digest, None)
 
-    def _call(self, request: BuildRequest, log: LogLine, still_wanted: Callable[[], None]) -> str:
+    def _call(
+        self, request: BuildRequest, log: LogLine, still_wanted: Callable[[], None], *, pushes: bool = True
+    ) -> str:
+        """Build, and push unless the image is to stay in the engine; the digest."""
         if self._engine is not None:
             self._engine.require_space(request.tag)
         with tempfile.TemporaryDirectory(prefix="buildx-", dir=request.context.parent) as folder:
@@ -154,7 +165,7 @@ class BuildKitBuilder:
             try:
                 with served_logins(configuration, self._logins(request)) as variables:
                     ending = follow_call(
-                        self._buildx.command(*self._arguments(request, metadata), str(context)),
+                        self._buildx.command(*self._arguments(request, metadata, pushes), str(context)),
                         self._buildx.environment(configuration, {**variables, **secrets}),
                         progress,
                         seconds=request.timeout_seconds,
@@ -162,7 +173,8 @@ class BuildKitBuilder:
                         still_wanted=still_wanted,
                     )
             finally:
-                self._forget_local(request.tag)
+                if pushes:
+                    self._forget_local(request.tag)
             if ending != "done":
                 raise fault_of(
                     ending,
@@ -175,16 +187,17 @@ class BuildKitBuilder:
                 )
             return _digest_in(metadata, request.tag)
 
-    def _arguments(self, request: BuildRequest, metadata: Path) -> list[str]:
+    def _arguments(self, request: BuildRequest, metadata: Path, pushes: bool) -> list[str]:
         _, info = self._about
         keeps_layers_elsewhere = info.driver != "docker" or info.has_image_store
-        output = f"type=image,name={request.tag},push=true"
+        output = f"type=image,name={request.tag}{',push=true' if pushes else ''}"
+        goes_straight = pushes and self._keeps_no_image
         arguments = dict(request.build_args)
-        if info.driver == "docker" and self._keeps_no_image:
+        if info.driver == "docker" and goes_straight:
             output += ",store=false,unpack=false"
         if request.epoch is not None:
             arguments["SOURCE_DATE_EPOCH"] = str(request.epoch)
-            if self._keeps_no_image:
+            if goes_straight:
                 output += ",rewrite-timestamp=true"
         if request.cache_group:
             arguments["BUILDKIT_CACHE_MOUNT_NS"] = request.cache_group
