@@ -53,12 +53,15 @@ class ContextFiles:
 
     @cached_property
     def sources(self) -> Sequence[CopySource]:
-        """What the Dockerfile takes from the context."""
+        """What the builder takes from the context: BuildKit only for the stages that the last one is made from."""
         image = self._image
         if image.parsed is None:
             return ()
         each = (copy_sources(image.parsed, image.settings.build_args, platform) for platform in image.platforms)
-        return tuple(dict.fromkeys(chain.from_iterable(each)))
+        every = dict.fromkeys(chain.from_iterable(each))
+        if image.os == "windows":
+            return tuple(every)
+        return tuple(source for source in every if source.stage in image.parsed.needed_stages)
 
     @cached_property
     def names(self) -> list[str]:

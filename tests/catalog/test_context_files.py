@@ -67,6 +67,18 @@ def test_environments_are_inherited_from_stage_to_stage(repository):
     assert ContextFiles(tree, x).names == ["scripts/deep/b.sh"]
 
 
+@pytest.mark.parametrize(
+    "instructions",
+    ["COPY --from=used /x /x", "COPY --from=0 /x /x", "RUN --mount=from=used,target=/m ls", "FROM used"],
+)
+def test_stages_that_nothing_is_made_from_are_not_built(repository, instructions):
+    stages = "FROM debian:12 AS used\nCOPY other.txt /x\nFROM debian:12 AS unused\nCOPY gone scripts /\n"
+    last = instructions if instructions.startswith("FROM") else f"FROM debian:12\n{instructions}"
+    tree, x = image(repository, f"{stages}{last}\n")
+    assert x.dockerfile.needed_stages == {0, 2}
+    assert ContextFiles(tree, x).names == ["other.txt"]
+
+
 def test_a_context_may_be_the_folder_above_or_any_other(repository):
     assert copied(repository, "COPY y /", "..") == ["y/foreign.txt"]
     assert copied(repository, "COPY deep /", "/scripts") == ["deep/b.sh"]

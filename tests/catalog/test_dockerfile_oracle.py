@@ -90,6 +90,7 @@ TEXTS = st.builds(
 @example("FROM a\nRUN a \\\n# comment\n\n b")
 @example("FROM a\nCOPY <<E <<F /x/\n1\nE\n2\nF\nRUN x")
 @example('FROM a\nRUN ["a", "<<E"]\nRUN x')
+@example("FROM a\nENV \\ \\")
 @example("# escape=`\nFROM a\nRUN x `\n y\nRUN z \\\nRUN w")
 def test_both_split_a_text_alike(text: str) -> None:
     assert by_us(text) == by_buildkit(text), text

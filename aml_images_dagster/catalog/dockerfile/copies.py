@@ -41,6 +41,7 @@ class CopySource:
             variable in it has no value that can be known.
         keyword: COPY, ADD or RUN --mount.
         line: Line of the instruction, counted from 1.
+        stage: Index of the stage that it is in.
         fault: Why the builder cannot read it; empty when it can.
     """
 
@@ -48,6 +49,7 @@ class CopySource:
     pattern: str | None
     keyword: str
     line: int
+    stage: int
     fault: str = ""
 
     def matches(self, files: Iterable[str]) -> list[str]:
@@ -185,18 +187,19 @@ class _Reader:
         return self._stages[-1] if self._stages else self._before_from
 
     def _source(self, written: str, keyword: str, instruction: Instruction) -> CopySource:
+        stage = len(self._stages) - 1
         try:
             value = self._known(written, strict=True)
         except ExpansionError as error:
-            return CopySource(written, None, keyword, instruction.line, str(error))
+            return CopySource(written, None, keyword, instruction.line, stage, str(error))
         if value is None:
-            return CopySource(written, None, keyword, instruction.line)
+            return CopySource(written, None, keyword, instruction.line, stage)
         if self._dockerfile.escape == "`":  # a Windows Dockerfile, whose paths may have backslashes
             value = value.replace("\\", "/")
         # What is above the context is the context itself for BuildKit; the classic builder refuses it.
         start = "" if self._is_windows else "/"
         cleaned = posixpath.normpath(start + value.lstrip("/") or ".").lstrip("/")
-        return CopySource(written, "" if cleaned == "." else cleaned, keyword, instruction.line)
+        return CopySource(written, "" if cleaned == "." else cleaned, keyword, instruction.line, stage)
 
     def _known(self, word: str, *, strict: bool = False) -> str | None:
         """A word after expansion; None when a variable in it has no value here: a base may give it one."""

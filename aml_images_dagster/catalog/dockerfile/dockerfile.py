@@ -91,6 +91,7 @@ class Dockerfile:
         stages: In order; never empty.
         uses: Images from outside, in order of the text; neither stages nor scratch.
         needs: Everything that not every builder builds, in order of the text.
+        needed_stages: Indexes of the stages that the last one is made from; BuildKit builds no others.
         syntax: The frontend that `# syntax=` asks for; empty without.
     """
 
@@ -99,6 +100,7 @@ class Dockerfile:
     stages: tuple[Stage, ...]
     uses: tuple[ImageUse, ...]
     needs: tuple[FeatureUse, ...]
+    needed_stages: frozenset[int]
     syntax: str = ""
 
     @property
@@ -164,8 +166,7 @@ def read_dockerfile(
 ) -> Dockerfile:
     """`parse_dockerfile` for a text whose lines `place` names."""
     directives = read_directives(text, place)
-    escape = directives.get("escape", "\\")
-    read = _Reader(text, escape, build_args, place, platform, template_tags).read()
+    read = _Reader(text, directives.get("escape", "\\"), build_args, place, platform, template_tags).read()
     return replace(read, syntax=directives.get("syntax", ""))
 
 
@@ -189,6 +190,8 @@ class _Reader:
         self._stages: list[Stage] = []
         self._uses: list[ImageUse] = []
         self._needs: list[FeatureUse] = []
+        self._made_from: list[set[int]] = []
+        """Of every stage, the stages that it is FROM or takes files from."""
         self._later: dict[str, int] = {}
 
     def read(self) -> Dockerfile:
@@ -206,7 +209,23 @@ class _Reader:
                 self._read_mounts(instruction)
         if not self._stages:
             raise BadInput("there is no FROM", where=self._place(1), hint="An image begins with FROM <image>.")
-        return Dockerfile(self._text, self._escape, tuple(self._stages), tuple(self._uses), tuple(self._needs))
+        return Dockerfile(
+            self._text,
+            self._escape,
+            tuple(self._stages),
+            tuple(self._uses),
+            tuple(self._needs),
+            self._needed_stages(),
+        )
+
+    def _needed_stages(self) -> frozenset[int]:
+        needed: set[int] = set()
+        waiting = {len(self._stages) - 1}
+        while waiting:
+            stage = waiting.pop()
+            needed.add(stage)
+            waiting |= self._made_from[stage] - needed
+        return frozenset(needed)
 
     def _note_needs(self, instruction: Instruction) -> None:
         keyword = instruction.keyword
@@ -285,6 +304,7 @@ class _Reader:
             self._add_use("from", base, instruction, words[0].start(), words[0].end())
         index = len(self._stages)
         self._stages.append(Stage(index, name, base, parent.index if parent else None, platform, instruction.line))
+        self._made_from.append({parent.index} if parent else set())
 
     def _read_copy(self, instruction: Instruction) -> None:
         for flag in instruction.flags:
@@ -298,6 +318,8 @@ class _Reader:
                         where=self._place(instruction.line),
                         hint="Stages are counted from 0, in the order of FROM.",
                     )
+                if not instruction.on_build:
+                    self._made_from[-1].add(int(source))
                 continue
             self._read_source("copy", source, flag.characters, instruction)
 
@@ -335,7 +357,10 @@ class _Reader:
                 where=where,
                 hint="Define a stage, FROM ${…} AS <name>, and name that stage.",
             )
-        if source == SCRATCH or self._stage_named(source, before=len(self._stages) - 1):
+        stage = self._stage_named(source, before=len(self._stages) - 1)
+        if stage is not None:
+            self._made_from[-1].add(stage.index)
+        if source == SCRATCH or stage is not None:
             return
         if instruction.on_build and _STAGE_NAME.fullmatch(source.lower()):
             return  # A stage of the Dockerfile that will be FROM this image.

@@ -189,7 +189,8 @@ def _head(body: str, place: Place, line: int) -> tuple[str, bool, tuple[Flag, ..
 
 def _check_pairs(keyword: str, arguments: str, escape: str, where: str) -> None:
     """Make sure that ENV or LABEL has `name=value …`, or the old form `name value`."""
-    words = _ARGUMENT[escape].findall(arguments)
+    # An escape character that nothing follows is no word.
+    words = [word for word in _ARGUMENT[escape].findall(arguments.strip()) if word != escape]
     if words and "=" not in words[0]:
         without_value = words[0] if len(arguments.split(maxsplit=1)) < 2 else ""
     else:
