@@ -132,15 +132,17 @@ def _files(name: str, parent: Image, catalog: Catalog, tree: Tree) -> dict[str, 
     has_tag = ":" in published.rpartition("/")[2]
     there = tree.files()
     inherited = {
-        file: tree.read(parent.file(file)).decode("utf-8")
-        for file in (LICENSE_FILE, TESTS_FILE)
-        if parent.file(file) in there
+        file: tree.read(path).decode("utf-8")
+        for file, path in ((LICENSE_FILE, parent.file(LICENSE_FILE)), (TESTS_FILE, parent.tests_path))
+        if path in there
     }
     settings: dict[str, Any] = {"description": f"Built on {parent.name}."}
     if parent.settings.owners:
         settings["owners"] = list(parent.settings.owners)
     if parent.settings.platform:
         settings["platform"] = parent.settings.platform
+    if parent.settings.platforms:
+        settings["platforms"] = list(parent.settings.platforms)
     if catalog.layout.context != FOLDER:
         settings["context"] = FOLDER
     root = "C:/" if parent.os == "windows" else "/"
