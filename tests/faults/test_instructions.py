@@ -45,14 +45,14 @@ def test_mounts_and_heredocs_are_built_tested_and_released(command_line: Scene) 
     repository.write(repository.root / "checks" / "modern.sh", SCRIPT)
     scenarios = {"scenarios": [{"name": "modern", "kind": "training", "script": "modern.sh"}], "timeout_minutes": 2}
     repository.write(repository.folder("apps/modern") / "tests.json", json.dumps(scenarios))
+    repository.commit("instructions of BuildKit")
     try:
         assert repository.run("validate", image).returncode == 0
         built = repository.run("build", image)
         assert built.returncode == 0, built.stdout + built.stderr
-        build = repository.json("builds")["builds"][0]["build"]
+        build = repository.json("builds")[0]["build"]
         assert repository.run("release", build).returncode == 0
         again = repository.run("build", image)
         assert "reused" in again.stdout, again.stdout + again.stderr
     finally:
-        repository.git("clean", "-fdq", "images")
-        repository.git("checkout", "-q", "--", ".")
+        repository.git("reset", "-q", "--hard", "HEAD~1")
