@@ -7,6 +7,7 @@ Source: https://learn.microsoft.com/rest/api/containerregistry/registries/schedu
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -18,6 +19,8 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import docker
 
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.docker_engine import DockerEngine
@@ -186,6 +189,8 @@ class AcrTasks:
                 raise _Cancelled
 
         body, engine = run.request, DockerEngine()
+        archive = self._reached(archive, body["dockerFilePath"])
+        tag = Reference(acr.plain.host, tag.repository, tag.tag)
         logins = {
             host: RegistryLogin(given["userName"]["value"], given["password"]["value"])
             for host, given in body["credentials"].get("customRegistries", {}).items()
@@ -202,16 +207,38 @@ class AcrTasks:
                     timeout_seconds=body["timeout"],
                     build_args={argument["name"]: argument["value"] for argument in body["arguments"]},
                     no_cache=body["noCache"],
-                    logins={**logins, acr.host: AGENT},
+                    logins=logins,
                 ),
                 log,
             )
         try:
             if run.status == "Canceled":
                 raise _Cancelled
-            return engine.push(str(tag), log, AGENT)
+            with contextlib.closing(docker.APIClient()) as client:
+                for line in client.push(str(tag), stream=True, decode=True):
+                    assert "error" not in line, line
+            digest = acr.plain.digest(tag)
+            assert digest is not None
+            return digest
         finally:
             engine.forget(str(tag))
+
+    def _reached(self, archive: bytes, dockerfile: str) -> bytes:
+        """A context whose Dockerfile names the registries behind the emulated ones.
+
+        An engine with the image store of containerd fetches no tokens from a host whose certificate is of a test.
+        """
+        reached = io.BytesIO()
+        with tarfile.open(fileobj=io.BytesIO(archive)) as given, tarfile.open(fileobj=reached, mode="w") as files:
+            for member in given:
+                content = given.extractfile(member) if member.isreg() else None
+                if content and member.name == dockerfile:
+                    text = content.read()
+                    for acr in (self._cloud.staging, self._cloud.production):
+                        text = text.replace(acr.host.encode(), acr.plain.host.encode())
+                    content, member.size = io.BytesIO(text), len(text)
+                files.addfile(member, content)
+        return reached.getvalue()
 
     def _on_windows(self, run: Run, acr: Acr, tag: Reference, archive: bytes) -> str:
         if self.windows_log:
