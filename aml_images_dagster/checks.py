@@ -24,11 +24,13 @@ class Check:
         name: What is checked, e.g. `staging registry`.
         ask: Gives what was found, in a few words, or raises a `FactoryError` that says what is wrong.
         before_build: Whether every build asks it before it starts; the others are shown by `aml-images doctor` only.
+        images: The images that cannot be built without it, while others can; empty if nothing can.
     """
 
     name: str
     ask: Callable[[], str]
     before_build: bool = False
+    images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +42,23 @@ class CheckResult:
         ok: Whether all is well.
         found: What was found, or what is wrong.
         hint: What the user can do about it; empty when all is well.
+        images: See `Check`.
     """
 
     name: str
     ok: bool
     found: str
     hint: str = ""
+    images: tuple[str, ...] = ()
 
 
 def perform(check: Check) -> CheckResult:
     """Ask, and turn a failure into a result."""
     try:
-        return CheckResult(check.name, ok=True, found=check.ask())
+        return CheckResult(check.name, ok=True, found=check.ask(), images=check.images)
     except FactoryError as error:
         place = f"{error.where}: " if error.where and error.where not in check.name else ""
-        return CheckResult(check.name, ok=False, found=f"{place}{error.what}", hint=error.hint)
+        return CheckResult(check.name, ok=False, found=f"{place}{error.what}", hint=error.hint, images=check.images)
 
 
 def perform_all(checks: Sequence[Check], seconds: float) -> list[CheckResult]:
@@ -74,7 +78,7 @@ def perform_all(checks: Sequence[Check], seconds: float) -> list[CheckResult]:
 
 def _silent(check: Check, seconds: float) -> CheckResult:
     hint = "Can this machine reach it (address, firewall, proxy)?"
-    return CheckResult(check.name, ok=False, found=f"no answer within {seconds:g} s", hint=hint)
+    return CheckResult(check.name, ok=False, found=f"no answer within {seconds:g} s", hint=hint, images=check.images)
 
 
 def _ask_in_background(check: Check) -> Future[CheckResult]:

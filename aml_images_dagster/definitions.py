@@ -12,6 +12,7 @@ import dagster as dg
 from aml_images_dagster import fork_server
 from aml_images_dagster.builds.source import open_source as open_source_tree
 from aml_images_dagster.defs import images, open_source, operations, pull_requests, release, schedules, upstream
+from aml_images_dagster.defs.images.request_job import request_job
 from aml_images_dagster.defs.keys import BUILD_JOB, images_with_assets
 from aml_images_dagster.defs.main_branch import MainBranch
 from aml_images_dagster.defs.pinned_catalog import PinnedCatalog, PinnedDefinitions
@@ -60,6 +61,7 @@ def definitions(settings: Settings, pinned: PinnedCatalog | None = None) -> dg.D
         pull_requests.definitions(known, factory, build_job),
         operations.definitions(factory),
         open_source.definitions(factory),
+        dg.Definitions(jobs=[request_job()]),
         shared,
     )
 

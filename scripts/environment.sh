@@ -1,5 +1,6 @@
 # Shared by the scripts beside it: the folder, the virtual environment, and how they talk. Meant to be sourced.
 set -euo pipefail
+[ -z "${AML_IMAGES_REPO:-}" ] || AML_IMAGES_REPO=$(realpath -m "$AML_IMAGES_REPO")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 ROOT=$PWD
 VENV=$ROOT/.venv
@@ -15,6 +16,17 @@ say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 2; }
 
 state_folder() { mkdir -p "$STATE"; [ -e "$STATE/.gitignore" ] || echo '*' >"$STATE/.gitignore"; }
+
+# setting NAME DEFAULT: a setting of this machine, from the environment, .env of the repository of image folders, or its
+# default.
+setting() {
+  local value=${!1:-} file=${AML_IMAGES_REPO:-$ROOT}/.env
+  if [ -z "$value" ] && [ -f "$file" ]; then
+    value=$(sed -nE "s/^[[:space:]]*(export[[:space:]]+)?$1[[:space:]]*=[[:space:]]*//p" "$file" | tail -1 |
+      sed -E "s/^\"([^\"]*)\".*/\1/; t; s/^'([^']*)'.*/\1/; t; s/[[:space:]]+#.*//; s/[[:space:]]+$//")
+  fi
+  echo "${value:-$2}"
+}
 
 # apt_install PACKAGE...: Debian packages, asked for without a question.
 apt_install() {

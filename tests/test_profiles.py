@@ -36,6 +36,18 @@ def test_nothing_is_contacted_before_it_is_used(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_registry_that_does_not_answer_names_its_setting(tmp_path: Path) -> None:
+    addresses = {"staging_registry": "127.0.0.1:9", "production_registry": "127.0.0.1:7"}
+    backends = backends_for(load_settings(repo=tmp_path, **addresses))
+    for registry, setting in (
+        (backends.staging, "staging_registry"),
+        (backends.production, "production_registry"),
+    ):
+        with pytest.raises(Unreachable) as caught:
+            registry.ping()
+        assert f"is the address right (setting {setting})" in caught.value.hint
+
+
 def test_a_windows_engine_is_asked_for_by_name(tmp_path: Path) -> None:
     backends = backends_for(load_settings(repo=tmp_path, **NOBODY))
     assert backends.builder_for("linux") is backends.builder

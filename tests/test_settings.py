@@ -100,19 +100,19 @@ def test_mappings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "trusted"),
+    ("host", "setting"),
     [
-        ("staging.example", True),
-        ("production.example:5001", True),
-        ("Mirror.example", True),
-        ("10.0.0.5:5000", True),
-        ("other.example", True),
-        ("docker.io", False),
-        ("10.0.0.5", False),
-        ("127.0.0.1:5000", False),
+        ("staging.example", "staging_registry"),
+        ("production.example:5001", "production_registry"),
+        ("Mirror.example", "base_mirrors"),
+        ("10.0.0.5:5000", "trusted_registries"),
+        ("other.example", "trusted_registries"),
+        ("docker.io", ""),
+        ("10.0.0.5", ""),
+        ("127.0.0.1:5000", ""),
     ],
 )
-def test_registries_that_a_setting_names_are_trusted(tmp_path: Path, host: str, trusted: bool) -> None:
+def test_registries_that_a_setting_names_are_trusted(tmp_path: Path, host: str, setting: str) -> None:
     settings = load_settings(
         repo=tmp_path,
         staging_registry="staging.example",
@@ -120,7 +120,8 @@ def test_registries_that_a_setting_names_are_trusted(tmp_path: Path, host: str, 
         base_mirrors="docker.io=mirror.example/hub",
         trusted_registries=" 10.0.0.5:5000 ;other.example;",
     )
-    assert settings.trusts(host) is trusted
+    assert settings.naming(host) == setting
+    assert settings.trusts(host) is bool(setting)
 
 
 @pytest.mark.parametrize("pairs", ["docker.io", "docker.io=", "=mirror.example", "a=b;c"])

@@ -151,6 +151,17 @@ def read_whole(path: UPath) -> bytes:
     return data
 
 
+def written_at(path: UPath) -> datetime:
+    """When a file was last written, by the clock of its store.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    path.fs.invalidate_cache(path.parent.path)
+    written: datetime = path.fs.modified(path.path)
+    return written if written.tzinfo else written.replace(tzinfo=UTC)
+
+
 def _is_object(path: UPath) -> bool:
     return path.protocol not in _ON_DISK
 
@@ -277,6 +288,17 @@ class BuildFolder:
                 error.what, where=error.where, hint="Restore it from a backup, or remove the build's folder."
             ) from None
 
+    def claimed_at(self) -> datetime | None:
+        """When a release claimed the build (`decide`), by the clock of the store; None unless one has.
+
+        Raises:
+            BadInput: `outcome.json` cannot be read.
+        """
+        outcome = self.read_outcome()
+        if outcome is None or outcome.status != "released":
+            return None
+        return written_at(self.root / "outcome.json")
+
     def write_build(self, record: BuildRecord) -> None:
         """Write `build.json`. How the build ended is said by `finish`."""
         _write(self.root / "build.json", record)
@@ -288,6 +310,14 @@ class BuildFolder:
             FileExistsError: There is one.
         """
         create_atomically(self.root / "build.json", _serialized(record))
+
+    def begin_checks(self) -> bool:
+        """Whether this is the first call: of the steps of a build one makes its preflight checks."""
+        try:
+            create_atomically(self.root / "checked", b"")
+        except FileExistsError:
+            return False
+        return True
 
     def decide(self, status: FinalStatus, failure: BuildFailure | None = None) -> BuildOutcome:
         """Decide the final result of the build, unless it is decided already; return the decision.
@@ -570,21 +600,28 @@ class Artifacts:
                 with suppress(OSError):  # one that cannot be removed keeps nothing else from being cleaned up
                     path.unlink(missing_ok=True)
 
-    def read_passed(self, content_key: str, *, by_pull_requests: bool = False) -> PassedImage | None:
-        """The image that passed with this content key; None also if its record cannot be read.
+    def read_passed(self, content_key: str, image: str, *, by_pull_requests: bool = False) -> PassedImage | None:
+        """The image of this name that passed with this content key; None also if its record cannot be read.
 
         Args:
-            content_key: The key.
+            content_key: The key. Images with the same content have the same.
+            image: `<family>/<name>`.
             by_pull_requests: Whether builds of pull requests made it, or all others.
         """
-        return _read_memory(self._passed(content_key, by_pull_requests))
+        passed = _read_memory(self._passed(content_key, image, by_pull_requests))
+        if passed is not None:
+            return passed
+        earlier = _read_memory(self._passed_earlier(content_key, by_pull_requests))
+        return earlier if earlier is not None and earlier.staged.image == image else None
 
     def forget_passed(self, content_key: str, digest: str) -> None:
-        """Remove the record of the image that passed with this content key, if it is this one."""
+        """Remove the records of images that passed with this content key and have this digest."""
         for by_pull_requests in (False, True):
-            passed = self.read_passed(content_key, by_pull_requests=by_pull_requests)
-            if passed is not None and passed.staged.digest == digest:
-                self._passed(content_key, by_pull_requests).unlink(missing_ok=True)
+            records = (self._passed_folder(by_pull_requests) / content_key).glob("*/*.json")
+            for path in (self._passed_earlier(content_key, by_pull_requests), *records):
+                passed = _read_memory(path)
+                if passed is not None and passed.staged.digest == digest:
+                    path.unlink(missing_ok=True)
 
     def read_last_passed(self, image: str) -> PassedImage | None:
         """The last image of this name that passed, whatever it was made from."""
@@ -597,9 +634,18 @@ class Artifacts:
             record: The image.
             by_pull_request: Whether a build of a pull request made it, which no other build uses, or is compared with.
         """
-        _write(self._passed(record.staged.content_key.digest, by_pull_request), record)
+        staged = record.staged
+        _write(self._passed(staged.content_key.digest, staged.image, by_pull_request), record)
         if not by_pull_request:
-            _write(below(self.root / "last_passed", f"{record.staged.image}.json"), record)
+            _write(below(self.root / "last_passed", f"{staged.image}.json"), record)
 
-    def _passed(self, content_key: str, by_pull_requests: bool) -> UPath:
-        return below(self.root / ("passed_by_pull_requests" if by_pull_requests else "passed"), f"{content_key}.json")
+    def _passed(self, content_key: str, image: str, by_pull_requests: bool) -> UPath:
+        return below(self._passed_folder(by_pull_requests) / content_key, f"{image}.json")
+
+    def _passed_earlier(self, content_key: str, by_pull_requests: bool) -> UPath:
+        """The one record for all images with the same content, as earlier versions wrote it."""
+        return self._passed_folder(by_pull_requests) / f"{content_key}.json"
+
+    def _passed_folder(self, by_pull_requests: bool) -> UPath:
+        folder: UPath = self.root / ("passed_by_pull_requests" if by_pull_requests else "passed")
+        return folder

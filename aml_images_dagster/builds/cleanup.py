@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import AwareDatetime, field_validator
 
 from aml_images_dagster.builds.artifacts import BuildFolder, DamagedRecord, read_whole, write_atomically
-from aml_images_dagster.builds.ledger import Ledger
+from aml_images_dagster.builds.ledger import Ledger, is_claimed
 from aml_images_dagster.builds.naming import split_staging_tag, staging_reference, temporary_prefix
 from aml_images_dagster.builds.records import ENDED, Account, BuildFailure, BuildRecord, EndStatus
 from aml_images_dagster.builds.repair import repair
@@ -106,7 +106,8 @@ def cleanup(
     Returns:
         What was found and done now; `cleanup.json` has earlier cleanups as well.
     """
-    report = _clean_up(backends.artifacts.build(build), backends, status, failure, even_if_kept, even_if_released, now)
+    folder, now = backends.artifacts.build(build), now or datetime.now(UTC)
+    report = _clean_up(folder, backends, status, failure, even_if_kept, even_if_released, now)
     # The janitor may have settled it a moment ago, by what it had read before.
     with suppress(OSError, FactoryError):  # as when it began; the report says so
         backends.artifacts.unsettle(build)
@@ -120,19 +121,19 @@ def _clean_up(
     failure: BuildFailure | None,
     even_if_kept: bool,
     even_if_released: bool,
-    now: datetime | None,
+    now: datetime,
 ) -> CleanupReport:
     build = folder.build
     rows = _attempt("record", build, lambda: _readable(folder, backends))
     if not any(row.kind == "build" for row in rows):
         # First of all, because steps and releases that have not begun yet look here before they begin.
-        rows += _attempt("record", build, lambda: _end(folder, backends, status, failure, even_if_released))
+        rows += _attempt("record", build, lambda: _end(folder, backends, status, failure, even_if_released, now))
     if any(row.kind == "build" for row in rows):
         return _report(folder, rows)
     rows += _attempt("release file", build, lambda: _release_files(folder))
     record = _record(folder)
     until = record.keep_until if record and not even_if_kept else None
-    if until and until > (now or datetime.now(UTC)):
+    if until and until > now:
         detail = f"kept for inspection until {until:%Y-%m-%d %H:%M} UTC, or until `aml-images cleanup {build}`"
         return _report(folder, [*rows, CleanupRow(kind="build", name=build, outcome="kept", detail=detail)])
     rows += _attempt("job", build, lambda: _jobs(build, backends))
@@ -213,41 +214,55 @@ def _readable(folder: BuildFolder, backends: Backends) -> list[CleanupRow]:
 
 
 def _end(
-    folder: BuildFolder, backends: Backends, status: EndStatus, failure: BuildFailure | None, even_if_released: bool
+    folder: BuildFolder,
+    backends: Backends,
+    status: EndStatus,
+    failure: BuildFailure | None,
+    even_if_released: bool,
+    now: datetime,
 ) -> list[CleanupRow]:
     """Record how the build ended; return a row that it is kept, if it is released.
 
-    Of the expiry of a build and its release the first decision counts (`BuildFolder.decide`). The ledger is
-    read as well, because earlier versions released builds without such a decision; also after it, in case a
-    release of an earlier version has started meanwhile, which checks the status before it moves any `:latest`.
+    Of the expiry of a build and its release the first decision counts (`BuildFolder.decide`), unless that is the claim
+    of a release that has died. The ledger is read as well, because earlier versions released builds without such a
+    decision; also after it, in case a release has begun its record meanwhile: it reads the status after that, and
+    before it changes production, so one of the two sees the other.
     """
     record = _record(folder)
-    if even_if_released or (record is not None and record.status != "succeeded"):
+    if even_if_released:
         folder.finish(status, failure)
-        outcome = folder.read_outcome()
-        if outcome is None or outcome.status != "released":
-            return []
-        if not even_if_released:
-            return _kept(folder)
-        folder.overrule(status)
-        folder.finish(status, failure)
+        if _is_said_to_be_released(folder):
+            folder.overrule(status)
+            folder.finish(status, failure)
         return []
+    if record is not None and record.status != "succeeded":
+        folder.finish(status, failure)
+        if not _is_said_to_be_released(folder):
+            return []
     try:
         is_released = folder.build in Ledger(backends.artifacts).released_builds()
         if not is_released and record is None:  # none, or one that cannot be read now: a release may still have begun
-            outcome = folder.read_outcome()
-            is_released = outcome is not None and outcome.status == "released"
+            is_released = _is_said_to_be_released(folder)
         elif not is_released:
-            is_released = folder.decide(status, failure).status == "released"
-            if not is_released and folder.build in Ledger(backends.artifacts).released_builds():
-                folder.overrule("released")
-                is_released = True
+            outcome = folder.decide(status, failure)
+            is_released = outcome.status == "released" and is_claimed(folder, now)
+            if not is_released:
+                if outcome.status == "released":
+                    folder.overrule(status)
+                if folder.build in Ledger(backends.artifacts).released_builds():
+                    folder.overrule("released")
+                    is_released = True
     except Exception as error:  # noqa: BLE001 - whatever it is: what may be released is not deleted
         return _kept(folder, f"cannot find out whether it is released: {_told(error)}", "left")
     if is_released:
         return _kept(folder)
     folder.finish(status, failure)
     return []
+
+
+def _is_said_to_be_released(folder: BuildFolder) -> bool:
+    outcome = folder.read_outcome()
+    return outcome is not None and outcome.status == "released"
 
 
 def _kept(

@@ -20,7 +20,7 @@ from aml_images_dagster.builds.cleanup import (
     read_report,
     staged_references,
 )
-from aml_images_dagster.builds.ledger import Ledger
+from aml_images_dagster.builds.ledger import Ledger, is_claimed
 from aml_images_dagster.builds.records import ENDED
 from aml_images_dagster.builds.repair import repair
 from aml_images_dagster.errors import Unreachable
@@ -97,10 +97,10 @@ def due_builds(backends: Backends, settings: Settings, runs: Runs, now: datetime
                 staged_references(folder.build, backends)
                 backends.runner.live(folder.build)
             record = folder.read_build()
-            is_released = partial(_is_released, folder, released)
+            is_kept = partial(_is_kept, folder, released, now)
             if record is not None and (
-                _due(record, last, backends, settings, runs, is_released, now) is not None
-                or _is_settled(record, last, settings, is_released, now)
+                _due(record, last, backends, settings, runs, is_kept, now) is not None
+                or _is_settled(record, last, settings, released, now)
             ):
                 due.append(folder.build)
         except Unreachable as error:
@@ -126,12 +126,12 @@ def _look_at(
     record = _read(folder, backends)
     if record is None:
         return []
-    is_released = partial(_is_released, folder, released)
-    status = _due(record, last, backends, settings, runs, is_released, now)
+    is_kept = partial(_is_kept, folder, released, now)
+    status = _due(record, last, backends, settings, runs, is_kept, now)
     if status is not None:
         failure = runs.failure(record.run_id) if status == "failed" else None
         return [cleanup(folder.build, backends, status, failure, now=now)]
-    if _is_settled(record, last, settings, is_released, now):
+    if _is_settled(record, last, settings, released, now):
         backends.artifacts.settle(folder.build)
         # A cleanup that has started meanwhile writes its report, and says that the build is not settled, in this order.
         if read_report(folder) != last:
@@ -139,9 +139,9 @@ def _look_at(
     return []
 
 
-def _is_released(folder: BuildFolder, released: Callable[[], frozenset[str]]) -> bool:
-    outcome = folder.read_outcome()
-    return (outcome is not None and outcome.status == "released") or folder.build in released()
+def _is_kept(folder: BuildFolder, released: Callable[[], frozenset[str]], now: datetime) -> bool:
+    """Whether a build is released, or its release is starting."""
+    return folder.build in released() or is_claimed(folder, now)
 
 
 def _read(folder: BuildFolder, backends: Backends) -> BuildRecord | None:
@@ -164,7 +164,7 @@ def _due(
     backends: Backends,
     settings: Settings,
     runs: Runs,
-    is_released: Callable[[], bool],
+    is_kept: Callable[[], bool],
     now: datetime,
 ) -> EndStatus | None:
     """The status with which a build is to be cleaned up now; None if it is not due."""
@@ -172,7 +172,7 @@ def _due(
         return record.status if _look_again(record, last, backends, settings, now) else None
     is_old = _is_old(record, settings, now)
     if record.status == "succeeded":
-        return "expired" if is_old and not is_released() else None
+        return "expired" if is_old and not is_kept() else None
     state = runs.state(record.run_id)
     if state == "failed" or state == "canceled":
         return state
@@ -187,12 +187,12 @@ def _is_settled(
     record: BuildRecord,
     last: CleanupReport | None,
     settings: Settings,
-    is_released: Callable[[], bool],
+    released: Callable[[], frozenset[str]],
     now: datetime,
 ) -> bool:
     """Whether a build that nothing has to be done with now is settled."""
-    if record.status == "succeeded":
-        return _is_old(record, settings, now) and is_released()
+    if record.status == "succeeded":  # one that a release has only claimed may still expire
+        return _is_old(record, settings, now) and record.build in released()
     if record.status not in ENDED or last is None or any(row.outcome == "kept" for row in last.rows):
         return False
     return last.clean and not _is_fresh(last, settings, now)

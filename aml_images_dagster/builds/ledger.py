@@ -7,7 +7,7 @@ production served at any time. Records are `<artifacts>/releases/<number>.json`.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import AwareDatetime, ValidationError
@@ -20,12 +20,18 @@ from aml_images_dagster.text import counted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aml_images_dagster.builds.artifacts import Artifacts
+    from aml_images_dagster.builds.artifacts import Artifacts, BuildFolder
 
 
 Action = Literal["release", "rollback", "withdrawal"]
 
 LATEST = "latest"
+
+LEASE_SECONDS = 60.0
+"""How long the lease on production lasts without being renewed. A release holds it when it claims its build, and still
+when it writes its first record."""
+_CLAIM_LASTS = timedelta(seconds=LEASE_SECONDS) + timedelta(hours=1)
+"""With a margin for clocks that differ and stores that are slow."""
 
 
 class TagChange(Record):
@@ -160,6 +166,22 @@ class Ledger:
     def released_builds(self) -> frozenset[str]:
         """Builds whose release has started: they have to stay in staging."""
         return frozenset(record.build for record in self.records() if record.action == "release")
+
+
+def is_claimed(folder: BuildFolder, now: datetime) -> bool:
+    """Whether a release that is starting has claimed a build, and may still write its first record.
+
+    The claim of a release that died before that means nothing once its lease is long over.
+
+    Args:
+        folder: The build.
+        now: The time, UTC.
+
+    Raises:
+        BadInput: `outcome.json` cannot be read.
+    """
+    claimed = folder.claimed_at()
+    return claimed is not None and now - claimed <= _CLAIM_LASTS
 
 
 def released_images(records: Sequence[ReleaseRecord]) -> set[str]:

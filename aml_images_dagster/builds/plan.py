@@ -181,7 +181,7 @@ def _refused(session: BuildSession, name: str, fault: BadInput) -> PlannedImage:
 def _scenarios(session: BuildSession, image: Image, passed: PassedImage | None) -> tuple[PlannedScenario, ...]:
     if passed is None:
         return tuple(PlannedScenario(name=scenario.name) for scenario in image.scenarios)
-    before = passed_scenarios(session, passed.staged.content_key.digest)
+    before = passed_scenarios(session, image, passed.staged.content_key.digest)
     planned = []
     for scenario in image.scenarios:
         key = scenario_key(session, passed.staged.digest, image, scenario)

@@ -30,9 +30,8 @@ def begin_checked(session: BuildSession) -> None:
         BuildStopped: It is being cleaned up.
         Unreachable: Something does not answer.
     """
-    is_first = session.folder.read_build() is None
     session.begin()
-    if session.is_checked or not is_first:
+    if session.is_checked or not session.folder.begin_checks():
         return
     planned = session.plan
     if planned is None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import os
 import uuid
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -40,7 +42,8 @@ def prerequisites(settings: Settings, backends: Backends, images: Collection[str
     Args:
         settings: All settings.
         backends: Engine, registries, test runner, artifacts store.
-        images: Whose needs are asked for; empty: those of every image that is not past its end of life.
+        images: Whose needs are asked for; empty: those of every image that is not past its end of life. What only some
+            of those need names them.
 
     Raises:
         BadInput: There is no such image.
@@ -52,8 +55,8 @@ def prerequisites(settings: Settings, backends: Backends, images: Collection[str
         checks.insert(2, Check("image folders", _raising(fault)))
     else:
         checks.insert(2, Check("image folders", lambda: _folders(source)))
-        names = [source.catalog.get(image).id for image in images] or source.catalog.select_default()
-        checks += _needed_by_images([source.catalog.images[name] for name in names], source.catalog, backends)
+        named = [source.catalog.images[source.catalog.get(image).id] for image in images]
+        checks += _needed_by_images(named, backends) if named else _needed_by_any(source, backends)
     return (*checks, Check("artifacts store", lambda: _artifacts(backends.artifacts)))
 
 
@@ -92,15 +95,66 @@ def _folders(source: Source) -> str:
     return counted(count, "image")
 
 
-def _needed_by_images(images: Sequence[Image], catalog: Catalog, backends: Backends) -> list[Check]:
-    bases = {use.reference for image in images for use in image.dockerfile.uses}
-    external = sorted(base for base in bases if catalog.published.resolve(base) is None)
+def _needed_by_images(images: Sequence[Image], backends: Backends) -> list[Check]:
+    checks = [_readable(image) for image in images if image.parsed is None]
+    checks += [Check(f"base {base}", partial(_base, backends, base)) for base in _bases(images)]
+    if _lacks_builder(images, backends):
+        checks.append(_windows_builder(backends))
+    return [_test_machines(images, backends), *checks]
+
+
+def _needed_by_any(source: Source, backends: Backends) -> list[Check]:
+    """The same for all images; those of a builder that is not there need nothing else."""
+    catalog = source.catalog
+    images = [catalog.images[name] for name in catalog.select_default()]
+    lacking = _lacks_builder(images, backends)
+    others = [image for image in images if image not in lacking]
+    checks = [
+        replace(_readable(image), images=_built_on([image.id], others, catalog))
+        for image in others
+        if image.parsed is None
+    ]
+    checks += [
+        Check(f"base {base}", partial(_base, backends, base), images=_built_on(users, others, catalog))
+        for base, users in _bases(others).items()
+    ]
+    if lacking:
+        checks.append(replace(_windows_builder(backends), images=tuple(image.id for image in lacking)))
+    return [_test_machines(others, backends), *checks]
+
+
+def _readable(image: Image) -> Check:
+    return Check(f"image folder {image.path}", lambda: counted(len(image.dockerfile.stages), "stage"))
+
+
+def _bases(images: Sequence[Image]) -> dict[str, list[str]]:
+    """External bases, sorted, each with the images that name it."""
+    bases: dict[str, list[str]] = {}
+    for image in images:
+        for base in image.bases:
+            bases.setdefault(base, []).append(image.id)
+    return dict(sorted(bases.items()))
+
+
+def _built_on(users: list[str], images: Sequence[Image], catalog: Catalog) -> tuple[str, ...]:
+    """Images that cannot be built without some, or without what these need."""
+    found = set(users)
+    with suppress(BadInput):  # images that are FROM each other are a finding of their own
+        found |= catalog.descendants(users)
+    return tuple(image.id for image in images if image.id in found)
+
+
+def _lacks_builder(images: Sequence[Image], backends: Backends) -> list[Image]:
+    return [image for image in images if image.os == "windows"] if backends.windows_builder is None else []
+
+
+def _windows_builder(backends: Backends) -> Check:
+    return Check("Windows builder", lambda: backends.builder_for("windows").info().version)
+
+
+def _test_machines(images: Sequence[Image], backends: Backends) -> Check:
     computes = {image.tests.compute for image in images if image.tests}
-    checks = [Check("tests", lambda: backends.runner.check(computes))]
-    checks += [Check(f"base {base}", partial(_base, backends, base)) for base in external]
-    if backends.windows_builder is None and any(image.os == "windows" for image in images):
-        checks.append(Check("Windows builder", lambda: backends.builder_for("windows").info().version))
-    return checks
+    return Check("tests", lambda: backends.runner.check(computes))
 
 
 def _base(backends: Backends, reference: str) -> str:

@@ -97,7 +97,9 @@ class BuildRecord(Record):
 
 
 class BuildOutcome(Record):
-    """`outcome.json`: the final result of a build. The first process that creates it decides; it is never changed.
+    """`outcome.json`: the final result of a build. The first process that creates it decides.
+
+    It is changed only when a person forces a cleanup, and when a release has died that had claimed the build.
 
     Attributes:
         build: Its number.

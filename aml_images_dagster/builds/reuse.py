@@ -1,8 +1,8 @@
 """Reuse of an image that passed with the same content key and is still in staging.
 
 A registry cannot delete an image on the condition that it has no tag. So a build that reuses an image first tags it and
-then checks that it is still reusable, and a cleanup first removes the record of an image and then checks its tags.
-sees it.
+then checks that it is still reusable, and a cleanup first removes the record of an image and then checks its tags: one
+of the two notices the other.
 
 A content key does not cover what `RUN` fetches from the network. So builds of pull requests have separate records
 (docs/security.md): no other build uses what they have made or tested, and each reused image is looked up in the
@@ -33,17 +33,20 @@ if TYPE_CHECKING:
 _CONTENT_KEY = re.compile(r"[0-9a-f]{64}")
 
 
-def passed_before(content_key: str, artifacts: Artifacts, *, for_pull_request: bool = False) -> list[PassedImage]:
-    """Images that passed with a content key, best first.
+def passed_before(
+    content_key: str, image: str, artifacts: Artifacts, *, for_pull_request: bool = False
+) -> list[PassedImage]:
+    """What passed of an image with a content key, best first.
 
     Args:
         content_key: The key.
+        image: `<family>/<name>`.
         artifacts: Remembers it.
         for_pull_request: Whether a build of a pull request asks, which may use what others of them have made.
     """
-    found = [artifacts.read_passed(content_key)]
+    found = [artifacts.read_passed(content_key, image)]
     if for_pull_request:
-        found.append(artifacts.read_passed(content_key, by_pull_requests=True))
+        found.append(artifacts.read_passed(content_key, image, by_pull_requests=True))
     else:
         found = [_without_pull_requests(passed, artifacts) for passed in found if passed]
     return [passed for passed in found if passed]
@@ -75,9 +78,9 @@ def reusable(
     key: ContentKey, image: Image, backends: Backends, *, for_pull_request: bool = False
 ) -> PassedImage | None:
     """The image that passed with this key and is still in staging; None when it must be built."""
-    for passed in passed_before(key.digest, backends.artifacts, for_pull_request=for_pull_request):
+    for passed in passed_before(key.digest, image.id, backends.artifacts, for_pull_request=for_pull_request):
         reference = Reference(backends.staging.host, image.family, digest=passed.staged.digest)
-        if passed.staged.image == image.id and backends.staging.digest(reference):
+        if backends.staging.digest(reference):
             return passed
     return None
 
@@ -85,8 +88,8 @@ def reusable(
 def is_reusable(reference: Reference, image: Image, backends: Backends, *, for_pull_request: bool = False) -> bool:
     """Whether staging still holds an image, by digest, that has passed and whose record still exists."""
     key = _content_key_of(reference, backends)
-    passed = passed_before(key, backends.artifacts, for_pull_request=for_pull_request) if key else []
-    return any((each.staged.image, each.staged.digest) == (image.id, reference.digest) for each in passed)
+    passed = passed_before(key, image.id, backends.artifacts, for_pull_request=for_pull_request) if key else []
+    return any(each.staged.digest == reference.digest for each in passed)
 
 
 def why_built(session: BuildSession, recipe: Recipe) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ def test(session: BuildSession, staged: StagedImage, log: Callable[[str], None])
     """
     session.begin()
     image = session.image(staged.image)
-    passed = {} if session.force else passed_scenarios(session, staged.content_key.digest)
+    passed = {} if session.force else passed_scenarios(session, image, staged.content_key.digest)
     records: dict[str, ScenarioRecord] = {}
     to_run: dict[str, Scenario] = {}
     for scenario in image.scenarios:
@@ -80,9 +80,11 @@ def scenario_key(session: BuildSession, digest: str, image: Image, scenario: Sce
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
-def passed_scenarios(session: BuildSession, content_key: str) -> Mapping[str, ScenarioRecord]:
-    """Scenarios that have passed with images of a content key, by their own keys, if the build may use them."""
-    passed = passed_before(content_key, session.backends.artifacts, for_pull_request=bool(session.pull_request))
+def passed_scenarios(session: BuildSession, image: Image, content_key: str) -> Mapping[str, ScenarioRecord]:
+    """Scenarios that an image with a content key has passed, by their own keys, if the build may use them."""
+    passed = passed_before(
+        content_key, image.id, session.backends.artifacts, for_pull_request=bool(session.pull_request)
+    )
     return {record.key: record for before in reversed(passed) for record in before.tested.scenarios}
 
 

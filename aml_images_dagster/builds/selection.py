@@ -8,7 +8,8 @@ from aml_images_dagster.builds.parents import finder_elsewhere
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
+    from datetime import date
 
     from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.bases import FindParent
@@ -35,6 +36,25 @@ def with_needed_parents(
             if parent not in selection and not _is_available(parent, elsewhere):
                 selection[parent] = (f"{name} is built FROM it, and it was neither released nor has it passed",)
     return selection
+
+
+def left_out(
+    images: Collection[str], named: Collection[str], source: Source, backends: Backends, today: date
+) -> dict[str, str]:
+    """The images that a build of many leaves out, each with the reason in a sentence.
+
+    Those are images past their end of life, and Windows images where nothing builds them, unless they are named. Where
+    no other image would remain, none is left out: who asks for nothing else means them.
+    """
+    found: dict[str, str] = {}
+    wanted = {image for image in images if image in source.catalog.images}
+    for name in sorted(wanted.difference(named)):
+        image = source.catalog.images[name]
+        if image.is_past_end_of_life(today):
+            found[name] = f"{name} is left out: it is past its end of life ({image.settings.eol}); build it by its name"
+        elif image.os == "windows" and backends.windows_builder is None:
+            found[name] = f"{name} is left out: nothing is configured that builds Windows images (windows_docker_host)"
+    return {} if found.keys() == wanted else found
 
 
 def _is_available(name: str, find: FindParent) -> bool:

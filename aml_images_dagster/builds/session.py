@@ -58,6 +58,7 @@ class BuildSession:
         keep_until: Until when a failure is kept for inspection; None cleans it up at once.
         trigger: What started it.
         pull_request: Number of the pull request that it is for; empty for any other build.
+        left_out: Images that the run was started for and that the build leaves out, each with the reason in a sentence.
         is_checked: Whether the preflight checks ran before it was started.
         releasable: Whether the run goes through to release.json; a part of the chain is never released.
         source: Where the image folders come from.
@@ -79,6 +80,7 @@ class BuildSession:
     releasable: bool = True
     trigger: str = ""
     pull_request: str = ""
+    left_out: Mapping[str, str] = field(default_factory=dict)
     is_checked: bool = False
     keep_until: datetime | None = None
     plan: Plan | None = None

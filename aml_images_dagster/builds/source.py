@@ -1,4 +1,4 @@
-"""Where a build's files come from: the working tree, or a commit."""
+"""Where a build's files come from: the working tree, or a commit; and what changed in them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.builds.session import Source
 from aml_images_dagster.catalog import git
 from aml_images_dagster.catalog.catalog import Catalog
+from aml_images_dagster.catalog.discovery import Discovery, discover
 from aml_images_dagster.catalog.layout import Layout, split_paths
 from aml_images_dagster.catalog.tree import CommitTree, Tree, WorkingTree
 
@@ -75,3 +76,17 @@ def load_catalog(settings: Settings, tree: Tree, docker_files_path: str = "") ->
             settings.template_tags,
         ),
     )
+
+
+def discover_images(settings: Settings, base: str, head: str, *, fallback: bool = True) -> Discovery:
+    """What changed between two revisions; see `aml_images_dagster.catalog.discovery`.
+
+    Args:
+        settings: Names the repository and how to read it.
+        base: A branch, tag or commit; empty for the main branch.
+        head: A commit; empty for the working tree.
+        fallback: Select all images when no image changed.
+    """
+    tree: Tree = CommitTree(settings.repo, git.resolve(settings.repo, head)) if head else WorkingTree(settings.repo)
+    base = base or git.main_branch(settings.repo)
+    return discover(tree, load_catalog(settings, tree), base, fallback=fallback)

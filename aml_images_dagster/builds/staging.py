@@ -1,7 +1,6 @@
 """Staging an image: reuse the one that passed with the same content key, or build and push it.
 
 A plan decides which. If an image to reuse was deleted since, or its base has changed, the step decides again.
-now, is found out about again.
 """
 
 from __future__ import annotations
@@ -95,9 +94,13 @@ def reuse_planned(session: BuildSession, planned: PlannedImage, log: LogLine) ->
 
 def _passed_as_planned(session: BuildSession, planned: PlannedImage) -> PassedImage | None:
     """The record of an image that the plan reuses; None if it was deleted or replaced since."""
-    passed = passed_before(planned.content_key, session.backends.artifacts, for_pull_request=bool(session.pull_request))
-    wanted = (planned.image, planned.digest)
-    return next((each for each in passed if (each.staged.image, each.staged.digest) == wanted), None)
+    passed = passed_before(
+        planned.content_key,
+        planned.image,
+        session.backends.artifacts,
+        for_pull_request=bool(session.pull_request),
+    )
+    return next((each for each in passed if each.staged.digest == planned.digest), None)
 
 
 def _find_out(session: BuildSession, name: str, log: LogLine) -> StagedImage:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.engine.interface import LogLine
 
 _AT_ONCE = 8
-"""Images for which registries are asked at once."""
+"""Images whose registries are asked, and whose records are written, at once: a disk syncs several like one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,25 @@ def record_unchanged(session: BuildSession, log: LogLine) -> Iterator[Made]:
     session.backends.import_sdks()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         found = list(pool.map(lambda planned: _find(session, planned, log), unchanged))
-    keep_sources(session, [session.image(planned.image) for planned in unchanged])
-    for planned, passed in zip(unchanged, found, strict=True):  # parents first
-        if passed is not None and is_followed(session, planned, log):
-            session.folder.write_staged(passed.staged)
-            session.folder.write_tested(passed.tested)
-            remember(session, passed)
-        else:
-            staged = stage_once(session, planned.image, log)  # a step that has need of it may be at it, too
-            yield Made(staged, test(session, staged, log))
+        keep_sources(session, [session.image(planned.image) for planned in unchanged])
+        written: dict[str, Future[None]] = {}
+        for planned, passed in zip(unchanged, found, strict=True):  # parents first
+            for base in planned.bases:
+                if base.image in written:
+                    written[base.image].result()
+            if passed is not None and is_followed(session, planned, log):
+                written[planned.image] = pool.submit(_write, session, passed)
+            else:
+                staged = stage_once(session, planned.image, log)  # a step that has need of it may be at it, too
+                yield Made(staged, test(session, staged, log))
+        for each in written.values():
+            each.result()
+
+
+def _write(session: BuildSession, passed: PassedImage) -> None:
+    session.folder.write_staged(passed.staged)
+    session.folder.write_tested(passed.tested)
+    remember(session, passed)
 
 
 def _find(session: BuildSession, planned: PlannedImage, log: LogLine) -> PassedImage | None:
@@ -66,7 +76,7 @@ def _find(session: BuildSession, planned: PlannedImage, log: LogLine) -> PassedI
     staged = session.folder.read_staged(planned.image) or reuse_planned(session, planned, log)
     if staged is None or staged.digest != planned.digest:
         return None
-    records = passed_scenarios(session, planned.content_key)
+    records = passed_scenarios(session, session.image(planned.image), planned.content_key)
     if any(scenario.key not in records for scenario in planned.scenarios):
         return None
     scenarios = tuple(records[scenario.key] for scenario in planned.scenarios)

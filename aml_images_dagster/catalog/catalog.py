@@ -94,11 +94,11 @@ class Catalog:
         """
         layout = layout or Layout(split_paths(docker_files_path))
         for path in layout.paths:
-            if not tree.below(path) and path:
+            if not tree.may_have(path) or (path and not tree.below(path)):
                 raise BadInput(
                     f"there is no folder {path!r} in {_name_of(tree)}",
                     where="docker_files_path",
-                    hint="Name folders of the repository with --docker-files-path, separated by ';'.",
+                    hint="Name another repository with --repo, or its folders with --docker-files-path, between ';'.",
                 )
         drafts = read_drafts(tree, layout)
         published = PublishedNames(published_as, [draft.fields for draft in drafts], layout.fields)

@@ -57,7 +57,7 @@ class Lines:
 
 
 class UnreadableError(Exception):
-    """The text is none of its format; `args` are a `Remark`."""
+    """The text is none of its format; `args` are remarks."""
 
 
 def written(location: Location) -> str:

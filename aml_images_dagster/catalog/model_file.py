@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aml_images_dagster.catalog.file_lines import MOST_DIGITS, Lines, Location, Remark, UnreadableError, written
 from aml_images_dagster.catalog.finding import Finding
-from aml_images_dagster.messages import lower_first, wrong_value
+from aml_images_dagster.catalog.json_syntax import corrected
+from aml_images_dagster.messages import wrong_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +28,15 @@ class StrictModel(BaseModel):
     """A model in which an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+    @classmethod
+    def further_errors(cls, _data: Any) -> list[ErrorDetails]:
+        """Errors that pydantic does not look for where it has found others; it may have found some of them.
+
+        Args:
+            _data: What a file contains.
+        """
+        return []
 
 
 Model = TypeVar("Model", bound=StrictModel)
@@ -58,7 +68,7 @@ def read_model_file(
     except RecursionError:
         remarks = [(None, "nested too deeply")]
     except UnreadableError as error:
-        remarks = [error.args]
+        remarks = [*error.args]
     except (TypeError, ValueError):
         remarks = [(None, "only text, numbers, true, false, null, lists and maps are allowed here")]
     else:
@@ -66,7 +76,9 @@ def read_model_file(
         try:
             read = model.model_validate_json(text, strict=True)
         except ValidationError as error:
-            remarks.extend(_faults(error, model, json.loads(text), lines))
+            data = json.loads(text)
+            errors = [*error.errors(include_url=False), *model.further_errors(data)]
+            remarks.extend(_faults(errors, model, data, lines))
     if remarks:
         read = None
     findings = {Finding(image, "error", message, path, line) for line, message in remarks}
@@ -101,12 +113,18 @@ def _json_data(text: str) -> tuple[Any, Lines]:
     def finite(number: str) -> float:
         return float(number) if math.isfinite(float(number)) else 0
 
+    def load(text: str) -> Any:
+        return json.loads(text, parse_int=whole, parse_float=finite, parse_constant=finite)
+
     try:
-        data = json.loads(text, parse_int=whole, parse_float=finite, parse_constant=finite)
-    except json.JSONDecodeError as error:
-        message = f"not valid JSON: {lower_first(error.msg)}, at column {error.colno}"
-        raise UnreadableError(error.lineno, message) from None
-    return data, _json_lines(text)
+        return load(text), _json_lines(text)
+    except json.JSONDecodeError:
+        meant, remarks = corrected(text, load)
+        if meant is None:
+            raise UnreadableError(*remarks) from None
+        lines = _json_lines(meant)
+        lines.remarks.extend(remarks)
+        return load(meant), lines
 
 
 def _json_lines(text: str) -> Lines:
@@ -144,11 +162,11 @@ def _json_lines(text: str) -> Lines:
 # Faults of the model
 
 
-def _faults(error: ValidationError, model: type[BaseModel], data: object, lines: Lines) -> Iterator[Remark]:
+def _faults(faults: list[ErrorDetails], model: type[BaseModel], data: object, lines: Lines) -> Iterator[Remark]:
     """Explain what pydantic found.
 
     Args:
-        error: What it found.
+        faults: What it found.
         model: What the file has to be.
         data: What the file contains.
         lines: The lines of the file.
@@ -156,7 +174,6 @@ def _faults(error: ValidationError, model: type[BaseModel], data: object, lines:
     schema = model.model_json_schema()
     meant: set[Location] = set()
     absent = []
-    faults = error.errors(include_url=False)
     for details in faults:
         location = _in_file(details, data)
         if details["type"] == "json_invalid":  # Of a text that `json` has written, only this is left.

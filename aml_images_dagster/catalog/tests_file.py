@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from typing_extensions import override
 
 from aml_images_dagster.catalog.model_file import StrictModel
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 ScenarioName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 
@@ -18,6 +22,9 @@ def _stays_below(path: str) -> str:
 
 
 RelativePath = Annotated[str, Field(min_length=1), AfterValidator(_stays_below)]
+
+
+_NO_DISTRIBUTION = 'more than one process needs "distribution": "mpi" or "pytorch"'
 
 
 class TrainingScenario(StrictModel):
@@ -36,7 +43,7 @@ class TrainingScenario(StrictModel):
     @model_validator(mode="after")
     def _several_processes_need_a_distribution(self) -> TrainingScenario:
         if self.distribution is None and self.nodes * self.processes_per_node > 1:
-            raise ValueError('more than one process needs "distribution": "mpi" or "pytorch"')
+            raise ValueError(_NO_DISTRIBUTION)
         return self
 
 
@@ -62,8 +69,46 @@ class TestPlan(StrictModel):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> TestPlan:
-        names = [scenario.name for scenario in self.scenarios]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"scenario names must be unique, found twice: {', '.join(twice)}")
+        if fault := _not_unique([scenario.name for scenario in self.scenarios]):
+            raise ValueError(fault)
         return self
+
+    @classmethod
+    @override
+    def further_errors(cls, data: Any) -> list[ErrorDetails]:
+        """Those of a scenario whose kind is wrong, and those that are looked for in scenarios without errors only."""
+        scenarios = data.get("scenarios") if isinstance(data, dict) else None
+        found: list[ErrorDetails] = []
+        names = []
+        for index, scenario in enumerate(scenarios if isinstance(scenarios, list) else ()):
+            if isinstance(scenario, dict):
+                names.append(str(scenario.get("name", "")).strip())
+                found += [{**error, "loc": ("scenarios", index, *error["loc"])} for error in _errors_in(scenario)]
+        if fault := _not_unique(list(filter(None, names))):
+            found.append(_error(fault, data))
+        return found
+
+
+def _not_unique(names: list[str]) -> str:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    return f"scenario names must be unique, found twice: {', '.join(twice)}" if twice else ""
+
+
+def _errors_in(scenario: dict[str, Any]) -> list[ErrorDetails]:
+    kind = scenario.get("kind")
+    is_pytest = kind == "pytest" or (kind != "training" and "path" in scenario and "script" not in scenario)
+    model: type[StrictModel] = PytestScenario if is_pytest else TrainingScenario
+    found: list[ErrorDetails] = []
+    if kind not in ("pytest", "training"):
+        try:
+            model.model_validate({**scenario, "kind": "pytest" if is_pytest else "training"}, strict=True)
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+    counts = [scenario.get(key, 1) for key in ("nodes", "processes_per_node")]
+    if not is_pytest and not scenario.get("distribution") and any(type(n) is int and 1 < n <= 64 for n in counts):
+        found.append(_error(_NO_DISTRIBUTION, scenario))
+    return found
+
+
+def _error(message: str, value: object) -> ErrorDetails:
+    return {"type": "value_error", "loc": (), "msg": message, "input": value}

@@ -15,6 +15,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _SUBMODULE = 0o160000
+_MOST_FILES = 100_000
+"""Outside of git: a disk or a home is not searched for seconds."""
 _FORBIDDEN_PARTS = frozenset({"", ".", "..", ".git"})
 
 
@@ -62,6 +65,10 @@ class Tree(Protocol):
     @property
     def commit(self) -> str | None:
         """The full object name of the commit; None for a working tree."""
+
+    def may_have(self, _folder: str) -> bool:
+        """Whether there may be files in a folder. Asked before all files are listed, which may take long."""
+        return True
 
     def files(self) -> Mapping[str, FileEntry]:
         """All files, sorted by path. Folders and submodules are not files."""
@@ -118,8 +125,16 @@ class WorkingTree(Tree):
         self.root = root
 
     @override
+    def may_have(self, folder: str) -> bool:
+        return (self.root / folder).is_dir()
+
+    @override
     def files(self) -> Mapping[str, FileEntry]:
-        """The folder is read once; make a new object to see later changes."""
+        """The folder is read once; make a new object to see later changes.
+
+        Raises:
+            BadInput: It is no git repository, and has more files than a repository of image folders.
+        """
         return self._files
 
     @override
@@ -137,13 +152,24 @@ class WorkingTree(Tree):
 
     @cached_property
     def _files(self) -> Mapping[str, FileEntry]:
-        indexed = _index(self.root) if git.is_repository(self.root) else dict.fromkeys(_walk(self.root))
+        indexed = _index(self.root) if git.is_repository(self.root) else self._all()
         real_folders = {"": True}
         found = {}
         for path in sorted(indexed):
             entry = self._entry(path, indexed[path])
             if entry is not None and self._is_real_folder(path.rpartition("/")[0], real_folders):
                 found[path] = entry
+        return found
+
+    def _all(self) -> dict[str, None]:
+        found = dict.fromkeys(islice(_walk(self.root), _MOST_FILES + 1))
+        if len(found) > _MOST_FILES:
+            raise BadInput(
+                f"there are more than {_MOST_FILES:,} files, and this is no git repository",
+                where=str(self.root),
+                hint="Name the root of the repository of image folders with --repo; without git, a folder without "
+                "other files.",
+            )
         return found
 
     def _entry(self, path: str, indexed: FileMode | None) -> FileEntry | None:

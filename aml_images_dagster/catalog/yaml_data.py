@@ -55,9 +55,9 @@ def yaml_data(text: str) -> tuple[Any, Lines]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else None
-        raise UnreadableError(line, f"not valid YAML: {error.problem or error.context}") from None
+        raise UnreadableError((line, f"not valid YAML: {error.problem or error.context}")) from None
     except yaml.YAMLError as error:
-        raise UnreadableError(None, f"not valid YAML: {error}") from None
+        raise UnreadableError((None, f"not valid YAML: {error}")) from None
 
 
 def _yaml_lines(root: yaml.Node | None) -> Lines:

@@ -9,6 +9,7 @@ from click.shell_completion import CompletionItem
 from typing_extensions import override
 
 from aml_images_dagster.builds.naming import BUILD_NUMBER
+from aml_images_dagster.cli.console import print_error
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.settings import load_settings
 
@@ -83,7 +84,7 @@ def build_named(settings: Settings, text: str, *, latest: bool = False) -> str:
     if BUILD_NUMBER.fullmatch(text) or not text:
         return text
     if latest and text == LATEST:
-        builds = _artifacts(settings).builds(lambda error: click.echo(f"aml-images: {error}", err=True))
+        builds = _artifacts(settings).builds(print_error)
         if not builds:
             raise BadInput(
                 "there are no builds yet", where=settings.artifacts_uri, hint="`aml-images build` starts one."

@@ -4,36 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 from rich.markup import escape
 
-from aml_images_dagster.builds.artifacts import DamagedRecord
 from aml_images_dagster.builds.ledger import Ledger
-from aml_images_dagster.builds.naming import release_tag_for
-from aml_images_dagster.builds.plan import plan_build
-from aml_images_dagster.builds.preflight import check_folders, check_plan, check_prerequisites
-from aml_images_dagster.builds.release_number import next_release_num
-from aml_images_dagster.builds.secrets import secrets_of
-from aml_images_dagster.builds.selection import Selection, with_needed_parents
-from aml_images_dagster.builds.source import open_source
-from aml_images_dagster.catalog import git
+from aml_images_dagster.builds.preflight import check_plan, check_prerequisites
+from aml_images_dagster.builds.preparation import Wanted, prepare
 from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import new_table, open_console
-from aml_images_dagster.cli.discover import discover_images
 from aml_images_dagster.cli.options import common_options, print_json
-from aml_images_dagster.errors import BadInput
 from aml_images_dagster.profiles import backends_for
-from aml_images_dagster.release.release_plan import released_under
+from aml_images_dagster.release.release_plan import hint_at_release_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.records import Plan
-    from aml_images_dagster.builds.session import Source
     from aml_images_dagster.settings import Settings
 
 
@@ -71,77 +57,41 @@ def command(
     With IMAGE: these images, and those parents of them that are neither staged nor released. Without: the images that
     changed since --base (default: the main branch) and everything FROM them; all images if none changed.
     """
-    now = datetime.now(UTC)
-    release_tag_for(now, release_num, release_tag)  # contradictions are reported before anything is read
-    if sum((bool(images), bool(base), everything)) > 1:
-        raise BadInput("IMAGE, --base and --all cannot be combined", where="build", hint="Give one of them.")
-    head = head or settings.source_commit  # as the code location, which has no --head, reads it
-    commit = git.resolve(settings.repo, head) if head else ""
-    source = open_source(settings, commit)
-    # That of a clean working tree, too: the build goes by it, whatever happens to the files meanwhile.
-    commit = source.tree.commit or ""
+    wanted = Wanted(
+        asked="on the command line",
+        images=images,
+        base=base or "",
+        head=head or "",
+        everything=everything,
+        release_num=release_num,
+        release_tag=release_tag or "",
+        force=force,
+    )
     backends = backends_for(settings)
-    chosen = _choose(settings, source, images, base, head, everything)
-    check_folders(source, chosen, backends)
-    selection = with_needed_parents(chosen, source, backends, settings)
-    check_folders(source, selection, backends)
-    if release_num is None and not release_tag:
-        release_num = _free_release_num(now, selection, backends)
-    tag = release_tag_for(now, release_num, release_tag)
-    plan = plan_build(selection, source, backends, settings, force=force)
+    prepared = prepare(wanted, settings, backends, _warn)
+    plan = prepared.plan
     if dry_run:
-        _print_plan(plan, tag, as_json)
-    _hint_at_release_tag(tag, selection, backends)
+        _print_plan(plan, prepared.release_tag, as_json)
+    used = hint_at_release_tag(prepared.release_tag, plan.by_name, Ledger(backends.artifacts).records())
+    if used:
+        _warn(used)
     check_plan(plan)
     if dry_run:
         return
-    check_prerequisites(plan, source, backends)
-    for step in plan.images:
-        if step.action == "build":
-            secrets_of(source.catalog.get(step.image), settings)
+    check_prerequisites(plan, prepared.source, backends)
 
     # Dagster takes seconds to import: only here, after everything that can be refused has been.
     from aml_images_dagster.cli.dagster_run import BuildCommand
     from aml_images_dagster.cli.run_build import run_build
 
-    request = BuildCommand(plan, commit, source.url, release_num, release_tag, force, keep_failed)
+    # That of a clean working tree, too: the build goes by it, whatever happens to the files meanwhile.
+    commit, number = prepared.source.tree.commit or "", prepared.release_num
+    request = BuildCommand(plan, commit, prepared.source.url, number, release_tag, force, keep_failed)
     sys.exit(run_build(settings, backends, request, as_json))
 
 
-def _free_release_num(now: datetime, images: Collection[str], backends: Backends) -> int:
-    """The number that no build of the day has that may be released, as builds take it that start automatically."""
-    try:
-        return next_release_num(now.date(), images, backends.artifacts)
-    except DamagedRecord as error:  # it is another build's, and must not stop this one
-        console = open_console(stderr=True)
-        console.print(f"[yellow]the release number is 1[/], as a record cannot be read: {escape(str(error))}")
-        return 1
-
-
-def _hint_at_release_tag(tag: str, images: Collection[str], backends: Backends) -> None:
-    """Say beforehand that a release of this build would be refused, as long as another tag costs nothing."""
-    earlier = released_under(tag, images, Ledger(backends.artifacts).records())
-    if earlier is not None:
-        open_console(stderr=True).print(
-            f"[yellow]release tag {tag} is already used by build {earlier.build}[/]: an image that "
-            "differs from that release needs another tag. Set --release-num or --release-tag.",
-            soft_wrap=True,
-        )
-
-
-def _choose(
-    settings: Settings,
-    source: Source,
-    images: tuple[str, ...],
-    base: str | None,
-    head: str | None,
-    everything: bool,
-) -> Selection:
-    if images:
-        return {source.catalog.get(image).id: ("named on the command line",) for image in images}
-    if everything:
-        return dict.fromkeys(source.catalog.select_default(), ("--all",))
-    return {image.id: image.reasons for image in discover_images(settings, base, head).images}
+def _warn(text: str) -> None:
+    open_console(stderr=True).print(text, style="yellow", markup=False, soft_wrap=True)
 
 
 def _print_plan(plan: Plan, release_tag: str, as_json: bool) -> None:

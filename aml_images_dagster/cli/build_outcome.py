@@ -17,6 +17,7 @@ from aml_images_dagster.cli.cleanup import report_table
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import print_json
 from aml_images_dagster.cli.status import document, explain_failure, images_table, in_step
+from aml_images_dagster.defs.operations.cleanup import observe_removed
 from aml_images_dagster.defs.request import COMMAND_LINE
 from aml_images_dagster.defs.run import created_at
 from aml_images_dagster.defs.run_state import first_failure
@@ -79,6 +80,8 @@ def conclude(
         _write_down(folder, run, created, request)
     failure = first_failure(instance, run.run_id) if status == "failed" else None
     report = None if status == "succeeded" else cleanup(build, backends, status, failure)
+    if report is not None:
+        observe_removed(instance, [report])
     return Outcome(folder, folder.read_build(), status, failure, report, log)
 
 
@@ -119,7 +122,7 @@ def _show_success(outcome: Outcome, record: BuildRecord) -> None:
     console = open_console()
     console.print(images_table(outcome.folder, record))
     console.print(f"\n[green]build [bold]{record.build}[/] succeeded[/], release tag {record.release_tag}")
-    console.print(f"release.json, import.cfg and drop: {outcome.folder.root}", markup=False, soft_wrap=True)
+    console.print(f"release.json, import.cfg and drop: {outcome.folder.root}", markup=False)
     if record.commit.endswith(git.DIRTY):
         console.print("[yellow]The working tree has uncommitted changes: this build cannot be released.[/]")
 
@@ -132,7 +135,7 @@ def _show_failure(outcome: Outcome) -> None:
         errors.print(f"[red]build [bold]{build}[/] failed{in_step(failure)}[/]")
         if failure:
             explain_failure(errors, failure)
-        errors.print(f"[dim]full log: {escape(str(outcome.log))}[/]", soft_wrap=True)
+        errors.print(f"[dim]full log: {escape(str(outcome.log))}[/]")
     console = open_console()
     story = read_report(outcome.folder) or outcome.report  # hooks may have been here before
     if story and story.rows:

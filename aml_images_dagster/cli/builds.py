@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -10,12 +12,14 @@ from rich.markup import escape
 from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.catalog.image_name import full_name
 from aml_images_dagster.cli.arguments import IMAGE
-from aml_images_dagster.cli.console import new_table, open_console
+from aml_images_dagster.cli.console import new_table, open_console, print_error
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.profiles import backends_for
 
 if TYPE_CHECKING:
-    from aml_images_dagster.builds.records import BuildStatus
+    from collections.abc import Iterable
+
+    from aml_images_dagster.builds.records import BuildRecord, BuildStatus
     from aml_images_dagster.settings import Settings
 
 COLOURS: dict[BuildStatus, str] = {
@@ -28,6 +32,17 @@ COLOURS: dict[BuildStatus, str] = {
 }
 
 
+def waits_of(settings: Settings, records: Iterable[BuildRecord]) -> dict[str, str]:
+    """What builds wait for, by their numbers, as this machine's Dagster instance knows; only of those that wait."""
+    runs = {record.run_id: record.build for record in records if record.status == "running"}
+    home = Path(os.environ.get("DAGSTER_HOME") or settings.home / "dagster").absolute()
+    if not runs or not (home / "dagster.yaml").exists():
+        return {}
+    from aml_images_dagster.cli.instance import waiting_runs  # Dagster takes seconds to import
+
+    return {runs[run]: found for run, found in waiting_runs(home, runs).items()}
+
+
 @click.command("builds")
 @click.option("--image", metavar="IMAGE", type=IMAGE, help="Only builds of this image.")
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), help="Only the newest N of them.")
@@ -36,7 +51,7 @@ COLOURS: dict[BuildStatus, str] = {
 def command(settings: Settings, as_json: bool, image: str | None, limit: int | None, released: bool) -> None:
     """Show all builds, newest first."""
     artifacts = backends_for(settings).artifacts
-    every = artifacts.builds(lambda error: click.echo(f"aml-images: {error}", err=True))
+    every = artifacts.builds(print_error)
     found = every
     if image is not None:
         known = {name for _, record in every for name in record.images}
@@ -46,12 +61,14 @@ def command(settings: Settings, as_json: bool, image: str | None, limit: int | N
         builds = Ledger(artifacts).released_builds()
         found = [(folder, record) for folder, record in found if record.build in builds]
     found = found[:limit]
+    waits = waits_of(settings, [record for _, record in found])
     if as_json:
         print_json(
             [
                 {
                     "build": record.build,
                     "status": record.status,
+                    "waiting": waits.get(record.build, ""),
                     "commit": record.commit,
                     "trigger": record.trigger,
                     "pull_request": record.pull_request,
@@ -64,11 +81,11 @@ def command(settings: Settings, as_json: bool, image: str | None, limit: int | N
         )
         return
     table = new_table("build", "status", "created", "started by", "commit", "release tag", "images")
-    table.columns[1].no_wrap = True  # one word
+    table.columns[1].no_wrap = not waits  # one word
     for _, record in found:
         table.add_row(
             record.build,
-            f"[{COLOURS[record.status]}]{record.status}[/]",
+            "\n".join(filter(None, (f"[{COLOURS[record.status]}]{record.status}[/]", waits.get(record.build)))),
             f"{record.created:%Y-%m-%d %H:%M:%S}",
             escape(record.started_by) or "-",
             record.commit[:12] + ("-dirty" if record.commit.endswith("-dirty") else ""),
@@ -83,4 +100,4 @@ def command(settings: Settings, as_json: bool, image: str | None, limit: int | N
         console.print(f"No builds in {escape(settings.artifacts_uri)} yet.")
         return
     console.print(table)
-    console.print(f"Artifacts: {escape(settings.artifacts_uri)}/BUILD", soft_wrap=True)
+    console.print(f"Artifacts: {escape(settings.artifacts_uri)}/BUILD")

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
-from rich.table import Table
 
 from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog.reference import short_digest
-from aml_images_dagster.cli.console import open_console
+from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import print_json
 from aml_images_dagster.errors import FactoryError
 from aml_images_dagster.release.dependents import dependents
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
+    from rich.table import Table
 
     from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.ledger import ReleaseRecord, TagChange
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 
 def changes_table(changes: Sequence[TagChange]) -> Table:
     """Tag by tag: the old digest and the new one."""
-    table = Table(box=None, header_style="bold")
-    for heading in ("tag", "old", "", "new", ""):
-        table.add_column(heading, overflow="fold")
+    table = new_table("tag", "old", "", "new", "")
     for change in changes:
         before, after = (short_digest(digest) if digest else "-" for digest in (change.before, change.after))
         table.add_row(escape(change.name), before, "→", after, _what(change))
@@ -55,7 +53,7 @@ def show_planned(change: TagChange, release_tag: str, said: str, as_json: bool) 
         return
     console = open_console()
     console.print(changes_table([change]))
-    console.print(f"Dry run: {escape(said)}. Nothing was changed.", soft_wrap=True)
+    console.print(f"Dry run: {escape(said)}. Nothing was changed.")
 
 
 def show_done(record: ReleaseRecord | None, image: str, said: str, already: str, as_json: bool) -> None:
@@ -73,10 +71,10 @@ def show_done(record: ReleaseRecord | None, image: str, said: str, already: str,
         return
     console = open_console()
     if record is None:
-        console.print(f"{escape(already)}: nothing was changed.", soft_wrap=True)
+        console.print(f"{escape(already)}: nothing was changed.")
         return
     console.print(changes_table(record.changes))
-    console.print(f"\n[green]{escape(said)}[/]", soft_wrap=True)
+    console.print(f"\n[green]{escape(said)}[/]")
 
 
 def offer_dependents(settings: Settings, backends: Backends, record: ReleaseRecord, console: Console) -> list[str]:
@@ -85,7 +83,7 @@ def offer_dependents(settings: Settings, backends: Backends, record: ReleaseReco
         records = Ledger(backends.artifacts).records()
         found = list(dependents(record, open_source(settings).catalog, backends.artifacts, records))
     except FactoryError as fault:  # the release is done all the same
-        console.print(f"[yellow]cannot tell which images are FROM it[/]: {escape(str(fault))}", soft_wrap=True)
+        console.print(f"[yellow]cannot tell which images are FROM it[/]: {escape(str(fault))}")
         return []
     if found and settings.release.after_release == "build":
         console.print(f"The sensor after_release builds the images FROM it: {escape(', '.join(found))}")

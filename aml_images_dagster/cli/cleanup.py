@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -11,7 +12,7 @@ from rich.markup import escape
 
 from aml_images_dagster.builds.artifacts import DamagedRecord
 from aml_images_dagster.builds.cleanup import CleanupReport, cleanup
-from aml_images_dagster.builds.ledger import Ledger
+from aml_images_dagster.builds.ledger import Ledger, is_claimed
 from aml_images_dagster.builds.naming import BUILD_NUMBER
 from aml_images_dagster.builds.repair import repair
 from aml_images_dagster.cli.arguments import BUILD, build_named
@@ -84,9 +85,8 @@ def _may_go(backends: Backends, record: BuildRecord, *, yes: bool, ask: bool) ->
     """
     build = record.build
     what = f"build {build} of {record.created:%Y-%m-%d %H:%M} UTC, which has succeeded, with {', '.join(record.images)}"
-    outcome = backends.artifacts.build(build).read_outcome()
-    is_claimed = outcome is not None and outcome.status == "released"
-    if is_claimed or build in Ledger(backends.artifacts).released_builds():
+    is_released = build in Ledger(backends.artifacts).released_builds()
+    if is_released or is_claimed(backends.artifacts.build(build), datetime.now(UTC)):
         raise BadInput(
             f"this is {what}; it is released or being released",
             where=build,
@@ -102,7 +102,7 @@ def _may_go(backends: Backends, record: BuildRecord, *, yes: bool, ask: bool) ->
 
 def report_table(report: CleanupReport) -> Table:
     """What a cleanup found and did, for people."""
-    table = new_table("what", "name", "outcome", "")
+    table = new_table("name", "what", "outcome", "")
     for row in report.rows:
-        table.add_row(row.kind, escape(row.name), row.outcome, escape(row.detail))
+        table.add_row(escape(row.name), row.kind, row.outcome, escape(row.detail))
     return table

@@ -13,8 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-import click
-
+from aml_images_dagster.cli.console import print_error
 from aml_images_dagster.cli.instance import open_instance
 from aml_images_dagster.errors import BadInput, FactoryError
 from aml_images_dagster.settings import ENV_PREFIX, load_settings
@@ -112,5 +111,5 @@ if __name__ == "__main__":
     try:
         become_dagster_dev(load_settings(), *sys.argv[1:])
     except FactoryError as error:
-        click.echo(f"aml-images: {error}", err=True)
+        print_error(error)
         sys.exit(error.exit_code)

@@ -16,8 +16,18 @@ from aml_images_dagster import fork_server
 from aml_images_dagster.builds.process import this_process
 from aml_images_dagster.defs.keys import BUILD_JOB, LOCATION
 from aml_images_dagster.defs.pinned_catalog import PinnedCatalog
-from aml_images_dagster.defs.request import COMMAND_LINE, COMMIT_TAG, TRIGGER_TAG, build_config, plan_keys
-from aml_images_dagster.defs.run_state import PROCESS_TAG
+from aml_images_dagster.defs.request import (
+    COMMAND_LINE,
+    COMMIT_TAG,
+    IMAGES_TAG,
+    TRIGGER_TAG,
+    WHO_TAG,
+    build_config,
+    images_tag,
+    plan_keys,
+)
+from aml_images_dagster.defs.run_state import HIDDEN, PROCESS_TAG
+from aml_images_dagster.release.actor import actor
 from aml_images_dagster.settings import ENV_PREFIX
 
 if TYPE_CHECKING:
@@ -64,7 +74,7 @@ def execute_located_job(
 _INTERRUPTS = (dg.DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__)
 """What Dagster takes for a failure; the second before it has begun to wait for interrupts."""
 
-INVOCATION_TAG = "aml-images/invocation"
+INVOCATION_TAG = f"{HIDDEN}/invocation"
 """By which the run is found that a command has started, from the moment on that there is one."""
 
 
@@ -156,7 +166,13 @@ def _execute(
         "keep_failed": request.keep_failed,
         "plan": plan,
     }
-    tags = {INVOCATION_TAG: invocation, PROCESS_TAG: this_process(), TRIGGER_TAG: COMMAND_LINE}
+    tags = {
+        INVOCATION_TAG: invocation,
+        PROCESS_TAG: this_process(),
+        IMAGES_TAG: images_tag(request.plan.by_name),
+        TRIGGER_TAG: COMMAND_LINE,
+        WHO_TAG: actor(settings),
+    }
     if request.commit:
         tags[COMMIT_TAG] = request.commit
     interrupt.check()

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
-from aml_images_dagster.builds.source import load_catalog
-from aml_images_dagster.catalog import git
-from aml_images_dagster.catalog.discovery import Discovery, discover, nothing_to_build
-from aml_images_dagster.catalog.tree import CommitTree, Tree, WorkingTree
+from aml_images_dagster.builds.source import discover_images
+from aml_images_dagster.catalog.discovery import nothing_to_build
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 
@@ -28,7 +26,7 @@ def command(settings: Settings, as_json: bool, base: str | None, head: str | Non
 
     Compares as a pull request does: with the merge base of --base and --head.
     """
-    found = discover_images(settings, base, head, fallback=not no_fallback)
+    found = discover_images(settings, base or "", head or "", fallback=not no_fallback)
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
@@ -42,10 +40,3 @@ def command(settings: Settings, as_json: bool, base: str | None, head: str | Non
     console = open_console()
     console.print(table if table.rows else f"{nothing_to_build(found.merge_base)}.")
     console.print(f"[dim]since {found.merge_base[:12]}, at {(found.head or 'the working tree')[:16]}[/]")
-
-
-def discover_images(settings: Settings, base: str | None, head: str | None, *, fallback: bool = True) -> Discovery:
-    """What changed between two revisions; see `aml_images_dagster.catalog.discovery`."""
-    tree: Tree = CommitTree(settings.repo, git.resolve(settings.repo, head)) if head else WorkingTree(settings.repo)
-    base = base or git.main_branch(settings.repo)
-    return discover(tree, load_catalog(settings, tree), base, fallback=fallback)

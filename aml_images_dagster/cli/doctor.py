@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 def command(settings: Settings, as_json: bool, seconds: float, images: tuple[str, ...]) -> None:
     """Check everything a build and a release need, and show how to fix what is missing. Starts nothing.
 
-    With IMAGE: checks only the bases of these images and what else they need.
+    With IMAGE: checks only the bases of these images and what else they need. Without: images that cannot be built here
+    are one line, and no failure as long as others can be built.
 
     Exit codes: 0 all checks passed, 1 a check failed, 2 the settings are wrong.
     """
@@ -48,22 +49,33 @@ def command(settings: Settings, as_json: bool, seconds: float, images: tuple[str
     backends.import_sdks()
     checks = (*prerequisites(settings, backends, images), Check("Dagster", lambda: _dagster(settings)))
     results = perform_all(checks, seconds)
+    # An image that cannot be built here is no failure, unless none can be.
+    blocked = {image for result in results if not result.ok for image in result.images}
+    is_partial = bool(blocked) and blocked != {image for result in results for image in result.images}
+    failed = [result for result in results if not result.ok and not (is_partial and result.images)]
     if as_json:
-        print_json(
-            {"profile": settings.profile, "checks": [asdict(result) | {"mend": result.hint} for result in results]}
-        )
+        documents = [asdict(result) | {"mend": result.hint} for result in results]
+        print_json({"profile": settings.profile, "checks": documents})
     else:
-        open_console().print(_table(results))
-        faults = sum(not result.ok for result in results)
-        open_console().print(f"{faults} of {len(results)} checks failed." if faults else "All checks passed.")
-    sys.exit(0 if all(result.ok for result in results) else 1)
+        console = open_console()
+        console.print(_table([result for result in results if result.ok or result in failed]))
+        if is_partial:
+            missing = ", ".join(result.name for result in results if not result.ok and result not in failed)
+            what = f"{counted(len(blocked), 'image')} cannot be built here, for lack of {escape(missing)}"
+            console.print(f"[yellow]{what}[/]. `aml-images doctor IMAGE` shows why.")
+        console.print(
+            f"{len(failed)} of {len(results)} checks failed."
+            if failed
+            else f"All {'other ' if is_partial else ''}checks passed."
+        )
+    sys.exit(1 if failed else 0)
 
 
 def _table(results: list[CheckResult]) -> Table:
-    table = new_table("", "what", "found", "hint")
+    table = new_table("        what", "found", "hint")
     for result in results:
-        mark = "[green]ok[/]" if result.ok else "[bold red]failed[/]"
-        table.add_row(mark, escape(result.name), escape(result.found), escape(result.hint))
+        mark = "[green]ok[/]    " if result.ok else "[bold red]failed[/]"
+        table.add_row(f"{mark}  {escape(result.name)}", escape(result.found), escape(result.hint))
     return table
 
 

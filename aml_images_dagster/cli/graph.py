@@ -38,8 +38,9 @@ def command(settings: Settings, as_json: bool, form: str) -> None:
     elif form == "mermaid":
         click.echo(printable(mermaid(catalog)))
     else:
+        console = open_console(unbroken=True)
         for branches in _text(catalog):
-            open_console().print(branches)
+            console.print(branches)
 
 
 def _node(catalog: Catalog, name: str) -> dict[str, object]:

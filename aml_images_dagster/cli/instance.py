@@ -11,9 +11,10 @@ import dagster as dg
 
 from aml_images_dagster.defs.keys import image_of
 from aml_images_dagster.defs.pools import free_places_of_ended_runs, set_missing_limits
+from aml_images_dagster.defs.run_state import waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from aml_images_dagster.settings import Settings
 
@@ -60,6 +61,18 @@ def schedules_switched(home: Path) -> dict[str, bool]:
     os.environ["DAGSTER_HOME"] = str(home)  # its storages are found by it
     with dg.DagsterInstance.from_config(str(home)) as instance:
         return {state.name: state.is_running for state in instance.all_instigator_state()}
+
+
+def waiting_runs(home: Path, runs: Iterable[str]) -> dict[str, str]:
+    """What runs of builds wait for; those of another instance, or with a step that runs, are left out.
+
+    Args:
+        home: Where the instance is.
+        runs: Their ids.
+    """
+    os.environ["DAGSTER_HOME"] = str(home)  # its storages are found by it
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        return {run: found for run in runs if (found := waiting(instance, run))}
 
 
 def open_instance(settings: Settings) -> dg.DagsterInstance:

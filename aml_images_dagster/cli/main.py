@@ -7,6 +7,7 @@ import importlib
 import io
 import os
 import sys
+from itertools import pairwise
 from typing import NoReturn
 
 import click
@@ -97,12 +98,14 @@ def main() -> None:
         _end(error)
     except click.Abort as abort:
         is_interrupted = isinstance(abort.__context__, KeyboardInterrupt)
-        click.echo("Interrupted." if is_interrupted else "Aborted.", err=True)
+        said = "Interrupted" if is_interrupted else "Aborted"
+        click.echo(f"{said}.", err=True)
+        _print_document(said, "", "")
         sys.exit(INTERRUPTED if is_interrupted else 1)
     except click.ClickException as misuse:
         misuse.show()
         usage = misuse.ctx.command_path if isinstance(misuse, click.UsageError) and misuse.ctx else "aml-images"
-        _print_error(misuse.format_message().rstrip("."), usage, f"`{usage} --help` shows how it is used.")
+        _print_document(misuse.format_message().rstrip("."), usage, f"`{usage} --help` shows how it is used.")
         sys.exit(misuse.exit_code)
     except BrokenPipeError:
         # What is left in the buffer would be written at the end, and fail again.
@@ -114,16 +117,22 @@ def main() -> None:
 
 def _end(error: FactoryError) -> NoReturn:
     """Say what is wrong, to people and, if asked to, to programs."""
-    click.echo(f"aml-images: {error}", err=True)
-    _print_error(error.what, error.where, error.hint)
+    from aml_images_dagster.cli.console import print_error
+
+    print_error(error)
+    _print_document(error.what, error.where, error.hint)
     sys.exit(error.exit_code)
 
 
-def _print_error(what: str, where: str, hint: str) -> None:
+def _print_document(what: str, where: str, hint: str) -> None:
     """The document of a command with `--json` that has failed before it had another one to print."""
-    if "--json" not in sys.argv:
+    if "--json" not in sys.argv and not _asks_graph_for_json(sys.argv):
         return
     from aml_images_dagster.cli import options
 
     if not options.has_printed_json():
         options.print_json({"error": {"what": what, "where": where, "hint": hint}})
+
+
+def _asks_graph_for_json(words: list[str]) -> bool:
+    return "--format=json" in words or ("--format", "json") in pairwise(words)

@@ -20,9 +20,10 @@ from rich.table import Table
 from rich.text import Text
 
 from aml_images_dagster.builds.naming import build_number
+from aml_images_dagster.cli.console import is_narrow
 from aml_images_dagster.defs.keys import Stage, image_of
 from aml_images_dagster.defs.run import created_at
-from aml_images_dagster.defs.run_state import was_stopped
+from aml_images_dagster.defs.run_state import waiting, was_stopped
 from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
     from aml_images_dagster.builds.records import Plan
 
 _POLL_SECONDS = 0.3
+_LOOK_SECONDS = 2
 _STAGES: tuple[Stage, ...] = ("staged", "tested", "import_cfg")
-_COLUMNS = {"staged": "staged", "tested": "tested", "import_cfg": "release entry"}
+_COLUMNS: dict[Stage, str] = {"staged": "staged", "tested": "tested", "import_cfg": "release entry"}
+_WIDEST_NOW = len("release entry 123.4 s")
 
 
 @dataclass
@@ -68,6 +71,8 @@ class Progress:
         self._steps: dict[str, list[tuple[str, Stage]]] = {}
         self._run_id = ""
         self._cursor: str | None = None
+        self._waiting = ""
+        self._next_look = 0.0
 
     def __enter__(self) -> Self:
         self._console.file.flush()
@@ -89,13 +94,19 @@ class Progress:
     def _show(self, run_is_over: Connection, running: Connection) -> None:
         running.close()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # what was interrupted is shown to its end
-        with self._live() if self._console.is_terminal else nullcontext() as live:
+        with self._live() if self._moves and self._images else nullcontext() as live:
             last = False
             while not last:
                 last = run_is_over.poll(_POLL_SECONDS)
                 self._read()
+                self._look_for_places()
                 if live is not None:
                     live.update(self._table(), refresh=True)
+
+    @property
+    def _moves(self) -> bool:
+        """Whether a table can change in place."""
+        return self._console.is_terminal and not self._console.is_dumb_terminal
 
     def _live(self) -> Live:
         return Live(console=self._console, auto_refresh=False, transient=False)
@@ -114,6 +125,17 @@ class Progress:
             event = record.event_log_entry.dagster_event
             if event is not None:
                 self._apply(event, record.event_log_entry.timestamp)
+
+    def _look_for_places(self) -> None:
+        """Find out whether other builds hold all places that this one has need of."""
+        if not self._run_id or time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + _LOOK_SECONDS
+        before, self._waiting = self._waiting, ""
+        if not any(cell.state == "running" for cell in self._cells.values()):
+            self._waiting = waiting(self._instance, self._run_id)
+        if self._waiting and self._waiting != before and not self._console.is_terminal:
+            self._console.print(self._waiting, markup=False)
 
     def _count(self) -> str:
         images = counted(len(self._images) + self._unchanged, "image")
@@ -149,25 +171,45 @@ class Progress:
                 cell.started = when
             else:
                 cell.seconds = when - cell.started if cell.started else 0.0
-                if not self._console.is_terminal:
+                if not self._moves:
                     image, stage = split
                     note = f" ({cell.note})" if cell.note else ""
                     self._console.print(f"{image} {_COLUMNS[stage]}: {state}{note} {cell.seconds:.1f} s", markup=False)
 
     def _table(self) -> Table:
-        table = Table(box=None, header_style="bold")
-        table.add_column("image")
-        for stage in _STAGES:
-            table.add_column(_COLUMNS[stage], min_width=12)
+        """The images; no row is wider than the console, because a row that wraps cannot change in place."""
+        narrow = is_narrow(self._console)
+        table = Table(box=None, header_style="bold", caption=self._waiting or None, caption_justify="left")
+        table.add_column("image", no_wrap=True)
+        for heading in ["now"] if narrow else _COLUMNS.values():
+            table.add_column(heading, min_width=_WIDEST_NOW if narrow else 12, no_wrap=True)
         for image in self._images:
-            table.add_row(Text(image), *(_render(self._cells[image, stage]) for stage in _STAGES))
+            cells = {stage: self._cells[image, stage] for stage in _STAGES}
+            table.add_row(Text(image), *([_now(cells)] if narrow else map(_render, cells.values())))
         return table
 
 
+def _now(cells: Mapping[Stage, _Cell]) -> RenderableType:
+    """Where an image is."""
+    if all(cell.state == "done" for cell in cells.values()):
+        return Text(f"done {sum(cell.seconds for cell in cells.values()):.1f} s", style="green")
+    stage, cell = next(
+        ((stage, cell) for stage, cell in cells.items() if cell.state in ("running", "failed", "stopped")),
+        [(stage, cell) for stage, cell in cells.items() if cell.state == "done" or stage == "staged"][-1],
+    )
+    if cell.state == "running":
+        return Spinner("dots", text=f"{_COLUMNS[stage]} {time.time() - cell.started:.0f} s")
+    return Text(f"{_COLUMNS[stage]} ").append_text(_text(cell)) if cell.state != "waiting" else _text(cell)
+
+
 def _render(cell: _Cell) -> RenderableType:
+    if cell.state == "running":
+        return Spinner("dots", text=f"{time.time() - cell.started:.0f} s")
+    return _text(cell)
+
+
+def _text(cell: _Cell) -> Text:
     match cell.state:
-        case "running":
-            return Spinner("dots", text=f"{time.time() - cell.started:.0f} s")
         case "done":
             return Text(f"{cell.note or 'done'} {cell.seconds:.1f} s", style="green")
         case "failed":

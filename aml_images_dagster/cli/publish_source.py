@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.markup import escape
-from rich.syntax import Syntax
 
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog import git
 from aml_images_dagster.cli.arguments import IMAGE
-from aml_images_dagster.cli.console import open_console
+from aml_images_dagster.cli.console import open_console, print_highlighted
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.open_source.proposal import LeaksFound
 from aml_images_dagster.open_source.publication import publish_source
@@ -76,7 +75,7 @@ def show(publish: Callable[[], Proposal], as_json: bool) -> None:
         case "unchanged":
             console.print(f"Nothing to publish: {escape(proposal.repository)} is up to date.")
         case "dry run":
-            console.print(Syntax(proposal.diff, "diff", background_color="default"))
+            print_highlighted(console, proposal.diff, "diff")
             console.print(
                 f"Dry run: {len(proposal.changes)} changed files, no leak found. Nothing was built or pushed."
             )

@@ -63,7 +63,7 @@ def show_plan(settings: Settings, backends: Backends, release: ReleaseJson, as_j
     console.print(changes_table(plan.changes))
     _tell_what_is_lacking(console, plan)
     if closed:
-        console.print(f"[yellow]A release must wait[/]: {escape(closed)}", soft_wrap=True)
+        console.print(f"[yellow]A release must wait[/]: {escape(closed)}")
     moving = sum(change.before != change.after for change in plan.changes)
     resumes = " An interrupted release of it would continue." if plan.resumes else ""
     console.print(f"Dry run: {moving} of {len(plan.changes)} tags would change.{resumes} Nothing was changed.")
@@ -107,13 +107,13 @@ def run_release(
 
 def _tell_what_is_lacking(console: Console, plan: ReleasePlan) -> None:
     for image, what in plan.lacks.items():
-        console.print(f"[yellow]{escape(image)}[/]: {escape(what)}", soft_wrap=True)
+        console.print(f"[yellow]{escape(image)}[/]: {escape(what)}")
 
 
 def _tell_promotion(console: Console, wrong: list[str], late: list[str], watched: bool) -> None:
     for line in late:
-        console.print(f"[yellow]late[/]: {escape(line)}", soft_wrap=True)
+        console.print(f"[yellow]late[/]: {escape(line)}")
     for line in wrong:
-        console.print(f"[bold red]wrong[/]: {escape(line)}", soft_wrap=True)
+        console.print(f"[bold red]wrong[/]: {escape(line)}")
     if watched and not wrong and not late:
         console.print("[green]The public registry serves it.[/]")

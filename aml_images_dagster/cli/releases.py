@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.markup import escape
-from rich.table import Table
 
 from aml_images_dagster.builds.history import History
 from aml_images_dagster.builds.ledger import Ledger, released_images
@@ -14,7 +13,7 @@ from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog.image_name import full_name
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.cli.arguments import IMAGE
-from aml_images_dagster.cli.console import open_console
+from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.profiles import backends_for
@@ -44,9 +43,9 @@ def command(settings: Settings, as_json: bool, image: str | None) -> None:
     if as_json:
         print_json([record.model_dump(mode="json") for record in shown])
         return
-    table = Table(box=None, header_style="bold")
-    for heading in ("when", "what", "release tag", "build", "images", "who", ""):
-        table.add_column(heading, overflow="fold", no_wrap=heading in ("release tag", "build"))
+    table = new_table("when", "what", "release tag", "build", "images", "who", "why")
+    for column in table.columns[2:4]:
+        column.no_wrap = True
     for record in shown:
         table.add_row(
             f"{record.when:%Y-%m-%d %H:%M:%S}",

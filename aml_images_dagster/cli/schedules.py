@@ -50,7 +50,7 @@ def command(settings: Settings, as_json: bool, number: int) -> None:
         return
     console = open_console()
     for finding in timetable.findings:
-        console.print(f"[yellow]{finding.severity}[/] {escape(str(finding))}", soft_wrap=True)
+        console.print(escape(str(finding)), style="yellow")
     if not found:
         console.print(f"No schedules in {FOLDER}/.")
     for schedule in found:
@@ -96,14 +96,14 @@ def _show(schedule: dict[str, Any]) -> None:
     console = open_console()
     is_on = "[green]on[/]" if schedule["is_on"] else "[yellow]off[/]: switch it on in the UI, page Automation"
     console.print(f"[bold]{schedule['name']}[/] is {is_on}")
-    console.print(f"[dim]{schedule['file']}: {escape(schedule['cron'])}, {schedule['timezone']}[/]", soft_wrap=True)
+    console.print(f"[dim]{schedule['file']}: {escape(schedule['cron'])}, {schedule['timezone']}[/]")
     release = {
         "none": "not for release",
         "approval": "released when a person approves, to be done on that day",
         "automatic": "released automatically",
     }
     how = "everything is built and tested again" if schedule["force"] else "what has passed is reused"
-    console.print(f"A build of these images starts; {how}; {release[schedule['release']]}.", soft_wrap=True)
+    console.print(f"A build of these images starts; {how}; {release[schedule['release']]}.")
     table = new_table("date", "Patch Tuesday", "images")
     for date in schedule["dates"]:
         at, patches = datetime.fromisoformat(date["at"]), datetime.fromisoformat(date["patch_tuesday"])

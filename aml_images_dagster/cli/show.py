@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.markup import escape
-from rich.syntax import Syntax
-from rich.table import Table
 
 from aml_images_dagster.builds.ledger import Ledger, released_images
 from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.cli.arguments import IMAGE
-from aml_images_dagster.cli.console import open_console
+from aml_images_dagster.cli.console import Facts, open_console, print_highlighted
 from aml_images_dagster.cli.list_images import describe
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import FactoryError
@@ -68,14 +66,10 @@ def command(settings: Settings, as_json: bool, image: str) -> None:
         "size": _size(past["builds"]),
         "tests": "\n".join(_scenario(s.model_dump(exclude_none=True)) for s in found.scenarios) or "not tested",
     }
-    table = Table(box=None, show_header=False)
-    for name, value in facts.items():
-        if value:
-            table.add_row(name, escape(value))
     console = open_console()
-    console.print(table)
+    console.print(Facts((name, escape(value)) for name, value in facts.items()))
     console.print()
-    console.print(Syntax(dockerfile, "dockerfile", background_color="default"))
+    print_highlighted(console, dockerfile, "dockerfile")
 
 
 def _past(settings: Settings, image: str) -> dict[str, Any]:

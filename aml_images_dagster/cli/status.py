@@ -9,8 +9,8 @@ from rich.markup import escape
 
 from aml_images_dagster.builds.naming import BUILD_NUMBER
 from aml_images_dagster.cli.arguments import BUILD, build_named
-from aml_images_dagster.cli.builds import COLOURS
-from aml_images_dagster.cli.console import new_table, open_console
+from aml_images_dagster.cli.builds import COLOURS, waits_of
+from aml_images_dagster.cli.console import is_narrow, new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.profiles import backends_for
@@ -36,18 +36,23 @@ def command(settings: Settings, as_json: bool, build: str) -> None:
     Wherever a command takes BUILD, the start of its number is enough if no other build begins so.
     """
     folder, record = find_build(settings, build_named(settings, build, latest=True))
+    waits = waits_of(settings, [record]).get(record.build, "")
     if as_json:
-        print_json(document(folder, record))
+        print_json({**document(folder, record), "waiting": waits})
         return
     console = open_console()
     console.print(
         f"build [bold]{record.build}[/] [{COLOURS[record.status]}]{record.status}{in_step(record.failure)}[/]"
     )
-    artifacts = escape(str(folder.root))
-    started = f"started by {escape(record.started_by)}, " if record.started_by else ""
-    console.print(
-        f"[dim]{started}commit {record.commit or 'none'}, release tag {record.release_tag}, artifacts {artifacts}[/]"
+    if waits:
+        console.print(waits, style="yellow")
+    about = (
+        f"started by {escape(record.started_by)}" if record.started_by else "",
+        f"commit {record.commit or 'none'}",
+        f"release tag {record.release_tag}",
+        f"artifacts {escape(str(folder.root))}",
     )
+    console.print(("\n" if is_narrow(console) else ", ").join(filter(None, about)), style="dim")
     if record.failure:
         explain_failure(console, record.failure)
     console.print(images_table(folder, record))
@@ -57,7 +62,7 @@ def explain_failure(console: Console, failure: BuildFailure) -> None:
     """Why a build failed, for people."""
     if failure.log:
         console.print(printable(failure.log), markup=False, style="dim", soft_wrap=True)
-    console.print(printable(failure.message), markup=False, soft_wrap=True)
+    console.print(printable(failure.message), markup=False)
 
 
 def in_step(failure: BuildFailure | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -12,27 +12,17 @@ from aml_images_dagster.builds.release_number import next_release_num
 from aml_images_dagster.builds.selection import with_needed_parents
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog import git
-from aml_images_dagster.defs.keys import BUILD_JOB, images_with_assets
-from aml_images_dagster.defs.planning import to_do
-from aml_images_dagster.defs.request import (
-    COMMIT_TAG,
-    PULL_REQUEST_TAG,
-    TRIGGER_TAG,
-    build_config,
-    options_of,
-)
-from aml_images_dagster.defs.run import images_of
-from aml_images_dagster.defs.run_state import UNFINISHED
+from aml_images_dagster.defs.keys import images_with_assets
+from aml_images_dagster.defs.planning import promised_numbers, to_do
+from aml_images_dagster.defs.request import COMMIT_TAG, IMAGES_TAG, TRIGGER_TAG, build_config, images_tag
 from aml_images_dagster.errors import BadInput, FactoryError
 from aml_images_dagster.pull_requests.remote import TARGET_REF, GitRemote
 from aml_images_dagster.settings.pull_requests import DEFAULT_REMOTE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
-    from datetime import date
+    from collections.abc import Mapping
     from logging import Logger
 
-    from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.builds.session import Source
     from aml_images_dagster.catalog.dependents import Reasons
     from aml_images_dagster.defs.run import Factory
@@ -147,25 +137,22 @@ def main_build(
     if requested.unplanned:
         log.warning(f"the run makes its own plan: {requested.unplanned}")
     today, artifacts = datetime.now(UTC).date(), factory.backends.artifacts
-    try:
-        number = next_release_num(today, selection, artifacts, _promised(today, selection, artifacts, instance))
-    except FactoryError as error:  # a damaged record of another build must not cost the tick, either
-        log.warning(f"the release number is 1, because the others of today can't be read: {error}")
-        number = 1
+    number = next_release_num(
+        today,
+        selection,
+        artifacts,
+        promised_numbers(today, selection, artifacts, instance),
+        unreadable=lambda error: log.warning(f"the release number may be taken: {error}"),
+    )
     return dg.RunRequest(
         run_key=run_key,
         job_name=None,
         asset_selection=requested.keys,
         run_config=build_config(release_num=number, source_commit=main.commit, force=force, **requested.options),
-        tags={TRIGGER_TAG: trigger, **({COMMIT_TAG: main.commit} if main.commit else {}), **tags},
+        tags={
+            TRIGGER_TAG: trigger,
+            IMAGES_TAG: images_tag(selection),
+            **({COMMIT_TAG: main.commit} if main.commit else {}),
+            **tags,
+        },
     )
-
-
-def _promised(day: date, images: Collection[str], artifacts: Artifacts, instance: dg.DagsterInstance) -> Iterator[int]:
-    """Numbers of runs of the day that have not ended; queued ones have no record yet."""
-    midnight = datetime.combine(day, time(), UTC)
-    waiting = dg.RunsFilter(job_name=BUILD_JOB, statuses=UNFINISHED, created_after=midnight)
-    for record in instance.get_run_records(waiting):
-        run = record.dagster_run
-        if PULL_REQUEST_TAG not in run.tags and not images_of(record, artifacts).isdisjoint(images):
-            yield options_of(run).get("release_num") or 1

@@ -1,21 +1,33 @@
-"""Planning a build within a tick, before its run is requested."""
+"""Planning a build before its run is requested."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from typing import TYPE_CHECKING, Any
+
+import dagster as dg
 
 from aml_images_dagster.builds.plan import plan_build, within
 from aml_images_dagster.builds.preflight import check_folders, check_plan
-from aml_images_dagster.defs.request import build_keys, plan_keys, plan_pull_request_keys, pull_request_keys
+from aml_images_dagster.defs.keys import BUILD_JOB
+from aml_images_dagster.defs.request import (
+    PULL_REQUEST_TAG,
+    build_keys,
+    options_of,
+    plan_keys,
+    plan_pull_request_keys,
+    pull_request_keys,
+)
+from aml_images_dagster.defs.run import images_of
+from aml_images_dagster.defs.run_state import UNFINISHED
 from aml_images_dagster.errors import FactoryError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterator, Mapping
+    from datetime import date
 
-    import dagster as dg
-
+    from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.builds.records import Plan
     from aml_images_dagster.builds.selection import Selection
     from aml_images_dagster.builds.session import Source
@@ -76,3 +88,15 @@ def pull_request_to_do(factory: Factory, changes: Changes) -> ToDo:
     except (FactoryError, OSError) as error:
         return ToDo(pull_request_keys(reasons), {"reasons": reasons}, str(error))
     return ToDo(plan_pull_request_keys(changes.plan), {"plan": name, "reasons": reasons})
+
+
+def promised_numbers(
+    day: date, images: Collection[str], artifacts: Artifacts, instance: dg.DagsterInstance
+) -> Iterator[int]:
+    """Release numbers of runs of a day that have not ended and build some of the images; queued ones have no record."""
+    midnight = datetime.combine(day, time(), UTC)
+    waiting = dg.RunsFilter(job_name=BUILD_JOB, statuses=UNFINISHED, created_after=midnight)
+    for record in instance.get_run_records(waiting):
+        run = record.dagster_run
+        if PULL_REQUEST_TAG not in run.tags and not images_of(record, artifacts).isdisjoint(images):
+            yield options_of(run).get("release_num") or 1

@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from aml_images_dagster.defs.keys import RELEASE_FILES, STAGES, Stage, asset_key
+from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,6 +25,10 @@ DAGSTER_UI = "Dagster UI"
 QUEUE_TAG = "aml-images/queue"
 """Which limit of deploy/dagster.yaml holds for a run: `builds`, or none."""
 COMMIT_TAG = "aml-images/commit"
+IMAGES_TAG = "aml-images/images"
+"""What a build is of: the names of its images, or their number."""
+WHO_TAG = "aml-images/who"
+"""The person or account that started a build."""
 BUILD_TAG = "aml-images/build"
 """The build's number, so that the page of all runs shows it."""
 PULL_REQUEST_TAG = "aml-images/pull-request"
@@ -68,6 +73,9 @@ class BuildOptions(dg.ConfigurableResource[None]):
 
 RESOURCE = "build_options"
 
+_LONGEST_LIST = 40
+"""Characters that a list of images has on the page of all runs."""
+
 _TRIED: tuple[Stage, ...] = ("staged", "tested")
 """What is made of an image of a pull request: nothing that is released, or that counts as a rebuild."""
 
@@ -104,6 +112,13 @@ def _to_do(plan: Plan, stages: Sequence[Stage]) -> Iterator[tuple[str, Stage]]:
         for stage in () if planned.is_unchanged else stages:
             if planned.action == "build" or stage != "staged":
                 yield planned.image, stage
+
+
+def images_tag(images: Iterable[str]) -> str:
+    """The value of `IMAGES_TAG`: short enough for the page of all runs."""
+    names = sorted(images)
+    listed = ", ".join(names)
+    return listed if len(names) == 1 or len(listed) <= _LONGEST_LIST else counted(len(names), "image")
 
 
 def options_of(run: dg.DagsterRun) -> Mapping[str, Any]:

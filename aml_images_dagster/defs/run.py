@@ -12,6 +12,7 @@ import dagster as dg
 
 from aml_images_dagster.builds.naming import build_number, release_tag_for
 from aml_images_dagster.builds.process import this_process
+from aml_images_dagster.builds.selection import left_out
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.source import open_source
 from aml_images_dagster.catalog import git
@@ -20,8 +21,11 @@ from aml_images_dagster.defs.request import (
     BUILD_TAG,
     COMMAND_LINE,
     DAGSTER_UI,
+    IMAGES_TAG,
     PULL_REQUEST_TAG,
     TRIGGER_TAG,
+    BuildOptions,
+    images_tag,
     options_of,
 )
 from aml_images_dagster.defs.run_state import PROCESS_TAG, STOPPED, name_process
@@ -38,7 +42,6 @@ if TYPE_CHECKING:
     from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.records import Plan
     from aml_images_dagster.builds.session import Source
-    from aml_images_dagster.defs.request import BuildOptions
     from aml_images_dagster.settings import Settings
 
 
@@ -82,14 +85,21 @@ class Factory:
         """
         run_id = context.run.run_id
         begun = self._begun if self._begun and self._begun.run_id == run_id else self._begin(context, options)
+        return self._session(begun, context.run, options)
+
+    def _session(self, begun: _Begun, run: dg.DagsterRun, options: BuildOptions) -> BuildSession:
         plan = begun.plan or self._plan_of(begun.number, options.plan, begun.source)
+        # A plan has those that are reused as they are, too; the run makes nothing of them.
+        images = set(plan.by_name) if plan else {split[0] for key in begun.planned if (split := image_of(key))}
+        unwanted: dict[str, str] = {}
+        if plan is None and PULL_REQUEST_TAG not in run.tags:
+            unwanted = left_out(images, options.reasons, begun.source, self.backends, begun.created.date())
         return BuildSession(
             number=begun.number,
-            run_id=run_id,
+            run_id=run.run_id,
             created=begun.created,
             release_tag=release_tag_for(begun.created, options.release_num or None, options.release_tag),
-            # A plan has those that are reused as they are, too; the run makes nothing of them.
-            images=frozenset(plan.by_name if plan else (split[0] for key in begun.planned if (split := image_of(key)))),
+            images=frozenset(images - unwanted.keys()),
             source=begun.source,
             settings=self.settings,
             backends=self.backends,
@@ -99,9 +109,10 @@ class Factory:
             if options.keep_failed
             else None,
             releasable=not begun.planned.isdisjoint(RELEASE_FILES),
-            trigger=context.run.tags.get(TRIGGER_TAG, DAGSTER_UI),
-            pull_request=context.run.tags.get(PULL_REQUEST_TAG, ""),
-            is_checked=context.run.tags.get(TRIGGER_TAG) == COMMAND_LINE,
+            trigger=run.tags.get(TRIGGER_TAG, DAGSTER_UI),
+            pull_request=run.tags.get(PULL_REQUEST_TAG, ""),
+            left_out=unwanted,
+            is_checked=run.tags.get(TRIGGER_TAG) == COMMAND_LINE,
             plan=plan,
         )
 
@@ -121,21 +132,26 @@ class Factory:
             source = self._source_of(commit, folders) or self._source_as_it_is()
             # Connections to a store are not for forks: elsewhere than on a disk each step reads the plan itself.
             read = self._plan_of(number, plan, source) if self.backends.artifacts.on_disk else None
-            instance.add_run_tags(run.run_id, {PROCESS_TAG: this_process(), BUILD_TAG: number})
+            tags = _shown(run, number, read, planned)
+            instance.add_run_tags(run.run_id, {PROCESS_TAG: this_process(), **tags})
             self._begun = _Begun(run.run_id, number, created, planned, source, read)
+            if self.backends.artifacts.on_disk:
+                # Its steps may have to wait; until then people ask for it all the same.
+                self._session(self._begun, run, BuildOptions(**options)).begin()
 
     def _begin(self, context: dg.AssetExecutionContext, options: BuildOptions) -> _Begun:
         instance, run = context.instance, context.run
         name_process(instance, run)
         created = created_at(instance, run.run_id)
         number = build_number(run.run_id, created)
-        if run.tags.get(BUILD_TAG) != number:
-            instance.add_run_tags(run.run_id, {BUILD_TAG: number})
         source = self._source_of(options.source_commit, options.docker_files_path)
         if source is None:
             record = self.backends.artifacts.build(number).read_build()
             source = self._source_as_it_is(record.commit if record else "")
-        return _Begun(run.run_id, number, created, planned_keys(instance, run.run_id), source, None)
+        planned = planned_keys(instance, run.run_id)
+        if run.tags.get(BUILD_TAG) != number:
+            instance.add_run_tags(run.run_id, _shown(run, number, None, planned))
+        return _Begun(run.run_id, number, created, planned, source, None)
 
     def _plan_of(self, build: str, name: str, source: Source) -> Plan | None:
         """The plan that a run follows; None if its steps decide themselves.
@@ -189,6 +205,13 @@ class _Begun:
     planned: set[dg.AssetKey]
     source: Source
     plan: Plan | None
+
+
+def _shown(run: dg.DagsterRun, number: str, plan: Plan | None, planned: set[dg.AssetKey]) -> dict[str, str]:
+    """The tags by which people know a build on the page of all runs."""
+    images = plan.by_name if plan else {split[0] for key in planned if (split := image_of(key))}
+    tags = {IMAGES_TAG: images_tag(images), TRIGGER_TAG: DAGSTER_UI, BUILD_TAG: number}
+    return {name: value for name, value in tags.items() if name == BUILD_TAG or name not in run.tags}
 
 
 def created_at(instance: dg.DagsterInstance, run_id: str) -> datetime:

@@ -9,14 +9,18 @@ import dagster as dg
 
 from aml_images_dagster.builds.process import is_dead, named
 from aml_images_dagster.builds.records import BuildFailure
-from aml_images_dagster.text import printable
+from aml_images_dagster.defs.keys import BUILD_JOB
+from aml_images_dagster.defs.pools import BUILD_POOL, TEST_POOL, WINDOWS_BUILD_POOL
+from aml_images_dagster.text import counted, printable
 
 if TYPE_CHECKING:
     from dagster import DagsterEvent
 
     from aml_images_dagster.builds.janitor import RunState
 
-PROCESS_TAG = "aml-images/process"
+HIDDEN = ".dagster/aml-images"
+"""Start of the names of tags for processes: Dagster's pages show no tag that starts with `.dagster/`."""
+PROCESS_TAG = f"{HIDDEN}/process"
 """The name of the process that executes a run; see `builds.process`."""
 STOPPED = "stopped"
 """Metadata of the failure of a step that is not to blame: its build had failed elsewhere or was canceled."""
@@ -68,6 +72,32 @@ class InstanceRuns:
             self._instance.report_run_failed(run, message="The process that executed the run is gone.")
             self._instance.event_log_storage.free_concurrency_slots_for_run(run_id)
         return first_failure(self._instance, run_id)
+
+
+_STEPS = {BUILD_POOL: "builds", WINDOWS_BUILD_POOL: "Windows builds", TEST_POOL: "tests"}
+"""What the steps of a pool are called."""
+_IN_PROGRESS = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+
+
+def waiting(instance: dg.DagsterInstance, run_id: str) -> str:
+    """What a build waits for, such as `waiting: 2 of 2 builds run`; empty when it has ended, or a step of it runs.
+
+    It waits in the queue until its run is started, and then for places in the pools, as long as other builds hold them.
+    """
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.is_finished:
+        return ""
+    if run.status is dg.DagsterRunStatus.QUEUED:
+        before = instance.get_runs_count(dg.RunsFilter(job_name=BUILD_JOB, statuses=_IN_PROGRESS))
+        return f"waiting in the queue: {counted(before, 'build')} in progress"
+    found = ""
+    for pool, steps in _STEPS.items():
+        info = instance.event_log_storage.get_concurrency_info(pool)
+        if run_id in info.active_run_ids:
+            return ""
+        if run_id in info.pending_run_ids and not found:
+            found = f"waiting: {info.active_slot_count} of {info.slot_count} {steps} run"
+    return found
 
 
 def _is_dead(run: dg.DagsterRun) -> bool:

@@ -258,7 +258,9 @@ class DockerEngine:
 
         with self._client() as client:
             try:
-                stream, _ = client.get_archive(container, path)
+                stream, described = client.get_archive(container, path)
+                if described and described.get("size", 0) > longest:
+                    raise TooLong(longest)
                 archive = beginning(stream, _ARCHIVE_HEADER_BYTES + longest)
             except docker.errors.NotFound:
                 return b""

@@ -13,11 +13,16 @@ Source: https://sqlite.org/pragma.html#pragma_synchronous
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import threading
+import uuid
 from collections import OrderedDict
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+import dagster
 from dagster import DagsterEventType, Field, StringSource
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import (
     INDEX_SHARD_NAME,
@@ -85,11 +90,10 @@ class _Databases:
             yield connection
 
     def close(self) -> None:
-        """Close all files; they are opened again when they are needed."""
+        """Close all files; they are opened again when they are needed. Statements stay compiled, also in a fork."""
         with self.lock:
             for engine in self._engines.values():
                 engine.dispose()
-            self._engines.clear()
 
     def _before_fork(self) -> None:
         self.lock.acquire()
@@ -131,6 +135,26 @@ class PooledEventLogStorage(SqliteEventLogStorage):
                 self._initialized_dbs.add(shard)
             with _DATABASES.connect(address, "NORMAL") as connection:
                 yield connection
+
+    def _initdb(self, engine: Engine, for_index_shard: bool = False) -> None:
+        """Make the tables of a new file. That of a run is a copy: to make its tables costs as much as a step."""
+        path = Path(str(engine.url.database))
+        if not for_index_shard and path.stem != INDEX_SHARD_NAME and not path.exists():
+            with suppress(OSError):  # the file system has no hard links
+                _copy(self._empty(path.parent), path)
+                return
+        super()._initdb(engine, for_index_shard)
+
+    def _empty(self, folder: Path) -> Path:
+        """A file of no run, made once by each version of Dagster."""
+        empty = folder / f"empty-{dagster.__version__}.sqlite"
+        if not empty.exists():
+            with tempfile.TemporaryDirectory(dir=folder) as own:
+                engine = _make_engine(f"sqlite:///{own}/run.db", "NORMAL")
+                super()._initdb(engine)
+                engine.dispose()  # with its last connection, the write-ahead log is in the file
+                _copy(Path(own, "run.db"), empty)
+        return empty
 
     def has_table(self, table_name: str) -> bool:
         """Whether there is a table. Dagster asks at every check's event; a table that is there stays."""
@@ -177,6 +201,17 @@ class PooledEventLogStorage(SqliteEventLogStorage):
         """Delete all events."""
         _DATABASES.close()
         super().wipe()
+
+
+def _copy(source: Path, path: Path) -> None:
+    """Copy a file, whole, unless another process has made one of that name meanwhile."""
+    temporary = path.with_name(f".{uuid.uuid4().hex}")
+    try:
+        shutil.copyfile(source, temporary)
+        with suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _key_of(inserted: CursorResult[Any]) -> int:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.profiles.azure import azure_parts
-from aml_images_dagster.profiles.local import local_parts
+from aml_images_dagster.profiles.azure import azure_backends
+from aml_images_dagster.profiles.local import local_backends
 
 if TYPE_CHECKING:
     from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.settings import Settings
 
-_PROFILES = {"local": local_parts, "azure": azure_parts}
+_PROFILES = {"local": local_backends, "azure": azure_backends}
 
 
 def backends_for(settings: Settings) -> Backends:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
 
 
-def azure_parts(settings: Settings) -> Backends:
+def azure_backends(settings: Settings) -> Backends:
     """The backends of the profile `azure`."""
     azure, endpoints = settings.azure, endpoints_of(settings.azure)
     credential = credential_for(azure)
@@ -40,8 +40,8 @@ def azure_parts(settings: Settings) -> Backends:
 
     def registry(host: str) -> Registry:
         if host in ours:
-            return AcrRegistry(host, credential, endpoints.registry_audience, login_for)
-        return OciRegistry(host, trusted=settings.trusts(host))
+            return AcrRegistry(host, credential, endpoints.registry_audience, login_for, setting=settings.naming(host))
+        return OciRegistry(host, trusted=settings.trusts(host), setting=settings.naming(host))
 
     def staging_id() -> RegistryId:
         return registry_id(azure, "staging_registry_id", settings.staging_registry)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
 
 
-def local_parts(settings: Settings) -> Backends:
+def local_backends(settings: Settings) -> Backends:
     """The backends of the profile `local`."""
     account = staging_account(settings)
 
@@ -28,7 +28,7 @@ def local_parts(settings: Settings) -> Backends:
         return account if host == settings.staging_registry else None
 
     def registry(host: str) -> OciRegistry:
-        return OciRegistry(host, login_for(host), trusted=settings.trusts(host))
+        return OciRegistry(host, login_for(host), trusted=settings.trusts(host), setting=settings.naming(host))
 
     engines = engines_of(settings)
     builder, windows = linux_builder(engines, settings, login_for), windows_builder(engines, settings, login_for)

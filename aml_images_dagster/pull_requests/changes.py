@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog import git
 from aml_images_dagster.catalog.context_files import IGNORE_FILE
 from aml_images_dagster.catalog.discovery import discover
-from aml_images_dagster.catalog.image import FACTORY_FILES
+from aml_images_dagster.catalog.image import FACTORY_FILES, TESTS_FILE
 from aml_images_dagster.catalog.layout import PRIVATE_SUFFIX
 from aml_images_dagster.catalog.tree import CommitTree
 from aml_images_dagster.errors import BadInput, FactoryError
@@ -63,7 +64,7 @@ def find_changes(settings: Settings, backends: Backends, target: str, head: str)
         head: Commit of the pull request.
 
     Raises:
-        BadInput: It is over a limit, or what it changes cannot be built.
+        BadInput: It is over a limit, asks for a compute of its own, or what it changes cannot be built.
         Unreachable: A registry that may hold a parent does not answer.
     """
     limits, root = settings.pull_requests, settings.repo
@@ -87,12 +88,30 @@ def find_changes(settings: Settings, backends: Backends, target: str, head: str)
     if reasons:
         source = Source(tree, catalog, head, "")
         check_folders(source, reasons, backends, for_pull_request=True)
+        _check_computes(reasons, source, target, settings)
         reasons = with_needed_parents(reasons, source, backends, settings)
         plan = _plan(reasons, source, backends, settings)
     notes = [f"{image.family}/{image.name} is removed: nothing to build" for image in found.removed]
     notes += [f"{image} is past its end of life: changed, but not built" for image in found.end_of_life]
     images = tuple(DeclaredImage.of(catalog.images[image]) for image in sorted(reasons))
     return Changes(reasons=reasons, images=images, notes=tuple(notes), plan=plan)
+
+
+def _check_computes(reasons: Selection, source: Source, target: str, settings: Settings) -> None:
+    """Refuse tests on a compute that the target branch does not use: what it costs is its owners' decision."""
+    wanted = {tests.compute: image.path for image in map(source.catalog.get, reasons) if (tests := image.tests)}
+    used = {"", settings.azure.compute}
+    if wanted.keys() <= used:
+        return
+    with suppress(BadInput):  # the pull request may repair it
+        images = load_catalog(settings, CommitTree(settings.repo, target)).images.values()
+        used |= {image.tests.compute for image in images if image.tests}
+    for compute in sorted(wanted.keys() - used):
+        raise BadInput(
+            f"compute {compute!r} is used by no image of the target branch",
+            where=f"{wanted[compute]}/{TESTS_FILE}",
+            hint="Leave it out, or let a maintainer use it first.",
+        )
 
 
 def _plan(reasons: Selection, source: Source, backends: Backends, settings: Settings) -> Plan | None:

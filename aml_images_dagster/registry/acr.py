@@ -39,12 +39,20 @@ class AcrRegistry(OciRegistry):
         audience: What tokens for registries are given for.
         login_for: Gives logins for the OCI protocol.
         roles: What an identity needs to be allowed what is asked here, for messages.
+        setting: The setting that names the host, for messages.
     """
 
     def __init__(
-        self, host: str, credential: Credential, audience: str, login_for: LoginFor, *, roles: str = _ROLES
+        self,
+        host: str,
+        credential: Credential,
+        audience: str,
+        login_for: LoginFor,
+        *,
+        roles: str = _ROLES,
+        setting: str = "",
     ) -> None:
-        super().__init__(host, lambda: login_for(host), insecure=False)
+        super().__init__(host, lambda: login_for(host), insecure=False, setting=setting)
         self._credential = credential
         self._audience = audience
         self._roles = roles

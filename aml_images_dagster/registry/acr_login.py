@@ -64,7 +64,8 @@ class AcrLogins:
                 raise NoAnswer(
                     f"asked to sign in, the registry does not answer: {plain_reason(error)}",
                     where=host,
-                    hint="Is the name right, and can this machine reach it (proxy, firewall, private endpoint)?",
+                    hint="Is the name right (staging_registry, production_registry), and can this machine reach it "
+                    "(proxy, firewall, private endpoint)?",
                 ) from None
         return RegistryLogin(TOKEN_USER, _refresh_token(host, answer))
 

@@ -55,6 +55,7 @@ class OciRegistry:
         insecure: Plain HTTP instead of HTTPS; None decides for HTTP on loopback hosts only, as engines do.
         trusted: Whether a setting names the host. One that only a Dockerfile names is spoken to over HTTPS and at
             public addresses alone; see `open_session`.
+        setting: The setting that names the host, for messages; empty when none does.
         timeout_seconds: Longest wait for any single answer.
     """
 
@@ -65,9 +66,11 @@ class OciRegistry:
         *,
         insecure: bool | None = None,
         trusted: bool = True,
+        setting: str = "",
         timeout_seconds: float = 30,
     ) -> None:
         self.host = host
+        self._setting = setting
         api_host = _DOCKER_HUB_API if host == DOCKER_HUB else host
         loopback = is_loopback(urlsplit(f"//{host}").hostname or "")
         scheme = "http" if trusted and (loopback if insecure is None else insecure) else "https"
@@ -425,10 +428,11 @@ class OciRegistry:
             raise self._no_answer(what, plain_reason(error)) from None
 
     def _no_answer(self, what: str, reason: str) -> NoAnswer:
+        setting = f" (setting {self._setting})" if self._setting else ""
         return NoAnswer(
             f"asked {what}, the registry does not answer: {reason}",
             where=self.host,
-            hint="Is it running, is the address right, and can this machine reach it?",
+            hint=f"Is it running, is the address right{setting}, and can this machine reach it?",
         )
 
     def _refusal(self, answer: requests.Response, what: str) -> Unreachable:

@@ -71,7 +71,7 @@ def claim(build: str, artifacts: Artifacts) -> None:
     """Keep a build for its release, which is starting: from now on it neither expires nor is cleaned up.
 
     To be called before the record of the ledger is written. If a release and an expiry start at once, the first
-    decision counts (`BuildFolder.decide`).
+    decision counts (`BuildFolder.decide`). A claim that no record has followed in time means nothing (`is_claimed`).
 
     Raises:
         BadInput: It is not complete, or is being cleaned up.

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import AwareDatetime, ConfigDict, ValidationError
 
-from aml_images_dagster.builds.artifacts import create_atomically, read_whole, write_atomically
+from aml_images_dagster.builds.artifacts import create_atomically, read_whole, write_atomically, written_at
+from aml_images_dagster.builds.ledger import LEASE_SECONDS
 from aml_images_dagster.builds.process import is_dead, this_process
 from aml_images_dagster.builds.records import Record
 from aml_images_dagster.errors import BadInput, ReleaseFailed, Unreachable
@@ -65,7 +66,7 @@ class Lease:
         *,
         wait_seconds: float,
         report: Callable[[str], None],
-        seconds: float = 60,
+        seconds: float = LEASE_SECONDS,
     ) -> None:
         self._folder = folder
         self._who = who
@@ -186,16 +187,8 @@ class Lease:
             return None
         except ValidationError:
             try:
-                written = _written(path)
+                written = written_at(path)
             except FileNotFoundError:
                 return None
             until = written + timedelta(seconds=self._seconds)
             return _Holder(who="an unknown holder", purpose=f"{path} cannot be read", process="", until=until)
-
-
-def _written(path: UPath) -> datetime:
-    """When a file was last written, by the clock of its store."""
-    filesystem = path.fs
-    filesystem.invalidate_cache(path.parent.path)
-    written: datetime = filesystem.modified(path.path)
-    return written if written.tzinfo else written.replace(tzinfo=UTC)

@@ -89,6 +89,7 @@ class Releaser:
                 return Release(plan, plan.released)
             lease.check()
             self._claim(release)
+            lease.check()  # a claim lasts for as long as whoever made it may still begin
             begun = plan.resumes or self._ledger.append(self._begun(release, plan.changes, outside_window))
             with _explained(release):
                 # A cleanup looks for a record like this one, after it has written its decision into the build's own:

@@ -155,6 +155,17 @@ def released_under(tag: str, images: Collection[str], records: Sequence[ReleaseR
     return next((r for r in releases if any(r.change(image, tag) for image in images)), None)
 
 
+def hint_at_release_tag(tag: str, images: Collection[str], records: Sequence[ReleaseRecord]) -> str:
+    """What is said before a build whose release would be refused, as long as another tag costs nothing; else empty."""
+    earlier = released_under(tag, images, records)
+    if earlier is None:
+        return ""
+    return (
+        f"release tag {tag} is already used by build {earlier.build}: an image that differs from that release needs "
+        "another tag; set the release number or tag"
+    )
+
+
 def _build_again(release: ReleaseJson, changes: Sequence[TagChange], production: Registry, history: History) -> str:
     """How to have an image under a tag that is free; what was withdrawn would be refused under any."""
     tag = _another_tag(release, changes, production)

@@ -214,12 +214,21 @@ class Settings(BaseSettings):
         object.__setattr__(self, "home", (repo / self.home.expanduser()).resolve())
         return self
 
+    def naming(self, host: str) -> str:
+        """The setting that names a registry; empty for one that only a Dockerfile names."""
+        mirrors = (mirror.partition("/")[0] for mirror in self.base_mirrors.values())
+        named = {
+            "staging_registry": (self.staging_registry,),
+            "production_registry": (self.production_registry,),
+            "base_mirrors": mirrors,
+            "frontends": (mirror.partition("/")[0] for mirror in self.frontends.values()),
+            "trusted_registries": self.trusted_registries,
+        }
+        return next((name for name, hosts in named.items() if host.lower() in map(str.lower, hosts)), "")
+
     def trusts(self, host: str) -> bool:
         """Whether a setting names a registry; one that only a Dockerfile names may lead to public addresses alone."""
-        named_mirrors = (*self.base_mirrors.values(), *self.frontends.values())
-        mirrors = (mirror.partition("/")[0] for mirror in named_mirrors)
-        named = (self.staging_registry, self.production_registry, *mirrors, *self.trusted_registries)
-        return host.lower() in map(str.lower, named)
+        return bool(self.naming(host))
 
     @property
     def is_automatic(self) -> bool:

@@ -13,7 +13,8 @@ from aml_images_dagster.bounded import LONGEST_LOG, up_to
 from aml_images_dagster.catalog.tests_file import PytestScenario
 from aml_images_dagster.engine.docker_engine import DockerEngine
 from aml_images_dagster.errors import FactoryError, Unreachable
-from aml_images_dagster.testing import mpi, pytest_scenario, single, torch_ranks
+from aml_images_dagster.testing import mpi, pytest_scenario, torch_ranks
+from aml_images_dagster.testing.launch import Launch, Node, job_files
 from aml_images_dagster.testing.limits import Limits
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.engine.interface import RegistryLogin
     from aml_images_dagster.testing.interface import JobResult, TestJob
-    from aml_images_dagster.testing.launch import Launch
 
 
 class ContainerRunner:
@@ -122,7 +122,7 @@ class ContainerRunner:
 
 
 def launch_of(job: TestJob) -> Launch:
-    """The way to launch that a job's scenario asks for."""
+    """What a job starts, by the kind and distribution of its scenario: by default one process on one node."""
     scenario = job.scenario
     if isinstance(scenario, PytestScenario):
         return pytest_scenario.launch(job, scenario)
@@ -130,7 +130,7 @@ def launch_of(job: TestJob) -> Launch:
         return mpi.launch(job, scenario)
     if scenario.distribution == "pytorch":
         return torch_ranks.launch(job, scenario)
-    return single.launch(job, scenario)
+    return Launch((Node("node0", ("python", scenario.script)),), job_files(job).finish())
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from aml_images_dagster.errors import BadInput
 from aml_images_dagster.registry.interface import Manifest
 from aml_images_dagster.registry.resolution import ResolvedBase
 from aml_images_dagster.settings import load_settings
-from aml_images_dagster.testing.interface import JobResult
+from aml_images_dagster.testing.interface import JobResult, NodeLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -133,9 +133,10 @@ class HashingBuilder:
 
 @dataclass
 class PassingRunner:
-    """Passes every job; remembers by image and scenario what each was given."""
+    """Passes every job, but for scenarios that are to fail; remembers by image and scenario what each was given."""
 
     kind = "memory"
+    failing: set[str] = field(default_factory=set)
     ran: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def run_all(self, jobs: Sequence[TestJob], _: object) -> Generator[JobResult, None, None]:
@@ -144,6 +145,8 @@ class PassingRunner:
             seen = [job.reference, job.scenario.model_dump_json()]
             seen += [f"{name} {path.stat().st_mode:o} {path.read_text()}" for name, path in files]
             self.ran[job.image, job.scenario.name] = hashlib.sha256(repr(seen).encode()).hexdigest()
+            if job.scenario.name in self.failing:
+                yield JobResult(job.name, "failed", 1, "exit code 1", (NodeLog("node0", "the accuracy is too low\n"),))
             yield JobResult(job.name, "passed", 1)
 
     def check(self, computes: object) -> str:
@@ -249,12 +252,14 @@ def write(path: Path, content: str) -> None:
     path.write_text(content)
 
 
-def write_image(repo: Path, image: str, dockerfile: str, scenario: str | None = "check.sh") -> None:
+def write_image(
+    repo: Path, image: str, dockerfile: str, scenario: str | None = "check.sh", names: Sequence[str] = ("runs",)
+) -> None:
     folder = repo / "images" / image
     write(folder / "Dockerfile", dockerfile)
     write(folder / "Dockerfile.private", "COPY LICENSE.txt /\n")
     write(folder / "LICENSE.txt", "MIT\n")
     write(folder / "data", "data\n")
     if scenario:
-        tests = {"scenarios": [{"name": "runs", "kind": "training", "script": scenario}]}
+        tests = {"scenarios": [{"name": name, "kind": "training", "script": scenario} for name in names]}
         write(folder / "tests.json", json.dumps(tests))

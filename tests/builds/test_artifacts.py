@@ -355,34 +355,54 @@ def test_logs_keep_what_is_no_unicode(artifacts: Artifacts) -> None:
 
 
 def test_what_passed(artifacts: Artifacts) -> None:
-    assert artifacts.read_passed(KEY.digest) is None
+    assert artifacts.read_passed(KEY.digest, "base/a") is None
     assert artifacts.read_last_passed("base/a") is None
     passed = PassedImage(staged=staged(), tested=TestedImage(image="base/a", digest="sha256:1", scenarios=()))
     artifacts.write_passed(passed)
-    assert artifacts.read_passed(KEY.digest) == passed
+    assert artifacts.read_passed(KEY.digest, "base/a") == passed
     assert artifacts.read_last_passed("base/a") == passed
     assert list(artifacts.builds()) == []
+
+
+def test_images_with_the_same_content_do_not_displace_each_other(artifacts: Artifacts) -> None:
+    of_a = PassedImage(staged=staged(), tested=TestedImage(image="base/a", digest="sha256:1", scenarios=()))
+    of_b = of_a.model_copy(update={"staged": staged("sha256:2").model_copy(update={"image": "base/b"})})
+    artifacts.forget_passed(KEY.digest, "sha256:1")
+    for each in (of_a, of_b):
+        artifacts.write_passed(each)
+    assert [artifacts.read_passed(KEY.digest, image) for image in ("base/a", "base/b", "base/c")] == [of_a, of_b, None]
+    artifacts.forget_passed(KEY.digest, "sha256:1")
+    assert [artifacts.read_passed(KEY.digest, image) for image in ("base/a", "base/b")] == [None, of_b]
+
+
+def test_what_passed_in_earlier_versions_is_read_and_forgotten(artifacts: Artifacts) -> None:
+    passed = PassedImage(staged=staged(), tested=TestedImage(image="base/a", digest="sha256:1", scenarios=()))
+    write_atomically(artifacts.root / "passed" / f"{KEY.digest}.json", passed.model_dump_json().encode())
+    assert artifacts.read_passed(KEY.digest, "base/a") == passed
+    assert artifacts.read_passed(KEY.digest, "base/b") is None
+    artifacts.forget_passed(KEY.digest, "sha256:1")
+    assert artifacts.read_passed(KEY.digest, "base/a") is None
 
 
 def test_what_passed_for_a_pull_request_is_remembered_apart(artifacts: Artifacts) -> None:
     ours = PassedImage(staged=staged(), tested=TestedImage(image="base/a", digest="sha256:1", scenarios=()))
     theirs = ours.model_copy(update={"staged": staged("sha256:6")})
     artifacts.write_passed(theirs, by_pull_request=True)
-    assert artifacts.read_passed(KEY.digest) is None
+    assert artifacts.read_passed(KEY.digest, "base/a") is None
     assert artifacts.read_last_passed("base/a") is None
     artifacts.write_passed(ours)
     artifacts.write_passed(theirs, by_pull_request=True)
-    assert artifacts.read_passed(KEY.digest) == ours
-    assert artifacts.read_passed(KEY.digest, by_pull_requests=True) == theirs
+    assert artifacts.read_passed(KEY.digest, "base/a") == ours
+    assert artifacts.read_passed(KEY.digest, "base/a", by_pull_requests=True) == theirs
     artifacts.forget_passed(KEY.digest, "sha256:6")
-    assert artifacts.read_passed(KEY.digest) == ours
-    assert artifacts.read_passed(KEY.digest, by_pull_requests=True) is None
+    assert artifacts.read_passed(KEY.digest, "base/a") == ours
+    assert artifacts.read_passed(KEY.digest, "base/a", by_pull_requests=True) is None
 
 
 def test_what_passed_but_cannot_be_read_is_made_again(artifacts: Artifacts) -> None:
-    for path in (f"passed/{KEY.digest}.json", "last_passed/base/a.json"):
+    for path in (f"passed/{KEY.digest}/base/a.json", "last_passed/base/a.json"):
         write_atomically(artifacts.root / path, b'{"staged": {}')
-    assert artifacts.read_passed(KEY.digest) is None
+    assert artifacts.read_passed(KEY.digest, "base/a") is None
     assert artifacts.read_last_passed("base/a") is None
 
 

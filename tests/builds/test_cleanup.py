@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import threading
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -400,4 +402,19 @@ def test_the_command_refuses_a_build_that_is_released_unless_forced(
     assert "--force" in refused.stderr
     assert backends.staging.digest(tag_of(pushed)) == pushed.digest
     assert image_repository.run("cleanup", BUILD, "--force").returncode == 0
+    assert backends.staging.digest(tag_of(pushed)) is None
+
+
+def test_the_command_removes_a_build_whose_release_died_before_its_first_record(
+    backends: Backends, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
+) -> None:
+    begin(backends, image_repository, "apps/other")
+    folder = backends.artifacts.build(BUILD)
+    folder.finish("succeeded")
+    pushed = stage("apps/other", BUILD)
+    folder.decide("released")
+    long_ago = time.time() - 2 * 60 * 60
+    os.utime(str(folder.root / "outcome.json"), (long_ago, long_ago))
+    assert "was not released" in image_repository.run("cleanup", BUILD).stderr
+    assert image_repository.run("cleanup", BUILD, "--yes").returncode == 0
     assert backends.staging.digest(tag_of(pushed)) is None

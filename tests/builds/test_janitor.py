@@ -12,7 +12,7 @@ import pytest
 
 from aml_images_dagster.builds.artifacts import Artifacts, BuildFolder, write_atomically
 from aml_images_dagster.builds.cleanup import anything_left, cleanup, not_clean, read_report
-from aml_images_dagster.builds.janitor import sweep
+from aml_images_dagster.builds.janitor import due_builds, sweep
 from aml_images_dagster.builds.ledger import Ledger, TagChange
 from aml_images_dagster.builds.records import BuildFailure, BuildOutcome, BuildRecord
 from tests.records import begun_release, build_record
@@ -366,10 +366,34 @@ def test_a_build_that_a_release_has_claimed_does_not_expire(house: House) -> Non
     house.begin("succeeded", created=NOW - timedelta(days=30))
     house.folder.decide("released")
     assert house.sweep("succeeded") == []
+    assert house.sweep("succeeded") == [], "it is not settled"
     assert house.is_staged
+    assert BUILD in [folder.build for folder in house.backends.artifacts.unsettled()]
     assert cleanup(BUILD, house.backends, "canceled", even_if_released=True).clean
     assert house.status == "canceled"
     assert not house.is_staged
+
+
+def test_a_build_that_a_release_has_claimed_long_ago_without_a_record_expires(house: House) -> None:
+    house.begin("succeeded", created=NOW - timedelta(days=30))
+    house.folder.decide("released")
+    assert house.sweep("succeeded", NOW + timedelta(minutes=50)) == []
+    assert due_builds(house.backends, house.settings, Over("succeeded"), NOW + timedelta(hours=2)) == [BUILD]
+    assert [report.clean for report in house.sweep("succeeded", NOW + timedelta(hours=2))] == [True]
+    assert not house.is_staged
+    assert house.status == "expired"
+
+
+def test_a_damaged_build_that_a_release_has_claimed_long_ago_is_cleaned_up(house: House) -> None:
+    house.begin("succeeded")
+    house.folder.decide("released")
+    damage(house)
+    (report,) = house.sweep("succeeded", NOW + timedelta(minutes=1))
+    assert ("build", "kept") in [(row.kind, row.outcome) for row in report.rows]
+    assert house.is_staged
+    assert [report.clean for report in house.sweep("succeeded", NOW + timedelta(hours=2))] == [True]
+    assert not house.is_staged
+    assert house.status == "failed"
 
 
 def test_a_build_that_a_release_has_claimed_stays_while_its_record_cannot_be_read(house: House) -> None:

@@ -281,9 +281,9 @@ def test_a_memory_of_an_earlier_version_is_used_as_far_as_its_builds_are_known_t
         artifacts.write_passed(PassedImage(staged=staged, tested=tested))
 
     remember(staged_image("base/a", ours))
-    (passed,) = passed_before(KEY.digest, artifacts)
+    (passed,) = passed_before(KEY.digest, "base/a", artifacts)
     assert [record.tested_in for record in passed.tested.scenarios] == [ours]
-    (passed,) = passed_before(KEY.digest, artifacts, for_pull_request=True)
+    (passed,) = passed_before(KEY.digest, "base/a", artifacts, for_pull_request=True)
     assert len(passed.tested.scenarios) == 3
     for forged in (
         staged_image("base/a", theirs),
@@ -291,7 +291,7 @@ def test_a_memory_of_an_earlier_version_is_used_as_far_as_its_builds_are_known_t
         staged_image("base/a", ours, digest=f"sha256:{'6' * 64}"),
     ):
         remember(forged)
-        assert passed_before(KEY.digest, artifacts) == []
+        assert passed_before(KEY.digest, "base/a", artifacts) == []
 
 
 @pytest.mark.engine

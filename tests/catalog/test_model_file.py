@@ -70,8 +70,19 @@ def test_byte_order_mark_tabs_and_windows_line_ends():
             '"timeout_minutes": 5,\n  "timeout_minutes": 6',
             [(13, "timeout_minutes: the key is")],
         ),
-        ('"timeout_minutes": 5', '"timeout_minutes": 5,', [(13, "not valid JSON: ")]),
-        ('"timeout_minutes": 5', '"timeout_minutes": five', [(12, "not valid JSON: expecting value, at column 22")]),
+        (
+            '"timeout_minutes": 5',
+            '"timeout_minutes": 5,',
+            [(12, "not valid JSON: there is a comma too many, at column 23")],
+        ),
+        (
+            '"timeout_minutes": 5',
+            '"timeout_minutes": five',
+            [
+                (12, "not valid JSON: text needs double quotes: five, at column 22"),
+                (12, 'timeout_minutes: must be a number, not "five"'),
+            ],
+        ),
         (
             '"timeout_minutes": 5',
             '"xyz": 5',
@@ -92,6 +103,88 @@ def test_all_faults_at_once():
     scenario = '{"name": "a", "kind": "training", "script": "a.py", "nodez": 1}'
     text = f'{{"scenarios": [\n{scenario},\n{{"kind": "pytest"}}],\n"x": 1}}'
     assert [line for line, _ in faults(text)] == [2, 3, 3, 4]
+
+
+def test_all_faults_at_once_whatever_else_is_wrong():
+    text = """{
+  "scenarios": [
+    {"name": "A b", "kind": "trainin", "script": "/x.py", "nodes": "two"},
+    {"name": "a", "kind": "training", "script": "../x.py", "nodes": 3, "processes_per_nod": 3},
+    {"name": "a", "kind": "pytest"},
+    {"path": "x"},
+    "text"
+  ]
+}"""
+    assert faults(text) == [
+        (1, "scenario names must be unique, found twice: a"),
+        (3, "scenarios[0].name: this text does not have the required form"),
+        (3, 'scenarios[0].nodes: must be a whole number, not "two"'),
+        (3, "scenarios[0].script: write a path without a leading /, without .. and with / between the folders"),
+        (3, 'scenarios[0]: unknown kind "trainin"; did you mean "training"?'),
+        (4, "scenarios[1].script: write a path without a leading /, without .. and with / between the folders"),
+        (4, 'scenarios[1]: more than one process needs "distribution": "mpi" or "pytorch"'),
+        (4, 'unknown key "scenarios[1].processes_per_nod"; did you mean "processes_per_node"?'),
+        (5, '"scenarios[2].path" is missing'),
+        (6, '"scenarios[3].name" is missing'),
+        (6, 'scenarios[3]: "kind" is missing'),
+        (7, 'scenarios[4]: must be a map of keys and values, not "text"'),
+    ]
+
+
+def test_all_mistakes_of_syntax_at_once_and_what_else_is_wrong():
+    text = r"""{ // a comment
+  'scenarios': [
+    {"name": "a", "kind": "training", "script": "x.py",},
+    {"name": "b" "kind": "training", "script" "y.py",, "nodes": True},
+    {name: "c", "kind": "training", "script": "C:\x.py", "nodes": 0} /* and
+    more */
+  ]
+"""
+    column = "at column"
+    assert faults(text) == [
+        (1, f"not valid JSON: there are no comments in JSON, {column} 3"),
+        (2, f'not valid JSON: write "scenarios", with double quotes, {column} 3'),
+        (3, f"not valid JSON: there is a comma too many, {column} 55"),
+        (4, f"not valid JSON: a colon is missing before this, {column} 47"),
+        (4, f"not valid JSON: a comma is missing before this, {column} 18"),
+        (4, f"not valid JSON: there is a comma too many, {column} 54"),
+        (4, f"not valid JSON: write true, not True, {column} 65"),
+        (4, "scenarios[1].nodes: must be a whole number, not true"),
+        (5, f"not valid JSON: text needs double quotes: name, {column} 6"),
+        (5, f"not valid JSON: there are no comments in JSON, {column} 70"),
+        (5, f"not valid JSON: write \\\\ for a backslash, {column} 50"),
+        (5, "scenarios[2].nodes: must be at least 1, not 0"),
+        (5, "scenarios[2].script: write a path without a leading /, without .. and with / between the folders"),
+        (7, f"not valid JSON: }} is missing at the end, {column} 4"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expecting value, at column 1"),
+        ('{"scenarios": [}', "expecting value, at column 16"),
+        ('{"a": "b\n"}', "invalid control character at, at column 9"),
+        ('{"scenarios": 1]', "expecting ',' delimiter, at column 16"),
+        ("[] []", "something follows after the end, at column 4"),
+    ],
+)
+def test_a_mistake_of_syntax_that_cannot_be_corrected_is_reported_too(text, message):
+    assert f"not valid JSON: {message}" in [said for _, said in faults(text)]
+
+
+@given(st.data())
+def test_a_damaged_file_has_its_mistakes_in_its_own_lines(data):
+    place = data.draw(st.integers(0, len(PLAN) - 1))
+    instead = data.draw(st.sampled_from(["", ",", "'", '"', "}", "]", "//", "x", "\\", ":"]))
+    damaged = PLAN[:place] + instead + PLAN[place + 1 :]
+    _, findings = read_model_file(TestPlan, damaged.encode(), "tests.json", image="base/x")
+    assert all(finding.line is None or 1 <= finding.line <= damaged.count("\n") + 1 for finding in findings)
+    try:
+        json.loads(damaged)
+    except json.JSONDecodeError as error:
+        told = [finding.line for finding in findings if finding.message.startswith("not valid JSON: ")]
+        assert min(told) <= error.lineno
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "1", '"text"', '{"scenarios": []}', b"\xff{}", "[" * 100_000])

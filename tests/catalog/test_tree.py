@@ -9,8 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aml_images_dagster.catalog import git
-from aml_images_dagster.catalog.tree import CommitTree, FileMode, WorkingTree
+from aml_images_dagster.catalog.catalog import Catalog
+from aml_images_dagster.catalog.tree import CommitTree, FileMode, WorkingTree, _walk
 from aml_images_dagster.errors import BadInput
+
+WALK = "aml_images_dagster.catalog.tree._walk"
 
 
 def contents(tree):
@@ -185,3 +188,23 @@ def test_any_files_are_the_same_from_both(new_git_repository, files):
 def _parents(path):
     parts = path.split("/")
     return ["/".join(parts[:length]) for length in range(1, len(parts))]
+
+
+def test_a_folder_that_is_not_there_is_missed_before_all_files_are_listed(tmp_path, monkeypatch):
+    monkeypatch.setattr(WALK, lambda _: pytest.fail("it is searched"))
+    with pytest.raises(BadInput, match=r"there is no folder 'images' in /"):
+        Catalog.load(WorkingTree(tmp_path), "images", ["registry.example/{name}"])
+
+
+def test_a_huge_folder_without_git_is_not_searched_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("aml_images_dagster.catalog.tree._MOST_FILES", 3)
+    for number in range(3):
+        (tmp_path / f"{number}").touch()
+    assert len(WorkingTree(tmp_path).files()) == 3
+    (tmp_path / "4").touch()
+    listed = []
+    monkeypatch.setattr(WALK, lambda root: (listed.append(path) or path for path in _walk(root)))
+    (tmp_path / "5").touch()
+    with pytest.raises(BadInput, match="more than 3 files, and this is no git repository"):
+        WorkingTree(tmp_path).files()
+    assert len(listed) == 4

@@ -152,6 +152,15 @@ def test_it_is_told_and_nothing_is_left(
             id="bad input",
         ),
         pytest.param(
+            ("graph", "--docker-files-path", "none", "--format", "json"),
+            {
+                "what": "there is no folder 'none' in {root}",
+                "where": "docker_files_path",
+                "hint": "Name another repository with --repo, or its folders with --docker-files-path, between ';'.",
+            },
+            id="another option",
+        ),
+        pytest.param(
             ("builds", "--zzz"),
             {
                 "what": "No such option '--zzz'",
@@ -165,10 +174,11 @@ def test_it_is_told_and_nothing_is_left(
 def test_programs_are_told_in_json(
     repository: ImageRepository, arguments: tuple[str, ...], error: dict[str, str]
 ) -> None:
-    done = repository.run_in_a_copy(*arguments, "--json")
+    is_asked = "json" in arguments
+    done = repository.run_in_a_copy(*arguments, *(() if is_asked else ("--json",)))
     assert told(done)
-    assert json.loads(done.stdout) == {"error": error}
-    assert repository.run_in_a_copy(*arguments).stdout == ""
+    assert json.loads(done.stdout) == {"error": error | {"what": error["what"].format(root=repository.root)}}
+    assert is_asked or repository.run_in_a_copy(*arguments).stdout == ""
 
 
 def test_a_plan_that_is_refused_is_one_document(repository: ImageRepository) -> None:
@@ -182,11 +192,16 @@ def test_an_interrupt_has_its_own_exit_code(
     repository: ImageRepository, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:
+        # A shell lets what it starts in the background ignore it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr("aml_images_dagster.cli.options.load_settings", interrupt)
     done = repository.run_in_a_copy(*arguments)
     assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "Interrupted.")
+    done = repository.run_in_a_copy(*arguments, "--json")
+    assert (done.returncode, done.stderr.strip()) == (130, "Interrupted.")
+    assert json.loads(done.stdout) == {"error": {"what": "Interrupted", "where": "", "hint": ""}}
 
 
 def test_an_image_that_was_never_released(repository: ImageRepository) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import pytest
@@ -79,6 +83,7 @@ def test_builds_newest_first(repository: ImageRepository) -> None:
         {
             "build": number,
             "status": status,
+            "waiting": "",
             "commit": "abc-dirty",
             "trigger": "command line",
             "pull_request": "",
@@ -301,6 +306,37 @@ def test_shells_complete_commands_options_images_and_builds(
     lines = done.stdout.splitlines()
     completed = set(lines[1::3]) if shell == "zsh" else {line.partition(",")[2].partition("\t")[0] for line in lines}
     assert completed == found
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (("show", "apps/o"), {"apps/other"}),
+        (("status", "2026"), {EARLIER, LATER}),
+        (("relea",), {"release", "releases"}),
+    ],
+)
+def test_bash_completes_after_the_line_of_the_documentation(
+    repository: ImageRepository, words: tuple[str, ...], found: set[str]
+) -> None:
+    line = 'eval "$(_AML_IMAGES_COMPLETE=bash_source aml-images)"'
+    assert line in (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    ask = (
+        f"COMP_WORDS=(aml-images {' '.join(words)}); COMP_CWORD={len(words)}\n"
+        "[[ $(complete -p aml-images) =~ -F\\ ([^ ]+) ]] && ${BASH_REMATCH[1]} aml-images\n"
+        'printf "%s\\n" "${COMPREPLY[@]}"\n'
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("AML_IMAGES_")}
+    done = subprocess.run(
+        ["bash", "-c", f"{line}\n{ask}"],
+        cwd=repository.root,
+        env=clean | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(done.stdout.split()) == found
 
 
 @pytest.mark.parametrize("columns", ["40", "60", "99"])

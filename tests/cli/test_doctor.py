@@ -29,10 +29,17 @@ def faults(repository: ImageRepository, *arguments: str, **environment: str) -> 
     assert done.stdout, done.stderr
     checks = json.loads(done.stdout)["checks"]
     found = {check["name"]: check for check in checks if not check["ok"]}
-    assert done.returncode == (1 if found else 0), done.stderr
+    failed = [check for check in found.values() if not check["images"] or is_blocked(checks)]
+    assert done.returncode == (1 if failed else 0), done.stderr
     assert all(check["hint"] == check["mend"] != "" for check in found.values())
     assert not done.stderr
     return found
+
+
+def is_blocked(checks: list[dict[str, Any]]) -> bool:
+    """Whether no image can be built."""
+    every = {image for check in checks for image in check["images"]}
+    return every == {image for check in checks if not check["ok"] for image in check["images"]}
 
 
 def test_all_is_well(image_repository: ImageRepository) -> None:
@@ -68,9 +75,39 @@ def test_a_broken_setting_is_one_fault(
 
 def test_only_what_an_image_needs(image_repository: ImageRepository) -> None:
     image_repository.write_image("apps/elsewhere", f"FROM {NOWHERE}/nothing:1\n")
-    assert list(faults(image_repository)) == [f"base {NOWHERE}/nothing:1"]
+    elsewhere = image_repository.image("apps/elsewhere")
+    assert list(faults(image_repository, elsewhere)) == [f"base {NOWHERE}/nothing:1"]
     assert faults(image_repository, image_repository.image("apps/hello")) == {}
     assert image_repository.run("doctor", "apps/absent").returncode == 2
+
+
+def test_images_that_cannot_be_built_here_are_one_line_and_no_failure(image_repository: ImageRepository) -> None:
+    """One on a base that nobody serves, what is built on it, and one for Windows, whose base is not asked for."""
+    elsewhere, windows = (image_repository.image(f"apps/{name}") for name in ("elsewhere", "windows"))
+    image_repository.write_image("apps/elsewhere", f"FROM {NOWHERE}/nothing:1\n")
+    image_repository.write_image("apps/upon", "FROM registry.example/elsewhere\n")
+    image_repository.write_image("apps/windows", "FROM mcr.microsoft.com/windows/servercore:ltsc2022\n")
+    done = image_repository.run("doctor")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (
+        f"3 images cannot be built here, for lack of base {NOWHERE}/nothing:1, Windows builder. "
+        "`aml-images doctor IMAGE` shows why.\nAll other checks passed.\n"
+    ) in done.stdout
+    assert "servercore" not in done.stdout
+    assert "failed" not in done.stdout
+    found = faults(image_repository)
+    assert found[f"base {NOWHERE}/nothing:1"]["images"] == [elsewhere, image_repository.image("apps/upon")]
+    assert found["Windows builder"]["images"] == [windows]
+    image_repository.write(image_repository.folder("apps/upon") / "Dockerfile", "FRUM busybox\n")
+    done = image_repository.run("doctor")
+    assert done.returncode == 0, done.stdout
+    assert "for lack of image folder images/apps" in done.stdout
+    named = image_repository.run("doctor", windows)
+    assert named.returncode == 1
+    assert "Windows builder" in named.stdout
+    broken = image_repository.run("doctor", AML_IMAGES_PRODUCTION_REGISTRY=NOWHERE)
+    assert broken.returncode == 1
+    assert "(setting production_registry)" in broken.stdout.replace("\n", " ")
 
 
 def test_every_fault_is_shown_at_once(image_repository: ImageRepository) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import re
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 
 from aml_images_dagster.builds.artifacts import Artifacts
+from aml_images_dagster.builds.ledger import Ledger, TagChange
 from aml_images_dagster.builds.records import BuildFailure
+from aml_images_dagster.cli.changes import changes_table
+from aml_images_dagster.cli.console import open_console
 from tests.hostile_text import HOSTILE
-from tests.records import build_record, staged_image
+from tests.records import DIGEST, begun_release, build_record, staged_image
 
 if TYPE_CHECKING:
     from tests.image_repository import ImageRepository
@@ -77,3 +82,112 @@ def test_a_terminal_without_colours_gets_none(
         code, written = on_a_terminal(repository, *command, COLUMNS=columns, **environment)
         assert code == 0
         assert not re.search(rb"\x1b\[[0-9;]*3[0-9]m", written), written
+
+
+LONG = f"busybox@sha256:{'b' * 64}"
+OTHER = "20261122.bbbbbbbb"
+
+
+@pytest.fixture
+def history(repository: ImageRepository) -> ImageRepository:
+    """With a build, its release and a rollback, and an image on a digest."""
+    repository.write_image("apps/pinned", f"FROM {LONG}\n")
+    repository.write(repository.root / "schedules" / "monthly.yaml", "cron: 0 3 * * *\nimages: [all]\n")
+    artifacts = Artifacts(str(repository.artifacts))
+    for number, status in ((BUILD, "failed"), (OTHER, "succeeded")):
+        folder = artifacts.build(number)
+        folder.write_build(
+            build_record(
+                number, status=status, images=("apps/other", "tools/shell"), commit="c" * 40, trigger="command line"
+            )
+        )
+        folder.write_staged(
+            staged_image("apps/other", number, reasons=("modified: images/apps/other/a/long/path/to/a/file",))
+        )
+    ledger = Ledger(artifacts)
+    tags = [
+        TagChange(image="apps/other", repository="public/azureml/other", tag=tag, before=before, after=DIGEST)
+        for tag, before in (("20261122.v1", None), ("latest", f"sha256:{'2' * 64}"))
+    ]
+    about = {"changes": tuple(tags), "who": "somebody@example.com", "reason": "it was broken, as customers have said"}
+    ledger.complete(ledger.append(begun_release(OTHER, **about)), "somebody@example.com")
+    ledger.append(begun_release(OTHER, action="rollback", **about))
+    return repository
+
+
+@pytest.mark.parametrize(
+    ("command", "whole"),
+    [
+        pytest.param(("list",), [LONG, "apps/pinned"], id="list"),
+        pytest.param(("show", "pinned"), [LONG, f"FROM {LONG}"], id="show"),
+        pytest.param(("show", "other"), [f"{BUILD} failed, 2026-11-23"], id="show with builds"),
+        pytest.param(("graph",), [LONG, "apps/pinned"], id="graph"),
+        pytest.param(("builds",), [BUILD, OTHER, "20261123.v1", "tools/shell"], id="builds"),
+        pytest.param(("status", BUILD), [BUILD, DIGEST[:19], "c" * 40, "apps/other"], id="status"),
+        pytest.param(("releases",), [OTHER, "20261123.v1", "somebody@example.com"], id="releases"),
+        pytest.param(("discover",), ["apps/pinned"], id="discover"),
+        pytest.param(("validate",), ["images/apps/other/Dockerfile:1"], id="validate"),
+        pytest.param(("schedules",), ["schedules/monthly.yaml"], id="schedules"),
+        pytest.param(("cleanup", OTHER, "--force"), [OTHER], id="cleanup"),
+    ],
+)
+@pytest.mark.parametrize("columns", [60, 40])
+def test_on_a_narrow_terminal_no_word_is_broken_and_no_line_is_too_long(
+    history: ImageRepository, command: tuple[str, ...], whole: list[str], columns: int
+) -> None:
+    nowhere = dict.fromkeys(("AML_IMAGES_STAGING_REGISTRY", "AML_IMAGES_PRODUCTION_REGISTRY"), "127.0.0.1:9")
+    _, written = on_a_terminal(history, *command, COLUMNS=str(columns), **nowhere)
+    lines = re.sub(rb"\x1b\[[0-9;]*m", b"", written).decode().split("\r\n")
+    text = "\n".join(lines)
+    assert "Traceback" not in text
+    for word in whole:
+        assert word in text if columns == 60 else word.split()[-1] in text
+    # The label of a fact, a branch of the graph, and a word.
+    too_long = [line for line in lines if len(line) > columns and len(re.findall(r"(?! )[^─├└│ ]{15,}", line)) != 1]
+    assert not too_long
+
+
+@pytest.mark.parametrize("columns", ["100", "120", "200"])
+def test_on_a_wide_terminal_no_word_is_broken_either(history: ImageRepository, columns: str) -> None:
+    history.write_image("apps/both", f"FROM {LONG} AS a\nFROM {LONG.replace('b', 'c')}\nCOPY --from=a /x /x\n")
+    _, written = on_a_terminal(history, "list", COLUMNS=columns)
+    text = re.sub(rb"\x1b\[[0-9;]*m", b"", written).decode()
+    assert text.count(LONG) == 2
+    assert max(map(len, text.splitlines())) <= int(columns)
+
+
+def test_tags_that_change_stand_below_each_other_on_a_narrow_terminal() -> None:
+    changes = [
+        TagChange(image="a/b", repository="public/azureml/b", tag=tag, before=before, after=DIGEST)
+        for tag, before in (("20261122.v1", None), ("latest", f"sha256:{'2' * 64}"))
+    ]
+    shown = {}
+    for columns in (60, 120):
+        file = io.StringIO()
+        with mock.patch.dict(os.environ, {"COLUMNS": str(columns), "NO_COLOR": "1"}):
+            open_console(file=file).print(changes_table(changes))
+        shown[columns] = file.getvalue().splitlines()
+    assert shown[60] == [
+        "public/azureml/b:20261122.v1",
+        "  old  -",
+        "  new  sha256:111111111111",
+        "       new",
+        "public/azureml/b:latest",
+        "  old  sha256:222222222222",
+        "  new  sha256:111111111111",
+        "       moves",
+    ]
+    assert len(shown[120]) == 3
+
+
+def test_a_message_on_a_narrow_terminal_is_broken_between_words_and_in_a_file_not_at_all() -> None:
+    path = f"/{'folder/' * 12}file"
+    message = f"Artifacts of build {BUILD} are below the folder {path} now"
+    told, file = io.StringIO(), io.StringIO()
+    with mock.patch.dict(os.environ, {"COLUMNS": "40"}):
+        open_console(file=told).print(message)
+    with mock.patch.dict(os.environ):
+        os.environ.pop("COLUMNS", None)
+        open_console(file=file).print(f"{message} {message} {message}")
+    assert told.getvalue() == f"Artifacts of build {BUILD} are\nbelow the folder\n{path}\nnow\n"
+    assert file.getvalue() == f"{message} {message} {message}\n"

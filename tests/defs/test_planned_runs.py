@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -9,24 +11,19 @@ import dagster as dg
 import pytest
 
 from aml_images_dagster.builds.cleanup import cleanup
-from aml_images_dagster.builds.naming import build_number
-from aml_images_dagster.builds.source import open_source
-from aml_images_dagster.defs import images
-from aml_images_dagster.defs.keys import BUILD_JOB, RELEASE_FILES, STAGES, asset_key
-from aml_images_dagster.defs.planning import ToDo, pull_request_to_do, to_do
-from aml_images_dagster.defs.release.release_files import release_files
-from aml_images_dagster.defs.request import PULL_REQUEST_TAG, RESOURCE, BuildOptions, build_config, build_keys
-from aml_images_dagster.defs.run import FACTORY, Factory, images_of
-from aml_images_dagster.pull_requests.changes import Changes
-from tests.builds.in_memory import MemoryFactory, write, write_image
+from aml_images_dagster.defs.keys import RELEASED, STAGES, asset_key, released_key
+from aml_images_dagster.defs.operations.cleanup import observe_removed
+from aml_images_dagster.defs.planning import ToDo, to_do
+from aml_images_dagster.defs.request import PULL_REQUEST_TAG, build_keys
+from aml_images_dagster.defs.run import images_of
+from aml_images_dagster.errors import BuildFailed
+from tests.builds.in_memory import write, write_image
+from tests.defs.planned_runs import ALL, FILES, Run, Scene, chain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from aml_images_dagster.builds.artifacts import BuildFolder
-
-ALL = ("apps/leaf", "apps/other", "tools/root")
 SCHEDULE = """name: nightly
 description: The leaf, every night.
 cron: 0 3 * * *
@@ -34,92 +31,6 @@ timezone: UTC
 selection: {images: [apps/leaf]}
 stale_after_days: 3
 """
-
-
-class Scene:
-    """Three images, and a Dagster instance that remembers every run."""
-
-    def __init__(self, root: Path, instance: dg.DagsterInstance) -> None:
-        self.repo = root / "repo"
-        write_image(self.repo, "tools/root", "FROM base:1\nCOPY data /\n")
-        write_image(self.repo, "apps/leaf", "FROM registry.example/root:latest\nCOPY data /\n")
-        write_image(self.repo, "apps/other", "FROM base:1\nRUN true\n")
-        write(self.repo / "checks" / "check.sh", "echo well\n")
-        self.world = MemoryFactory(self.repo, root / "home", {"base:1": f"sha256:{'b' * 64}"})
-        self.instance = instance
-
-    @property
-    def factory(self) -> Factory:
-        return Factory(self.world.settings, open_source(self.world.settings), self.world.backends)
-
-    def plan(self, pull_request: str = "") -> ToDo:
-        factory = self.factory
-        selection = dict.fromkeys(ALL, ("all",))
-        if pull_request:
-            changes = Changes(reasons=selection, images=(), notes=(), plan=self.world.plan())
-            found = pull_request_to_do(factory, changes)
-        else:
-            found = to_do(factory, selection, factory.source, seconds=60)
-        assert not found.unplanned
-        return found
-
-    def run(self, requested: ToDo, **tags: str) -> Run:
-        factory = self.factory
-        known = [factory.source.catalog.images[image] for image in ALL]
-        shared = dg.Definitions(
-            jobs=[images.build_job(known)],
-            resources={RESOURCE: BuildOptions.configure_at_launch(), FACTORY: factory},
-        )
-        files = dg.Definitions(assets=[release_files(known, factory.timetable)])
-        definitions = dg.Definitions.merge(images.definitions(known, factory), files, shared)
-        result = definitions.resolve_job_def(BUILD_JOB).execute_in_process(
-            run_config=build_config(**requested.options),
-            asset_selection=requested.keys,
-            instance=self.instance,
-            tags=tags,
-            raise_on_error=False,
-        )
-        return Run(self, result)
-
-    def build(self, **tags: str) -> Run:
-        done = self.run(self.plan(tags.get(PULL_REQUEST_TAG, "")), **tags)
-        assert done.result.success
-        return done
-
-
-class Run:
-    """A run that is over."""
-
-    def __init__(self, scene: Scene, result: dg.ExecuteInProcessResult) -> None:
-        self.result = result
-        record = scene.instance.get_run_record_by_id(result.run_id)
-        assert record is not None
-        self.record = record
-        self.artifacts = scene.factory.backends.artifacts
-
-    @property
-    def folder(self) -> BuildFolder:
-        return self.artifacts.build(build_number(self.result.run_id, self.record.create_timestamp))
-
-    @property
-    def steps(self) -> list[str]:
-        return [str(event.step_key) for event in self.result.all_events if event.is_step_start]
-
-    @property
-    def made(self) -> set[str]:
-        return {"/".join(event.asset_key.path) for event in self.result.get_asset_materialization_events()}  # type: ignore[union-attr]
-
-    def reused(self) -> set[str]:
-        staged = [record for image in ALL if (record := self.folder.read_staged(image))]
-        assert all(self.folder.read_tested(record.image) for record in staged)
-        return {record.image for record in staged if record.reused(self.folder.build)}
-
-
-def chain(image: str, stages: Sequence[str] = STAGES) -> set[str]:
-    return {f"{image}.{stage}" for stage in stages}
-
-
-FILES = {"/".join(key.path) for key in RELEASE_FILES}
 
 
 @pytest.fixture
@@ -208,6 +119,145 @@ def test_a_run_without_a_plan_finds_out_itself(scene: Scene) -> None:
     assert len(done.steps) == 2 * len(ALL) + 1
     assert done.reused() == set(ALL)
     assert done.folder.read_plan() is None
+
+
+def warnings(done: Run, scene: Scene) -> list[str]:
+    entries = scene.instance.all_logs(done.result.run_id)
+    return [entry.user_message for entry in entries if entry.level == logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"eol": "2020-01-01"},
+            "apps/other is left out: it is past its end of life (2020-01-01)",
+        ),
+        ({"platform": "windows/amd64"}, "apps/other is left out: nothing is configured that builds Windows images"),
+    ],
+)
+def test_materialize_all_leaves_out_what_is_not_to_be_built(scene: Scene, settings: dict[str, str], said: str) -> None:
+    write(scene.repo / "images/apps/other/image.json", json.dumps(settings))
+    done = scene.run(ToDo(build_keys(ALL), {}))
+    assert done.result.success
+    assert done.made == chain("apps/leaf") | chain("tools/root") | FILES
+    (warning,) = [warning for warning in warnings(done, scene) if "left out" in warning]
+    assert warning.startswith(said)
+    record = done.folder.read_build()
+    assert record is not None
+    assert (record.status, record.images) == ("succeeded", ("apps/leaf", "tools/root"))
+    assert len(json.loads((done.folder.root / "release.json").read_text())["images"]) == 2
+
+
+@pytest.mark.parametrize("options", [{}, {"reasons": {"apps/other": ["asked for"]}}])
+def test_an_image_past_its_end_of_life_is_built_by_its_name(scene: Scene, options: dict[str, Any]) -> None:
+    write(scene.repo / "images/apps/other/image.json", json.dumps({"eol": "2020-01-01"}))
+    images = ["apps/other"] if not options else ALL
+    done = scene.run(ToDo(build_keys(images), options))
+    assert done.result.success
+    assert chain("apps/other") <= done.made
+
+
+@pytest.mark.parametrize("config", [{}, {"build": "20261123.00000000"}])
+def test_a_release_that_is_selected_with_a_build_is_skipped_and_takes_nothing_back(
+    scene: Scene, config: dict[str, str]
+) -> None:
+    released = released_key("apps/other")
+    done = scene.run(ToDo([*build_keys(ALL), released], {}), ops={RELEASED: {"config": config}})
+    assert done.result.success
+    assert "/".join(released.path) not in done.made
+    assert [w for w in warnings(done, scene) if w.startswith("nothing is released: this run is a build")]
+    record = done.folder.read_build()
+    assert record is not None
+    assert record.status == "succeeded"
+
+
+def test_a_release_without_a_named_build_is_skipped(scene: Scene) -> None:
+    done = scene.run(ToDo([released_key("apps/other")], {}))
+    assert done.result.success
+    assert done.made == set()
+    assert [w for w in warnings(done, scene) if w.startswith("nothing is released: no build is named")]
+
+
+SCENARIOS = ("contract", "single-node", "mpi")
+
+
+def test_each_scenario_is_a_check_of_its_own(scene: Scene) -> None:
+    write_image(scene.repo, "apps/other", "FROM base:1\nRUN true\n", names=SCENARIOS)
+    done = scene.build()
+    assert {name for name in done.checks if name.startswith("other.tested")} == {
+        "other.tested contract",
+        "other.tested single_node",
+        "other.tested mpi",
+    }
+    assert all(done.checks.values())
+
+
+def test_a_scenario_that_fails_is_told_on_the_page_of_its_image(scene: Scene) -> None:
+    write_image(scene.repo, "apps/other", "FROM base:1\nRUN true\n", names=SCENARIOS)
+    scene.world.runner.failing.add("single-node")
+    done = scene.run(ToDo(build_keys(["apps/other"]), {}))
+    assert not done.result.success
+    page = done.page("apps/other", "tested")
+    assert page["outcome"] == "failed"
+    assert "scenario 'single-node' failed: exit code 1" in page["reason"]
+    assert "the accuracy is too low" in page["log"]
+    states = {record.data["scenario"]: record.data["status"] for record in page["scenarios"].records}
+    assert states == {"contract": "passed", "single-node": "failed", "mpi": "canceled"}
+    of_tested = {name: passed for name, passed in done.checks.items() if name.startswith("other.tested")}
+    assert of_tested == {"other.tested contract": True, "other.tested single_node": False}
+
+
+def test_a_build_of_an_image_that_fails_is_told_on_its_page(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise BuildFailed("the command `false` failed", where="apps/other", log="+ false")
+
+    monkeypatch.setattr(scene.world.builder, "build_and_push", fail)
+    done = scene.run(ToDo(build_keys(["apps/other"]), {}))
+    assert not done.result.success
+    page = done.page("apps/other", "staged")
+    assert "the command `false` failed" in page["reason"]
+    assert "+ false" in page["log"]
+
+
+def test_a_staged_image_that_was_cleaned_up_says_so_on_its_page(scene: Scene) -> None:
+    """Its step was green, and its manifest is gone."""
+    scene.world.runner.failing.add("runs")
+    done = scene.run(ToDo(build_keys(["apps/other"]), {}))
+    assert not done.result.success
+    (seen,) = scene.instance.fetch_observations(asset_key("apps/other", "staged"), limit=5).records
+    shown = seen.event_log_entry.asset_observation
+    assert shown is not None
+    assert "was cleaned up" in (shown.description or "")
+    assert shown.metadata["outcome"].value == "cleaned up"
+    assert str(shown.metadata["removed"].value).endswith(f"/apps:other--{done.folder.build}")
+
+
+def test_a_newer_image_is_not_said_to_be_cleaned_up_with_an_older_one(scene: Scene) -> None:
+    first, second = scene.build(), scene.run(ToDo(build_keys(["apps/other"]), {"force": True}))
+    assert second.result.success
+    report = cleanup(first.folder.build, scene.factory.backends, "expired")
+    observe_removed(scene.instance, [report])
+    assert scene.instance.fetch_observations(asset_key("apps/other", "staged"), limit=5).records == []
+    assert scene.instance.fetch_observations(asset_key("apps/leaf", "staged"), limit=5).records
+
+
+def test_scenarios_that_the_location_has_not_loaded_have_no_check_and_stop_nothing(scene: Scene) -> None:
+    """A commit may have other scenarios than the one that the definitions were made from."""
+    loaded = scene.definitions()
+    write_image(scene.repo, "apps/other", "FROM base:1\nRUN true\n", names=("runs-too",))
+    done = scene.run(ToDo(build_keys(["apps/other"]), {"docker_files_path": "images"}), definitions=loaded)
+    assert done.result.success
+    assert [name for name in done.checks if name.startswith("other.tested")] == []
+
+
+def test_an_image_that_is_reused_has_no_build_seconds(scene: Scene) -> None:
+    """In the plot of the asset they would fall to 0."""
+    for is_built in (True, False):
+        done = scene.run(ToDo(build_keys(["apps/other"]), {}))
+        (event,) = done.result.asset_materializations_for_node("apps__other_staged")
+        assert ("build_seconds" in event.metadata) is is_built
+        assert event.metadata["reused"].value is not is_built
 
 
 def test_registries_that_do_not_answer_cost_a_plan_and_no_more(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

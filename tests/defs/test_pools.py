@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
 
 from aml_images_dagster.cli.instance import CONFIGURATION
 from aml_images_dagster.definitions import definitions
+from aml_images_dagster.defs.keys import BUILD_JOB, LOCATION
 from aml_images_dagster.defs.pinned_catalog import PinnedDefinitions
 from aml_images_dagster.defs.pools import free_places_of_ended_runs, set_missing_limits
+from aml_images_dagster.defs.run_state import waiting
 from aml_images_dagster.settings import load_settings
 
 if TYPE_CHECKING:
@@ -58,3 +62,39 @@ def test_a_run_that_was_killed_keeps_no_place(instance: dg.DagsterInstance) -> N
     instance.event_log_storage.claim_concurrency_slot("windows_build", "a run that is gone", "step")
     free_places_of_ended_runs(instance)
     assert instance.event_log_storage.get_concurrency_info("windows_build").active_run_ids == set()
+
+
+def started(instance: dg.DagsterInstance, status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED) -> str:
+    location = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(LOCATION), SINGLETON_REPOSITORY_NAME)
+    origin = location.get_job_origin(BUILD_JOB)
+    return instance.add_run(dg.DagsterRun(BUILD_JOB, status=status, remote_job_origin=origin)).run_id
+
+
+def test_a_build_waits_for_places_that_others_hold(instance: dg.DagsterInstance) -> None:
+    set_missing_limits(instance, load_settings(parallel=2))
+    claim = instance.event_log_storage.claim_concurrency_slot
+    other, ours = started(instance), started(instance)
+    assert waiting(instance, ours) == ""
+    for step in ("one", "two"):
+        claim("docker_build", other, step)
+    claim("docker_build", ours, "three")
+    assert waiting(instance, ours) == "waiting: 2 of 2 builds run"
+    assert waiting(instance, other) == ""
+
+
+def test_a_build_of_which_a_step_runs_does_not_wait(instance: dg.DagsterInstance) -> None:
+    set_missing_limits(instance, load_settings(parallel=2))
+    claim = instance.event_log_storage.claim_concurrency_slot
+    other, ours = started(instance), started(instance)
+    for run, step in ((other, "one"), (ours, "two"), (ours, "three")):
+        claim("image_test", run, step)
+    assert waiting(instance, ours) == ""
+
+
+def test_a_build_waits_in_the_queue(instance: dg.DagsterInstance) -> None:
+    for _ in range(3):
+        started(instance)
+    queued = started(instance, dg.DagsterRunStatus.QUEUED)
+    assert waiting(instance, queued) == "waiting in the queue: 3 builds in progress"
+    assert waiting(instance, started(instance, dg.DagsterRunStatus.FAILURE)) == ""
+    assert waiting(instance, "unknown") == ""

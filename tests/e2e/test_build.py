@@ -14,6 +14,7 @@ from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.defs.keys import STAGES
 from tests.dagster_instance import open_instance
 from tests.faults.alone import naming
+from tests.memory import largest_of
 
 pytestmark = [pytest.mark.engine, pytest.mark.e2e]
 
@@ -275,3 +276,19 @@ def test_when_one_scenario_fails_everything_else_of_the_build_ends(repository, s
     shown = repository.run("status", build).stdout
     assert f"failed in {status['failure']['step']}" in shown
     assert "scenario 'waits' failed" in shown
+
+
+def test_a_report_of_ten_gigabytes_fills_the_memory_of_no_step(repository):
+    other = repository.image("apps/other")
+    report = "for word; do case $word in --junitxml=*) truncate -s 10G ${word#*=}; esac; done; exit 1"
+    repository.write(repository.folder("apps/other") / "python3", f"#!/bin/sh\n{report}\n")
+    repository.write(repository.root / "checks" / "test_it.py", "def test_it(): ...\n")
+    tests = {"scenarios": [{"name": "it", "kind": "pytest", "path": "checks"}]}
+    repository.write_image("apps/other", "FROM busybox\nCOPY python3 /bin/\nRUN chmod +x /bin/python3\n", tests)
+    process = repository.start("build", other)
+    peak = largest_of(process)
+    out, err = process.communicate()
+    assert process.returncode == 1, out + err
+    assert "scenario 'it' failed" in out + err
+    print(f"the largest process: {peak / 1e6:.0f} MB")
+    assert 50e6 < peak < 300e6

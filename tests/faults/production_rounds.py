@@ -51,7 +51,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 NAMES = ("shell", "other", "third")
 PATIENCE_SECONDS = 120.0
-LONGEST_LIFE_SECONDS = 3.0
+LONGEST_LIFE_SECONDS = 0.6
+LONGEST_WAIT_SECONDS = 10.0
+"""For a first record."""
 
 
 class Arena(ExitStack):
@@ -360,22 +362,35 @@ def play(arena: Arena, witness: Witness, judge: Judge, number: int, chance: rand
     for index, (what, arguments) in enumerate(acts):
         who = f"{number}-{index}-{what}"
         running.append((what, who, arena.start(what, who, *arguments)))
-        time.sleep(chance.uniform(0, 0.1))
-    deadlines = [(time.monotonic() + chance.uniform(0.05, LONGEST_LIFE_SECONDS), one) for one in running]
-    for deadline, (what, who, pid) in sorted(deadlines):
-        if chance.random() < 0.75:
-            time.sleep(max(0.0, deadline - time.monotonic()))
-            if Path(f"/proc/{pid}").exists() and not Path(f"{arena.processes[pid]}.code").exists():
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                    arena.wait(pid)
-                    judge.count_kill(what, who)
+        time.sleep(chance.uniform(0, 0.06))
+    kill(arena, judge, [one for one in running if chance.random() < 0.75], chance)
     wrong = []
     for _, _, pid in running:
         if arena.wait(pid) == 99:
             wrong.append(arena.said(pid))
     wrong += judge.look()
     return [f"round {number}: {what}" for what in wrong + still_works(arena, judge, number, chance)]
+
+
+def kill(arena: Arena, judge: Judge, victims: list[tuple[str, str, int]], chance: random.Random) -> None:
+    """Kill each at some time: half of them counted from their start, half from their first record."""
+    begun = time.monotonic()
+    at = {pid: begun + chance.uniform(0.05, LONGEST_LIFE_SECONDS) for _, _, pid in victims}
+    once_begun = {who: chance.uniform(0, 0.06) for what, who, _ in victims if what != "sweep" and chance.random() < 0.5}
+    end = dict.fromkeys(once_begun, begun + LONGEST_WAIT_SECONDS)
+    alive = victims
+    while alive:
+        recorded = {record.who for record in arena.ledger.records()} if once_begun else set()
+        for who in once_begun.keys() & recorded:
+            end[who] = time.monotonic() + once_begun.pop(who)
+        for what, who, pid in alive:
+            if time.monotonic() >= end.get(who, at[pid]) and not Path(f"{arena.processes[pid]}.code").exists():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    arena.wait(pid)
+                    judge.count_kill(what, who)
+        alive = [one for one in alive if Path(f"/proc/{one[2]}").exists()]
+        time.sleep(0.01)
 
 
 def still_works(arena: Arena, judge: Judge, number: int, chance: random.Random) -> list[str]:

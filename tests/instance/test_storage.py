@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import dagster as dg
+import pytest
 from dagster import DagsterEventType
 
 from aml_images_dagster.instance import storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import pytest
 
 SECONDS = 60
 KEYS = [dg.AssetKey(["family", f"image{number}"]) for number in range(3)]
@@ -84,6 +86,30 @@ def test_dagsters_own_storages_read_what_was_stored(instance: dg.DagsterInstance
     with stock(home) as other:
         assert messages(other, run_id) == ["stored"]
         assert [run.run_id for run in other.get_runs()] == [run_id]
+
+
+def tables_of(home: Path, run_id: str) -> list[tuple[str, ...]]:
+    with closing(sqlite3.connect(home / "history" / "runs" / f"{run_id}.db")) as connection:
+        schema = connection.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall()
+        return [
+            *schema,
+            *connection.execute("SELECT * FROM alembic_version"),
+            *connection.execute("PRAGMA journal_mode"),
+        ]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_file_of_a_run_has_the_tables_that_dagsters_own_storage_makes(
+    instance: dg.DagsterInstance, home: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    if not links:
+        monkeypatch.setattr(os, "link", mock.Mock(side_effect=OSError(errno.EPERM, "no links")))
+    ours = [new_run(instance) for _ in range(2)]
+    assert len([*(home / "history" / "runs").glob("empty-*")]) == links
+    storage._DATABASES.close()
+    with stock(home) as dagsters:
+        theirs = new_run(dagsters)
+    assert [tables_of(home, run) for run in ours] == [tables_of(home, theirs)] * 2
 
 
 def test_forks_and_their_parent_store_at_the_same_time(instance: dg.DagsterInstance, home: Path) -> None:

@@ -77,6 +77,30 @@ def test_what_cannot_be_built_is_told_with_file_and_line(find) -> None:
         find(change)
 
 
+def plan_on(compute, image=OTHER):
+    def change(repository):
+        repository.write(repository.root / "tests" / "test_it.py", "def test_it(): ...\n")
+        plan = {"scenarios": [{"name": "it", "kind": "pytest", "path": "tests"}], "compute": compute}
+        repository.write(repository.folder(image) / "tests.json", json.dumps(plan))
+
+    return change
+
+
+def test_tests_on_a_compute_that_the_target_branch_does_not_use_are_refused(find, monkeypatch) -> None:
+    with pytest.raises(BadInput, match="compute 'gpu-h100' is used by no image of the target branch") as refused:
+        find(plan_on("gpu-h100"))
+    assert refused.value.where == f"images/{OTHER}/tests.json"
+    assert list(find(plan_on("")).reasons) == [OTHER]
+    monkeypatch.setenv("AML_IMAGES_AZURE__COMPUTE", "gpu-h100")
+    assert list(find(plan_on("gpu-h100")).reasons) == [OTHER]
+
+
+def test_a_compute_of_the_target_branch_is_used_by_pull_requests(remote, find) -> None:
+    remote.merge(remote.push(9, plan_on("gpu")))
+    remote.factory.git("fetch", "-q", "origin", "main")
+    assert list(find(plan_on("gpu", HELLO)).reasons) == [HELLO]
+
+
 def test_ten_thousand_image_folders(remote, find) -> None:
     git = remote.author.git
     folder = git("rev-parse", "main:images/apps/hello")

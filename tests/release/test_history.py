@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from aml_images_dagster.builds.artifacts import BuildFolder
 from aml_images_dagster.builds.history import History
+from aml_images_dagster.builds.janitor import sweep
 from aml_images_dagster.builds.ledger import LATEST, Ledger
 from aml_images_dagster.builds.parents import released
 from aml_images_dagster.errors import BadInput, FactoryError, ReleaseFailed, Unreachable
 from aml_images_dagster.release import production
+from aml_images_dagster.release.candidate import completed
 from aml_images_dagster.release.lease import Lease
+from tests.records import begun_release
 from tests.release.memory import MemoryWorld
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from aml_images_dagster.release.release_json import ReleaseJson
 
 
 @pytest.fixture
@@ -371,3 +378,103 @@ def test_a_roll_back_to_an_image_whose_last_release_has_only_begun(world: Memory
     record = world.roll_back()
     assert record is not None
     assert (world.served(), record.release_tag) == ("aa", "v1")
+
+
+def died_before_its_first_record(world: MemoryWorld, number: int, monkeypatch: pytest.MonkeyPatch) -> ReleaseJson:
+    """A build whose release was killed right after it had claimed it."""
+    build = world.build(number)
+
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(Ledger, "append", die)
+        with pytest.raises(KeyboardInterrupt):
+            world.release(build)
+    return build
+
+
+def expire(world: MemoryWorld) -> None:
+    """The janitor, when every build is too old and every claim of a release is old."""
+    now = datetime.now(UTC) + timedelta(days=world.settings.keep_staged_days)
+    runs: Any = SimpleNamespace(state=lambda _: "succeeded", failure=lambda _: None)
+    assert [report.clean for report in sweep(world.backends, world.settings, runs, now)] in ([], [True])
+
+
+def status_of(world: MemoryWorld, release: ReleaseJson) -> str:
+    record = world.artifacts.build(release.build).read_build()
+    assert record is not None
+    return record.status
+
+
+def test_the_build_of_a_release_that_died_before_its_first_record_expires(
+    world: MemoryWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = died_before_its_first_record(world, 1, monkeypatch)
+    expire(world)
+    assert status_of(world, build) == "expired"
+    assert world.staging.tagged == {}
+    with pytest.raises(BadInput, match="has left staging"):
+        completed(build.build, world.artifacts)
+    assert world.ledger.records() == ()
+
+
+def test_the_build_of_a_release_that_died_before_its_first_record_is_released_by_the_next(
+    world: MemoryWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = died_before_its_first_record(world, 1, monkeypatch)
+    world.release(build)
+    expire(world)
+    assert (status_of(world, build), world.served()) == ("succeeded", "1")
+    assert world.staging.tagged != {}
+
+
+@pytest.mark.parametrize("asleep_at", ["the lease", "the first record"])
+@pytest.mark.parametrize("is_lease_over", [True, False])
+def test_a_release_that_slept_after_its_claim_until_its_build_expired_changes_nothing(
+    world: MemoryWorld, asleep_at: str, is_lease_over: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.release(world.build(1))
+    second = world.build(2)
+    before = dict(world.production.tagged)
+    check = Lease.check
+    checked: list[bool] = []
+
+    def sleep(lease: Lease) -> None:
+        expire(world)
+        if is_lease_over:
+            lease._runs_out = 0
+
+    def asleep_before_the_check(lease: Lease) -> None:
+        checked.append(True)
+        if len(checked) == 2 and asleep_at == "the lease":
+            sleep(lease)
+        check(lease)
+        if len(checked) == 2 and asleep_at == "the first record":
+            sleep(lease)
+
+    monkeypatch.setattr(Lease, "check", asleep_before_the_check)
+    with pytest.raises(ReleaseFailed, match=r"suspended for so long|has left staging"):
+        world.release(second)
+    assert world.production.tagged == before
+    assert status_of(world, second) == "expired"
+    assert len(world.ledger.records()) == 2 + (asleep_at == "the first record" or not is_lease_over)
+
+
+def test_a_release_that_begins_while_its_old_claim_expires_is_kept(
+    world: MemoryWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The janitor has read the ledger before the first record, and writes its decision after it."""
+    build = died_before_its_first_record(world, 1, monkeypatch)
+    overrule = BuildFolder.overrule
+
+    def begin_meanwhile(folder: BuildFolder, status: Any) -> None:
+        if not world.ledger.records():
+            world.ledger.append(begun_release(build.build))
+        overrule(folder, status)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(BuildFolder, "overrule", begin_meanwhile)
+        expire(world)
+    assert status_of(world, build) == "succeeded"
+    assert world.staging.tagged != {}

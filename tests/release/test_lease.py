@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from upath import UPath
 
+from aml_images_dagster.builds.artifacts import written_at
 from aml_images_dagster.builds.process import named, this_process
 from aml_images_dagster.errors import BadInput, ReleaseFailed
-from aml_images_dagster.release.lease import Lease, _Holder, _written
+from aml_images_dagster.release.lease import Lease, _Holder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,4 +141,4 @@ def test_that_of_a_newer_version_is_waited_for(folder: UPath) -> None:
 
 def test_when_a_file_was_written_is_known_of_every_store(folder: UPath) -> None:
     held_by(folder, 3, this_process())
-    assert abs(_written(folder / "000003.json") - datetime.now(UTC)) < timedelta(seconds=30)
+    assert abs(written_at(folder / "000003.json") - datetime.now(UTC)) < timedelta(seconds=30)

@@ -6,6 +6,7 @@ An oracle that knows none of the code's rules watches every tag that moves. Long
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import threading
@@ -132,7 +133,7 @@ class Oracle:
         self.moves: dict[str, list[tuple[str | None, str]]] = defaultdict(list)
         self.withdrawn: dict[str, set[str]] = defaultdict(set)
         self.withdrawn_tags: set[tuple[str, str]] = set()
-        self.known: dict[tuple[str, str], set[str]] = defaultdict(set)
+        self.known: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
         self.open_rollback: dict[str, str] = {}
         self.begun: set[str] = set()
 
@@ -163,11 +164,20 @@ class Oracle:
         if served is not None and self.open_rollback.get(repository) == served:
             return served if self.may_go_back_to(image, served) else None
         earlier = self.stacks[repository][-2::-1]
-        return next((digest for digest in earlier if digest and self.may_go_back_to(image, digest)), None)
+        goal = next((digest for digest in earlier if digest and self.may_go_back_to(image, digest)), None)
+        # Under this image it may have broken off before its release tag: it was served as another image of this name.
+        return goal if goal and self.has_release_tag(repository, image, goal) else None
+
+    def has_release_tag(self, repository: str, image: str, digest: str) -> bool:
+        """Whether production serves a digest under a tag that this image was to be released under."""
+        served = self.world.production.tagged
+        tags = (its_tag for its_tag, its in self.known[repository, image] if its == digest)
+        return any(served.get((repository, tag)) == digest for tag in tags)
 
     def may_go_back_to(self, image: str, digest: str) -> bool:
         repository = self.repository(image)
-        return digest in self.known[repository, image] and digest not in self.withdrawn[repository]
+        is_known = any(its == digest for _, its in self.known[repository, image])
+        return is_known and digest not in self.withdrawn[repository]
 
     def recorded(self, action: Action, record: ReleaseRecord) -> None:
         if record.begun is None:
@@ -202,7 +212,7 @@ class Oracle:
                     assert change.after is not None
                     self.open_rollback[change.repository] = change.after
             elif record.action == "release" and change.after:
-                self.known[change.repository, change.image].add(change.after)
+                self.known[change.repository, change.image].add((change.tag, change.after))
 
     def released_as(self, repository: str, tag: str) -> set[tuple[str, str]]:
         return {
@@ -406,10 +416,13 @@ class ProductionMachine(RuleBasedStateMachine):
         image, tag = self._released(which)
         self._act(Action("withdraw", lambda: self.world.withdraw(tag, image), image=image, to=tag), cut)
 
-    @rule(number=st.integers(1, 9))
-    def expire(self, number: int) -> None:
+    @rule(number=st.integers(1, 9), claims_are_old=st.booleans())
+    def expire(self, number: int, claims_are_old: bool) -> None:
         """The janitor on the day on which everything up to this build is too old."""
         now = FIRST + timedelta(hours=min(number, self.count), days=self.world.settings.keep_staged_days, minutes=1)
+        claimed = (now - timedelta(hours=2 if claims_are_old else 0)).timestamp()
+        for outcome in self.world.artifacts.root.glob("*/outcome.json"):
+            os.utime(str(outcome), (claimed, claimed))
         runs: Any = SimpleNamespace(state=lambda _: "succeeded", failure=lambda _: None)
         self._act(Action("expire", lambda: sweep(self.world.backends, self.world.settings, runs, now)))
         for build in self.oracle.begun:
@@ -417,6 +430,11 @@ class ProductionMachine(RuleBasedStateMachine):
             assert record is not None
             if self.asleep is None or self.asleep.build is None or self.asleep.build.build != build:
                 self._is_whole(build, record.status)
+        for build in list(self.oracle.builds)[:number]:
+            record = self.world.artifacts.build(build).read_build()
+            assert record is not None
+            is_left = record.status == "succeeded" and build not in self.oracle.begun
+            assert not (is_left and claims_are_old), f"{build} stays for a release that died before its first record"
 
     def _is_whole(self, build: str, status: str) -> None:
         """What has begun to be released stays in staging, unless it had left before that."""

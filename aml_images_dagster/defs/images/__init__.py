@@ -1,4 +1,4 @@
-"""The chain of every image: staged, tested, release_config, import_cfg."""
+"""The chain of every image: staged, tested, release_config, import_cfg; and the jobs that build."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import dagster as dg
 
 from aml_images_dagster.defs.images.staged import staged_asset
 from aml_images_dagster.defs.images.tested import tested_asset
-from aml_images_dagster.defs.keys import BUILD_JOB
+from aml_images_dagster.defs.keys import BUILD_JOB, REQUEST_JOB
 from aml_images_dagster.defs.request import QUEUE_TAG, build_keys
 
 if TYPE_CHECKING:
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 
 def build_job(images: Sequence[Image]) -> AssetJob:
-    """The job that builds."""
+    """The job of the runs that build."""
     return dg.define_asset_job(
         BUILD_JOB,
         selection=dg.AssetSelection.assets(*(build_keys(image.id for image in images) if images else ())),
-        description="Build, test and describe the selected images, all or nothing.",
+        description=f"The run of a build, which `{REQUEST_JOB}`, schedules and sensors start with a plan. "
+        f"Launched from here it builds every image; open `{REQUEST_JOB}` instead.",
         tags={QUEUE_TAG: "builds"},
     )
 

@@ -1,15 +1,16 @@
-"""Asset checks of a staged image. They run in the step that stages it."""
+"""Asset checks of an image: of what was staged, and one for each scenario. They run in the step of their asset."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import dagster as dg
 
-from aml_images_dagster.builds.records import StagedImage
+from aml_images_dagster.builds.records import ScenarioRecord, StagedImage, TestedImage
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.staging import staged_by_digest
+from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.reference import Reference
 
 
@@ -97,3 +98,46 @@ STAGED_CHECKS = (
     SIZE,
     StagedCheck("notices", "Licence and third-party notices are in the image.", False, _notices),
 )
+
+
+def check_name(scenario: str) -> str:
+    """Name of the check of a scenario; Dagster's names have no hyphens, and those of scenarios no underscores."""
+    return scenario.replace("-", "_")
+
+
+def scenario_checks(image: Image, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    """A check for each scenario of an image, so that each has a history of its own."""
+    return [dg.AssetCheckSpec(check_name(scenario.name), asset=key) for scenario in image.scenarios]
+
+
+def scenario_results(record: TestedImage, known: Collection[dg.AssetCheckKey]) -> list[dg.AssetCheckResult]:
+    """The checks of an image that has passed. The build may have other scenarios than the code location has loaded."""
+    names = {key.name for key in known}
+    return [
+        dg.AssetCheckResult(
+            check_name=check_name(scenario.scenario),
+            passed=True,
+            description=_how(scenario),
+            metadata={"seconds": scenario.seconds, "job": scenario.job, "tested_in": scenario.tested_in},
+        )
+        for scenario in record.scenarios
+        if check_name(scenario.scenario) in names
+    ]
+
+
+def _how(scenario: ScenarioRecord) -> str:
+    return f"passed in {scenario.seconds:.1f} s, in build {scenario.tested_in}"
+
+
+def without_result(
+    context: dg.AssetExecutionContext, checked: Collection[dg.AssetCheckKey] = ()
+) -> Iterator[dg.Output[None]]:
+    """Outputs of selected checks that have no result now: the last one stands. Dagster misses an output, not a result.
+
+    Args:
+        context: Of the step.
+        checked: Those that have one.
+    """
+    for output, spec in context.assets_def.check_specs_by_output_name.items():
+        if spec.key in context.selected_asset_check_keys and spec.key not in checked:
+            yield dg.Output(None, output)

@@ -52,7 +52,6 @@ def staged_metadata(session: BuildSession, record: StagedImage) -> dict[str, dg.
         "manifest": dg.MetadataValue.url(f"{staging.url}/v2/{family}/manifests/{record.digest}"),
         "size_mb": dg.MetadataValue.float(round(record.size_bytes / 1e6, 3)),
         "layers": dg.MetadataValue.int(record.layers),
-        "build_seconds": dg.MetadataValue.float(record.seconds),
         "reused": dg.MetadataValue.bool(record.reused(session.number)),
         "build": dg.MetadataValue.text(session.number),
         "commit": dg.MetadataValue.text(session.source.commit),
@@ -62,6 +61,8 @@ def staged_metadata(session: BuildSession, record: StagedImage) -> dict[str, dg.
     }
     if record.reused(session.number):
         metadata["built_in"] = dg.MetadataValue.text(record.built_in)
+    else:
+        metadata["build_seconds"] = dg.MetadataValue.float(record.seconds)
     return metadata
 
 

@@ -1,5 +1,7 @@
 """staged: the image is built, or reused, and lies in the staging registry under this build's tag."""
 
+from collections.abc import Iterator
+
 import dagster as dg
 
 from aml_images_dagster.builds.preflight import begin_checked
@@ -9,11 +11,14 @@ from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.image_name import group_name
 from aml_images_dagster.defs.images.checks import STAGED_CHECKS, staged_checks
 from aml_images_dagster.defs.images.description import code_references, kinds, owners, staged_metadata
+from aml_images_dagster.defs.images.failure import StepEvent, failure_events
+from aml_images_dagster.defs.images.left_out import left_out
 from aml_images_dagster.defs.keys import STAGE_TAG, asset_key, base_key
 from aml_images_dagster.defs.operations.cleanup import cleanup_hook
 from aml_images_dagster.defs.pools import BUILD_POOL, WINDOWS_BUILD_POOL
 from aml_images_dagster.defs.request import WARNING_TAG, BuildOptions
 from aml_images_dagster.defs.run import Factory, step_log
+from aml_images_dagster.errors import FactoryError
 from aml_images_dagster.upstream.bases import external_bases
 
 
@@ -39,14 +44,21 @@ def staged_asset(image: Image, source: Source) -> dg.AssetsDefinition:
     )
     def staged(
         context: dg.AssetExecutionContext, build_options: BuildOptions, factory: dg.ResourceParam[Factory]
-    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    ) -> Iterator[StepEvent]:
         with factory.step(context, build_options) as session:
             warning = context.run.tags.get(WARNING_TAG)
             if warning:
                 context.log.warning(warning)
-            begin_checked(session)
-            record = stage(session, image.id, step_log)
-            return dg.MaterializeResult(
+            if image.id in session.left_out:
+                yield from left_out(context, session, key)
+                return
+            try:
+                begin_checked(session)
+                record = stage(session, image.id, step_log)
+            except FactoryError as error:
+                yield from failure_events(context, session, key, error)
+                raise
+            yield dg.MaterializeResult(
                 metadata=staged_metadata(session, record),
                 data_version=dg.DataVersion(record.digest),
                 check_results=staged_checks(session, record),

@@ -1,5 +1,6 @@
 """The asset `operations/cleanup`: its table shows what was cleaned up last, and its check whether anything is left."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from logging import Logger
 
@@ -7,11 +8,12 @@ import dagster as dg
 from pydantic import Field
 
 from aml_images_dagster.builds.artifacts import Artifacts
-from aml_images_dagster.builds.cleanup import CleanupReport, cleanup, not_clean
+from aml_images_dagster.builds.cleanup import CleanupReport, CleanupRow, cleanup, not_clean
 from aml_images_dagster.builds.janitor import sweep
-from aml_images_dagster.builds.naming import build_number
+from aml_images_dagster.builds.naming import build_number, split_staging_tag
 from aml_images_dagster.builds.records import EndStatus
-from aml_images_dagster.defs.keys import CLEANUP, NOTHING_LEFT, OPERATIONS_GROUP, is_of_build
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.defs.keys import CLEANUP, NOTHING_LEFT, OPERATIONS_GROUP, asset_key, is_of_build
 from aml_images_dagster.defs.operations.jobs import begin
 from aml_images_dagster.defs.pools import OPERATIONS_POOL
 from aml_images_dagster.defs.run import FACTORY, Factory, created_at, planned_keys
@@ -56,6 +58,7 @@ def cleanup_asset() -> dg.AssetsDefinition:
             reports = sweep_now(factory, instance)
         for report in reports:
             log_report(report, context.log)
+        observe_removed(instance, reports)
         left = _left(reports, artifacts)
         return dg.MaterializeResult(
             metadata=_metadata(reports),
@@ -98,6 +101,7 @@ def announce(instance: dg.DagsterInstance, reports: list[CleanupReport], artifac
     reports = [report for report in reports if report.is_news]
     if not reports:
         return
+    observe_removed(instance, reports)
     left = _left(reports, artifacts)
     instance.report_runless_asset_event(dg.AssetMaterialization(CLEANUP, metadata=_metadata(reports)))
     instance.report_runless_asset_event(
@@ -108,6 +112,40 @@ def announce(instance: dg.DagsterInstance, reports: list[CleanupReport], artifac
             metadata=_metadata(reports) | {"left": dg.MetadataValue.text(", ".join(left))},
         )
     )
+
+
+def observe_removed(instance: dg.DagsterInstance, reports: Iterable[CleanupReport]) -> None:
+    """Say on the page of a staged image that it was cleaned up, if the page shows the build that it is of.
+
+    Its materialization stays, with links that lead nowhere any more.
+    """
+    for report in reports:
+        for row in report.rows:
+            image = _staged_image(row)
+            if image and _shown_build(instance, image) == report.build:
+                instance.report_runless_asset_event(
+                    dg.AssetObservation(
+                        asset_key(image, "staged"),
+                        description=f"Build {report.build} was cleaned up: the image is no longer in staging.",
+                        metadata={"outcome": "cleaned up", "build": report.build, "removed": row.name},
+                    )
+                )
+
+
+def _staged_image(row: CleanupRow) -> str:
+    """The image whose tag was removed; empty for anything else."""
+    if row.kind != "staged image" or row.outcome not in ("removed", "digest kept, tag removed"):
+        return ""
+    reference = Reference.parse(row.name)
+    split = split_staging_tag(reference.tag) if reference.tag else None
+    return f"{reference.repository}/{split[0]}" if split else ""
+
+
+def _shown_build(instance: dg.DagsterInstance, image: str) -> str:
+    """The build that staged an image last, as its page says."""
+    event = instance.get_latest_materialization_event(asset_key(image, "staged"))
+    shown = event.asset_materialization.metadata.get("build") if event and event.asset_materialization else None
+    return str(shown.value) if shown else ""
 
 
 def _left(reports: list[CleanupReport], artifacts: Artifacts) -> list[str]:

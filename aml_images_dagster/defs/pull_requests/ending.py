@@ -5,7 +5,7 @@ from pydantic import Field
 
 from aml_images_dagster.builds.cleanup import cleanup
 from aml_images_dagster.defs.keys import ENDED_BUILDS, OPERATIONS_GROUP
-from aml_images_dagster.defs.operations.cleanup import log_report
+from aml_images_dagster.defs.operations.cleanup import log_report, observe_removed
 from aml_images_dagster.defs.operations.jobs import begin
 from aml_images_dagster.defs.pools import OPERATIONS_POOL
 from aml_images_dagster.defs.run import Factory
@@ -42,6 +42,7 @@ def ending_asset() -> dg.AssetsDefinition:
         for build in config.remove:
             report = cleanup(build, factory.backends, "expired")
             log_report(report, context.log)
+            observe_removed(context.instance, [report])
             if not report.clean:
                 left.append(f"build {build} cannot be removed completely")
         if left:

@@ -12,11 +12,13 @@ import dagster as dg
 from aml_images_dagster.defs.keys import BUILD_JOB
 from aml_images_dagster.defs.request import (
     COMMIT_TAG,
+    IMAGES_TAG,
     PULL_REQUEST_TAG,
     REMOTE_TAG,
     SEEN_TAG,
     TRIGGER_TAG,
     build_config,
+    images_tag,
 )
 from aml_images_dagster.errors import Unreachable
 from aml_images_dagster.pull_requests.declaration import Declarations
@@ -61,6 +63,7 @@ class PullRequestRuns:
             tags={
                 **self._tags,
                 PULL_REQUEST_TAG: str(number),
+                IMAGES_TAG: images_tag(requested.options["reasons"]),
                 COMMIT_TAG: tracked.head,
                 SEEN_TAG: str(tracked.seen),
             },

@@ -34,7 +34,7 @@ def definitions(images: Sequence[Image], factory: Factory, main: MainBranch) -> 
         executor_def=dg.in_process_executor,
     )
     return dg.Definitions(
-        assets=[release_files(images, factory.timetable), released_assets(images)] if images else [],
+        assets=[release_files(images, factory.timetable), released_assets(images, factory.settings)] if images else [],
         jobs=[release_job, *production_jobs()],
         sensors=[
             automatic_release_sensor(factory),

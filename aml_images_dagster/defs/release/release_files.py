@@ -11,6 +11,7 @@ import dagster as dg
 from aml_images_dagster.builds.preflight import begin_checked
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.catalog.image import Image
+from aml_images_dagster.defs.images.left_out import left_out
 from aml_images_dagster.defs.images.release_entries import entry_results, entry_specs, is_watched
 from aml_images_dagster.defs.images.unchanged import report_unchanged
 from aml_images_dagster.defs.keys import (
@@ -19,6 +20,7 @@ from aml_images_dagster.defs.keys import (
     RELEASE_FILES,
     RELEASE_GROUP,
     RELEASE_JSON,
+    STAGES,
     asset_key,
     image_of,
 )
@@ -44,7 +46,7 @@ def release_files(images: Sequence[Image], timetable: Timetable) -> dg.AssetsDef
     )
     def files(
         context: dg.AssetExecutionContext, build_options: BuildOptions, factory: dg.ResourceParam[Factory]
-    ) -> Iterator[dg.MaterializeResult[None]]:
+    ) -> Iterator[dg.MaterializeResult[None] | dg.Output[None]]:
         selected = context.selected_asset_keys
         with factory.step(context, build_options) as session:
             if session.pull_request:
@@ -58,7 +60,11 @@ def release_files(images: Sequence[Image], timetable: Timetable) -> dg.AssetsDef
                 report_unchanged(context, session)
             else:
                 session.begin()
-            names = dict.fromkeys(sorted(split[0] for key in selected if (split := image_of(key))))
+            images = sorted({split[0] for key in selected if (split := image_of(key))})
+            for key in (asset_key(image, stage) for image in images if image in session.left_out for stage in STAGES):
+                if key in selected:
+                    yield from left_out(context, session, key)
+            names = dict.fromkeys(image for image in images if image not in session.left_out)
             if selected.isdisjoint(RELEASE_FILES):  # the chains of some images were asked for, and no more
                 yield from _entries((release_image(session, name) for name in names), session, selected)
                 return

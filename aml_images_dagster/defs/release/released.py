@@ -10,8 +10,18 @@ from pydantic import Field
 from aml_images_dagster.builds.ledger import LATEST, Ledger, ReleaseRecord, TagChange
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.reference import short_digest
+from aml_images_dagster.defs.images.checks import without_result
 from aml_images_dagster.defs.images.description import kinds, owners
-from aml_images_dagster.defs.keys import PRODUCTION_GROUP, PROMOTED, RELEASED, STAGE_TAG, asset_key, released_key
+from aml_images_dagster.defs.keys import (
+    PRODUCTION_GROUP,
+    PROMOTED,
+    RELEASE_JOB,
+    RELEASED,
+    STAGE_TAG,
+    asset_key,
+    released_key,
+)
+from aml_images_dagster.defs.operations.cleanup import is_build
 from aml_images_dagster.defs.release.launchpad import build_link, release_link, rollback_link
 from aml_images_dagster.defs.run import Factory, explained, step_log
 from aml_images_dagster.errors import BadInput
@@ -20,6 +30,7 @@ from aml_images_dagster.release.candidate import completed
 from aml_images_dagster.release.dependents import dependents
 from aml_images_dagster.release.production import Releaser, window_closed
 from aml_images_dagster.release.promotion import PublicTag, await_promotion, problems
+from aml_images_dagster.settings import Settings
 
 
 class ReleaseOptions(dg.Config):
@@ -36,7 +47,7 @@ class ReleaseOptions(dg.Config):
     who: str = Field(default="", description="Who releases it; recorded. Default: the setting release.who.")
 
 
-def released_assets(images: Sequence[Image]) -> dg.AssetsDefinition:
+def released_assets(images: Sequence[Image], settings: Settings) -> dg.AssetsDefinition:
     """One step that releases a build and then waits for its promotion.
 
     If only the check is selected, it waits for the promotion of the last release or rollback, from any machine: of
@@ -62,6 +73,7 @@ def released_assets(images: Sequence[Image]) -> dg.AssetsDefinition:
         check_specs=[
             dg.AssetCheckSpec(PROMOTED, asset=key, description="The public registry serves what was released.")
             for key in keys
+            if settings.release.public_names  # else nothing is promoted, and nothing may look as if it were
         ],
         can_subset=True,
     )
@@ -71,6 +83,11 @@ def released_assets(images: Sequence[Image]) -> dg.AssetsDefinition:
         with explained():
             selected = context.selected_asset_keys
             wanted = {keys[key.asset_key] for key in context.selected_asset_check_keys}
+            skipped = _not_now(context, config) if selected else ""
+            if skipped:
+                context.log.warning(skipped)
+                yield from without_result(context)
+                return
             if selected or config.dry_run:
                 release = completed(config.build, factory.backends.artifacts)
                 who = config.who or actor(factory.settings)
@@ -96,14 +113,24 @@ def released_assets(images: Sequence[Image]) -> dg.AssetsDefinition:
                 changes = _last_moves(wanted, config.build, Ledger(factory.backends.artifacts).records())
             tags = await_promotion(changes, factory.settings, step_log)
             moved = by_image(changes)
-            for output, check in released.check_specs_by_output_name.items():
-                image = keys[check.asset_key]
-                if image in wanted and image in moved:
-                    yield promotion_result(image, tags, factory)
-                elif image in wanted:  # without a result its last one stands; without an output Dagster misses it
-                    yield dg.Output(None, output)
+            promoted = sorted(wanted & moved.keys())
+            for image in promoted:
+                yield promotion_result(image, tags)
+            yield from without_result(context, {dg.AssetCheckKey(released_key(image), PROMOTED) for image in promoted})
 
     return released
+
+
+def _not_now(context: dg.AssetExecutionContext, config: ReleaseOptions) -> str:
+    """Why nothing is released although it was selected; empty for a release.
+
+    "Materialize all" selects it together with a build, which a release that fails would take back.
+    """
+    if is_build(context.instance, context.run.run_id):
+        return "nothing is released: this run is a build; release it by the links of release.json when it has succeeded"
+    if not config.build and not config.dry_run and context.run.job_name != RELEASE_JOB:
+        return f"nothing is released: no build is named; open the launchpad of the job {RELEASE_JOB} and name one"
+    return ""
 
 
 def _last_moves(images: Collection[str], build: str, records: Sequence[ReleaseRecord]) -> tuple[TagChange, ...]:
@@ -193,13 +220,13 @@ def _shown(instance: dg.DagsterInstance, image: str) -> int:
     return max((n.value or 0 for n in numbers if isinstance(n, dg.IntMetadataValue)), default=0)
 
 
-def promotion_result(image: str, tags: Sequence[PublicTag], factory: Factory) -> dg.AssetCheckResult:
+def promotion_result(image: str, tags: Sequence[PublicTag]) -> dg.AssetCheckResult:
     """A late tag is a warning, another digest is an error."""
     ours = [tag for tag in tags if tag.image == image]
     wrong, late = problems(ours, "wrong"), problems(ours, "late")
     said = "; ".join(wrong + late)
     if not said:
-        said = "served" if ours else "no public registry is configured: release.public_names"
+        said = "served"
     return dg.AssetCheckResult(
         asset_key=released_key(image),
         check_name=PROMOTED,

@@ -13,7 +13,7 @@ import pytest
 from aml_images_dagster.builds.artifacts import write_atomically
 from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.definitions import definitions
-from aml_images_dagster.defs.keys import ENDING_JOB
+from aml_images_dagster.defs.keys import BUILD_JOB, ENDING_JOB
 from aml_images_dagster.defs.pinned_catalog import PinnedCatalog
 from aml_images_dagster.defs.pull_requests import report, runs, sensor
 from aml_images_dagster.defs.request import COMMIT_TAG, PULL_REQUEST_TAG
@@ -89,7 +89,7 @@ class Ticks:
         ending = [request for request in requests if request.job_name == ENDING_JOB]
         requests = [request for request in requests if request not in ending]
         for request in requests:
-            job = self._definitions.resolve_job_def("build")
+            job = self._definitions.resolve_job_def(BUILD_JOB)
             run = self.instance.create_run_for_job(
                 job.get_subset(asset_selection=set(request.asset_selection or ())),
                 run_config=request.run_config,

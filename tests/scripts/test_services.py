@@ -1,0 +1,186 @@
+"""`scripts/services` with an engine and registries that only answer: what it starts, and what it ends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+SERVICES = ("dockerd", "staging-registry", "production-registry")
+
+DOCKERD = """#!{python}
+import pathlib, signal, sys
+answers = pathlib.Path({root!r}, "engine")
+signal.signal(signal.SIGTERM, lambda *_: (answers.unlink(), sys.exit()))
+answers.touch()
+while True: signal.pause()
+"""
+REGISTRY = """#!{python}
+import re, socket, sys
+host, port = re.search(r'addr: "(.*):(.*)"', open(sys.argv[2]).read()).groups()
+listener = socket.create_server((host, int(port)))
+while True: listener.accept()[0].close()
+"""
+CURL = """#!/usr/bin/env bash
+address=${@: -1} address=${address#http://} address=${address%%/*}
+exec 2>/dev/null 3<>"/dev/tcp/${address%:*}/${address##*:}"
+"""
+
+
+class Clone:
+    """A folder with the scripts alone, and programs that stand for those of Debian."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        shutil.copytree(SCRIPTS, root / "scripts")
+        programs = {
+            "docker": f'#!/bin/sh\n[ -e "{root}/engine" ]\n',
+            "dockerd": DOCKERD.format(python=sys.executable, root=str(root)),
+            "docker-registry": REGISTRY.format(python=sys.executable),
+            "curl": CURL,
+            "iptables": "#!/bin/sh\n",
+            "mountpoint": "#!/bin/sh\n",
+        }
+        (root / "bin").mkdir()
+        for name, text in programs.items():
+            (root / "bin" / name).write_text(text)
+            (root / "bin" / name).chmod(0o755)
+        self.ports = [free_port(), free_port()]
+        (root / ".env").write_text(
+            f'AML_IMAGES_STAGING_REGISTRY="127.0.0.1:{self.ports[0]}"  # ours\n'
+            f"export AML_IMAGES_PRODUCTION_REGISTRY = 127.0.0.1:{self.ports[1]} # ours\n"
+        )
+
+    def services(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("AML_IMAGES_")}
+        return subprocess.run(
+            [self.root / "scripts" / "services", *arguments],
+            env=clean | {"PATH": f"{self.root / 'bin'}:{os.environ['PATH']}", **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    def record(self, service: str) -> Path:
+        return self.root / ".aml-images" / f"{service}.process"
+
+    def process(self, service: str) -> int:
+        return int(self.record(service).read_text().split()[0])
+
+    @property
+    def answers(self) -> list[bool]:
+        """Whether engine and registries answer."""
+        return [(self.root / "engine").exists(), *map(listens, self.ports)]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Iterator[Clone]:
+    clone = Clone(tmp_path)
+    yield clone
+    for service in SERVICES:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            os.kill(clone.process(service), signal.SIGKILL)
+
+
+def test_what_was_started_at_the_addresses_of_the_settings_is_ended(clone: Clone) -> None:
+    started = clone.services()
+    assert (started.returncode, started.stderr) == (0, "")
+    assert clone.answers == [True, True, True]
+    assert clone.services().stdout == "", "what answers is used as it is"
+    stopped = clone.services("stop")
+    assert (stopped.returncode, stopped.stderr) == (0, "")
+    assert stopped.stdout.count("End the ") == 3
+    assert clone.answers == [False, False, False]
+    assert clone.services("stop").stdout == ""
+    assert clone.services().returncode == 0
+    assert clone.answers == [True, True, True]
+
+
+def test_what_answered_before_is_left_running_and_named(clone: Clone) -> None:
+    (clone.root / "engine").touch()
+    assert clone.services().returncode == 0
+    stopped = clone.services("stop")
+    assert stopped.returncode == 0
+    assert "The Docker engine was not started here, and is left running" in stopped.stdout
+    assert clone.answers == [True, False, False]
+
+
+def test_another_process_that_has_the_number_of_one_that_was_started_is_not_ended(clone: Clone) -> None:
+    (clone.root / "engine").touch()
+    assert clone.services().returncode == 0
+    number = clone.process("staging-registry")
+    pid, started, boot = clone.record("staging-registry").read_text().split()
+    clone.record("staging-registry").write_text(f"{pid} {int(started) - 1} {boot}\n")
+    assert "registry staging at 127.0.0.1" in clone.services("stop").stdout
+    assert clone.answers == [True, True, False]
+    os.kill(number, signal.SIGKILL)
+
+
+def test_a_service_that_was_killed_is_started_again(clone: Clone) -> None:
+    (clone.root / "engine").touch()
+    assert clone.services().returncode == 0
+    os.kill(clone.process("production-registry"), signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while listens(clone.ports[1]):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert clone.services().stdout.count("Registry production") == 1
+    assert clone.answers == [True, True, True]
+    assert clone.services("stop").returncode == 0
+    assert clone.answers == [True, False, False]
+
+
+def test_a_registry_elsewhere_is_not_started(clone: Clone) -> None:
+    (clone.root / "engine").touch()
+    done = clone.services(AML_IMAGES_STAGING_REGISTRY="registry.invalid:5000")
+    assert done.returncode == 0
+    assert "registry.invalid:5000 is not on this machine" in done.stdout
+    assert clone.answers == [True, False, True]
+
+
+def test_the_settings_are_those_of_the_repository_of_image_folders(clone: Clone) -> None:
+    (clone.root / "engine").touch()
+    other, port = clone.root / "other", free_port()
+    other.mkdir()
+    (other / ".env").write_text(
+        f"AML_IMAGES_STAGING_REGISTRY='127.0.0.1:{port}'\nAML_IMAGES_PRODUCTION_REGISTRY=127.0.0.1:{clone.ports[1]}\n"
+    )
+    assert clone.services(AML_IMAGES_REPO=str(other)).returncode == 0
+    assert listens(port)
+    assert clone.answers == [True, False, True]
+
+
+def test_what_it_cannot_do_is_misuse(clone: Clone) -> None:
+    done = clone.services("restart")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: scripts/services cannot restart; scripts/services --help shows its usage\n"
+    shown = clone.services("--help")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "Usage: scripts/services [stop]" in shown.stdout
+    assert clone.answers == [False, False, False]
