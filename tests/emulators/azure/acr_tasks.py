@@ -7,10 +7,12 @@ Source: https://learn.microsoft.com/rest/api/containerregistry/registries/schedu
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 import io
 import json
+import re
 import tarfile
 import tempfile
 import threading
@@ -186,13 +188,15 @@ class AcrTasks:
                 raise _Cancelled
 
         body, engine = run.request, DockerEngine()
+        # The engine of this machine does not trust the certificate of the front.
+        tag = dataclasses.replace(tag, registry=acr.plain.host)
         logins = {
             host: RegistryLogin(given["userName"]["value"], given["password"]["value"])
             for host, given in body["credentials"].get("customRegistries", {}).items()
         }
         with tempfile.TemporaryDirectory() as folder:
             context = Path(folder) / "context.tar"
-            context.write_bytes(archive)
+            context.write_bytes(_with_plain_bases(archive, body["dockerFilePath"], acr))
             engine.build(
                 BuildRequest(
                     context=context,
@@ -202,14 +206,14 @@ class AcrTasks:
                     timeout_seconds=body["timeout"],
                     build_args={argument["name"]: argument["value"] for argument in body["arguments"]},
                     no_cache=body["noCache"],
-                    logins={**logins, acr.host: AGENT},
+                    logins=logins,
                 ),
                 log,
             )
         try:
             if run.status == "Canceled":
                 raise _Cancelled
-            return engine.push(str(tag), log, AGENT)
+            return engine.push(str(tag), log)
         finally:
             engine.forget(str(tag))
 
@@ -249,3 +253,19 @@ class AcrTasks:
     @staticmethod
     def _log_of(run: Run) -> str:
         return f"logs/{run.run_id}.log"
+
+
+def _with_plain_bases(archive: bytes, dockerfile: str, acr: Acr) -> bytes:
+    """A context whose Dockerfile is FROM the registry behind the front."""
+    changed = io.BytesIO()
+    with tarfile.open(fileobj=io.BytesIO(archive)) as given, tarfile.open(fileobj=changed, mode="w") as files:
+        for member in given:
+            content = given.extractfile(member)
+            data = content.read() if content else b""
+            if member.name == dockerfile:
+                data = re.sub(
+                    rb"(?m)^(FROM .*)$", lambda line: line[1].replace(acr.host.encode(), acr.plain.host.encode()), data
+                )
+                member.size = len(data)
+            files.addfile(member, io.BytesIO(data) if content else None)
+    return changed.getvalue()
