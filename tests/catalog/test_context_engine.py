@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import uuid
 
@@ -91,7 +92,7 @@ def test_dockerignore_means_what_it_means_to_docker(busybox, tmp_path):
             check=True,
             capture_output=True,
             text=True,
-            env={"DOCKER_BUILDKIT": "0", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+            env={"DOCKER_BUILDKIT": "0", "PATH": os.environ["PATH"], "HOME": str(tmp_path)},
         )
         lines = done.stdout.splitlines()
         seen = [line.removeprefix("found: ./") for line in lines if line.startswith("found: ")]
