@@ -69,7 +69,8 @@ def definitions(settings: Settings, pinned: PinnedCatalog | None = None) -> dg.D
 def _executor(factory: Factory) -> dg.ExecutorDefinition:
     settings = factory.settings
     if settings.executor == "fork":
-        return fork_executor(settings.parallel, preload=fork_server.PRELOADED, prepare=factory.prepare)
+        # A build is all or nothing: what a failed build has not begun need not be stopped.
+        return fork_executor(settings.parallel, fork_server.PRELOADED, factory.prepare, fail_fast=True)
     return dg.multiprocess_executor.configured(
         {
             "max_concurrent": settings.parallel,

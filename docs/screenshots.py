@@ -53,7 +53,7 @@ def staged(page: Page, _: str) -> None:
 
 def run(page: Page, url: str) -> None:
     """The run of a build: its steps in time, and what the checks found."""
-    page.goto(f"/runs/{_last(url, 'build')}?logs={quote('type:ASSET_CHECK_EVALUATION')}")
+    page.goto(f"/runs/{_last(url, 'build_images')}?logs={quote('type:ASSET_CHECK_EVALUATION')}")
     page.get_by_text("Check notices").first.wait_for()
 
 

@@ -81,6 +81,14 @@ def test_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str, ex
     assert load_settings(repo=tmp_path, published_as=("e.example/{name}",)).published_as == ("e.example/{name}",)
 
 
+def test_patterns_of_images_search_the_whole_repository_unless_told_otherwise(tmp_path: Path) -> None:
+    table(tmp_path, 'image-paths = "src/{name}/.devcontainer; src/{os} = a/{os}"')
+    settings = load_settings(repo=tmp_path)
+    assert settings.image_paths == ("src/{name}/.devcontainer", "src/{os} = a/{os}")
+    assert settings.docker_files_path == "."
+    assert load_settings(repo=tmp_path, docker_files_path="src").docker_files_path == "src"
+
+
 def test_mappings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table(tmp_path, 'base-mirrors = { "docker.io" = "mirror.example/hub" }')
     assert load_settings(repo=tmp_path).base_mirrors == {"docker.io": "mirror.example/hub"}

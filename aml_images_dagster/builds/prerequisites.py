@@ -91,9 +91,7 @@ def _git(settings: Settings) -> str:
 def _folders(source: Source) -> str:
     count = len(source.catalog.images)
     if not count:
-        raise BadInput(
-            "no image folder was found", where="docker_files_path", hint="Name the folders that hold image folders."
-        )
+        raise source.catalog.layout.nothing_found(source.tree.files(), source.tree.root)
     return counted(count, "image")
 
 

@@ -54,7 +54,7 @@ def recipe_of(image: Image, source: Source, bases: Sequence[PinnedBase]) -> Reci
         dockerfile=image.dockerfile.text,
         context=context,
         build_args=image.settings.build_args,
-        platform=image.platform,
+        platform=",".join(image.platforms),
         bases={base.reference: base.digest for base in bases},
         secrets=(*image.settings.secrets, *(["ssh"] if image.settings.ssh else [])),
     )

@@ -8,6 +8,7 @@ from aml_images_dagster.builds.session import Source
 from aml_images_dagster.catalog import git
 from aml_images_dagster.catalog.catalog import Catalog
 from aml_images_dagster.catalog.discovery import Discovery, discover
+from aml_images_dagster.catalog.layout import Layout, split_paths
 from aml_images_dagster.catalog.tree import CommitTree, Tree, WorkingTree
 
 if TYPE_CHECKING:
@@ -58,14 +59,22 @@ def load_catalog(settings: Settings, tree: Tree, docker_files_path: str = "") ->
     """The images of a tree, read as the settings say.
 
     Raises:
-        BadInput: A folder does not exist.
+        BadInput: A folder does not exist, or a setting of the layout is wrong.
     """
+    paths = docker_files_path or settings.docker_files_path
     return Catalog.load(
         tree,
-        docker_files_path or settings.docker_files_path,
+        paths,
         published_as=settings.published_as,
         released_as=tuple(filter(None, (settings.production_names, settings.release.public_names))),
         tests_path=settings.tests_path,
+        layout=Layout(
+            split_paths(paths),
+            settings.image_paths,
+            settings.dockerfile_names,
+            settings.context,
+            settings.template_tags,
+        ),
     )
 
 

@@ -237,7 +237,7 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
                 context=context,
                 dockerfile=dockerfile,
                 tag=str(reference),
-                platform=image.platform,
+                platform=",".join(image.platforms),
                 timeout_seconds=settings.build_timeout_minutes * 60,
                 build_args=image.settings.build_args,
                 network=session.build_network,

@@ -15,6 +15,7 @@ HEREDOCS = "heredocs"
 PLATFORM_ARGS = "predefined platform ARGs"
 SECRET_VARIABLES = "RUN --mount=type=secret,env"  # noqa: S105 - no secret
 GIT_SOURCES = "ADD of git repositories"
+SEVERAL_PLATFORMS = "several platforms in one image"
 
 EVERYWHERE = frozenset({"FROM --platform", "COPY --chown", "COPY --from", "ADD --chown"})
 """Flags that every builder knows, the engine's classic one included, which stops at any other."""

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict
 
 from aml_images_dagster.catalog import git
-from aml_images_dagster.catalog.catalog import identify, image_folders
+from aml_images_dagster.catalog.context_files import ContextFiles
 from aml_images_dagster.catalog.dependents import with_descendants
-from aml_images_dagster.catalog.image import DOCKERFILE
+from aml_images_dagster.catalog.image_file import ImageFile
+from aml_images_dagster.catalog.layout import IGNORE_SUFFIX
+from aml_images_dagster.catalog.model_file import read_model_file
 from aml_images_dagster.catalog.scenario_files import scenario_path, scenario_uses
+from aml_images_dagster.catalog.tree import CommitTree
 from aml_images_dagster.text import printable_line
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ class SelectedImage(BaseModel):
         name: Image name.
         family: Name of the family.
         path: The image folder, relative to the repository.
+        variant: Which of the variants of that folder it is; empty when the folder has one image.
         change: The strongest reason: added, modified, tests, descendant, or fallback.
         reasons: All reasons, e.g. `modified: base_images/…/Dockerfile`, `FROM base/debian12`.
     """
@@ -45,6 +49,7 @@ class SelectedImage(BaseModel):
     name: str
     family: str
     path: str
+    variant: str = ""
     change: Change
     reasons: tuple[str, ...]
 
@@ -115,7 +120,7 @@ def discover(tree: Tree, catalog: Catalog, base: str, *, fallback: bool = True, 
     merge_base = git.merge_base(root, base_commit, tree.commit or git.resolve(root, "HEAD"))
     changes = git.changed_files(root, merge_base, tree.commit)
 
-    found = _modified(changes, catalog)
+    found = _Changed(tree, catalog, merge_base).by(changes)
     for image, reasons in _tests(changes, catalog).items():
         change, before = found.get(image, ("tests", []))
         found[image] = (change, before + reasons)
@@ -138,7 +143,10 @@ def discover(tree: Tree, catalog: Catalog, base: str, *, fallback: bool = True, 
         merge_base=merge_base,
         fallback=fallback,
         images=tuple(_selected(catalog.images[image], *found[image]) for image in sorted(found)),
-        removed=tuple(_removed(folder, tree) for folder in image_folders(gone, catalog.paths)),
+        removed=tuple(
+            RemovedImage(name=place.name, family=place.family, path=place.folder)
+            for place in catalog.layout.places(gone, root)
+        ),
         end_of_life=tuple(sorted(ended)),
     )
 
@@ -151,23 +159,111 @@ def nothing_to_build(merge_base: str) -> str:
 _Found = dict[str, tuple[Change, list[str]]]
 
 
-def _modified(changes: Sequence[ChangedFile], catalog: Catalog) -> _Found:
-    files: dict[str, list[ChangedFile]] = defaultdict(list)
-    for change in changes:
-        owner = catalog.owner(change.path)
-        if owner is not None:
-            files[owner.path].append(change)
-    found: _Found = {}
-    for image in catalog.folders():
-        changed = files[image.path]
-        if not changed:
-            continue
+class _Changed:
+    """The images that changed files belong to.
+
+    A file in an image folder belongs to the images of that folder, the innermost one above it; a Dockerfile with its
+    private part, tests.json and image.json to those images alone that have it. And a file belongs to every image
+    whose Dockerfile can copy it.
+    """
+
+    def __init__(self, tree: Tree, catalog: Catalog, merge_base: str) -> None:
+        self._tree = tree
+        self._merge_base = merge_base
+        self._in_folder: dict[str, list[Image]] = defaultdict(list)
+        self._by_context: dict[str, list[Image]] = defaultdict(list)
+        for image in catalog.every_image():
+            self._in_folder[image.path].append(image)
+            self._by_context[image.context].append(image)
+        self._contexts: dict[int, ContextFiles] = {}
+        self._settings: dict[str, tuple[ImageFile | None, ImageFile | None]] = {}
+        """Every image.json asked for, at the merge base and now."""
+
+    def by(self, changes: Sequence[ChangedFile]) -> _Found:
+        """The images that changes modify or add, each with its reasons."""
+        files: dict[int, list[ChangedFile]] = defaultdict(list)
+        touched: dict[int, Image] = {}
+        for change in changes:
+            for image in self._images(change):
+                files[id(image)].append(change)
+                touched[id(image)] = image
+        found: _Found = {}
+        for image in sorted(touched.values(), key=lambda image: image.id):
+            changed = files[id(image)]
+            is_added = self._is_added(image, changed)
+            reasons = [f"{_STATUS_WORDS[file.status]}: {printable_line(file.path)}" for file in changed]
+            before = found[image.id][1] if image.id in found else []
+            found[image.id] = ("added" if is_added else "modified", before + _shorten(reasons))
+        return found
+
+    def _images(self, change: ChangedFile) -> list[Image]:
+        folders = _folders_above(change.path)
+        images: dict[int, Image] = {}
+        innermost = next((folder for folder in folders if folder in self._in_folder), None)
+        if innermost is not None:
+            images = {id(image): image for image in self._owners(change.path, self._in_folder[innermost])}
+        for folder in folders:
+            for image in self._by_context.get(folder, ()):
+                if image.path != innermost and id(image) not in images and self._can_copy(image, change.path):
+                    images[id(image)] = image
+        return [image for image in images.values() if self._is_touched(image, change)]
+
+    def _owners(self, path: str, images: Sequence[Image]) -> list[Image]:
+        """Those of the images of a folder that a file of the folder belongs to."""
+        own = [image for image in images if path in _own_files(image)]
+        if own or len(images) == 1:
+            return own or list(images)
+        return [image for image in images if image.context == image.path or self._can_copy(image, path)]
+
+    def _can_copy(self, image: Image, path: str) -> bool:
+        if id(image) not in self._contexts:
+            self._contexts[id(image)] = ContextFiles(self._tree, image)
+        files = self._contexts[id(image)]
+        return path == files.ignore_path or files.includes(path)
+
+    def _is_added(self, image: Image, changes: Sequence[ChangedFile]) -> bool:
+        """Whether the merge base has no such image: no Dockerfile there, or no such variant in its image.json."""
         # git lists the Dockerfile as added exactly when the merge base has none there.
-        is_added = any(file.path == image.file(DOCKERFILE) and file.status == "A" for file in changed)
-        reasons = [f"{_STATUS_WORDS[file.status]}: {printable_line(file.path)}" for file in changed]
-        before = found[image.id][1] if image.id in found else []
-        found[image.id] = ("added" if is_added else "modified", before + _shorten(reasons))
-    return found
+        if any(change.path == image.dockerfile_path and change.status == "A" for change in changes):
+            return True
+        before, _ = self._image_files(image.settings_path) if image.variant else (None, None)
+        return before is not None and image.variant not in before.variants
+
+    def _is_touched(self, image: Image, change: ChangedFile) -> bool:
+        """Whether a change of an image.json with variants says anything else of this one."""
+        if not image.variant or change.path != image.settings_path or change.status != "M":
+            return True
+        before, now = (
+            (settings.of_variant(image.variant), settings.variants[image.variant])
+            if settings and image.variant in settings.variants
+            else None
+            for settings in self._image_files(change.path)
+        )
+        return before != now
+
+    def _image_files(self, path: str) -> tuple[ImageFile | None, ImageFile | None]:
+        """An image.json at the merge base, and now; None where it is not there, or wrong."""
+        if path not in self._settings:
+            before, now = (
+                read_model_file(ImageFile, tree.read(path), path)[0] if path in tree.files() else None
+                for tree in (CommitTree(self._tree.root, self._merge_base, [path]), self._tree)
+            )
+            self._settings[path] = (before, now)
+        return self._settings[path]
+
+
+def _folders_above(path: str) -> list[str]:
+    """The folders that a file is in, the innermost first; the repository is an empty text."""
+    folders = []
+    while path:
+        path = path.rpartition("/")[0]
+        folders.append(path)
+    return folders
+
+
+def _own_files(image: Image) -> tuple[str, ...]:
+    path = image.dockerfile_path
+    return (path, image.private_path, path + IGNORE_SUFFIX, image.tests_path, image.settings_path)
 
 
 def _tests(changes: Sequence[ChangedFile], catalog: Catalog) -> dict[str, list[str]]:
@@ -194,9 +290,11 @@ def _shorten(reasons: list[str]) -> list[str]:
 
 
 def _selected(image: Image, change: Change, reasons: list[str]) -> SelectedImage:
-    return SelectedImage(name=image.name, family=image.family, path=image.path, change=change, reasons=tuple(reasons))
-
-
-def _removed(folder: str, tree: Tree) -> RemovedImage:
-    family, name = identify(folder, tree)
-    return RemovedImage(name=name, family=family, path=folder)
+    return SelectedImage(
+        name=image.name,
+        family=image.family,
+        path=image.path,
+        variant=image.variant,
+        change=change,
+        reasons=tuple(reasons),
+    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from aml_images_dagster.catalog.layout import DOCKERFILE as DOCKERFILE
+from aml_images_dagster.catalog.layout import PRIVATE_SUFFIX
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
@@ -15,8 +17,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.catalog.image_file import ImageFile
     from aml_images_dagster.catalog.tests_file import Scenario, TestPlan
 
-DOCKERFILE = "Dockerfile"
-PRIVATE_DOCKERFILE = "Dockerfile.private"
+PRIVATE_DOCKERFILE = f"{DOCKERFILE}{PRIVATE_SUFFIX}"
 TESTS_FILE = "tests.json"
 IMAGE_FILE = "image.json"
 LICENSE_FILE = "LICENSE.txt"
@@ -28,14 +29,14 @@ FACTORY_FILES = frozenset({PRIVATE_DOCKERFILE, TESTS_FILE, IMAGE_FILE})
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image folder and what was read from it.
+    """One image and what was read from its folder.
 
     Attributes:
-        family: Name of the parent folder.
-        name: Name of the folder.
+        family: Name of the family; by default that of the parent folder.
+        name: Name of the image; by default that of the folder.
         path: The folder, relative to the repository.
         os: Operating system of its containers.
-        platform: What it is built for, e.g. `linux/amd64`.
+        platform: What it is built for, e.g. `linux/amd64`; the first where it is several.
         parsed: The Dockerfile; None when it cannot be read. Whoever needs it takes `dockerfile`.
         parents: Images of the catalog that the Dockerfile names itself, by id, in the order of the file.
         bases: Other images that it names, as written there, in the order of the file.
@@ -45,6 +46,12 @@ class Image:
         public_lines: How many lines of the Dockerfile's text come before those of Dockerfile.private; None without one.
         has_windows_base: Whether it is FROM a Windows image, directly or through others.
         host_build: OS build that the host of a Windows image must have, e.g. `10.0.20348`; None when no base tells.
+        dockerfile_name: Name of the Dockerfile in the folder.
+        variant: Which of the variants in image.json it is; empty for an image that has a folder of its own.
+        platforms: Everything that it is built for.
+        context: The folder that is its build context, relative to the repository.
+        settings_path: Its image.json, relative to the repository, whether it is there or not.
+        tests_path: Its tests.json, relative to the repository, whether it is there or not.
     """
 
     family: str
@@ -61,6 +68,12 @@ class Image:
     public_lines: int | None = None
     has_windows_base: bool = False
     host_build: str | None = None
+    dockerfile_name: str = DOCKERFILE
+    variant: str = ""
+    platforms: tuple[str, ...] = ()
+    context: str = ""
+    settings_path: str = ""
+    tests_path: str = ""
 
     @property
     def id(self) -> str:
@@ -93,8 +106,18 @@ class Image:
     def place(self, line: int) -> tuple[str, int]:
         """File and line, relative to the repository, of a line of the combined Dockerfile."""
         if self.public_lines is None or line <= self.public_lines:
-            return self.file(DOCKERFILE), line
-        return self.file(PRIVATE_DOCKERFILE), line - self.public_lines
+            return self.dockerfile_path, line
+        return self.private_path, line - self.public_lines
+
+    @property
+    def dockerfile_path(self) -> str:
+        """The Dockerfile, relative to the repository."""
+        return self.file(self.dockerfile_name)
+
+    @property
+    def private_path(self) -> str:
+        """The private part of the Dockerfile, relative to the repository, whether there is one or not."""
+        return self.dockerfile_path + PRIVATE_SUFFIX
 
     def file(self, name: str) -> str:
         """Path of a file of the folder, relative to the repository."""

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from datetime import date  # noqa: TC003 - pydantic reads the annotation
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from aml_images_dagster.catalog.model_file import StrictModel
 
 # Every owner that this lets through must be one for Dagster too, which else refuses to load any image.
 Owner = Annotated[str, Field(pattern=r"^(team:\S+|[A-Za-z0-9_][A-Za-z0-9._%+-]*@[A-Za-z0-9.-]+\.[A-Za-z]{2,7})$")]
+Platform = Literal["linux/amd64", "linux/arm64", "windows/amd64"]
 
 SecretId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
 
 
-class ImageFile(StrictModel):
-    """The whole of an image.json."""
+class _ImageKeys(StrictModel):
+    """What may be said of all images of a folder, and of each variant."""
 
     description: str = Field(
         default="", max_length=300, description="One sentence; shown in the UI and in README tables."
     )
-    owners: tuple[Owner, ...] = Field(default=(), description="E-mail addresses, or team:NAME.")
-    platform: Literal["linux/amd64", "linux/arm64", "windows/amd64"] | None = Field(
+    platform: Platform | None = Field(
         default=None,
         description="Platform of the image; default: linux/amd64, or windows/amd64 for a Windows base.",
+    )
+    platforms: tuple[Platform, ...] = Field(
+        default=(),
+        description="Several platforms of one image, instead of platform; the first is the one of its tests.",
     )
     build_args: dict[str, str] = Field(
         default_factory=dict, description="Values for ARG. No secrets: they are visible in the image."
@@ -44,3 +48,51 @@ class ImageFile(StrictModel):
     eol: date | None = Field(
         default=None, description="End of life: from this day on the image is built only if it is named."
     )
+
+    @model_validator(mode="after")
+    def _one_list_of_platforms(self) -> Self:
+        if self.platform and self.platforms:
+            raise ValueError("platform and platforms are both there; write one of them")
+        if len(set(self.platforms)) < len(self.platforms):
+            raise ValueError("a platform is there twice")
+        if len({platform.partition("/")[0] for platform in self.platforms}) > 1:
+            raise ValueError("one image cannot be for Linux and for Windows")
+        return self
+
+
+class Variant(_ImageKeys):
+    """One of several images of a folder. What it leaves out is as the rest of the file says; build_args are joined."""
+
+    name: str = Field(default="", description="Name of the image; default: that of the folder, - and the variant's.")
+    base: str = Field(
+        default="", description="Image that it is built FROM, instead of the one that the Dockerfile's last stage is."
+    )
+    tests: str = Field(
+        default="",
+        pattern=r"^(tests\.[A-Za-z0-9._-]+\.json)?$",
+        description="File of the folder with its scenarios, named tests.SOMETHING.json; default: tests.json.",
+    )
+
+
+class ImageFile(_ImageKeys):
+    """The whole of an image.json."""
+
+    owners: tuple[Owner, ...] = Field(default=(), description="E-mail addresses, or team:NAME.")
+    context: str = Field(
+        default="",
+        max_length=300,
+        description="Build context: folder, repository, a path from the Dockerfile's folder such as .., or /PATH from "
+        "the root of the repository; default: the setting context.",
+    )
+    variants: dict[Annotated[str, Field(min_length=1)], Variant] = Field(
+        default_factory=dict, description="Several images of one folder, by the name of the variant."
+    )
+
+    def of_variant(self, key: str) -> ImageFile:
+        """The file as it is for one of the variants alone."""
+        variant = self.variants[key]
+        said = {name: getattr(variant, name) for name in variant.model_fields_set & _ImageKeys.model_fields.keys()}
+        if {"platform", "platforms"} & said.keys():
+            said = {"platform": variant.platform, "platforms": variant.platforms, **said}
+        said["build_args"] = {**self.build_args, **variant.build_args}
+        return self.model_copy(update={**said, "variants": {}})

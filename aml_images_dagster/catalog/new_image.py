@@ -17,6 +17,8 @@ from aml_images_dagster.catalog.image import (
     TESTS_FILE,
 )
 from aml_images_dagster.catalog.image_name import name_fault, plain_name
+from aml_images_dagster.catalog.layout import FOLDER
+from aml_images_dagster.catalog.published import fields_of
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
@@ -100,6 +102,12 @@ def new_image(name: str, parent: Image, catalog: Catalog, tree: Tree) -> NewImag
         raise BadInput(
             f"{name} would be published or released, or its jobs named, like {alike}", hint="Choose another name."
         )
+    if [(p.family, p.name) for p in catalog.layout.places([f"{path}/{DOCKERFILE}"], tree.root)] != [(family, last)]:
+        raise BadInput(
+            f"a Dockerfile there is not {name} by the settings image-paths and dockerfile-names",
+            where=path,
+            hint="Write the folder by hand.",
+        )
     files = _files(last, parent, catalog, tree)
     folder = tree.root / path
     try:
@@ -114,19 +122,29 @@ def new_image(name: str, parent: Image, catalog: Catalog, tree: Tree) -> NewImag
 
 def _files(name: str, parent: Image, catalog: Catalog, tree: Tree) -> dict[str, str]:
     """Every file of the folder; the Dockerfile last, because it makes a folder an image."""
-    published = catalog.published_as[0].format(name=parent.name, family=parent.family)
+    published = next((name for name in catalog.published.of(parent.id) if "*" not in name), "")
+    if not published:
+        raise BadInput(
+            f"no FROM can name {parent.id}: no pattern of published-as gives it a name of one version",
+            where="new",
+            hint="Write the folder by hand.",
+        )
     has_tag = ":" in published.rpartition("/")[2]
     there = tree.files()
     inherited = {
-        file: tree.read(parent.file(file)).decode("utf-8")
-        for file in (LICENSE_FILE, TESTS_FILE)
-        if parent.file(file) in there
+        file: tree.read(path).decode("utf-8")
+        for file, path in ((LICENSE_FILE, parent.file(LICENSE_FILE)), (TESTS_FILE, parent.tests_path))
+        if path in there
     }
     settings: dict[str, Any] = {"description": f"Built on {parent.name}."}
     if parent.settings.owners:
         settings["owners"] = list(parent.settings.owners)
     if parent.settings.platform:
         settings["platform"] = parent.settings.platform
+    if parent.settings.platforms:
+        settings["platforms"] = list(parent.settings.platforms)
+    if catalog.layout.context != FOLDER:
+        settings["context"] = FOLDER
     root = "C:/" if parent.os == "windows" else "/"
     return {
         LICENSE_FILE: _LICENSE,
@@ -143,7 +161,7 @@ def _family_folder(family: str, parent: Image, catalog: Catalog) -> str:
     found = next((image for image in catalog.images.values() if image.family == family), None)
     if found:
         return posixpath.dirname(found.path)
-    above = posixpath.dirname(posixpath.dirname(parent.path)) or catalog.paths[0]
+    above = posixpath.dirname(posixpath.dirname(parent.path)) or catalog.layout.paths[0]
     return f"{above}/{family}" if above else family
 
 
@@ -152,7 +170,8 @@ def _named_alike(family: str, name: str, catalog: Catalog) -> str:
 
     def derived(its_family: str, its_name: str) -> set[str]:
         patterns = (*catalog.published_as, *catalog.released_as)
-        names = (pattern.format(family=its_family, name=its_name) for pattern in patterns)
+        own = {"family": its_family, "name": its_name}
+        names = (pattern.format_map(own) for pattern in patterns if own.keys() >= set(fields_of(pattern)))
         return {plain_name(its_family, its_name), *names}
 
     ours = derived(family, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from string import Formatter
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,14 @@ from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 _FIELDS = frozenset({"family", "name"})
-_HINT = "A pattern is an image reference with {name} and perhaps {family}, e.g. mcr.microsoft.com/azureml/{name}."
+_STAR = "_any-text_"
+_HINT = (
+    "A pattern is an image reference with {name} and perhaps {family}, or with fields of image-paths; a tag may have "
+    "stars: mcr.microsoft.com/azureml/{name}, mcr.microsoft.com/dotnet/{family}:{version}*-{os}."
+)
 
 
 class PublishedNames:
@@ -23,27 +28,46 @@ class PublishedNames:
     An image whose folder cannot be part of a reference (a capital letter, say) has none: no FROM can name it.
 
     Args:
-        patterns: How images are published, e.g. `quay.io/jupyter/{name}` or `quay.io/jupyter/{family}:{name}`.
-        images: Family and name of every image.
+        patterns: How images are published, e.g. `quay.io/jupyter/{name}` or `quay.io/jupyter/{family}:{name}`. A star
+            in a tag stands for any text: a version of the image.
+        images: The fields of every image, `family` and `name` among them. An image that lacks a field of a pattern is
+            not published by it.
+        fields: Fields that patterns may have.
 
     Raises:
-        BadInput: A pattern without {name}, with another field, or that makes no image reference.
+        BadInput: A pattern that tells no images apart, has an unknown field, or makes no image reference.
     """
 
-    def __init__(self, patterns: Sequence[str], images: Iterable[tuple[str, str]]) -> None:
+    def __init__(
+        self, patterns: Sequence[str], images: Iterable[Mapping[str, str]], fields: Iterable[str] = _FIELDS
+    ) -> None:
         for pattern in patterns:
-            _check_pattern(pattern)
+            _check_pattern(pattern, frozenset(fields))
         self._patterns = tuple(patterns)
         self._images: dict[tuple[str, str], list[str]] = {}
-        for family, name in images:
-            for pattern in patterns:
+        self._names: dict[str, tuple[str, ...]] = {}
+        self._versions: dict[str, list[tuple[re.Pattern[str], str]]] = {}
+        """By name without tag, the tags of images that are published in any version."""
+        for image in images:
+            identity = f"{image['family']}/{image['name']}"
+            filled = [pattern.format_map(image) for pattern in patterns if image.keys() >= set(fields_of(pattern))]
+            self._names[identity] = tuple(filled)
+            for name in filled:
                 try:
-                    published = Reference.parse(pattern.format(family=family, name=name))
+                    published = Reference.parse(name.replace("*", _STAR))
                 except BadInput:
                     continue
+                if _STAR in published.tag:
+                    tags = re.compile(".*".join(map(re.escape, published.tag.split(_STAR))))
+                    self._versions.setdefault(published.name, []).append((tags, identity))
+                    continue
                 known = self._images.setdefault((published.name, published.tag), [])
-                if f"{family}/{name}" not in known:
-                    known.append(f"{family}/{name}")
+                if identity not in known:
+                    known.append(identity)
+
+    def of(self, image: str) -> tuple[str, ...]:
+        """The names of an image, `<family>/<name>`, by every pattern that fits it; stars stay."""
+        return self._names.get(image, ())
 
     def resolve(self, reference: str) -> str | None:
         """The image that is published under a reference, as `<family>/<name>`; None when it is none of ours.
@@ -55,6 +79,9 @@ class PublishedNames:
         """
         asked = Reference.parse(reference)
         found = self._images.get((asked.name, asked.tag or "latest")) or self._images.get((asked.name, ""), [])
+        if not found and asked.name in self._versions:
+            tag = asked.tag or "latest"
+            found = list(dict.fromkeys(name for tags, name in self._versions[asked.name] if tags.fullmatch(tag)))
         if len(found) > 1:
             raise BadInput(
                 f"{reference} is the published name of {' and '.join(found)}",
@@ -75,7 +102,10 @@ class PublishedNames:
         asked = Reference.parse(reference)
         known = {f"{name}:{tag}" if tag else name: images[0] for (name, tag), images in self._images.items()}
         for pattern in self._patterns:
-            one, other = (Reference.parse(pattern.format(family=each, name=each)) for each in "ab")
+            fields = fields_of(pattern)
+            one, other = (
+                Reference.parse(pattern.replace("*", each).format_map(dict.fromkeys(fields, each))) for each in "ab"
+            )
             start = os.path.commonprefix([str(one), str(other)])  # noqa: RUF071 - characters are meant
             text = f"{asked.name}:{asked.version}" if one.tag and not asked.digest else asked.name
             if text.startswith(start) and asked.name.count("/") == one.name.count("/"):
@@ -86,19 +116,26 @@ class PublishedNames:
         return None
 
 
-def _check_pattern(pattern: str) -> None:
+def fields_of(pattern: str) -> list[str]:
+    """The fields of a pattern, in order."""
+    return [name for _, name, _, _ in Formatter().parse(pattern) if name is not None]
+
+
+def _check_pattern(pattern: str, known: frozenset[str]) -> None:
     where = f"published-as {pattern!r}"
     try:
         fields = [field for field in Formatter().parse(pattern) if field[1] is not None]
     except ValueError:
         raise BadInput("a brace is not closed", where=where, hint=_HINT) from None
     for _, name, spec, conversion in fields:
-        if name not in _FIELDS or spec or conversion:
+        if name not in known or spec or conversion:
             raise BadInput(f"{{{name}}} is no field, or not in its plain form", where=where, hint=_HINT)
-    if all(field[1] != "name" for field in fields):
+    if all(name in (None, "family") for _, name, _, _ in fields):
         raise BadInput("{name} is missing", where=where, hint=_HINT)
+    if "*" in pattern.rpartition("/")[0] + pattern.rpartition("/")[2].partition(":")[0]:
+        raise BadInput("only a tag may have stars", where=where, hint=_HINT)
     try:
-        reference = Reference.parse(pattern.format(family="family", name="name"))
+        reference = Reference.parse(pattern.replace("*", _STAR).format_map(dict.fromkeys(known, "name")))
     except BadInput as error:
         raise BadInput(error.what, where=where, hint=_HINT) from None
     if reference.digest:

@@ -1,14 +1,22 @@
 """Image references: `registry/repository:tag@digest`, normalised as Docker does it.
 
-Source: https://github.com/distribution/reference (grammar and the `docker.io/library` rule).
+In place of a tag may stand `{{latest-image-tag}}`, the newest release, or `{{latest-image-tag:EXPRESSION}}`, the newest
+of the tags that a regular expression matches.
+
+Source: https://github.com/distribution/reference (grammar and the `docker.io/library` rule); the templates are those of
+https://github.com/Azure/azureml-assets.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from aml_images_dagster.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 DOCKER_HUB = "docker.io"
 
@@ -18,6 +26,8 @@ _DOMAIN = re.compile(rf"(?:\[[0-9a-fA-F:]+\]|{_LABEL}(?:\.{_LABEL})*)(?::[0-9]+)
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
+_TEMPLATE = re.compile(r"\{\{latest-image-tag(?::(?P<expression>.+))?\}\}")
+_MOST_UNBOUNDED = 3
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 _MAX_REPOSITORY = 255
 _SHOWN_OF_A_DIGEST = len("sha256:") + 12
@@ -30,7 +40,7 @@ class Reference:
     Attributes:
         registry: Host and port, e.g. `mcr.microsoft.com` or `127.0.0.1:5000`.
         repository: Path below the registry, e.g. `azureml/openmpi4.1-debian12`.
-        tag: The tag, or an empty string.
+        tag: The tag, or the template of one, or an empty string.
         digest: `sha256:…`, or an empty string.
     """
 
@@ -46,6 +56,9 @@ class Reference:
         Raises:
             BadInput: The text is no image reference.
         """
+        untagged, template, tag = text.partition(":{{")
+        if template:
+            return replace(cls.parse(untagged), tag=_checked_template(f"{{{{{tag}", text))
         rest, _, digest = text.partition("@")
         head, slash, last = rest.rpartition("/")
         name, _, tag = last.partition(":")
@@ -83,8 +96,24 @@ class Reference:
 
     @property
     def version(self) -> str:
-        """What a registry is asked for: the digest, else the tag, else `latest`."""
-        return self.digest or self.tag or "latest"
+        """What a registry is asked for: the digest, else the tag, else `latest`, for which a template stands, too."""
+        return self.digest or ("" if self.is_template else self.tag) or "latest"
+
+    @property
+    def is_template(self) -> bool:
+        """Whether the tag is the template of one."""
+        return self.tag.startswith("{{")
+
+    def newest(self, tags: Iterable[str]) -> str | None:
+        """The newest of the tags that the template's expression matches; None when it matches none.
+
+        Numbers in tags are compared as numbers. Without a template, and for one without an expression, it is `version`.
+        """
+        template = _TEMPLATE.fullmatch(self.tag)
+        if template is None or template["expression"] is None:
+            return self.version
+        matching = [tag for tag in tags if re.fullmatch(template["expression"], tag)]
+        return max(matching, key=_by_numbers, default=None)
 
     @property
     def name(self) -> str:
@@ -95,6 +124,27 @@ class Reference:
         tag = f":{self.tag}" if self.tag else ""
         digest = f"@{self.digest}" if self.digest else ""
         return f"{self.name}{tag}{digest}"
+
+
+def _checked_template(tag: str, text: str) -> str:
+    template = _TEMPLATE.fullmatch(tag)
+    expression = template["expression"] or "" if template else ""
+    try:
+        re.compile(expression)
+    except re.error:
+        template = None
+    # A stranger may have written it: without groups, and with few of these, no expression takes long.
+    if template is None or set("(|)") & set(expression) or len(re.findall(r"[*+]|,\}", expression)) > _MOST_UNBOUNDED:
+        raise BadInput(
+            f"{text!r} is not an image reference",
+            hint="In place of a tag stands {{latest-image-tag}}, or {{latest-image-tag:EXPRESSION}} with a regular "
+            f"expression without groups and with at most {_MOST_UNBOUNDED} of * and +.",
+        )
+    return tag
+
+
+def _by_numbers(tag: str) -> tuple[tuple[int, str], ...]:
+    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in re.findall(r"\d+|\D+", tag))
 
 
 def is_digest(text: str) -> bool:

@@ -11,6 +11,7 @@ import os
 import stat
 import subprocess
 import tempfile
+from bisect import bisect_left
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -24,7 +25,7 @@ from aml_images_dagster.catalog import git
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _SUBMODULE = 0o160000
 _MOST_FILES = 100_000
@@ -85,6 +86,22 @@ class Tree(Protocol):
         Raises:
             KeyError: The tree lacks one of the files.
         """
+
+    def below(self, folder: str) -> Sequence[str]:
+        """The files in a folder and in those inside of it, sorted; an empty text is the root."""
+        if not folder:
+            return self._sorted
+        start = bisect_left(self._sorted, f"{folder}/")
+        return self._sorted[start : bisect_left(self._sorted, f"{folder}0", start)]  # 0 is what comes after /
+
+    @cached_property
+    def links(self) -> Sequence[str]:
+        """The symbolic links, sorted."""
+        return tuple(path for path, entry in self.files().items() if entry.mode is FileMode.SYMLINK)
+
+    @cached_property
+    def _sorted(self) -> Sequence[str]:
+        return tuple(self.files())
 
 
 class WorkingTree(Tree):

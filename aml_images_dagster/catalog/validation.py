@@ -8,16 +8,14 @@ from datetime import UTC, date, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.catalog.builder_features import CLASSIC, usual_features
-from aml_images_dagster.catalog.context import context_names
-from aml_images_dagster.catalog.dockerfile import copy_sources, remote_sources
+from aml_images_dagster.catalog.builder_features import CLASSIC, SEVERAL_PLATFORMS, usual_features
+from aml_images_dagster.catalog.context_files import ContextFiles
+from aml_images_dagster.catalog.dockerfile import is_literal, remote_sources
 from aml_images_dagster.catalog.finding import Finding
 from aml_images_dagster.catalog.frontends import asks_for_more, is_dockerfile_frontend, mirrored_frontend
 from aml_images_dagster.catalog.graph import find_cycle
 from aml_images_dagster.catalog.image import (
-    DOCKERFILE,
     FACTORY_FILES,
-    IMAGE_FILE,
     LICENSE_FILE,
     NOTICES_FILE,
     TESTS_FILE,
@@ -71,28 +69,28 @@ def validate(
     clashes = _clashes(catalog)
     cycles = _cycles(catalog)
     findings: list[Finding] = []
-    for image in catalog.folders():
+    for image in catalog.every_image():
         if ids is None or image.id in ids:
             findings.extend(image.problems)
             findings.extend(_check_name(image))
-            findings.extend(clashes[image.path])
+            findings.extend(clashes[image.id])
             findings.extend(_check_files(image, existing, publishes))
             findings.extend(_check_instructions(image, tree, features_of))
             findings.extend(_check_syntax(image, frontends))
             findings.extend(_check_scenarios(image, catalog, tree, existing))
             findings.extend(_check_bases(image, catalog))
-            findings.extend(_check_platform(image, catalog))
+            findings.extend(_check_platform(image, catalog, features_of))
             findings.extend(_check_parents(image, catalog, day))
             if image.id in cycles:
                 cycle = f"images are built FROM each other: {' → '.join(cycles[image.id])}"
-                findings.append(Finding(image.id, "error", cycle, image.file(DOCKERFILE)))
+                findings.append(Finding(image.id, "error", cycle, image.dockerfile_path))
     return sorted(set(findings), key=lambda f: (f.image, f.path, f.line or 0, f.severity, f.message))
 
 
 def _check_name(image: Image) -> Iterator[Finding]:
     fault = name_fault(image.family, image.name)
     if fault:
-        yield Finding(image.id, "error", fault, image.path)
+        yield Finding(image.id, "error", f"{fault}; rename it, or give it another one with image-paths", image.path)
 
 
 def _check_files(image: Image, existing: Collection[str], publishes: bool) -> Iterator[Finding]:
@@ -100,10 +98,9 @@ def _check_files(image: Image, existing: Collection[str], publishes: bool) -> It
         if image.file(name) not in existing:
             message = f"{name} is missing: the image can be built, but its source can't be published"
             yield Finding(image.id, "error" if publishes else "warning", message, image.file(name), stops_build=False)
-    if image.file(TESTS_FILE) not in existing:
-        yield Finding(
-            image.id, "warning", f"there is no {TESTS_FILE}: the image is released untested", image.file(TESTS_FILE)
-        )
+    if image.tests_path not in existing:
+        message = f"there is no {TESTS_FILE}: the image is released untested"
+        yield Finding(image.id, "warning", message, image.tests_path)
 
 
 def _check_instructions(image: Image, tree: Tree, features_of: FeaturesOf) -> Iterator[Finding]:
@@ -116,7 +113,7 @@ def _check_instructions(image: Image, tree: Tree, features_of: FeaturesOf) -> It
         if features.refuses(use):
             message = f"{use.written}: {features.builder}, which builds the image, does not know this; remove it"
             yield _at(image, "error", message, use.line)
-    for remote in remote_sources(image.parsed, image.settings.build_args):
+    for remote in remote_sources(image.parsed, image.settings.build_args, image.platform):
         if remote.address and not remote.is_fixed:
             message = (
                 f"ADD {remote.written}: not reproducible, because what is there may change; "
@@ -125,20 +122,19 @@ def _check_instructions(image: Image, tree: Tree, features_of: FeaturesOf) -> It
             yield _at(image, "warning", message, remote.line)
     for name in image.settings.build_args:
         if name.startswith("BUILDKIT_"):
-            yield Finding(
-                image.id,
-                "error",
-                f"the build argument {name} would steer the builder itself; remove it",
-                image.file(IMAGE_FILE),
-            )
-    names = None
-    for source in copy_sources(image.parsed, image.settings.build_args):
-        if names is None:
-            names = context_names(tree, image)
-        if source.pattern is None or source.matches(names):
+            message = f"the build argument {name} would steer the builder itself; remove it"
+            yield Finding(image.id, "error", message, image.settings_path)
+    context = ContextFiles(tree, image)
+    for source in context.sources:
+        if source.fault:
+            yield _at(image, "error", f"{source.keyword} {source.written}: {source.fault}", source.line)
+        if source.pattern is None or context.copied(source.pattern):
+            continue
+        # For BuildKit a pattern may match nothing.
+        if image.os != "windows" and not is_literal(source.pattern):
             continue
         message = f"{source.keyword} {source.written}: there is nothing of this name in the build context"
-        if source.pattern.removeprefix("./") in FACTORY_FILES:
+        if source.pattern in FACTORY_FILES:
             message = (
                 f"{source.keyword} {source.written}: only the factory reads this file; it is not in the build context"
             )
@@ -165,9 +161,9 @@ def _check_scenarios(image: Image, catalog: Catalog, tree: Tree, existing: Colle
         if path in existing:
             continue
         key = "script" if scenario.kind == "training" else "path"
-        where = json_lines(tree.read(image.file(TESTS_FILE)))
+        where = json_lines(tree.read(image.tests_path))
         message = f"scenario {scenario.name!r} runs {path}, which does not exist"
-        yield Finding(image.id, "error", message, image.file(TESTS_FILE), where.line(("scenarios", index, key)))
+        yield Finding(image.id, "error", message, image.tests_path, where.line(("scenarios", index, key)))
 
 
 def _check_bases(image: Image, catalog: Catalog) -> Iterator[Finding]:
@@ -186,22 +182,30 @@ def _check_bases(image: Image, catalog: Catalog) -> Iterator[Finding]:
             yield _at(image, "warning", message, use.line)
 
 
-def _check_platform(image: Image, catalog: Catalog) -> Iterator[Finding]:
+def _check_platform(image: Image, catalog: Catalog, features_of: FeaturesOf) -> Iterator[Finding]:
+    if len(image.platforms) > 1:
+        features = features_of(image.os)
+        if SEVERAL_PLATFORMS not in features.supported:
+            message = f"platforms: {features.builder}, which builds the image, is used for one platform; name one"
+            yield Finding(image.id, "error", message, image.settings_path)
     if image.has_windows_base and image.os != "windows":
         message = f"the base is a Windows image, but the platform is {image.platform}"
-        yield Finding(image.id, "error", message, image.file(IMAGE_FILE if image.settings.platform else DOCKERFILE))
+        yield Finding(
+            image.id, "error", message, image.settings_path if image.settings.platform else image.dockerfile_path
+        )
     if image.os == "windows" and image.parsed:
         if not image.has_windows_base:
             message = f"the platform is {image.platform}, but no base is known to be a Windows image"
-            yield Finding(image.id, "warning", message, image.file(DOCKERFILE))
+            yield Finding(image.id, "warning", message, image.dockerfile_path)
         elif image.host_build is None:
             known = ", ".join(HOST_BUILDS)
             message = f"the tag of the base names no known Windows version; known are {known}"
-            yield Finding(image.id, "error", message, image.file(DOCKERFILE))
+            yield Finding(image.id, "error", message, image.dockerfile_path)
     for use in image.parsed.uses if image.parsed else ():
         parent = catalog.images.get(_parent(catalog, image, use.reference) or "")
-        if parent and use.kind == "from" and parent.platform != image.platform:
-            message = f"the image is for {image.platform}, its base {parent.id} for {parent.platform}"
+        if parent and use.kind == "from" and not set(image.platforms) <= set(parent.platforms):
+            ours, theirs = (" and ".join(each.platforms) for each in (image, parent))
+            message = f"the image is for {ours}, its base {parent.id} for {theirs}"
             yield _at(image, "error", message, use.line)
 
 
@@ -224,7 +228,7 @@ def _parent(catalog: Catalog, image: Image, reference: str) -> str | None:
 
 
 def _clashes(catalog: Catalog) -> dict[str, list[Finding]]:
-    """Folders that differ, but not in a name that is derived from theirs; by folder."""
+    """Images that differ, but not in a name that is derived from theirs; by image."""
     found: dict[str, list[Finding]] = defaultdict(list)
 
     def compare(derive: Callable[[Image], str], message: str, *, within: bool = True) -> None:
@@ -237,7 +241,7 @@ def _clashes(catalog: Catalog) -> dict[str, list[Finding]]:
                 others = ", ".join(other.id for other in alike)
                 if others:
                     text = message.format(others=others, derived=derived)
-                    found[image.path].append(Finding(image.id, "error", text, image.path))
+                    found[image.id].append(Finding(image.id, "error", text, image.path))
 
     compare(
         lambda image: plain_name(image.family, image.name),
@@ -250,7 +254,7 @@ def _clashes(catalog: Catalog) -> dict[str, list[Finding]]:
     )
     if catalog.published_as:
         compare(
-            lambda image: " and ".join(p.format(name=image.name, family=image.family) for p in catalog.published_as),
+            lambda image: " and ".join(catalog.published.of(image.id)) or image.id,
             "{others} is published under the same name, {derived}, so a FROM could mean either; "
             "put {{family}} into published_as, or rename one of the folders",
         )

@@ -65,7 +65,7 @@ def check_host(image: Image, os_version: str) -> None:
     Raises:
         BadInput: The builds differ, or nobody can tell which one the image needs.
     """
-    where = image.file("Dockerfile")
+    where = image.dockerfile_path
     if image.host_build is None:
         raise BadInput(
             f"it is not known which Windows the base of {image.id} is",

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 @common_options
 def command(settings: Settings, as_json: bool) -> None:
     """Show all images."""
-    catalog = load_catalog(settings, WorkingTree(settings.repo))
-    images = list(catalog.images.values())
+    tree = WorkingTree(settings.repo)
+    catalog = load_catalog(settings, tree)
+    images = catalog.every_image()
     if as_json:
         print_json([describe(image) for image in images])
         return
@@ -33,12 +34,15 @@ def command(settings: Settings, as_json: bool) -> None:
     for image in images:
         table.add_row(
             escape(image.id),
-            image.platform,
+            ", ".join(image.platforms),
             escape(", ".join((*image.parents, *image.bases))),
             escape(", ".join(scenario.name for scenario in image.scenarios)) or "[yellow]not tested[/]",
             f"[dim]end of life {image.settings.eol}[/]" if image.is_past_end_of_life(today) else _faults(image),
         )
-    open_console().print(table)
+    console = open_console()
+    console.print(table)
+    if not images:
+        console.print(str(catalog.layout.nothing_found(tree.files(), tree.root)), markup=False)
 
 
 def describe(image: Image) -> dict[str, Any]:
@@ -47,8 +51,12 @@ def describe(image: Image) -> dict[str, Any]:
         "name": image.name,
         "family": image.family,
         "path": image.path,
+        "dockerfile": image.dockerfile_path,
+        "context": image.context,
+        "variant": image.variant,
         "description": image.settings.description,
         "platform": image.platform,
+        "platforms": list(image.platforms),
         "parents": list(image.parents),
         "bases": list(image.bases),
         "tests": [scenario.name for scenario in image.scenarios],

@@ -33,6 +33,8 @@ def command(settings: Settings, as_json: bool, images: tuple[str, ...]) -> None:
     """
     tree = WorkingTree(settings.repo)
     catalog = load_catalog(settings, tree)
+    if not catalog.images:
+        raise catalog.layout.nothing_found(tree.files(), tree.root)
     names = [catalog.get(image).id for image in images] or list(catalog.images)
     findings = validate(
         catalog,
@@ -57,5 +59,9 @@ def command(settings: Settings, as_json: bool, images: tuple[str, ...]) -> None:
         errors = sum(finding.severity == "error" for finding in findings)
         warnings = len(findings) - errors
         console.print(f"{counted(len(names), 'image')}: {counted(errors, 'error')}, {counted(warnings, 'warning')}")
+        unmatched = catalog.layout.unmatched(tree.files(), tree.root)
+        if unmatched and not images:
+            others = f"{counted(len(unmatched), 'Dockerfile')} no pattern of image-paths fits, e.g. {unmatched[0]}"
+            console.print(f"[dim]Not looked at: {escape(others)}.[/]")
     if any(finding.severity == "error" for finding in findings):
         sys.exit(2)

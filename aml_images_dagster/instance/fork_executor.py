@@ -74,6 +74,8 @@ def fork_executor(
     preload: Sequence[str] = (),
     prepare: Prepare | None = None,
     grace_seconds: float = _GRACE_SECONDS,
+    *,
+    fail_fast: bool = False,
 ) -> dg.ExecutorDefinition:
     """An executor that runs each step in a fork of the run's process.
 
@@ -82,11 +84,12 @@ def fork_executor(
         preload: Modules that the server of the multiprocess executor imports where steps cannot be forked.
         prepare: Called once per run before the first step, in the process that steps are forked from.
         grace_seconds: How long a step that was interrupted may take to end, before it is killed.
+        fail_fast: Whether no step is started any more once one has failed. Those that run are left to their end.
     """
 
     @dg.executor(name="fork", requirements=dg.multiple_process_executor_requirements())
     def fork(_: dg.InitExecutorContext) -> ForkExecutor:
-        return ForkExecutor(max_concurrent, preload, prepare, grace_seconds)
+        return ForkExecutor(max_concurrent, preload, prepare, grace_seconds, fail_fast=fail_fast)
 
     return fork
 
@@ -95,12 +98,19 @@ class ForkExecutor(dg.Executor):
     """See the module and `fork_executor`."""
 
     def __init__(
-        self, max_concurrent: int, preload: Sequence[str], prepare: Prepare | None, grace_seconds: float
+        self,
+        max_concurrent: int,
+        preload: Sequence[str],
+        prepare: Prepare | None,
+        grace_seconds: float,
+        *,
+        fail_fast: bool,
     ) -> None:
         self._max_concurrent = max_concurrent
         self._preload = preload
         self._prepare = prepare
         self._grace_seconds = grace_seconds
+        self._fail_fast = fail_fast
 
     @property
     def retries(self) -> RetryMode:
@@ -161,8 +171,9 @@ class ForkExecutor(dg.Executor):
             running: dict[str, _Fork] = {}
             errors: list[SerializableErrorInfo] = []
             interrupted_at: float | None = None
+            failed = ""
             try:
-                while running or (interrupted_at is None and not active.is_complete):
+                while running or (interrupted_at is None and not failed and not active.is_complete):
                     if active.check_for_interrupts() and interrupted_at is None:
                         yield DagsterEvent.engine_event(
                             context, "Interrupted: interrupting the steps", EngineEventData.interrupted([*running])
@@ -172,7 +183,7 @@ class ForkExecutor(dg.Executor):
                         _signal(running, signal.SIGINT)
                     if interrupted_at is not None and time.monotonic() > interrupted_at + self._grace_seconds:
                         _signal(running, signal.SIGKILL)
-                    while interrupted_at is None:
+                    while interrupted_at is None and not failed:
                         steps = active.get_steps_to_execute(limit=self._max_concurrent - len(running))
                         yield from active.concurrency_event_iterator(context)
                         if not steps:
@@ -187,6 +198,8 @@ class ForkExecutor(dg.Executor):
                             if isinstance(message, DagsterEvent):
                                 yield message
                                 active.handle_event(message)
+                                if message.is_step_failure and self._fail_fast:
+                                    failed = failed or key
                             else:
                                 errors.append(message)
                         if not has_ended:
@@ -198,6 +211,7 @@ class ForkExecutor(dg.Executor):
                             will_be_retried = yield from self._crashed(context, active, key, fork, crash)
                             if interrupted_at is None and not will_be_retried:
                                 errors.append(crash)
+                                failed = failed or (key if self._fail_fast else "")
                         active.verify_complete(context, key)
                     yield from active.plan_events_iterator(context)
             except BaseException:
@@ -207,9 +221,10 @@ class ForkExecutor(dg.Executor):
                 raise
             if interrupted_at is not None and all(error.cls_name in _INTERRUPTS for error in errors):
                 raise dg.DagsterExecutionInterruptedError
-            if errors:
+            if errors or (failed and not active.is_complete):
+                untold = [] if active.is_complete else [f"Step {failed} failed, so no other step was started."]
                 raise DagsterSubprocessError(  # type: ignore[no-untyped-call]
-                    "\n".join(error.to_string() for error in errors), subprocess_error_infos=errors
+                    "\n".join([*untold, *(error.to_string() for error in errors)]), subprocess_error_infos=errors
                 )
 
     def _crashed(

@@ -16,7 +16,6 @@ from aml_images_dagster.catalog.image import (
     DOCKERFILE,
     LICENSE_FILE,
     NOTICES_FILE,
-    PRIVATE_DOCKERFILE,
 )
 from aml_images_dagster.catalog.tree import FileMode
 from aml_images_dagster.open_source.secret_scan import ALLOWED, find_secrets
@@ -82,8 +81,8 @@ class LeakRules:
         patterns = [re.escape(host) for host in sorted(hosts)]
         patterns += settings.open_source.internal_name_patterns
         private: dict[re.Pattern[str], str] = {}
-        for image in catalog.folders():
-            path = image.file(PRIVATE_DOCKERFILE)
+        for image in catalog.every_image():
+            path = image.private_path
             if path in tree.files():
                 text = tree.read(path).decode("utf-8", "replace")
                 for number, line in enumerate(text.splitlines(), 1):

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.catalog.context import context_names
-from aml_images_dagster.catalog.dockerfile import Dockerfile, copy_sources, parse_dockerfile
+from aml_images_dagster.catalog.context_files import ContextFiles
+from aml_images_dagster.catalog.dockerfile import (
+    Dockerfile,
+    copy_sources,
+    parse_dockerfile,
+    pin,
+    with_arguments,
+    with_base,
+)
 from aml_images_dagster.catalog.image import DOCKERFILE, LICENSE_FILE, NOTICES_FILE
 from aml_images_dagster.errors import BadInput
 
@@ -32,7 +39,7 @@ class PublicPart:
     Attributes:
         image: The image.
         dockerfile: The public Dockerfile by itself, read without the build arguments of image.json, which no one
-            else has.
+            else has; that of a variant has its arguments and its base in the text.
         files: Every file by its name relative to the image folder, sorted.
     """
 
@@ -45,10 +52,17 @@ class PublicPart:
         """Gather the public part of an image.
 
         Raises:
-            BadInput: A file is missing, or the Dockerfile can't be read without its private part.
+            BadInput: A file is missing, the Dockerfile can't be read without its private part, or it copies files from
+                outside of the image's folder.
         """
         modes = tree.files()
-        names = set(context_names(tree, image))
+        if (image.context, image.dockerfile_name) != (image.path, DOCKERFILE):
+            raise BadInput(
+                "only images with a Dockerfile of this name, and with their own folder as build context, are published",
+                where=image.dockerfile_path,
+                hint="Give the image a folder of its own, or leave it out of open_source.",
+            )
+        names = ContextFiles(tree, image).names
         for name in (DOCKERFILE, LICENSE_FILE, NOTICES_FILE):
             if image.file(name) not in modes:
                 raise BadInput(
@@ -59,6 +73,8 @@ class PublicPart:
         dockerfile = parse_dockerfile(
             tree.read(image.file(DOCKERFILE)), path=image.file(DOCKERFILE), platform=image.platform
         )
+        if image.variant:
+            dockerfile = _of_variant(dockerfile, image)
         public = {DOCKERFILE, LICENSE_FILE, NOTICES_FILE}
         for source in copy_sources(dockerfile):
             copied = source.matches(names)
@@ -75,4 +91,15 @@ class PublicPart:
             name: PublicFile(modes[path].mode, content)
             for (name, path), content in zip(paths.items(), contents, strict=True)
         }
+        files[DOCKERFILE] = replace(files[DOCKERFILE], content=dockerfile.text.encode())
         return cls(image, dockerfile, files)
+
+
+def _of_variant(dockerfile: Dockerfile, image: Image) -> Dockerfile:
+    """The Dockerfile of a folder as it is for one of its variants alone."""
+    text, base = with_arguments(dockerfile.text, image.settings.build_args), image.dockerfile.base
+    own = parse_dockerfile(text, path=image.file(DOCKERFILE), platform=image.platform)
+    if own.base == base:
+        return own
+    pinned = pin(with_base(own, base), {base: base})
+    return parse_dockerfile(pinned, path=image.file(DOCKERFILE), platform=image.platform)

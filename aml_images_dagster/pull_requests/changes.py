@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
@@ -14,9 +15,10 @@ from aml_images_dagster.builds.selection import Selection, with_needed_parents
 from aml_images_dagster.builds.session import Source
 from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog import git
-from aml_images_dagster.catalog.context import IGNORE_FILE
+from aml_images_dagster.catalog.context_files import IGNORE_FILE
 from aml_images_dagster.catalog.discovery import discover
-from aml_images_dagster.catalog.image import DOCKERFILE, FACTORY_FILES, TESTS_FILE
+from aml_images_dagster.catalog.image import FACTORY_FILES, TESTS_FILE
+from aml_images_dagster.catalog.layout import PRIVATE_SUFFIX
 from aml_images_dagster.catalog.tree import CommitTree
 from aml_images_dagster.errors import BadInput, FactoryError
 from aml_images_dagster.pull_requests.declaration import DeclaredImage
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 _PLANNING_SECONDS = 4
 """How long registries are waited for that a pull request names."""
 _MAX_FACTORY_FILE_BYTES = 1_000_000
-_FACTORY_FILES = FACTORY_FILES | {DOCKERFILE, IGNORE_FILE}
+_BESIDE_DOCKERFILES = (PRIVATE_SUFFIX, IGNORE_FILE, ".tests.json", ".image.json")
 
 
 class Changes(BaseModel):
@@ -73,7 +75,7 @@ def find_changes(settings: Settings, backends: Backends, target: str, head: str)
             f"{len(changed)} files are changed, at most {limits.max_files} are evaluated",
             hint="Split the pull request; the limit is pull_requests.max_files.",
         )
-    _check_sizes(tree, changed, limits.max_context_mb)
+    _check_sizes(tree, changed, limits.max_context_mb, settings.dockerfile_names)
     catalog = load_catalog(settings, tree)
     found = discover(tree, catalog, target, fallback=limits.nothing_changed == "all")
     if len(found.images) > limits.max_images:
@@ -124,13 +126,26 @@ def _plan(reasons: Selection, source: Source, backends: Backends, settings: Sett
     return plan
 
 
-def _check_sizes(tree: CommitTree, changed: Sequence[ChangedFile], max_context_mb: float) -> None:
+def _is_read_whole(name: str, dockerfile_names: Sequence[str]) -> bool:
+    """Whether a file may be one that the factory reads: a Dockerfile, or what stands beside one."""
+    is_of_tests = name.startswith("tests.") and name.endswith(".json")
+    return (
+        is_of_tests
+        or name in FACTORY_FILES
+        or name.endswith(_BESIDE_DOCKERFILES)
+        or any(fnmatchcase(name, pattern) for pattern in dockerfile_names)
+    )
+
+
+def _check_sizes(
+    tree: CommitTree, changed: Sequence[ChangedFile], max_context_mb: float, dockerfile_names: Sequence[str]
+) -> None:
     """Refuse what is too large before anything reads it into memory."""
     files = tree.files()
     present = [change.path for change in changed if change.path in files]
     sizes = dict(zip(present, git.object_sizes(tree.root, [files[path].oid or "" for path in present]), strict=True))
     for path, size in sizes.items():
-        if path.rpartition("/")[2] in _FACTORY_FILES and size > _MAX_FACTORY_FILE_BYTES:
+        if size > _MAX_FACTORY_FILE_BYTES and _is_read_whole(path.rpartition("/")[2], dockerfile_names):
             raise BadInput(
                 f"the file has {size / 1e6:.1f} MB, at most {_MAX_FACTORY_FILE_BYTES / 1e6:g} MB are read",
                 where=path,

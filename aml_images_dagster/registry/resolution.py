@@ -186,7 +186,11 @@ class BaseResolver:
         try:
             registry = self._registries.setdefault(host, self._open_registry(host))
             with time_limit(_SECONDS):
-                digest = registry.digest(place)
+                if place.is_template:
+                    tag = place.newest(registry.tags(place.repository))
+                    digest = registry.digest(place.with_tag(tag)) if tag else None
+                else:
+                    digest = registry.digest(place)
         except Unreachable as error:
             answers.append(_said(error))
             if isinstance(error, Untrusted):
@@ -196,11 +200,14 @@ class BaseResolver:
                 silent.add(host)
             return None
         if digest is None:
-            answers.append(f"{host} has no {place.repository}:{place.version}")
+            answers.append(f"{host} has no {place.repository}:{place.tag or place.version}")
         return digest
 
     def _ask_engine(self, place: Reference, answers: list[str]) -> str | None:
         if self._engine is None:
+            return None
+        if place.is_template:
+            answers.append("the engine does not know which tag is the newest")
             return None
         try:
             digest = self._engine.local_digest(str(place))

@@ -45,10 +45,32 @@ class Settings(BaseSettings):
     docker_files_path: str = Field(
         default="base_images/docker/public", description="Folders with image folders, separated by ';'."
     )
+    image_paths: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="How the path of a Dockerfile's folder becomes a family and a name: patterns such as "
+        "src/{name}/.devcontainer, of which the first that fits counts; behind ' = ' what the fields make, as in "
+        "src/{os}/{arch} = runtime/{os}-{arch} (docs/repositories.md); default: the last two folders.",
+    )
+    dockerfile_names: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("Dockerfile",),
+        description="Names of Dockerfiles, e.g. Containerfile or *.Dockerfile; what the star stands for is the last "
+        "part of the image's path.",
+    )
+    context: str = Field(
+        default="folder",
+        description="Build context where image.json names none: folder (the Dockerfile's), repository, a path "
+        "from the Dockerfile's folder such as .., or /PATH from the root of the repository.",
+    )
     tests_path: str = Field(default="base_images/tests", description="Folder of the training scripts.")
+    template_tags: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("{{latest-image-tag}}", "{{latest-image-tag:*}}"),
+        description="Tags in FROM lines that stand for the newest release of an image; what the star stands for is a "
+        "regular expression of the tags that count.",
+    )
     published_as: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("mcr.microsoft.com/azureml/{name}",),
-        description="Names of an image in FROM lines of others, with {name} and {family}.",
+        description="Names of an image in FROM lines of others, with {name}, {family} and other fields of image-paths; "
+        "a star in a tag stands for any version.",
     )
     production_names: str = Field(
         default="public/azureml/{name}", description="Repository of an image in the production registry."
@@ -129,7 +151,9 @@ class Settings(BaseSettings):
     release: ReleaseSettings = ReleaseSettings()
     open_source: OpenSourceSettings = OpenSourceSettings()
 
-    @field_validator("published_as", "trusted_registries", mode="before")
+    @field_validator(
+        "published_as", "trusted_registries", "image_paths", "dockerfile_names", "template_tags", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(filter(None, map(str.strip, value.split(";")))) if isinstance(value, str) else value
@@ -175,6 +199,12 @@ class Settings(BaseSettings):
         if (self.staging_client_id is None) != (self.staging_client_secret is None):
             missing = "STAGING_CLIENT_ID" if self.staging_client_id is None else "STAGING_CLIENT_SECRET"
             raise ValueError(f"{missing} is not set; half an account would be used as none, so set both or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_repository(self) -> Self:
+        if self.image_paths and "docker_files_path" not in self.model_fields_set:
+            object.__setattr__(self, "docker_files_path", ".")
         return self
 
     @model_validator(mode="after")

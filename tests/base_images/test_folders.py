@@ -43,7 +43,16 @@ def text_of(folder: Path, name: str) -> str:
 def test_all_images_are_there(catalog: Catalog) -> None:
     families = sorted({image.partition("/")[0] for image in catalog.images})
     assert families == ["base", "base-gpu", "base-windows", "framework"]
-    assert len(catalog.images) == len(FOLDERS) >= 13
+    assert len(catalog.images) >= 13
+    assert {image.path for image in catalog.images.values()} == {str(path.relative_to(ROOT)) for path in FOLDERS}
+
+
+def test_the_images_of_one_folder_keep_their_names(catalog: Catalog) -> None:
+    assert {name: image.bases for name, image in catalog.images.items() if image.variant} == {
+        "base-gpu/openmpi5.0-cuda12.4-ubuntu22.04": ("nvidia/cuda:12.4.1-cudnn-devel-ubuntu22.04",),
+        "base-gpu/openmpi5.0-cuda12.6-ubuntu24.04": ("nvidia/cuda:12.6.3-cudnn-devel-ubuntu24.04",),
+        "base-gpu/openmpi5.0-cuda12.8-ubuntu24.04": ("nvidia/cuda:12.8.1-cudnn-devel-ubuntu24.04",),
+    }
 
 
 def test_validation_finds_nothing(catalog: Catalog, tree: WorkingTree) -> None:
@@ -65,7 +74,7 @@ def test_folder_is_complete(folder: Path) -> None:
     present = {path.name for path in folder.iterdir()}
     assert present >= {"Dockerfile", LICENSE_FILE, NOTICES_FILE, *FACTORY_FILES}
     settings = json.loads(text_of(folder, "image.json"))
-    assert settings["description"]
+    assert all(image["description"] for image in settings.get("variants", {"": settings}).values())
     assert settings["owners"]
 
 

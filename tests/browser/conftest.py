@@ -24,11 +24,15 @@ def _empty(registry, repositories):
 
 @pytest.fixture(scope="module")
 def repository(request, tmp_path_factory, staging, production):
-    """Three images: tools/shell, apps/hello FROM it, apps/other beside them."""
+    """Three images: tools/shell, apps/hello FROM it, apps/other beside them; and apps/old, past its end of life."""
     # The same in every run, because registries list a repository for ever.
     unique = hashlib.sha256(f"{request.config.rootpath} {request.node.nodeid}".encode()).hexdigest()[:8]
     root = tmp_path_factory.mktemp("ui") / "repository"
     repository = ImageRepository.create(root, staging.host, production.host, f"-{unique}")
+    old = root / "images" / repository.families["apps"] / "old"
+    repository.write(old / "Dockerfile", "FROM busybox:latest\n")
+    repository.write(old / "image.json", '{"eol": "2026-01-01"}\n')
+    repository.commit("an image past its end of life")
     released = [f"public-{unique}/{name}" for name in ("shell", "hello", "other")]
     _empty(staging, repository.families.values())
     _empty(production, released)

@@ -18,6 +18,10 @@ MATERIALIZED = """query ($key: [String!]!) { assetOrError(assetKey: {path: $key}
         ... on TextMetadataEntry { value: text } ... on UrlMetadataEntry { value: url } } } } } }"""
 
 
+LOGGED = """query ($id: ID!) { runOrError(runId: $id) { ... on Run { eventConnection(limit: 1000) {
+    events { ... on MessageEvent { message } } } } } }"""
+
+
 def group(repository, family):
     """Group of a family: its name with what Dagster's names allow."""
     return repository.families[family].replace("-", "_")
@@ -47,11 +51,16 @@ def finished_run(page, ui):
     return run_id, run
 
 
-def materialized(ui, image, stage):
-    """Run and metadata (texts and addresses) of the latest materialization of one stage of an image."""
+def latest_materialization(ui, image, stage):
+    """The latest materialization of one stage of an image; None when there was none."""
     family, name = image.split("/")
     asset = ui.graphql(MATERIALIZED, key=[family, f"{name}.{stage}"])["assetOrError"]
-    (latest,) = asset["assetMaterializations"]
+    return next(iter(asset.get("assetMaterializations", ())), None)
+
+
+def materialized(ui, image, stage):
+    """Run and metadata (texts and addresses) of that."""
+    latest = latest_materialization(ui, image, stage)
     return latest["runId"], {entry["label"]: entry.get("value") for entry in latest["metadataEntries"]}
 
 
@@ -114,27 +123,75 @@ def test_materialize_the_whole_chain_of_a_family(page, ui, repository):
     page.goto(f"/assets/{image}.tested")
     expect(page.get_by_text("runs", exact=True).first).to_be_visible()
     expect(page.get_by_text("passed", exact=True).first).to_be_visible()
+    page.goto(f"/assets/{image}.tested?view=checks")
+    expect(page.get_by_text("runs", exact=True).first).to_be_visible()
+    expect(page.get_by_text("Succeeded", exact=True)).to_have_count(1)
+
+
+def test_materialize_all_leaves_out_what_is_past_its_end_of_life_and_releases_nothing(page, ui, repository):
+    """Every asset that the lineage shows, also those in production and the cleanup."""
+    old = repository.image("apps/other").replace("/other", "/old")
+    page.goto("/asset-groups")
+    button(page, r"Materialize all \(\d+\)").click()
+    follow_launched_run(page)
+    run_id, run = finished_run(page, ui)
+    assert f"{old}.staged".split("/") in [asset["path"] for asset in run["assetSelection"]]
+    events = ui.graphql(LOGGED, id=run_id)["runOrError"]["eventConnection"]["events"]  # a page has what is in sight
+    logged = "\n".join(event["message"] for event in events)
+    assert f"{old} is left out: it is past its end of life (2026-01-01)" in logged
+    assert "nothing is released: this run is a build" in logged
+    (folder,) = [path for path in repository.artifacts.iterdir() if path.name.endswith(run_id[:8])]
+    assert len(json.loads((folder / "release.json").read_text())["images"]) == 3
+    assert latest_materialization(ui, old, "staged") is None
+
+
+def open_launchpad_of_build(page):
+    """Two clicks from the page of all jobs."""
+    page.goto("/jobs")
+    page.locator('a[href$="/jobs/build"]').first.click()
+    page.get_by_role("tab").filter(has_text="Launchpad").click()
+    expect(page.get_by_text("No errors")).to_be_visible()
+
+
+def launch_build(page, ui):
+    """Launch what stands in the launchpad, and follow the link to the run of the build; its id, once it succeeds."""
+    button(page, "Launch Run").click()
+    finished_run(page, ui)
+    link = page.locator('a[href^="/runs/"]').filter(has_text=re.compile("^[0-9a-f]{8}-[0-9a-f-]{27}$")).first
+    run_id = link.inner_text()
+    link.click()
+    page.wait_for_url(f"**/runs/{run_id}")
+    finished_run(page, ui)
+    return run_id
 
 
 def test_launchpad_shows_one_block_of_options(page):
-    page.goto(f"/locations/{LOCATION}/jobs/build/playground")
+    open_launchpad_of_build(page)
     editor = page.locator(".CodeMirror-code").first
-    for field in ("docker_files_path", "force", "release_num", "release_tag", "source_commit"):
+    for field in (
+        "images",
+        "all_images",
+        "base",
+        "head",
+        "dry_run",
+        "force",
+        "keep_failed",
+        "release_num",
+        "release_tag",
+    ):
         expect(editor).to_contain_text(f"{field}:")
     written = editor.inner_text()
-    assert written.count("build_options:") == 1
-    assert "ops:" not in written
-    expect(page.get_by_text("No errors")).to_be_visible()
+    assert written.count("config:") == 1
+    assert "resources:" not in written
     expect(button(page, "Launch Run")).to_be_enabled()
 
 
 def test_a_release_number_given_in_the_launchpad_reaches_the_release(page, ui, repository):
-    page.goto(f"/locations/{LOCATION}/jobs/build/playground")
+    open_launchpad_of_build(page)
     page.locator(".CodeMirror-line").filter(has_text="release_num:").locator(".cm-number").dblclick()
     page.keyboard.type("7")
     expect(page.get_by_text("No errors")).to_be_visible()
-    button(page, "Launch Run").click()
-    run_id, _ = finished_run(page, ui)
+    run_id = launch_build(page, ui)
 
     (folder,) = [path for path in repository.artifacts.iterdir() if path.name.endswith(run_id[:8])]
     release = json.loads((folder / "release.json").read_text())
@@ -145,12 +202,20 @@ def test_a_release_number_given_in_the_launchpad_reaches_the_release(page, ui, r
     expect(page.get_by_text("SHA256SUMS", exact=True).first).to_be_visible()
 
 
-def test_a_build_is_released_by_its_links(page, ui, repository, production):
-    """A dry run, the release, the launchpad of a rollback: nothing has to be typed."""
+def test_the_page_of_runs_shows_images_and_trigger_and_no_process(page, ui, repository):
+    open_launchpad_of_build(page)
+    launch_build(page, ui)
+    page.goto("/runs")
+    for shown in ("aml-images/images: 3 images", "aml-images/trigger: Dagster UI"):
+        expect(page.get_by_text(shown, exact=True).first).to_be_visible()
+    assert "/process" not in page.locator("body").inner_text()
+
+
+def test_a_build_is_released_from_click_to_released(page, ui, repository, production):
+    """By the job `build` and the links of what it made: a dry run, the release, the launchpad of a rollback."""
     image = repository.image("tools/shell")
-    page.goto(f"/locations/{LOCATION}/jobs/build/playground")
-    button(page, "Launch Run").click()
-    finished_run(page, ui)
+    open_launchpad_of_build(page)
+    launch_build(page, ui)
 
     editor = page.locator(".CodeMirror-code").first
     page.goto("/assets/release/release.json")

@@ -6,7 +6,9 @@ from datetime import date
 
 import pytest
 
-from aml_images_dagster.catalog.catalog import Catalog, split_paths
+from aml_images_dagster.catalog.catalog import Catalog
+from aml_images_dagster.catalog.context_files import ContextFiles
+from aml_images_dagster.catalog.layout import split_paths
 from aml_images_dagster.errors import BadInput
 
 PUBLISHED = "mcr.microsoft.com/azureml"
@@ -49,9 +51,6 @@ def test_a_nested_folder_is_an_image_of_its_own(git_repository):
     git_repository.write(f"{folder}/files/deep/data")
     catalog = git_repository.catalog()
     assert list(catalog.images) == ["base/outer", "outer/inner"]
-    assert catalog.owner(f"{folder}/files/deep/data").id == "base/outer"
-    assert catalog.owner(f"{folder}/inner/LICENSE.txt").id == "outer/inner"
-    assert catalog.owner(f"{ROOT}/base/README.md") is None
 
 
 def test_several_paths_and_the_repository_itself(git_repository):
@@ -68,7 +67,6 @@ def test_images_at_the_top_take_the_repositorys_name(git_repository):
     root = git_repository.root
     catalog = git_repository.catalog(docker_files_path=".")
     assert sorted(catalog.images) == sorted([f"{root.parent.name}/{root.name}", f"{root.name}/a"])
-    assert catalog.owner("README.md").path == ""
 
 
 @pytest.mark.parametrize("path", ["", " ; ", "/etc", "../x", "a/../../b", "C:\\images"])
@@ -108,13 +106,14 @@ def test_two_folders_with_one_name(git_repository):
     git_repository.write("two/base/x/Dockerfile", "FROM debian:12\n")
     catalog = git_repository.catalog(docker_files_path="one;two")
     assert list(catalog.images) == ["base/x"]
-    assert [image.path for image in catalog.folders()] == ["one/base/x", "two/base/x"]
-    for image in catalog.folders():
+    assert [image.path for image in catalog.every_image()] == ["one/base/x", "two/base/x"]
+    for image in catalog.every_image():
         assert "has the same family and name" in image.problems[0].message
     for name in ("base/x", "x"):
         with pytest.raises(BadInput) as error:
             catalog.get(name)
-        assert error.value.where == "one/base/x and two/base/x"
+        assert error.value.where == "one/base/x/Dockerfile and two/base/x/Dockerfile"
+        assert "image-paths" in error.value.hint
 
 
 def test_broken_files_are_problems_of_their_image_only(git_repository):
@@ -172,6 +171,22 @@ def test_platforms(git_repository):
         "child": ("windows", "windows/amd64", "10.0.20348"),
         "grandchild": ("windows", "windows/amd64", "10.0.20348"),
     }
+
+
+def test_several_platforms(git_repository):
+    both = '{"platforms": ["linux/amd64", "linux/arm64"]}'
+    dockerfile = "FROM debian:12\nARG TARGETARCH\nCOPY tool-${TARGETARCH} /\n"
+    git_repository.image("base/mpi", dockerfile, image__json=both)
+    git_repository.image("base/fixed", "FROM debian-${TARGETARCH}:12\n", image__json=both)
+    git_repository.image("base/both", image__json='{"platform": "linux/amd64", "platforms": ["linux/arm64"]}')
+    catalog = git_repository.catalog()
+    mpi = catalog.images["base/mpi"]
+    assert (mpi.platform, mpi.platforms, mpi.problems) == ("linux/amd64", ("linux/amd64", "linux/arm64"), ())
+    patterns = [source.pattern for source in ContextFiles(git_repository.tree(), mpi).sources]
+    assert patterns == ["tool-amd64", "tool-arm64"]
+    (problem,) = catalog.images["base/fixed"].problems
+    assert problem.message.startswith("debian-amd64:12 and debian-arm64:12 for different platforms of one image")
+    assert "write one of them" in catalog.images["base/both"].problems[0].message
 
 
 def test_build_args_decide_the_base(git_repository):

@@ -8,7 +8,8 @@ import tarfile
 import pytest
 
 from aml_images_dagster.catalog.content_key import ContentKey
-from aml_images_dagster.catalog.context import BuildContext, not_ignored
+from aml_images_dagster.catalog.context import BuildContext
+from aml_images_dagster.catalog.context_files import not_ignored
 from aml_images_dagster.errors import BadInput
 
 FOLDER = "base_images/docker/public/base/x"

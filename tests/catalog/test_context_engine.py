@@ -8,7 +8,8 @@ import uuid
 
 import pytest
 
-from aml_images_dagster.catalog.context import BuildContext, not_ignored
+from aml_images_dagster.catalog.context import BuildContext
+from aml_images_dagster.catalog.context_files import not_ignored
 from aml_images_dagster.engine.interface import BuildRequest
 
 pytestmark = pytest.mark.engine

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from aml_images_dagster.catalog.catalog import Catalog
 from aml_images_dagster.catalog.discovery import discover
+from aml_images_dagster.catalog.layout import Layout
 from aml_images_dagster.errors import BadInput
 
 ROOT = "base_images/docker/public"
@@ -61,6 +63,7 @@ def test_modified_and_descendants(chain):
                 "name": "cuda",
                 "family": "base-gpu",
                 "path": f"{ROOT}/base-gpu/cuda",
+                "variant": "",
                 "change": "descendant",
                 "reasons": ["FROM base/mpi"],
             },
@@ -68,6 +71,7 @@ def test_modified_and_descendants(chain):
                 "name": "mpi",
                 "family": "base",
                 "path": f"{ROOT}/base/mpi",
+                "variant": "",
                 "change": "modified",
                 "reasons": [f"modified: {ROOT}/base/mpi/LICENSE.txt", f"added: {ROOT}/base/mpi/scripts/new.sh"],
             },
@@ -75,6 +79,7 @@ def test_modified_and_descendants(chain):
                 "name": "torch",
                 "family": "framework",
                 "path": f"{ROOT}/framework/torch",
+                "variant": "",
                 "change": "descendant",
                 "reasons": ["FROM base-gpu/cuda"],
             },
@@ -189,6 +194,76 @@ def test_nothing_found_selects_all(chain):
     assert changes(discovery) == dict.fromkeys(
         ["base-gpu/cuda", "base/alone", "base/mpi", "framework/torch"], "fallback"
     )
+
+
+def test_whatever_a_dockerfile_can_copy_selects_its_image(git_repository):
+    for name in ("shared", "deep"):
+        git_repository.write(f"images/base/{name}/Dockerfile", "FROM debian:12\nCOPY scripts/run.sh /\n")
+    git_repository.write("images/base/other/Dockerfile", "FROM debian:12\nCOPY other.txt /\n")
+    git_repository.write("images/base/deep/image.json", '{"context": "folder"}')
+    for path in (
+        "scripts/run.sh",
+        "scripts/unused.sh",
+        "images/base/deep/scripts/run.sh",
+        "images/base/shared/own.txt",
+    ):
+        git_repository.write(path)
+    git_repository.commit()
+    git_repository.git("tag", "base")
+
+    def selected() -> dict[str, str]:
+        tree = git_repository.tree()
+        catalog = Catalog.load(tree, "images", (), layout=Layout(("images",), context="repository"))
+        return {image.id: image.change for image in discover(tree, catalog, "base", fallback=False).images}
+
+    git_repository.write("scripts/unused.sh", "changed\n")
+    assert selected() == {}
+    git_repository.write("scripts/run.sh", "changed\n")
+    assert selected() == {"base/shared": "modified"}
+    git_repository.remove("scripts/run.sh")
+    assert selected() == {"base/shared": "modified"}
+    git_repository.git("checkout", "-q", "HEAD", "--", "scripts")
+    git_repository.write(".dockerignore", "x\n")
+    assert selected() == {"base/other": "modified", "base/shared": "modified"}
+    git_repository.git("clean", "-qf", ".dockerignore")
+    git_repository.write("images/base/shared/own.txt", "changed\n")
+    assert selected() == {"base/shared": "modified"}
+
+
+def test_a_file_of_a_nested_image_belongs_to_the_outer_one_too(chain):
+    chain.image("base/mpi/inner")
+    chain.write(f"{ROOT}/base/mpi/inner/data")
+    chain.commit()
+    chain.git("tag", "-f", "base")
+    chain.write(f"{ROOT}/base/mpi/inner/data", "changed\n")
+    chain.commit()
+    assert {"base/mpi", "mpi/inner"} <= changes(found(chain)).keys()
+    chain.write(f"{ROOT}/base/mpi/.dockerignore", "inner\n")
+    chain.commit()
+    chain.git("tag", "-f", "base")
+    chain.write(f"{ROOT}/base/mpi/inner/data", "changed again\n")
+    chain.commit()
+    assert changes(found(chain)).keys() == {"mpi/inner"}
+
+
+def test_a_dockerfile_in_a_shared_folder_selects_its_image_alone(git_repository):
+    for name in ("shiny", "rstudio"):
+        git_repository.write(f"dockerfiles/{name}.Dockerfile", "FROM debian:12\n")
+    git_repository.write("dockerfiles/LICENSE.txt")
+    git_repository.commit()
+    git_repository.git("tag", "base")
+    layout = Layout(("",), ("{family}/{name}",), ("*.Dockerfile",))
+
+    def selected() -> set[str]:
+        tree = git_repository.tree()
+        return {
+            i.name for i in discover(tree, Catalog.load(tree, ".", (), layout=layout), "base", fallback=False).images
+        }
+
+    git_repository.write("dockerfiles/shiny.Dockerfile", "FROM debian:13\n")
+    assert selected() == {"shiny"}
+    git_repository.write("dockerfiles/rstudio.Dockerfile.tests.json", "{}")
+    assert selected() == {"shiny", "rstudio"}
 
 
 def test_the_end_of_life_ends_a_chain(chain):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aml_images_dagster.catalog.builder_features import HEREDOCS
-from aml_images_dagster.catalog.dockerfile import parse_dockerfile
+from aml_images_dagster.catalog.dockerfile import parse_combined, parse_dockerfile, pin
 from aml_images_dagster.errors import BadInput
 
 
@@ -396,3 +396,20 @@ def test_any_bytes_are_read_or_refused_with_a_message(content: bytes) -> None:
         parse_dockerfile(content)
     except BadInput as error:
         assert error.where.startswith("Dockerfile:")
+
+
+def test_templates_of_tags() -> None:
+    text = "ARG R=a.example\nFROM $R/x:{{latest-image-tag}} AS one\n"
+    text += "FROM $R/y:{{latest-image-tag:b\\.\\d{6}.*}}\nFROM one\n"
+    dockerfile = parse_dockerfile(text)
+    references = [use.reference for use in dockerfile.uses]
+    assert references == ["a.example/x:{{latest-image-tag}}", r"a.example/y:{{latest-image-tag:b\.\d{6}.*}}"]
+    pinned = pin(dockerfile, dict.fromkeys(references, "a.example/z@sha256:0"))
+    assert pinned == "ARG R=a.example\nFROM a.example/z@sha256:0 AS one\nFROM a.example/z@sha256:0\nFROM one\n"
+
+
+def test_templates_of_other_forms() -> None:
+    dockerfile = parse_combined(b"FROM a.example/x:@NEWEST@\n", None, template_tags=("@NEWEST@",))
+    assert dockerfile.base == "a.example/x:{{latest-image-tag}}"
+    with pytest.raises(BadInput, match="not an image reference"):
+        parse_dockerfile("FROM a.example/x:@NEWEST@\n")

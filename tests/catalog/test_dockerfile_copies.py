@@ -28,7 +28,8 @@ def copied(instructions: str, build_args: dict[str, str] | None = None) -> list[
         ("COPY deep/*.py /", ["deep/y.py"]),
         ("COPY [^a].txt /", ["b.txt"]),
         ('COPY ["with blank.txt", "/"]', ["with blank.txt"]),
-        ('COPY "with blank.txt" /', ["with blank.txt"]),
+        ('COPY "a.txt" /', ["a.txt"]),
+        ('COPY "with blank.txt" /', []),  # two words, each with half of the quotes
         ("COPY a.txt \\\n  # a comment\n  b.txt /", ["a.txt", "b.txt"]),
         ("ARG NAME=b\nCOPY ${NAME}.txt /", ["b.txt"]),
         ("ARG OUTER\nCOPY $OUTER.txt /", ["a.txt"]),
@@ -38,13 +39,41 @@ def copied(instructions: str, build_args: dict[str, str] | None = None) -> list[
         ("COPY --from=first /a.txt /", []),
         ("COPY --from=busybox a.txt /", []),
         ("ADD https://example.org/a.txt /", []),
-        ("COPY ../a.txt /", []),
+        ("COPY ../a.txt /", ["a.txt"]),  # what is above the context is the context
         ("ONBUILD COPY a.txt /", []),
         ("RUN cp a.txt /", []),
+        ("RUN --mount=type=bind,source=deep,target=/x ls /x", ["deep/er/x.py", "deep/y.py"]),
+        ("RUN --mount=type=secret,id=x --mount=type=bind,from=first,source=deep,target=/x ls", []),
+        ("ARG TARGETARCH\nCOPY [b${TARGETARCH#amd64}].txt /", ["b.txt"]),
+        ("ENV N=a\nARG N=b\nCOPY $N.txt /", ["b.txt"]),
+        ("ARG N=b\nENV N=a\nCOPY $N.txt /", ["a.txt"]),
+        ("ONBUILD ENV N=a\nCOPY $N.txt /", []),
+        ("ARG N=a\nFROM busybox\nCOPY $N.txt /", []),
+        ("COPY --parents deep/**/x.py ./a.txt /", ["a.txt", "deep/er/x.py"]),
+        ("COPY --exclude=*.py --chmod=755 --link deep /", ["deep/er/x.py", "deep/y.py"]),
+        ("COPY <<a.txt <<b.txt /\nx\na.txt\ny\nb.txt", []),
     ],
 )
 def test_copied_files(instructions: str, expected: list[str]) -> None:
     assert copied(instructions) == expected
+
+
+def test_arguments_are_inherited_from_the_stage_that_a_stage_is_from() -> None:
+    dockerfile = parse_dockerfile("FROM debian:12 AS one\nARG N=a\nENV M=b\nFROM one\nCOPY $N.txt $M.txt /\n")
+    assert [source.pattern for source in copy_sources(dockerfile)] == ["a.txt", "b.txt"]
+
+
+def test_platforms_decide_what_is_copied() -> None:
+    dockerfile = parse_dockerfile("FROM debian:12\nARG TARGETARCH\nCOPY tool-${TARGETARCH} /\n")
+    patterns = [copy_sources(dockerfile, platform=f"linux/{arch}")[0].pattern for arch in ("amd64", "arm64")]
+    assert patterns == ["tool-amd64", "tool-arm64"]
+    (unknown,) = copy_sources(dockerfile, platform="windows/amd64")  # the classic builder predefines none
+    assert unknown.pattern is None
+
+
+def test_quotes_that_are_not_closed() -> None:
+    (source, _) = copy_sources(parse_dockerfile('FROM debian:12\nCOPY "a b.txt" /\n'))
+    assert (source.pattern, source.fault) == (None, "a double quote is not closed")
 
 
 def test_a_build_argument_wins() -> None:

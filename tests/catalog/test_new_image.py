@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from aml_images_dagster.catalog.catalog import Catalog
+from aml_images_dagster.catalog.layout import Layout
 from aml_images_dagster.catalog.new_image import new_image
 from aml_images_dagster.catalog.validation import validate
 from aml_images_dagster.errors import BadInput
@@ -84,3 +86,23 @@ def test_what_is_refused(repository: GitRepository, name: str, told: str) -> Non
     with pytest.raises(BadInput, match=told):
         create(repository, name)
     assert sorted(path for path in repository.root.rglob("*") if ".git" not in path.parts) == before
+
+
+def test_it_fits_the_layout_or_is_not_written(repository: GitRepository) -> None:
+    tree = repository.tree()
+    layout = Layout((ROOT,), (f"{ROOT}/{{family}}/{{name}}",), context="repository")
+    catalog = Catalog.load(tree, ROOT, ["mcr.microsoft.com/azureml/{name}"], layout=layout)
+    path = new_image("base/child", catalog.get("base/parent"), catalog, tree).path
+    assert json.loads((repository.root / path / "image.json").read_text())["context"] == "folder"
+    deep = Layout((ROOT,), (f"{ROOT}/{{family}}/{{name}} = x-{{family}}/{{name}}",))
+    catalog = Catalog.load(tree, ROOT, ["mcr.microsoft.com/azureml/{name}"], layout=deep)
+    with pytest.raises(BadInput, match="image-paths"):
+        new_image("base/other", catalog.get("x-base/parent"), catalog, tree)
+    assert not (repository.root / ROOT / "base/other").exists()
+
+
+def test_a_variant_hands_on_its_own_tests(repository: GitRepository) -> None:
+    repository.write(f"{ROOT}/base/parent/image.json", '{"variants": {"a": {"tests": "tests.a.json"}, "b": {}}}')
+    repository.write(f"{ROOT}/base/parent/tests.a.json", PLAN.replace("one", "own"))
+    path = create(repository, "base/child", "base/parent-a")
+    assert '"own"' in (repository.root / path / "tests.json").read_text()

@@ -5,7 +5,12 @@ import pytest
 from aml_images_dagster.catalog.published import PublishedNames
 from aml_images_dagster.errors import BadInput
 
-IMAGES = [("base", "ubuntu"), ("base", "debian"), ("gpu", "ubuntu-cuda")]
+
+def image(family: str, name: str, **fields: str) -> dict[str, str]:
+    return {"family": family, "name": name, **fields}
+
+
+IMAGES = [image("base", "ubuntu"), image("base", "debian"), image("gpu", "ubuntu-cuda")]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +70,7 @@ def test_the_nearest_to_a_misspelling(pattern: str, reference: str, image: str |
 
 
 def test_two_images_under_one_name() -> None:
-    names = PublishedNames(["quay.io/{name}"], [*IMAGES, ("gpu", "ubuntu")])
+    names = PublishedNames(["quay.io/{name}"], [*IMAGES, image("gpu", "ubuntu")])
     assert names.resolve("quay.io/debian") == "base/debian"
     with pytest.raises(BadInput, match=r"quay\.io/ubuntu:1 is the published name of base/ubuntu and gpu/ubuntu"):
         names.resolve("quay.io/ubuntu:1")
@@ -76,7 +81,23 @@ def test_patterns_that_give_the_same_name() -> None:
 
 
 def test_a_folder_that_no_reference_can_name() -> None:
-    assert PublishedNames(["quay.io/{name}"], [("base", "Ubuntu"), *IMAGES]).resolve("quay.io/ubuntu") == "base/ubuntu"
+    assert (
+        PublishedNames(["quay.io/{name}"], [image("base", "Ubuntu"), *IMAGES]).resolve("quay.io/ubuntu")
+        == "base/ubuntu"
+    )
+
+
+def test_fields_of_the_layout_and_versions_that_only_the_tag_knows() -> None:
+    noble, chiseled = (image("runtime", f"9.0-{os}", version="9.0", os=os) for os in ("noble", "noble-chiseled"))
+    pattern = "mcr.microsoft.com/dotnet/{family}:{version}*-{os}"
+    names = PublishedNames([pattern], [noble, chiseled, image("base", "x")], ["family", "name", "version", "os"])
+    assert names.of("runtime/9.0-noble") == ("mcr.microsoft.com/dotnet/runtime:9.0*-noble",)
+    assert names.of("base/x") == ()
+    assert names.resolve("mcr.microsoft.com/dotnet/runtime:9.0.19-noble") == "runtime/9.0-noble"
+    assert names.resolve("mcr.microsoft.com/dotnet/runtime:9.0.19-noble-chiseled") == "runtime/9.0-noble-chiseled"
+    assert names.resolve("mcr.microsoft.com/dotnet/runtime:8.0.19-noble") is None
+    assert names.nearest("mcr.microsoft.com/dotnet/runtime:8.0.19-noble") == ""
+    assert names.nearest("mcr.microsoft.com/other:8.0.19-noble") is None
 
 
 @pytest.mark.parametrize(
@@ -96,6 +117,9 @@ def test_a_folder_that_no_reference_can_name() -> None:
         "quay.io/{{name}}",
         "{name}:{name}:1",
         "quay.io/{name}@sha256:" + "0" * 64,
+        "quay.io/*/{name}",
+        "quay.io/{name}*:x",
+        "quay.io/{family}:x",
     ],
 )
 def test_bad_patterns(pattern: str) -> None:

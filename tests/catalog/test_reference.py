@@ -100,3 +100,42 @@ def test_tag_and_digest_replace_each_other(text: str) -> None:
     pinned = reference.with_digest(DIGEST)
     assert (pinned.name, pinned.version, str(pinned)) == (reference.name, DIGEST, f"{reference.name}@{DIGEST}")
     assert Reference.parse(str(pinned.with_tag("1"))).version == "1"
+
+
+@pytest.mark.parametrize(
+    ("text", "tags", "newest"),
+    [
+        ("a.example/x:{{latest-image-tag}}", ["1", "2"], "latest"),
+        (
+            r"a.example/x:{{latest-image-tag:biweekly\.\d{6}\.\d{1}.*}}",
+            ["biweekly.202510.1", "latest"],
+            "biweekly.202510.1",
+        ),
+        (
+            r"a.example/x:{{latest-image-tag:\d+\.v\d+}}",
+            ["20261101.v9", "20261101.v10", "20261031.v99", "x"],
+            "20261101.v10",
+        ),
+        (r"a.example/x:{{latest-image-tag:9\.0.*}}", ["8.0", "latest"], None),
+        ("a.example/x:3", ["4"], "3"),
+        ("a.example/x", ["4"], "latest"),
+    ],
+)
+def test_a_template_stands_for_the_newest_tag(text, tags, newest):
+    reference = Reference.parse(text)
+    assert str(reference) == text
+    assert (reference.name, reference.newest(tags)) == ("a.example/x", newest)
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        *("{{newest}}", "{{latest-image-tag", "{{latest-image-tag:}}", "{{latest-image-tag:[}}"),
+        *("{{latest-image-tag:(a+)+}}", "{{latest-image-tag:.*.*.*.*}}", "{{latest-image-tag}}-x"),
+        "{{latest-image-tag:a|b}}",
+    ],
+)
+def test_templates_that_are_none_are_refused(tag):
+    with pytest.raises(BadInput) as error:
+        Reference.parse(f"a.example/x:{tag}")
+    assert "{{latest-image-tag}}" in error.value.hint

@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from aml_images_dagster.catalog.builder_features import BuilderFeatures
+from aml_images_dagster.catalog.builder_features import CLASSIC, SEVERAL_PLATFORMS, BuilderFeatures
 from aml_images_dagster.catalog.catalog import Catalog
 from aml_images_dagster.catalog.image_name import GROUPS_OF_THE_FACTORY
 from aml_images_dagster.catalog.validation import validate
@@ -48,6 +48,17 @@ def test_frontends_that_are_usual_or_have_a_mirror_are_no_finding(good):
     for syntax in ("docker/dockerfile:1", "docker.io/docker/dockerfile:1.9", "stranger.example/frontend:3"):
         good.write(f"{ROOT}/base/good/Dockerfile", f"# syntax={syntax}\nFROM debian:12\n")
         assert validate(good.catalog(), good.tree(), today=TODAY, frontends=frontends) == []
+
+
+def test_several_platforms_need_a_builder_for_them(good):
+    good.write(f"{ROOT}/base/good/image.json", '{"platforms": ["linux/amd64", "linux/arm64"]}')
+    good.image("base/child", "FROM mcr.microsoft.com/azureml/good\n", image__json='{"platform": "linux/arm64"}')
+    good.write(f"{ROOT}/base/child/tests.json", (good.root / ROOT / "base/good/tests.json").read_text())
+    catalog, tree = good.catalog(), good.tree()
+    able = BuilderFeatures("Docker 28", frozenset({SEVERAL_PLATFORMS}))
+    assert validate(catalog, tree, today=TODAY, features_of=lambda _: able) == []
+    (finding,) = validate(catalog, tree, today=TODAY, features_of=lambda _: CLASSIC)
+    assert "is used for one platform" in finding.message
 
 
 def test_where_nothing_is_published_a_missing_licence_is_no_mistake(good):
@@ -283,7 +294,7 @@ def test_duplicates(good):
     catalog = good.catalog(docker_files_path=f"{ROOT};more")
     found = validate(catalog, good.tree(), ["base/good"], today=TODAY)
     places = [finding.path for finding in found if "same family and name" in finding.message]
-    assert places == [f"{ROOT}/base/good", "more/base/good"]
+    assert places == [f"{ROOT}/base/good/Dockerfile", "more/base/good/Dockerfile"]
 
 
 def test_all_cycles_are_named(good):

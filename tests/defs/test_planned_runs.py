@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
+from dagster._core.storage.tags import TagType, get_tag_type
 
 from aml_images_dagster.builds.cleanup import cleanup
 from aml_images_dagster.defs.keys import RELEASED, STAGES, asset_key, released_key
 from aml_images_dagster.defs.operations.cleanup import observe_removed
 from aml_images_dagster.defs.planning import ToDo, to_do
-from aml_images_dagster.defs.request import PULL_REQUEST_TAG, build_keys
+from aml_images_dagster.defs.request import (
+    BUILD_TAG,
+    IMAGES_TAG,
+    PULL_REQUEST_TAG,
+    QUEUE_TAG,
+    TRIGGER_TAG,
+    build_keys,
+)
 from aml_images_dagster.defs.run import images_of
+from aml_images_dagster.defs.run_state import PROCESS_TAG
 from aml_images_dagster.errors import BuildFailed
 from tests.builds.in_memory import write, write_image
 from tests.defs.planned_runs import ALL, FILES, Run, Scene, chain
@@ -258,6 +267,19 @@ def test_an_image_that_is_reused_has_no_build_seconds(scene: Scene) -> None:
         (event,) = done.result.asset_materializations_for_node("apps__other_staged")
         assert ("build_seconds" in event.metadata) is is_built
         assert event.metadata["reused"].value is not is_built
+
+
+def test_what_the_page_of_runs_shows_of_a_build(scene: Scene) -> None:
+    done = scene.run(ToDo(build_keys(["apps/other"]), {}))
+    tags = done.record.dagster_run.tags
+    shown = {name: value for name, value in tags.items() if get_tag_type(name) is TagType.USER_PROVIDED}
+    assert shown == {
+        IMAGES_TAG: "apps/other",
+        TRIGGER_TAG: "Dagster UI",
+        BUILD_TAG: done.folder.build,
+        QUEUE_TAG: "builds",
+    }
+    assert PROCESS_TAG in tags
 
 
 def test_registries_that_do_not_answer_cost_a_plan_and_no_more(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

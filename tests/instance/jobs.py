@@ -96,6 +96,25 @@ def leaves_without_a_word() -> None:
     os._exit(0)
 
 
+@dg.op(retry_policy=dg.RetryPolicy(max_retries=1))
+def fails_twice() -> None:
+    mark(f"tried-{time.monotonic()}")
+    raise ValueError("every time")
+
+
+@dg.op
+def dies() -> None:
+    mark("dies")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dg.op(out=dg.Out(dg.Nothing))
+def outlasts() -> None:
+    while not (folder() / "hook").exists() and not (folder() / "dies").exists():
+        time.sleep(0.1)
+    time.sleep(1)
+
+
 @dg.op(pool=POOL)
 def alone(context: dg.OpExecutionContext) -> None:
     began = time.time()
@@ -131,6 +150,18 @@ def failing() -> None:
 def retrying() -> None:
     retried()
     killed_once()
+
+
+@dg.job(executor_def=fork(fail_fast=True), hooks={notices})
+def failing_fast() -> None:
+    fails_twice()
+    after(before=outlasts())
+
+
+@dg.job(executor_def=fork(fail_fast=True))
+def dying_fast() -> None:
+    dies()
+    after(before=outlasts())
 
 
 @dg.job(executor_def=fork())

@@ -196,6 +196,19 @@ def test_hooks_run_and_a_failed_run_is_executed_again_from_its_failure(runs: Run
     assert runs.steps(DagsterEventType.STEP_SUCCESS) == {"fails_once", "after"}
 
 
+@pytest.mark.parametrize(("job", "first", "tries"), [("failing_fast", "fails_twice", 2), ("dying_fast", "dies", 0)])
+def test_after_a_failure_nothing_else_is_started_and_what_runs_comes_to_its_end(
+    runs: Runs, job: str, first: str, tries: int
+) -> None:
+    run = runs.finish(job)
+    assert run.status is DagsterRunStatus.FAILURE
+    assert runs.steps(DagsterEventType.STEP_FAILURE) == {first}
+    assert runs.steps(DagsterEventType.STEP_SUCCESS) == {"outlasts"}
+    assert len([mark for mark in runs.marks() if mark.startswith("tried")]) == tries
+    (failure,) = runs.instance.get_records_for_run(run.run_id, of_type=DagsterEventType.RUN_FAILURE).records
+    assert f"Step {first} failed, so no other step was started" in str(failure.event_log_entry.dagster_event)
+
+
 def test_a_pool_holds_for_steps_of_several_runs(runs: Runs, instance: dg.DagsterInstance) -> None:
     instance.event_log_storage.set_concurrency_slots(POOL, 1)
     processes = [runs.start("pooled") for _ in range(3)]

@@ -126,7 +126,13 @@ def test_more_images_than_are_built_for_one_pull_request(find) -> None:
         find(change, max_images=20)
 
 
-@pytest.mark.parametrize("name", ["tests.json", "image.json", "Dockerfile", "Dockerfile.private", ".dockerignore"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("tests.json", "image.json", "Dockerfile", "Dockerfile.private", ".dockerignore"),
+        *("tests.gpu.json", "Dockerfile.image.json", "Dockerfile.dockerignore"),
+    ],
+)
 def test_a_large_file_of_the_factory(find, name) -> None:
     with pytest.raises(BadInput, match=r"the file has 2\.0 MB") as told:
         find(lambda repository: repository.write(repository.folder(OTHER) / name, " " * 2_000_000))

@@ -68,6 +68,18 @@ def test_a_registry_that_is_not_there_is_asked_once(front, pushed):
     assert len(front.seen) == asked
 
 
+def test_the_newest_tag_stands_for_a_template(staging, pushed):
+    for tag in ("20261101.v9", "20261101.v10", "zzz"):
+        staging.tag(pushed.with_digest(pushed.digest), tag)
+    resolver = BaseResolver({})
+    template = f"{pushed.name}:{{{{latest-image-tag:\\d+\\.v\\d+}}}}"
+    assert resolver.resolve(template).pull == str(pushed.with_digest(pushed.digest))
+    with pytest.raises(BadInput, match=r"has no .*latest-image-tag:y"):
+        resolver.resolve(f"{pushed.name}:{{{{latest-image-tag:y+}}}}")
+    with pytest.raises(BadInput, match="has no"):
+        resolver.resolve(f"{pushed.name}:{{{{latest-image-tag}}}}")  # there is no tag latest
+
+
 def test_text_that_is_no_reference():
     with pytest.raises(BadInput, match="is not an image reference"):
         BaseResolver({}).resolve("No Such:Thing")

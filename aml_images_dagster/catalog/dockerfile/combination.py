@@ -11,12 +11,11 @@ from aml_images_dagster.catalog.dockerfile.instructions import (
     read_directives,
     read_instructions,
 )
+from aml_images_dagster.catalog.layout import PRIVATE_SUFFIX, TEMPLATE_TAGS
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-PRIVATE_SUFFIX = ".private"
+    from collections.abc import Mapping, Sequence
 
 
 def combine(public: bytes, private: bytes | None, path: str = "Dockerfile") -> str:
@@ -44,6 +43,7 @@ def parse_combined(
     path: str = "Dockerfile",
     *,
     platform: str = "linux/amd64",
+    template_tags: Sequence[str] = TEMPLATE_TAGS,
 ) -> Dockerfile:
     """`combine` and `parse_dockerfile` in one; messages name the file and the line that the user knows.
 
@@ -51,7 +51,7 @@ def parse_combined(
         BadInput: As `combine` and `parse_dockerfile`.
     """
     text, place = _joined(public, private, path)
-    return read_dockerfile(text, build_args or {}, place, platform)
+    return read_dockerfile(text, build_args or {}, place, platform, template_tags)
 
 
 def _joined(public: bytes, private: bytes | None, path: str) -> tuple[str, Place]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from aml_images_dagster.catalog.builder_features import (
@@ -24,6 +25,7 @@ from aml_images_dagster.catalog.dockerfile.instructions import (
     read_directives,
     read_instructions,
 )
+from aml_images_dagster.catalog.layout import TEMPLATE_TAGS
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 
@@ -89,6 +91,7 @@ class Dockerfile:
         stages: In order; never empty.
         uses: Images from outside, in order of the text; neither stages nor scratch.
         needs: Everything that not every builder builds, in order of the text.
+        needed_stages: Indexes of the stages that the last one is made from; BuildKit builds no others.
         syntax: The frontend that `# syntax=` asks for; empty without.
     """
 
@@ -97,6 +100,7 @@ class Dockerfile:
     stages: tuple[Stage, ...]
     uses: tuple[ImageUse, ...]
     needs: tuple[FeatureUse, ...]
+    needed_stages: frozenset[int]
     syntax: str = ""
 
     @property
@@ -153,24 +157,41 @@ def decode(content: bytes, path: str) -> str:
         raise BadInput("the file is not UTF-8", where=f"{path}:{line}", hint="Save it as UTF-8.") from None
 
 
-def read_dockerfile(text: str, build_args: Mapping[str, str], place: Place, platform: str) -> Dockerfile:
+def read_dockerfile(
+    text: str,
+    build_args: Mapping[str, str],
+    place: Place,
+    platform: str,
+    template_tags: Sequence[str] = TEMPLATE_TAGS,
+) -> Dockerfile:
     """`parse_dockerfile` for a text whose lines `place` names."""
     directives = read_directives(text, place)
-    read = _Reader(text, directives.get("escape", "\\"), build_args, place, platform).read()
+    read = _Reader(text, directives.get("escape", "\\"), build_args, place, platform, template_tags).read()
     return replace(read, syntax=directives.get("syntax", ""))
 
 
 class _Reader:
-    def __init__(self, text: str, escape: str, build_args: Mapping[str, str], place: Place, platform: str) -> None:
+    def __init__(
+        self,
+        text: str,
+        escape: str,
+        build_args: Mapping[str, str],
+        place: Place,
+        platform: str,
+        template_tags: Sequence[str],
+    ) -> None:
         self._text = text
         self._escape = escape
         self._build_args = build_args
         self._place = place
-        self._variables = _platform_variables(platform, build_args)
+        self._templates = _templates(tuple(template_tags))
+        self._variables = platform_variables(platform, build_args)
         self._predefined = set(self._variables)
         self._stages: list[Stage] = []
         self._uses: list[ImageUse] = []
         self._needs: list[FeatureUse] = []
+        self._made_from: list[set[int]] = []
+        """Of every stage, the stages that it is FROM or takes files from."""
         self._later: dict[str, int] = {}
 
     def read(self) -> Dockerfile:
@@ -188,7 +209,23 @@ class _Reader:
                 self._read_mounts(instruction)
         if not self._stages:
             raise BadInput("there is no FROM", where=self._place(1), hint="An image begins with FROM <image>.")
-        return Dockerfile(self._text, self._escape, tuple(self._stages), tuple(self._uses), tuple(self._needs))
+        return Dockerfile(
+            self._text,
+            self._escape,
+            tuple(self._stages),
+            tuple(self._uses),
+            tuple(self._needs),
+            self._needed_stages(),
+        )
+
+    def _needed_stages(self) -> frozenset[int]:
+        needed: set[int] = set()
+        waiting = {len(self._stages) - 1}
+        while waiting:
+            stage = waiting.pop()
+            needed.add(stage)
+            waiting |= self._made_from[stage] - needed
+        return frozenset(needed)
 
     def _note_needs(self, instruction: Instruction) -> None:
         keyword = instruction.keyword
@@ -239,7 +276,13 @@ class _Reader:
                 where=where,
                 hint="It begins with a letter; letters, digits, . _ - follow.",
             )
-        expansion = self._expand(words[0].group(), instruction)
+        # Before it is expanded: the expression in a template has backslashes.
+        template = self._templates.search(words[0].group())
+        expansion = self._expand(words[0].group()[: template.start() if template else None], instruction)
+        if template:
+            expressions = filter(None, template.groups())
+            tag = "".join(f":{expression}" for expression in expressions)
+            expansion = replace(expansion, value=f"{expansion.value}:{{{{latest-image-tag{tag}}}}}")
         base, without_value = expansion.value, expansion.without_value
         platform = next((flag.value for flag in instruction.flags if flag.name == "platform"), "")
         if platform:
@@ -261,6 +304,7 @@ class _Reader:
             self._add_use("from", base, instruction, words[0].start(), words[0].end())
         index = len(self._stages)
         self._stages.append(Stage(index, name, base, parent.index if parent else None, platform, instruction.line))
+        self._made_from.append({parent.index} if parent else set())
 
     def _read_copy(self, instruction: Instruction) -> None:
         for flag in instruction.flags:
@@ -274,6 +318,8 @@ class _Reader:
                         where=self._place(instruction.line),
                         hint="Stages are counted from 0, in the order of FROM.",
                     )
+                if not instruction.on_build:
+                    self._made_from[-1].add(int(source))
                 continue
             self._read_source("copy", source, flag.characters, instruction)
 
@@ -311,7 +357,10 @@ class _Reader:
                 where=where,
                 hint="Define a stage, FROM ${…} AS <name>, and name that stage.",
             )
-        if source == SCRATCH or self._stage_named(source, before=len(self._stages) - 1):
+        stage = self._stage_named(source, before=len(self._stages) - 1)
+        if stage is not None:
+            self._made_from[-1].add(stage.index)
+        if source == SCRATCH or stage is not None:
             return
         if instruction.on_build and _STAGE_NAME.fullmatch(source.lower()):
             return  # A stage of the Dockerfile that will be FROM this image.
@@ -390,13 +439,19 @@ def _mount_fields(characters: Sequence[Character]) -> Iterator[_MountField]:
         yield _MountField(match[1].lower(), match[2], characters[match.start(2) : match.end(2)])
 
 
+@lru_cache
+def _templates(tags: tuple[str, ...]) -> re.Pattern[str]:
+    """Templates of tags as one regular expression for the end of a reference."""
+    return re.compile("|".join(f":{re.escape(tag).replace(chr(92) + '*', '(.+)')}$" for tag in tags) or "(?!)")
+
+
 def _no_value(names: Sequence[str]) -> str:
     if not names:
         return "it is empty"
     return ", ".join(f"ARG {name}" for name in names) + (" has no value" if len(names) == 1 else " have no value")
 
 
-def _platform_variables(platform: str, build_args: Mapping[str, str]) -> dict[str, str]:
+def platform_variables(platform: str, build_args: Mapping[str, str]) -> dict[str, str]:
     """The platform ARGs that BuildKit predefines; see docs.docker.com, "Automatic platform ARGs"."""
     system, _, rest = platform.partition("/")
     architecture, _, variant = rest.partition("/")

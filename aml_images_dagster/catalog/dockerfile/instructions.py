@@ -26,9 +26,13 @@ KEYWORDS = frozenset(
     | {"MAINTAINER", "ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"}
 )
 _TAKE_HEREDOCS = frozenset({"ADD", "COPY", "RUN"})
+_TAKE_PAIRS = frozenset({"ENV", "LABEL"})
 _DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$")
 _DIRECTIVES = frozenset({"check", "escape", "syntax"})
 _KEYWORD = re.compile(r"\s*([^\t\v\f\r ]+)[\t\v\f\r ]*")
+# Words in which quotes and escapes keep blanks; a quote that is not closed ends with the line.
+_WORD = r"""(?:E.|'(?:E.|[^'E])*(?:'|E?$)|"(?:E.|[^"E])*(?:"|E?$)|[^\s'"E]|E$)+"""
+_ARGUMENT = {escape: re.compile(_WORD.replace("E", re.escape(escape)), re.DOTALL) for escape in ("\\", "`")}
 _HEREDOC = re.compile(r"\d*<<(-?)([ \t]*)([^<]*)")
 
 
@@ -132,6 +136,8 @@ def read_instructions(text: str, place: Place, escape: str) -> list[Instruction]
             length += len(part)
         body = "".join(parts)
         keyword, on_build, flags, arguments = _head(body, place, first + 1)
+        if keyword in _TAKE_PAIRS:
+            _check_pairs(keyword, body[arguments:], escape, place(first + 1))
         heredocs: list[str] = []
         if "<<" in body and keyword in _TAKE_HEREDOCS:
             for name, tabs, required in _heredocs(body):
@@ -179,6 +185,20 @@ def _head(body: str, place: Place, line: int) -> tuple[str, bool, tuple[Flag, ..
         if keyword != "ONBUILD":
             return keyword, on_build, flags, arguments
         on_build, start = True, arguments
+
+
+def _check_pairs(keyword: str, arguments: str, escape: str, where: str) -> None:
+    """Make sure that ENV or LABEL has `name=value …`, or the old form `name value`."""
+    # An escape character that nothing follows is no word.
+    words = [word for word in _ARGUMENT[escape].findall(arguments.strip()) if word != escape]
+    if words and "=" not in words[0]:
+        without_value = words[0] if len(arguments.split(maxsplit=1)) < 2 else ""
+    else:
+        without_value = next((word for word in words if "=" not in word), "")
+    if without_value:
+        raise BadInput(
+            f"{keyword}: {without_value[:40]} has no value", where=where, hint=f"Write {keyword} name=value."
+        )
 
 
 def _heredocs(body: str) -> list[tuple[str, bool, bool]]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.catalog.dockerfile.dockerfile import SCRATCH, Dockerfile
 from aml_images_dagster.catalog.dockerfile.instructions import BYTE_ORDER_MARK, read_directives, read_instructions
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from aml_images_dagster.catalog.dockerfile.dockerfile import Dockerfile
 
 
 def pin(dockerfile: Dockerfile, pins: Mapping[str, str]) -> str:
@@ -26,6 +28,48 @@ def pin(dockerfile: Dockerfile, pins: Mapping[str, str]) -> str:
             parts += [dockerfile.text[done : use.start], pinned]
             done = use.end
     return "".join(parts) + dockerfile.text[done:]
+
+
+def with_base(dockerfile: Dockerfile, base: str) -> Dockerfile:
+    """A Dockerfile as if another image stood in every FROM that names what its last stage is built on.
+
+    The text stays: `pin` puts the other image in.
+
+    Raises:
+        BadInput: The base is no image reference, or the last stage is FROM scratch.
+    """
+    Reference.parse(base)
+    replaced = dockerfile.base
+    if replaced == SCRATCH:
+        raise BadInput("the last stage is FROM scratch", hint="Name a base only where the Dockerfile has one.")
+    return replace(
+        dockerfile,
+        stages=tuple(
+            replace(stage, base=base) if stage.parent is None and stage.base == replaced else stage
+            for stage in dockerfile.stages
+        ),
+        uses=tuple(
+            replace(use, reference=base) if use.kind == "from" and use.reference == replaced else use
+            for use in dockerfile.uses
+        ),
+    )
+
+
+def with_arguments(dockerfile: str, values: Mapping[str, str]) -> str:
+    """The text of a Dockerfile in which every ARG with one of these names has its value: declared again, below it.
+
+    Raises:
+        BadInput: It is no Dockerfile.
+    """
+    escape = read_directives(dockerfile, str).get("escape", "\\")
+    instructions = read_instructions(dockerfile, str, escape)
+    lines = dockerfile.split("\n")
+    following = [instruction.line - 1 for instruction in instructions[1:]] + [len(lines)]
+    for instruction, line in reversed([*zip(instructions, following, strict=True)]):
+        if instruction.keyword == "ARG" and not instruction.on_build:
+            declared = [word.partition("=")[0] for word in instruction.body[instruction.arguments :].split()]
+            lines[line:line] = [f"ARG {name}={quoted(values[name], escape)}" for name in declared if name in values]
+    return "\n".join(lines)
 
 
 def in_every_stage(dockerfile: str, added: Sequence[str]) -> str:

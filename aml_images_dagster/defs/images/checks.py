@@ -107,7 +107,12 @@ def check_name(scenario: str) -> str:
 
 def scenario_checks(image: Image, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
     """A check for each scenario of an image, so that each has a history of its own."""
-    return [dg.AssetCheckSpec(check_name(scenario.name), asset=key) for scenario in image.scenarios]
+    return [
+        dg.AssetCheckSpec(
+            check_name(scenario.name), asset=key, description=f"{scenario.name} of tests.json has passed."
+        )
+        for scenario in image.scenarios
+    ]
 
 
 def scenario_results(record: TestedImage, known: Collection[dg.AssetCheckKey]) -> list[dg.AssetCheckResult]:

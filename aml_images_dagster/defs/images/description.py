@@ -27,7 +27,7 @@ def owners(image: Image) -> list[str]:
 
 def code_references(image: Image, source: Source) -> dict[str, Any]:
     """A link to the image's Dockerfile: on the web for a commit of a hosted repository, else on this disk."""
-    path = image.file("Dockerfile")
+    path = image.dockerfile_path
     reference: dg.UrlCodeReference | dg.LocalFileCodeReference
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)

@@ -40,7 +40,7 @@ def _last_jobs(session: BuildSession, image: str) -> list[JobRecord]:
 def _metadata(session: BuildSession, error: FactoryError, jobs: Sequence[JobRecord]) -> dict[str, dg.MetadataValue]:
     shown: dict[str, dg.MetadataValue] = {
         "outcome": dg.MetadataValue.text("failed"),
-        "reason": dg.MetadataValue.md(code_block(str(error))),
+        "reason": dg.MetadataValue.text(str(error)),
         "build": dg.MetadataValue.text(session.number),
     }
     if jobs:

@@ -108,7 +108,7 @@ def request_job() -> dg.JobDefinition:
             run = _start(context, factory, prepared, config)
             number = build_number(run.run_id, created_at(context.instance, run.run_id))
             context.instance.add_run_tags(context.run_id, {BUILD_TAG: number})
-            context.log.info(f"Build {number} has started: {_count(plan)}. Its run: /runs/{run.run_id}")
+            context.log.info(f"Build {number} is in the queue: {_count(plan)}. Its run: /runs/{run.run_id}")
             link = dg.MetadataValue.dagster_run(run.run_id)
             context.add_output_metadata({"build": number, "run": link, **shown})
 

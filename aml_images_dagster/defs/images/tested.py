@@ -50,11 +50,11 @@ def tested_asset(image: Image, source: Source) -> dg.AssetsDefinition:
             if image.id in session.left_out:
                 yield from left_out(context, session, key)
                 return
-            if session.plan:
-                begin_checked(session)  # staged may have no step in this run
-                if session.pull_request and records_unchanged(session.plan, image.id):
-                    report_unchanged(context, session)
             try:
+                if session.plan:
+                    begin_checked(session)  # staged may have no step in this run
+                    if session.pull_request and records_unchanged(session.plan, image.id):
+                        report_unchanged(context, session)
                 staged = session.folder.read_staged(image.id) or _not_staged(context, session, image)
                 record = test(session, staged, step_log)
             except FactoryError as error:

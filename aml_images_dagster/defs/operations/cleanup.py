@@ -123,12 +123,10 @@ def observe_removed(instance: dg.DagsterInstance, reports: Iterable[CleanupRepor
         for row in report.rows:
             image = _staged_image(row)
             if image and _shown_build(instance, image) == report.build:
+                said = f"build {report.build} was cleaned up: the image is no longer in staging"
+                shown = {"outcome": "cleaned up", "build": report.build, "removed": row.name}
                 instance.report_runless_asset_event(
-                    dg.AssetObservation(
-                        asset_key(image, "staged"),
-                        description=f"Build {report.build} was cleaned up: the image is no longer in staging.",
-                        metadata={"outcome": "cleaned up", "build": report.build, "removed": row.name},
-                    )
+                    dg.AssetObservation(asset_key(image, "staged"), description=said, metadata=shown)
                 )
 
 

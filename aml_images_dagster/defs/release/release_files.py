@@ -60,11 +60,11 @@ def release_files(images: Sequence[Image], timetable: Timetable) -> dg.AssetsDef
                 report_unchanged(context, session)
             else:
                 session.begin()
-            images = sorted({split[0] for key in selected if (split := image_of(key))})
-            for key in (asset_key(image, stage) for image in images if image in session.left_out for stage in STAGES):
+            for key in (asset_key(image, stage) for image in sorted(session.left_out) for stage in STAGES):
                 if key in selected:
                     yield from left_out(context, session, key)
-            names = dict.fromkeys(image for image in images if image not in session.left_out)
+            chosen = {split[0] for key in selected if (split := image_of(key))}
+            names = dict.fromkeys(sorted(chosen - session.left_out.keys()))
             if selected.isdisjoint(RELEASE_FILES):  # the chains of some images were asked for, and no more
                 yield from _entries((release_image(session, name) for name in names), session, selected)
                 return

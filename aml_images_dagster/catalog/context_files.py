@@ -1,0 +1,194 @@
+"""Which files of a repository are in the build context of an image, and which of them its Dockerfile can copy.
+
+The context is what `docker build` would send: everything below its folder, `.dockerignore` honoured, with
+`<Dockerfile>.dockerignore` before that of the context, as in BuildKit. Where the context is more than the image's own
+folder, only what COPY, ADD and bind mounts name is part of it: BuildKit's client sends no more either
+(`FollowPaths` in https://github.com/moby/buildkit/blob/master/frontend/dockerfile/dockerfile2llb/convert.go).
+
+Never in it are the files that speak to the factory (the private part, tests.json, image.json) and `.dockerignore`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from functools import cached_property
+from itertools import chain
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.catalog.dockerfile import copy_sources, is_literal, takes
+from aml_images_dagster.catalog.image import FACTORY_FILES, TESTS_FILE
+from aml_images_dagster.catalog.layout import IGNORE_SUFFIX, PRIVATE_SUFFIX, is_dockerfile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from aml_images_dagster.catalog.dockerfile import CopySource
+    from aml_images_dagster.catalog.image import Image
+    from aml_images_dagster.catalog.tree import Tree
+
+IGNORE_FILE = ".dockerignore"
+OWN_PREFIX = ".aml-images"
+"""What begins with this at the top of a context is ours and left out of it."""
+
+_MAX_LINKS = 40
+
+
+class ContextFiles:
+    """The files in the context of an image. Names are relative to its folder, paths to the repository.
+
+    Args:
+        tree: The source.
+        image: The image; one whose Dockerfile cannot be read can copy every file.
+    """
+
+    def __init__(self, tree: Tree, image: Image) -> None:
+        self._tree = tree
+        self._prefix = f"{image.context}/" if image.context else ""
+        self._folder = image.context
+        self._image = image
+        own = image.dockerfile_path + IGNORE_SUFFIX
+        self.ignore_path = own if own in tree.files() else self._prefix + IGNORE_FILE
+        """The .dockerignore that counts, relative to the repository, whether it is there or not."""
+
+    @cached_property
+    def sources(self) -> Sequence[CopySource]:
+        """What the builder takes from the context: BuildKit only for the stages that the last one is made from."""
+        image = self._image
+        if image.parsed is None:
+            return ()
+        each = (copy_sources(image.parsed, image.settings.build_args, platform) for platform in image.platforms)
+        every = dict.fromkeys(chain.from_iterable(each))
+        if image.os == "windows":
+            return tuple(every)
+        return tuple(source for source in every if source.stage in image.parsed.needed_stages)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The names of the files that the builder gets, sorted."""
+        if self._patterns is None:
+            return self._let_through(self._all)
+        found = {name for pattern in self._patterns for name in self._matching(pattern)}
+        found |= {link for link in self._links if any(_leads_through(pattern, link) for pattern in self._patterns)}
+        return self._let_through(found)
+
+    def copied(self, pattern: str) -> list[str]:
+        """The names of the files that one source copies, sorted; links in it are followed."""
+        found = {name for each in self._followed([pattern]) for name in self._matching(each)}
+        return self._let_through(found)
+
+    def includes(self, path: str) -> bool:
+        """Whether a file of the repository, which may be deleted by now, is or was one that the builder gets."""
+        if not path.startswith(self._prefix):
+            return False
+        name = path.removeprefix(self._prefix)
+        is_taken = self._patterns is None or any(
+            takes(pattern, name) or _leads_through(pattern, name) for pattern in self._patterns
+        )
+        return is_taken and bool(self._let_through([name]))
+
+    @property
+    def _all(self) -> Iterable[str]:
+        return (path[len(self._prefix) :] for path in self._tree.below(self._folder))
+
+    @cached_property
+    def _patterns(self) -> list[str] | None:
+        """What the Dockerfile names; None for everything."""
+        if self._image.context == self._image.path or self._image.parsed is None:
+            return None
+        patterns = [source.pattern for source in self.sources]
+        if any(pattern is None for pattern in patterns):
+            return None
+        return self._followed([pattern for pattern in patterns if pattern is not None])
+
+    def _matching(self, pattern: str) -> Iterable[str]:
+        """The files that a pattern takes, links not followed."""
+        parts = pattern.split("/")
+        fixed = "/".join(parts[: next((at for at, part in enumerate(parts) if not is_literal(part)), len(parts))])
+        path = self._prefix + fixed if fixed else self._folder
+        if path in self._tree.files():
+            return [fixed] if fixed == pattern else []
+        below = (file[len(self._prefix) :] for file in self._tree.below(path))
+        return below if fixed == pattern else (name for name in below if takes(pattern, name))
+
+    @cached_property
+    def _links(self) -> dict[str, str]:
+        """The symbolic links of the context and where they lead, by names; what leads out of it is left out."""
+        links = [path for path in self._tree.links if path.startswith(self._prefix)]
+        targets = {}
+        for path, content in self._tree.read_many(links):
+            name = path.removeprefix(self._prefix)
+            # An absolute target begins at the top of the context.
+            target = posixpath.join("/", posixpath.dirname(name), content.decode("utf-8", "replace"))
+            targets[name] = posixpath.normpath(target).lstrip("/")
+        return targets
+
+    def _followed(self, patterns: list[str]) -> list[str]:
+        """The patterns, and those that the same files have where links lead."""
+        found = dict.fromkeys(patterns)
+        waiting = list(found) if self._tree.links else []
+        while waiting and len(found) < len(patterns) + _MAX_LINKS * len(self._links):
+            pattern = waiting.pop()
+            for link, target in self._links.items():
+                if _leads_through(pattern, link):
+                    rest = pattern.split("/")[link.count("/") + 1 :]
+                    followed = posixpath.normpath("/".join(filter(None, (target, *rest)))) if target or rest else ""
+                    if followed not in found:
+                        found[followed] = None
+                        waiting.append(followed)
+        return list(found)
+
+    def _let_through(self, names: Iterable[str]) -> list[str]:
+        """Those of the names that are not ours and not ignored, sorted."""
+        kept = sorted(name for name in names if not self._is_ours(name))
+        ignored = self._tree.read(self.ignore_path) if kept and self.ignore_path in self._tree.files() else b""
+        return not_ignored(kept, ignored)
+
+    def _is_ours(self, name: str) -> bool:
+        """Whether a file speaks to the factory; those of other image folders are as private as our own."""
+        if name == IGNORE_FILE or name.startswith(OWN_PREFIX):
+            return True
+        folder, _, last = name.rpartition("/")
+        if last.endswith(PRIVATE_SUFFIX):
+            return is_dockerfile(last.removesuffix(PRIVATE_SUFFIX))
+        for file in FACTORY_FILES:
+            if last == file or (file == TESTS_FILE and last.startswith("tests.") and last.endswith(".json")):
+                prefix = self._prefix + (f"{folder}/" if folder else "")
+                beside = (path.removeprefix(prefix) for path in self._tree.below(prefix.rstrip("/")))
+                return any("/" not in other and is_dockerfile(other) for other in beside)
+            if last.endswith(f".{file}"):
+                return is_dockerfile(last.removesuffix(f".{file}"))
+        return False
+
+
+def not_ignored(paths: Iterable[str], ignore_file: bytes) -> list[str]:
+    """The paths that a .dockerignore lets through, in the order given.
+
+    A pattern counts for everything below what it matches, too, and the last one that matches decides. Source:
+    https://docs.docker.com/build/concepts/context/#dockerignore-files; in code `MatchesOrParentMatches` of
+    https://github.com/moby/patternmatcher. Escapes with a backslash are not supported.
+    """
+    lines = ignore_file.decode("utf-8-sig", "surrogateescape").split("\n")
+    written = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not written:
+        return list(paths)
+    from docker.utils.build import Pattern  # loads the whole Docker SDK, which few images need here
+
+    # Docker writes a negated class as [^…], its Python SDK as [!…].
+    patterns = [pattern for pattern in (Pattern(line.replace("[^", "[!")) for line in written) if pattern.dirs]
+    kept = []
+    for path in paths:
+        way = [path, *(str(folder) for folder in PurePosixPath(path).parents if folder.name)]
+        ignored = False
+        for pattern in patterns:
+            if pattern.exclusion is ignored and any(pattern.match(step) for step in way):
+                ignored = not pattern.exclusion
+        if not ignored:
+            kept.append(path)
+    return kept
+
+
+def _leads_through(pattern: str, link: str) -> bool:
+    """Whether a pattern names a link, or something behind it."""
+    parts, steps = pattern.split("/"), link.split("/")
+    return len(steps) <= len(parts) and takes("/".join(parts[: len(steps)]), link)

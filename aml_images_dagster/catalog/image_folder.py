@@ -1,0 +1,203 @@
+"""Reading the files of an image folder, before it is known what is built FROM what."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.catalog.dockerfile import Dockerfile, parse_combined, with_base
+from aml_images_dagster.catalog.finding import Finding
+from aml_images_dagster.catalog.image import IMAGE_FILE, TESTS_FILE
+from aml_images_dagster.catalog.image_file import ImageFile, Variant
+from aml_images_dagster.catalog.layout import PRIVATE_SUFFIX, ImagePlace, Layout, context_folder
+from aml_images_dagster.catalog.model_file import read_model_file
+from aml_images_dagster.catalog.tests_file import TestPlan
+from aml_images_dagster.catalog.tree import FileMode, Tree
+from aml_images_dagster.errors import BadInput
+from aml_images_dagster.messages import lower_first
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+LINUX = "linux/amd64"
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """An image before the edges are known. Attributes have the meaning of those of `Image`."""
+
+    place: ImagePlace
+    name: str
+    variant: str
+    context: str
+    settings_path: str
+    tests_path: str
+    dockerfile: Dockerfile | None
+    settings: ImageFile
+    tests: TestPlan | None
+    problems: tuple[Finding, ...]
+    public_lines: int | None
+
+    @property
+    def family(self) -> str:
+        """Name of the family."""
+        return self.place.family
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """The fields of its path, with the name of a variant."""
+        return {**self.place.fields, "name": self.name}
+
+    @property
+    def id(self) -> str:
+        """`<family>/<name>`."""
+        return f"{self.family}/{self.name}"
+
+
+def read_drafts(tree: Tree, layout: Layout) -> list[Draft]:
+    """Every image of a tree, each variant by itself; what is wrong with one is a problem of that one."""
+    files = tree.files()
+    places = layout.places(files, tree.root)
+    wanted = dict.fromkeys(
+        path
+        for place in places
+        for path in (
+            place.dockerfile_path,
+            place.dockerfile_path + PRIVATE_SUFFIX,
+            own_file(place, TESTS_FILE, files),
+            own_file(place, IMAGE_FILE, files),
+        )
+        if path in files
+    )
+    contents = dict(tree.read_many(wanted))
+    reader = _Reader(tree, layout, contents)
+    return [draft for place in places for draft in reader.drafts(place)]
+
+
+def own_file(place: ImagePlace, name: str, files: Mapping[str, object]) -> str:
+    """Path of tests.json or image.json of an image: with the Dockerfile's name in front, else that of the folder."""
+    own = place.file(f"{place.dockerfile}.{name}")
+    return own if own in files else place.file(name)
+
+
+class _Reader:
+    def __init__(self, tree: Tree, layout: Layout, contents: dict[str, bytes]) -> None:
+        self._tree = tree
+        self._files = tree.files()
+        self._layout = layout
+        self._contents = contents
+
+    def drafts(self, place: ImagePlace) -> Iterator[Draft]:
+        image = f"{place.family}/{place.name}"
+        path = own_file(place, IMAGE_FILE, self._files)
+        settings = ImageFile()
+        faults = self._links(image, path, place.dockerfile_path, place.dockerfile_path + PRIVATE_SUFFIX)
+        if path in self._contents:
+            read, wrong = read_model_file(ImageFile, self._contents[path], path, image=image)
+            settings = read or settings
+            faults += wrong
+        if not settings.variants:
+            yield self._draft(place, place.name, "", settings, None, path, faults)
+        for key, variant in settings.variants.items():
+            name = variant.name or f"{place.name}-{key}"
+            yield self._draft(place, name, key, settings.of_variant(key), variant, path, faults)
+
+    def _draft(
+        self,
+        place: ImagePlace,
+        name: str,
+        key: str,
+        settings: ImageFile,
+        variant: Variant | None,
+        settings_path: str,
+        faults: tuple[Finding, ...],
+    ) -> Draft:
+        image = f"{place.family}/{name}"
+        problems = [replace(fault, image=image) for fault in faults]
+        own_tests = variant.tests if variant else ""
+        tests_path = place.file(own_tests) if own_tests else own_file(place, TESTS_FILE, self._files)
+        tests = None
+        if own_tests and tests_path not in self._files:
+            message = f"variants.{key}.tests: there is no {tests_path}"
+            problems.append(Finding(image, "error", message, settings_path))
+        elif tests_path in self._files:
+            problems += self._links(image, tests_path)
+            tests, wrong = read_model_file(TestPlan, self._content(tests_path), tests_path, image=image)
+            problems += wrong
+        context = place.folder
+        try:
+            context = context_folder(settings.context or self._layout.context, place.folder, where=settings_path)
+        except BadInput as error:
+            problems.append(_as_finding(error, image, settings_path))
+        dockerfile = None
+        private = self._contents.get(place.dockerfile_path + PRIVATE_SUFFIX)
+        public = self._contents[place.dockerfile_path]
+        if self._files[place.dockerfile_path].mode is not FileMode.SYMLINK:
+            try:
+                dockerfile, *others = (
+                    parse_combined(
+                        public,
+                        private,
+                        settings.build_args,
+                        place.dockerfile_path,
+                        platform=platform,
+                        template_tags=self._layout.template_tags,
+                    )
+                    for platform in settings.platforms or (settings.platform or LINUX,)
+                )
+                problems += _differing_bases(dockerfile, others, image, place.dockerfile_path)
+            except BadInput as error:
+                problems.append(_as_finding(error, image, place.dockerfile_path))
+        if dockerfile and variant and variant.base:
+            try:
+                dockerfile = with_base(dockerfile, variant.base)
+            except BadInput as error:
+                message = f"variants.{key}.base: {error.what}"
+                problems.append(Finding(image, "error", message, settings_path))
+        return Draft(
+            place=place,
+            name=name,
+            variant=key,
+            context=context,
+            settings_path=settings_path,
+            tests_path=tests_path,
+            dockerfile=dockerfile,
+            settings=settings,
+            tests=tests,
+            problems=tuple(problems),
+            public_lines=None if private is None else public.count(b"\n") + (not public.endswith(b"\n")),
+        )
+
+    def _content(self, path: str) -> bytes:
+        """A file, read when it is asked for first."""
+        if path not in self._contents:
+            self._contents[path] = self._tree.read(path)
+        return self._contents[path]
+
+    def _links(self, image: str, *paths: str) -> tuple[Finding, ...]:
+        return tuple(
+            Finding(image, "error", "a symbolic link is not allowed here; put the file itself", path)
+            for path in paths
+            if path in self._files and self._files[path].mode is FileMode.SYMLINK
+        )
+
+
+def _differing_bases(dockerfile: Dockerfile, others: Sequence[Dockerfile], image: str, path: str) -> Iterator[Finding]:
+    """Bases that are other images for other platforms: each base is pinned once, for all of them."""
+    for other in others:
+        for use, same in zip_longest(dockerfile.uses, other.uses):
+            if use is None or same is None or use.reference != same.reference:
+                names = " and ".join(each.reference if each else "no image" for each in (use, same))
+                message = f"{names} for different platforms of one image; name one base that has all of them"
+                yield Finding(image, "error", message, path, (use or same).line)
+                break
+
+
+def _as_finding(error: BadInput, image: str, path: str) -> Finding:
+    place = re.fullmatch(r"(?P<path>.*?)(?::(?P<line>\d+))?", error.where, re.DOTALL)
+    message = f"{error.what}; {lower_first(error.hint)}" if error.hint else error.what
+    if place is None or not place["path"]:
+        return Finding(image, "error", message, path)
+    return Finding(image, "error", message, place["path"], int(place["line"]) if place["line"] else None)
