@@ -385,7 +385,9 @@ def _built_id(event: Event) -> str | None:
 
 
 def _pushed_digest(event: Event) -> str | None:
-    return (event.get("aux") or {}).get("Digest")
+    """With the image store of containerd a push has no `aux`; the digest stands in its last status line."""
+    found = re.fullmatch(r".*: digest: (sha256:[0-9a-f]{64}) size: \d+", str(event.get("status", "")))
+    return found[1] if found else (event.get("aux") or {}).get("Digest")
 
 
 def _pulled_digest(event: Event) -> str | None:

@@ -108,7 +108,7 @@ def transfer_fault(fault: StreamFault, verb: str, reference: str, registry: str)
         hint = f"{registry} speaks plain HTTP: add it to the engine's insecure-registries, or give it a certificate."
     elif "x509" in said or "certificate" in said:
         hint = f"The engine does not trust the certificate of {registry}: install its CA on the engine's machine."
-    elif "does not exist locally" in said:
+    elif "does not exist locally" in said or "tag does not exist" in said:
         hint = "Build or pull it first."
     elif any(word in said for word in ("manifest unknown", "not found", "does not exist")):
         hint = f"{registry} has no such image, or hides it from this login."
