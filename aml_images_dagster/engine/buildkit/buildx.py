@@ -130,7 +130,8 @@ class Buildx:
         """
         environment = {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
         user = Path(os.environ.get("DOCKER_CONFIG") or "~/.docker").expanduser()
-        environment |= {"DOCKER_CONFIG": str(folder), "BUILDX_CONFIG": str(folder / "buildx")}
+        # buildx leaves files of its own in the temporary folder.
+        environment |= {"DOCKER_CONFIG": str(folder), "BUILDX_CONFIG": str(folder / "buildx"), "TMPDIR": str(folder)}
         if self.builder:
             environment["BUILDX_CONFIG"] = os.environ.get("BUILDX_CONFIG") or str(user / "buildx")
             if (user / "contexts").is_dir() and not (folder / "contexts").exists():  # the engines of builders

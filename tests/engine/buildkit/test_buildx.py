@@ -65,7 +65,7 @@ def test_buildx_gets_neither_our_secrets_nor_the_users_choice_of_a_builder(fake_
     assert "BUILDX_BUILDER" not in environment
     assert environment["HTTPS_PROXY"] == "http://proxy.example"
     assert environment["DOCKER_HOST"] == "tcp://engine.example:2376"
-    assert environment["DOCKER_CONFIG"] == str(tmp_path / "own")
+    assert environment["DOCKER_CONFIG"] == environment["TMPDIR"] == str(tmp_path / "own")
     assert environment["BUILDX_CONFIG"].startswith(str(tmp_path / "own"))
     of_the_user = Buildx(builder="mine").environment(tmp_path / "own")
     assert of_the_user["BUILDX_CONFIG"] == str(tmp_path / "docker" / "buildx")
