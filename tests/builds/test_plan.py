@@ -286,6 +286,6 @@ def test_the_second_build_of_a_day_takes_the_next_release_number(image_repositor
     image_repository.write(image_repository.artifacts / f"{today}.00000003" / "build.json", "{")
     done = image_repository.run_in_a_copy(*arguments)
     assert done.returncode == 0, done.stderr
-    assert "release number 2 may be taken" in done.stderr
+    assert "the release number may be taken" in done.stderr
     assert str(damaged) in done.stderr
     assert f"{today}.v2" in done.stdout
