@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from aml_images_dagster import fork_server
-from aml_images_dagster.builds.source import open_source as open_source_tree
+from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.defs import images, open_source, operations, pull_requests, release, schedules, upstream
 from aml_images_dagster.defs.images.request_job import request_job
 from aml_images_dagster.defs.keys import BUILD_JOB, images_with_assets
@@ -39,7 +39,7 @@ def definitions(settings: Settings, pinned: PinnedCatalog | None = None) -> dg.D
         BadInput: The settings or the repository are wrong.
     """
     pinned = pinned or PinnedCatalog.now(settings)
-    factory = Factory(settings, open_source_tree(settings, pinned.commit), backends_for(settings))
+    factory = Factory(settings, load_source(settings, pinned.commit), backends_for(settings))
     known = with_declared(images_with_assets(factory.source.catalog), pinned.declared)
     is_whole = pinned.images is None  # else it is for a run of the command line: what it does not make costs it nothing
     made = [image for image in known if pinned.images is None or image.id in pinned.images]

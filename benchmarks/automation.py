@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from discover import ROOT, commit, git
 
-from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.defs.main_branch import MainBranch
 from aml_images_dagster.defs.run import Factory
 from aml_images_dagster.defs.schedules.release_day import release_day_sensor
@@ -117,7 +117,7 @@ def main() -> None:
         root = Path(folder)
         make_repository(root, options.images, options.bases, f"127.0.0.1:{server.server_port}")
         settings = load_settings(repo=root)
-        factory = Factory(settings, open_source(settings), backends_for(settings))
+        factory = Factory(settings, load_source(settings), backends_for(settings))
         branch = MainBranch(factory)
         upstream = upstream_sensor(factory, branch)
         (schedule,) = schedule_definitions(factory, branch)

@@ -18,7 +18,7 @@ import pytest
 
 from aml_images_dagster.builds.naming import build_number, release_tag_for
 from aml_images_dagster.builds.session import BuildSession
-from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.docker_engine import DockerEngine
 from aml_images_dagster.errors import FactoryError
@@ -187,7 +187,7 @@ def new_session(image_repository: ImageRepository, settings: Settings, backends:
             created=now,
             release_tag=release_tag_for(now, None, None),
             images=frozenset(map(image_repository.image, images)),
-            source=open_source(settings, commit),
+            source=load_source(settings, commit),
             settings=settings,
             backends=backends,
             **fields,

@@ -15,7 +15,7 @@ from aml_images_dagster.builds.preflight import check_folders
 from aml_images_dagster.builds.release_number import next_release_num
 from aml_images_dagster.builds.secrets import secrets_of
 from aml_images_dagster.builds.selection import Selection, with_needed_parents
-from aml_images_dagster.builds.source import discover_images, open_source
+from aml_images_dagster.builds.source import discover_images, load_source
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def prepare(
     if sum((bool(wanted.images), bool(wanted.base), wanted.everything)) > 1:
         raise BadInput("images, a base and all images cannot be combined", where="build", hint="Give one of them.")
     # The code location, which is given no head, reads it by the setting, too.
-    source = open_source(settings, wanted.head or settings.source_commit)
+    source = load_source(settings, wanted.head or settings.source_commit)
     chosen = _choose(wanted, settings, source)
     check_folders(source, chosen, backends)
     selection = with_needed_parents(chosen, source, backends, settings)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from dotenv import dotenv_values
 
 from aml_images_dagster.builds.artifacts import create_atomically, read_whole
-from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.catalog import git
 from aml_images_dagster.checks import Check
 from aml_images_dagster.errors import BadInput, FactoryError
@@ -50,7 +50,7 @@ def prerequisites(settings: Settings, backends: Backends, images: Collection[str
     """
     checks = [Check("settings", lambda: _settings(settings)), Check("git", lambda: _git(settings)), *backends.checks]
     try:
-        source = open_source(settings, settings.source_commit)
+        source = load_source(settings, settings.source_commit)
     except FactoryError as fault:
         checks.insert(2, Check("image folders", _raising(fault)))
     else:

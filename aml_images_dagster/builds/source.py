@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
 
 
-def open_source(settings: Settings, commit: str = "", docker_files_path: str = "") -> Source:
+def load_source(settings: Settings, commit: str = "", docker_files_path: str = "") -> Source:
     """Open the image folders.
 
     A working tree without changes is read as the commit that it is, so that a step that opens it later during a build

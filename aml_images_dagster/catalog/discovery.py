@@ -13,9 +13,9 @@ from aml_images_dagster.catalog.context_files import ContextFiles
 from aml_images_dagster.catalog.dependents import with_descendants
 from aml_images_dagster.catalog.image_file import ImageFile
 from aml_images_dagster.catalog.layout import IGNORE_SUFFIX
-from aml_images_dagster.catalog.model_file import read_model_file
 from aml_images_dagster.catalog.scenario_files import scenario_path, scenario_uses
 from aml_images_dagster.catalog.tree import CommitTree
+from aml_images_dagster.catalog.validated_file import read_model_file
 from aml_images_dagster.text import printable_line
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from aml_images_dagster.catalog.model_file import StrictModel
+from aml_images_dagster.catalog.validated_file import StrictModel
 
 # Every owner that this lets through must be one for Dagster too, which else refuses to load any image.
 Owner = Annotated[str, Field(pattern=r"^(team:\S+|[A-Za-z0-9_][A-Za-z0-9._%+-]*@[A-Za-z0-9.-]+\.[A-Za-z]{2,7})$")]

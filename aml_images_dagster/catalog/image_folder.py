@@ -12,9 +12,9 @@ from aml_images_dagster.catalog.finding import Finding
 from aml_images_dagster.catalog.image import IMAGE_FILE, TESTS_FILE
 from aml_images_dagster.catalog.image_file import ImageFile, Variant
 from aml_images_dagster.catalog.layout import PRIVATE_SUFFIX, ImagePlace, Layout, context_folder
-from aml_images_dagster.catalog.model_file import read_model_file
 from aml_images_dagster.catalog.tests_file import TestPlan
 from aml_images_dagster.catalog.tree import FileMode, Tree
+from aml_images_dagster.catalog.validated_file import read_model_file
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.messages import lower_first
 

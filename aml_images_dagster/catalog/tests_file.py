@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from typing_extensions import override
 
-from aml_images_dagster.catalog.model_file import StrictModel
+from aml_images_dagster.catalog.validated_file import StrictModel
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

@@ -21,9 +21,9 @@ from aml_images_dagster.catalog.image import (
     TESTS_FILE,
 )
 from aml_images_dagster.catalog.image_name import group_name, name_fault, plain_name
-from aml_images_dagster.catalog.model_file import json_lines
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.catalog.scenario_files import scenario_path
+from aml_images_dagster.catalog.validated_file import json_lines
 from aml_images_dagster.catalog.windows import HOST_BUILDS
 from aml_images_dagster.errors import BadInput
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from aml_images_dagster.builds.ledger import Ledger
-from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.catalog.reference import short_digest
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import print_json
@@ -81,7 +81,7 @@ def offer_dependents(settings: Settings, backends: Backends, record: ReleaseReco
     """Say which images are FROM what was released, and how to build them; their names."""
     try:
         records = Ledger(backends.artifacts).records()
-        found = list(dependents(record, open_source(settings).catalog, backends.artifacts, records))
+        found = list(dependents(record, load_source(settings).catalog, backends.artifacts, records))
     except FactoryError as fault:  # the release is done all the same
         console.print(f"[yellow]cannot tell which images are FROM it[/]: {escape(str(fault))}")
         return []

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.options import common_options
 from aml_images_dagster.cli.publish_source import show
@@ -26,7 +26,7 @@ def command(settings: Settings, as_json: bool, images: tuple[str, ...], dry_run:
 
     Without IMAGE: all images that were released.
     """
-    source = open_source(settings, settings.source_commit)
+    source = load_source(settings, settings.source_commit)
     chosen = [source.catalog.get(image).id for image in images] or None
     backends = backends_for(settings)
     show(lambda: publish_docs(source, backends, settings, images=chosen, dry_run=dry_run), as_json)

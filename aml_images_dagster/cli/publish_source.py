@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
-from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.catalog import git
 from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import open_console, print_highlighted
@@ -37,7 +37,7 @@ def command(settings: Settings, as_json: bool, images: tuple[str, ...], head: st
     changed public Dockerfile builds on its own.
     """
     head = head or settings.source_commit
-    source = open_source(settings, git.resolve(settings.repo, head) if head else "")
+    source = load_source(settings, git.resolve(settings.repo, head) if head else "")
     chosen = [source.catalog.get(image).id for image in images] or None
     console = open_console(stderr=True)
 

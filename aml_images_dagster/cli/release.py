@@ -17,7 +17,7 @@ from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.release.actor import actor
 from aml_images_dagster.release.candidate import completed
 from aml_images_dagster.release.production import Releaser, window_closed
-from aml_images_dagster.release.promotion import await_promotion, problems
+from aml_images_dagster.release.public_availability import await_promotion, problems
 
 if TYPE_CHECKING:
     from rich.console import Console

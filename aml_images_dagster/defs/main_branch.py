@@ -10,7 +10,7 @@ import dagster as dg
 
 from aml_images_dagster.builds.release_number import next_release_num
 from aml_images_dagster.builds.selection import with_needed_parents
-from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.catalog import git
 from aml_images_dagster.defs.keys import images_with_assets
 from aml_images_dagster.defs.planning import promised_numbers, to_do
@@ -92,7 +92,7 @@ class MainBranch:
 
     def _at(self, commit: str) -> MainImages:
         if self._read is None or self._read.commit != commit:
-            source = open_source(self._factory.settings, commit)
+            source = load_source(self._factory.settings, commit)
             buildable = {image.id for image in images_with_assets(source.catalog)}
             self._read = MainImages(source, commit, self._with_assets & buildable)
         return self._read

@@ -14,7 +14,7 @@ from aml_images_dagster.builds.naming import build_number, release_tag_for
 from aml_images_dagster.builds.process import this_process
 from aml_images_dagster.builds.selection import left_out
 from aml_images_dagster.builds.session import BuildSession
-from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.catalog import git
 from aml_images_dagster.defs.keys import RELEASE_FILES, image_of, is_of_build
 from aml_images_dagster.defs.request import (
@@ -179,7 +179,7 @@ class Factory:
     def _source_of(self, commit: str, docker_files_path: str) -> Source | None:
         """The files that the options or the settings name; None where it is the working tree."""
         if commit or docker_files_path:
-            return open_source(self.settings, commit or self.settings.source_commit, docker_files_path)
+            return load_source(self.settings, commit or self.settings.source_commit, docker_files_path)
         if self.settings.source_commit or not git.is_repository(self.settings.repo):
             return self.source
         return None
@@ -192,7 +192,7 @@ class Factory:
         commit = begun or git.describe(self.settings.repo)
         if commit == self.source.commit:
             return self.source
-        return open_source(self.settings, "" if commit.endswith(git.DIRTY) else commit)
+        return load_source(self.settings, "" if commit.endswith(git.DIRTY) else commit)
 
 
 @dataclass(frozen=True)

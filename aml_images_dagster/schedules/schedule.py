@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.dependents import Reasons, with_descendants
 from aml_images_dagster.catalog.finding import Finding
-from aml_images_dagster.catalog.model_file import read_model_file
+from aml_images_dagster.catalog.validated_file import read_model_file
 from aml_images_dagster.schedules.schedule_file import ScheduleFile
 
 if TYPE_CHECKING:

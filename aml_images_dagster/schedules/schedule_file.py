@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from aml_images_dagster.catalog.model_file import StrictModel
+from aml_images_dagster.catalog.validated_file import StrictModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

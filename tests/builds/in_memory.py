@@ -17,7 +17,7 @@ from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.builds.plan import plan_build
 from aml_images_dagster.builds.scenarios import test
 from aml_images_dagster.builds.session import BuildSession
-from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.builds.staging import stage, stage_once
 from aml_images_dagster.builds.unchanged import record_unchanged
 from aml_images_dagster.catalog.reference import Reference
@@ -209,13 +209,13 @@ class MemoryFactory:
         )
 
     def plan(self, *images: str, pull_request: str = "") -> Plan:
-        source = open_source(self.settings)
+        source = load_source(self.settings)
         selection = dict.fromkeys(images or source.catalog.images, ("all",))
         return plan_build(selection, source, self.backends, self.settings, pull_request=pull_request)
 
     def session(self, plan: Plan | None = None, **fields: Any) -> BuildSession:
         run_id, now = str(uuid.uuid4()), datetime.now(UTC)
-        source = open_source(self.settings)
+        source = load_source(self.settings)
         return BuildSession(
             number=build_number(run_id, now),
             run_id=run_id,

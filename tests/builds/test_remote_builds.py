@@ -11,7 +11,7 @@ import pytest
 from aml_images_dagster.builds.cleanup import cleanup
 from aml_images_dagster.builds.naming import build_number, release_tag_for
 from aml_images_dagster.builds.session import BuildSession
-from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.builds.staging import stage, staged_by_digest
 from aml_images_dagster.errors import BuildFailed
 from aml_images_dagster.profiles import backends_for
@@ -57,7 +57,7 @@ def session(
         created=now,
         release_tag=release_tag_for(now, None, None),
         images=frozenset(image_repository.image(image) for image in ("tools/shell", "apps/hello")),
-        source=open_source(settings),
+        source=load_source(settings),
         settings=settings,
         backends=backends_for(settings),
     )

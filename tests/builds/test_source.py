@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aml_images_dagster.builds.source import clean_commit, open_source
+from aml_images_dagster.builds.source import clean_commit, load_source
 from aml_images_dagster.catalog.tree import CommitTree, WorkingTree
 from aml_images_dagster.settings import load_settings
 from tests.image_repository import ImageRepository
@@ -25,7 +25,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageReposito
 
 
 def test_a_clean_working_tree_is_its_commit(repository: ImageRepository) -> None:
-    source = open_source(load_settings(repo=repository.root))
+    source = load_source(load_settings(repo=repository.root))
     greeting = str((repository.folder("tools/shell") / "greeting").relative_to(repository.root))
     assert isinstance(source.tree, CommitTree)
     assert source.commit == repository.git("rev-parse", "HEAD")
@@ -37,7 +37,7 @@ def test_a_clean_working_tree_is_its_commit(repository: ImageRepository) -> None
 def test_a_working_tree_with_changes_is_read_as_it_is(repository: ImageRepository, path: str) -> None:
     repository.write(repository.root / path, "FROM busybox\n" if path.endswith("Dockerfile") else "\n")
     settings = load_settings(repo=repository.root, docker_files_path="images")
-    source = open_source(settings)
+    source = load_source(settings)
     assert isinstance(source.tree, WorkingTree)
     assert source.commit == f"{repository.git('rev-parse', 'HEAD')}-dirty"
 
@@ -50,7 +50,7 @@ def test_files_that_git_keeps_through_a_filter_are_read_from_the_working_tree(
     repository.write(repository.root / f"{place}.gitattributes", "*.bin filter=lfs diff=lfs merge=lfs -text\n")
     repository.commit("large files")
     assert clean_commit(repository.root) == ""
-    source = open_source(load_settings(repo=repository.root))
+    source = load_source(load_settings(repo=repository.root))
     assert isinstance(source.tree, WorkingTree)
     assert source.commit == repository.git("rev-parse", "HEAD")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import dagster as dg
 
 from aml_images_dagster.builds.naming import build_number
-from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.defs import images
 from aml_images_dagster.defs.keys import BUILD_JOB, RELEASE_FILES, STAGES, Stage, asset_key, is_of_build
 from aml_images_dagster.defs.planning import ToDo, pull_request_to_do, to_do
@@ -49,7 +49,7 @@ class Scene:
 
     @property
     def factory(self) -> Factory:
-        return Factory(self.world.settings, open_source(self.world.settings), self.world.backends)
+        return Factory(self.world.settings, load_source(self.world.settings), self.world.backends)
 
     def plan(self, pull_request: str = "") -> ToDo:
         factory = self.factory

@@ -11,7 +11,7 @@ import pytest
 from aml_images_dagster.builds.artifacts import write_atomically
 from aml_images_dagster.builds.ledger import Ledger, TagChange
 from aml_images_dagster.builds.records import BuildRecord
-from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.defs import main_branch
 from aml_images_dagster.defs.keys import BUILD_JOB
 from aml_images_dagster.defs.main_branch import MainBranch
@@ -40,7 +40,7 @@ class Scene:
         )
         self.repository = repository
         self.instance = instance
-        self.factory = Factory(settings, open_source(settings), backends_for(settings))
+        self.factory = Factory(settings, load_source(settings), backends_for(settings))
         self.artifacts = self.factory.backends.artifacts
         self.sensor = after_release_sensor(self.factory, MainBranch(self.factory))
         self.cursor: str | None = None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.defs.main_branch import MainBranch
 from aml_images_dagster.defs.run import Factory
 from aml_images_dagster.errors import BadInput, Unreachable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def main(pull_settings: Callable[..., Settings]) -> Callable[..., MainBranch]:  # noqa: F811
     def main(**values: object) -> MainBranch:
         settings = pull_settings(**values)
-        return MainBranch(Factory(settings, open_source(settings), backends_for(settings)))
+        return MainBranch(Factory(settings, load_source(settings), backends_for(settings)))
 
     return main
 

@@ -12,7 +12,7 @@ import pytest
 import aml_images_dagster.defs.run as defs_run
 from aml_images_dagster.builds.artifacts import Artifacts
 from aml_images_dagster.builds.records import Plan
-from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.defs.keys import BUILD_JOB, RELEASE_JOB, asset_key
 from aml_images_dagster.defs.request import BUILD_TAG, PULL_REQUEST_TAG, RESOURCE, BuildOptions
 from aml_images_dagster.defs.run import Factory, explained, planned_keys
@@ -170,7 +170,7 @@ def test_what_is_the_same_for_all_steps_is_found_out_once(
 ) -> None:
     definitions = load(repository)
     settings = load_settings()
-    factory = Factory(settings, open_source(settings), backends_for(settings))
+    factory = Factory(settings, load_source(settings), backends_for(settings))
     with dg.DagsterInstance.ephemeral() as instance:
         run, other = (instance.create_run_for_job(definitions.resolve_job_def(BUILD_JOB)) for _ in range(2))
         release = instance.create_run_for_job(definitions.resolve_job_def(RELEASE_JOB))

@@ -13,8 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aml_images_dagster.catalog.catalog import Catalog
-from aml_images_dagster.catalog.model_file import read_model_file
 from aml_images_dagster.catalog.tree import WorkingTree
+from aml_images_dagster.catalog.validated_file import read_model_file
 from aml_images_dagster.schedules.schedule import read_timetable
 from aml_images_dagster.schedules.schedule_file import ScheduleFile
 

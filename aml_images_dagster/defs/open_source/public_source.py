@@ -6,7 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from aml_images_dagster.builds.session import Source
-from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.defs.keys import OPERATIONS_GROUP, PUBLIC_DOCS, PUBLIC_SOURCE
 from aml_images_dagster.defs.run import Factory, explained, step_log
 from aml_images_dagster.open_source.proposal import Proposal
@@ -57,7 +57,7 @@ def _publication(
         with explained():
             source = factory.source
             if config.source_commit:
-                source = open_source(factory.settings, config.source_commit)
+                source = load_source(factory.settings, config.source_commit)
             images = [source.catalog.get(image).id for image in config.images]
             proposal = propose(factory, source, images or None, config.dry_run)
         if config.dry_run:  # it proposes nothing

@@ -29,7 +29,7 @@ from aml_images_dagster.release.actor import actor
 from aml_images_dagster.release.candidate import completed
 from aml_images_dagster.release.dependents import dependents
 from aml_images_dagster.release.production import Releaser, window_closed
-from aml_images_dagster.release.promotion import PublicTag, await_promotion, problems
+from aml_images_dagster.release.public_availability import PublicTag, await_promotion, problems
 from aml_images_dagster.settings import Settings
 
 

@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 from markdown_it import MarkdownIt
 
-from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.defs.keys import PUBLIC_DOCS, PUBLIC_SOURCE
 from aml_images_dagster.defs.open_source.public_source import publication_assets
@@ -36,7 +36,7 @@ def publish(
     assets = publication_assets(settings.open_source)
     assert [asset.key for asset in assets] == [key]
     config = {"ops": {key.to_python_identifier(): {"config": options}}}
-    resources = {FACTORY: Factory(settings, open_source(settings), backends_for(settings))}
+    resources = {FACTORY: Factory(settings, load_source(settings), backends_for(settings))}
     return dg.materialize(assets, run_config=config, resources=resources, raise_on_error=False)
 
 

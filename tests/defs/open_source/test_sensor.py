@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from aml_images_dagster.builds.ledger import Action, Ledger, TagChange
-from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.defs.open_source.public_source import publication_assets
 from aml_images_dagster.defs.open_source.sensor import publish_after_release_sensor
 from aml_images_dagster.defs.run import FACTORY, Factory
@@ -34,7 +34,7 @@ def factory(tmp_path: Path) -> Factory:
         file.write("[tool.aml-images.open-source]\nafter-release = true\n")
         file.write('repository = "/public"\ndocs-repository = "/docs"\n')
     settings = load_settings(repo=repository.root)
-    return Factory(settings, open_source(settings), backends_for(settings))
+    return Factory(settings, load_source(settings), backends_for(settings))
 
 
 def do(factory: Factory, action: Action, commit: str = "c0ffee") -> None:
@@ -83,5 +83,5 @@ def test_a_commit_with_uncommitted_changes_is_not_asked_for(factory: Factory) ->
 
 def test_it_is_there_only_when_it_is_wanted(tmp_path: Path) -> None:
     settings = load_settings(repo=ImageRepository.create(tmp_path / "plain").root)
-    factory = Factory(settings, open_source(settings), backends_for(settings))
+    factory = Factory(settings, load_source(settings), backends_for(settings))
     assert publish_after_release_sensor(factory) == []

@@ -12,7 +12,7 @@ import pytest
 from aml_images_dagster.builds.cleanup import read_report
 from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.builds.process import named, this_process
-from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.defs import operations
 from aml_images_dagster.defs.keys import CLEANUP_JOB, asset_key
@@ -49,7 +49,7 @@ class Operations:
     ) -> None:
         self.instance = instance
         self.backends = backends
-        factory = Factory(settings, open_source(settings), backends)
+        factory = Factory(settings, load_source(settings), backends)
         resources = dg.Definitions(resources={FACTORY: factory})
         self._definitions = dg.Definitions.merge(operations.definitions(factory), resources)
         image = repository.image("apps/other")

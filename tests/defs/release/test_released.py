@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pytest
 
-from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.definitions import definitions
 from aml_images_dagster.defs.keys import PROMOTED, RELEASE_JOB, RELEASED, ROLLBACK_JOB, WITHDRAW_JOB, released_key
 from aml_images_dagster.defs.release.released import released_assets
@@ -167,7 +167,7 @@ def test_a_roll_back_and_a_withdrawal(ui: Ui, complete_build: Callable[..., Rele
 
 
 def factory(house: House) -> Factory:
-    return Factory(house.settings, open_source(house.settings), house.backends)
+    return Factory(house.settings, load_source(house.settings), house.backends)
 
 
 def test_what_the_command_line_did_is_shown_once(

@@ -15,7 +15,7 @@ from dagster._core.test_utils import freeze_time
 
 from aml_images_dagster.builds.artifacts import write_atomically
 from aml_images_dagster.builds.records import BuildRecord, StagedImage
-from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.defs.keys import BUILD_JOB
 from aml_images_dagster.defs.request import RELEASE_BY_TAG, SCHEDULE_TAG, build_keys
 from aml_images_dagster.defs.run import FACTORY, Factory
@@ -137,7 +137,7 @@ def scene(
 ) -> Iterator[Scene]:
     text = PATCH_DAY.replace("{os: windows}", f"{{images: [{image_repository.image('tools/shell')}]}}")
     image_repository.write(image_repository.root / "schedules" / "patch_day.yaml", text)
-    factory = Factory(settings, open_source(settings), backends)
+    factory = Factory(settings, load_source(settings), backends)
     with dg.instance_for_test() as instance:
         yield Scene(image_repository, factory, instance, push_new_image, (staging, production))
 

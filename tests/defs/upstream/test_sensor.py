@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 from dagster._core.storage.tags import RUN_KEY_TAG
 
-from aml_images_dagster.builds.source import open_source
+from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.defs.keys import BUILD_JOB, REBUILT, base_key
 from aml_images_dagster.defs.main_branch import MainBranch
 from aml_images_dagster.defs.request import RESOURCE, build_keys
@@ -122,7 +122,7 @@ def scene(
     monkeypatch.setenv("AML_IMAGES_BASE_MIRRORS", f"upstream.example={front.host}/{repository}")
     settings = load_settings(repo=image_repository.root, automation="on")
     with dg.DagsterInstance.ephemeral() as instance:
-        yield Scene(image_repository, Factory(settings, open_source(settings), backends_for(settings)), instance)
+        yield Scene(image_repository, Factory(settings, load_source(settings), backends_for(settings)), instance)
 
 
 def test_an_unchanged_base_starts_nothing(scene: Scene, front: TokenRegistry) -> None:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aml_images_dagster.catalog.image_file import ImageFile
-from aml_images_dagster.catalog.model_file import json_lines, read_model_file
 from aml_images_dagster.catalog.tests_file import TestPlan
+from aml_images_dagster.catalog.validated_file import json_lines, read_model_file
 
 PLAN = """{
   "scenarios": [

@@ -1,4 +1,4 @@
-"""Promotion: waiting until the public registry serves what was released to production."""
+"""Waits until the public registry serves what was released to production: it is promoted then."""
 
 from __future__ import annotations
 

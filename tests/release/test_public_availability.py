@@ -10,7 +10,7 @@ import pytest
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.registry.oci import OciRegistry
-from aml_images_dagster.release.promotion import await_promotion, problems
+from aml_images_dagster.release.public_availability import await_promotion, problems
 from tests.faults.own_registry import OwnRegistry
 from tests.release.conftest import House, digests
 

@@ -1,4 +1,4 @@
-"""A JSON or YAML file that has to be a model, read: every mistake at once, each with its line and a hint.
+"""Reads JSON and YAML into pydantic models: every mistake at once, each with its line and a hint.
 
 Source of JSON: https://www.rfc-editor.org/rfc/rfc8259; YAML: yaml_data.py.
 """
