@@ -40,6 +40,11 @@ _CODES = {403: "DENIED", 429: "TOOMANYREQUESTS"}
 _HOP = ("connection", "transfer-encoding", "keep-alive", "authorization", "date", "server", "content-length")
 
 
+_ENGINES = ("docker/", "containerd/", "buildkit/", "Go-http-client/")
+"""User agents of engines. They sign in by name and password: with the image store of containerd they fetch a token from
+no host whose certificate is of a test, although they push to one on loopback."""
+
+
 @dataclass(frozen=True)
 class Grant:
     """What a token is good for.
@@ -123,7 +128,7 @@ class Acr(AzureService):
             return self._token(request)
         scope = _scope(request)
         if not self._may(request, scope):
-            return self._challenge(scope)
+            return self._challenge(request, scope)
         return self._own(request) if request.path.startswith("/acr/v1/") else self._pass_on(request)
 
     def lets_in(self, user: str, password: str) -> bool:
@@ -168,9 +173,11 @@ class Acr(AzureService):
             return grant is not None
         return any(scope[:2] == given[:2] and scope[2] <= given[2] for given in grant.scopes)
 
-    def _challenge(self, scope: tuple[str, str, frozenset[str]] | None) -> Answer:
+    def _challenge(self, request: Request, scope: tuple[str, str, frozenset[str]] | None) -> Answer:
         challenge = f'Bearer realm="{self.url}/oauth2/token",service="{self.host}"'
-        if scope:
+        if request.headers.get("User-Agent", "").startswith(_ENGINES):
+            challenge = 'Basic realm="Azure Container Registry"'
+        elif scope:
             challenge += f',scope="{scope[0]}:{scope[1]}:{",".join(sorted(scope[2], reverse=True))}"'
         headers = {"WWW-Authenticate": challenge, "Docker-Distribution-Api-Version": "registry/2.0"}
         return self.error(401, "UNAUTHORIZED", "authentication required", headers)
