@@ -35,6 +35,8 @@ from tests.image_repository import DOCKERFILES, ImageRepository
 if TYPE_CHECKING:
     from aml_images_dagster.builds.backends import Backends
 
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and what is printed would be as narrow
+
 hypothesis.settings.register_profile("long", max_examples=300, stateful_step_count=40, deadline=None)
 """For the tests of state machines, by hand: `--hypothesis-profile=long`."""
 

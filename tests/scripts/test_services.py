@@ -67,7 +67,8 @@ class Clone:
     def services(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("AML_IMAGES_")}
         return subprocess.run(
-            [self.root / "scripts" / "services", *arguments],
+            # An earlier test of this process may have left a signal ignored, which children inherit.
+            ["env", "--default-signal", self.root / "scripts" / "services", *arguments],
             env=clean | {"PATH": f"{self.root / 'bin'}:{os.environ['PATH']}", **environment},
             capture_output=True,
             text=True,
