@@ -151,14 +151,24 @@ def test_a_changed_base(upstream: Upstream, staging: OciRegistry, bases: str) ->
 
 
 def break_image(registry: OciRegistry, reference: Reference) -> None:
-    """Push an image from which nothing can be built: its layer is no archive."""
+    """Push an image from which nothing can be built: its layer is no archive.
+
+    Its configuration has the diff ID of that layer: BuildKit and containerd do not read a layer whose diff ID they
+    have unpacked before.
+    """
     document = read_manifest(registry.existing(reference))
     layer = b"no archive"
-    digest = f"sha256:{hashlib.sha256(layer).hexdigest()}"
-    registry.upload_blob(reference.repository, digest, layer)
+    digest = _digest(layer)
+    config = registry.config(reference)
+    config_body = json.dumps({**config, "rootfs": config["rootfs"] | {"diff_ids": [digest]}}).encode()
+    for body in (layer, config_body):
+        registry.upload_blob(reference.repository, _digest(body), body)
+    document["config"] |= {"digest": _digest(config_body), "size": len(config_body)}
     document["layers"] = [document["layers"][0] | {"digest": digest, "size": len(layer)}]
     content = json.dumps(document).encode()
-    manifest = Manifest(
-        f"sha256:{hashlib.sha256(content).hexdigest()}", registry.existing(reference).media_type, content
-    )
+    manifest = Manifest(_digest(content), registry.existing(reference).media_type, content)
     registry.put_manifest(reference.repository, reference.tag, manifest)
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
