@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from aml_images_dagster.catalog.reference import Reference
-from aml_images_dagster.engine import engine_builder
+from aml_images_dagster.engine.buildkit.builder import BuildKitBuilder
+from aml_images_dagster.engine.buildkit.buildx import Buildx
 from aml_images_dagster.engine.interface import BuildRequest
 from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.identity.faults import TIMEOUTS
@@ -114,52 +117,72 @@ def test_a_digest_is_not_untagged(acr: Registry, pushed: Reference) -> None:
 
 
 def test_pushing_with_a_login_of_the_moment(
-    backends: Backends, engine: DockerEngine, cloud: EmulatedCloud, busybox: Reference, make_context: MakeContext
+    backends: Backends, cloud: EmulatedCloud, busybox: Reference, make_context: MakeContext
 ) -> None:
-    reference = Reference(cloud.staging.host, "apps/pushed", "1")
-    context = make_context({"Dockerfile": f"FROM {busybox}\nLABEL one=two\n"})
+    reference, word = Reference(cloud.staging.host, "apps/pushed", "1"), uuid.uuid4().hex
+    context = make_context({"Dockerfile": f"FROM {busybox}\nRUN echo {word}; sleep 2\n"})
     request = BuildRequest(context, "Dockerfile", str(reference), platform="linux/amd64", timeout_seconds=60)
-    engine.build(request, print)
-    try:
-        digest = engine.push(str(reference), print, backends.login_for(reference.registry))
-        assert backends.staging.digest(reference) == digest
-    finally:
-        engine.forget(str(reference))
+    given_before: list[int] = []
+
+    def log(line: str) -> None:
+        if line.endswith(f" {word}"):
+            given_before.append(len(cloud.staging.tokens))
+
+    for _ in range(2):  # the second has everything in the cache, but no login
+        pushed = backends.builder.build_and_push(request, log, still_wanted=lambda: None, started=lambda _: None)
+        assert cloud.staging.exchanges("POST", "/oauth2/exchange")
+        assert backends.staging.digest(reference) == pushed.digest
+        cloud.staging.end_all_tokens()
+        cloud.staging.log.clear()
+    assert given_before == [0]
 
 
 def test_pushing_through_a_storm_of_too_many_requests(
     backends: Backends,
+    engine: DockerEngine,
     cloud: EmulatedCloud,
     busybox: Reference,
     make_context: MakeContext,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    """The engine gives up at once."""
-    monkeypatch.setattr(engine_builder, "_PUSHED_AGAIN_AFTER_SECONDS", (0.1, 0.1, 0.1))
+    """BuildKit repeats a request some times, at once, and gives up."""
+    assert isinstance(backends.builder, BuildKitBuilder)
+    builder = BuildKitBuilder(
+        Buildx(),
+        engine,
+        backends.login_for,
+        features_file=tmp_path / "features.json",
+        wait_seconds=1,
+        push_seconds=60,
+        pauses=(0.1, 0.1, 0.1),
+    )
     reference = Reference(cloud.staging.host, "apps/pushed", "1")
     context = make_context({"Dockerfile": f"FROM {busybox}\nLABEL one=two\n"})
-    request = BuildRequest(
-        context,
-        "Dockerfile",
-        str(reference),
-        platform="linux/amd64",
-        timeout_seconds=60,
-        cache_name="aml-images.cache/tests:pushed",
-    )
-    cloud.staging.fail(429, method="POST", path="/blobs/uploads")
-    cloud.staging.fail(429, method="PUT", path="/manifests/", times=2)
-    log: list[str] = []
-    try:
-        pushed = backends.builder.build_and_push(request, log.append, still_wanted=lambda: None, started=lambda _: None)
-        assert backends.staging.digest(reference) == pushed.digest
-        assert sum("pushing again" in line for line in log) == 3
-        cloud.staging.fail(429, method="PUT", path="/manifests/", times=None)
-        with pytest.raises(Unreachable, match="toomanyrequests") as refused:
-            backends.builder.build_and_push(request, log.append, still_wanted=lambda: None, started=lambda _: None)
-        assert "wait some minutes" in refused.value.hint
-    finally:
-        for tag in (str(reference), request.cache_name):
-            backends.engine.forget(tag)
+    request = BuildRequest(context, "Dockerfile", str(reference), platform="linux/amd64", timeout_seconds=60)
+    storms = [
+        cloud.staging.fail(429, method="POST", path="/blobs/uploads", times=None),
+        cloud.staging.fail(429, method="PUT", path="/manifests/", times=None),
+    ]
+    ends = iter([storms[0], None, storms[1]])
+    again: list[str] = []
+
+    def log(line: str) -> None:
+        if "pushing again" in line:
+            again.append(line)
+            if over := next(ends, None):
+                over.times = 0
+
+    pushed = builder.build_and_push(request, log, still_wanted=lambda: None, started=lambda _: None)
+    assert backends.staging.digest(reference) == pushed.digest
+    assert ["POST request" in line for line in again] == [True, False, False]
+    assert all("429 Too Many Requests" in line for line in again)
+    storms[1].times = None
+    # What the registry has already is not put there again.
+    another = replace(request, context=make_context({"Dockerfile": f"FROM {busybox}\nLABEL one=three\n"}))
+    with pytest.raises(Unreachable, match="429 Too Many Requests") as refused:
+        builder.build_and_push(another, log, still_wanted=lambda: None, started=lambda _: None)
+    assert "wait some minutes" in refused.value.hint
+    assert len(again) == 3 + 3
 
 
 def test_logins_are_for_our_registries_only_and_each_is_fresh(backends: Backends, cloud: EmulatedCloud) -> None:
