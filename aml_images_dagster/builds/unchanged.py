@@ -73,6 +73,7 @@ def _write(session: BuildSession, passed: PassedImage) -> None:
 
 def _find(session: BuildSession, planned: PlannedImage, log: LogLine) -> PassedImage | None:
     """The records of a reused image, once it has this build's tag; None if it was deleted since."""
+    session.begin()  # a thread of a step whose run was killed tags nothing of a build that was cleaned up
     staged = session.folder.read_staged(planned.image) or reuse_planned(session, planned, log)
     if staged is None or staged.digest != planned.digest:
         return None
