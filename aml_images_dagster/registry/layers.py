@@ -6,7 +6,9 @@ Layers of Windows images keep the files of `C:` below `Files/`.
 
 from __future__ import annotations
 
+import lzma
 import tarfile
+import zlib
 from typing import IO, TYPE_CHECKING, cast
 
 from aml_images_dagster.errors import BadInput
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 _LAYER_SECONDS = 3600
 _WINDOWS_DRIVE, _WINDOWS_FILES = "C:/", "Files/"
+_UNREADABLE = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, OverflowError, RecursionError)
 _REMOVED, _ALL_REMOVED = ".wh.", ".wh..wh..opq"
 
 
@@ -28,7 +31,7 @@ def files_in(registry: Registry, reference: Reference, paths: Iterable[str]) -> 
     """Which of the absolute paths an image of one platform has.
 
     Layers are read newest first, only until every path is decided: what an image adds at its end costs little. A layer
-    in a compression that Python cannot read counts as one without files.
+    in a compression that Python cannot read, or a part of one that is no archive, counts as one without files.
 
     Raises:
         BadInput: There is no such image.
@@ -74,14 +77,14 @@ def _name_in_layers(path: str) -> str:
 
 
 def _entries(registry: Registry, repository: str, digest: str) -> Iterator[str]:
-    try:
-        with (
-            registry.open_blob(repository, digest) as blob,
-            tarfile.open(fileobj=cast("IO[bytes]", blob), mode="r|*") as layer,
-        ):
-            for member in layer:
-                # It keeps all that it has read, of which there may be millions.
-                layer.members.clear()  # type: ignore[attr-defined]
-                yield member.name.removeprefix("./").rstrip("/")
-    except tarfile.ReadError:
-        return
+    with registry.open_blob(repository, digest) as blob:
+        try:
+            with tarfile.open(fileobj=cast("IO[bytes]", blob), mode="r|*") as layer:
+                for member in layer:
+                    # It keeps all that it has read, of which there may be millions.
+                    layer.members.clear()  # type: ignore[attr-defined]
+                    yield member.name.removeprefix("./").rstrip("/")
+        except _UNREADABLE:
+            pass
+        for _ in blob:  # an archive may end before its blob, whose end verifies all of it
+            pass
