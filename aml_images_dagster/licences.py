@@ -120,7 +120,7 @@ def _joined(parts: list[str]) -> str:
     said = [_expression(part.strip()) for part in parts[::2]]
     words = {"OR" if word and "or" in word.lower() else "AND" for word in parts[1::2]}
     said = list(dict.fromkeys(filter(None, said)))
-    if len(said) < 2:  # noqa: PLR2004
+    if len(said) < 2:
         return "".join(said)
     word = "OR" if words == {"OR"} else "AND"
     return f" {word} ".join(f"({one})" if " " in one else one for one in said)
@@ -144,7 +144,8 @@ def _as_spdx(text: str) -> str | None:
 def _spdx() -> Licensing:
     from license_expression import get_spdx_licensing  # its index of all licences takes a while to load
 
-    return get_spdx_licensing()
+    licensing: Licensing = get_spdx_licensing()
+    return licensing
 
 
 def _is_reference(key: str) -> bool:

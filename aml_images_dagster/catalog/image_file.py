@@ -85,8 +85,8 @@ class _ImageKeys(StrictModel):
     contains: tuple[Content, ...] = Field(
         default=(),
         max_length=200,
-        description="What is in the image and in no package: libraries inside of wheels, downloads of RUN. It is listed "
-        "in the image's inventory and SBOM.",
+        description="What is in the image and in no package: libraries inside of wheels, downloads of RUN. The image's "
+        "inventory and SBOM list it.",
     )
 
     @model_validator(mode="after")

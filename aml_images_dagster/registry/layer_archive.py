@@ -64,9 +64,7 @@ class LayerArchive:
             UnreadableLayer: See there.
             Unreachable: The registry does not answer, or serves something else than it promised.
         """
-        count = 0
-        for entry in self._archive:
-            count += 1
+        for count, entry in enumerate(self._archive, 1):
             if count > MOST_ENTRIES:
                 raise UnreadableLayer(f"it has more than {MOST_ENTRIES:,} entries")
             # It keeps all that it has read, of which there may be millions.

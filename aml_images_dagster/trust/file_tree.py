@@ -1,7 +1,7 @@
 """The files of an image, as extracting its layers one after the other makes them.
 
-Source: https://github.com/opencontainers/image-spec/blob/main/layer.md, "Applying Changesets". Where that leaves it open
-(a parent that is a link, a folder in place of a file) it is what containerd does:
+Source: https://github.com/opencontainers/image-spec/blob/main/layer.md, "Applying Changesets". Where that says nothing,
+of a parent that is a link and of a folder in place of a file, it is what containerd does:
 https://github.com/containerd/containerd/blob/main/pkg/archive/tar.go.
 """
 

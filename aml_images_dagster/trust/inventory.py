@@ -17,7 +17,7 @@ from aml_images_dagster.http_connection import time_limit
 from aml_images_dagster.licences import expression
 from aml_images_dagster.registry.oci import read_manifest
 from aml_images_dagster.trust.file_tree import MOST_NODES, File, FileTree, Link, TooManyFiles
-from aml_images_dagster.trust.packages import Document, Package
+from aml_images_dagster.trust.packages import DISTRIBUTIONS, Document, Package
 from aml_images_dagster.trust.packages.deb import copyright_of
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ MOST_UNOWNED = 200
 """Paths of files of no package that are listed."""
 _MOST_UNREAD = 100
 _SECONDS = 3600
-_DISTRIBUTIONS = ("deb", "rpm", "apk")
 _STATE = re.compile(
     r"(?:dev|etc|proc|run|sys|tmp|var/(?:backups|cache|lib|log|mail|run|spool|tmp))(?:/.*)?"
     r"|(?:.*/)?(?:__pycache__(?:/.*)?|[^/]*\.pyc|conda-meta/history|\.dockerenv)"
@@ -205,7 +204,7 @@ def _packages(tree: FileTree, distribution: Mapping[str, str]) -> Iterator[Packa
     ]
     # What a package of a distribution brings is that package: known before Python's packages are looked at. What one of
     # conda brings is both: advisories for conda are few, and name the package of Python.
-    for path, _, document in documents:
+    for _, _, document in documents:
         if not document.files_below:
             tree.own(document.files)
     brought = {path for path, file, document in documents if document.kind == "pypi" and file.is_owned}
@@ -214,7 +213,7 @@ def _packages(tree: FileTree, distribution: Mapping[str, str]) -> Iterator[Packa
         tree.own(_absolute(path, document))
         for package in () if path in brought else document.packages:
             found = replace(package, location=path)
-            yield _of_distribution(found, tree, namespace, release) if package.type in _DISTRIBUTIONS else found
+            yield _of_distribution(found, tree, namespace, release) if package.type in DISTRIBUTIONS else found
 
 
 def _absolute(path: str, document: Document) -> Iterator[str]:

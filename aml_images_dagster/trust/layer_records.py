@@ -17,7 +17,7 @@ import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
 from aml_images_dagster.registry.layer_archive import LayerArchive, UnreadableLayer, open_layer
 from aml_images_dagster.text import printable_line

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.trust.packages import apk, conda, deb, os_release, pypi, rpm
-from aml_images_dagster.trust.packages.package import Document, Package, UnreadableDocument
+from aml_images_dagster.trust.packages.package import DISTRIBUTIONS, Document, Package, UnreadableDocument
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,4 +65,4 @@ def reader_of(path: str) -> Reader | None:
     return _READERS[found.lastgroup] if found and found.lastgroup else None
 
 
-__all__ = ["RPM_DATABASE", "Document", "Package", "Reader", "UnreadableDocument", "reader_of", "rpm"]
+__all__ = ["DISTRIBUTIONS", "RPM_DATABASE", "Document", "Package", "Reader", "UnreadableDocument", "reader_of", "rpm"]

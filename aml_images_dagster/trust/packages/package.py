@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from packageurl import PackageURL
 
 
+DISTRIBUTIONS = ("deb", "rpm", "apk")
+"""Types of packages of a distribution of Linux."""
+
+
 class UnreadableDocument(ValueError):  # noqa: N818
     """A document that is damaged or in a form that is not read; the text says which."""
 
@@ -57,9 +61,9 @@ class Package:
         from packageurl import PackageURL
 
         qualifiers = dict(self.qualifiers)
-        if self.architecture and self.type in ("deb", "rpm", "apk"):
+        if self.architecture and self.type in DISTRIBUTIONS:
             qualifiers["arch"] = self.architecture
-        if self.source and self.type in ("deb", "rpm", "apk"):
+        if self.source and self.type in DISTRIBUTIONS:
             qualifiers["upstream"] = self.source + (f"@{self.source_version}" if self.source_version else "")
         return PackageURL(self.type, self.namespace or None, self.name, self.version or None, qualifiers)
 
