@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aml_images_dagster.builds.backends import Backends
+    from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.catalog.image_file import Content
     from aml_images_dagster.registry.interface import Registry
     from aml_images_dagster.settings import Settings
@@ -81,8 +82,8 @@ def command(settings: Settings, as_json: bool, image: str, form: str, platform: 
 
 def _found(settings: Settings, backends: Backends, text: str) -> tuple[Registry, Reference, str, Sequence[Content]]:
     """Where an image is, its name, and what its folder declares to be in it."""
-    if not _is_reference(text):
-        image = load_catalog(settings, WorkingTree(settings.repo)).get(text)
+    image = _of_repository(settings, text)
+    if image is not None:
         return (*_newest(backends, image.id), image.id, image.settings.contains)
     reference = Reference.parse(text)
     for registry in (backends.staging, backends.production):
@@ -102,6 +103,17 @@ def _found(settings: Settings, backends: Backends, text: str) -> tuple[Registry,
         host, backends.login_for(host), trusted=settings.trusts(host), setting=settings.naming(host)
     )
     return own or elsewhere, place, reference.repository, ()
+
+
+def _of_repository(settings: Settings, text: str) -> Image | None:
+    """The image of the repository that a text names; None for a reference, which needs no repository."""
+    try:
+        catalog = load_catalog(settings, WorkingTree(settings.repo))
+    except BadInput:
+        if _is_reference(text):
+            return None
+        raise
+    return None if _is_reference(text) and text not in catalog.images else catalog.get(text)
 
 
 def _is_reference(text: str) -> bool:

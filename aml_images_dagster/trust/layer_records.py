@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from aml_images_dagster.registry.interface import Registry
 
 _FORM = 1
+_END = b"null\n"
+"""The last line; without it a record is not whole."""
 _REMOVED, _ALL_REMOVED = ".wh.", ".wh..wh..opq"
 _LONGEST_RECORD = 256 * 2**20
 _LONGEST_DOCUMENTS = 64 * 2**20
@@ -98,7 +100,7 @@ class LayerRecords:
             with _lock(self._folder / "lock", digest):
                 record = _opened(kept) or self._new(registry, repository, digest, kept)
         with record, gzip.open(record) as lines:
-            yield map(Change.read, lines)
+            yield map(Change.read, itertools.takewhile(lambda line: line != _END, lines))
 
     def _new(self, registry: Registry, repository: str, digest: str, kept: Path) -> IO[bytes]:
         """Read a layer and keep its record, if it could be read to its end."""
@@ -130,11 +132,14 @@ def _opened(kept: Path) -> IO[bytes] | None:
         record = kept.open("rb")
     except FileNotFoundError:
         return None
+    end = b""
     try:
         with gzip.open(record) as lines:
-            while lines.read(_PIECE_BYTES):
-                pass
+            while piece := lines.read(_PIECE_BYTES):
+                end = (end + piece)[-len(_END) :]
     except (OSError, EOFError, zlib.error):
+        end = b""
+    if end != _END:
         record.close()
         return None
     record.seek(0)
@@ -168,6 +173,7 @@ def _write(registry: Registry, repository: str, digest: str, record: Path) -> bo
         except UnreadableLayer as error:
             unreadable = Change("unread", "", f"layer {digest}: {error}")
         reading.finish()
+        lines.write(_END)
     with gzip.open(record, "wb", _COMPRESSION) as lines:
         for change in filter(None, (unreadable, *reading.removed)):
             lines.write(change.written())

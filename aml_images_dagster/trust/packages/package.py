@@ -65,7 +65,11 @@ class Package:
             qualifiers["arch"] = self.architecture
         if self.source and self.type in DISTRIBUTIONS:
             qualifiers["upstream"] = self.source + (f"@{self.source_version}" if self.source_version else "")
-        return PackageURL(self.type, self.namespace or None, self.name, self.version or None, qualifiers)
+        version = self.version
+        if self.type == "rpm":  # in its package URL the epoch is a qualifier
+            epoch, _, version = version.rpartition(":")
+            qualifiers |= {"epoch": epoch} if epoch else {}
+        return PackageURL(self.type, self.namespace or None, self.name, version or None, qualifiers)
 
     @classmethod
     def read(cls, document: dict[str, Any]) -> Package:

@@ -80,17 +80,17 @@ def _package(header: _Header) -> Package:
     source = header.text(_SOURCE)
     if not name:
         raise UnreadableDocument("a package without a name")
+    release = f"{header.text(_VERSION)}-{header.text(_RELEASE)}"
     return Package(
         "rpm",
         name,
-        f"{header.text(_VERSION)}-{header.text(_RELEASE)}",
+        f"{epoch}:{release}" if epoch else release,
         architecture=header.text(_ARCHITECTURE),
         source=source if source != "(none)" else "",
         licence=expression(licence),
         licence_origin="package" if licence else "",
         homepage=header.text(_URL),
         supplier=header.text(_VENDOR),
-        qualifiers=(("epoch", str(epoch)),) if epoch else (),
     )
 
 

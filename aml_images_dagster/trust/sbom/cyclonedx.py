@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cyclonedx.model import ExternalReference, ExternalReferenceType, HashType, Property, XsUri
+from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgorithm, HashType, Property, XsUri
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.model.contact import OrganizationalContact, OrganizationalEntity
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 def write_cyclonedx(inventory: Inventory, name: str) -> bytes:
     """See `sbom`."""
     purl = image_purl(inventory, name)
+    algorithm, _, content = inventory.digest.partition(":")
     bom = Bom(serial_number=unique_id(inventory))
     bom.metadata.timestamp = inventory.created
     bom.metadata.tools.components.add(Component(name=TOOL, version=tool_version(), type=ComponentType.APPLICATION))
@@ -40,7 +41,7 @@ def write_cyclonedx(inventory: Inventory, name: str) -> bytes:
         type=ComponentType.CONTAINER,
         purl=purl,
         bom_ref=str(purl),
-        hashes=[HashType.from_composite_str(inventory.digest)],
+        hashes=[HashType(alg=HashAlgorithm(algorithm.upper().replace("SHA", "SHA-")), content=content)],
         properties=[_property("remark", remark) for remark in remarks(inventory)],
     )
     parts = [_component(package) for package in inventory.packages]

@@ -50,7 +50,7 @@ _DOCUMENT, _IMAGE, _SYSTEM = "SPDXRef-DOCUMENT", "SPDXRef-Image", "SPDXRef-Opera
 def write_spdx(inventory: Inventory, name: str) -> bytes:
     """See `sbom`."""
     document = _document(inventory, name)
-    converted = DocumentConverter().convert(document)  # type: ignore[no-untyped-call]
+    converted = DocumentConverter().convert(document)
     return f"{json.dumps(converted, indent=1, sort_keys=True)}\n".encode()
 
 
