@@ -6,13 +6,12 @@ Layers of Windows images keep the files of `C:` below `Files/`.
 
 from __future__ import annotations
 
-import lzma
-import tarfile
-import zlib
-from typing import IO, TYPE_CHECKING, cast
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.http_connection import time_limit
+from aml_images_dagster.registry.layer_archive import UnreadableLayer, open_layer
 from aml_images_dagster.registry.oci import read_manifest
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 _LAYER_SECONDS = 3600
 _WINDOWS_DRIVE, _WINDOWS_FILES = "C:/", "Files/"
-_UNREADABLE = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, OverflowError, RecursionError)
 _REMOVED, _ALL_REMOVED = ".wh.", ".wh..wh..opq"
 
 
@@ -77,14 +75,6 @@ def _name_in_layers(path: str) -> str:
 
 
 def _entries(registry: Registry, repository: str, digest: str) -> Iterator[str]:
-    with registry.open_blob(repository, digest) as blob:
-        try:
-            with tarfile.open(fileobj=cast("IO[bytes]", blob), mode="r|*") as layer:
-                for member in layer:
-                    # It keeps all that it has read, of which there may be millions.
-                    layer.members.clear()  # type: ignore[attr-defined]
-                    yield member.name.removeprefix("./").rstrip("/")
-        except _UNREADABLE:
-            pass
-        for _ in blob:  # an archive may end before its blob, whose end verifies all of it
-            pass
+    with suppress(UnreadableLayer), open_layer(registry, repository, digest) as layer:
+        for entry in layer:
+            yield entry.name.removeprefix("./").rstrip("/")
