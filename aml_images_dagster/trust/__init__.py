@@ -1,0 +1,1 @@
+"""Evidence of an image: what is in it, where it comes from, and who has signed it."""
