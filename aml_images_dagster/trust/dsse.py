@@ -115,7 +115,10 @@ def _opened(document: Mapping[str, Any]) -> tuple[bytes, bytes]:
 def _fits(key: PublicKey, signature: bytes, payload: bytes) -> bool:
     algorithm = _algorithm(key)
     if not isinstance(key, rsa.RSAPublicKey):
-        r, s = decode_dss_signature(signature)
+        try:
+            r, s = decode_dss_signature(signature)
+        except ValueError:
+            return False
         size = (key.curve.key_size + 7) // 8
         if max(r, s).bit_length() > 8 * size:
             return False

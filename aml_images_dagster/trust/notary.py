@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 
 from aml_images_dagster.errors import BadInput
@@ -158,7 +159,7 @@ def verify(envelope: bytes, target: Descriptor, trust: Trust, now: datetime) -> 
         raise Refused("the signature is too long to be one")
     try:
         return _verify(json_object(envelope), target, trust, now)
-    except (ValueError, TypeError, OverflowError) as error:
+    except (ValueError, TypeError, OverflowError, UnsupportedAlgorithm) as error:
         raise Refused(f"the signature cannot be read: {error}") from None
 
 

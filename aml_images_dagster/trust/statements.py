@@ -147,7 +147,7 @@ def provenance(build: ImageBuild) -> dict[str, Any]:
     )
 
 
-def test_result(image: str, digest: str, runs: tuple[TestRun, ...]) -> dict[str, Any]:
+def results_of_tests(image: str, digest: str, runs: tuple[TestRun, ...]) -> dict[str, Any]:
     """The statement that says which scenarios an image has passed.
 
     Args:

@@ -93,7 +93,9 @@ class Authority:
             start=datetime.now(UTC) - timedelta(days=1000),
         )
 
-    def signer(self, kind: str = "ec-p256", name: str = "image factory", extensions: Any = LEAF, **dates: Any) -> KeySigner:
+    def signer(
+        self, kind: str = "ec-p256", name: str = "image factory", extensions: Any = LEAF, **dates: Any
+    ) -> KeySigner:
         """A key with a certificate."""
         key = KEYS[kind]()
         leaf = certify(subject(name), key.public_key(), self.root.subject, self._key, *extensions, **dates)

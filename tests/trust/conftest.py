@@ -63,9 +63,7 @@ class Verifiers:
     def run(self, *words: object, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run one of them, whatever comes of it; nothing of this machine's settings reaches it."""
         found = {"PATH": f"{self.folder}/usr/bin:/usr/bin:/bin", "HOME": str(self.home), **environment}
-        return subprocess.run(
-            [*map(str, words)], env=found, capture_output=True, text=True, timeout=120, check=False
-        )
+        return subprocess.run([*map(str, words)], env=found, capture_output=True, text=True, timeout=120, check=False)
 
     def accept(self, *words: object, **environment: str) -> str:
         """What one prints that ends well."""

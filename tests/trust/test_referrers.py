@@ -24,7 +24,9 @@ pytestmark = pytest.mark.engine
 
 SPDX = "application/spdx+json"
 SBOM = Artifact(SPDX, b'{"spdxVersion": "SPDX-2.3"}', annotations={"b": "2", "a": "1"})
-SIGNED_SBOM = replace(SBOM, attached=(Artifact("application/vnd.cncf.notary.signature", b"{}", "application/jose+json"),))
+SIGNED_SBOM = replace(
+    SBOM, attached=(Artifact("application/vnd.cncf.notary.signature", b"{}", "application/jose+json"),)
+)
 
 
 def notes(count: int) -> list[Artifact]:
@@ -86,7 +88,9 @@ def test_tags_of_images_are_listed_without_those_of_indexes(staging, pushed):
     assert staging.referrers_tags(pushed.repository) == []
 
 
-@pytest.mark.parametrize("tag", ["sha256-1", "sha512-" + "a" * 64, "sha256-" + "A" * 64, "v1", "sha256-" + "a" * 64 + ".sig"])
+@pytest.mark.parametrize(
+    "tag", ["sha256-1", "sha512-" + "a" * 64, "sha256-" + "A" * 64, "v1", "sha256-" + "a" * 64 + ".sig"]
+)
 def test_other_tags_are_tags_of_images(tag):
     assert subject_of_tag(tag) == ""
 
@@ -172,7 +176,7 @@ def test_a_registry_that_is_asked_too_often_is_waited_for(api_front, pushed, rep
     referrers.delete(registry, image)
 
 
-@pytest.mark.parametrize("status", [401, 403, 500])
+@pytest.mark.parametrize("status", [401, 403, 501])
 def test_an_error_is_never_an_empty_list(api_front, pushed, status):
     registry = OciRegistry(api_front.host)
     image = Reference(api_front.host, pushed.repository, digest=pushed.digest)
