@@ -18,6 +18,7 @@ from cryptography import x509
 from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.http_session import open_session
 from aml_images_dagster.messages import plain_reason
+from aml_images_dagster.registry.tokens import is_loopback
 from aml_images_dagster.trust.certificates import ordered_chain
 from aml_images_dagster.trust.encoding import from_base64, from_base64url, to_base64url
 from aml_images_dagster.trust.keys import jws_algorithm
@@ -51,7 +52,7 @@ class KeyVaultSigner:
         self._credential = credential
         self._scope = scope
         self._certificates = certificates
-        self._session = open_session(loopback=False, repeat=True)
+        self._session = open_session(loopback=is_loopback(urlsplit(certificate_url).hostname or ""), repeat=True)
 
     @cached_property
     def chain(self) -> Sequence[x509.Certificate]:

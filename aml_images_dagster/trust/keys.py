@@ -32,7 +32,7 @@ _HASHES: dict[str, type[hashes.SHA256 | hashes.SHA384 | hashes.SHA512]] = {
     "512": hashes.SHA512,
 }
 _OF_RSA_BITS = {2048: "256", 3072: "384", 4096: "512"}
-_OF_CURVE_BITS = {256: "256", 384: "384", 521: "512"}
+_OF_CURVE = {"secp256r1": "256", "secp384r1": "384", "secp521r1": "512"}
 
 
 class Signer(Protocol):
@@ -133,7 +133,7 @@ def jws_algorithm(key: PublicKeyTypes, where: str = "") -> str:
     if isinstance(key, rsa.RSAPublicKey):
         bits, kind = _OF_RSA_BITS.get(key.key_size), "PS"
     elif isinstance(key, ec.EllipticCurvePublicKey):
-        bits, kind = _OF_CURVE_BITS.get(key.curve.key_size), "ES"
+        bits, kind = _OF_CURVE.get(key.curve.name), "ES"
     if bits is None:
         raise BadInput("this kind of key cannot sign images", where=where, hint=_KEYS)
     return f"{kind}{bits}"

@@ -6,10 +6,12 @@ Source: RFC 3161; Notary Project, signature-specification.md, "Timestamping".
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from aml_images_dagster.errors import Unreachable
 from aml_images_dagster.http_session import open_session
 from aml_images_dagster.messages import plain_reason
+from aml_images_dagster.registry.tokens import is_loopback
 from aml_images_dagster.trust.certificates import Refused
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def new_timestamp(signature: bytes, url: str) -> bytes:
     request = TimestampRequestBuilder().data(signature).hash_algorithm(HashAlgorithm.SHA256).build()
     hint = "Check trust.timestamp_url, and that this machine reaches it."
     try:
-        with open_session(loopback=False, repeat=True) as session:
+        with open_session(loopback=is_loopback(urlsplit(url).hostname or ""), repeat=True) as session:
             answer = session.post(
                 url,
                 data=request.as_bytes(),
