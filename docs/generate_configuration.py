@@ -40,6 +40,8 @@ COMPUTED = {
     "pull_requests.refs": "`refs/pull/*/merge` at Azure DevOps, else `refs/pull/*/head`",
     "pull_requests.target_branch": "the main branch of the remote",
     "pull_requests.build_network": "the engine's own",
+    "trust.signing_key": "in the profile local a test key",
+    "trust.roots": "in the profile local the test key",
 }
 # Two that the settings do not describe themselves.
 MEANINGS = {
@@ -73,6 +75,12 @@ EXAMPLES = {
     "pull_requests.refs": "refs/pull/*/head",
     "pull_requests.target_branch": "main",
     "pull_requests.build_network": "bridge",
+    "trust.signing_key": "https://contoso.vault.azure.net/certificates/images",
+    "trust.signing_certificates": "/etc/aml-images/chain.pem",
+    "trust.timestamp_url": "https://timestamps.example/",
+    "trust.roots": "/etc/aml-images/root.pem",
+    "trust.identities": "C=US, ST=WA, O=Contoso, CN=image factory",
+    "trust.timestamp_roots": "/etc/aml-images/timestamp-root.pem",
     "azure.management_endpoint": "https://management.azure.com",
     "azure.identity_client_id": "00000000-0000-0000-0000-000000000000",
     "azure.subscription_id": "00000000-0000-0000-0000-000000000000",

@@ -34,6 +34,7 @@ COMMANDS = {
     "releases": ("releases", "Show releases, rollbacks and withdrawals, newest first."),
     "rollback": ("rollback", "Point :latest of an image at an earlier release."),
     "withdraw": ("withdraw", "Remove a release tag from production permanently."),
+    "verify": ("verify", "Verify the signature and the evidence of an image."),
     "import": ("import_images", "Release a drop: import what its import.cfg names into production."),
     "publish-source": ("publish_source", "Propose the public part of the image folders to the public repository."),
     "publish-docs": ("publish_docs", "Propose README and tags of released images to the documentation repository."),

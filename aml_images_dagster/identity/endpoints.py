@@ -22,6 +22,7 @@ class Endpoints:
         management_scope: What its tokens are asked for with.
         registry_audience: What tokens for container registries are given for.
         blobs: How the hosts of storage accounts end.
+        vault_scope: What tokens for key vaults are asked for with.
     """
 
     authority: str
@@ -29,6 +30,7 @@ class Endpoints:
     management_scope: str
     registry_audience: str
     blobs: str
+    vault_scope: str
 
     @property
     def registry_scope(self) -> str:
@@ -36,13 +38,14 @@ class Endpoints:
         return f"{self.registry_audience}/.default"
 
 
-def _cloud(management: str, blobs: str, *, authority: str = "", registry_audience: str = "") -> Endpoints:
+def _cloud(management: str, blobs: str, vaults: str, *, authority: str = "", registry_audience: str = "") -> Endpoints:
     return Endpoints(
         authority=authority,
         management=management,
         management_scope=f"{management}/.default",
         registry_audience=registry_audience or management,
         blobs=blobs,
+        vault_scope=f"https://{vaults}/.default",
     )
 
 
@@ -50,16 +53,19 @@ _CLOUDS = {
     "public": _cloud(
         "https://management.azure.com",
         "blob.core.windows.net",
+        "vault.azure.net",
         registry_audience="https://containerregistry.azure.net",
     ),
     "us-government": _cloud(
         "https://management.usgovcloudapi.net",
         "blob.core.usgovcloudapi.net",
+        "vault.usgovcloudapi.net",
         authority="login.microsoftonline.us",
     ),
     "china": _cloud(
         "https://management.chinacloudapi.cn",
         "blob.core.chinacloudapi.cn",
+        "vault.azure.cn",
         authority="login.chinacloudapi.cn",
     ),
 }

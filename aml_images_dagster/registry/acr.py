@@ -62,8 +62,7 @@ class AcrRegistry(OciRegistry):
         with self._explained("for its repositories"), self._client() as client:
             return list(client.list_repository_names(results_per_page=_PAGE))
 
-    def tags(self, repository: str) -> Sequence[str]:
-        """See `Registry.tags`."""
+    def _all_tags(self, repository: str) -> Sequence[str]:
         from azure.core.exceptions import ResourceNotFoundError
 
         with self._explained(f"for the tags of {repository}"), self._client() as client:

@@ -73,7 +73,7 @@ class Registry(Protocol):
         """All repositories, all pages."""
 
     def tags(self, repository: str) -> Sequence[str]:
-        """All tags of a repository, all pages; none for an unknown repository."""
+        """All tags of images in a repository, all pages; none for an unknown repository."""
 
     def tag(self, reference: Reference, tag: str) -> None:
         """Give an existing image one more tag; no layer moves."""

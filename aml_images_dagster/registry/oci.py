@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
+import time
 import uuid
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urldefrag, urljoin, urlsplit
@@ -40,6 +42,7 @@ _IS_INDEX = {OCI_INDEX: True, DOCKER_INDEX: True, OCI_MANIFEST: False, DOCKER_MA
 # One comma-separated header: some registries look at the first Accept header only.
 ACCEPT = ", ".join((OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST))
 
+_REFERRERS_TAG = re.compile(r"(sha256|sha512)-([0-9a-f]{64}|[0-9a-f]{128})")
 _DOCKER_HUB_API = "registry-1.docker.io"
 _PAGE = 100
 _MOST_PAGES = 1000
@@ -51,6 +54,10 @@ _LARGEST = 2**63 - 1
 _DEEPEST = 8
 """Indexes in indexes."""
 _LONGEST_MESSAGE = 500
+_MOST_REFERRERS = 1000
+_THROTTLED_SECONDS = 180.0
+"""How long a registry that limits look-ups of referrers is waited for; ACR allows 250 a minute."""
+_PAUSE_SECONDS = 5.0
 _AS_STORED = {"Accept-Encoding": "identity"}
 
 
@@ -189,7 +196,42 @@ class OciRegistry:
 
     def tags(self, repository: str) -> Sequence[str]:
         """See `Registry.tags`."""
-        return self._list(f"/v2/{repository}/tags/list", "tags", f"the tags of {repository}", is_tag)
+        return [tag for tag in self._all_tags(repository) if not subject_of_tag(tag)]
+
+    def referrers_tags(self, repository: str) -> Sequence[str]:
+        """The tags of indexes of what is attached to images, where the registry keeps no list; see `referrers_tag`."""
+        return [tag for tag in self._all_tags(repository) if subject_of_tag(tag)]
+
+    def referrers(self, repository: str, digest: str) -> Sequence[Mapping[str, Any]] | None:
+        """The descriptors of all manifests that have this one as their subject; None when the registry keeps no list.
+
+        A registry that limits these look-ups is waited for: a refusal is never taken for an empty list.
+
+        Source: distribution-spec, "Listing Referrers".
+        """
+        what = f"for what is attached to {repository}@{digest}"
+        found: list[Mapping[str, Any]] = []
+        seen: set[str] = set()
+        url = f"{self._base}/v2/{repository}/referrers/{digest}"
+        with time_limit(_LIST_SECONDS):
+            while url:
+                if url in seen:
+                    raise self._not_a_registry(what, " (the next page is one that was there before)")
+                seen.add(url)
+                answer = self._ask_patiently(url, what)
+                if not answer.ok:
+                    if len(seen) > 1:  # a list that begins and does not go on is no list that is absent
+                        raise self._refusal(answer, what)
+                    return None
+                document = self._document(answer.content, what)
+                entries = document.get("manifests") or []
+                if not isinstance(entries, list) or not all(map(is_descriptor, entries)):
+                    raise self._not_a_registry(what)
+                found.extend(entries)
+                if len(found) > _MOST_REFERRERS:
+                    raise self._not_a_registry(what, f" (more than {_MOST_REFERRERS:,} artifacts)")
+                url = self._next_page(answer, url, what)
+        return found
 
     def tag(self, reference: Reference, tag: str) -> None:
         """See `Registry.tag`.
@@ -271,13 +313,7 @@ class OciRegistry:
         Raises:
             Unreachable: Also if the registry stored something else.
         """
-        answer = self._ask(
-            "PUT",
-            f"/v2/{repository}/manifests/{version}",
-            f"to store {repository}:{version}",
-            data=manifest.body,
-            headers={"Content-Type": manifest.media_type},
-        )
+        answer = self.send_manifest(repository, version, manifest)
         where = Reference(self.host, repository)
         where = where.with_digest(version) if ":" in version else where.with_tag(version)
         # What is claimed to be there is enough where it is known what has to be.
@@ -285,6 +321,16 @@ class OciRegistry:
             if claimed != "" and claimed != _digest_like(claimed or manifest.digest, manifest.body):
                 raise self._corrupt(str(where), manifest.digest, claimed or "nothing")
         self._verified[repository, version] = manifest.digest
+
+    def send_manifest(self, repository: str, version: str, manifest: Manifest) -> requests.Response:
+        """The same without reading back: for a tag that others may write at the same moment."""
+        return self._ask(
+            "PUT",
+            f"/v2/{repository}/manifests/{version}",
+            f"to store {repository}:{version}",
+            data=manifest.body,
+            headers={"Content-Type": manifest.media_type},
+        )
 
     def has_blob(self, repository: str, digest: str) -> bool:
         """Whether a repository has a blob."""
@@ -439,7 +485,22 @@ class OciRegistry:
         return f"the tag stands for {before} as before"
 
     def _leads_nowhere(self, reference: Reference) -> bool:
-        return self._named(reference) is None and reference.version in self.tags(reference.repository)
+        return self._named(reference) is None and reference.version in self._all_tags(reference.repository)
+
+    def _all_tags(self, repository: str) -> Sequence[str]:
+        return self._list(f"/v2/{repository}/tags/list", "tags", f"the tags of {repository}", is_tag)
+
+    def _ask_patiently(self, url: str, what: str) -> requests.Response:
+        """A look-up that waits while the registry says that there are too many."""
+        give_up = time.monotonic() + _THROTTLED_SECONDS
+        while True:
+            answer = self._ask("GET", url, what, absent_is_fine=True, check=False, headers={"Accept": OCI_INDEX})
+            if answer.ok or answer.status_code == requests.codes.not_found:
+                return answer
+            wait = asked_pause(answer.headers) or _PAUSE_SECONDS
+            if answer.status_code != requests.codes.too_many_requests or time.monotonic() + wait > give_up:
+                raise self._refusal(answer, what)
+            time.sleep(wait)
 
     def _throw_away_manifest(self, repository: str) -> Manifest:
         """A unique manifest and blob: a registry may refuse content that two clients write at once."""
@@ -642,7 +703,7 @@ def read_manifest(manifest: Manifest) -> dict[str, Any]:
     is_index = "manifests" in document
     # One that could be read as either is read differently by others (CVE-2021-41190).
     is_one = not (is_index and {"config", "layers"} & document.keys()) and all(kind == is_index for kind in kinds)
-    if is_one and described is not None and all(map(_is_descriptor, described)):
+    if is_one and described is not None and all(map(is_descriptor, described)):
         return document
     raise BadInput(
         f"the manifest {manifest.digest} ({manifest.media_type}) is neither an image nor an index",
@@ -666,8 +727,22 @@ def _json_object(body: bytes) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _is_descriptor(part: object) -> bool:
-    """Source: image-spec, "descriptor.md"."""
+def referrers_tag(digest: str) -> str:
+    """The tag of the index of what is attached to a manifest, where the registry keeps no list.
+
+    Source: distribution-spec, "Referrers Tag Schema".
+    """
+    return digest.replace(":", "-")
+
+
+def subject_of_tag(tag: str) -> str:
+    """The digest that such a tag belongs to; empty for any other tag."""
+    digest = tag.replace("-", ":", 1)
+    return digest if _REFERRERS_TAG.fullmatch(tag) and is_digest(digest) else ""
+
+
+def is_descriptor(part: object) -> bool:
+    """Whether a part of a document describes content. Source: image-spec, "descriptor.md"."""
     if not isinstance(part, dict):
         return False
     digest, size = part.get("digest"), part.get("size")

@@ -14,6 +14,7 @@ from aml_images_dagster.settings.group import check_name_pattern
 from aml_images_dagster.settings.open_source import OpenSourceSettings
 from aml_images_dagster.settings.pull_requests import PullRequestSettings
 from aml_images_dagster.settings.release import ReleaseSettings
+from aml_images_dagster.settings.trust import TrustSettings
 from aml_images_dagster.settings.upstream import UpstreamSettings
 
 ENV_PREFIX = "AML_IMAGES_"
@@ -150,6 +151,7 @@ class Settings(BaseSettings):
     upstream: UpstreamSettings = UpstreamSettings()
     release: ReleaseSettings = ReleaseSettings()
     open_source: OpenSourceSettings = OpenSourceSettings()
+    trust: TrustSettings = TrustSettings()
 
     @field_validator(
         "published_as", "trusted_registries", "image_paths", "dockerfile_names", "template_tags", mode="before"

@@ -83,6 +83,10 @@ class FaultyRegistry:
         """An answer instead of the real registry's; None lets the request pass."""
         return None
 
+    def passed_on(self, method: str, path: str, body: bytes, status: int) -> Mapping[str, str]:
+        """Headers that are added to the real registry's answer."""
+        return {}
+
     def next_fault(self, method: str, path: str) -> Fault | None:
         """The fault that a request meets."""
         with self._lock:
@@ -147,7 +151,9 @@ def _handler(front: FaultyRegistry) -> type[BaseHTTPRequestHandler]:
             upstream.close()
             if fault and fault.kind == "corrupt" and content:
                 content = bytes([content[0] ^ 1]) + content[1:]
-            self.send(answer.status, answer.getheaders(), content, truncate=bool(fault and fault.kind == "truncate"))
+            added = front.passed_on(self.command, self.path, body, answer.status)
+            headers_sent = [*answer.getheaders(), *added.items()]
+            self.send(answer.status, headers_sent, content, truncate=bool(fault and fault.kind == "truncate"))
 
         def read_body(self) -> bytes:
             if self.headers.get("Transfer-Encoding") != "chunked":

@@ -1,0 +1,87 @@
+"""`aml-images verify REFERENCE`."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.markup import escape
+
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.cli.console import new_table, open_console
+from aml_images_dagster.cli.options import common_options, print_json
+from aml_images_dagster.profiles import backends_for
+from aml_images_dagster.registry.oci import OciRegistry
+from aml_images_dagster.trust.laptop_key import WARNING
+from aml_images_dagster.trust.signing import trust_of
+from aml_images_dagster.trust.verification import verify_image
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from aml_images_dagster.settings import Settings
+    from aml_images_dagster.trust.verification import Verification
+
+
+@click.command("verify")
+@click.argument("reference")
+@common_options
+def command(settings: Settings, as_json: bool, reference: str) -> None:
+    """Verify the image at REFERENCE: its signature, its provenance, and that it has a signed SBOM.
+
+    Whose signatures count, and what an image must have, are settings (trust.roots, trust.identities, trust.required).
+
+    Exit codes: 0 verified, 1 refused, 2 there is no such image or it cannot be asked for.
+    """
+    image = Reference.parse(reference)
+    trust = trust_of(settings)
+    found = verify_image(_registry(settings, image.registry), image, trust, settings.trust.required, datetime.now(UTC))
+    if as_json:
+        print_json(_document(found) | {"test_key": trust.is_test})
+    else:
+        console = open_console()
+        console.print(escape(str(found.image)))
+        console.print(_table(found))
+        if trust.is_test:
+            console.print(f"[yellow]{WARNING.capitalize()}[/]: trust.roots names no root.")
+        console.print("Verified." if found.ok else "[bold red]Refused.[/]")
+    sys.exit(0 if found.ok else 1)
+
+
+def _registry(settings: Settings, host: str) -> OciRegistry:
+    backends = backends_for(settings)
+    for registry in (backends.staging, backends.production):
+        if registry.host == host and isinstance(registry, OciRegistry):
+            return registry
+    return OciRegistry(
+        host, lambda: backends.login_for(host), trusted=settings.trusts(host), setting=settings.naming(host)
+    )
+
+
+def _table(found: Verification) -> Table:
+    table = new_table("        evidence", "found")
+    for check in found.checks:
+        mark = "[green]ok[/]    " if check.ok else "[bold red]failed[/]" if check.required else "none  "
+        table.add_row(f"{mark}  {escape(check.name)}", escape(check.found))
+    return table
+
+
+def _document(found: Verification) -> dict[str, Any]:
+    return {
+        "image": str(found.image),
+        "digest": found.image.digest,
+        "verified": found.ok,
+        "evidence": [
+            {
+                "name": check.name,
+                "ok": check.ok,
+                "required": check.required,
+                "found": check.found,
+                "artifacts": list(check.artifacts),
+            }
+            for check in found.checks
+        ],
+        "signed_by": [signed.by for signed in found.signatures],
+    }

@@ -1,0 +1,91 @@
+"""Settings of evidence and signatures."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import NoDecode
+
+from aml_images_dagster.settings.group import Group
+
+Texts = Annotated[tuple[str, ...], NoDecode]
+Evidence = Literal["signature", "provenance", "sbom"]
+
+_VAULT_CERTIFICATE = re.compile(r"https://[^/?#]+/certificates/[0-9A-Za-z-]+(/[0-9a-f]+)?")
+
+
+class TrustSettings(Group):
+    """Signing images, and what a signature is worth."""
+
+    signing_key: str = Field(
+        default="",
+        description="What signs: a PEM file with a private key, a PKCS#12 file (.p12, .pfx), or a certificate in Azure "
+        "Key Vault, https://NAME.vault.azure.net/certificates/NAME; default: in the profile local a test key, which "
+        "proves nothing.",
+    )
+    signing_key_password: SecretStr | None = Field(
+        default=None, description="Password of the key file. None: it is not encrypted."
+    )
+    signing_certificates: str = Field(
+        default="",
+        description="PEM file with the certificates of the signing key that its file or vault lacks, up to the root.",
+    )
+    signature_days: float = Field(
+        default=0, ge=0, description="Days after which a new signature expires; 0: with its certificate."
+    )
+    timestamp_url: str = Field(
+        default="", description="URL of a timestamp service (RFC 3161) for new signatures; default: none."
+    )
+    roots: Texts = Field(
+        default=(),
+        description="PEM files with the root certificates that are trusted to name who signs, separated by ';'; "
+        "default: in the profile local the test key.",
+    )
+    identities: Texts = Field(
+        default=(),
+        description="Who may sign, separated by ';': what the subject of the signing certificate must have, e.g. "
+        "C=US, ST=WA, O=Contoso, CN=image factory; default: everybody whom a root names.",
+    )
+    timestamp_roots: Texts = Field(
+        default=(),
+        description="PEM files with the root certificates of trusted timestamp services, separated by ';'.",
+    )
+    required: Annotated[tuple[Evidence, ...], NoDecode] = Field(
+        default=("signature", "provenance", "sbom"),
+        description="What an image must have to be verified, separated by ';': signature, provenance, sbom.",
+    )
+    builder_id: str = Field(
+        default="pkg:generic/aml-images-dagster",
+        description="URI that names this factory as the builder in provenance.",
+    )
+
+    @field_validator("roots", "identities", "timestamp_roots", "required", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(filter(None, map(str.strip, value.split(";")))) if isinstance(value, str) else value
+
+    @field_validator("signing_key")
+    @classmethod
+    def _is_a_file_or_in_a_vault(cls, value: str) -> str:
+        if "://" in value and not _VAULT_CERTIFICATE.fullmatch(value):
+            raise ValueError(
+                "write a path, or https://NAME.vault.azure.net/certificates/NAME as `az keyvault certificate show "
+                "--query id` prints it"
+            )
+        return value
+
+    @field_validator("timestamp_url")
+    @classmethod
+    def _is_a_url(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("write a URL that begins with https:// or http://")
+        return value
+
+    @field_validator("builder_id")
+    @classmethod
+    def _is_a_uri(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:\S+", value):
+            raise ValueError("write a URI, e.g. https://contoso.example/image-factory")
+        return value

@@ -1,0 +1,172 @@
+"""`aml-images verify`: an image with all evidence, and those that are refused, each with one message."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from click.testing import CliRunner
+
+from aml_images_dagster.cli.main import cli
+from aml_images_dagster.errors import BadInput
+from aml_images_dagster.trust import referrers
+from aml_images_dagster.trust.certificates import Refused
+from aml_images_dagster.trust.encoding import to_json
+from aml_images_dagster.trust.notary import Trust
+from aml_images_dagster.trust.referrers import Artifact, Descriptor
+from aml_images_dagster.trust.signing import EvidenceSigner
+from aml_images_dagster.trust.verification import verify_image
+from tests.trust.authority import Authority
+from tests.trust.samples import SBOM, statements
+
+pytestmark = pytest.mark.engine
+
+ALL = ("signature", "provenance", "sbom")
+
+
+@pytest.fixture
+def evidence(registry, image, authority):
+    """Everything of the image, as a signer makes it."""
+
+    def make(signer=None) -> list[Artifact]:
+        target = Descriptor.of(registry.existing(image))
+        signer = signer or authority.signer()
+        return EvidenceSigner(signer).evidence(target, [SBOM], statements(image.digest))
+
+    return make
+
+
+def look(registry, image, authority, required=ALL):
+    return verify_image(registry, image, Trust((authority.root,)), required, datetime.now(UTC))
+
+
+def refusal(registry, image, authority, required=ALL) -> str:
+    with pytest.raises(Refused) as refused:
+        look(registry, image, authority, required).require()
+    assert refused.value.exit_code == 1
+    return refused.value.what
+
+
+def test_an_image_with_all_evidence_is_verified(registry, image, authority, evidence):
+    digests = referrers.attach(registry, image, evidence())
+    found = look(registry, image.with_tag("1"), authority)
+    found.require()
+    assert found.ok
+    assert found.image == image
+    assert {digest for check in found.checks for digest in check.artifacts} == set(digests)
+    assert [check.name for check in found.checks] == ["signature", "provenance", "sbom", "test results"]
+    signature, provenance, sbom, tests = (check.found for check in found.checks)
+    assert signature.startswith("by CN=image factory,O=Contoso,ST=WA,C=US (")
+    assert provenance == "build 20261126.1a2b3c4d of https://contoso.example/images"
+    assert sbom == "SPDX"
+    assert tests == "PASSED, 1 scenarios"
+
+
+def test_an_image_without_evidence(registry, image, authority):
+    assert refusal(registry, image, authority) == "signature: not signed; provenance: none; sbom: none"
+    look(registry, image, authority, ()).require()
+
+
+def test_an_image_that_somebody_else_signed(registry, image, authority, evidence):
+    referrers.attach(registry, image, evidence(Authority("another root").signer()))
+    said = refusal(registry, image, authority)
+    assert "signature: signed by CN=image factory,O=Contoso,ST=WA,C=US, whom no trusted root names" in said
+    assert "provenance: there is no valid signature whose key could vouch for it" in said
+    assert "sbom: SPDX: signed by" in said
+
+
+def test_an_altered_image_with_the_evidence_of_the_one_before(registry, image, authority, evidence, push_new_image):
+    altered = image.with_digest(push_new_image(image.repository, "1").digest)
+    referrers.attach(registry, altered, evidence())
+    said = refusal(registry, image.with_tag("1"), authority)
+    assert f"the signature is of {image.digest}, not of {altered.digest}" in said
+    assert "about another image" in said or "no valid signature" in said
+    assert "sbom: SPDX: the signature is of" in said
+    referrers.delete(registry, altered)
+
+
+def test_provenance_that_was_altered_or_is_by_another_key(registry, image, authority, evidence):
+    sbom, provenance, tests, signature = evidence()
+    document = json.loads(provenance.content)
+    document["dsseEnvelope"]["payload"] = document["dsseEnvelope"]["payload"][:-4] + "AAAA"
+    referrers.attach(registry, image, [sbom, replace(provenance, content=to_json(document)), tests, signature])
+    assert (
+        refusal(registry, image, authority) == "provenance: it was altered, or signed with another key than the image"
+    )
+    found = look(registry, image, authority, ("signature", "sbom"))
+    found.require()
+
+
+def test_an_sbom_that_nobody_signed_does_not_count(registry, image, authority, evidence):
+    _, *rest = evidence()
+    referrers.attach(registry, image, [SBOM, *rest])
+    assert refusal(registry, image, authority) == "sbom: SPDX: not signed"
+
+
+def test_what_others_attach_beside_the_evidence_changes_nothing(registry, image, authority, evidence):
+    referrers.attach(registry, image, evidence())
+    stranger = EvidenceSigner(Authority("another root").signer())
+    target = Descriptor.of(registry.existing(image))
+    forged = stranger.evidence(target, [replace(SBOM, content=b"{}")], statements(image.digest))
+    broken = Artifact("application/vnd.cncf.notary.signature", b"{}", "application/cose")
+    referrers.attach(registry, image, [*forged, broken])
+    found = look(registry, image, authority)
+    found.require()
+    assert [len(check.artifacts) for check in found.checks] == [1, 1, 1, 1]
+
+
+def test_an_image_that_is_not_there(registry, image, authority):
+    with pytest.raises(BadInput, match="no such image"):
+        look(registry, image.with_tag("none"), authority)
+
+
+class TestCommand:
+    @pytest.fixture
+    def run(self, authority, tmp_path, monkeypatch):
+        authority.write_root(tmp_path / "root.pem")
+        monkeypatch.setenv("AML_IMAGES_TRUST__ROOTS", str(tmp_path / "root.pem"))
+        (tmp_path / "repository").mkdir()
+        monkeypatch.chdir(tmp_path / "repository")
+        return lambda *words: CliRunner().invoke(cli, ["verify", *map(str, words)])
+
+    def test_a_verified_image(self, run, registry, image, evidence):
+        referrers.attach(registry, image, evidence())
+        done = run(image)
+        assert done.exit_code == 0, done.output
+        assert "Verified." in done.output
+        document = json.loads(run(image, "--json").output)
+        assert document["verified"]
+        assert not document["test_key"]
+        assert document["digest"] == image.digest
+        assert {each["name"]: each["ok"] for each in document["evidence"]} == {
+            "signature": True,
+            "provenance": True,
+            "sbom": True,
+            "test results": True,
+        }
+        assert document["signed_by"] == ["CN=image factory,O=Contoso,ST=WA,C=US"]
+
+    def test_a_refused_image(self, run, image):
+        done = run(image)
+        assert done.exit_code == 1
+        assert "Refused." in done.output
+        assert "not signed" in done.output
+        assert not json.loads(run(image, "--json").output)["verified"]
+
+    def test_bad_input(self, run, image):
+        for reference in ("UPPER CASE", image.with_tag("none")):
+            assert isinstance(run(reference).exception, BadInput)
+
+    def test_the_test_key_of_a_laptop_is_named(self, run, registry, image, monkeypatch, tmp_path):
+        from aml_images_dagster.trust.laptop_key import laptop_key
+
+        monkeypatch.delenv("AML_IMAGES_TRUST__ROOTS")
+        signer = EvidenceSigner(laptop_key(tmp_path / "repository" / ".aml-images"))
+        target = Descriptor.of(registry.existing(image))
+        referrers.attach(registry, image, signer.evidence(target, [SBOM], statements(image.digest)))
+        done = run(image)
+        assert done.exit_code == 0, done.output
+        assert "which proves nothing" in done.output
+        assert json.loads(run(image, "--json").output)["test_key"]
