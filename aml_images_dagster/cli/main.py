@@ -36,6 +36,7 @@ COMMANDS = {
     "import": ("import_images", "Release a drop: import what its import.cfg names into production."),
     "publish-source": ("publish_source", "Propose the public part of the image folders to the public repository."),
     "publish-docs": ("publish_docs", "Propose README and tags of released images to the documentation repository."),
+    "notify": ("notify", "Show and test the channels of notifications."),
     "doctor": ("doctor", "Check everything a build and a release need."),
 }
 """Every command: its module, and its line in the list of commands."""
