@@ -7,13 +7,16 @@ from functools import wraps
 from typing import TYPE_CHECKING, TypeVar
 
 import dagster as dg
+from dagster._core.scheduler.instigation import TickStatus
 
 from aml_images_dagster.builds.process import is_dead
 from aml_images_dagster.defs.run_state import PROCESS_TAG, UNFINISHED
 from aml_images_dagster.errors import Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick
 
     from aml_images_dagster.settings import Settings
 
@@ -38,6 +41,15 @@ def is_running(instance: dg.DagsterInstance, sensor: str, settings: Settings) ->
     """Whether a sensor that starts builds is switched on."""
     states = [state for state in instance.all_instigator_state() if state.name == sensor]
     return states[-1].is_running if states else settings.is_automatic
+
+
+def last_ticks(instance: dg.DagsterInstance) -> Iterator[tuple[InstigatorState, InstigatorTick]]:
+    """The last completed tick of each sensor and schedule that is on and has had one."""
+    completed = [TickStatus.FAILURE, TickStatus.SUCCESS, TickStatus.SKIPPED]
+    for state in instance.all_instigator_state():
+        if state.is_running:
+            for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1, statuses=completed):
+                yield state, tick
 
 
 def is_under_way(instance: dg.DagsterInstance, job: str) -> bool:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.scheduler.instigation import TickStatus
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from aml_images_dagster.defs.keys import CLEANUP, LOCATION, NOTHING_LEFT, REBUILT, base_key, images_with_assets
 from aml_images_dagster.defs.notifications.events import page
 from aml_images_dagster.defs.schedules.release_day import RELEASED_ON_ITS_DAY, schedule_checks, schedule_key
+from aml_images_dagster.defs.ticks import last_ticks
 from aml_images_dagster.notifications.notification import Notification
 from aml_images_dagster.upstream.bases import external_bases, is_fixed
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.defs.run import Factory
     from aml_images_dagster.notifications.rules import Kind
-
-_TICKS = [TickStatus.FAILURE, TickStatus.SUCCESS, TickStatus.SKIPPED]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +110,9 @@ def failing_checks(
 
 def failing_sensors(instance: dg.DagsterInstance, factory: Factory) -> Iterator[Notification]:
     """Sensors and schedules that are on and whose last completed tick has failed."""
-    for state in instance.all_instigator_state():
-        if not state.is_running:
-            continue
-        ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1, statuses=_TICKS)
-        if ticks and ticks[0].status is TickStatus.FAILURE:
-            error = ticks[0].error
+    for state, tick in last_ticks(instance):
+        if tick.is_failure:
+            error = tick.error
             what, where = _sensor_page(state)
             yield Notification(
                 kind="sensor_failing",
