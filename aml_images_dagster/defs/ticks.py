@@ -7,7 +7,6 @@ from functools import wraps
 from typing import TYPE_CHECKING, TypeVar
 
 import dagster as dg
-from dagster._core.scheduler.instigation import TickStatus
 
 from aml_images_dagster.builds.process import is_dead
 from aml_images_dagster.defs.run_state import PROCESS_TAG, UNFINISHED
@@ -45,11 +44,10 @@ def is_running(instance: dg.DagsterInstance, sensor: str, settings: Settings) ->
 
 def last_ticks(instance: dg.DagsterInstance) -> Iterator[tuple[InstigatorState, InstigatorTick]]:
     """The last completed tick of each sensor and schedule that is on and has had one."""
-    completed = [TickStatus.FAILURE, TickStatus.SUCCESS, TickStatus.SKIPPED]
     for state in instance.all_instigator_state():
         if state.is_running:
-            for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1, statuses=completed):
-                yield state, tick
+            ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=_IN_A_ROW)
+            yield from [(state, tick) for tick in ticks if tick.is_completed][:1]
 
 
 def is_under_way(instance: dg.DagsterInstance, job: str) -> bool:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from aml_images_dagster.defs.keys import CLEANUP, LOCATION, NOTHING_LEFT, REBUILT, base_key, images_with_assets
 from aml_images_dagster.defs.notifications.events import page
@@ -27,6 +25,8 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.defs.run import Factory
     from aml_images_dagster.notifications.rules import Kind
+
+_LOOKED_BACK = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +84,10 @@ def failing_checks(
     latest = instance.event_log_storage.get_latest_asset_check_execution_by_key([each.check for each in watched])
     for each in watched:
         record = latest.get(each.check)
-        if record is not None and record.status is AssetCheckExecutionRecordStatus.PLANNED:  # it is executed just now
-            record = next(
-                iter(
-                    instance.event_log_storage.get_asset_check_execution_history(
-                        each.check,
-                        limit=1,
-                        status={AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED},
-                    )
-                ),
-                None,
-            )
-        evaluation = record.evaluation if record is not None else None
+        evaluation = record.evaluation if record else None
+        if record and evaluation is None:  # it is being executed: what it said before counts
+            history = instance.event_log_storage.get_asset_check_execution_history(each.check, limit=_LOOKED_BACK)
+            evaluation = next((earlier.evaluation for earlier in history if earlier.evaluation), None)
         if evaluation is not None and each.fails(evaluation):
             left = evaluation.metadata.get("left")
             yield Notification(
@@ -124,6 +116,6 @@ def failing_sensors(instance: dg.DagsterInstance, factory: Factory) -> Iterator[
 
 
 def _sensor_page(state: InstigatorState) -> tuple[str, str]:
-    is_schedule = state.instigator_type is InstigatorType.SCHEDULE
+    is_schedule = state.instigator_type.name == "SCHEDULE"
     what, pages = ("Schedule", "schedules") if is_schedule else ("Sensor", "sensors")
     return what, f"locations/{LOCATION}/{pages}/{state.name}"
