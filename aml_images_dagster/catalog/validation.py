@@ -15,7 +15,7 @@ from aml_images_dagster.catalog.context_files import ContextFiles
 from aml_images_dagster.catalog.dockerfile import instruction_faults, is_literal, odd_blanks, remote_sources
 from aml_images_dagster.catalog.finding import Finding
 from aml_images_dagster.catalog.frontends import asks_for_more, is_dockerfile_frontend, mirrored_frontend
-from aml_images_dagster.catalog.graph import find_cycle
+from aml_images_dagster.catalog.graph import all_cycles
 from aml_images_dagster.catalog.image import (
     FACTORY_FILES,
     LICENSE_FILE,
@@ -71,7 +71,7 @@ def validate(
     day = today or datetime.now(UTC).date()
     existing = _files_and_folders(tree)
     clashes = _clashes(catalog)
-    cycles = _cycles(catalog)
+    cycles = all_cycles(catalog.parents)
     findings: list[Finding] = []
     for image in catalog.every_image():
         if ids is None or image.id in ids:
@@ -292,16 +292,6 @@ def _clashes(catalog: Catalog) -> dict[str, list[Finding]]:
             "{others} would be released under the same name, {derived}; "
             "put {{family}} into production_names (release.public_names), or rename one of the folders",
         )
-    return found
-
-
-def _cycles(catalog: Catalog) -> dict[str, tuple[str, ...]]:
-    """Every image that is part of a cycle, with the cycle."""
-    parents = catalog.parents
-    found = {}
-    while cycle := find_cycle(parents):
-        found.update(dict.fromkeys(cycle, cycle))
-        parents = {image: its for image, its in parents.items() if image not in cycle}
     return found
 
 
