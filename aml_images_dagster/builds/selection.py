@@ -26,12 +26,12 @@ def with_needed_parents(
     """Add every image of our own that a chosen one is FROM and that is not available otherwise.
 
     Raises:
-        BadInput: Images are built FROM each other.
+        BadInput: Images that are needed are built FROM each other.
     """
     selection: Selection = dict(chosen)
     catalog = source.catalog
     elsewhere = finder_elsewhere(source, backends, settings)
-    for name in reversed(catalog.order(catalog.images)):
+    for name in reversed(catalog.order(catalog.with_ancestors(chosen))):
         for parent in catalog.images[name].parents if name in selection else ():
             if parent not in selection and not _is_available(parent, elsewhere):
                 selection[parent] = (f"{name} is built FROM it, and it was neither released nor has it passed",)
