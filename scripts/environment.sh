@@ -37,6 +37,45 @@ apt_install() {
   RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
+# unpack_packages RELEASE ARCHITECTURE FOLDER PACKAGE...: packages of a release of Debian, verified by apt and unpacked into a
+# folder. The folders of apt are its own, so that the machine's sources, pins and lists stay as they are. Debian 12 has the
+# keys of Debian 13.
+unpack_packages() {
+  local release=$1 architecture=$2 target=$3 own mirror
+  shift 3
+  mirror=$(grep -rhoE 'https?://[^ ]*/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null |
+    head -1 | tr -d ' ' || true)
+  [ -n "$mirror" ] || fail "apt has no mirror of Debian in /etc/apt, from which to unpack $*"
+  own=$(mktemp -d)
+  mkdir -p "$own"/{etc/apt.conf.d,etc/preferences.d,state/lists/partial,cache/archives/partial}
+  cp /etc/apt/apt.conf.d/* "$own/etc/apt.conf.d/" 2>/dev/null || true # proxies
+  : >"$own/status"
+  cat >"$own/etc/sources.list" <<LIST
+deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $release main
+LIST
+  cat >"$own/apt.conf" <<CONF
+APT::Architecture "$architecture";
+APT::Architectures "$architecture";
+Dir::Etc "$own/etc";
+Dir::State "$own/state";
+Dir::State::status "$own/status";
+Dir::Cache "$own/cache";
+APT::Sandbox::User "$(id -un)";
+Acquire::Languages "none";
+CONF
+  (
+    export APT_CONFIG=$own/apt.conf
+    cd "$own"
+    apt-get update -qq
+    apt-get download -qq "$@"
+    mkdir "$own/unpacked"
+    for file in ./*.deb; do dpkg-deb --extract "$file" "$own/unpacked"; done
+  )
+  mkdir -p "$target"
+  cp -a "$own/unpacked/." "$target/"
+  rm -rf "$own"
+}
+
 # python_environment LOCK: a virtual environment with what the lock file names, and this project. The lock file for
 # development holds that for running too, so an environment for development is left as it is.
 python_environment() {
