@@ -114,7 +114,8 @@ def test_status_for_programs(repository: ImageRepository) -> None:
     assert other["content_key"] == KEY.digest
     assert other["reused"] is False
     assert [test["scenario"] for test in other["tests"]] == ["runs"]
-    assert shell == {"image": "tools/shell", "staged": None, "content_key": None, "reused": None, "tests": None}
+    assert shell.pop("image") == "tools/shell"
+    assert set(shell.values()) == {None}
     assert [job["job"] for job in found["jobs"]] == ["job-1"]
     assert repository.json("status", LATER)["images"][0]["reused"] is True
 
