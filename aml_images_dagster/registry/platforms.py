@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from aml_images_dagster.catalog.reference import Reference
     from aml_images_dagster.registry.interface import Registry
 
-_USUAL_VARIANTS = {"arm64": "v8"}
-"""What a platform means that names no variant. Source: https://github.com/containerd/platforms, `Normalize`."""
+_WITH_VARIANTS = {"arm"}
+"""Architectures whose variants are platforms of their own; those of others only use more of a processor."""
 _UNKNOWN = "unknown"
 """Operating system and architecture of an entry that is no image, but says something of one."""
 
@@ -80,6 +80,6 @@ def _platform(said: Mapping[str, Any]) -> str:
     """The platform that an entry of an index, or the configuration of an image, names."""
     architecture, variant = str(said.get("architecture", "")), str(said.get("variant", ""))
     parts = [str(said.get("os", "")), architecture]
-    if variant and variant != _USUAL_VARIANTS.get(architecture):
+    if variant and architecture in _WITH_VARIANTS:
         parts.append(variant)
     return "/".join(parts)

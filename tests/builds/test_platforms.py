@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aml_images_dagster.builds.records import StagedImage, TestedImage, sizes_in_words
+from aml_images_dagster.builds.selection import with_needed_parents
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BuildFailed
 from tests.builds.in_memory import MemoryFactory, write, write_image
@@ -117,3 +118,16 @@ def test_the_staged_digest_of_a_platform(factory: MemoryFactory) -> None:
     staged, _ = records(session, "f/base")
     assert staged.on("") == staged.digest != staged.on(ARM64)
     assert factory.staging.digest(Reference("staging.example", "f", digest=staged.on(ARM64)))
+
+
+def test_a_parent_that_was_built_for_too_few_platforms_is_built_with_its_child(factory: MemoryFactory) -> None:
+    session = factory.build(factory.plan("f/base"))
+    base, _ = records(session, "f/base")
+    source = session.source
+
+    def chosen() -> set[str]:
+        return {*with_needed_parents({"f/app": ("named",)}, source, factory.backends, factory.settings)}
+
+    assert chosen() == {"f/app"}
+    factory.backends.resolver.of[base.digest] = (AMD64,)  # type: ignore[attr-defined]
+    assert chosen() == {"f/app", "f/base"}

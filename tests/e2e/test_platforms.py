@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from aml_images_dagster.builds.artifacts import Artifacts
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.registry.platforms import images_in
+from tests.emulators.faulty_registry import Fault, FaultyRegistry
 from tests.image_repository import PYTHON, TESTS
 
 if TYPE_CHECKING:
@@ -138,6 +140,25 @@ def test_a_scenario_that_fails_on_one_platform_takes_both_images_back(
     index = Reference.parse(staged["reference"])
     assert list(staging.tags(index.repository)) == []
     assert [staging.digest(index.with_digest(digest)) for digest in digests] == [None] * 3
+
+
+def test_a_push_that_ends_before_the_index_leaves_nothing(
+    two_platforms: ImageRepository, staging: OciRegistry, production: OciRegistry
+) -> None:
+    shell = two_platforms.image("tools/shell")
+    with FaultyRegistry(staging.host) as front:
+        front.faults.append(Fault("status", "PUT", "/manifests/shell--", status=403))
+        two_platforms.configure(front.host, production.host, "public/{name}")
+        two_platforms.commit("a registry that refuses")
+        done = two_platforms.run("build", shell)
+        assert done.returncode == 1, done.stdout + done.stderr
+        pushed = [path for method, path in front.seen if method == "PUT" and "/manifests/sha256:" in path]
+    (build,) = two_platforms.json("builds")
+    parts = Artifacts(str(two_platforms.artifacts)).build(build["build"]).untagged(shell)
+    family = Reference(staging.host, shell.partition("/")[0])
+    assert {path.rpartition("/")[2] for path in pushed} == set(parts), "the images were there before the index"
+    assert [staging.digest(family.with_digest(part)) for part in parts] == [None, None]
+    assert list(staging.tags(family.repository)) == []
 
 
 def test_an_image_with_the_root_of_the_repository_as_its_context(
