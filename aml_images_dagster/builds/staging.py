@@ -33,7 +33,7 @@ from aml_images_dagster.catalog.windows import check_host
 from aml_images_dagster.engine.interface import BuildRequest
 from aml_images_dagster.errors import BadInput, BuildFailed, Unreachable
 from aml_images_dagster.registry.layers import files_in
-from aml_images_dagster.registry.platforms import images_in
+from aml_images_dagster.registry.platforms import images_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -299,7 +299,7 @@ def _platforms(image: Image, pushed: Reference, told: PushedImage, staging: Regi
     Raises:
         BuildFailed: They are for other platforms.
     """
-    found = {each.platform: pushed.with_digest(each.digest) for each in images_in(staging, pushed)}
+    found = images_of(staging, pushed)
     _check_platforms(image, found, pushed)
     return tuple(_staged_platform(image, platform, found[platform], told, staging) for platform in image.platforms)
 

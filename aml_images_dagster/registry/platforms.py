@@ -6,7 +6,6 @@ Source: https://github.com/opencontainers/image-spec/blob/main/image-index.md; D
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aml_images_dagster.errors import BadInput
@@ -20,25 +19,12 @@ if TYPE_CHECKING:
 
 _WITH_VARIANTS = {"arm"}
 """Architectures whose variants are platforms of their own; those of others only use more of a processor."""
-_UNKNOWN = "unknown"
-"""Operating system and architecture of an entry that is no image, but says something of one."""
+_DEEPEST = 8
+"""Indexes in indexes."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlatformImage:
-    """An image for one platform.
-
-    Attributes:
-        platform: E.g. `linux/arm64`.
-        digest: Of its manifest.
-    """
-
-    platform: str
-    digest: str
-
-
-def images_in(registry: Registry, reference: Reference) -> tuple[PlatformImage, ...]:
-    """The images behind a reference: those of an index in its order, or the one that it names.
+def images_of(registry: Registry, reference: Reference) -> dict[str, Reference]:
+    """The image of each platform, by platform, by digest; of an image of one platform that one.
 
     Raises:
         BadInput: There is no such image.
@@ -49,12 +35,14 @@ def images_in(registry: Registry, reference: Reference) -> tuple[PlatformImage, 
         raise BadInput("the registry has no such image", where=str(reference), hint="Is the name right?")
     document = read_manifest(manifest)
     if "manifests" not in document:
-        return (PlatformImage(_platform(registry.config(reference)), manifest.digest),)
-    entries = ((entry["digest"], entry.get("platform")) for entry in document["manifests"])
-    images = ((digest, platform) for digest, platform in entries if isinstance(platform, dict))
-    return tuple(
-        PlatformImage(_platform(platform), digest) for digest, platform in images if platform.get("os") != _UNKNOWN
-    )
+        pinned = reference.with_digest(manifest.digest)
+        return {platform_of(registry.config(pinned)): pinned}
+    found: dict[str, Reference] = {}
+    for entry in document["manifests"]:
+        platform = platform_of(entry.get("platform") or {})
+        if "unknown" not in platform:  # what BuildKit attests is listed as an image of no platform
+            found.setdefault(platform, reference.with_digest(entry["digest"]))
+    return found
 
 
 def manifests_below(registry: Registry, reference: Reference) -> tuple[str, ...]:
@@ -66,20 +54,22 @@ def manifests_below(registry: Registry, reference: Reference) -> tuple[str, ...]
     return tuple(dict.fromkeys(_below(registry, reference)))
 
 
-def _below(registry: Registry, reference: Reference) -> Iterator[str]:
+def platform_of(said: Mapping[str, Any]) -> str:
+    """The platform that an entry of an index, or the configuration of an image, names: `linux/arm64`.
+
+    Source: image-spec, "config.md" and "image-index.md".
+    """
+    parts = [said.get("os"), said.get("architecture")]
+    if parts[1] in _WITH_VARIANTS:
+        parts.append(said.get("variant"))
+    return "/".join(str(part) for part in parts if part)
+
+
+def _below(registry: Registry, reference: Reference, depth: int = 1) -> Iterator[str]:
     manifest = registry.manifest(reference)
     entries: list[dict[str, Any]] = []
     with suppress(BadInput):  # of a kind that refers to nothing
         entries = read_manifest(manifest).get("manifests", []) if manifest else []
-    for entry in entries:
+    for entry in entries if depth < _DEEPEST else ():
         yield entry["digest"]
-        yield from _below(registry, reference.with_digest(entry["digest"]))
-
-
-def _platform(said: Mapping[str, Any]) -> str:
-    """The platform that an entry of an index, or the configuration of an image, names."""
-    architecture, variant = str(said.get("architecture", "")), str(said.get("variant", ""))
-    parts = [str(said.get("os", "")), architecture]
-    if variant and architecture in _WITH_VARIANTS:
-        parts.append(variant)
-    return "/".join(parts)
+        yield from _below(registry, reference.with_digest(entry["digest"]), depth + 1)

@@ -15,7 +15,7 @@ from aml_images_dagster.http_connection import time_limit
 from aml_images_dagster.http_session import Untrusted
 from aml_images_dagster.registry.interface import NoAnswer
 from aml_images_dagster.registry.oci import OciRegistry
-from aml_images_dagster.registry.platforms import images_in
+from aml_images_dagster.registry.platforms import images_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -149,7 +149,7 @@ class BaseResolver:
             reference = Reference.parse(image)
             with time_limit(_SECONDS), suppress(BadInput):
                 registry = self._registries.setdefault(reference.registry, self._open_registry(reference.registry))
-                self._platforms[image] = tuple(each.platform for each in images_in(registry, reference))
+                self._platforms[image] = tuple(images_of(registry, reference))
         return self._platforms.get(image, ())
 
     def observe(self, references: Iterable[str]) -> dict[str, ResolvedBase | BadInput]:

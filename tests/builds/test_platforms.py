@@ -27,7 +27,7 @@ def factory(tmp_path: Path) -> MemoryFactory:
     """f/base for two platforms, and f/app FROM it."""
     repo = tmp_path / "repo"
     write_image(repo, "f/base", "FROM upstream.example/base:1\nCOPY data /\n")
-    write_image(repo, "f/app", "FROM registry.example/base:1\nCOPY data /\n")
+    write_image(repo, "f/app", "FROM registry.example/base:latest\nCOPY data /\n")
     for image in ("base", "app"):
         write(repo / "images" / "f" / image / "image.json", json.dumps({"platforms": BOTH}))
     write(repo / "checks" / "check.sh", "true\n")

@@ -9,7 +9,7 @@ import pytest
 
 from aml_images_dagster.builds.artifacts import Artifacts
 from aml_images_dagster.catalog.reference import Reference
-from aml_images_dagster.registry.platforms import images_in
+from aml_images_dagster.registry.platforms import images_of
 from tests.emulators.faulty_registry import Fault, FaultyRegistry
 from tests.image_repository import PYTHON, TESTS
 
@@ -51,8 +51,8 @@ def released(production: OciRegistry, image: dict[str, Any]) -> dict[str, list[R
         repository, _, tag = name.rpartition(":")
         tagged = Reference(production.host, repository, tag)
         digest = production.digest(tagged)
-        parts = images_in(production, tagged) if digest else ()
-        found[tag] = [tagged.with_digest(each) for each in filter(None, (digest, *(part.digest for part in parts)))]
+        parts = images_of(production, tagged).values() if digest else ()
+        found[tag] = [tagged.with_digest(digest), *parts] if digest else []
     return found
 
 
@@ -67,7 +67,7 @@ def test_an_image_for_two_platforms_from_its_build_to_its_withdrawal(
     for name in (shell, hello):
         image = images[name]
         index = Reference.parse(image["staging"]["reference"])
-        parts = {each.platform: each.digest for each in images_in(staging, index)}
+        parts = {platform: part.digest for platform, part in images_of(staging, index).items()}
         assert {each["platform"]: each["digest"] for each in image["platforms"]} == parts
         assert [(each["platform"], each["tested"]) for each in image["platforms"]] == [(AMD64, True), (ARM64, True)]
         assert [(test["scenario"], test["platform"]) for test in image["tests"]] == [

@@ -12,7 +12,7 @@ from aml_images_dagster.checks import perform
 from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.registry.copy import copy_image
-from aml_images_dagster.registry.platforms import images_in
+from aml_images_dagster.registry.platforms import images_of
 from aml_images_dagster.settings import load_settings
 from tests.emulators.azure.service import Fault
 from tests.indexes import push_index
@@ -91,7 +91,8 @@ def test_an_index_comes_with_all_its_images(
     index = push_index(cloud.staging.plain, images, plain.with_tag("index"))
     backends.importer.import_image(staged[0].with_digest(index.digest), released, replace=False)
     assert backends.production.digest(released) == index.digest
-    assert [each.digest for each in images_in(backends.production, released)] == [image.digest for image in staged]
+    there = images_of(backends.production, released).values()
+    assert [each.digest for each in there] == [image.digest for image in staged]
     backends.production.tag(released.with_digest(index.digest), "latest")
     backends.production.untag(released)
     assert backends.production.digest(released.with_tag("latest")) == index.digest

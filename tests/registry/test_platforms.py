@@ -12,7 +12,7 @@ from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.registry.interface import Manifest
 from aml_images_dagster.registry.oci import DOCKER_INDEX, OCI_INDEX, OCI_MANIFEST
-from aml_images_dagster.registry.platforms import PlatformImage, images_in, manifests_below
+from aml_images_dagster.registry.platforms import images_of, manifests_below
 
 REPOSITORY = Reference("registry.example", "base")
 
@@ -61,23 +61,21 @@ def test_the_images_of_an_index_come_with_their_platforms(registry: Any, media_t
     amd64, arm64, arm = (registry.image(architecture=name, os="linux") for name in ("amd64", "arm64", "arm"))
     entries = (arm64, platform("arm64", variant="v8")), (amd64, platform("amd64")), (arm, platform("arm", variant="v7"))
     index = registry.index(*entries, media_type=media_type)
-    assert images_in(registry, REPOSITORY.with_digest(index)) == (
-        PlatformImage("linux/arm64", arm64),
-        PlatformImage("linux/amd64", amd64),
-        PlatformImage("linux/arm/v7", arm),
-    )
+    images = images_of(registry, REPOSITORY.with_digest(index))
+    digests = {"linux/arm64": arm64, "linux/amd64": amd64, "linux/arm/v7": arm}
+    assert [*images.items()] == [(name, REPOSITORY.with_digest(digest)) for name, digest in digests.items()]
 
 
 def test_an_image_that_is_in_no_index_says_itself_what_it_is_for(registry: Any) -> None:
     image = registry.image(os="windows", architecture="amd64")
-    assert images_in(registry, REPOSITORY.with_digest(image)) == (PlatformImage("windows/amd64", image),)
+    assert images_of(registry, REPOSITORY.with_digest(image)) == {"windows/amd64": REPOSITORY.with_digest(image)}
     assert manifests_below(registry, REPOSITORY.with_digest(image)) == ()
 
 
 def test_what_is_said_of_an_image_is_no_image_but_goes_with_the_index(registry: Any) -> None:
     image, statement = registry.image(os="linux", architecture="amd64"), registry.image(os="", architecture="")
     index = registry.index((image, platform("amd64")), (statement, {"os": "unknown", "architecture": "unknown"}))
-    assert images_in(registry, REPOSITORY.with_digest(index)) == (PlatformImage("linux/amd64", image),)
+    assert images_of(registry, REPOSITORY.with_digest(index)) == {"linux/amd64": REPOSITORY.with_digest(image)}
     assert manifests_below(registry, REPOSITORY.with_digest(index)) == (image, statement)
 
 
@@ -93,4 +91,4 @@ def test_what_is_gone_or_of_another_kind_refers_to_nothing(registry: Any) -> Non
     gone = REPOSITORY.with_digest(f"sha256:{'0' * 64}")
     assert manifests_below(registry, gone) == manifests_below(registry, REPOSITORY.with_digest(other)) == ()
     with pytest.raises(BadInput, match="no such image"):
-        images_in(registry, gone)
+        images_of(registry, gone)

@@ -15,7 +15,7 @@ import pytest
 
 from aml_images_dagster.builds.records import StagedPlatform, TestedImage
 from aml_images_dagster.catalog.reference import Reference
-from aml_images_dagster.registry.platforms import images_in
+from aml_images_dagster.registry.platforms import images_of
 from aml_images_dagster.release.drop import drop_files
 from aml_images_dagster.release.import_cfg import import_cfg
 from aml_images_dagster.release.release_files import publish
@@ -321,7 +321,7 @@ def test_the_drop_of_an_index_brings_all_its_images(
     assert done.returncode == 0, done.stderr
     for destination in release.images[0].destinations:
         repository, _, version = destination.rpartition(":")
-        there = images_in(house.backends.production, Reference(house.backends.production.host, repository, version))
-        assert {each.platform: each.digest for each in there} == {
+        there = images_of(house.backends.production, Reference(house.backends.production.host, repository, version))
+        assert {platform: each.digest for platform, each in there.items()} == {
             platform: image.digest for platform, image in images.items()
         }

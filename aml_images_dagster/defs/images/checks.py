@@ -12,7 +12,7 @@ from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.staging import staged_by_digest
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.reference import Reference
-from aml_images_dagster.registry.platforms import images_in
+from aml_images_dagster.registry.platforms import images_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,8 @@ def _size(session: BuildSession, record: StagedImage) -> FactResult:
 
 
 def _platform(session: BuildSession, record: StagedImage) -> FactResult:
-    images = images_in(session.backends.staging, staged_by_digest(session, record))
-    found, wanted = [each.platform for each in images], session.image(record.image).platforms
+    found = images_of(session.backends.staging, staged_by_digest(session, record))
+    wanted = session.image(record.image).platforms
     return FactResult(set(found) == set(wanted), f"{', '.join(found)}, declared {', '.join(wanted)}")
 
 

@@ -19,7 +19,7 @@ from aml_images_dagster.engine.buildkit.builder import BuildKitBuilder
 from aml_images_dagster.engine.buildkit.buildx import Buildx
 from aml_images_dagster.engine.interface import BuildRequest, RegistryLogin
 from aml_images_dagster.errors import BuildFailed, Unreachable
-from aml_images_dagster.registry.platforms import images_in
+from aml_images_dagster.registry.platforms import images_of
 from tests.emulators.faulty_registry import Fault, FaultyRegistry
 from tests.emulators.token_registry import TokenRegistry
 
@@ -254,9 +254,9 @@ def test_several_platforms_make_an_index_whose_images_were_named_before(
         f"FROM {busybox_of_both}\nARG TARGETARCH\nRUN echo $TARGETARCH $(uname -m); echo {uuid.uuid4()} > /word\n",
         platform="linux/amd64,linux/arm64",
     )
-    images = images_in(staging, pushed)
-    assert [each.platform for each in images] == ["linux/amd64", "linux/arm64"]
-    assert set(parts) == {each.digest for each in images}
+    images = images_of(staging, pushed)
+    assert [*images] == ["linux/amd64", "linux/arm64"]
+    assert set(parts) == {each.digest for each in images.values()}
     text = "\n".join(lines)
     assert "amd64 x86_64" in text
     assert "arm64 aarch64" in text
