@@ -30,10 +30,10 @@ class Resolver(Protocol):
         """
 
     def platforms(self, image: str) -> Sequence[str]:
-        """What an image is for, by digest, e.g. `linux/arm64`; nothing where its registry does not have it.
+        """What an image is for, by digest, e.g. `linux/arm64`; nothing where only the engine has it.
 
         Raises:
-            Unreachable: Its registry does not answer.
+            Unreachable: Its registry refuses.
         """
 
     def observe(self, references: Iterable[str]) -> Mapping[str, ResolvedBase | BadInput]:

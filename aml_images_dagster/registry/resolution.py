@@ -137,17 +137,17 @@ class BaseResolver:
             return resolved[reference]
 
     def platforms(self, image: str) -> tuple[str, ...]:
-        """What an image is for, by digest, e.g. `linux/arm64`; nothing where its registry does not have it.
+        """What an image is for, by digest, e.g. `linux/arm64`; nothing where only the engine has it.
 
         Args:
             image: As `ResolvedBase.pull` names it.
 
         Raises:
-            Unreachable: Its registry does not answer.
+            Unreachable: Its registry refuses.
         """
         if image not in self._platforms:
             reference = Reference.parse(image)
-            with time_limit(_SECONDS), suppress(BadInput):
+            with time_limit(_SECONDS), suppress(BadInput, NoAnswer):
                 registry = self._registries.setdefault(reference.registry, self._open_registry(reference.registry))
                 self._platforms[image] = tuple(images_of(registry, reference))
         return self._platforms.get(image, ())
