@@ -214,7 +214,8 @@ def _check_platform(image: Image, catalog: Catalog, features_of: FeaturesOf) -> 
     if len(image.platforms) > 1:
         features = features_of(image.os)
         if SEVERAL_PLATFORMS not in features.supported:
-            message = f"platforms: {features.builder}, which builds the image, is used for one platform; name one"
+            because = f": {features.one_platform}" if features.one_platform else ""
+            message = f"platforms: {features.builder} makes no image for several platforms{because}; name one"
             yield Finding(image.id, "error", message, image.settings_path)
     if image.has_windows_base and image.os != "windows":
         message = f"the base is a Windows image, but the platform is {image.platform}"

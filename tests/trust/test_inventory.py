@@ -11,8 +11,9 @@ import pytest
 
 from aml_images_dagster.catalog.image_file import Content
 from aml_images_dagster.errors import BadInput
+from aml_images_dagster.registry.platforms import images_of
 from aml_images_dagster.trust import inventory as inventory_module
-from aml_images_dagster.trust.inventory import Unowned, images_of, read_inventory
+from aml_images_dagster.trust.inventory import Unowned, read_inventory
 from tests.trust.images import Folder, Link
 
 RPM_DATABASE = gzip.decompress((Path(__file__).parent / "rpmdb.sqlite.gz").read_bytes())
@@ -314,11 +315,11 @@ def test_several_platforms(memory_registry, records):
         {"digest": amd64.digest, "size": 1, "platform": {"os": "unknown", "architecture": "unknown"}},
     )
     images = images_of(memory_registry, index)
-    assert images == {"linux/amd64": amd64, "linux/arm64/v8": arm64}
+    assert images == {"linux/amd64": amd64, "linux/arm64": arm64}
     inventories = [read_inventory(memory_registry, image, records) for image in images.values()]
     assert [(each.platform, versions(each)) for each in inventories] == [
         ("linux/amd64", {"a": "1"}),
-        ("linux/arm64/v8", {"a": "2"}),
+        ("linux/arm64", {"a": "2"}),
     ]
 
 
