@@ -141,6 +141,7 @@ def read_inventory(
 
 def _apply(changes: Iterable[Change], tree: FileTree, unread: list[str]) -> bool:
     """Apply a layer; False when the tree had no room for all of it."""
+    tree.begin_layer()
     try:
         for change in changes:
             match change.what:
