@@ -224,3 +224,23 @@ def test_content_of_something_else_is_refused(registry, image):
     with pytest.raises(BadInput, match="not attached to"):
         referrers.content_of(registry, image.repository, stolen)
     assert digest == attached.digest
+
+
+def test_a_list_that_names_what_is_not_attached_takes_nothing_along(staging, production, pushed, push_new_image):
+    """Whoever may push can write such an index; a cleanup must not delete other images for it."""
+    other = push_new_image(pushed.repository, "2")
+    (digest,) = referrers.attach(staging, pushed, notes(1))
+    manifest = staging.manifest(other)
+    real = referrers.listed(staging, pushed)[0].entry
+    forged = {"mediaType": manifest.media_type, "digest": other.digest, "size": len(manifest.body)}
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [real, forged]}
+    body = json.dumps(index).encode()
+    index_manifest = Manifest(f"sha256:{sha256(body).hexdigest()}", OCI_INDEX, body)
+    staging.put_manifest(pushed.repository, referrers_tag(pushed.digest), index_manifest)
+    assert named(referrers.walk(staging, pushed)) == {digest}
+    copy_image(staging, production, pushed, pushed.repository)
+    assert referrers.copy(staging, production, pushed, pushed.repository) == [digest]
+    assert production.digest(Reference(production.host, pushed.repository, digest=other.digest)) is None
+    assert set(referrers.delete(staging, pushed)) == {digest, pushed.digest}
+    assert staging.digest(other) == other.digest
+    referrers.delete(production, Reference(production.host, pushed.repository, digest=pushed.digest))
