@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import sha256
 
 import pytest
 from click.testing import CliRunner
 
 from aml_images_dagster.cli.main import cli
 from aml_images_dagster.errors import BadInput
+from aml_images_dagster.registry.interface import Manifest
+from aml_images_dagster.registry.oci import OCI_INDEX
 from aml_images_dagster.trust import referrers
 from aml_images_dagster.trust.certificates import Refused
 from aml_images_dagster.trust.encoding import to_json
@@ -61,7 +64,7 @@ def test_an_image_with_all_evidence_is_verified(registry, image, authority, evid
     assert signature.startswith("by CN=image factory,O=Contoso,ST=WA,C=US (")
     assert provenance == "build 20261126.1a2b3c4d of https://contoso.example/images"
     assert sbom == "SPDX"
-    assert tests == "PASSED, 1 scenarios"
+    assert tests == "PASSED, 1 scenario"
 
 
 def test_an_image_without_evidence(registry, image, authority):
@@ -117,6 +120,30 @@ def test_what_others_attach_beside_the_evidence_changes_nothing(registry, image,
     assert [len(check.artifacts) for check in found.checks] == [1, 1, 1, 1]
 
 
+def test_an_index_has_an_sbom_for_each_of_its_platforms(registry, image, authority, push_new_image):
+    arm = image.with_digest(push_new_image(image.repository, "arm").digest)
+    platforms = {"amd64": image, "arm64": arm}
+    entries = [
+        Descriptor.of(registry.existing(of)).document | {"platform": {"os": "linux", "architecture": name}}
+        for name, of in platforms.items()
+    ]
+    body = to_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
+    manifest = Manifest(f"sha256:{sha256(body).hexdigest()}", OCI_INDEX, body)
+    registry.put_manifest(image.repository, "index", manifest)
+    index = image.with_digest(manifest.digest)
+    signer = EvidenceSigner(authority.signer())
+    _, *of_all = signer.evidence(Descriptor.of(manifest), [SBOM], statements(index.digest))
+    referrers.attach(registry, index, of_all)
+    for of, missing in ((image, "linux/amd64: SPDX; linux/arm64: none"), (arm, "")):
+        sbom, *_ = signer.evidence(Descriptor.of(registry.existing(of)), [SBOM], [])
+        referrers.attach(registry, of, [sbom])
+        if missing:
+            assert refusal(registry, index, authority) == f"sbom: {missing}"
+    look(registry, index, authority).require()
+    referrers.delete(registry, index)
+    referrers.delete(registry, arm)
+
+
 def test_an_image_that_is_not_there(registry, image, authority):
     with pytest.raises(BadInput, match="no such image"):
         look(registry, image.with_tag("none"), authority)
@@ -124,7 +151,8 @@ def test_an_image_that_is_not_there(registry, image, authority):
 
 class TestCommand:
     @pytest.fixture
-    def run(self, authority, tmp_path, monkeypatch):
+    def run(self, registry, authority, tmp_path, monkeypatch):
+        monkeypatch.setenv("AML_IMAGES_TRUSTED_REGISTRIES", registry.host)
         authority.write_root(tmp_path / "root.pem")
         monkeypatch.setenv("AML_IMAGES_TRUST__ROOTS", str(tmp_path / "root.pem"))
         (tmp_path / "repository").mkdir()
