@@ -258,7 +258,7 @@ class TestKeyVault:
     ("timestamp_url", "timestamps.example", "URL that begins with"),
     ("builder_id", "our factory", "write a URI"),
     ("required", "signature;luck", "luck|'signature', 'provenance' or 'sbom'"),
-    ("signature_days", "-1", "greater than or equal to 0"),
+    ("signature_days", "-1", "must be at least 0"),
 ])  # fmt: skip
 def test_a_wrong_setting_is_bad_input(settings_of, name, value, what):
     with pytest.raises(BadInput, match=what) as refused:
