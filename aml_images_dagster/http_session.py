@@ -6,13 +6,14 @@ A request that a busy server refuses is repeated when the server says so. Answer
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
 from requests.utils import select_proxy
 from urllib3 import Retry
+from urllib3.exceptions import InvalidHeader, MaxRetryError, ResponseError
 
 from aml_images_dagster.bounded import TooLong, joined
 from aml_images_dagster.errors import Unreachable
@@ -28,11 +29,16 @@ from aml_images_dagster.http_connection import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import TracebackType
+
+    from urllib3 import BaseHTTPResponse
+    from urllib3.connectionpool import ConnectionPool
 
 # 500: distribution's registry says it while another request writes the tag that this one reads.
 _RETRIED = (429, 500, 502, 503, 504)
 _RETRY_AFTER_MAX = 20
-"""Seconds; a server that wants a longer pause is given up."""
+"""Seconds; a server that wants a longer pause is given up at once."""
+_NO_LIMIT = 10**9
 _MOST_REDIRECTS = 5
 _LONGEST_ANSWER = 32 * 2**20
 _LONGEST_ANSWER_OF_A_STRANGER = 4 * 2**20
@@ -51,7 +57,7 @@ class Untrusted(Unreachable):
 def open_session(*, loopback: bool, repeat: bool, stranger: str = "") -> requests.Session:
     """A session whose answers have a limit in size and time; a streamed body has none before `time_limit` sets one.
 
-    It raises `Unreachable` for an answer that is too large.
+    It raises `Unreachable` for an answer that is too large, and for one that leads from https to http.
 
     Args:
         loopback: It is for this machine: a proxy that the environment names is for the world outside.
@@ -60,12 +66,12 @@ def open_session(*, loopback: bool, repeat: bool, stranger: str = "") -> request
             reached over https and at public addresses only; all else raises `Untrusted`. Behind a proxy, what
             has no address here is the proxy's to refuse.
     """
-    session = requests.Session()
+    session = requests.Session() if stranger else _Session()
     session.trust_env = not loopback
     session.max_redirects = _MOST_REDIRECTS
     if loopback:
         session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
-    retry = Retry(
+    retry = _Retry(
         total=4,
         connect=1,
         read=1,
@@ -74,13 +80,57 @@ def open_session(*, loopback: bool, repeat: bool, stranger: str = "") -> request
         status_forcelist=_RETRIED,
         allowed_methods=("GET", "HEAD", "PUT", "DELETE", "POST"),
         backoff_factor=0.3,
-        retry_after_max=_RETRY_AFTER_MAX,
         raise_on_status=False,
     )
     adapter = _Adapter(retry if repeat else Retry(0, read=False), stranger)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session
+
+
+def asked_pause(headers: Mapping[str, str]) -> float:
+    """The seconds for which a server wants to be left alone; 0 when it does not say, or says nothing that can be read.
+
+    Source: https://www.rfc-editor.org/rfc/rfc9110#field.retry-after.
+    """
+    try:
+        return Retry(retry_after_max=_NO_LIMIT).parse_retry_after(headers.get("Retry-After", ""))
+    except (InvalidHeader, ValueError, OverflowError):  # also a number or a year that is none
+        return 0.0
+
+
+class _Retry(Retry):
+    """Makes the pause that a server asks for, unless it is too long: then its answer is the last one."""
+
+    def parse_retry_after(self, retry_after: str) -> float:
+        return asked_pause({"Retry-After": retry_after})
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: BaseHTTPResponse | None = None,
+        error: Exception | None = None,
+        _pool: ConnectionPool | None = None,
+        _stacktrace: TracebackType | None = None,
+    ) -> Self:
+        if response is not None and asked_pause(response.headers) > _RETRY_AFTER_MAX and _pool is not None:
+            raise MaxRetryError(_pool, url or "", ResponseError("it asks for a longer pause"))
+        return super().increment(method, url, response, error, _pool, _stacktrace)
+
+
+class _Session(requests.Session):
+    """Follows no redirect that gives up encryption."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        target = super().get_redirect_target(resp)
+        if target and resp.url.startswith("https:") and urlsplit(urljoin(resp.url, target)).scheme == "http":
+            raise Unreachable(
+                f"it leads from https to {target[:200]}, which is not encrypted",
+                where=urlsplit(resp.url).netloc,
+                hint="Is there a proxy in front of it that does not know that it is reached by https?",
+            )
+        return target
 
 
 class _Adapter(HTTPAdapter):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from aml_images_dagster.builds.records import PinnedBase
 from aml_images_dagster.catalog.frontends import mirrored_frontend
-from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
+from aml_images_dagster.messages import lower_first
+from aml_images_dagster.registry.resolution import ResolvedBase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,10 +17,19 @@ if TYPE_CHECKING:
     from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.catalog.catalog import Catalog
     from aml_images_dagster.catalog.image import Image
+    from aml_images_dagster.catalog.reference import Reference
 
 
-FindParent = Callable[[str], Reference | None]
-"""Where an image of our own is: by digest, or by tag while the build has yet to make it; None when it is nowhere."""
+class FindParent(Protocol):
+    """Finds images of our own."""
+
+    def __call__(self, image: str, release: str = "", /) -> Reference | None:
+        """Where an image is: by digest, or by tag while the build has yet to make it; None when it is nowhere.
+
+        Args:
+            image: `<family>/<name>`.
+            release: The reference that names one release of it; empty for what a build follows.
+        """
 
 
 def pin_bases(
@@ -51,7 +60,7 @@ def pin_bases(
             continue
         parent = catalog.published.resolve(use.reference)
         if parent is None:
-            base = backends.resolver.resolve(use.reference)
+            base = resolve_base(use.reference, catalog, backends, find_parent)
             warning = f"{use.reference} was only found in the engine" if base.from_engine else ""
             pinned[use.reference] = PinnedBase(
                 reference=use.reference, digest=base.digest, pull=base.pull, warning=warning
@@ -72,3 +81,27 @@ def pin_bases(
         found_there = known.get(frontend) or backends.resolver.resolve(frontend)
         pinned[frontend] = PinnedBase(reference=frontend, digest=found_there.digest, pull=found_there.pull)
     return tuple(pinned.values())
+
+
+def resolve_base(reference: str, catalog: Catalog, backends: Backends, find_parent: FindParent) -> ResolvedBase:
+    """What a base points to that is no image to follow: one release of an image of our own, or an external base.
+
+    A release that is neither in production nor in staging is looked for where its name leads, as any base.
+
+    Raises:
+        BadInput: It can't be resolved.
+    """
+    image = catalog.published.release(reference)
+    found = find_parent(image, reference) if image else None
+    if found:
+        return ResolvedBase(reference, found.digest, str(found))
+    try:
+        return backends.resolver.resolve(reference)
+    except BadInput as error:
+        if image is None:
+            raise
+        raise BadInput(
+            f"neither production nor staging has this release of {image}, and {lower_first(error.what)}",
+            where=reference,
+            hint=f"`aml-images releases` shows what was released; without a tag, FROM follows {image}.",
+        ) from None

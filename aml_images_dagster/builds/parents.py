@@ -11,6 +11,7 @@ from aml_images_dagster.builds.ledger import LATEST, Ledger
 from aml_images_dagster.builds.recipe import write_recipe
 from aml_images_dagster.builds.reuse import is_reusable, reusable
 from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
     from aml_images_dagster.builds.backends import Backends
@@ -35,7 +36,9 @@ def parent_finder(session: BuildSession, staged: StagedDigest) -> FindParent:
             return is_reusable(pin, image, session.backends, for_pull_request=for_pull_request)
         return session.backends.production.digest(pin) is not None
 
-    def find(parent: str) -> Reference | None:
+    def find(parent: str, release: str = "") -> Reference | None:
+        if release:
+            return elsewhere(parent, release)
         if parent not in session.images:
             pin = pinned.get(parent)
             return pin if pin and is_there(pin, session.image(parent)) else elsewhere(parent)
@@ -58,6 +61,8 @@ def finder_elsewhere(
 ) -> FindParent:
     """How to find an image that is not part of the build: its last release, else the one that passed unchanged.
 
+    Of one release that is named, what production has under its tag or digest, else what has passed with its digest.
+
     The finder raises BadInput when a base of the image can't be resolved. It keeps its answers.
 
     Args:
@@ -68,11 +73,18 @@ def finder_elsewhere(
     """
 
     @cache
-    def find(name: str) -> Reference | None:
+    def find(name: str, release: str = "") -> Reference | None:
         image = source.catalog.get(name)
-        release = released(image, backends, settings)
         if release:
-            return release
+            staged = Reference(backends.staging.host, image.family, digest=Reference.parse(release).digest)
+            return named_release(image, release, backends, settings) or (
+                staged
+                if staged.digest and is_reusable(staged, image, backends, for_pull_request=for_pull_request)
+                else None
+            )
+        last = released(image, backends, settings)
+        if last:
+            return last
         if any(find(parent) is None for parent in image.parents):
             return None
         key = write_recipe(image, source, backends, find).key
@@ -87,10 +99,36 @@ def released(image: Image, backends: Backends, settings: Settings) -> Reference 
 
     A release of another image, which had this name in production before, is not used.
     """
-    repository = settings.production_names.format(name=image.name, family=image.family)
-    latest = Reference(backends.production.host, repository, LATEST)
+    latest = _in_production(image, backends, settings).with_tag(LATEST)
     digest = backends.production.digest(latest)
     if digest is None:
         return None
-    owner = History(Ledger(backends.artifacts).records()).owner(repository, digest)
+    owner = History(Ledger(backends.artifacts).records()).owner(latest.repository, digest)
     return latest.with_digest(digest) if owner in (None, image.id) else None
+
+
+def named_release(image: Image, reference: str, backends: Backends, settings: Settings) -> Reference | None:
+    """The release of an image that a reference names, by digest; None when production does not have it.
+
+    Raises:
+        BadInput: It was withdrawn.
+    """
+    asked, place = Reference.parse(reference), _in_production(image, backends, settings)
+    tag = asked.newest(backends.production.tags(place.repository) if asked.is_template else ())
+    if not asked.digest and tag is None:
+        return None
+    wanted = place.with_digest(asked.digest) if asked.digest else place.with_tag(tag or "")
+    digest = backends.production.digest(wanted)
+    history = History(Ledger(backends.artifacts).records())
+    withdrawn = history.withdrawn(place.repository)
+    if (digest or asked.digest) in withdrawn or (digest is None and history.withdrawal(f"{place.repository}:{tag}")):
+        raise BadInput(
+            f"this release of {image.id} was withdrawn",
+            where=reference,
+            hint=f"Name another one; without a tag, FROM follows {image.id}.",
+        )
+    return place.with_digest(digest) if digest else None
+
+
+def _in_production(image: Image, backends: Backends, settings: Settings) -> Reference:
+    return Reference(backends.production.host, settings.production_names.format(name=image.name, family=image.family))

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from dotenv import dotenv_values
 
 from aml_images_dagster.builds.artifacts import create_atomically, read_whole
+from aml_images_dagster.builds.bases import resolve_base
+from aml_images_dagster.builds.parents import finder_elsewhere
 from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.catalog import git
 from aml_images_dagster.checks import Check
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from aml_images_dagster.builds.session import Source
     from aml_images_dagster.catalog.catalog import Catalog
     from aml_images_dagster.catalog.image import Image
+    from aml_images_dagster.registry.resolution import ResolvedBase
+
+    Resolve = Callable[[str], ResolvedBase]
 
 
 def prerequisites(settings: Settings, backends: Backends, images: Collection[str] = ()) -> tuple[Check, ...]:
@@ -56,7 +61,8 @@ def prerequisites(settings: Settings, backends: Backends, images: Collection[str
     else:
         checks.insert(2, Check("image folders", lambda: _folders(source)))
         named = [source.catalog.images[source.catalog.get(image).id] for image in images]
-        checks += _needed_by_images(named, backends) if named else _needed_by_any(source, backends)
+        resolve = _resolving(source, backends, settings)
+        checks += _needed_by_images(named, backends, resolve) if named else _needed_by_any(source, backends, resolve)
     return (*checks, Check("artifacts store", lambda: _artifacts(backends.artifacts)))
 
 
@@ -95,15 +101,15 @@ def _folders(source: Source) -> str:
     return counted(count, "image")
 
 
-def _needed_by_images(images: Sequence[Image], backends: Backends) -> list[Check]:
+def _needed_by_images(images: Sequence[Image], backends: Backends, resolve: Resolve) -> list[Check]:
     checks = [_readable(image) for image in images if image.parsed is None]
-    checks += [Check(f"base {base}", partial(_base, backends, base)) for base in _bases(images)]
+    checks += [Check(f"base {base}", partial(_base, resolve, base)) for base in _bases(images)]
     if _lacks_builder(images, backends):
         checks.append(_windows_builder(backends))
     return [_test_machines(images, backends), *checks]
 
 
-def _needed_by_any(source: Source, backends: Backends) -> list[Check]:
+def _needed_by_any(source: Source, backends: Backends, resolve: Resolve) -> list[Check]:
     """The same for all images; those of a builder that is not there need nothing else."""
     catalog = source.catalog
     images = [catalog.images[name] for name in catalog.select_default()]
@@ -115,7 +121,7 @@ def _needed_by_any(source: Source, backends: Backends) -> list[Check]:
         if image.parsed is None
     ]
     checks += [
-        Check(f"base {base}", partial(_base, backends, base), images=_built_on(users, others, catalog))
+        Check(f"base {base}", partial(_base, resolve, base), images=_built_on(users, others, catalog))
         for base, users in _bases(others).items()
     ]
     if lacking:
@@ -128,7 +134,7 @@ def _readable(image: Image) -> Check:
 
 
 def _bases(images: Sequence[Image]) -> dict[str, list[str]]:
-    """External bases, sorted, each with the images that name it."""
+    """Bases that no image of the catalog is followed for, sorted, each with the images that name it."""
     bases: dict[str, list[str]] = {}
     for image in images:
         for base in image.bases:
@@ -157,8 +163,13 @@ def _test_machines(images: Sequence[Image], backends: Backends) -> Check:
     return Check("tests", lambda: backends.runner.check(computes))
 
 
-def _base(backends: Backends, reference: str) -> str:
-    found = backends.resolver.resolve(reference)
+def _resolving(source: Source, backends: Backends, settings: Settings) -> Resolve:
+    find = finder_elsewhere(source, backends, settings)
+    return lambda reference: resolve_base(reference, source.catalog, backends, find)
+
+
+def _base(resolve: Resolve, reference: str) -> str:
+    found = resolve(reference)
     return f"{found.digest[:19]}, {'held by the engine only' if found.from_engine else found.pull.partition('@')[0]}"
 
 

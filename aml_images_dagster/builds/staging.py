@@ -133,10 +133,10 @@ def _keeping(session: BuildSession, find: FindParent) -> FindParent:
     Otherwise the cleanup of that build would take it away from under this one.
     """
 
-    def keep(parent: str) -> Reference | None:
-        found = find(parent)
+    def keep(parent: str, release: str = "") -> Reference | None:
+        found = find(parent, release)
         image = session.image(parent)
-        if found is None or parent in session.images or not is_in_staging(found, image, session.backends):
+        if found is None or release or parent in session.images or not is_in_staging(found, image, session.backends):
             return found
         tag = session.staging_reference(image)
         session.folder.write_parent(parent, BaseImage(reference=str(tag), digest=found.digest))

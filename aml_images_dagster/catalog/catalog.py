@@ -167,7 +167,8 @@ class Catalog:
 class _Edges:
     parents: tuple[str, ...]
     bases: tuple[str, ...]
-    from_parents: tuple[str, ...]
+    releases: tuple[str, ...]
+    from_ours: tuple[str, ...]
     from_windows: bool
     host_build: str | None
     problems: tuple[Finding, ...]
@@ -176,29 +177,35 @@ class _Edges:
 def _edges(draft: Draft, published: PublishedNames) -> _Edges:
     parents: list[str] = []
     bases: list[str] = []
-    from_parents: list[str] = []
+    releases: list[str] = []
+    from_ours: list[str] = []
     windows: list[Reference] = []
     problems = []
     for use in draft.dockerfile.uses if draft.dockerfile else ():
         try:
-            parent = published.resolve(use.reference)
+            parent, released = published.resolve(use.reference), published.release(use.reference)
         except BadInput as error:  # several images are published under this name
             message = f"{error.what}; {lower_first(error.hint)}"
             problems.append(Finding(draft.id, "error", message, draft.place.dockerfile_path, use.line))
             continue
-        if parent is None:
-            bases.append(use.reference)
+        ours = parent or released
+        if use.kind == "from" and ours:
+            from_ours.append(ours)
+        if parent:
+            parents.append(parent)
+            continue
+        bases.append(use.reference)
+        if released:
+            releases.append(use.reference)
+        else:
             reference = Reference.parse(use.reference)
             if use.kind == "from" and is_windows(reference):
                 windows.append(reference)
-        else:
-            parents.append(parent)
-            if use.kind == "from":
-                from_parents.append(parent)
     return _Edges(
         tuple(dict.fromkeys(parents)),
         tuple(dict.fromkeys(bases)),
-        tuple(from_parents),
+        tuple(dict.fromkeys(releases)),
+        tuple(from_ours),
         bool(windows),
         next(filter(None, map(host_build, windows)), None),
         tuple(problems),
@@ -209,7 +216,7 @@ def _windows_images(edges: Mapping[Draft, _Edges]) -> dict[str, str | None]:
     """Images with a Windows base, also through other images, and the OS build that their host must have."""
     children = defaultdict(set)
     for draft, edge in edges.items():
-        for parent in edge.from_parents:
+        for parent in edge.from_ours:
             children[parent].add(draft.id)
     found = {draft.id: edge.host_build for draft, edge in edges.items() if edge.from_windows}
     waiting = list(found)
@@ -249,6 +256,7 @@ def _finish(draft: Draft, edges: _Edges, windows: Mapping[str, str | None]) -> I
         context=draft.context,
         settings_path=draft.settings_path,
         tests_path=draft.tests_path,
+        releases=edges.releases,
     )
 
 

@@ -40,6 +40,7 @@ class Image:
         parsed: The Dockerfile; None when it cannot be read. Whoever needs it takes `dockerfile`.
         parents: Images of the catalog that the Dockerfile names itself, by id, in the order of the file.
         bases: Other images that it names, as written there, in the order of the file.
+        releases: Those of the bases that are one release of an image of the catalog, by a tag or a digest of its own.
         settings: image.json; the defaults when there is none, or a wrong one.
         tests: tests.json; None when there is none, or a wrong one.
         problems: What is wrong with the files.
@@ -74,6 +75,7 @@ class Image:
     context: str = ""
     settings_path: str = ""
     tests_path: str = ""
+    releases: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:

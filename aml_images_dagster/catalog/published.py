@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _FIELDS = frozenset({"family", "name"})
 _STAR = "_any-text_"
+_USUAL_TAGS = ("20000101.v1", "20991231.v99")
+"""Release tags as builds get them; a template whose expression matches all such tags follows the newest release."""
 _HINT = (
     "A pattern is an image reference with {name} and perhaps {family}, or with fields of image-paths; a tag may have "
     "stars: mcr.microsoft.com/azureml/{name}, mcr.microsoft.com/dotnet/{family}:{version}*-{os}."
@@ -70,24 +72,43 @@ class PublishedNames:
         return self._names.get(image, ())
 
     def resolve(self, reference: str) -> str | None:
-        """The image that is published under a reference, as `<family>/<name>`; None when it is none of ours.
+        """The image that a reference follows, as `<family>/<name>`: its newest build or release is meant.
 
-        The tag of the reference counts only for patterns that have one; without a tag, `latest` is meant.
+        That is one without a tag, or with `latest`, or with the tag that a pattern has. None when it is none of ours,
+        and for one release of an image; see `release`.
 
         Raises:
             BadInput: It is no image reference, or several images are published under it.
         """
+        image, follows = self._find(reference)
+        return image if follows else None
+
+    def release(self, reference: str) -> str | None:
+        """The image of which a reference names one release, by a tag or a digest of its own; None for any other.
+
+        Raises:
+            BadInput: It is no image reference, or several images are published under it.
+        """
+        image, follows = self._find(reference)
+        return None if follows else image
+
+    def _find(self, reference: str) -> tuple[str | None, bool]:
+        """The image that is published under a reference, and whether it is followed."""
         asked = Reference.parse(reference)
-        found = self._images.get((asked.name, asked.tag or "latest")) or self._images.get((asked.name, ""), [])
+        tag = asked.tag or "latest"
+        found = self._images.get((asked.name, tag), [])
         if not found and asked.name in self._versions:
-            tag = asked.tag or "latest"
             found = list(dict.fromkeys(name for tags, name in self._versions[asked.name] if tags.fullmatch(tag)))
+        follows = not asked.digest
+        if not found:
+            found = self._images.get((asked.name, ""), [])
+            follows = follows and asked.version == "latest" and all(asked.newest([tag]) for tag in _USUAL_TAGS)
         if len(found) > 1:
             raise BadInput(
                 f"{reference} is the published name of {' and '.join(found)}",
                 hint="Publish with {family} in the pattern, or rename one of the images.",
             )
-        return found[0] if found else None
+        return (found[0] if found else None), follows
 
     def nearest(self, reference: str) -> str | None:
         """Whom a reference may mean that is written as our images are published, and names none of them.

@@ -152,6 +152,16 @@ def is_digest(text: str) -> bool:
     return _DIGEST.fullmatch(text) is not None
 
 
+def is_tag(text: str) -> bool:
+    """Whether a text is a tag."""
+    return _TAG.fullmatch(text) is not None
+
+
+def is_repository(text: str) -> bool:
+    """Whether a text is the path of a repository in a registry."""
+    return len(text) <= _MAX_REPOSITORY and _REPOSITORY.fullmatch(text) is not None
+
+
 def short_digest(digest: str) -> str:
     """As much of a digest as tells it from others, for people."""
     return digest[:_SHOWN_OF_A_DIGEST]

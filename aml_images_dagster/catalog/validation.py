@@ -168,7 +168,7 @@ def _check_scenarios(image: Image, catalog: Catalog, tree: Tree, existing: Colle
 
 def _check_bases(image: Image, catalog: Catalog) -> Iterator[Finding]:
     for use in image.parsed.uses if image.parsed else ():
-        if use.reference not in image.bases:
+        if use.reference not in image.bases or use.reference in image.releases:
             continue
         meant = catalog.published.nearest(use.reference)
         if meant is not None:

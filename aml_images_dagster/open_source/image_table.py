@@ -114,7 +114,7 @@ def with_table(readme: str, table: str, path: str) -> str:
 
 def _parent(base: str, catalog: Catalog) -> Image | None:
     try:
-        parent = catalog.published.resolve(base)
+        parent = catalog.published.resolve(base) or catalog.published.release(base)
     except BadInput:  # `scratch`, or no reference at all
         return None
     return catalog.images.get(parent) if parent else None

@@ -10,10 +10,12 @@ from __future__ import annotations
 import io
 import tarfile
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.builds.parents import released
+from aml_images_dagster.builds.bases import resolve_base
+from aml_images_dagster.builds.parents import named_release, released
 from aml_images_dagster.catalog.dockerfile import pin
 from aml_images_dagster.catalog.image import DOCKERFILE
 from aml_images_dagster.catalog.reference import Reference
@@ -99,7 +101,7 @@ def _stands_for(
 ) -> str:
     parent = source.catalog.published.resolve(reference)
     if parent is None:
-        return backends.resolver.resolve(reference).pull
+        return resolve_base(reference, source.catalog, backends, partial(_released, source, backends, settings)).pull
     if parent in built:
         return built[parent]
     release = released(source.catalog.get(parent), backends, settings)
@@ -110,6 +112,12 @@ def _stands_for(
             hint=f"Release {parent} first, or publish both.",
         )
     return str(release)
+
+
+def _released(
+    source: Source, backends: Backends, settings: Settings, image: str, release: str = ""
+) -> Reference | None:
+    return named_release(source.catalog.get(image), release, backends, settings)
 
 
 def _write_context(target: Path, part: PublicPart, dockerfile: str) -> None:

@@ -59,6 +59,7 @@ class AcrLogins:
                     f"https://{host}/oauth2/exchange",
                     data={"grant_type": "access_token", "service": host, "access_token": token},
                     timeout=_TIMEOUT,
+                    allow_redirects=False,  # another host would be given the identity's token
                 )
             except requests.RequestException as error:
                 raise NoAnswer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING
 
 import urllib3.exceptions
@@ -22,7 +23,7 @@ class VerifiedBlob:
 
     Args:
         answer: The answer whose body the blob is.
-        digest: Its sha256 digest.
+        digest: Its digest.
         broken: Makes the exception for an interrupted transfer, from the reason.
         corrupt: Makes the exception for wrong bytes, from a name, the wanted digest and the one found.
     """
@@ -38,9 +39,10 @@ class VerifiedBlob:
         self._digest = digest
         self._broken = broken
         self._corrupt = corrupt
-        self._seen = hashlib.sha256()
+        self._algorithm = digest.partition(":")[0]
+        self._seen = hashlib.new(self._algorithm)
         length = answer.headers.get("Content-Length", "")
-        if length.isdigit():
+        if re.fullmatch(r"[0-9]{1,18}", length):
             self.len = int(length)
 
     def read(self, size: int = -1) -> bytes:
@@ -51,7 +53,7 @@ class VerifiedBlob:
             raise self._broken(str(error)) from None
         self._seen.update(piece)
         if size < 0 or (size and not piece):
-            found = f"sha256:{self._seen.hexdigest()}"
+            found = f"{self._algorithm}:{self._seen.hexdigest()}"
             if found != self._digest:
                 raise self._corrupt("a blob", self._digest, found)
         return piece

@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.http_connection import time_limit
-from aml_images_dagster.registry.oci import read_manifest
+from aml_images_dagster.registry.oci import read_manifest, too_deep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aml_images_dagster.catalog.reference import Reference
+    from aml_images_dagster.registry.interface import Manifest
     from aml_images_dagster.registry.oci import OciRegistry
 
 _AT_ONCE = 3
 _ATTEMPTS = 3
 _BLOB_SECONDS = 3600
+_DEEPEST = 8
+"""Indexes in indexes."""
 
 
 def copy_image(
@@ -45,10 +48,29 @@ def copy_image(
     """
     if not reference.digest:
         raise BadInput("an image is copied by digest", where=str(reference), hint="Write it as repository@sha256:….")
+    manifest = _copy_all(source, target, reference, repository, done={}, depth=1)
+    for tag in tags:
+        target.put_manifest(repository, tag, manifest)
+    return reference.digest
+
+
+def _copy_all(
+    source: OciRegistry,
+    target: OciRegistry,
+    reference: Reference,
+    repository: str,
+    done: dict[str, Manifest],
+    depth: int,
+) -> Manifest:
+    """Copy a manifest and all that it refers to; `done` has what is copied already, by digest."""
+    if depth > _DEEPEST:
+        raise too_deep(reference)
+    if reference.digest in done:
+        return done[reference.digest]
     manifest = source.existing(reference)
     document = read_manifest(manifest)
     for entry in document.get("manifests", ()):
-        copy_image(source, target, reference.with_digest(entry["digest"]), repository)
+        _copy_all(source, target, reference.with_digest(entry["digest"]), repository, done, depth + 1)
     if "layers" in document:
         blobs = {
             blob["digest"]
@@ -57,9 +79,9 @@ def copy_image(
         }
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             list(pool.map(lambda digest: _copy_blob(source, target, reference, repository, digest), sorted(blobs)))
-    for version in (manifest.digest, *tags):
-        target.put_manifest(repository, version, manifest)
-    return manifest.digest
+    target.put_manifest(repository, reference.digest, manifest)
+    done[reference.digest] = manifest
+    return manifest
 
 
 def _copy_blob(source: OciRegistry, target: OciRegistry, reference: Reference, repository: str, digest: str) -> None:

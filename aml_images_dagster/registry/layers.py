@@ -6,11 +6,12 @@ Layers of Windows images keep the files of `C:` below `Files/`.
 
 from __future__ import annotations
 
-import tarfile
-from typing import IO, TYPE_CHECKING, cast
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.http_connection import time_limit
+from aml_images_dagster.registry.layer_archive import UnreadableLayer, open_layer
 from aml_images_dagster.registry.oci import read_manifest
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def files_in(registry: Registry, reference: Reference, paths: Iterable[str]) -> 
     """Which of the absolute paths an image of one platform has.
 
     Layers are read newest first, only until every path is decided: what an image adds at its end costs little. A layer
-    in a compression that Python cannot read counts as one without files.
+    in a compression that Python cannot read, or a part of one that is no archive, counts as one without files.
 
     Raises:
         BadInput: There is no such image.
@@ -74,14 +75,6 @@ def _name_in_layers(path: str) -> str:
 
 
 def _entries(registry: Registry, repository: str, digest: str) -> Iterator[str]:
-    try:
-        with (
-            registry.open_blob(repository, digest) as blob,
-            tarfile.open(fileobj=cast("IO[bytes]", blob), mode="r|*") as layer,
-        ):
-            for member in layer:
-                # It keeps all that it has read, of which there may be millions.
-                layer.members.clear()  # type: ignore[attr-defined]
-                yield member.name.removeprefix("./").rstrip("/")
-    except tarfile.ReadError:
-        return
+    with suppress(UnreadableLayer), open_layer(registry, repository, digest) as layer:
+        for entry in layer:
+            yield entry.name.removeprefix("./").rstrip("/")

@@ -12,22 +12,24 @@ import re
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urldefrag, urljoin, urlsplit
 
 import requests
+import urllib3.exceptions
+from requests.utils import parse_header_links
 
 from aml_images_dagster.bounded import TooLong, joined
-from aml_images_dagster.catalog.reference import DOCKER_HUB, Reference, is_digest
+from aml_images_dagster.catalog.reference import DOCKER_HUB, Reference, is_digest, is_repository, is_tag
 from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.http_connection import time_limit
-from aml_images_dagster.http_session import open_session
+from aml_images_dagster.http_session import asked_pause, open_session
 from aml_images_dagster.messages import plain_reason
 from aml_images_dagster.registry.blob import VerifiedBlob
-from aml_images_dagster.registry.interface import Manifest, NoAnswer
-from aml_images_dagster.registry.tokens import FindLogin, RegistryAuth, is_loopback
+from aml_images_dagster.registry.interface import Manifest, NoAnswer, TooManyRequests
+from aml_images_dagster.registry.tokens import FindLogin, RegistryAuth, is_loopback, origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from aml_images_dagster.engine.interface import RegistryLogin
 
@@ -36,6 +38,7 @@ OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+_IS_INDEX = {OCI_INDEX: True, DOCKER_INDEX: True, OCI_MANIFEST: False, DOCKER_MANIFEST: False}
 # One comma-separated header: some registries look at the first Accept header only.
 ACCEPT = ", ".join((OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST))
 
@@ -46,6 +49,11 @@ _MOST_PAGES = 1000
 _LIST_SECONDS = 600
 _LONGEST_CONFIG = 4 * 2**20
 _TRIES = 3
+_LARGEST = 2**63 - 1
+"""Bytes of a descriptor's size. Source: image-spec, "descriptor.md", int64."""
+_DEEPEST = 8
+"""Indexes in indexes."""
+_LONGEST_MESSAGE = 500
 _MOST_REFERRERS = 1000
 _THROTTLED_SECONDS = 180.0
 """How long a registry that limits look-ups of referrers is waited for; ACR allows 250 a minute."""
@@ -86,10 +94,12 @@ class OciRegistry:
         find_login: FindLogin = credentials if callable(credentials) else lambda: credentials
         stranger = "" if trusted else host
         self._session = open_session(loopback=loopback, repeat=True, stranger=stranger)
-        self._session.auth = RegistryAuth(api_host, find_login, self._session, self._timeout)
+        self._session.auth = RegistryAuth(self._base, find_login, self._session, self._timeout)
         # What is streamed can't be sent twice.
         self._streaming = open_session(loopback=loopback, repeat=False, stranger=stranger)
         self._streaming.auth = self._session.auth
+        self._verified: dict[tuple[str, str], str] = {}
+        """The last digest of each tag whose content was seen to have it."""
 
     @property
     def url(self) -> str:
@@ -98,20 +108,28 @@ class OciRegistry:
 
     def ping(self) -> None:
         """See `Registry.ping`."""
-        self._ask("GET", "/v2/", "whether it is a registry")
+        self._ask("GET", "/v2/", "whether it is a registry", expected=requests.codes.ok)
 
     def digest(self, reference: Reference) -> str | None:
-        """See `Registry.digest`."""
-        answer = self._ask_manifest("HEAD", reference)
-        if answer is None:
-            return None
-        named = self._named_digest(answer, reference)
-        if named and reference.digest and named != reference.digest:
-            raise self._corrupt(str(reference), reference.digest, named)
-        if named:
-            return named
-        manifest = self.manifest(reference)
-        return manifest.digest if manifest else None
+        """See `Registry.digest`.
+
+        A digest that is new for a tag is compared with the content: it comes from a header, and decides what is built.
+
+        Raises:
+            Unreachable: Also if the registry names another digest than that of the content.
+        """
+        tag = (reference.repository, reference.version)
+        named, found = self._named(reference), ""
+        for _ in range(_TRIES):  # the tag may move between the questions
+            if named is None or reference.digest or named == self._verified.get(tag):
+                return named
+            manifest = self.manifest(reference)
+            found = _digest_like(named, manifest.body) if manifest else ""
+            if manifest and named == found:
+                self._verified[tag] = named
+                return named
+            named = self._named(reference)
+        raise self._corrupt(str(reference), str(named), found or "nothing")
 
     def manifest(self, reference: Reference) -> Manifest | None:
         """See `Registry.manifest`.
@@ -128,14 +146,14 @@ class OciRegistry:
             found = _digest_like(claimed, body) if claimed else ""
             if claimed != found:
                 raise self._corrupt(str(reference), claimed, found)
-        media_type = answer.headers.get("Content-Type", "").split(";")[0].strip()
-        return Manifest(digest, media_type, body)
+        return Manifest(digest, _media_type(answer, body), body)
 
     def config(self, reference: Reference) -> Mapping[str, Any]:
         """See `Registry.config`.
 
         Raises:
             BadInput: There is no such image, or it is an index of several platforms.
+            Unreachable: Also if the configuration is none.
         """
         document = read_manifest(self.existing(reference))
         if "config" not in document:
@@ -147,9 +165,12 @@ class OciRegistry:
         what = f"for the configuration of {reference}"
         with time_limit(_LIST_SECONDS), self.open_blob(reference.repository, document["config"]["digest"]) as blob:
             try:
-                return self._document(joined(blob, _LONGEST_CONFIG), what)
+                found = self._document(joined(blob, _LONGEST_CONFIG), what)
             except TooLong as fault:
                 raise self._not_a_registry(what, f" ({fault})") from None
+        if not _is_config(found):
+            raise self._not_a_registry(what)
+        return found
 
     def size_bytes(self, reference: Reference) -> int:
         """See `Registry.size_bytes`. For an index: of its linux/amd64 image, else of its first.
@@ -157,18 +178,21 @@ class OciRegistry:
         Raises:
             BadInput: There is no such image.
         """
-        document = read_manifest(self.existing(reference))
-        if "manifests" in document:
+        asked = reference
+        for _ in range(_DEEPEST):
+            document = read_manifest(self.existing(asked))
+            if "manifests" not in document:
+                return sum(blob["size"] for blob in (document["config"], *document["layers"]))
             entries = document["manifests"]
             ours = [entry for entry in entries if _platform(entry) == ("linux", "amd64")]
             if not entries:
-                raise BadInput("this is an index without images", where=str(reference), hint="Push it again.")
-            return self.size_bytes(reference.with_digest((ours or entries)[0]["digest"]))
-        return sum(int(blob["size"]) for blob in (document["config"], *document["layers"]))
+                raise BadInput("this is an index without images", where=str(asked), hint="Push it again.")
+            asked = asked.with_digest((ours or entries)[0]["digest"])
+        raise too_deep(reference)
 
     def repositories(self) -> Sequence[str]:
         """See `Registry.repositories`."""
-        return self._list("/v2/_catalog", "repositories", "its repositories")
+        return self._list("/v2/_catalog", "repositories", "its repositories", is_repository, absent_is_fine=False)
 
     def tags(self, repository: str) -> Sequence[str]:
         """See `Registry.tags`."""
@@ -190,20 +214,20 @@ class OciRegistry:
         seen: set[str] = set()
         url = f"{self._base}/v2/{repository}/referrers/{digest}"
         with time_limit(_LIST_SECONDS):
-            while url and url not in seen:
+            while url:
+                if url in seen:
+                    raise self._not_a_registry(what, " (the next page is one that was there before)")
+                answer = self._ask_patiently(url, what, absent_is_fine=not seen)
                 seen.add(url)
-                answer = self._ask_patiently(url, what)
                 if not answer.ok:
                     return None
-                document = self._document(answer.content, what)
-                entries = document.get("manifests") or []
+                entries = self._document(answer.content, what).get("manifests") or []
                 if not isinstance(entries, list) or not all(map(is_descriptor, entries)):
                     raise self._not_a_registry(what)
                 found.extend(entries)
-                if len(found) > _MOST_REFERRERS:
+                if len(found) > _MOST_REFERRERS or len(seen) > _MOST_PAGES:
                     raise self._not_a_registry(what, f" (more than {_MOST_REFERRERS:,} artifacts)")
-                following = answer.links.get("next", {}).get("url")
-                url = urljoin(url, following) if following else ""
+                url = self._next_page(answer, url, what)
         return found
 
     def tag(self, reference: Reference, tag: str) -> None:
@@ -229,14 +253,18 @@ class OciRegistry:
         """
         if reference.digest:
             raise BadInput("a digest is not a tag", where=str(reference), hint="Name the tag to remove.")
-        before = self.digest(reference)
+        before = self._named(reference)
         if before is not None:
-            self._remove_tag(reference)
+            try:
+                self._remove_tag(reference)
+            except Unreachable as refused:
+                what = f"{refused.what}; {self._put_back(reference, before)}"
+                raise Unreachable(what, where=refused.where, hint=refused.hint) from None
         for _ in range(_TRIES):
             if not self._leads_nowhere(reference):
                 break
             self._remove_tag(reference)
-        left = self.digest(reference)
+        left = self._named(reference)
         if left is not None or self._leads_nowhere(reference):
             raise Unreachable(
                 f"the registry still has the tag, now for {left or 'nothing'}",
@@ -252,7 +280,7 @@ class OciRegistry:
 
     def delete(self, reference: Reference) -> None:
         """See `Registry.delete`. A tag points to the digest behind it."""
-        digest = reference.digest or self.digest(reference)
+        digest = reference.digest or self._named(reference)
         if digest is None:
             return
         self._delete_manifest(reference.repository, digest)
@@ -283,12 +311,13 @@ class OciRegistry:
             Unreachable: Also if the registry stored something else.
         """
         answer = self.send_manifest(repository, version, manifest)
-        stored = answer.headers.get("Docker-Content-Digest") or manifest.digest
         where = Reference(self.host, repository)
         where = where.with_digest(version) if ":" in version else where.with_tag(version)
-        now = self.digest(where)
-        if stored != manifest.digest or now != manifest.digest:
-            raise self._corrupt(str(where), manifest.digest, now or stored)
+        # What is claimed to be there is enough where it is known what has to be.
+        for claimed in (self._named_digest(answer, where), self._named(where)):
+            if claimed != "" and claimed != _digest_like(claimed or manifest.digest, manifest.body):
+                raise self._corrupt(str(where), manifest.digest, claimed or "nothing")
+        self._verified[repository, version] = manifest.digest
 
     def send_manifest(self, repository: str, version: str, manifest: Manifest) -> requests.Response:
         """The same without reading back: for a tag that others may write at the same moment."""
@@ -302,7 +331,15 @@ class OciRegistry:
 
     def has_blob(self, repository: str, digest: str) -> bool:
         """Whether a repository has a blob."""
-        answer = self._ask("HEAD", f"/v2/{repository}/blobs/{digest}", f"for blob {digest}", absent_is_fine=True)
+        answer = self._ask(
+            "HEAD",
+            f"/v2/{repository}/blobs/{digest}",
+            f"for blob {digest}",
+            absent_is_fine=True,
+            expected=requests.codes.ok,
+        )
+        if answer.ok:
+            self._check_named(answer, Reference(self.host, repository, digest=digest))
         return answer.ok
 
     @contextlib.contextmanager
@@ -315,7 +352,13 @@ class OciRegistry:
         """
         what = f"for blob {digest} of {repository}"
         answer = self._ask(
-            "GET", f"/v2/{repository}/blobs/{digest}", what, absent_is_fine=True, stream=True, headers=_AS_STORED
+            "GET",
+            f"/v2/{repository}/blobs/{digest}",
+            what,
+            absent_is_fine=True,
+            expected=requests.codes.ok,
+            stream=True,
+            headers=_AS_STORED,
         )
         with answer, self._errors(what):
             if not answer.ok:
@@ -327,15 +370,16 @@ class OciRegistry:
             yield VerifiedBlob(answer, digest, lambda reason: self._no_answer(what, reason), self._corrupt)
 
     def upload_blob(self, repository: str, digest: str, body: bytes | VerifiedBlob) -> None:
-        """Store a blob; the registry verifies its digest.
+        """Store a blob, and make sure that it is there; the registry verifies its digest.
 
         Source: distribution-spec, "Pushing a blob monolithically", POST then PUT.
+
+        Raises:
+            Unreachable: Also if the registry does not keep to the specification, or does not have the blob then.
         """
         what = f"to store blob {digest} in {repository}"
-        started = self._ask("POST", f"/v2/{repository}/blobs/uploads/", what)
-        if started.status_code != requests.codes.accepted or not started.headers.get("Location"):
-            raise self._not_a_registry(what, f" (HTTP {started.status_code}, without an upload location)")
-        location = urljoin(f"{self._base}/", started.headers["Location"])
+        started = self._ask("POST", f"/v2/{repository}/blobs/uploads/", what, expected=requests.codes.accepted)
+        location = self._address(started.headers.get("Location", ""), what)
         location += ("&" if urlsplit(location).query else "?") + f"digest={digest}"
         stored = self._ask(
             "PUT",
@@ -344,9 +388,53 @@ class OciRegistry:
             data=body,
             headers={"Content-Type": "application/octet-stream"},
             session=self._streaming,
+            expected=requests.codes.created,
         )
-        if stored.status_code != requests.codes.created:
-            raise self._not_a_registry(what, f" (HTTP {stored.status_code}, not 201 Created)")
+        self._check_named(stored, Reference(self.host, repository, digest=digest))
+        if not self.has_blob(repository, digest):
+            raise Unreachable(
+                f"the registry said that it stored blob {digest}, and does not have it",
+                where=f"{self.host}/{repository}",
+                hint="See the registry's own log, and its storage.",
+            )
+
+    def _address(self, location: str, what: str) -> str:
+        """Where an upload goes on: relative to the registry, or at another host, which sees no login of ours.
+
+        Source: distribution-spec, "Pushing a blob monolithically".
+        """
+        try:
+            address = urldefrag(urljoin(f"{self._base}/", location)).url if location else ""
+        except ValueError:
+            address = ""
+        scheme, host, _ = origin(address)
+        if not host or scheme not in ("http", "https") or (scheme == "http" and self._base.startswith("https:")):
+            raise self._not_a_registry(what, f" (its upload location is {location[:200]!r})")
+        return address
+
+    def _named(self, reference: Reference) -> str | None:
+        """The digest behind a tag as the head of an answer names it, or of the content if it names none.
+
+        None when there is nothing. A digest is always found under itself.
+        """
+        answer = self._ask_manifest("HEAD", reference)
+        if answer is None:
+            return None
+        named = self._check_named(answer, reference)
+        if named:
+            return named
+        manifest = self.manifest(reference)
+        if manifest is None:
+            return None
+        self._verified[reference.repository, reference.version] = manifest.digest
+        return reference.digest or manifest.digest
+
+    def _check_named(self, answer: requests.Response, reference: Reference) -> str:
+        """The digest that an answer names, which has to be that of the reference if it has one."""
+        named = self._named_digest(answer, reference)
+        if named and reference.digest and named != reference.digest:
+            raise self._corrupt(str(reference), reference.digest, named)
+        return named
 
     def _named_digest(self, answer: requests.Response, reference: Reference) -> str:
         """The digest that the registry names in the head of its answer; empty when it names none."""
@@ -366,6 +454,7 @@ class OciRegistry:
             f"for {str(reference).removeprefix(f'{reference.registry}/')}",
             headers={"Accept": ACCEPT},
             absent_is_fine=True,
+            expected=requests.codes.ok,
         )
         return answer if answer.ok else None
 
@@ -383,23 +472,39 @@ class OciRegistry:
         self._delete_manifest(reference.repository, reference.version, may_refuse=True)
         self._delete_manifest(reference.repository, thrown_away.digest)
 
+    def _put_back(self, reference: Reference, before: str) -> str:
+        """Give a tag back to its image after a removal that was refused; says what it stands for now."""
+        try:
+            if self._named(reference) != before:
+                self.put_manifest(reference.repository, reference.version, self.existing(reference.with_digest(before)))
+        except (Unreachable, BadInput):
+            return f"the tag may stand for an empty image now, and no longer for {before}"
+        return f"the tag stands for {before} as before"
+
     def _leads_nowhere(self, reference: Reference) -> bool:
-        return self.digest(reference) is None and reference.version in self._all_tags(reference.repository)
+        return self._named(reference) is None and reference.version in self._all_tags(reference.repository)
 
     def _all_tags(self, repository: str) -> Sequence[str]:
-        return self._list(f"/v2/{repository}/tags/list", "tags", f"the tags of {repository}")
+        return self._list(f"/v2/{repository}/tags/list", "tags", f"the tags of {repository}", is_tag)
 
-    def _ask_patiently(self, url: str, what: str) -> requests.Response:
+    def _ask_patiently(self, url: str, what: str, *, absent_is_fine: bool) -> requests.Response:
         """A look-up that waits while the registry says that there are too many."""
         give_up = time.monotonic() + _THROTTLED_SECONDS
         while True:
-            answer = self._ask("GET", url, what, absent_is_fine=True, check=False, headers={"Accept": OCI_INDEX})
-            if answer.ok or answer.status_code == requests.codes.not_found:
-                return answer
-            wait = _seconds(answer.headers.get("Retry-After", ""))
-            if answer.status_code != requests.codes.too_many_requests or time.monotonic() + wait > give_up:
-                raise self._refusal(answer, what)
-            time.sleep(wait)
+            try:
+                return self._ask(
+                    "GET",
+                    url,
+                    what,
+                    absent_is_fine=absent_is_fine,
+                    expected=requests.codes.ok,
+                    headers={"Accept": OCI_INDEX},
+                )
+            except TooManyRequests as refusal:
+                wait = max(refusal.pause_seconds, _PAUSE_SECONDS)
+                if time.monotonic() + wait > give_up:
+                    raise
+                time.sleep(wait)
 
     def _throw_away_manifest(self, repository: str) -> Manifest:
         """A unique manifest and blob: a registry may refuse content that two clients write at once."""
@@ -416,26 +521,55 @@ class OciRegistry:
         ).encode()
         return Manifest(_sha256(body), OCI_MANIFEST, body)
 
-    def _list(self, path: str, key: str, what: str) -> list[str]:
-        """All pages of a list. Source: distribution-spec, "Listing tags", and RFC 5988 for the Link header."""
-        found: list[str] = []
+    def _list(
+        self, path: str, key: str, what: str, is_name: Callable[[str], bool], *, absent_is_fine: bool = True
+    ) -> list[str]:
+        """All pages of a list. Source: distribution-spec, "Listing tags", and RFC 8288 for the Link header."""
+        what = f"for {what}"
+        found: dict[str, None] = {}
         seen: set[str] = set()
         url = f"{self._base}{path}?n={_PAGE}"
         with time_limit(_LIST_SECONDS):
-            while url and url not in seen:
+            while url:
                 if len(seen) == _MOST_PAGES:
-                    raise self._not_a_registry(f"for {what}", f" (more than {_MOST_PAGES:,} pages)")
+                    raise self._not_a_registry(what, f" (more than {_MOST_PAGES:,} pages)")
+                if url in seen:
+                    raise self._not_a_registry(what, " (the next page is one that was there before)")
+                # A list that begins and does not go on is no list that is absent.
+                absent_is_fine = absent_is_fine and not seen
                 seen.add(url)
-                answer = self._ask("GET", url, f"for {what}", absent_is_fine=True)
+                answer = self._ask("GET", url, what, absent_is_fine=absent_is_fine, expected=requests.codes.ok)
                 if not answer.ok:
                     break
-                names = self._document(answer.content, f"for {what}").get(key) or ()
-                if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-                    raise self._not_a_registry(f"for {what}")
-                found.extend(names)
-                following = answer.links.get("next", {}).get("url")
-                url = urljoin(url, following) if following else ""
-        return found
+                document = self._document(answer.content, what)
+                names = document.get(key) or ()
+                if (
+                    key not in document
+                    or not isinstance(names, list | tuple)
+                    or not all(isinstance(name, str) and is_name(name) for name in names)
+                ):
+                    raise self._not_a_registry(what)
+                found |= dict.fromkeys(names)
+                url = self._next_page(answer, url, what)
+        return list(found)
+
+    def _next_page(self, answer: requests.Response, url: str, what: str) -> str:
+        """The address of the next page; empty when this is the last one.
+
+        Only its path and query count: behind a proxy, registries name themselves as they know themselves.
+        """
+        header = answer.headers.get("Link", "")
+        links = [{key.lower(): value for key, value in link.items()} for link in parse_header_links(header)]
+        following = next((link["url"] for link in links if "next" in link.get("rel", "").lower().split()), None)
+        if following is None:
+            if header and not any(link.get("rel") for link in links):
+                raise self._not_a_registry(what, f" (its Link is {header[:200]!r})")
+            return ""
+        try:
+            parts = urlsplit(urljoin(url, following))
+        except ValueError:
+            raise self._not_a_registry(what, f" (its Link is {header[:200]!r})") from None
+        return f"{self._base}{parts.path}?{parts.query}"
 
     def _document(self, body: bytes, what: str) -> Mapping[str, Any]:
         document = _json_object(body)
@@ -457,19 +591,42 @@ class OciRegistry:
         what: str,
         *,
         absent_is_fine: bool = False,
+        expected: int | None = None,
         check: bool = True,
         session: requests.Session | None = None,
         **options: Any,
     ) -> requests.Response:
-        """One request; every error names the request and the registry."""
+        """One request; every error names the request and the registry.
+
+        Args:
+            method: Of HTTP.
+            path: Below the registry, or a whole URL.
+            what: What is asked, for messages.
+            absent_is_fine: Whether the registry may answer that there is no such thing.
+            expected: The status of a success; None takes every one.
+            check: Whether any other answer is an error.
+            session: Default: the one that repeats.
+            options: Of `requests`.
+        """
         with self._errors(what):
-            answer = (session or self._session).request(
-                method, urljoin(self._base, path), timeout=self._timeout, **options
-            )
-        absent = answer.status_code == requests.codes.not_found and absent_is_fine
+            try:
+                answer = (session or self._session).request(
+                    method, urljoin(self._base, path), timeout=self._timeout, **options
+                )
+            except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
+                raise self._not_a_registry(what, f" (it leads to no address: {str(error)[:200]})") from None
+            except requests.RequestException:
+                raise
+            except (urllib3.exceptions.HTTPError, ValueError) as error:  # of an address that requests cannot read
+                raise self._not_a_registry(what, f" (it leads to no address: {str(error)[:200]})") from None
+        is_ours = origin(answer.url) == origin(self._base)
+        absent = answer.status_code == requests.codes.not_found and absent_is_fine and is_ours
         if check and not answer.ok and not absent:
             with answer, self._errors(what):
                 raise self._refusal(answer, what)
+        if expected and not absent and answer.status_code != expected:
+            with answer:
+                raise self._not_a_registry(what, f" (HTTP {answer.status_code} where {expected} is the answer)")
         return answer
 
     @contextlib.contextmanager
@@ -481,6 +638,13 @@ class OciRegistry:
                 f"asked {what}, TLS failed: {plain_reason(error)}",
                 where=self.host,
                 hint="Does it have a certificate that this machine trusts (REQUESTS_CA_BUNDLE), or does it speak HTTP?",
+            ) from None
+        except requests.exceptions.TooManyRedirects as error:
+            last = error.response.url if error.response is not None else ""
+            raise Unreachable(
+                f"asked {what}, the registry redirects without end, at last to {last[:200]}",
+                where=self.host,
+                hint="Is the address right? The registry, its storage or a proxy in front of it leads in a circle.",
             ) from None
         except requests.RequestException as error:
             raise self._no_answer(what, plain_reason(error)) from None
@@ -494,8 +658,12 @@ class OciRegistry:
         )
 
     def _refusal(self, answer: requests.Response, what: str) -> Unreachable:
-        status = answer.status_code
-        if status == requests.codes.unauthorized:
+        status, pause = answer.status_code, asked_pause(answer.headers)
+        if origin(answer.url) != origin(self._base):
+            place = urlsplit(answer.url).netloc
+            problem = f"{place}, to which the registry leads, refuses"
+            hint = f"It is not the login at {self.host} that is refused: see why its storage or a proxy does."
+        elif status == requests.codes.unauthorized:
             problem, hint = "the login is missing or wrong", f"Sign in to {self.host}, or check the password."
         elif status == requests.codes.forbidden:
             problem, hint = "this login may not do that", "Ask the registry's owner for the right to do it."
@@ -506,10 +674,13 @@ class OciRegistry:
             hint = "Allow it: storage.delete.enabled, REGISTRY_STORAGE_DELETE_ENABLED=true for distribution's registry."
         else:
             problem, hint = "the request failed", "See the registry's own log."
+        if pause >= 1:
+            problem += f", come back in {_told(pause)}"
         said = _error_message(answer)
-        return Unreachable(
-            f"asked {what}, {problem} (HTTP {status}{f': {said}' if said else ''})", where=self.host, hint=hint
-        )
+        told = f"asked {what}, {problem} (HTTP {status}{f': {said}' if said else ''})"
+        if status == requests.codes.too_many_requests:
+            return TooManyRequests(told, where=self.host, hint=hint, pause_seconds=pause)
+        return Unreachable(told, where=self.host, hint=hint)
 
     def _corrupt(self, what: str, wanted: str, got: str) -> Unreachable:
         return Unreachable(
@@ -526,15 +697,29 @@ def read_manifest(manifest: Manifest) -> dict[str, Any]:
         BadInput: It is of another kind, e.g. schema 1, which registries gave up.
     """
     document = _json_object(manifest.body) or {}
-    if "manifests" in document:
-        described = document["manifests"]
-    else:
-        described = [document.get("config"), *layers] if isinstance(layers := document.get("layers"), list) else None
-    if isinstance(described, list) and all(map(is_descriptor, described)):
+    kinds = [
+        _IS_INDEX[kind] for kind in map(str, (document.get("mediaType"), manifest.media_type)) if kind in _IS_INDEX
+    ]
+    described: list[Any] | None = None
+    if isinstance(entries := document.get("manifests"), list):
+        described = entries
+    elif isinstance(layers := document.get("layers"), list):
+        described = [document.get("config"), *layers]
+    is_index = "manifests" in document
+    # One that could be read as either is read differently by others (CVE-2021-41190).
+    is_one = not (is_index and {"config", "layers"} & document.keys()) and all(kind == is_index for kind in kinds)
+    if is_one and described is not None and all(map(is_descriptor, described)):
         return document
     raise BadInput(
         f"the manifest {manifest.digest} ({manifest.media_type}) is neither an image nor an index",
         hint="Push the image again with a current engine.",
+    )
+
+
+def too_deep(reference: Reference) -> BadInput:
+    """The error of an index that leads to no image within a reasonable number of steps."""
+    return BadInput(
+        f"indexes are nested more than {_DEEPEST} deep", where=str(reference), hint="Name one of its images by digest."
     )
 
 
@@ -566,7 +751,27 @@ def is_descriptor(part: object) -> bool:
     if not isinstance(part, dict):
         return False
     digest, size = part.get("digest"), part.get("size")
-    return isinstance(digest, str) and is_digest(digest) and type(size) is int and size >= 0
+    return isinstance(digest, str) and is_digest(digest) and type(size) is int and 0 <= size <= _LARGEST
+
+
+def _is_config(document: Mapping[str, Any]) -> bool:
+    """Whether what is read of a configuration has its types. Source: image-spec, "config.md"."""
+    texts = [document.get(key, "") for key in ("os", "architecture")]
+    config = document.get("config") or {}
+    labels = (config.get("Labels") or {}) if isinstance(config, dict) else None
+    if not isinstance(labels, dict):
+        return False
+    return all(isinstance(text, str) for text in [*texts, *labels.values()])
+
+
+def _media_type(answer: requests.Response, body: bytes) -> str:
+    """What a manifest says that it is, or else the answer. Source: image-spec, "mediaType" of a manifest."""
+    said = str((_json_object(body) or {}).get("mediaType"))
+    return said if said in _IS_INDEX else answer.headers.get("Content-Type", "").split(";")[0].strip()
+
+
+def _told(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 
 def _digest_like(digest: str, body: bytes) -> str:
@@ -584,14 +789,9 @@ def _platform(entry: Mapping[str, Any]) -> tuple[str, str]:
     return (platform.get("os", ""), platform.get("architecture", "")) if isinstance(platform, dict) else ("", "")
 
 
-def _seconds(retry_after: str) -> float:
-    """How long to wait, by the header of that name. Source: RFC 9110, 10.2.3; a date is not read."""
-    return float(retry_after) if retry_after.isdecimal() else _PAUSE_SECONDS
-
-
 def _error_message(answer: requests.Response) -> str:
     """What the registry said. Source: distribution-spec, "Error codes"."""
-    with contextlib.suppress(ValueError, TypeError, AttributeError):
-        errors = answer.json()["errors"] if answer.content else []
-        return "; ".join(str(error.get("message") or error.get("code")) for error in errors)
+    with contextlib.suppress(TypeError, AttributeError, LookupError):
+        errors = (_json_object(answer.content) or {})["errors"]
+        return "; ".join(str(error.get("message") or error.get("code")) for error in errors)[:_LONGEST_MESSAGE]
     return ""

@@ -6,6 +6,7 @@ token server; the server gives a short-lived token for one repository, to anonym
 
 from __future__ import annotations
 
+import base64
 import re
 import threading
 import time
@@ -15,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
-from requests.auth import AuthBase, HTTPBasicAuth
-from requests.utils import parse_dict_header
+import urllib3.exceptions
+from requests.auth import AuthBase
 
 from aml_images_dagster.errors import Unreachable
 from aml_images_dagster.messages import plain_reason
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aml_images_dagster.engine.interface import RegistryLogin
 
 FindLogin = Callable[[], "RegistryLogin | None"]
@@ -31,7 +34,12 @@ _DEFAULT_LIFE = 60
 """Seconds that a token lives when the server does not say, from the specification."""
 _MARGIN = 10
 _TOKEN = re.compile(r"[!-~]+")
-_CHALLENGE = re.compile(r"(?:^|,)\s*(Bearer|Basic)\b", re.IGNORECASE)
+# Of a list of challenges: the name of a scheme, or one parameter of the scheme before it. Source: RFC 9110, 11.6.1.
+_CHALLENGE = re.compile(
+    r"""[,\s]*(?:(?P<name>[\w!#$%&'*+.^`|~-]+)\s*=\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^\s,"]*))"""
+    r"""|(?P<scheme>[\w!#$%&'*+.^`|~-]+)(?=[\s,]|$)|(?P<other>[^,]+))"""
+)
+_PORTS = {"http": 80, "https": 443}
 _REPOSITORY = re.compile(r"/v2/(?P<name>.+)/(?:manifests|blobs|tags|referrers)/")
 
 
@@ -47,16 +55,17 @@ class RegistryAuth(AuthBase):
     Tokens are kept until they expire, one for each repository and kind of access.
 
     Args:
-        host: Host and port of the registry's API, as in its URLs.
+        url: Scheme, host and port of the registry's API.
         find_login: Gives name and password, or None for anonymous use.
         session: Used to ask token servers.
         timeout: Connect and read time-outs in seconds.
     """
 
     def __init__(
-        self, host: str, find_login: FindLogin, session: requests.Session, timeout: tuple[float, float]
+        self, url: str, find_login: FindLogin, session: requests.Session, timeout: tuple[float, float]
     ) -> None:
-        self._host = host
+        self._origin = origin(url)
+        self._host = urlsplit(url).netloc
         self._find_login = find_login
         self._session = session
         self._timeout = timeout
@@ -66,7 +75,7 @@ class RegistryAuth(AuthBase):
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Add what is known to be wanted, and answer a challenge."""
         # An upload or a page of a list may lead to another host; our login is not meant for it.
-        if urlsplit(request.url or "").netloc != self._host:
+        if origin(request.url or "") != self._origin:
             return request
         token = self._known(_access(request))
         if token:
@@ -84,7 +93,7 @@ class RegistryAuth(AuthBase):
         body = response.request.body
         repeatable = body is None or isinstance(body, str | bytes)
         # A redirect may have led to another host, whose challenge is none of ours.
-        ours = urlsplit(response.url).netloc == self._host
+        ours = origin(response.url) == self._origin
         if response.status_code != requests.codes.unauthorized or not ours or not repeatable:
             return response
         token = self._token(challenge)
@@ -103,23 +112,24 @@ class RegistryAuth(AuthBase):
 
     def _token(self, challenge: str) -> _Token | None:
         """What answers a challenge; None when we have nothing that could."""
-        schemes = {found.group(1).lower(): found.end() for found in _CHALLENGE.finditer(challenge)}
+        wanted = read_challenges(challenge)
         login = self._find_login()
-        if "bearer" in schemes:
-            named = parse_dict_header(challenge[schemes["bearer"] :].strip())  # type: ignore[no-untyped-call]
-            return self._ask_token_server(named, login)
-        if "basic" in schemes and login:
-            prepared = HTTPBasicAuth(login.username, login.password)(requests.Request("GET", "http://-/").prepare())
-            return _Token(prepared.headers["Authorization"], float("inf"))
+        bearers = [given for scheme, given in wanted if scheme == "bearer"]
+        if any(scheme == "basic" for scheme, _ in wanted) and login and not any(map(_realm, bearers)):
+            return _Token(_basic(login).header, float("inf"))
+        if bearers:
+            return self._ask_token_server(next(filter(_realm, bearers), bearers[0]), login)
         return None
 
     def _ask_token_server(self, challenge: dict[str, str], login: RegistryLogin | None) -> _Token:
-        realm = challenge.get("realm", "")
-        server = urlsplit(realm)
-        if server.scheme not in ("http", "https") or not server.netloc:
+        realm = _realm(challenge)
+        if realm is None:
             raise Unreachable(
-                f"the registry names {realm!r} as its token server", where=self._host, hint="Is it a registry?"
+                f"the registry names {challenge.get('realm', '')[:200]!r} as its token server",
+                where=self._host,
+                hint="Is it a registry?",
             )
+        server = urlsplit(realm)
         if login and server.scheme == "http" and not is_loopback(server.hostname or ""):
             raise Unreachable(
                 f"the registry wants the password sent to {realm} without encryption",
@@ -133,10 +143,10 @@ class RegistryAuth(AuthBase):
             answer = self._session.get(
                 realm,
                 params=wanted,
-                auth=HTTPBasicAuth(login.username, login.password) if login else _NoAuth(),
+                auth=_basic(login) if login else _NoAuth(),
                 timeout=self._timeout,
             )
-        except requests.RequestException as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
             raise Unreachable(
                 f"the token server {server.netloc} does not answer: {plain_reason(error)}",
                 where=self._host,
@@ -154,13 +164,36 @@ class RegistryAuth(AuthBase):
             given = answer.json()
             token = _TOKEN.fullmatch(given.get("token") or given["access_token"])[0]  # type: ignore[index]
             life = float(given.get("expires_in") or _DEFAULT_LIFE)
-        except (requests.RequestException, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        except (
+            requests.RequestException,
+            ArithmeticError,
+            LookupError,
+            ValueError,
+            AttributeError,
+            TypeError,
+            RecursionError,
+        ):
             raise Unreachable(
                 f"the token server {server.netloc} answered {answer.status_code} without a token",
                 where=self._host,
                 hint="See the token server's own log.",
             ) from None
         return _Token(f"Bearer {token}", time.monotonic() + max(life - _MARGIN, 1))
+
+
+class _Basic(AuthBase):
+    def __init__(self, header: str) -> None:
+        self.header = header
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = self.header
+        return request
+
+
+def _basic(login: RegistryLogin) -> _Basic:
+    """A login as a header, in UTF-8 as engines write it."""
+    pair = f"{login.username}:{login.password}".encode()
+    return _Basic(f"Basic {base64.b64encode(pair).decode()}")
 
 
 class _NoAuth(AuthBase):
@@ -175,6 +208,37 @@ def _access(request: requests.PreparedRequest) -> tuple[str, str]:
     found = _REPOSITORY.search(urlsplit(request.url or "").path)
     kind = {"GET": "pull", "HEAD": "pull", "DELETE": "delete"}.get(request.method or "", "push")
     return (found["name"] if found else "", kind)
+
+
+def read_challenges(header: str) -> list[tuple[str, dict[str, str]]]:
+    """The challenges of `WWW-Authenticate`: each scheme with its parameters, names in lower case.
+
+    What is no challenge is passed over: there may be others behind it.
+    """
+    found: list[tuple[str, dict[str, str]]] = []
+    for part in _CHALLENGE.finditer(header):
+        if part["scheme"]:
+            found.append((part["scheme"].lower(), {}))
+        elif part["name"] and found:
+            value = part["plain"] if part["quoted"] is None else re.sub(r"\\(.)", r"\1", part["quoted"])
+            found[-1][1].setdefault(part["name"].lower(), value)
+    return found
+
+
+def _realm(challenge: Mapping[str, str]) -> str | None:
+    """The URL of the token server; None when it is none."""
+    realm = challenge.get("realm", "")
+    scheme, host, _ = origin(realm)
+    return realm if scheme in _PORTS and host else None
+
+
+def origin(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port of a URL; empty where it is none. Source: RFC 6454."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
+    except ValueError:
+        return "", "", 0
 
 
 def is_loopback(host: str) -> bool:

@@ -78,7 +78,8 @@ class ContainerJob:
             outcome = self._start(containers)
             if outcome is None:
                 with Watch(containers, self.limits.log_characters) as watch:
-                    outcome = self._follow(watch, containers, started + self.job.timeout_seconds)
+                    # From here on the job runs: what the engine needed to make the containers is not the job's.
+                    outcome = self._follow(watch, containers, time.monotonic() + self.job.timeout_seconds)
                     _kill(containers)
                     self._drain(watch)
                     logs = tuple(NodeLog(node, output.text()) for node, output in watch.outputs.items())

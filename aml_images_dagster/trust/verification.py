@@ -12,6 +12,7 @@ from aml_images_dagster.trust.certificates import Refused
 from aml_images_dagster.trust.dsse import BUNDLE, PREDICATE_ANNOTATION, verify_statement
 from aml_images_dagster.trust.notary import ARTIFACT_TYPE, ENVELOPE, verify
 from aml_images_dagster.trust.referrers import Descriptor, content_of, listed
+from aml_images_dagster.trust.sbom import MEDIA_TYPES
 from aml_images_dagster.trust.statements import PROVENANCE, TEST_RESULT
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.trust.referrers import Attached
 
 SIGNATURE, SBOM = "signature", "sbom"
-SBOM_TYPES = {"application/spdx+json": "SPDX", "application/vnd.cyclonedx+json": "CycloneDX"}
+SBOM_TYPES = {MEDIA_TYPES["spdx"]: "SPDX", MEDIA_TYPES["cyclonedx"]: "CycloneDX"}
 
 _MOST = 50
 """Artifacts of one kind that are looked at; anybody who may push can attach more."""

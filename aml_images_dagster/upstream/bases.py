@@ -26,9 +26,13 @@ def is_fixed(base: str) -> bool:
 
 
 def external_bases(images: Iterable[Image]) -> Mapping[str, tuple[str, ...]]:
-    """Every external base by its full name, with the images whose Dockerfile names it."""
+    """Every external base by its full name, with the images whose Dockerfile names it.
+
+    Releases of the catalog's own images are none.
+    """
     named_by: dict[str, list[str]] = defaultdict(list)
     for image in images:
-        for base in dict.fromkeys(map(base_name, image.bases)):
+        external = (base for base in image.bases if base not in image.releases)
+        for base in dict.fromkeys(map(base_name, external)):
             named_by[base].append(image.id)
     return {base: tuple(named_by[base]) for base in sorted(named_by)}

@@ -29,7 +29,7 @@ class WatchedBase(BaseModel):
     Attributes:
         settled: The digest for which nothing is left to do.
         served: The digest that the registry served last.
-        changed: When it was first seen to be another than the settled one, UTC.
+        changed: When it was first seen to be another than the settled one, or than the one that is being built, UTC.
         build: Key of the build that was started for it and has not ended; else empty.
         building: The digest that it was started for.
         failures: Builds for the served digest that have failed, one after the other.
@@ -50,7 +50,9 @@ class WatchedBase(BaseModel):
         """After its registry was asked: another digest is a new chance."""
         if digest == self.served:
             return self
-        changed = None if digest == self.settled else self.changed or now
+        # What a build is under way for has waited its time; another digest waits from when it was seen.
+        waiting = None if self.build and self.served == self.building else self.changed
+        changed = None if digest == self.settled else waiting or now
         return self.model_copy(update={"served": digest, "changed": changed, "failures": 0, "failed": None})
 
     def after(self, outcome: Outcome, now: datetime) -> WatchedBase:

@@ -166,6 +166,8 @@ class MemoryResolver:
     digests: dict[str, str] = field(default_factory=dict)
 
     def resolve(self, reference: str) -> ResolvedBase:
+        if reference not in self.digests:
+            raise BadInput("nobody has it", where=reference)
         digest = self.digests[reference]
         return ResolvedBase(reference, digest, f"mirror.example/{reference.partition(':')[0]}@{digest}")
 

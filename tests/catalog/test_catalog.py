@@ -9,7 +9,10 @@ import pytest
 from aml_images_dagster.catalog.catalog import Catalog
 from aml_images_dagster.catalog.context_files import ContextFiles
 from aml_images_dagster.catalog.layout import split_paths
+from aml_images_dagster.catalog.tree import WorkingTree
+from aml_images_dagster.catalog.validation import validate
 from aml_images_dagster.errors import BadInput
+from aml_images_dagster.upstream.bases import external_bases
 
 PUBLISHED = "mcr.microsoft.com/azureml"
 ROOT = "base_images/docker/public"
@@ -22,7 +25,7 @@ def test_images_families_and_edges(git_repository):
     )
     git_repository.image(
         "framework/torch",
-        f"FROM {PUBLISHED}/cuda\nCOPY --from={PUBLISHED}/mpi:20260101.v1 /a /a\nCOPY --from=busybox:1 /b /b\n",
+        f"FROM {PUBLISHED}/cuda\nCOPY --from={PUBLISHED}/mpi:latest /a /a\nCOPY --from=busybox:1 /b /b\n",
     )
     git_repository.write("elsewhere/Dockerfile", "FROM debian:12\n")
     catalog = git_repository.catalog()
@@ -36,6 +39,21 @@ def test_images_families_and_edges(git_repository):
     assert catalog.order(["framework/torch", "base/mpi"]) == ["base/mpi", "framework/torch"]
     assert catalog.descendants(["base/mpi"]) == {"base-gpu/cuda", "framework/torch"}
     assert not any(image.problems for image in catalog.images.values())
+
+
+def test_c7_a_release_of_an_image_is_a_base_and_no_parent(git_repository):
+    git_repository.image("base/mpi", "FROM mcr.microsoft.com/windows/servercore:ltsc2022\n")
+    git_repository.image("base/own", f"FROM {PUBLISHED}/own:20260101.v1\n")
+    folder = git_repository.image("framework/torch", f"FROM {PUBLISHED}/mpi:20260101.v1\nCOPY LICENSE.txt /\n")
+    catalog = git_repository.catalog()
+    torch = catalog.images["framework/torch"]
+    assert (torch.parents, torch.bases) == ((), (f"{PUBLISHED}/mpi:20260101.v1",))
+    assert torch.releases == torch.bases
+    assert torch.os == "windows", "as the image of which it is a release"
+    assert catalog.descendants(["base/mpi"]) == set()
+    assert catalog.order(catalog.images) == ["base/mpi", "base/own", "framework/torch"], "no image is its own parent"
+    assert not [f for f in validate(catalog, WorkingTree(git_repository.root)) if f.path == f"{folder}/Dockerfile"]
+    assert external_bases([torch]) == {}
 
 
 def test_folder_and_commit_make_the_same_catalog(git_repository):

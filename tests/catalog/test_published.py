@@ -18,7 +18,6 @@ IMAGES = [image("base", "ubuntu"), image("base", "debian"), image("gpu", "ubuntu
     [
         ("mcr.microsoft.com/azureml/ubuntu", "base/ubuntu"),
         ("mcr.microsoft.com/azureml/ubuntu:latest", "base/ubuntu"),
-        ("mcr.microsoft.com/azureml/ubuntu:20261123.v1@sha256:" + "0" * 64, "base/ubuntu"),
         ("mcr.microsoft.com/azureml/ubuntu-cuda", "gpu/ubuntu-cuda"),
         ("mcr.microsoft.com/azureml/ubuntu-cud", None),
         ("mcr.microsoft.com/azureml/x/ubuntu", None),
@@ -30,9 +29,36 @@ def test_by_name(reference: str, image: str | None) -> None:
     assert PublishedNames(["mcr.microsoft.com/azureml/{name}"], IMAGES).resolve(reference) == image
 
 
+@pytest.mark.parametrize(
+    ("reference", "image"),
+    [
+        ("mcr.microsoft.com/azureml/ubuntu:20261123.v1", "base/ubuntu"),
+        ("mcr.microsoft.com/azureml/ubuntu:20261123.v1@sha256:" + "0" * 64, "base/ubuntu"),
+        ("mcr.microsoft.com/azureml/ubuntu:latest@sha256:" + "0" * 64, "base/ubuntu"),
+        ("mcr.microsoft.com/azureml/ubuntu@sha256:" + "0" * 64, "base/ubuntu"),
+        ("mcr.microsoft.com/azureml/ubuntu:{{latest-image-tag:2025.*}}", "base/ubuntu"),
+        ("mcr.microsoft.com/azureml/ubnutu:20261123.v1", None),
+        ("ubuntu:20261123.v1", None),
+        ("quay.io/jupyter/base:debian@sha256:" + "0" * 64, "base/debian"),
+        ("quay.io/jupyter/base:other@sha256:" + "0" * 64, None),
+    ],
+)
+def test_c7_one_release_is_not_followed(reference: str, image: str | None) -> None:
+    names = PublishedNames(["mcr.microsoft.com/azureml/{name}", "quay.io/jupyter/{family}:{name}"], IMAGES)
+    assert names.release(reference) == image
+    assert names.resolve(reference) is None
+
+
+@pytest.mark.parametrize("tag", ["", ":latest", ":{{latest-image-tag}}", r":{{latest-image-tag:\d{8}\.v\d+}}"])
+def test_c7_what_every_release_fits_is_followed(tag: str) -> None:
+    names = PublishedNames(["mcr.microsoft.com/azureml/{name}"], IMAGES)
+    assert names.resolve(f"mcr.microsoft.com/azureml/ubuntu{tag}") == "base/ubuntu"
+    assert names.release(f"mcr.microsoft.com/azureml/ubuntu{tag}") is None
+
+
 def test_docker_hub_names_are_normalised() -> None:
     names = PublishedNames(["mine/{name}", "{family}-{name}"], IMAGES)
-    for reference in ("mine/debian", "docker.io/mine/debian:3", "index.docker.io/mine/debian"):
+    for reference in ("mine/debian", "docker.io/mine/debian:latest", "index.docker.io/mine/debian"):
         assert names.resolve(reference) == "base/debian"
     for reference in ("base-debian", "library/base-debian", "docker.io/library/base-debian"):
         assert names.resolve(reference) == "base/debian"

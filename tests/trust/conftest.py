@@ -1,23 +1,46 @@
-"""Registries with and without the referrers API, an authority, and programs of others that verify."""
+"""Registries, real and in memory, records of layers, an authority, and programs of others that verify."""
 
 from __future__ import annotations
 
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from aml_images_dagster.registry.oci import OciRegistry
 from aml_images_dagster.trust import referrers
+from aml_images_dagster.trust.inventory import Inventory, read_inventory
+from aml_images_dagster.trust.layer_records import LayerRecords
 from tests.emulators.referrers_registry import ReferrersRegistry
 from tests.trust.authority import Authority
+from tests.trust.images import MemoryRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from aml_images_dagster.catalog.reference import Reference
+
+
+@pytest.fixture
+def registry() -> MemoryRegistry:
+    return MemoryRegistry()
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> LayerRecords:
+    return LayerRecords(tmp_path / "layers")
+
+
+@pytest.fixture
+def read(registry: MemoryRegistry, records: LayerRecords) -> Callable[..., Inventory]:
+    """Reads an image of these layers."""
+
+    def read(*layers: Any, contents: Any = ()) -> Inventory:
+        return read_inventory(registry, registry.push(*layers), records, contents)
+
+    return read
 
 
 @pytest.fixture
@@ -28,17 +51,17 @@ def api_front(staging: OciRegistry) -> Iterator[ReferrersRegistry]:
 
 
 @pytest.fixture(params=["tag", "api"])
-def registry(request: pytest.FixtureRequest, staging: OciRegistry) -> OciRegistry:
+def real_registry(request: pytest.FixtureRequest, staging: OciRegistry) -> OciRegistry:
     """A registry where clients keep the list of what is attached, and one with the referrers API."""
     return staging if request.param == "tag" else OciRegistry(request.getfixturevalue("api_front").host)
 
 
 @pytest.fixture
-def image(registry: OciRegistry, pushed: Reference, staging: OciRegistry) -> Iterator[Reference]:
+def image(real_registry: OciRegistry, pushed: Reference, staging: OciRegistry) -> Iterator[Reference]:
     """An image of the test's own in it; what is attached to it goes with it."""
-    image = type(pushed)(registry.host, pushed.repository, digest=pushed.digest)
+    image = type(pushed)(real_registry.host, pushed.repository, digest=pushed.digest)
     yield image
-    referrers.delete(registry, image)
+    referrers.delete(real_registry, image)
     referrers.sweep(staging, pushed.repository)
 
 

@@ -83,7 +83,14 @@ def test_what_failed_together_is_tried_apart() -> None:
 def test_a_failure_for_a_digest_that_is_gone_is_no_failure_of_the_new_one() -> None:
     base = changed().started("k").seen("newer", at(35)).after("failed", at(40))
     assert base.failures == 0
-    assert base.phase(SETTINGS, at(60)) == "due"
+    assert base.phase(SETTINGS, at(64)) == "gathering"
+    assert base.phase(SETTINGS, at(65)) == "due"
+
+
+def test_c8_a_change_during_a_build_is_gathered_from_when_it_was_seen() -> None:
+    moved = changed().started("k").seen("newer", at(35)).after("succeeded", at(40))
+    assert moved.phase(SETTINGS, at(64)) == "gathering"
+    assert moved.seen("newest", at(50)).phase(SETTINGS, at(65)) == "due"
 
 
 def test_the_state_survives_being_written_down() -> None:

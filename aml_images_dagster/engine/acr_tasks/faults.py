@@ -35,8 +35,12 @@ def run_fault(run: RunProperties, tag: str, tail: str) -> BuildFailed:
     return BuildFailed(what, where=tag, hint=hint, log=tail)
 
 
-def deadline_fault(run_id: str, tag: str, seconds: float, tail: str) -> BuildFailed:
-    """The error of a run that was stopped at its deadline."""
+def deadline_fault(run_id: str, tag: str, seconds: float, tail: str, *, waited: bool) -> BuildFailed:
+    """The error of a run that was stopped at its deadline, or whose turn had not come by then."""
+    if waited:
+        what = f"run {run_id} waited {seconds:g} s for an agent and was canceled"
+        hint = "See in the portal what else runs there, use a larger agent pool, or allow more time "
+        return BuildFailed(what, where=tag, hint=f"{hint}(build_timeout_minutes).", log=tail)
     return BuildFailed(f"run {run_id} was stopped at its deadline of {seconds:g} s", where=tag, hint=_SLOW, log=tail)
 
 

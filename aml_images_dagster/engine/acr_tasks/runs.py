@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _ROLE = "Container Registry Tasks Contributor"
 _ENDED = ("Succeeded", "Failed", "Canceled", "Error", "Timeout")
+_WAITING = ("Queued", "Started")
+"""Before an agent runs it. Source: https://learn.microsoft.com/rest/api/containerregistry/runs/get#runstatus."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class TaskRuns:
         Args:
             run_id: The run.
             tag: What it builds, for messages.
-            seconds: Deadline, from now on.
+            seconds: How long it may run, and how long it may wait for an agent before that.
             log: Receives the log's lines.
             still_wanted: Raises when the run is not wanted any more.
             secrets: Texts that may not appear in the log.
@@ -115,21 +117,24 @@ class TaskRuns:
             Unreachable: The service does not answer any more.
         """
         run_log = RunLog(lambda: self._log_link(run_id), log, secrets)
-        until = time.monotonic() + seconds
+        until, waits = time.monotonic() + seconds, True
         try:
             while (run := self._get(run_id)).status not in _ENDED:
+                now = time.monotonic()
+                if waits and run.status not in _WAITING:
+                    until, waits = now + seconds, False
+                if now >= until:
+                    break
                 run_log.read_on()
                 still_wanted()
                 time.sleep(min(self.poll_seconds, max(until - time.monotonic(), 0)))
-                if time.monotonic() >= until:
-                    break
         except BaseException:
             with contextlib.suppress(FactoryError):
                 self.end(run_id)
             raise
         if run.status not in _ENDED:
             self.end(run_id)
-            raise deadline_fault(run_id, tag, seconds, run_log.finish())
+            raise deadline_fault(run_id, tag, seconds, run_log.finish(), waited=waits)
         tail = run_log.finish()
         if run.status != "Succeeded":
             raise run_fault(run, tag, tail)

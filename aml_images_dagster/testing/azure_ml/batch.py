@@ -92,14 +92,16 @@ class Batch:
             Unreachable: The service does not answer, or refuses the request.
         """
         self._submissions = {self._pool.submit(self._submit, job): job for job in self._jobs}
-        answered = time.monotonic()
+        away_since: float | None = None  # not since the last answer: the caller may have taken its time with a result
         while self._submissions or self._submitted:
             self._pause()
+            asked = time.monotonic()
             try:
                 self._look()
-                answered = time.monotonic()
+                away_since = None
             except Unreachable as error:
-                if time.monotonic() - answered > self._timeouts.away_seconds:
+                away_since = asked if away_since is None else away_since
+                if time.monotonic() - away_since > self._timeouts.away_seconds:
                     raise
                 self._log(f"{error.what}; trying again")
             yield from self._ended()

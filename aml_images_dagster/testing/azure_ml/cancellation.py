@@ -25,12 +25,12 @@ def end_jobs(workspace: Workspace, names: Iterable[str], seconds: float) -> None
     Args:
         workspace: Where they are.
         names: Their names.
-        seconds: Longest time to wait; a job can stay in CancelRequested for hours.
+        seconds: Longest time to wait after they are canceled; a job can stay in CancelRequested for hours.
 
     Raises:
         Unreachable: Some of them have not ended in time, or the service does not answer.
     """
-    until = time.monotonic() + seconds
+    until: float | None = None
     pause = _FIRST_LOOK_SECONDS
     asked: set[str] = set()
     with ThreadPoolExecutor(AT_ONCE, "end jobs") as pool:
@@ -40,6 +40,7 @@ def end_jobs(workspace: Workspace, names: Iterable[str], seconds: float) -> None
             news = [name for name, status in left.items() if name not in asked and status != "CancelRequested"]
             list(pool.map(workspace.cancel, news))
             asked.update(news)
+            until = time.monotonic() + seconds if until is None else until  # to ask for many takes its time, too
             if time.monotonic() > until:
                 listed = ", ".join(f"{name} ({status})" for name, status in sorted(left.items()))
                 raise Unreachable(

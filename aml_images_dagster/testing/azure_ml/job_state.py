@@ -21,6 +21,8 @@ ENDS: Mapping[str, JobStatus] = {"Completed": "passed", "Failed": "failed", "Can
 _BEFORE_RUNNING = {"NotStarted", "Starting", "Provisioning", "Preparing", "Queued", "Scheduled"}
 _RUNNING = {"Running", "Finalizing"}
 _CANCELLING = "CancelRequested"
+_MOST_STARTS = 10
+"""A job whose nodes are taken away begins again; one that never ends must not be waited for without end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,8 @@ class Timeouts:
 
     Attributes:
         poll_seconds: Time between two polls of the jobs.
-        queue_seconds: A job may take this long until it runs: the cluster scales up and pulls the image meanwhile.
+        queue_seconds: A job may take this long until it runs: the cluster scales up and pulls the image meanwhile. The
+            wait begins again for a job that ran and whose nodes were taken away.
         silent_seconds: A job may say this long that it does not respond, is paused or is unknown; it may recover.
         cancel_seconds: A job may take this long to end after it was canceled.
         away_seconds: The service may be unavailable this long.
@@ -59,7 +62,7 @@ class JobState:
     """One job from its submission to its end.
 
     Args:
-        timeout_seconds: How long the job may run.
+        timeout_seconds: How long the job may run, from its last start on: one whose nodes were taken away starts anew.
         timeouts: How long to wait for all else.
         now: The time of the submission, as all times here in seconds of a clock that never goes back.
     """
@@ -68,8 +71,10 @@ class JobState:
         self.status = ""
         self._timeout_seconds = timeout_seconds
         self._timeouts = timeouts
-        self._submitted = now
-        self._since = now
+        self._waiting_since = now
+        self._starts = 0
+        self._silent_since = now
+        self._canceling_since = now
         self._running_since: float | None = None
         self._given_up: Evaluation | None = None
         self._given_up_at = now
@@ -78,9 +83,17 @@ class JobState:
         """Take in what the service says; return whether that is new."""
         if status == self.status:
             return False
-        self.status, self._since = status, now
+        before, self.status = self.status, status
         if status in _RUNNING and self._running_since is None:
             self._running_since = now
+            self._starts += 1
+        if status in _BEFORE_RUNNING and self._running_since is not None:  # a node of low priority was taken away
+            self._running_since = None
+            self._waiting_since = now
+        if _is_silent(status) and not _is_silent(before):
+            self._silent_since = now
+        if status == _CANCELLING:
+            self._canceling_since = now
         return True
 
     def give_up(self, now: float) -> bool:
@@ -94,9 +107,13 @@ class JobState:
     def _overdue(self, now: float) -> Evaluation | None:
         timeouts = self._timeouts
         if self.status in _BEFORE_RUNNING or not self.status:
-            if now - self._submitted > timeouts.queue_seconds:
-                return Evaluation("timed out", f"did not run within {_told(timeouts.queue_seconds)}: {self.status}")
-        elif self.status not in _RUNNING and now - self._since > timeouts.silent_seconds:
+            again = " again" if self._starts else ""
+            if self._starts >= _MOST_STARTS:
+                return Evaluation("failed", f"its nodes were taken away {_MOST_STARTS} times")
+            if now - self._waiting_since > timeouts.queue_seconds:
+                within = _told(timeouts.queue_seconds)
+                return Evaluation("timed out", f"did not run{again} within {within}: {self.status}")
+        elif _is_silent(self.status) and now - self._silent_since > timeouts.silent_seconds:
             return Evaluation("failed", f"{self.status} for {_told(timeouts.silent_seconds)}")
         if self._running_since is not None and now - self._running_since > self._timeout_seconds:
             return Evaluation("timed out", f"timed out after {_told(self._timeout_seconds)}")
@@ -106,7 +123,7 @@ class JobState:
         """What to say of the job; None as long as its end is waited for."""
         if self.status in ENDS:
             return self._given_up or Evaluation(ENDS[self.status])
-        waits_since = self._given_up_at if self._given_up else self._since
+        waits_since = self._given_up_at if self._given_up else self._canceling_since
         if not self._given_up and self.status != _CANCELLING:
             return None
         if now - waits_since <= self._timeouts.cancel_seconds:
@@ -117,8 +134,13 @@ class JobState:
         return Evaluation("canceled", still)
 
     def running_seconds(self, now: float) -> float:
-        """How long the job has been running, as far as was seen."""
+        """How long the job has been running since its last start, as far as was seen."""
         return 0.0 if self._running_since is None else now - self._running_since
+
+
+def _is_silent(status: str) -> bool:
+    """Whether a status says neither where the job is nor how it ended."""
+    return bool(status) and status not in {*_BEFORE_RUNNING, *_RUNNING, *ENDS, _CANCELLING}
 
 
 def _told(seconds: float) -> str:
