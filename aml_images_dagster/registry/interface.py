@@ -19,6 +19,18 @@ class NoAnswer(Unreachable):
     """Nothing answers at the registry's address, as opposed to a registry that refuses."""
 
 
+class TooManyRequests(Unreachable):
+    """A registry refuses a request because there are too many of them.
+
+    Attributes:
+        pause_seconds: How long it wants to be left alone; 0 when it does not say.
+    """
+
+    def __init__(self, what: str, *, where: str = "", hint: str = "", pause_seconds: float = 0) -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.pause_seconds = pause_seconds
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """A manifest as the registry serves it.

@@ -25,7 +25,7 @@ from aml_images_dagster.http_connection import time_limit
 from aml_images_dagster.http_session import asked_pause, open_session
 from aml_images_dagster.messages import plain_reason
 from aml_images_dagster.registry.blob import VerifiedBlob
-from aml_images_dagster.registry.interface import Manifest, NoAnswer
+from aml_images_dagster.registry.interface import Manifest, NoAnswer, TooManyRequests
 from aml_images_dagster.registry.tokens import FindLogin, RegistryAuth, is_loopback, origin
 
 if TYPE_CHECKING:
@@ -217,18 +217,15 @@ class OciRegistry:
             while url:
                 if url in seen:
                     raise self._not_a_registry(what, " (the next page is one that was there before)")
+                answer = self._ask_patiently(url, what, absent_is_fine=not seen)
                 seen.add(url)
-                answer = self._ask_patiently(url, what)
                 if not answer.ok:
-                    if len(seen) > 1:  # a list that begins and does not go on is no list that is absent
-                        raise self._refusal(answer, what)
                     return None
-                document = self._document(answer.content, what)
-                entries = document.get("manifests") or []
+                entries = self._document(answer.content, what).get("manifests") or []
                 if not isinstance(entries, list) or not all(map(is_descriptor, entries)):
                     raise self._not_a_registry(what)
                 found.extend(entries)
-                if len(found) > _MOST_REFERRERS:
+                if len(found) > _MOST_REFERRERS or len(seen) > _MOST_PAGES:
                     raise self._not_a_registry(what, f" (more than {_MOST_REFERRERS:,} artifacts)")
                 url = self._next_page(answer, url, what)
         return found
@@ -490,17 +487,24 @@ class OciRegistry:
     def _all_tags(self, repository: str) -> Sequence[str]:
         return self._list(f"/v2/{repository}/tags/list", "tags", f"the tags of {repository}", is_tag)
 
-    def _ask_patiently(self, url: str, what: str) -> requests.Response:
+    def _ask_patiently(self, url: str, what: str, *, absent_is_fine: bool) -> requests.Response:
         """A look-up that waits while the registry says that there are too many."""
         give_up = time.monotonic() + _THROTTLED_SECONDS
         while True:
-            answer = self._ask("GET", url, what, absent_is_fine=True, check=False, headers={"Accept": OCI_INDEX})
-            if answer.ok or answer.status_code == requests.codes.not_found:
-                return answer
-            wait = asked_pause(answer.headers) or _PAUSE_SECONDS
-            if answer.status_code != requests.codes.too_many_requests or time.monotonic() + wait > give_up:
-                raise self._refusal(answer, what)
-            time.sleep(wait)
+            try:
+                return self._ask(
+                    "GET",
+                    url,
+                    what,
+                    absent_is_fine=absent_is_fine,
+                    expected=requests.codes.ok,
+                    headers={"Accept": OCI_INDEX},
+                )
+            except TooManyRequests as refusal:
+                wait = max(refusal.pause_seconds, _PAUSE_SECONDS)
+                if time.monotonic() + wait > give_up:
+                    raise
+                time.sleep(wait)
 
     def _throw_away_manifest(self, repository: str) -> Manifest:
         """A unique manifest and blob: a registry may refuse content that two clients write at once."""
@@ -673,9 +677,10 @@ class OciRegistry:
         if pause >= 1:
             problem += f", come back in {_told(pause)}"
         said = _error_message(answer)
-        return Unreachable(
-            f"asked {what}, {problem} (HTTP {status}{f': {said}' if said else ''})", where=self.host, hint=hint
-        )
+        told = f"asked {what}, {problem} (HTTP {status}{f': {said}' if said else ''})"
+        if status == requests.codes.too_many_requests:
+            return TooManyRequests(told, where=self.host, hint=hint, pause_seconds=pause)
+        return Unreachable(told, where=self.host, hint=hint)
 
     def _corrupt(self, what: str, wanted: str, got: str) -> Unreachable:
         return Unreachable(

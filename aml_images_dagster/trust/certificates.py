@@ -76,7 +76,7 @@ def ordered_chain(key: PublicKeyTypes, certificates: Iterable[x509.Certificate],
         BadInput: One is missing.
     """
     others = list(dict.fromkeys(certificates))
-    chain = [each for each in others if each.public_key() == key][:1]
+    chain = [each for each in others if _is_of(each, key)][:1]
     if not chain:
         raise BadInput(
             "the certificate of the signing key is missing",
@@ -144,6 +144,13 @@ def has_identity(certificate: x509.Certificate, identity: x509.Name) -> bool:
     """Whether the subject of a certificate has all attributes of an identity."""
     has = {(attribute.oid, attribute.value) for attribute in certificate.subject}
     return has >= {(attribute.oid, attribute.value) for attribute in identity}
+
+
+def _is_of(certificate: x509.Certificate, key: PublicKeyTypes) -> bool:
+    try:
+        return certificate.public_key() == key
+    except (ValueError, UnsupportedAlgorithm):  # a certificate beside ours may have any key
+        return False
 
 
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature, encode_dss_signature
@@ -110,7 +110,7 @@ def read_key_file(path: Path, password: str | None, certificates: Sequence[x509.
         raise BadInput(
             f"the signing key cannot be read: {error.strerror}", where=where, hint="Check trust.signing_key."
         ) from None
-    except (ValueError, TypeError):  # never what the library says: a password may be in it
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # never what the library says: a password may be in it
         raise BadInput(
             "this is no private key, or its password is missing or wrong",
             where=where,

@@ -203,7 +203,9 @@ def listed(registry: OciRegistry, image: Reference) -> list[Attached]:
 def walk(registry: OciRegistry, image: Reference) -> Iterator[Attached]:
     """All artifacts of an image and those of the artifacts, each before what is attached to it.
 
-    For an index of several platforms: those of its images as well.
+    For an index of several platforms: those of its images as well. An entry of a list counts only if the artifact is
+    there and names the subject itself: whoever may push can write any digest into a list that clients keep, that of
+    another image too.
 
     Raises:
         Unreachable: See `listed`; also if there are too many.
@@ -224,6 +226,8 @@ def _walk(registry: OciRegistry, of: Reference, seen: set[str], depth: int) -> I
                 where=str(of),
                 hint="Something else attaches to this image: look with `oras discover`.",
             )
+        if not _names_subject(registry, of.repository, attached):
+            continue
         yield attached
         yield from _walk(registry, of.with_digest(attached.digest), seen, depth + 1)
 
@@ -237,8 +241,8 @@ def content_of(registry: OciRegistry, repository: str, attached: Attached) -> tu
     """
     reference = Reference(registry.host, repository, digest=attached.digest)
     document = read_manifest(registry.existing(reference))
-    layers, subject = document.get("layers") or [], document.get("subject")
-    if not isinstance(subject, dict) or subject.get("digest") != attached.subject:
+    layers = document.get("layers") or []
+    if _subject(document) != attached.subject:
         raise BadInput(f"it is not attached to {attached.subject}", where=str(reference), hint="Remove it.")
     if len(layers) != 1 or layers[0]["size"] > _LONGEST_CONTENT:
         raise BadInput("it does not have one content of a usual size", where=str(reference), hint="Remove it.")
@@ -400,6 +404,16 @@ def _platforms(registry: OciRegistry, image: Reference) -> list[str]:
         return []
     entries = _document(manifest).get("manifests") or ()
     return [entry["digest"] for entry in entries if is_descriptor(entry)]
+
+
+def _names_subject(registry: OciRegistry, repository: str, attached: Attached) -> bool:
+    manifest = registry.manifest(Reference(registry.host, repository, digest=attached.digest))
+    return manifest is not None and _subject(_document(manifest)) == attached.subject
+
+
+def _subject(document: Mapping[str, Any]) -> str:
+    subject = document.get("subject")
+    return str(subject.get("digest")) if isinstance(subject, dict) else ""
 
 
 def _attached(registry: OciRegistry, entry: Mapping[str, Any], subject: str) -> Attached:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.registry.oci import read_manifest
+from aml_images_dagster.text import counted
 from aml_images_dagster.trust.certificates import Refused
 from aml_images_dagster.trust.dsse import BUNDLE, PREDICATE_ANNOTATION, verify_statement
 from aml_images_dagster.trust.notary import ARTIFACT_TYPE, ENVELOPE, verify
 from aml_images_dagster.trust.referrers import Descriptor, content_of, listed
+from aml_images_dagster.trust.sbom import MEDIA_TYPES
 from aml_images_dagster.trust.statements import PROVENANCE, TEST_RESULT
 
 if TYPE_CHECKING:
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
     from aml_images_dagster.trust.notary import Signed, Trust
     from aml_images_dagster.trust.referrers import Attached
 
-SIGNATURE, PROVENANCE_CHECK, SBOM, TESTS = "signature", "provenance", "sbom", "test results"
-SBOM_TYPES = {"application/spdx+json": "SPDX", "application/vnd.cyclonedx+json": "CycloneDX"}
+SIGNATURE, SBOM = "signature", "sbom"
+SBOM_TYPES = {MEDIA_TYPES["spdx"]: "SPDX", MEDIA_TYPES["cyclonedx"]: "CycloneDX"}
 
 _MOST = 50
 """Artifacts of one kind that are looked at; anybody who may push can attach more."""
@@ -111,27 +113,21 @@ def verify_image(
 
     signed, signatures = look.signatures(target, attached)
     keys = [signature.key for signature in signatures]
-    checks = [
-        EvidenceCheck(
-            SIGNATURE,
-            bool(signatures),
-            "; ".join(dict.fromkeys(map(_said, signatures))) or signed.problem("not signed"),
-            SIGNATURE in required,
-            signed.valid,
-        )
-    ]
-    for name, predicate_type in ((PROVENANCE_CHECK, PROVENANCE), (TESTS, TEST_RESULT)):
-        found = look.statements(predicate_type, attached, keys, target)
-        checks.append(EvidenceCheck(name, bool(found.valid), found.text(), name in required, found.valid))
-    checks.insert(2, _sbom_check(look, image, manifest, attached, SBOM in required))
-    return Verification(image, tuple(checks), tuple(signatures))
+    checks = (
+        signed.check(SIGNATURE, required),
+        look.statements(PROVENANCE, attached, keys, target).check("provenance", required),
+        _sbom_check(look, image, manifest, attached, required),
+        look.statements(TEST_RESULT, attached, keys, target).check("test results", required),
+    )
+    return Verification(image, checks, tuple(signatures))
 
 
 class _Found:
     """The artifacts of one kind that are valid, what they say, and what is wrong with the others."""
 
-    def __init__(self) -> None:
+    def __init__(self, nothing: str = "none") -> None:
         self.valid: tuple[str, ...] = ()
+        self._nothing = nothing
         self._said: list[str] = []
         self._problems: list[str] = []
 
@@ -144,11 +140,12 @@ class _Found:
             self._said.append(said)
             self.valid += (attached.digest,)
 
-    def problem(self, nothing: str) -> str:
-        return "; ".join(dict.fromkeys(self._problems)) or nothing
-
+    @property
     def text(self) -> str:
-        return ", ".join(dict.fromkeys(self._said)) or self.problem("none")
+        return "; ".join(dict.fromkeys(self._said or self._problems)) or self._nothing
+
+    def check(self, name: str, required: Collection[str]) -> EvidenceCheck:
+        return EvidenceCheck(name, bool(self.valid), self.text, name in required, self.valid)
 
 
 class _Look:
@@ -160,14 +157,14 @@ class _Look:
 
     def signatures(self, target: Descriptor, attached: Sequence[Attached]) -> tuple[_Found, list[Signed]]:
         """The signatures of something."""
-        found, signed = _Found(), []
+        found, signed = _Found("not signed"), []
 
         def examine(signature: Attached) -> str:
             media_type, envelope = content_of(self.registry, self._repository, signature)
             if media_type != ENVELOPE:
                 raise Refused(f"signed in an envelope that is not read here ({media_type})")
             signed.append(verify(envelope, target, self._trust, self._now))
-            return ""
+            return _said(signed[-1])
 
         for each in _of_type(attached, ARTIFACT_TYPE):
             found.look(each, examine)
@@ -199,7 +196,7 @@ class _Look:
             content_of(self.registry, self._repository, sbom)
             signatures, signed = self.signatures(sbom.descriptor, listed(self.registry, of.with_digest(sbom.digest)))
             if not signed:
-                raise Refused(f"{SBOM_TYPES[sbom.artifact_type]}: {signatures.problem('not signed')}")
+                raise Refused(f"{SBOM_TYPES[sbom.artifact_type]}: {signatures.text}")
             return SBOM_TYPES[sbom.artifact_type]
 
         for each in _of_type(attached, *SBOM_TYPES):
@@ -208,20 +205,21 @@ class _Look:
 
 
 def _sbom_check(
-    look: _Look, image: Reference, manifest: Manifest, attached: Sequence[Attached], required: bool
+    look: _Look, image: Reference, manifest: Manifest, attached: Sequence[Attached], required: Collection[str]
 ) -> EvidenceCheck:
     """An index of several platforms has an SBOM for each of its images, or one for all."""
     found = look.sboms(image, attached)
-    platforms = _platforms(manifest)
+    platforms = {name: image.with_digest(digest) for name, digest in _platforms(manifest).items()}
     if found.valid or not platforms:
-        return EvidenceCheck(SBOM, bool(found.valid), found.text(), required, found.valid)
-    each = {
-        name: look.sboms(of, listed(look.registry, of))
-        for name, of in ((name, image.with_digest(digest)) for name, digest in platforms.items())
-    }
-    ok = all(of.valid for of in each.values())
-    text = "; ".join(f"{name}: {of.text()}" for name, of in each.items())
-    return EvidenceCheck(SBOM, ok, text, required, tuple(digest for of in each.values() for digest in of.valid))
+        return found.check(SBOM, required)
+    each = {name: look.sboms(of, listed(look.registry, of)) for name, of in platforms.items()}
+    return EvidenceCheck(
+        SBOM,
+        all(of.valid for of in each.values()),
+        "; ".join(f"{name}: {of.text}" for name, of in each.items()),
+        SBOM in required,
+        tuple(digest for of in each.values() for digest in of.valid),
+    )
 
 
 def _platforms(manifest: Manifest) -> dict[str, str]:
@@ -251,7 +249,7 @@ def _summary(statement: dict[str, object]) -> str:
         raise Refused("it says nothing")
     if statement.get("predicateType") == TEST_RESULT:
         passed = predicate.get("passedTests")
-        return f"{predicate.get('result')}, {len(passed) if isinstance(passed, list) else 0} scenarios"
+        return f"{predicate.get('result')}, {counted(len(passed) if isinstance(passed, list) else 0, 'scenario')}"
     details = predicate.get("runDetails")
     details = details if isinstance(details, dict) else {}
     metadata, builder = details.get("metadata"), details.get("builder")

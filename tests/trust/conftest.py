@@ -1,4 +1,4 @@
-"""Registries in memory, with and without the referrers API; an authority; and programs of others that verify."""
+"""Registries, real and in memory, records of layers, an authority, and programs of others that verify."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def memory_registry() -> MemoryRegistry:
-    """A registry in memory, for images of layers made by hand."""
+def registry() -> MemoryRegistry:
     return MemoryRegistry()
 
 
@@ -35,11 +34,11 @@ def records(tmp_path: Path) -> LayerRecords:
 
 
 @pytest.fixture
-def read(memory_registry: MemoryRegistry, records: LayerRecords) -> Callable[..., Inventory]:
+def read(registry: MemoryRegistry, records: LayerRecords) -> Callable[..., Inventory]:
     """Reads an image of these layers."""
 
     def read(*layers: Any, contents: Any = ()) -> Inventory:
-        return read_inventory(memory_registry, memory_registry.push(*layers), records, contents)
+        return read_inventory(registry, registry.push(*layers), records, contents)
 
     return read
 
@@ -52,17 +51,17 @@ def api_front(staging: OciRegistry) -> Iterator[ReferrersRegistry]:
 
 
 @pytest.fixture(params=["tag", "api"])
-def registry(request: pytest.FixtureRequest, staging: OciRegistry) -> OciRegistry:
+def real_registry(request: pytest.FixtureRequest, staging: OciRegistry) -> OciRegistry:
     """A registry where clients keep the list of what is attached, and one with the referrers API."""
     return staging if request.param == "tag" else OciRegistry(request.getfixturevalue("api_front").host)
 
 
 @pytest.fixture
-def image(registry: OciRegistry, pushed: Reference, staging: OciRegistry) -> Iterator[Reference]:
+def image(real_registry: OciRegistry, pushed: Reference, staging: OciRegistry) -> Iterator[Reference]:
     """An image of the test's own in it; what is attached to it goes with it."""
-    image = type(pushed)(registry.host, pushed.repository, digest=pushed.digest)
+    image = type(pushed)(real_registry.host, pushed.repository, digest=pushed.digest)
     yield image
-    referrers.delete(registry, image)
+    referrers.delete(real_registry, image)
     referrers.sweep(staging, pushed.repository)
 
 

@@ -250,3 +250,17 @@ class TestKeyVault:
         signer.__dict__["_certificate"] = {"kid": "https://elsewhere.example/keys/images/1", "cer": ""}
         with pytest.raises(Unreachable, match="not from a key vault"):
             signer.sign("ES256", b"0" * 32)
+
+
+@pytest.mark.parametrize(("name", "value", "what"), [
+    ("signing_key", "http://contoso.vault.azure.net/certificates/images", "az keyvault certificate show"),
+    ("signing_key", "https://contoso.vault.azure.net/secrets/images", "az keyvault certificate show"),
+    ("timestamp_url", "timestamps.example", "URL that begins with"),
+    ("builder_id", "our factory", "write a URI"),
+    ("required", "signature;luck", "luck|'signature', 'provenance' or 'sbom'"),
+    ("signature_days", "-1", "must be at least 0"),
+])  # fmt: skip
+def test_a_wrong_setting_is_bad_input(settings_of, name, value, what):
+    with pytest.raises(BadInput, match=what) as refused:
+        settings_of(**{name: value})
+    assert f"AML_IMAGES_TRUST__{name.upper()}" in str(refused.value)

@@ -15,6 +15,8 @@ from aml_images_dagster.trust.referrers import Descriptor
 from aml_images_dagster.trust.timestamps import new_timestamp
 from tests.trust.timestamp_service import TimestampService
 
+pytestmark = pytest.mark.engine  # openssl is one more program that must be there
+
 IMAGE = Descriptor("application/vnd.oci.image.manifest.v1+json", f"sha256:{'a' * 64}", 5)
 HEADER = "io.cncf.notary.timestampSignature"
 

@@ -102,13 +102,13 @@ def programs(verifiers, authority) -> Programs:
 
 
 @pytest.fixture
-def with_evidence(registry, image, authority):
+def with_evidence(real_registry, image, authority):
     """Attaches all evidence of an image, signed by a kind of key; gives the signer."""
 
     def attach(signer):
-        target = Descriptor.of(registry.existing(image))
+        target = Descriptor.of(real_registry.existing(image))
         evidence = EvidenceSigner(signer).evidence(target, [SBOM], statements(image.digest))
-        referrers.attach(registry, image, evidence)
+        referrers.attach(real_registry, image, evidence)
         return signer
 
     return attach
@@ -121,11 +121,13 @@ def key_file(signer, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", sorted(KEYS))
-def test_notation_accepts_the_signatures_of_image_and_sbom(registry, image, with_evidence, authority, programs, kind):
+def test_notation_accepts_the_signatures_of_image_and_sbom(
+    real_registry, image, with_evidence, authority, programs, kind
+):
     with_evidence(authority.signer(kind))
     said = programs.notation(image, accepted=True)
     assert f"Successfully verified signature for {image}" in said
-    (sbom,) = [each for each in referrers.listed(registry, image) if each.artifact_type == SBOM.artifact_type]
+    (sbom,) = [each for each in referrers.listed(real_registry, image) if each.artifact_type == SBOM.artifact_type]
     programs.notation(image.with_digest(sbom.digest), accepted=True)
 
 
@@ -140,45 +142,45 @@ def test_notation_refuses_who_is_not_trusted(image, with_evidence, authority, pr
 
 @pytest.mark.parametrize("of_sbom", [False, True], ids=["of-image", "of-sbom"])
 @pytest.mark.parametrize("part", ["payload", "signature", "protected"])
-def test_notation_refuses_spoilt_signatures(registry, image, authority, programs, part, of_sbom):
+def test_notation_refuses_spoilt_signatures(real_registry, image, authority, programs, part, of_sbom):
     subject = image
     if of_sbom:
-        subject = image.with_digest(referrers.attach(registry, image, [SBOM])[0])
-    target = Descriptor.of(registry.existing(subject))
+        subject = image.with_digest(referrers.attach(real_registry, image, [SBOM])[0])
+    target = Descriptor.of(real_registry.existing(subject))
     signature = EvidenceSigner(authority.signer()).sign(target)
     document = json_object(signature.content)
     content = bytearray(from_base64url(document[part]))
     content[len(content) // 2] ^= 1
     spoilt = to_json(document | {part: to_base64url(bytes(content))})
-    referrers.attach(registry, subject, [replace(signature, content=spoilt)])
+    referrers.attach(real_registry, subject, [replace(signature, content=spoilt)])
     programs.notation(subject, accepted=False)
 
 
 def test_notation_refuses_a_signature_that_was_moved_to_an_altered_image(
-    registry, image, push_new_image, authority, programs
+    real_registry, image, push_new_image, authority, programs
 ):
     altered = image.with_digest(push_new_image(image.repository, "altered").digest)
-    signature = EvidenceSigner(authority.signer()).sign(Descriptor.of(registry.existing(image)))
-    referrers.attach(registry, altered, [signature])
+    signature = EvidenceSigner(authority.signer()).sign(Descriptor.of(real_registry.existing(image)))
+    referrers.attach(real_registry, altered, [signature])
     programs.notation(altered, accepted=False)
-    referrers.delete(registry, altered)
+    referrers.delete(real_registry, altered)
 
 
-def test_notation_refuses_a_signature_that_has_expired(registry, image, authority, programs):
-    target, now = Descriptor.of(registry.existing(image)), datetime.now(UTC)
+def test_notation_refuses_a_signature_that_has_expired(real_registry, image, authority, programs):
+    target, now = Descriptor.of(real_registry.existing(image)), datetime.now(UTC)
     signer = authority.signer(start=now - timedelta(days=10))
     expired = sign(target, signer, now=now - timedelta(days=2), lifetime=timedelta(days=1))
-    referrers.attach(registry, image, [expired])
+    referrers.attach(real_registry, image, [expired])
     programs.notation(image, accepted=False)
-    referrers.attach(registry, image, [sign(target, signer, now=now, lifetime=timedelta(days=1))])
+    referrers.attach(real_registry, image, [sign(target, signer, now=now, lifetime=timedelta(days=1))])
     programs.notation(image, accepted=True)
 
 
 def test_notation_accepts_a_timestamped_signature_of_a_certificate_that_has_expired(
-    registry, image, authority, programs, tmp_path
+    real_registry, image, authority, programs, tmp_path
 ):
     service_policy = STRICT["trustPolicies"][0] | {"trustStores": ["ca:factory", "tsa:service"]}
-    target, now = Descriptor.of(registry.existing(image)), datetime.now(UTC)
+    target, now = Descriptor.of(real_registry.existing(image)), datetime.now(UTC)
     seconds = 8.0
     signer = authority.signer(start=now - timedelta(days=1), days=1 + seconds / 86400)
     with TimestampService(tmp_path) as service:
@@ -186,7 +188,7 @@ def test_notation_accepts_a_timestamped_signature_of_a_certificate_that_has_expi
         store.mkdir(parents=True)
         (store / "root.pem").write_bytes(pem(service.root))
         stamped = sign(target, signer, now=now, timestamp=partial(new_timestamp, url=service.url))
-    referrers.attach(registry, image, [stamped])
+    referrers.attach(real_registry, image, [stamped])
     time.sleep(max(0, seconds + 1 - (datetime.now(UTC) - now).total_seconds()))
     programs.notation(image, accepted=False)
     programs.trust(pem(authority.root), STRICT | {"trustPolicies": [service_policy]})
@@ -202,7 +204,7 @@ def test_notation_accepts_the_test_key_of_a_laptop_only_from_who_trusts_it(image
 
 
 @pytest.mark.parametrize("kind", ["ec-p256", "rsa-2048"])
-def test_we_accept_the_signatures_of_notation(registry, image, authority, verifiers, kind):
+def test_we_accept_the_signatures_of_notation(real_registry, image, authority, verifiers, kind):
     signer = authority.signer(kind)
     folder = verifiers.home / ".config" / "notation" / "localkeys"
     folder.mkdir(parents=True)
@@ -214,11 +216,11 @@ def test_we_accept_the_signatures_of_notation(registry, image, authority, verifi
     (folder.parent / "signingkeys.json").write_text(json.dumps({"default": "images", "keys": [names]}))
     words = ("notation", "sign", "--insecure-registry", "--signature-format", "jws", "--expiry", "24h")
     verifiers.accept(*words, image)
-    (signature,) = referrers.listed(registry, image)
-    media_type, envelope = referrers.content_of(registry, image.repository, signature)
+    (signature,) = referrers.listed(real_registry, image)
+    media_type, envelope = referrers.content_of(real_registry, image.repository, signature)
     assert (signature.artifact_type, media_type) == (ARTIFACT_TYPE, ENVELOPE)
     now = datetime.now(UTC)
-    signed = verify(envelope, Descriptor.of(registry.existing(image)), Trust((authority.root,)), now)
+    signed = verify(envelope, Descriptor.of(real_registry.existing(image)), Trust((authority.root,)), now)
     assert signed.by == "CN=image factory,O=Contoso,ST=WA,C=US"
     assert signed.expires
     assert timedelta(hours=23) < signed.expires - now < timedelta(hours=25)
@@ -239,12 +241,12 @@ def test_cosign_refuses_another_key(image, with_evidence, authority, programs, t
     programs.cosign(image, key_file(authority.signer(), tmp_path), "slsaprovenance1", accepted=False)
 
 
-def test_cosign_refuses_provenance_of_another_image(registry, image, with_evidence, authority, programs, tmp_path):
+def test_cosign_refuses_provenance_of_another_image(real_registry, image, with_evidence, authority, programs, tmp_path):
     signer = authority.signer()
     of_another = EvidenceSigner(signer).evidence(
-        Descriptor.of(registry.existing(image)), [], statements(f"sha256:{'f' * 64}")
+        Descriptor.of(real_registry.existing(image)), [], statements(f"sha256:{'f' * 64}")
     )
-    referrers.attach(registry, image, of_another)
+    referrers.attach(real_registry, image, of_another)
     programs.cosign(image, key_file(signer, tmp_path), "slsaprovenance1", accepted=False)
 
 
@@ -263,31 +265,31 @@ def test_sigstore_accepts_provenance_and_refuses_it_spoilt_or_by_another_key(aut
     programs.sigstore(altered, key, accepted=False)
 
 
-def test_oras_discovers_everything(registry, image, with_evidence, authority, verifiers):
+def test_oras_discovers_everything(real_registry, image, with_evidence, authority, verifiers):
     with_evidence(authority.signer())
     said = verifiers.accept("oras", "discover", "--plain-http", "--format", "json", "--depth", "3", image)
     tree = json.loads(said)
     found = {each["digest"] for each in _nodes(tree.get("referrers", []))}
-    assert found == {each.digest for each in referrers.walk(registry, image)}
+    assert found == {each.digest for each in referrers.walk(real_registry, image)}
     assert len(found) == 5
 
 
-def test_what_oras_attaches_is_listed_beside_ours(registry, image, with_evidence, authority, verifiers, tmp_path):
+def test_what_oras_attaches_is_listed_beside_ours(real_registry, image, with_evidence, authority, verifiers, tmp_path):
     (tmp_path / "note.txt").write_text("seen")
     words = ("oras", "attach", "--plain-http", "--artifact-type", "application/vnd.example.note")
     verifiers.accept(*words, "--disable-path-validation", image, f"{tmp_path / 'note.txt'}:text/plain")
     with_evidence(authority.signer())
-    assert len(referrers.listed(registry, image)) == 5
+    assert len(referrers.listed(real_registry, image)) == 5
 
 
 def test_everything_is_accepted_in_production_after_a_copy(
-    registry, image, production, with_evidence, authority, programs, verifiers, tmp_path
+    real_registry, image, production, with_evidence, authority, programs, verifiers, tmp_path
 ):
     signer = with_evidence(authority.signer())
     copy = Reference(production.host, image.repository, digest=image.digest)
-    copy_image(registry, production, image, image.repository)
+    copy_image(real_registry, production, image, image.repository)
     programs.notation(copy, accepted=False)
-    referrers.copy(registry, production, image, image.repository)
+    referrers.copy(real_registry, production, image, image.repository)
     programs.notation(copy, accepted=True)
     programs.cosign(copy, key_file(signer, tmp_path), "slsaprovenance1", accepted=True)
     trust = Trust((authority.root,))
