@@ -5,15 +5,48 @@ from __future__ import annotations
 from datetime import date  # noqa: TC003 - pydantic reads the annotation
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from aml_images_dagster.catalog.validated_file import StrictModel
+from aml_images_dagster.licences import is_valid
 
 # Every owner that this lets through must be one for Dagster too, which else refuses to load any image.
 Owner = Annotated[str, Field(pattern=r"^(team:\S+|[A-Za-z0-9_][A-Za-z0-9._%+-]*@[A-Za-z0-9.-]+\.[A-Za-z]{2,7})$")]
 Platform = Literal["linux/amd64", "linux/arm64", "windows/amd64"]
 
+
+def _spdx_expression(text: str) -> str:
+    if not is_valid(text):
+        raise ValueError("not an SPDX expression; write e.g. MIT, Apache-2.0 OR MIT, or LicenseRef-NAME")
+    return text
+
+
 SecretId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+
+
+class Content(StrictModel):
+    """Something in an image that no package manager knows: a library inside of a wheel, a download of RUN."""
+
+    name: str = Field(min_length=1, max_length=200, description="Its name, as its project writes it.")
+    version: str = Field(min_length=1, max_length=200, description="Its version.")
+    type: str = Field(
+        default="generic",
+        pattern=r"^[a-z][a-z0-9.-]*$",
+        description="Type of its package URL, e.g. generic, github, pypi.",
+    )
+    licence: Annotated[str, AfterValidator(_spdx_expression)] = Field(
+        description="An SPDX expression, e.g. BSD-3-Clause; LicenseRef-NAME for a licence that SPDX does not list."
+    )
+    path: str = Field(
+        default="", max_length=1000, description="File or folder of it in the image; then its files are known."
+    )
+    reason: str = Field(default="", max_length=300, description="How it came there, where there is no path.")
+
+    @model_validator(mode="after")
+    def _can_be_found(self) -> Self:
+        if not self.path and not self.reason:
+            raise ValueError("neither path nor reason is there; say where it is, or how it came into the image")
+        return self
 
 
 class _ImageKeys(StrictModel):
@@ -47,6 +80,13 @@ class _ImageKeys(StrictModel):
     )
     eol: date | None = Field(
         default=None, description="End of life: from this day on the image is built only if it is named."
+    )
+
+    contains: tuple[Content, ...] = Field(
+        default=(),
+        max_length=200,
+        description="What is in the image and in no package: libraries inside of wheels, downloads of RUN. The image's "
+        "inventory and SBOM list it.",
     )
 
     @model_validator(mode="after")

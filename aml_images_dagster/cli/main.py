@@ -19,6 +19,7 @@ from aml_images_dagster.errors import INTERRUPTED, FactoryError, refused_by_syst
 COMMANDS = {
     "list": ("list_images", "Show all images."),
     "show": ("show", "Show everything about an image."),
+    "inventory": ("inventory", "Show what is in an image: packages, licences, its SBOM."),
     "graph": ("graph", "Show what is built FROM what."),
     "validate": ("validate", "Check image folders, all findings at once."),
     "schedules": ("schedules", "Show the next dates of each schedule, and what it would start."),
@@ -126,7 +127,7 @@ def _end(error: FactoryError) -> NoReturn:
 
 def _print_document(what: str, where: str, hint: str) -> None:
     """The document of a command with `--json` that has failed before it had another one to print."""
-    if "--json" not in sys.argv and not _asks_graph_for_json(sys.argv):
+    if "--json" not in sys.argv and not _asks_for_json(sys.argv):
         return
     from aml_images_dagster.cli import options
 
@@ -134,5 +135,5 @@ def _print_document(what: str, where: str, hint: str) -> None:
         options.print_json({"error": {"what": what, "where": where, "hint": hint}})
 
 
-def _asks_graph_for_json(words: list[str]) -> bool:
+def _asks_for_json(words: list[str]) -> bool:
     return "--format=json" in words or ("--format", "json") in pairwise(words)

@@ -6,11 +6,12 @@ Layers of Windows images keep the files of `C:` below `Files/`.
 
 from __future__ import annotations
 
-import tarfile
-from typing import IO, TYPE_CHECKING, cast
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.http_connection import time_limit
+from aml_images_dagster.registry.layer_archive import UnreadableLayer, open_layer
 from aml_images_dagster.registry.oci import read_manifest
 
 if TYPE_CHECKING:
@@ -74,14 +75,6 @@ def _name_in_layers(path: str) -> str:
 
 
 def _entries(registry: Registry, repository: str, digest: str) -> Iterator[str]:
-    try:
-        with (
-            registry.open_blob(repository, digest) as blob,
-            tarfile.open(fileobj=cast("IO[bytes]", blob), mode="r|*") as layer,
-        ):
-            for member in layer:
-                # It keeps all that it has read, of which there may be millions.
-                layer.members.clear()  # type: ignore[attr-defined]
-                yield member.name.removeprefix("./").rstrip("/")
-    except tarfile.ReadError:
-        return
+    with suppress(UnreadableLayer), open_layer(registry, repository, digest) as layer:
+        for entry in layer:
+            yield entry.name.removeprefix("./").rstrip("/")

@@ -243,3 +243,8 @@ class Settings(BaseSettings):
         return str(
             (self.repo / Path(self.artifacts).expanduser()).resolve() if self.artifacts else self.home / "artifacts"
         )
+
+    @property
+    def layer_records(self) -> Path:
+        """Folder of what was read of the layers of images; a cache, which may be deleted."""
+        return self.home / "layers"

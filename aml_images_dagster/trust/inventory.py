@@ -1,0 +1,296 @@
+"""What is in an image: packages, the distribution, and files that no package knows.
+
+Read from the layers in a registry: nothing of the image runs, and no engine is asked.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from aml_images_dagster.errors import BadInput
+from aml_images_dagster.http_connection import time_limit
+from aml_images_dagster.licences import expression
+from aml_images_dagster.registry.oci import read_manifest
+from aml_images_dagster.trust.file_tree import MOST_NODES, File, FileTree, Link, TooManyFiles
+from aml_images_dagster.trust.packages import DISTRIBUTIONS, Document, Package
+from aml_images_dagster.trust.packages.deb import copyright_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from aml_images_dagster.catalog.image_file import Content
+    from aml_images_dagster.catalog.reference import Reference
+    from aml_images_dagster.registry.interface import Registry
+    from aml_images_dagster.trust.layer_records import Change, LayerRecords
+
+MOST_UNOWNED = 200
+"""Paths of files of no package that are listed."""
+_MOST_UNREAD = 100
+_SECONDS = 3600
+_STATE = re.compile(
+    r"(?:dev|etc|proc|run|sys|tmp|var/(?:backups|cache|lib|log|mail|run|spool|tmp))(?:/.*)?"
+    r"|(?:.*/)?(?:__pycache__(?:/.*)?|[^/]*\.pyc|conda-meta/history|\.dockerenv)"
+    r"|usr/share/(?:info/dir|mime/.*|icons/[^/]*/icon-theme\.cache|glib-2\.0/schemas/gschemas\.compiled)"
+    r"|usr/lib/(?:locale/locale-archive|[^/]+/gconv/gconv-modules\.cache|[^/]+/gdk-pixbuf-2\.0/.*\.cache)",
+    re.DOTALL,
+)
+"""Configuration, state, and what the scripts of packages compute from files of packages."""
+_CONDA_CACHE = re.compile(r"(?:.*/)?pkgs/[^/]+-[^/]+-[^/]+/.*", re.DOTALL)
+"""Where conda keeps what it has unpacked; what is installed are links to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unowned:
+    """A file that no package knows, or a folder of nothing else.
+
+    Attributes:
+        path: From the root of the image; that of a folder ends with a slash.
+        files: How many files it is.
+    """
+
+    path: str
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What is in an image of one platform.
+
+    Attributes:
+        digest: Its digest.
+        platform: `linux/amd64`.
+        created: When its configuration says that it was made, UTC; 1970 when it does not say.
+        distribution: Values of os-release, by their names there; empty without one.
+        packages: What is installed and declared, sorted.
+        files: How many files it has; 0 when these are too many to be counted.
+        unowned: Files that no package knows, without configuration and state; not all if these are many.
+        unowned_files: How many these are.
+        unread: What could not be read, and why; with this something may be missing above.
+    """
+
+    digest: str
+    platform: str
+    created: datetime
+    distribution: Mapping[str, str]
+    packages: tuple[Package, ...]
+    files: int
+    unowned: tuple[Unowned, ...]
+    unowned_files: int
+    unread: tuple[str, ...]
+
+    def document(self) -> dict[str, Any]:
+        """The inventory for programs."""
+        return asdict(self) | {
+            "created": self.created.isoformat(),
+            "packages": [{"purl": str(package.purl), **package.written()} for package in self.packages],
+        }
+
+
+def images_of(registry: Registry, reference: Reference) -> dict[str, Reference]:
+    """The image of each platform, by platform, by digest; of an image of one platform that one.
+
+    Raises:
+        BadInput: There is no such image.
+        Unreachable: The registry does not answer.
+    """
+    manifest = registry.manifest(reference)
+    if manifest is None:
+        raise BadInput("the registry has no such image", where=str(reference), hint="Is the name right?")
+    document = read_manifest(manifest)
+    if "manifests" not in document:
+        pinned = reference.with_digest(manifest.digest)
+        return {_platform(registry.config(pinned)): pinned}
+    found = {}
+    for entry in document["manifests"]:
+        platform = _platform(entry.get("platform") or {})
+        if "unknown" not in platform:  # what BuildKit attests is listed as an image of no platform
+            found[platform] = reference.with_digest(entry["digest"])
+    return found
+
+
+def read_inventory(
+    registry: Registry, image: Reference, records: LayerRecords, contents: Sequence[Content] = ()
+) -> Inventory:
+    """Read what is in an image of one platform.
+
+    Args:
+        registry: Where it is.
+        image: The image, by digest.
+        records: Records of layers that were read before.
+        contents: What image.json declares to be in it.
+
+    Raises:
+        BadInput: There is no such image, or it is an index of several platforms.
+        Unreachable: The registry does not answer, or serves something else than it promised.
+    """
+    config = registry.config(image)
+    manifest = registry.manifest(image)
+    assert manifest is not None  # noqa: S101 - its configuration was there
+    tree = FileTree()
+    unread: list[str] = []
+    is_whole = True
+    with time_limit(_SECONDS):
+        for layer in read_manifest(manifest).get("layers", ()):
+            if layer.get("urls"):  # a Windows base is in the registry of Microsoft alone
+                unread.append(f"layer {layer['digest']}: it is not in this registry")
+                continue
+            with records.changes(registry, image.repository, layer["digest"]) as changes:
+                is_whole = is_whole and _apply(changes, tree, unread)
+    if not is_whole:
+        unread.append(f"more than {MOST_NODES:,} files and folders: what comes after these was not read")
+    distribution = _distribution(tree)
+    packages = [*_packages(tree, distribution), *_declared(tree, contents, unread)]
+    unowned, unowned_files, files = _unowned(tree)
+    return Inventory(
+        digest=manifest.digest,
+        platform=_platform(config),
+        created=_created(config),
+        distribution=distribution,
+        packages=tuple(
+            sorted(packages, key=lambda package: (package.type, package.name, package.version, package.location))
+        ),
+        files=files if is_whole else 0,
+        unowned=unowned,
+        unowned_files=unowned_files,
+        unread=tuple(dict.fromkeys(unread))[:_MOST_UNREAD],
+    )
+
+
+def _apply(changes: Iterable[Change], tree: FileTree, unread: list[str]) -> bool:
+    """Apply a layer; False when the tree had no room for all of it."""
+    try:
+        for change in changes:
+            match change.what:
+                case "file":
+                    tree.add(change.path, File(change.document))
+                case "folder":
+                    tree.add_folder(change.path)
+                case "link":
+                    tree.add(change.path, Link(change.target))
+                case "hard_link":
+                    tree.add_hard_link(change.path, change.target)
+                case "remove":
+                    tree.remove(change.path)
+                case "empty":
+                    tree.empty(change.path)
+                case "unread":
+                    unread.append(change.target)
+    except TooManyFiles:
+        return False
+    return True
+
+
+def _distribution(tree: FileTree) -> dict[str, str]:
+    for path in ("etc/os-release", "usr/lib/os-release"):
+        file = tree.file(path)
+        if file and file.document:
+            return dict(file.document.facts)
+    return {}
+
+
+def _packages(tree: FileTree, distribution: Mapping[str, str]) -> Iterator[Package]:
+    """What is installed; notes on the way which files belong to it."""
+    namespace = distribution.get("ID", "")
+    release = "-".join(filter(None, (namespace, distribution.get("VERSION_ID", ""))))
+    documents = [
+        (path, node, node.document)
+        for path, node in tree.nodes()
+        if isinstance(node, File) and node.document and not _CONDA_CACHE.fullmatch(path)
+    ]
+    # What a package of a distribution brings is that package: known before Python's packages are looked at. What one of
+    # conda brings is both: advisories for conda are few, and name the package of Python.
+    for _, _, document in documents:
+        if not document.files_below:
+            tree.own(document.files)
+    brought = {path for path, file, document in documents if document.kind == "pypi" and file.is_owned}
+    for path, file, document in documents:
+        file.is_owned = True
+        tree.own(_absolute(path, document))
+        for package in () if path in brought else document.packages:
+            found = replace(package, location=path)
+            yield _of_distribution(found, tree, namespace, release) if package.type in DISTRIBUTIONS else found
+
+
+def _absolute(path: str, document: Document) -> Iterator[str]:
+    """The files that a document names relative to itself."""
+    if document.files_below:
+        around = "/".join(path.split("/")[: -document.files_below])
+        for file in document.files:
+            yield posixpath.normpath(posixpath.join("/", around, file)).lstrip("/")
+
+
+def _of_distribution(package: Package, tree: FileTree, namespace: str, release: str) -> Package:
+    qualifiers = (*package.qualifiers, ("distro", release)) if release else package.qualifiers
+    package = replace(package, namespace=namespace, qualifiers=qualifiers)
+    file = tree.file(copyright_of(package.name)) if package.type == "deb" else None
+    facts = file.document.facts if file and file.document else {}
+    return (
+        replace(package, licence=facts.get("licence", ""), licence_origin=facts.get("origin", "")) if facts else package
+    )
+
+
+def _declared(tree: FileTree, contents: Iterable[Content], unread: list[str]) -> Iterator[Package]:
+    for content in contents:
+        path = content.path.strip("/")
+        if path and not tree.own_all(path):
+            unread.append(f"image.json declares {content.name} at /{path}, where the image has nothing")
+        yield Package(
+            content.type,
+            content.name,
+            content.version,
+            licence=expression(content.licence),
+            licence_origin="image.json",
+            location=path,
+            comment=content.reason,
+        )
+
+
+def _unowned(tree: FileTree) -> tuple[tuple[Unowned, ...], int, int]:
+    """Files of no package, folders of nothing else as one; how many; and how many files there are in all."""
+    folders: set[str] = set()
+    loose = []
+    count = 0
+    for path, node in tree.nodes():
+        if not isinstance(node, File):
+            continue
+        count += 1
+        if node.is_owned:
+            folder = posixpath.dirname(path)
+            while folder and folder not in folders:
+                folders.add(folder)
+                folder = posixpath.dirname(folder)
+        elif not _STATE.fullmatch(path):
+            loose.append(path)
+    groups = Counter(_group(path, folders) for path in loose)
+    largest = sorted(groups.items(), key=lambda group: (-group[1], group[0]))[:MOST_UNOWNED]
+    return tuple(Unowned(path, files) for path, files in sorted(largest)), len(loose), count
+
+
+def _group(path: str, owned_folders: set[str]) -> str:
+    """The highest folder around a file in which no package has a file; not one of the root, which say nothing."""
+    parts = path.split("/")
+    for depth in range(2, len(parts)):
+        folder = "/".join(parts[:depth])
+        if folder not in owned_folders:
+            return f"{folder}/"
+    return path
+
+
+def _platform(config: Mapping[str, Any]) -> str:
+    """`os/architecture`, with the variant where there is one. Source: image-spec, "config.md" and "image-index.md"."""
+    parts = (config.get("os"), config.get("architecture"), config.get("variant"))
+    return "/".join(str(part) for part in parts if part)
+
+
+def _created(config: Mapping[str, Any]) -> datetime:
+    try:
+        created = datetime.fromisoformat(str(config.get("created")))
+    except ValueError:
+        return datetime.fromtimestamp(0, UTC)
+    # Without a fraction of a second: SPDX has none.
+    return created.replace(microsecond=0, tzinfo=created.tzinfo or UTC).astimezone(UTC)

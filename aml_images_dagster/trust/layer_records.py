@@ -1,0 +1,279 @@
+"""What each layer changes, read once: images that share a layer share its record.
+
+A record is a file of JSON lines, compressed: first what the layer removes of those below it, then what it adds, in the
+order of its archive. A layer is named by the digest of its content, so a record never becomes wrong; the number in
+the file's name is that of the form and of the readers, and is raised when either changes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import os
+import shutil
+import tempfile
+import zlib
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Literal
+
+from aml_images_dagster.registry.layer_archive import LayerArchive, UnreadableLayer, open_layer
+from aml_images_dagster.text import printable_line
+from aml_images_dagster.trust.file_tree import LONGEST_PATH
+from aml_images_dagster.trust.packages import RPM_DATABASE, Document, UnreadableDocument, reader_of, rpm
+
+if TYPE_CHECKING:
+    import tarfile
+    from collections.abc import Iterator
+
+    from aml_images_dagster.registry.interface import Registry
+
+_FORM = 1
+_REMOVED, _ALL_REMOVED = ".wh.", ".wh..wh..opq"
+_LONGEST_RECORD = 256 * 2**20
+_LONGEST_DOCUMENTS = 64 * 2**20
+_LARGEST_DATABASE = 2 * 2**30
+_MOST_REMOVED = 200_000
+_PIECE_BYTES = 2**20
+_MOST_RECORDS = 2_000
+_MOST_BYTES = 512 * 2**20
+_COMPRESSION = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a layer does to one path.
+
+    Attributes:
+        what: `remove`: the path, of the layers below; `empty`: what these have in the folder; `folder`, `file`, `link`
+            and `hard_link` add something; `unread`: something could not be read.
+        path: From the root of the image.
+        target: Of a link: what it says; of a hard link: the path of its file; of `unread`: why.
+        document: What a file tells; None when it does not tell of packages.
+    """
+
+    what: Literal["remove", "empty", "folder", "file", "link", "hard_link", "unread"]
+    path: str
+    target: str = ""
+    document: Document | None = None
+
+    @classmethod
+    def read(cls, line: bytes) -> Change:
+        """The change of a line that `written` has written."""
+        what, path, target, document = json.loads(line)
+        return cls(what, path, target, Document.read(document) if document else None)
+
+    def written(self) -> bytes:
+        """The change as a line."""
+        document = self.document.written() if self.document else None
+        return f"{json.dumps([self.what, self.path, self.target, document])}\n".encode()
+
+
+class LayerRecords:
+    """Records of layers in a folder that processes share.
+
+    Args:
+        folder: The folder; it is made when it is needed. The records that were used last stay in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @contextmanager
+    def changes(self, registry: Registry, repository: str, digest: str) -> Iterator[Iterator[Change]]:
+        """What a layer changes.
+
+        What cannot be read in it, or that it cannot be read at all, is among the changes.
+
+        Raises:
+            BadInput: There is no such layer.
+            Unreachable: The registry does not answer, or serves something else than it promised.
+        """
+        kept = self._folder / f"{digest.replace(':', '-')}.{_FORM}.jsonl.gz"
+        record = _opened(kept)
+        if record is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with _lock(self._folder / "lock", digest):
+                record = _opened(kept) or self._new(registry, repository, digest, kept)
+        with record, gzip.open(record) as lines:
+            yield map(Change.read, lines)
+
+    def _new(self, registry: Registry, repository: str, digest: str, kept: Path) -> IO[bytes]:
+        """Read a layer and keep its record, if it could be read to its end."""
+        with tempfile.TemporaryDirectory(prefix="new-", dir=self._folder) as work:
+            record = Path(work) / "record"
+            is_whole = _write(registry, repository, digest, record)
+            opened = record.open("rb")
+            if is_whole:
+                record.replace(kept)
+                self._remove_the_oldest()
+        return opened
+
+    def _remove_the_oldest(self) -> None:
+        found = []
+        for path in self._folder.glob("*.gz"):
+            with suppress(FileNotFoundError):  # another process removes, too
+                status = path.stat()
+                found.append((status.st_mtime, status.st_size, path))
+        found.sort(reverse=True)
+        sizes = itertools.accumulate(size for _, size, _ in found)
+        for number, (total, (_, _, path)) in enumerate(zip(sizes, found, strict=True)):
+            if total > _MOST_BYTES or number >= _MOST_RECORDS:
+                path.unlink(missing_ok=True)
+
+
+def _opened(kept: Path) -> IO[bytes] | None:
+    """A record that is there and whole."""
+    try:
+        record = kept.open("rb")
+    except FileNotFoundError:
+        return None
+    try:
+        with gzip.open(record) as lines:
+            while lines.read(_PIECE_BYTES):
+                pass
+    except (OSError, EOFError, zlib.error):
+        record.close()
+        return None
+    record.seek(0)
+    with suppress(OSError):
+        os.utime(kept)
+    return record
+
+
+@contextmanager
+def _lock(path: Path, digest: str) -> Iterator[None]:
+    """Wait while another process reads the same layer. Without locks both read it, and both write the same."""
+    with path.open("ab") as file:
+        # Windows has no locks of this kind, and some file systems have none.
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            fcntl.lockf(file, fcntl.LOCK_EX, 1, int(digest.rpartition(":")[2][:8], 16))
+        yield
+
+
+def _write(registry: Registry, repository: str, digest: str, record: Path) -> bool:
+    """Write the record of a layer; False when the layer could not be read to its end."""
+    added = record.with_name("added")
+    unreadable: Change | None = None
+    with gzip.open(added, "wb", _COMPRESSION) as lines, tempfile.TemporaryDirectory(dir=record.parent) as databases:
+        reading = _Reading(lines, Path(databases))
+        try:
+            with open_layer(registry, repository, digest) as layer:
+                for entry in layer:
+                    reading.take(layer, entry)
+        except UnreadableLayer as error:
+            unreadable = Change("unread", "", f"layer {digest}: {error}")
+        reading.finish()
+    with gzip.open(record, "wb", _COMPRESSION) as lines:
+        for change in filter(None, (unreadable, *reading.removed)):
+            lines.write(change.written())
+    # What is written by gzip one after the other is one content.
+    with record.open("ab") as whole, added.open("rb") as rest:
+        shutil.copyfileobj(rest, whole)
+    return unreadable is None
+
+
+class _Reading:
+    """A layer that is being read.
+
+    Args:
+        lines: Receives what the layer adds.
+        databases: An empty folder for databases, which are read as files.
+
+    Attributes:
+        removed: What the layer removes of those below it.
+    """
+
+    def __init__(self, lines: gzip.GzipFile, databases: Path) -> None:
+        self.removed: list[Change] = []
+        self._lines = lines
+        self._databases = databases
+        self._paths: dict[Path, str] = {}
+        self._documents = 0
+        self._characters = 0
+
+    def take(self, layer: LayerArchive, entry: tarfile.TarInfo) -> None:
+        """The next entry of the layer."""
+        path = _normal(entry.name)
+        folder, _, name = path.rpartition("/")
+        if len(path) > LONGEST_PATH:
+            self._unread(f"{path[:60]}…", "its path is too long")
+        elif name.startswith(_REMOVED):
+            self._remove(folder, name)
+        elif entry.isdir():
+            self._add(Change("folder", path))
+        elif entry.issym():
+            self._add(Change("link", path, entry.linkname[:LONGEST_PATH]))
+        elif entry.islnk():
+            self._add(Change("hard_link", path, _normal(entry.linkname[:LONGEST_PATH])))
+        elif entry.isreg():
+            self._add(Change("file", path, document=self._document(layer, entry, path)))
+        else:  # a device or a pipe
+            self._add(Change("file", path))
+
+    def finish(self) -> None:
+        """Read the databases, whose logs may have come after them."""
+        for database, path in self._paths.items():
+            try:
+                self._add(Change("file", path, document=rpm.read_database(database)))
+            except UnreadableDocument as error:
+                self._unread(path, str(error))
+
+    def _remove(self, folder: str, name: str) -> None:
+        if len(self.removed) >= _MOST_REMOVED:
+            raise UnreadableLayer(f"it removes more than {_MOST_REMOVED:,} files")
+        if name == _ALL_REMOVED:
+            self.removed.append(Change("empty", folder))
+        elif not name.startswith(f"{_REMOVED}{_REMOVED}"):  # the others of these are notes of AUFS
+            removed = name.removeprefix(_REMOVED)
+            self.removed.append(Change("remove", f"{folder}/{removed}" if folder else removed))
+
+    def _document(self, layer: LayerArchive, entry: tarfile.TarInfo, path: str) -> Document | None:
+        """What a file tells."""
+        database = RPM_DATABASE.fullmatch(path)
+        reader = reader_of(path)
+        try:
+            if database:
+                self._copy_database(layer, entry, path, is_log=bool(database["log"]))
+            if reader is None:
+                return None
+            if entry.size > reader.longest:
+                raise UnreadableDocument(f"it has more than {reader.longest:,} bytes")  # noqa: TRY301
+            if reader.longest > _LONGEST_DOCUMENTS:  # its kind alone tells that it is not read
+                return reader.read(b"")
+            self._documents += entry.size
+            with layer.open(entry) as file:
+                return reader.read(file.read())
+        except UnreadableDocument as error:
+            self._unread(path, str(error))
+        return None
+
+    def _copy_database(self, layer: LayerArchive, entry: tarfile.TarInfo, path: str, *, is_log: bool) -> None:
+        if entry.size > _LARGEST_DATABASE:
+            raise UnreadableDocument(f"it has more than {_LARGEST_DATABASE:,} bytes")
+        folder, _, name = path.rpartition("/")
+        copy = self._databases / folder.replace("/", "-") / name
+        copy.parent.mkdir(exist_ok=True)
+        with layer.open(entry) as file, copy.open("wb") as written:
+            shutil.copyfileobj(file, written, _PIECE_BYTES)
+        if not is_log:
+            self._paths[copy] = path
+
+    def _unread(self, path: str, why: str) -> None:
+        self._add(Change("unread", path, f"{printable_line(path)}: {why}"))
+
+    def _add(self, change: Change) -> None:
+        line = change.written()
+        self._characters += len(line)
+        if self._characters > _LONGEST_RECORD:
+            raise UnreadableLayer(f"what there is to say of its files has more than {_LONGEST_RECORD:,} bytes")
+        self._lines.write(line)
+
+
+def _normal(path: str) -> str:
+    """A path of an archive, from the root of the image."""
+    return "/".join(part for part in path.split("/") if part not in ("", "."))

@@ -1,0 +1,36 @@
+"""SBOMs of an image, in the two formats that others read.
+
+The same image gives the same bytes: the time is that of its configuration, the document's name comes from its digest.
+The libraries that write the formats are imported when one is written.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from aml_images_dagster.trust.inventory import Inventory
+
+SbomFormat = Literal["spdx", "cyclonedx"]
+MEDIA_TYPES: dict[SbomFormat, str] = {
+    "spdx": "application/spdx+json",
+    "cyclonedx": "application/vnd.cyclonedx+json",
+}
+"""Media types. Source: https://www.iana.org/assignments/media-types/media-types.xhtml."""
+
+
+def sbom(inventory: Inventory, name: str, form: SbomFormat) -> bytes:
+    """The SBOM of an image as JSON: SPDX 2.3 or CycloneDX 1.6.
+
+    Args:
+        inventory: What is in the image.
+        name: Name of the image, without registry and tag.
+        form: Which format.
+    """
+    if form == "spdx":
+        from aml_images_dagster.trust.sbom.spdx import write_spdx
+
+        return write_spdx(inventory, name)
+    from aml_images_dagster.trust.sbom.cyclonedx import write_cyclonedx
+
+    return write_cyclonedx(inventory, name)
