@@ -58,7 +58,7 @@ def stage(artifacts: Artifacts, reference: Reference) -> None:
     folder = artifacts.build(BUILD)
     folder.write_build(build_record(BUILD, images=("apps/other",), status="succeeded"))
     folder.write_staged(
-        staged_image("apps/other", BUILD, reference=str(reference.with_tag("1")), digest=reference.digest)
+        staged_image("apps/other", BUILD, reference=str(reference.with_tag(f"other--{BUILD}")), digest=reference.digest)
     )
 
 
