@@ -24,6 +24,7 @@ from aml_images_dagster.builds.records import (
     BuildOutcome,
     BuildRecord,
     BuildStatus,
+    EvidenceRecord,
     FinalStatus,
     JobRecord,
     PassedImage,
@@ -424,13 +425,13 @@ class BuildFolder:
         write_atomically(self.image(image) / "remote_work", work.encode())
 
     def untagged(self, image: str) -> list[str]:
-        """Digests of images of an index, which staging may hold without the index and so without a tag."""
+        """Digests that staging may hold without a tag: images of an index, and what is attached to an image."""
         folder = self.image(image) / "untagged"
         names = (path.name.replace("-", ":", 1) for path in folder.iterdir()) if folder.exists() else ()
         return sorted(filter(is_digest, names))
 
     def write_untagged(self, image: str, digest: str) -> None:
-        """Record an image of an index before it is pushed, or the index deleted, so that any process can remove it."""
+        """Record such a digest before it is pushed, or what leads to it is deleted: any process can remove it then."""
         write_atomically(self.image(image) / "untagged" / digest.replace(":", "-", 1), b"")
 
     def read_tested(self, image: str) -> TestedImage | None:
@@ -440,6 +441,14 @@ class BuildFolder:
     def write_tested(self, record: TestedImage) -> None:
         """Write `tested.json`."""
         _write(self.image(record.image) / "tested.json", record)
+
+    def read_evidence(self, image: str) -> EvidenceRecord | None:
+        """`evidence.json` of an image; None when nothing is attached to it."""
+        return _read(self.image(image) / "evidence.json", EvidenceRecord, lambda record: record.image == image)
+
+    def write_evidence(self, record: EvidenceRecord) -> None:
+        """Write `evidence.json`."""
+        _write(self.image(record.image) / "evidence.json", record)
 
     def write_log(self, image: str, name: str, text: str) -> UPath:
         """Keep a log of an image and return where it is."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
+from aml_images_dagster.builds.evidence import is_attached_by
 from aml_images_dagster.builds.plan import plan
 from aml_images_dagster.builds.secrets import secrets_of
 from aml_images_dagster.builds.untrusted import reaching_out
@@ -12,6 +13,7 @@ from aml_images_dagster.catalog.builder_features import BuilderFeatures, usual_f
 from aml_images_dagster.catalog.validation import validate
 from aml_images_dagster.catalog.windows import check_host
 from aml_images_dagster.errors import BadInput, FactoryError
+from aml_images_dagster.trust.signing import EvidenceSigner
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,6 +44,8 @@ def begin_checked(session: BuildSession) -> None:
     if not session.pull_request:
         for name in sorted(session.images):
             secrets_of(session.image(name), session.settings)
+    if is_attached_by(session):
+        EvidenceSigner.of(session.settings)
 
 
 def features_of(backends: Backends) -> FeaturesOf:

@@ -11,10 +11,11 @@ from zoneinfo import ZoneInfo
 from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, FactoryError, ReleaseFailed
-from aml_images_dagster.release.candidate import check_staging, check_traceable, claim, completed, lacks
+from aml_images_dagster.release.candidate import check_staging, check_traceable, check_verified, claim, completed, lacks
 from aml_images_dagster.release.lease import Lease
 from aml_images_dagster.release.release_plan import ReleasePlan, plan_release
 from aml_images_dagster.release.shell.import_images import ImportRefused, Tested, import_all
+from aml_images_dagster.trust.referrers import copy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -65,6 +66,7 @@ class Releaser:
         """
         check_traceable(release)
         check_staging(release, self._backends.staging)
+        check_verified(release, self._backends.staging, self._settings)
         plan = plan_release(release, self._backends.production, self._ledger.records())
         return replace(plan, lacks=lacks(release, self._backends.artifacts))
 
@@ -196,7 +198,12 @@ def exclusively(
 
 def _tested(release: ReleaseJson) -> list[Tested]:
     return [
-        Tested(Reference.parse(image.staging.reference).name, image.staging.digest, image.destinations)
+        Tested(
+            Reference.parse(image.staging.reference).name,
+            image.staging.digest,
+            image.destinations,
+            [each.digest for each in image.evidence],
+        )
         for image in release.images
     ]
 
@@ -212,6 +219,7 @@ class _Production:
 
     def __init__(self, backends: Backends, changes: Iterable[TagChange], lease: Lease) -> None:
         self._registry = backends.production
+        self._staging = backends.staging
         self._importer = backends.importer
         self._before = {change.name: change.before for change in changes}
         self._lease = lease
@@ -225,6 +233,15 @@ class _Production:
         if replace:
             check_unmoved(self._reference(name), (self._before[name], image.digest), self._registry)
         self._importer.import_image(source, self._reference(name), replace=replace)
+
+    def bring_evidence(self, image: Tested, repository: str) -> None:
+        source = Reference.parse(f"{image.source}@{image.digest}")
+        if image.evidence:
+            copy(self._staging, self._registry, source, repository, self._bring_untagged)
+
+    def _bring_untagged(self, artifact: Reference, repository: str) -> None:
+        self._lease.check()
+        self._importer.import_untagged(artifact, repository)
 
     def _reference(self, name: str) -> Reference:
         repository, _, tag = name.rpartition(":")

@@ -59,6 +59,9 @@ class MemoryRegistry:
     def manifest(self, _: Reference) -> None:
         """It holds digests alone; none of them is one of an index."""
 
+    def referrers(self, _repository: str, _digest: str) -> list[dict[str, Any]]:
+        return []
+
     def put(self, repository: str, tag: str, digest: str) -> None:
         self._before("tag", f"{repository}:{tag}")
         self.digests.add((repository, digest))
