@@ -11,7 +11,16 @@ import dagster as dg
 
 from aml_images_dagster import fork_server
 from aml_images_dagster.builds.source import load_source
-from aml_images_dagster.defs import images, open_source, operations, pull_requests, release, schedules, upstream
+from aml_images_dagster.defs import (
+    images,
+    notifications,
+    open_source,
+    operations,
+    pull_requests,
+    release,
+    schedules,
+    upstream,
+)
 from aml_images_dagster.defs.images.request_job import request_job
 from aml_images_dagster.defs.keys import BUILD_JOB, images_with_assets
 from aml_images_dagster.defs.main_branch import MainBranch
@@ -61,6 +70,7 @@ def definitions(settings: Settings, pinned: PinnedCatalog | None = None) -> dg.D
         pull_requests.definitions(known, factory, build_job),
         operations.definitions(factory),
         open_source.definitions(factory),
+        notifications.definitions(factory),
         dg.Definitions(jobs=[request_job()]),
         shared,
     )

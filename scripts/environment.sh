@@ -37,22 +37,25 @@ apt_install() {
   RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
-# unpack_from_debian SUITE FOLDER PACKAGE...: with folders of apt's own, so that the machine's sources, pins and lists stay
-# as they are. Debian 12 has the keys of later suites.
-unpack_from_debian() {
-  local suite=$1 target=$2 own mirror
-  shift 2
+# unpack_packages RELEASE ARCHITECTURE FOLDER PACKAGE...: packages of a release of Debian, verified by apt and unpacked into a
+# folder. The folders of apt are its own, so that the machine's sources, pins and lists stay as they are. Debian 12 has the
+# keys of later releases.
+unpack_packages() {
+  local release=$1 architecture=$2 target=$3 own mirror
+  shift 3
   mirror=$(grep -rhoE 'https?://[^ ]*/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null |
     head -1 | tr -d ' ' || true)
-  [ -n "$mirror" ] || fail "apt has no mirror of Debian in /etc/apt; install these first: $*"
+  [ -n "$mirror" ] || fail "apt has no mirror of Debian in /etc/apt, from which to unpack $*"
   own=$(mktemp -d)
   mkdir -p "$own"/{etc/apt.conf.d,etc/preferences.d,state/lists/partial,cache/archives/partial}
   cp /etc/apt/apt.conf.d/* "$own/etc/apt.conf.d/" 2>/dev/null || true # proxies
   : >"$own/status"
   cat >"$own/etc/sources.list" <<LIST
-deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main
+deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $release main
 LIST
   cat >"$own/apt.conf" <<CONF
+APT::Architecture "$architecture";
+APT::Architectures "$architecture";
 Dir::Etc "$own/etc";
 Dir::State "$own/state";
 Dir::State::status "$own/status";

@@ -20,17 +20,20 @@ from aml_images_dagster.builds.naming import build_number, release_tag_for
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.engine.buildkit.buildx import Buildx
 from aml_images_dagster.engine.docker_engine import DockerEngine
 from aml_images_dagster.errors import FactoryError
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.registry.interface import Manifest
 from aml_images_dagster.registry.oci import OciRegistry, read_manifest
+from aml_images_dagster.registry.platforms import manifests_below
 from aml_images_dagster.settings import Settings, load_settings
 from tests.emulators.azure.fixtures import blob_account as blob_account  # a fixture
 from tests.emulators.azure.fixtures import cloud as cloud  # a fixture
 from tests.faults.matrix import pytest_terminal_summary as pytest_terminal_summary  # a hook
 from tests.image_repository import DOCKERFILES, ImageRepository
+from tests.indexes import push_index
 
 if TYPE_CHECKING:
     from aml_images_dagster.builds.backends import Backends
@@ -96,6 +99,25 @@ def busybox(staging: OciRegistry) -> Reference:
     if digest is None:
         pytest.fail(f"{base} is missing: push a busybox image there")
     return base.with_digest(digest)
+
+
+@pytest.fixture(scope="session")
+def emulation() -> None:
+    """This machine runs programs of linux/arm64, in the engine's containers too."""
+    if "linux/arm64" not in Buildx().inspect().platforms:
+        pytest.fail("the engine does not emulate linux/arm64: run `scripts/emulation arm64`", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def busybox_of_both(staging: OciRegistry, busybox: Reference) -> Reference:
+    """A busybox for linux/amd64 and linux/arm64, by the digest of its index; in a Dockerfile it is tests/busybox."""
+    mirrored = busybox.repository.removesuffix("library/busybox")
+    arm64 = Reference(staging.host, f"{mirrored}arm64v8/busybox", "latest")
+    digest = staging.digest(arm64)
+    if digest is None:
+        pytest.fail(f"{arm64} is missing: run `scripts/bases arm64v8/busybox`")
+    images = {"linux/amd64": busybox, "linux/arm64": arm64.with_digest(digest)}
+    return push_index(staging, images, Reference(staging.host, f"{mirrored}tests/busybox", "latest"))
 
 
 @pytest.fixture
@@ -206,7 +228,11 @@ def _registry(variable: str, default: str) -> OciRegistry:
 
 def _empty(registry: OciRegistry, repository: str) -> None:
     for tag in registry.tags(repository):
-        registry.delete(Reference(registry.host, repository, tag))
+        tagged = Reference(registry.host, repository, tag)
+        parts = manifests_below(registry, tagged)
+        registry.delete(tagged)
+        for part in parts:
+            registry.delete(tagged.with_digest(part))
 
 
 def _must_answer(ask: Callable[[], object]) -> None:

@@ -34,7 +34,7 @@ from aml_images_dagster.builds.records import (
     TestedImage,
     is_newer,
 )
-from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.catalog.reference import Reference, is_digest
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.text import counted
 
@@ -422,6 +422,16 @@ class BuildFolder:
     def write_remote_work(self, image: str, work: str) -> None:
         """Record the remote work that builds an image, so that any process can cancel it."""
         write_atomically(self.image(image) / "remote_work", work.encode())
+
+    def untagged(self, image: str) -> list[str]:
+        """Digests of images of an index, which staging may hold without the index and so without a tag."""
+        folder = self.image(image) / "untagged"
+        names = (path.name.replace("-", ":", 1) for path in folder.iterdir()) if folder.exists() else ()
+        return sorted(filter(is_digest, names))
+
+    def write_untagged(self, image: str, digest: str) -> None:
+        """Record an image of an index before it is pushed, or the index deleted, so that any process can remove it."""
+        write_atomically(self.image(image) / "untagged" / digest.replace(":", "-", 1), b"")
 
     def read_tested(self, image: str) -> TestedImage | None:
         """`tested.json` of an image; None when it has not passed in this build."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.checks import Check
@@ -27,6 +27,13 @@ class Resolver(Protocol):
 
         Raises:
             BadInput: The base cannot be found.
+        """
+
+    def platforms(self, image: str) -> Sequence[str]:
+        """What an image is for, by digest, e.g. `linux/arm64`; nothing where only the engine has it.
+
+        Raises:
+            Unreachable: Its registry refuses.
         """
 
     def observe(self, references: Iterable[str]) -> Mapping[str, ResolvedBase | BadInput]:

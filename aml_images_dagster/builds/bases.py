@@ -6,16 +6,18 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from aml_images_dagster.builds.records import PinnedBase
+from aml_images_dagster.catalog.dockerfile import SCRATCH
 from aml_images_dagster.catalog.frontends import mirrored_frontend
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.messages import lower_first
 from aml_images_dagster.registry.resolution import ResolvedBase
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.catalog.catalog import Catalog
+    from aml_images_dagster.catalog.dockerfile import ImageUse
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.catalog.reference import Reference
 
@@ -49,7 +51,8 @@ def pin_bases(
         known: Bases by reference that need not be resolved, because a plan has pinned them.
 
     Raises:
-        BadInput: A base can't be resolved, or an image of our own was neither built nor released.
+        BadInput: A base can't be resolved, or is not for all platforms of the image; or an image of our own was neither
+            built nor released.
     """
     pinned: dict[str, PinnedBase] = {}
     for use in image.dockerfile.uses:
@@ -76,6 +79,10 @@ def pin_bases(
             pinned[use.reference] = PinnedBase(
                 reference=use.reference, digest=found.digest, pull=str(found), image=parent
             )
+    if len(image.platforms) > 1:
+        for use in _for_every_platform(image):
+            if use.reference not in known:
+                _check_platforms(image, use, pinned[use.reference], backends)
     frontend = mirrored_frontend(image.dockerfile.syntax, backends.frontends)
     if frontend and frontend not in pinned:
         found_there = known.get(frontend) or backends.resolver.resolve(frontend)
@@ -105,3 +112,29 @@ def resolve_base(reference: str, catalog: Catalog, backends: Backends, find_pare
             where=reference,
             hint=f"`aml-images releases` shows what was released; without a tag, FROM follows {image}.",
         ) from None
+
+
+def _for_every_platform(image: Image) -> Iterator[ImageUse]:
+    """What is used of each platform that the image is built for; a stage may name one for itself (FROM --platform)."""
+    dockerfile = image.dockerfile
+    of_stages = iter([stage for stage in dockerfile.stages if stage.parent is None and stage.base != SCRATCH])
+    for use in dockerfile.uses:
+        stage = next(of_stages) if use.kind == "from" else None
+        if stage is None or (not stage.platform and stage.index in dockerfile.needed_stages):
+            yield use
+
+
+def _check_platforms(image: Image, use: ImageUse, base: PinnedBase, backends: Backends) -> None:
+    """Refuse a base that has not all platforms of an image; one that is yet to be built will have them."""
+    if not base.digest:
+        return
+    has = backends.resolver.platforms(base.pull)
+    lacking = [platform for platform in image.platforms if platform not in has]
+    if has and lacking:
+        raise BadInput(
+            f"{use.reference} is not there for {' and '.join(lacking)}, only for {' and '.join(has)}",
+            where=":".join(map(str, image.place(use.line))),
+            hint=f"Select {base.image} as well: it was built for too few platforms before."
+            if base.image
+            else "Name a base that has all platforms, or fewer platforms in image.json.",
+        )

@@ -20,6 +20,7 @@ from aml_images_dagster.builds.repair import repair
 from aml_images_dagster.builds.reuse import forget
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
+from aml_images_dagster.registry.platforms import manifests_below
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -286,18 +287,19 @@ def _staged_images(build: str, backends: Backends) -> list[CleanupRow]:
     return [
         row
         for reference in (*staged_references(build, backends), *_untagged(build, backends))
-        for row in _attempt("staged image", str(reference), partial(_staged_image, reference, backends))
+        for row in _attempt("staged image", str(reference), partial(_staged_image, reference, build, backends))
     ]
 
 
-def _staged_image(reference: Reference, backends: Backends) -> list[CleanupRow]:
-    return [CleanupRow(kind="staged image", name=str(reference), outcome=_remove(reference, backends))]
+def _staged_image(reference: Reference, build: str, backends: Backends) -> list[CleanupRow]:
+    outcome = _remove(reference, backends.artifacts.build(build), backends)
+    return [CleanupRow(kind="staged image", name=str(reference), outcome=outcome)]
 
 
 def _untagged(build: str, backends: Backends) -> list[Reference]:
     """Images of a build that staging holds without any tag: a cleanup was killed before it could delete them."""
     folder = backends.artifacts.build(build)
-    found = []
+    found = _parts_left(build, backends)
     for image in _images(folder):
         tagged: StagedImage | BaseImage | None = None
         with suppress(FactoryError):  # a damaged record has no information
@@ -307,6 +309,20 @@ def _untagged(build: str, backends: Backends) -> list[Reference]:
             digest = reference.with_digest(tagged.digest)
             if backends.staging.digest(digest) and not _is_shared(reference, tagged.digest, backends, and_own_tag=True):
                 found.append(digest)
+    return found
+
+
+def _parts_left(build: str, backends: Backends) -> list[Reference]:
+    """Images of an index that staging holds without it: a push has ended before the index, or a cleanup after it."""
+    folder = backends.artifacts.build(build)
+    found = []
+    for image in _images(folder):
+        family, _, name = image.partition("/")
+        own = staging_reference(backends.staging.host, family, name, build)
+        parts = [own.with_digest(digest) for digest in folder.untagged(image)]
+        there = [part for part in parts if backends.staging.digest(part)]
+        kept = _referenced(own, backends, and_own_tag=True) if there else ()
+        found += [part for part in there if part.digest not in kept]
     return found
 
 
@@ -340,7 +356,7 @@ def _close_jobs(folder: BuildFolder) -> list[CleanupRow]:
     return []
 
 
-def _remove(reference: Reference, backends: Backends) -> Outcome:
+def _remove(reference: Reference, folder: BuildFolder, backends: Backends) -> Outcome:
     """Remove a tag, and the image behind it unless it is shared.
 
     The tag is removed first, and then other tags of the image are checked: of two builds that share an image and are
@@ -364,8 +380,23 @@ def _remove(reference: Reference, backends: Backends) -> Outcome:
     forget(reference.with_digest(digest), backends)
     if _is_shared(reference, digest, backends):
         return "digest kept, tag removed"
+    parts = manifests_below(staging, reference.with_digest(digest))
+    for part in parts:
+        folder.write_untagged(_image_of(reference, folder), part)  # this process may end before it deletes them
     staging.delete(reference.with_digest(digest))
+    # After the index, because registries may refuse to delete what it refers to.
+    kept = _referenced(reference, backends) if parts else ()
+    for part in parts:
+        if part not in kept:
+            staging.delete(reference.with_digest(part))
     return "removed"
+
+
+def _image_of(reference: Reference, folder: BuildFolder) -> str:
+    """The image whose records name what is left of an index: one of the family, where the digest alone is known."""
+    split = split_staging_tag(reference.tag)
+    in_family = (image for image in _images(folder) if image.startswith(f"{reference.repository}/"))
+    return f"{reference.repository}/{split[0]}" if split else next(in_family)
 
 
 def _is_shared(reference: Reference, digest: str, backends: Backends, *, and_own_tag: bool = False) -> bool:
@@ -373,6 +404,15 @@ def _is_shared(reference: Reference, digest: str, backends: Backends, *, and_own
     tags = [tag for tag in backends.staging.tags(reference.repository) if _may_share(tag, reference)]
     candidates = (*tags, *((reference.tag,) if and_own_tag else ()))
     return any(backends.staging.digest(reference.with_tag(tag)) == digest for tag in candidates)
+
+
+def _referenced(reference: Reference, backends: Backends, *, and_own_tag: bool = False) -> set[str]:
+    """Digests of everything that the tags of an image refer to: images, indexes, and the images of these."""
+    staging = backends.staging
+    tags = [tag for tag in staging.tags(reference.repository) if _may_share(tag, reference)]
+    tagged = [reference.with_tag(tag) for tag in (*tags, *((reference.tag,) if and_own_tag else ()))]
+    found = {digest for tag in tagged if (digest := staging.digest(tag))}
+    return found.union(*(manifests_below(staging, reference.with_digest(digest)) for digest in found))
 
 
 def _may_share(tag: str, reference: Reference) -> bool:
@@ -418,7 +458,7 @@ def anything_left(build: str, backends: Backends) -> bool:
     Raises:
         Unreachable: The registry or the engine does not answer.
     """
-    return bool(staged_references(build, backends) or backends.runner.live(build))
+    return bool(staged_references(build, backends) or _parts_left(build, backends) or backends.runner.live(build))
 
 
 def _read_back(folder: BuildFolder, backends: Backends, status: EndStatus) -> list[CleanupRow]:
@@ -428,7 +468,8 @@ def _read_back(folder: BuildFolder, backends: Backends, status: EndStatus) -> li
     if record is not None and record.status not in ENDED:
         folder.finish(status)
     rows = _release_files(folder)
-    left = [*map(str, staged_references(folder.build, backends)), *backends.runner.live(folder.build)]
+    left = [*map(str, staged_references(folder.build, backends)), *map(str, _parts_left(folder.build, backends))]
+    left += backends.runner.live(folder.build)
     rows += [CleanupRow(kind="build", name=name, outcome="left", detail="it is there again") for name in left]
     return rows
 

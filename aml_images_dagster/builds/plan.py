@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from queue import Empty, Queue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from aml_images_dagster.builds.bases import pin_bases
 from aml_images_dagster.builds.naming import build_number
@@ -20,7 +20,7 @@ from aml_images_dagster.builds.parents import parent_finder
 from aml_images_dagster.builds.recipe import recipe_of
 from aml_images_dagster.builds.records import PinnedBase, Plan, PlannedImage, PlannedScenario
 from aml_images_dagster.builds.reuse import reusable, why_built
-from aml_images_dagster.builds.scenarios import passed_scenarios, scenario_key
+from aml_images_dagster.builds.scenarios import is_testable, passed_scenarios, scenario_key, scenario_runs
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.errors import BadInput, Unreachable
 
@@ -179,19 +179,19 @@ def _refused(session: BuildSession, name: str, fault: BadInput) -> PlannedImage:
 
 
 def _scenarios(session: BuildSession, image: Image, passed: PassedImage | None) -> tuple[PlannedScenario, ...]:
-    if passed is None:
-        return tuple(PlannedScenario(name=scenario.name) for scenario in image.scenarios)
-    before = passed_scenarios(session, image, passed.staged.content_key.digest)
+    before = passed_scenarios(session, image, passed.staged.content_key.digest) if passed else {}
     planned = []
-    for scenario in image.scenarios:
-        key = scenario_key(session, passed.staged.digest, image, scenario)
+    for run in scenario_runs(image):
+        key = scenario_key(session, passed.staged.digest, image, run) if passed else ""
         record = before.get(key)
+        left: Literal["run", "untested"] = "run" if is_testable(session, run.platform) else "untested"
         planned.append(
             PlannedScenario(
-                name=scenario.name,
-                status="passed" if record else "run",
+                name=run.scenario.name,
+                status="passed" if record else left,
                 key=key,
                 tested_in=record.tested_in if record else "",
+                platform=run.platform,
             )
         )
     return tuple(planned)

@@ -111,9 +111,11 @@ def check_prerequisites(plan: Plan, source: Source, backends: Backends) -> None:
     for check in backends.checks:
         if check.before_build:
             check.ask()
-    to_test = [source.catalog.get(step.image).tests for step in plan.images if step.runs_scenarios]
+    to_test = [step for step in plan.images if step.runs_scenarios]
     if to_test:
-        backends.runner.check({tests.compute for tests in to_test if tests})
+        tests = [source.catalog.get(step.image).tests for step in to_test]
+        platforms = {each.platform for step in to_test for each in step.scenarios if each.status == "run"}
+        backends.runner.check({each.compute for each in tests if each}, platforms - {""})
     to_build = [source.catalog.get(step.image) for step in plan.images if step.action == "build"]
     for os in sorted({image.os for image in to_build}):
         builder = backends.builder_for(os)

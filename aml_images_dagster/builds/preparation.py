@@ -16,7 +16,9 @@ from aml_images_dagster.builds.release_number import next_release_num
 from aml_images_dagster.builds.secrets import secrets_of
 from aml_images_dagster.builds.selection import Selection, with_needed_parents
 from aml_images_dagster.builds.source import discover_images, load_source
+from aml_images_dagster.catalog.discovery import nothing_to_build
 from aml_images_dagster.errors import BadInput
+from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -96,6 +98,8 @@ def prepare(
     # The code location, which is given no head, reads it by the setting, too.
     source = load_source(settings, wanted.head or settings.source_commit)
     chosen = _choose(wanted, settings, source)
+    if not chosen:
+        raise _nothing_to_build(wanted, settings, source)
     check_folders(source, chosen, backends)
     selection = with_needed_parents(chosen, source, backends, settings)
     check_folders(source, selection, backends)
@@ -113,6 +117,19 @@ def prepare(
         if step.action == "build":
             secrets_of(source.catalog.get(step.image), settings)
     return PreparedBuild(plan, source, number, tag)
+
+
+def _nothing_to_build(wanted: Wanted, settings: Settings, source: Source) -> BadInput:
+    catalog = source.catalog
+    if not catalog.images:
+        return catalog.layout.nothing_found(source.tree.files(), source.tree.root)
+    if not catalog.select_default():
+        what = f"nothing to build: {counted(len(catalog.images), 'image')}, past their end of life"
+        return BadInput(what, where="eol in image.json", hint="Name images to build them anyway.")
+    found = discover_images(settings, wanted.base, wanted.head or settings.source_commit)
+    gone = ", ".join(f"{image.family}/{image.name}" for image in found.removed)
+    what = nothing_to_build(found.merge_base) + (f"; gone: {gone}" if gone else "")
+    return BadInput(what, where=found.base[:12], hint="Name images, or take all: --all.")
 
 
 def _choose(wanted: Wanted, settings: Settings, source: Source) -> Selection:

@@ -15,6 +15,7 @@ from dotenv import dotenv_values
 from aml_images_dagster.builds.artifacts import create_atomically, read_whole
 from aml_images_dagster.builds.bases import resolve_base
 from aml_images_dagster.builds.parents import finder_elsewhere
+from aml_images_dagster.builds.scenarios import scenario_runs
 from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.catalog import git
 from aml_images_dagster.checks import Check
@@ -160,7 +161,12 @@ def _windows_builder(backends: Backends) -> Check:
 
 def _test_machines(images: Sequence[Image], backends: Backends) -> Check:
     computes = {image.tests.compute for image in images if image.tests}
-    return Check("tests", lambda: backends.runner.check(computes))
+    platforms = {run.platform for image in images for run in scenario_runs(image) if run.platform}
+
+    def ask() -> str:
+        return backends.runner.check(computes, {each for each in platforms if backends.runner.runs(each)})
+
+    return Check("tests", ask)
 
 
 def _resolving(source: Source, backends: Backends, settings: Settings) -> Resolve:

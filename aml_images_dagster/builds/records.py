@@ -148,15 +148,17 @@ class PlannedScenario(Record):
 
     Attributes:
         name: Its name.
-        status: It runs, or has passed with this image before.
+        status: It runs, has passed with this image before, or is left out because no test machine is of the platform.
         key: See `ScenarioRecord`; empty while the image has yet to be built.
-        tested_in: The build in which it has passed; empty when it runs.
+        tested_in: The build in which it has passed; else empty.
+        platform: See `ScenarioRecord`.
     """
 
     name: str
-    status: Literal["run", "passed"] = "run"
+    status: Literal["run", "passed", "untested"] = "run"
     key: str = ""
     tested_in: str = ""
+    platform: str = ""
 
 
 class PlannedImage(Record):
@@ -191,8 +193,8 @@ class PlannedImage(Record):
 
     @property
     def tests(self) -> dict[str, str]:
-        """Each scenario, and whether it runs or has passed."""
-        return {scenario.name: scenario.status for scenario in self.scenarios}
+        """Each scenario, with its platform if there are several, and whether it runs, has passed or is left out."""
+        return {on_platform(each.name, each.platform): each.status for each in self.scenarios}
 
     @property
     def runs_scenarios(self) -> bool:
@@ -222,13 +224,41 @@ class Plan(Record):
         return {planned.image: planned for planned in self.images}
 
 
+def on_platform(name: str, platform: str) -> str:
+    """How people read the name of something that exists for each platform; the platform is empty where it goes without.
+
+    E.g. `trains (linux/arm64)`.
+    """
+    return f"{name} ({platform})" if platform else name
+
+
+class StagedPlatform(Record):
+    """An image for one platform, which is part of a staged image.
+
+    Attributes:
+        platform: E.g. `linux/arm64`.
+        digest: Of its own manifest; an index refers to it.
+        size_bytes: See `StagedImage`.
+        layers: See `StagedImage`.
+        notices: See `StagedImage`.
+    """
+
+    platform: str
+    digest: str
+    size_bytes: int
+    layers: int
+    notices: dict[str, bool]
+
+
 class StagedImage(Record):
     """`staged.json`: an image in the staging registry.
+
+    Of an image for several platforms, size and layers are those of the first.
 
     Attributes:
         image: `<family>/<name>`.
         reference: The staging tag.
-        digest: What was pushed.
+        digest: What was pushed: an image, or the index of several.
         os: Operating system.
         architecture: As in OCI.
         size_bytes: Compressed size: what a client pulls.
@@ -240,7 +270,8 @@ class StagedImage(Record):
         bases: What it is built on.
         built_in: The build that built it: this one, or an earlier one whose image was reused.
         dockerfile: The Dockerfile that was built, with every base pinned.
-        notices: Which licence files the image holds, path to presence.
+        notices: Which licence files the image holds, on all platforms; path to presence.
+        platforms: The images of an index, in the order of image.json; empty for an image of one platform.
     """
 
     image: str
@@ -258,10 +289,29 @@ class StagedImage(Record):
     built_in: str
     dockerfile: str
     notices: dict[str, bool]
+    platforms: tuple[StagedPlatform, ...] = ()
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Compressed size in bytes by platform."""
+        by_platform = {each.platform: each.size_bytes for each in self.platforms}
+        return by_platform or {f"{self.os}/{self.architecture}": self.size_bytes}
+
+    def on(self, platform: str) -> str:
+        """Digest of the image for a platform; that of the whole image if it is for no other."""
+        return next((each.digest for each in self.platforms if each.platform == platform), self.digest)
 
     def reused(self, build: str) -> bool:
         """Whether `build` reused the image instead of building it."""
         return self.built_in != build
+
+
+def sizes_in_words(staged: StagedImage) -> str:
+    """Compressed size for people, with the platforms if there are several, e.g. `2.1 MB (linux/amd64)`."""
+    several = len(staged.sizes) > 1
+    return ", ".join(
+        on_platform(f"{size / 1e6:.1f} MB", platform if several else "") for platform, size in staged.sizes.items()
+    )
 
 
 class ScenarioRecord(Record):
@@ -278,6 +328,7 @@ class ScenarioRecord(Record):
         sdk: Name and version of what submitted the job; empty for local jobs.
         warning: A warning that does not change the status of the job; else empty.
         tested_in: The build that ran it.
+        platform: Where it ran, of an image for several platforms; else empty.
     """
 
     scenario: str
@@ -290,16 +341,25 @@ class ScenarioRecord(Record):
     sdk: str = ""
     warning: str = ""
     tested_in: str
+    platform: str = ""
 
 
 class TestedImage(Record):
-    """`tested.json`: the scenarios of an image that passed. An image without scenarios has none."""
+    """`tested.json`: the scenarios of an image that passed. An image without scenarios has none.
+
+    Attributes:
+        image: `<family>/<name>`.
+        digest: What was tested.
+        scenarios: Those that passed.
+        untested: Platforms for which there is no test machine: its scenarios did not run there.
+    """
 
     __test__ = False
 
     image: str
     digest: str
     scenarios: tuple[ScenarioRecord, ...]
+    untested: tuple[str, ...] = ()
 
 
 class PassedImage(Record):
@@ -324,6 +384,7 @@ class JobRecord(Account):
         submitted: When it was recorded, UTC.
         finished: When it ended, UTC.
         url: Page of the job.
+        platform: See `ScenarioRecord`.
     """
 
     job: str
@@ -337,6 +398,7 @@ class JobRecord(Account):
     submitted: AwareDatetime
     finished: AwareDatetime | None = None
     url: str = ""
+    platform: str = ""
 
 
 class RunInformation(Account):

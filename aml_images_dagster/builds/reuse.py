@@ -20,6 +20,7 @@ from aml_images_dagster.builds.naming import CONTENT_KEY_LABEL
 from aml_images_dagster.catalog.content_key import explain
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
+from aml_images_dagster.registry.platforms import manifests_below
 
 if TYPE_CHECKING:
     from aml_images_dagster.builds.artifacts import Artifacts
@@ -122,7 +123,8 @@ def forget(image: Reference, backends: Backends) -> None:
 def _content_key_of(image: Reference, backends: Backends) -> str:
     """The content key that the label of an image in staging names; empty if it is gone, or is not the factory's."""
     try:
-        config = backends.staging.config(image)
+        parts = manifests_below(backends.staging, image)  # all images of an index have its labels
+        config = backends.staging.config(image.with_digest(parts[0]) if parts else image)
     except (BadInput, ValueError):
         return ""
     labels = (config.get("config") or {}).get("Labels") or {}

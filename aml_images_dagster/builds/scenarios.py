@@ -6,12 +6,20 @@ import hashlib
 import json
 import tempfile
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.naming import job_name, temporary_prefix
-from aml_images_dagster.builds.records import JobRecord, PassedImage, ScenarioRecord, StagedImage, TestedImage
+from aml_images_dagster.builds.records import (
+    JobRecord,
+    PassedImage,
+    ScenarioRecord,
+    StagedImage,
+    TestedImage,
+    on_platform,
+)
 from aml_images_dagster.builds.reuse import passed_before
 from aml_images_dagster.builds.staging import staged_by_digest
 from aml_images_dagster.catalog.scenario_files import lay_out, scenario_files
@@ -19,13 +27,37 @@ from aml_images_dagster.errors import BuildFailed, FactoryError
 from aml_images_dagster.testing.interface import JobResult, TestJob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from aml_images_dagster.builds.session import BuildSession
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.catalog.tests_file import Scenario
 
 _LOG_TAIL_LINES = 40
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioRun:
+    """A scenario on one platform of an image.
+
+    Attributes:
+        scenario: The scenario.
+        platform: The platform, if the image has several; else empty.
+    """
+
+    scenario: Scenario
+    platform: str
+
+    @property
+    def name(self) -> str:
+        """Name of the scenario, with the platform if there is one to name."""
+        return on_platform(self.scenario.name, self.platform)
+
+
+def scenario_runs(image: Image) -> tuple[ScenarioRun, ...]:
+    """Every scenario of an image, on each of its platforms."""
+    platforms = image.platforms if len(image.platforms) > 1 else ("",)
+    return tuple(ScenarioRun(scenario, platform) for platform in platforms for scenario in image.scenarios)
 
 
 def test(session: BuildSession, staged: StagedImage, log: Callable[[str], None]) -> TestedImage:
@@ -44,21 +76,30 @@ def test(session: BuildSession, staged: StagedImage, log: Callable[[str], None])
     image = session.image(staged.image)
     passed = {} if session.force else passed_scenarios(session, image, staged.content_key.digest)
     records: dict[str, ScenarioRecord] = {}
-    to_run: dict[str, Scenario] = {}
-    for scenario in image.scenarios:
-        key = scenario_key(session, staged.digest, image, scenario)
+    to_run: dict[str, ScenarioRun] = {}
+    untested: dict[str, None] = {}
+    for run in scenario_runs(image):
+        key = scenario_key(session, staged.digest, image, run)
         before = passed.get(key)
         if before:
-            log(f"{scenario.name}: passed in build {before.tested_in} as {before.job}")
-            records[scenario.name] = before
+            log(f"{run.name}: passed in build {before.tested_in} as {before.job}")
+            records[run.name] = before
+        elif is_testable(session, run.platform):
+            to_run[key] = run
         else:
-            to_run[key] = scenario
+            log(f"{run.name}: not tested, because no test machine is {run.platform}")
+            untested[run.platform] = None
     records |= _run(session, staged, image, to_run, log)
-    in_order = tuple(records[scenario.name] for scenario in image.scenarios)
-    tested = TestedImage(image=image.id, digest=staged.digest, scenarios=in_order)
+    in_order = tuple(records[run.name] for run in scenario_runs(image) if run.name in records)
+    tested = TestedImage(image=image.id, digest=staged.digest, scenarios=in_order, untested=tuple(untested))
     session.folder.write_tested(tested)
     remember(session, PassedImage(staged=staged, tested=tested))
     return tested
+
+
+def is_testable(session: BuildSession, platform: str) -> bool:
+    """Whether scenarios run on a platform of an image that has several; that of one that has no other always do."""
+    return not platform or session.backends.runner.runs(platform)
 
 
 def remember(session: BuildSession, passed: PassedImage) -> None:
@@ -66,14 +107,14 @@ def remember(session: BuildSession, passed: PassedImage) -> None:
     session.backends.artifacts.write_passed(passed, by_pull_request=bool(session.pull_request))
 
 
-def scenario_key(session: BuildSession, digest: str, image: Image, scenario: Scenario) -> str:
+def scenario_key(session: BuildSession, digest: str, image: Image, run: ScenarioRun) -> str:
     """sha256 of all inputs of a scenario's result: the image, the scenario, its code, and the place."""
     tree = session.source.tree
-    files = scenario_files(tree, scenario, session.settings.tests_path)
+    files = scenario_files(tree, run.scenario, session.settings.tests_path)
     decisive = {
         "digest": digest,
-        "platform": image.platform,
-        "scenario": scenario.model_dump(mode="json"),
+        "platform": run.platform or image.platform,
+        "scenario": run.scenario.model_dump(mode="json"),
         "code": {path: hashlib.sha256(content).hexdigest() for path, content in tree.read_many(files)},
         "place": session.backends.runner.kind,
     }
@@ -92,47 +133,48 @@ def _run(
     session: BuildSession,
     staged: StagedImage,
     image: Image,
-    scenarios: Mapping[str, Scenario],
+    runs: Mapping[str, ScenarioRun],
     log: Callable[[str], None],
 ) -> dict[str, ScenarioRecord]:
     """Run scenarios, given by their keys; their records by name. The first that does not pass ends the others."""
     passed: dict[str, ScenarioRecord] = {}
     with (
         tempfile.TemporaryDirectory(prefix=temporary_prefix(session.number)) as temporary,
-        _written_down(session, staged, image, scenarios) as written,
+        _written_down(session, staged, image, runs.values()) as written,
     ):
         jobs = [
-            _job(session, image, record, scenario, Path(temporary, scenario.name))
-            for record, scenario in zip(written.values(), scenarios.values(), strict=True)
+            _job(session, image, record, run, Path(temporary, str(number)))
+            for number, (record, run) in enumerate(zip(written.values(), runs.values(), strict=True))
         ]
-        keys = {job.name: key for job, key in zip(jobs, scenarios, strict=True)}
+        keys = {job.name: key for job, key in zip(jobs, runs, strict=True)}
         with closing(session.backends.runner.run_all(jobs, log)) as results:
             for result in results:
                 ended = {"status": result.status, "finished": datetime.now(UTC), "url": result.url}
                 session.folder.write_job(written.pop(result.job).model_copy(update=ended))
-                record = _passed(session, image, scenarios[keys[result.job]], keys[result.job], result)
-                passed[record.scenario] = record
+                key = keys[result.job]
+                passed[runs[key].name] = _passed(session, image, runs[key], key, result)
     return passed
 
 
 @contextmanager
 def _written_down(
-    session: BuildSession, staged: StagedImage, image: Image, scenarios: Mapping[str, Scenario]
+    session: BuildSession, staged: StagedImage, image: Image, runs: Iterable[ScenarioRun]
 ) -> Iterator[dict[str, JobRecord]]:
     """The records of jobs, by name, written before any is submitted. Those that remain at the end have ended."""
     written: dict[str, JobRecord] = {}
     try:
-        for scenario in scenarios.values():
+        for run in runs:
             record = JobRecord(
-                job=job_name(session.number, image.id, scenario.name, attempt=1),
+                job=job_name(session.number, image.id, run.name, attempt=1),
                 build=session.number,
                 image=image.id,
-                scenario=scenario.name,
+                scenario=run.scenario.name,
                 attempt=1,
                 place=session.backends.runner.kind,
-                reference=str(staged_by_digest(session, staged)),
+                reference=str(staged_by_digest(session, staged).with_digest(staged.on(run.platform))),
                 status="submitting",
                 submitted=datetime.now(UTC),
+                platform=run.platform,
             )
             session.folder.write_job(record)
             written[record.job] = record
@@ -146,10 +188,10 @@ def _written_down(
         raise
 
 
-def _job(session: BuildSession, image: Image, record: JobRecord, scenario: Scenario, code: Path) -> TestJob:
+def _job(session: BuildSession, image: Image, record: JobRecord, run: ScenarioRun, code: Path) -> TestJob:
     """A job with its files in a folder of its own."""
-    lay_out(session.source.tree, scenario, session.settings.tests_path, code)
-    _keep_code(session, scenario)
+    lay_out(session.source.tree, run.scenario, session.settings.tests_path, code)
+    _keep_code(session, run.scenario)
     plan = image.tests
     return TestJob(
         name=record.job,
@@ -157,36 +199,38 @@ def _job(session: BuildSession, image: Image, record: JobRecord, scenario: Scena
         image=image.id,
         reference=record.reference,
         os=image.os,
-        scenario=scenario,
+        scenario=run.scenario,
         code=code,
         timeout_seconds=plan.timeout_minutes * 60 if plan else 0,
         compute=plan.compute if plan else "",
         commit=session.source.commit,
+        platform=run.platform,
         keep_failed=session.keep_until is not None,
     )
 
 
-def _passed(session: BuildSession, image: Image, scenario: Scenario, key: str, result: JobResult) -> ScenarioRecord:
+def _passed(session: BuildSession, image: Image, run: ScenarioRun, key: str, result: JobResult) -> ScenarioRecord:
     """Keep the logs of a job, and make the record of the scenario.
 
     Raises:
         BuildFailed: It did not pass.
     """
     for node in result.logs:
-        session.folder.write_log(image.id, f"{scenario.name}.{node.node}.log", node.text)
+        name = ".".join(filter(None, (run.scenario.name, run.platform.replace("/", "-"), node.node)))
+        session.folder.write_log(image.id, f"{name}.log", node.text)
     if result.status == "canceled":
         session.begin()  # by the cleanup of the build, most likely
     if result.status != "passed":
         logs = f"The logs are in {session.folder.image(image.id) / 'logs'}" if result.logs else ""
         seen = f"See {result.url}" if result.url else ""
         raise BuildFailed(
-            f"scenario {scenario.name!r} {result.status}: {result.reason}",
+            f"scenario {on_platform(repr(run.scenario.name), run.platform)} {result.status}: {result.reason}",
             where=image.id,
             hint="".join(f"{sentence}. " for sentence in (logs, seen) if sentence).rstrip(),
             log=_tail(result),
         )
     return ScenarioRecord(
-        scenario=scenario.name,
+        scenario=run.scenario.name,
         key=key,
         job=result.job,
         status=result.status,
@@ -196,6 +240,7 @@ def _passed(session: BuildSession, image: Image, scenario: Scenario, key: str, r
         sdk=result.sdk,
         warning=result.warning,
         tested_in=session.number,
+        platform=run.platform,
     )
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.bases import FindParent
     from aml_images_dagster.builds.session import Source
+    from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.settings import Settings
 
 Selection = dict[str, tuple[str, ...]]
@@ -26,15 +27,15 @@ def with_needed_parents(
     """Add every image of our own that a chosen one is FROM and that is not available otherwise.
 
     Raises:
-        BadInput: Images are built FROM each other.
+        BadInput: Images that are needed are built FROM each other.
     """
     selection: Selection = dict(chosen)
     catalog = source.catalog
     elsewhere = finder_elsewhere(source, backends, settings)
-    for name in reversed(catalog.order(catalog.images)):
+    for name in reversed(catalog.order(catalog.with_ancestors(chosen))):
         for parent in catalog.images[name].parents if name in selection else ():
-            if parent not in selection and not _is_available(parent, elsewhere):
-                selection[parent] = (f"{name} is built FROM it, and it was neither released nor has it passed",)
+            if parent not in selection and (why := _unavailable(parent, catalog.images[name], elsewhere, backends)):
+                selection[parent] = (f"{name} is built FROM it, and it {why}",)
     return selection
 
 
@@ -57,8 +58,14 @@ def left_out(
     return {} if found.keys() == wanted else found
 
 
-def _is_available(name: str, find: FindParent) -> bool:
+def _unavailable(parent: str, image: Image, find: FindParent, backends: Backends) -> str:
+    """Why an image cannot be built on what there is of a parent; empty if it can."""
     try:
-        return find(name) is not None
+        found = find(parent)
     except BadInput:  # a base of it can't be resolved; the plan says so when it is part of the build
-        return False
+        found = None
+    if found is None:
+        return "was neither released nor has it passed"
+    if len(image.platforms) > 1 and not {*image.platforms} <= {*backends.resolver.platforms(str(found))}:
+        return "was not built for all its platforms"
+    return ""

@@ -78,6 +78,11 @@ def load_catalog(settings: Settings, tree: Tree, docker_files_path: str = "") ->
     )
 
 
+def source_tree(settings: Settings, head: str) -> Tree:
+    """The tree of a commit, or the working tree without one."""
+    return CommitTree(settings.repo, git.resolve(settings.repo, head)) if head else WorkingTree(settings.repo)
+
+
 def discover_images(settings: Settings, base: str, head: str, *, fallback: bool = True) -> Discovery:
     """What changed between two revisions; see `aml_images_dagster.catalog.discovery`.
 
@@ -87,6 +92,6 @@ def discover_images(settings: Settings, base: str, head: str, *, fallback: bool 
         head: A commit; empty for the working tree.
         fallback: Select all images when no image changed.
     """
-    tree: Tree = CommitTree(settings.repo, git.resolve(settings.repo, head)) if head else WorkingTree(settings.repo)
+    tree = source_tree(settings, head)
     base = base or git.main_branch(settings.repo)
     return discover(tree, load_catalog(settings, tree), base, fallback=fallback)

@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.bases import pin_bases
 from aml_images_dagster.builds.naming import (
@@ -24,7 +23,7 @@ from aml_images_dagster.builds.naming import (
 from aml_images_dagster.builds.parents import is_in_staging, parent_finder
 from aml_images_dagster.builds.process import is_dead
 from aml_images_dagster.builds.recipe import Recipe, recipe_of
-from aml_images_dagster.builds.records import BaseImage, StagedImage
+from aml_images_dagster.builds.records import BaseImage, StagedImage, StagedPlatform
 from aml_images_dagster.builds.reuse import is_of_no_pull_request, passed_before, reusable, why_built
 from aml_images_dagster.builds.secrets import secrets_of
 from aml_images_dagster.catalog.dockerfile import in_every_stage, with_labels, without_directives
@@ -32,11 +31,12 @@ from aml_images_dagster.catalog.frontends import mirrored_frontend
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.catalog.windows import check_host
 from aml_images_dagster.engine.interface import BuildRequest
-from aml_images_dagster.errors import BadInput, BuildFailed
+from aml_images_dagster.errors import BadInput, BuildFailed, Unreachable
 from aml_images_dagster.registry.layers import files_in
+from aml_images_dagster.registry.platforms import images_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable
 
     from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.bases import FindParent
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.builds.session import BuildSession
     from aml_images_dagster.catalog.content_key import ContentKey
     from aml_images_dagster.catalog.image import Image
-    from aml_images_dagster.engine.interface import LogLine, RegistryLogin
+    from aml_images_dagster.engine.interface import LogLine, PushedImage, RegistryLogin
     from aml_images_dagster.registry.interface import Registry
 
 _WAIT_SECONDS = 0.5
@@ -207,8 +207,13 @@ def _reuse(session: BuildSession, image: Image, passed: PassedImage, log: LogLin
 
 def _tag(staging: Registry, image: Reference, tag: str) -> bool:
     """Tag an image of another build; return whether it still exists, because that build may be cleaned up."""
-    with suppress(BadInput):  # the image is gone already
+    try:
         staging.tag(image, tag)
+    except BadInput:  # the image is gone already
+        pass
+    except Unreachable:
+        if staging.digest(image) is not None:
+            raise  # else its cleanup has just removed images that it refers to
     return staging.digest(image.with_tag(tag)) == image.digest
 
 
@@ -256,6 +261,7 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
             # Another step may have failed meanwhile: what is pushed then would come after the cleanup.
             still_wanted=session.begin,
             started=lambda work: session.folder.write_remote_work(image.id, work),
+            pushes=lambda digest: session.folder.write_untagged(image.id, digest),
         )
     served = backends.staging.digest(reference)
     if served is None or (pushed.digest and pushed.digest != served):
@@ -265,17 +271,16 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
             hint="Another client writes to this tag, or the registry lost the push: build again.",
         )
     by_digest = reference.with_digest(served)
-    manifest, config = backends.staging.manifest(by_digest), backends.staging.config(by_digest)
-    _check_platform(image, config, reference)
-    layers = len(json.loads(manifest.body).get("layers", ())) if manifest else 0
+    platforms = _platforms(image, by_digest, pushed, backends.staging)
+    os, architecture = platforms[0].platform.split("/")[:2]
     return StagedImage(
         image=image.id,
         reference=str(reference),
         digest=served,
-        os=str(config.get("os", "")),
-        architecture=str(config.get("architecture", "")),
-        size_bytes=backends.staging.size_bytes(by_digest),
-        layers=layers,
+        os=os,
+        architecture=architecture,
+        size_bytes=platforms[0].size_bytes,
+        layers=platforms[0].layers,
         seconds=round(time.monotonic() - started, 3),
         reasons=session.why(image.id),
         because=_why_built(session, recipe),
@@ -283,16 +288,41 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
         bases=tuple(BaseImage(reference=base.reference, digest=base.digest) for base in recipe.bases),
         built_in=session.number,
         dockerfile=text,
-        notices=dict(pushed.files or files_in(backends.staging, by_digest, notice_paths(image.os))),
+        notices={path: all(each.notices[path] for each in platforms) for path in notice_paths(image.os)},
+        platforms=platforms if len(image.platforms) > 1 else (),
     )
 
 
-def _check_platform(image: Image, config: Mapping[str, Any], reference: Reference) -> None:
-    """Refuse an image of another platform: builders take the base that they are given, whatever it is for."""
-    built = f"{config.get('os')}/{config.get('architecture')}"
-    if built != "/".join(image.platform.split("/")[:2]):
+def _platforms(image: Image, pushed: Reference, told: PushedImage, staging: Registry) -> tuple[StagedPlatform, ...]:
+    """The images that a builder has pushed, in the order of the platforms of image.json.
+
+    Raises:
+        BuildFailed: They are for other platforms.
+    """
+    found = images_of(staging, pushed)
+    _check_platforms(image, found, pushed)
+    return tuple(_staged_platform(image, platform, found[platform], told, staging) for platform in image.platforms)
+
+
+def _staged_platform(
+    image: Image, platform: str, reference: Reference, told: PushedImage, staging: Registry
+) -> StagedPlatform:
+    manifest = staging.manifest(reference)
+    return StagedPlatform(
+        platform=platform,
+        digest=reference.digest,
+        size_bytes=staging.size_bytes(reference),
+        layers=len(json.loads(manifest.body).get("layers", ())) if manifest else 0,
+        notices=dict(told.files or files_in(staging, reference, notice_paths(image.os))),
+    )
+
+
+def _check_platforms(image: Image, built: Collection[str], reference: Reference) -> None:
+    """Refuse an image for other platforms: builders take the base that they are given, whatever it is for."""
+    if set(built) != set(image.platforms):
         raise BuildFailed(
-            f"the image was built for {built}, not for {image.platform}: the base has no such variant",
+            f"the image was built for {' and '.join(built)}, not for {' and '.join(image.platforms)}: "
+            "the base has no such variant",
             where=str(reference),
             hint="Build it from a base for that platform, or change the platform.",
         )

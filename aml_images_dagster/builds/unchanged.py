@@ -78,8 +78,10 @@ def _find(session: BuildSession, planned: PlannedImage, log: LogLine) -> PassedI
     if staged is None or staged.digest != planned.digest:
         return None
     records = passed_scenarios(session, session.image(planned.image), planned.content_key)
-    if any(scenario.key not in records for scenario in planned.scenarios):
+    found = {scenario: records.get(scenario.key) for scenario in planned.scenarios}
+    if any(record is None and scenario.status != "untested" for scenario, record in found.items()):
         return None
-    scenarios = tuple(records[scenario.key] for scenario in planned.scenarios)
-    tested = TestedImage(image=planned.image, digest=staged.digest, scenarios=scenarios)
+    scenarios = tuple(record for record in found.values() if record)
+    untested = tuple(dict.fromkeys(scenario.platform for scenario, record in found.items() if record is None))
+    tested = TestedImage(image=planned.image, digest=staged.digest, scenarios=scenarios, untested=untested)
     return PassedImage(staged=staged, tested=tested)

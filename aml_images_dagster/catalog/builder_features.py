@@ -24,7 +24,7 @@ _BUILDKIT = frozenset(
     {"RUN --mount", "RUN --network", "RUN --security", "RUN --device", SECRET_VARIABLES}
     | {"COPY --chmod", "COPY --link", "COPY --parents", "COPY --exclude"}
     | {"ADD --chmod", "ADD --link", "ADD --checksum", "ADD --keep-git-dir", "ADD --exclude", "ADD --unpack"}
-    | {HEREDOCS, PLATFORM_ARGS, GIT_SOURCES}
+    | {HEREDOCS, PLATFORM_ARGS, GIT_SOURCES, SEVERAL_PLATFORMS}
 )
 
 
@@ -50,10 +50,12 @@ class BuilderFeatures:
     Attributes:
         builder: What it is, for messages.
         supported: Names of features, beside those of every builder.
+        one_platform: Why it makes no image for several platforms, if it makes none.
     """
 
     builder: str
     supported: frozenset[str]
+    one_platform: str = ""
 
     def refuses(self, use: FeatureUse) -> bool:
         """Whether the builder stops at a place of a Dockerfile."""
@@ -63,7 +65,7 @@ class BuilderFeatures:
 BUILDKIT = BuilderFeatures("BuildKit", _BUILDKIT)
 """BuildKit as it is today: what is assumed of a builder that cannot be asked."""
 
-CLASSIC = BuilderFeatures("the engine's classic builder", frozenset())
+CLASSIC = BuilderFeatures("the engine's classic builder", frozenset(), "it builds for the engine's own platform")
 
 
 def usual_features(os: Literal["linux", "windows"]) -> BuilderFeatures:

@@ -107,6 +107,16 @@ class Catalog:
         images = [_finish(draft, edges[draft], windows) for draft in drafts]
         return cls(_mark_duplicates(images), published, published_as, released_as, layout, tests_path)
 
+    def at(self, tree: Tree) -> Catalog:
+        """The images of another tree, read in the same way.
+
+        Raises:
+            BadInput: One of the folders does not exist there.
+        """
+        return Catalog.load(
+            tree, "", self.published_as, self.tests_path, released_as=self.released_as, layout=self.layout
+        )
+
     def get(self, name: str) -> Image:
         """One image, by id or by a name that only one image has.
 
@@ -135,16 +145,30 @@ class Catalog:
         """The same images, parents before what is built FROM them, also when that goes through images left out.
 
         Raises:
-            BadInput: Images are built FROM each other.
+            BadInput: Images among these, or that these are FROM, are built FROM each other.
         """
         wanted = set(ids)
-        return [image for image in topological_order(self.parents) if image in wanted]
+        parents = self.parents
+        order = topological_order({image: parents.get(image, ()) for image in self.with_ancestors(wanted)})
+        return [image for image in order if image in wanted]
+
+    def with_ancestors(self, ids: Iterable[str]) -> set[str]:
+        """These images, and everything that they are built FROM, directly or not."""
+        parents = self.parents
+        found: set[str] = set()
+        waiting = list(ids)
+        while waiting:
+            image = waiting.pop()
+            if image not in found:
+                found.add(image)
+                waiting.extend(parents.get(image, ()))
+        return found
 
     def descendants(self, ids: Iterable[str]) -> set[str]:
         """Everything that is built FROM these images, directly or not, without the images themselves.
 
         Raises:
-            BadInput: Images are built FROM each other.
+            BadInput: Some of them are built FROM each other.
         """
         return set(descendants(self.parents, ids))
 

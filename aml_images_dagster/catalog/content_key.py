@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.catalog.context import BuildContext
 
 _SHOWN_FILES = 5
+_FOLDER_MODE = "40000"
 _SHOWN_DIGEST = len("sha256:") + 12
 
 
@@ -23,7 +24,8 @@ class ContentKey(BaseModel):
     Attributes:
         version: Version of this list. A new one makes every image be built again.
         dockerfile: sha256 of the Dockerfile, the public and the private part combined, before its bases are pinned.
-        files: Path in the context → mode as git writes it and sha256, e.g. `100644 9f86d0…`.
+        files: Path in the context → mode as git writes it and sha256, e.g. `100644 9f86d0…`; of a folder without files,
+            whose path ends with `/`, only the mode.
         build_args: Values for ARG.
         platform: e.g. `linux/amd64`.
         bases: Every image that the Dockerfile names, as written there → digest that it points to.
@@ -63,7 +65,8 @@ class ContentKey(BaseModel):
         """
         return cls(
             dockerfile=hashlib.sha256(dockerfile.encode("utf-8", "surrogateescape")).hexdigest(),
-            files={file.path: f"{file.mode:o} {file.sha256}" for file in context.files},
+            files={file.path: f"{file.mode:o} {file.sha256}" for file in context.files}
+            | {f"{folder}/": _FOLDER_MODE for folder in context.folders},
             build_args=dict(build_args),
             platform=platform,
             bases=dict(bases),

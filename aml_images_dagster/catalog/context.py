@@ -19,7 +19,7 @@ from aml_images_dagster.catalog.tree import FileMode
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from aml_images_dagster.catalog.image import Image
@@ -32,6 +32,7 @@ _BUILT_DOCKERFILE = f"{OWN_PREFIX}.{DOCKERFILE}"
 _OWN_IGNORE_FILE = f"{IGNORE_FILE}\n{_BUILT_DOCKERFILE}\n"
 # Source: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+_LARGEST_POINTER_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,27 +60,35 @@ class BuildContext:
         tree: Where the contents are.
         folder: The context's folder in that tree.
         files: Sorted by path.
+        folders: Folders without any of them, sorted.
     """
 
     tree: Tree
     folder: str
     files: tuple[ContextFile, ...]
+    folders: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, tree: Tree, image: Image) -> BuildContext:
         """Gather the context of an image; reads every file once, for its hash.
 
         Raises:
-            BadInput: A file is a Git LFS pointer, or has a name that is not UTF-8.
+            BadInput: A file is a Git LFS pointer, or has a name that is not UTF-8; a submodule is copied; .dockerignore
+                is wrong.
         """
-        kept = {name: posixpath.join(image.context, name) for name in ContextFiles(tree, image).names}
+        context = ContextFiles(tree, image)
+        if context.ignore_fault:
+            raise context.ignore_fault
+        for name in context.submodules:
+            raise _submodule_fault(posixpath.join(image.context, name))
+        kept = {name: posixpath.join(image.context, name) for name in context.names}
         entries = tree.files()
         files = []
         for name, (path, content) in zip(kept, tree.read_many(kept.values()), strict=True):
             _check(path, content)
             digest = hashlib.sha256(content).hexdigest()
             files.append(ContextFile(name, entries[path].mode, digest, len(content)))
-        return cls(tree, image.context, tuple(files))
+        return cls(tree, image.context, tuple(files), tuple(context.folders))
 
     @property
     def size_bytes(self) -> int:
@@ -101,7 +110,7 @@ class BuildContext:
         """
         own = {IGNORE_FILE: _OWN_IGNORE_FILE.encode(), _BUILT_DOCKERFILE: dockerfile.encode()}
         with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
-            for folder in _folders(file.path for file in self.files):
+            for folder in _folders((*(file.path for file in self.files), *(f"{folder}/." for folder in self.folders))):
                 tar.addfile(_member(folder, tarfile.DIRTYPE, 0o755))
             for name, content in own.items():
                 tar.addfile(_member(name, tarfile.REGTYPE, 0o644, len(content)), io.BytesIO(content))
@@ -119,6 +128,23 @@ class BuildContext:
         return _BUILT_DOCKERFILE
 
 
+def context_faults(tree: Tree, image: Image) -> Iterator[BadInput]:
+    """What keeps the context of an image from being gathered; of the files only small ones are read."""
+    context = ContextFiles(tree, image)
+    if context.ignore_fault and context.sources:
+        yield context.ignore_fault
+    for name in context.submodules:
+        yield _submodule_fault(posixpath.join(image.context, name))
+    paths = [posixpath.join(image.context, name) for name in context.names]
+    small = [path for path, size in tree.sizes(paths) if size <= _LARGEST_POINTER_BYTES]
+    contents = dict(tree.read_many(small))
+    for path in paths:
+        try:
+            _check(path, contents.get(path, b""))
+        except BadInput as error:
+            yield error
+
+
 def _check(path: str, content: bytes) -> None:
     if content.startswith(_LFS_POINTER):
         raise BadInput(
@@ -130,6 +156,15 @@ def _check(path: str, content: bytes) -> None:
         path.encode()
     except UnicodeEncodeError:
         raise BadInput("the name of the file is not UTF-8", where=path, hint="Rename it.") from None
+
+
+def _submodule_fault(path: str) -> BadInput:
+    return BadInput(
+        "the Dockerfile copies a submodule, whose files are in another repository",
+        where=path,
+        hint="Put the files into this repository, let the Dockerfile fetch them (ADD, git clone of a commit), or name "
+        "the folder in .dockerignore.",
+    )
 
 
 def _folders(paths: Iterable[str]) -> list[str]:

@@ -13,12 +13,13 @@ from __future__ import annotations
 import posixpath
 from functools import cached_property
 from itertools import chain
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.dockerfile import copy_sources, is_literal, takes
+from aml_images_dagster.catalog.ignore_file import IgnoreFile
 from aml_images_dagster.catalog.image import FACTORY_FILES, TESTS_FILE
 from aml_images_dagster.catalog.layout import IGNORE_SUFFIX, PRIVATE_SUFFIX, is_dockerfile
+from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -64,28 +65,96 @@ class ContextFiles:
         return tuple(source for source in every if source.stage in image.parsed.needed_stages)
 
     @cached_property
+    def ignore_fault(self) -> BadInput | None:
+        """What is wrong with the .dockerignore; then it leaves out nothing here, and the builder refuses it."""
+        return self._ignore[1]
+
+    @cached_property
     def names(self) -> list[str]:
         """The names of the files that the builder gets, sorted."""
-        if self._patterns is None:
-            return self._let_through(self._all)
-        found = {name for pattern in self._patterns for name in self._matching(pattern)}
-        found |= {link for link in self._links if any(_leads_through(pattern, link) for pattern in self._patterns)}
-        return self._let_through(found)
+        return self._let_through(self._taken)
+
+    @cached_property
+    def folders(self) -> list[str]:
+        """The folders in which the builder gets no file, sorted: everything in them is left out, and they are not."""
+        kept = set(self.names)
+        lost = self._taken - kept
+        full = _folders_of(kept) if lost else set()
+        empty = {folder for folder in _folders_of(lost) - full if self._takes(folder)}
+        return sorted(folder for folder in empty if not self._ignores(folder))
+
+    @cached_property
+    def submodules(self) -> list[str]:
+        """The names of submodules that are copied: no tree has what is in them."""
+        inside = [path.removeprefix(self._prefix) for path in self._tree.submodules if path.startswith(self._prefix)]
+        patterns = [source.pattern for source in self.sources if source.pattern is not None]
+        taken = self._followed(patterns) if inside else []
+        return sorted(
+            name
+            for name in inside
+            if any(takes(pattern, name) or _leads_through(pattern, name) for pattern in taken)
+            and not self._ignores(name)
+        )
 
     def copied(self, pattern: str) -> list[str]:
         """The names of the files that one source copies, sorted; links in it are followed."""
         found = {name for each in self._followed([pattern]) for name in self._matching(each)}
         return self._let_through(found)
 
+    def has(self, pattern: str) -> bool:
+        """Whether one source names anything in the context: a file, or a folder in which all files are left out."""
+        if self.copied(pattern):
+            return True
+        return any(
+            self._tree.below(self._prefix + each) and not self._ignores(each)
+            for each in self._followed([pattern])
+            if all(map(is_literal, each.split("/")))
+        )
+
+    def may_match_nothing(self, pattern: str) -> bool:
+        """Whether BuildKit builds although nothing matches a pattern: the folder that it looks in must be there.
+
+        Its client sends the folders only in which something is copied.
+        """
+        parts = pattern.split("/")
+        folder = "/".join(parts[: next(at for at, part in enumerate(parts) if not is_literal(part))])
+        if not folder:
+            return True
+        patterns = [source.pattern for source in self.sources]
+        if None in patterns:
+            return True
+        sent = {name for each in patterns if each is not None for name in self.copied(each)}
+        return any(name.startswith(f"{folder}/") for name in sent)
+
     def includes(self, path: str) -> bool:
-        """Whether a file of the repository, which may be deleted by now, is or was one that the builder gets."""
+        """Whether a file of the repository, which may be deleted by now, is or was one that the builder gets.
+
+        One that is left out counts where it alone makes its folder be there.
+        """
         if not path.startswith(self._prefix):
             return False
         name = path.removeprefix(self._prefix)
-        is_taken = self._patterns is None or any(
+        if self._takes(name) and self._let_through([name]):
+            return True
+        return any(
+            self._takes(folder)
+            and not self._ignores(folder)
+            and not any(kept.startswith(f"{folder}/") for kept in self.names)
+            for folder in _folders_of([name])
+        )
+
+    def _takes(self, name: str) -> bool:
+        return self._patterns is None or any(
             takes(pattern, name) or _leads_through(pattern, name) for pattern in self._patterns
         )
-        return is_taken and bool(self._let_through([name]))
+
+    @cached_property
+    def _taken(self) -> set[str]:
+        """What the Dockerfile names, whether it is left out or not."""
+        if self._patterns is None:
+            return set(self._all)
+        found = {name for pattern in self._patterns for name in self._matching(pattern)}
+        return found | {link for link in self._links if any(_leads_through(each, link) for each in self._patterns)}
 
     @property
     def _all(self) -> Iterable[str]:
@@ -138,11 +207,21 @@ class ContextFiles:
                         waiting.append(followed)
         return list(found)
 
+    @cached_property
+    def _ignore(self) -> tuple[IgnoreFile, BadInput | None]:
+        if self.ignore_path not in self._tree.files():
+            return IgnoreFile(), None
+        try:
+            return IgnoreFile(self._tree.read(self.ignore_path), self.ignore_path), None
+        except BadInput as error:
+            return IgnoreFile(), error
+
+    def _ignores(self, name: str) -> bool:
+        return self._ignore[0].ignores(name)
+
     def _let_through(self, names: Iterable[str]) -> list[str]:
         """Those of the names that are not ours and not ignored, sorted."""
-        kept = sorted(name for name in names if not self._is_ours(name))
-        ignored = self._tree.read(self.ignore_path) if kept and self.ignore_path in self._tree.files() else b""
-        return not_ignored(kept, ignored)
+        return sorted(name for name in names if not self._is_ours(name) and not self._ignores(name))
 
     def _is_ours(self, name: str) -> bool:
         """Whether a file speaks to the factory; those of other image folders are as private as our own."""
@@ -161,31 +240,15 @@ class ContextFiles:
         return False
 
 
-def not_ignored(paths: Iterable[str], ignore_file: bytes) -> list[str]:
-    """The paths that a .dockerignore lets through, in the order given.
-
-    A pattern counts for everything below what it matches, too, and the last one that matches decides. Source:
-    https://docs.docker.com/build/concepts/context/#dockerignore-files; in code `MatchesOrParentMatches` of
-    https://github.com/moby/patternmatcher. Escapes with a backslash are not supported.
-    """
-    lines = ignore_file.decode("utf-8-sig", "surrogateescape").split("\n")
-    written = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    if not written:
-        return list(paths)
-    from docker.utils.build import Pattern  # loads the whole Docker SDK, which few images need here
-
-    # Docker writes a negated class as [^…], its Python SDK as [!…].
-    patterns = [pattern for pattern in (Pattern(line.replace("[^", "[!")) for line in written) if pattern.dirs]
-    kept = []
-    for path in paths:
-        way = [path, *(str(folder) for folder in PurePosixPath(path).parents if folder.name)]
-        ignored = False
-        for pattern in patterns:
-            if pattern.exclusion is ignored and any(pattern.match(step) for step in way):
-                ignored = not pattern.exclusion
-        if not ignored:
-            kept.append(path)
-    return kept
+def _folders_of(names: Iterable[str]) -> set[str]:
+    """All folders that files are in, below the context."""
+    found: set[str] = set()
+    for name in names:
+        folder = name.rpartition("/")[0]
+        while folder and folder not in found:
+            found.add(folder)
+            folder = folder.rpartition("/")[0]
+    return found
 
 
 def _leads_through(pattern: str, link: str) -> bool:

@@ -11,11 +11,13 @@ from pydantic import BaseModel, ConfigDict
 from aml_images_dagster.catalog import git
 from aml_images_dagster.catalog.context_files import ContextFiles
 from aml_images_dagster.catalog.dependents import with_descendants
+from aml_images_dagster.catalog.image import IMAGE_FILE
 from aml_images_dagster.catalog.image_file import ImageFile
 from aml_images_dagster.catalog.layout import IGNORE_SUFFIX
 from aml_images_dagster.catalog.scenario_files import scenario_path, scenario_uses
 from aml_images_dagster.catalog.tree import CommitTree
 from aml_images_dagster.catalog.validated_file import read_model_file
+from aml_images_dagster.errors import BadInput
 from aml_images_dagster.text import printable_line
 
 if TYPE_CHECKING:
@@ -124,6 +126,9 @@ def discover(tree: Tree, catalog: Catalog, base: str, *, fallback: bool = True, 
     for image, reasons in _tests(changes, catalog).items():
         change, before = found.get(image, ("tests", []))
         found[image] = (change, before + reasons)
+    for image, reasons in _orphans(tree, catalog, merge_base, changes).items():
+        change, before = found.get(image, ("descendant", []))
+        found[image] = (change, before + reasons)
     day = today or datetime.now(UTC).date()
     ended = {image for image in found if catalog.images[image].is_past_end_of_life(day)}
     for image in ended:
@@ -131,22 +136,20 @@ def discover(tree: Tree, catalog: Catalog, base: str, *, fallback: bool = True, 
     built, ended_below = with_descendants({image: reasons for image, (_, reasons) in found.items()}, catalog, day)
     ended |= ended_below
     found = {image: (found[image][0] if image in found else "descendant", list(built[image])) for image in built}
+    gone = [change.path for change in changes if change.status == "D"]
+    removed = catalog.layout.places(gone, root)
 
-    fallback = fallback and not found
+    fallback = fallback and not found and not removed
     if fallback:
         reason = f"all are selected: no image changed since {merge_base[:12]}"
         found = {image: ("fallback", [reason]) for image in catalog.select_default(day)}
-    gone = [change.path for change in changes if change.status == "D"]
     return Discovery(
         base=base_commit,
         head=tree.commit,
         merge_base=merge_base,
         fallback=fallback,
         images=tuple(_selected(catalog.images[image], *found[image]) for image in sorted(found)),
-        removed=tuple(
-            RemovedImage(name=place.name, family=place.family, path=place.folder)
-            for place in catalog.layout.places(gone, root)
-        ),
+        removed=tuple(RemovedImage(name=place.name, family=place.family, path=place.folder) for place in removed),
         end_of_life=tuple(sorted(ended)),
     )
 
@@ -279,6 +282,23 @@ def _tests(changes: Sequence[ChangedFile], catalog: Catalog) -> dict[str, list[s
                 found[image.id] += _shorten(
                     [f"tests: {printable_line(path)} (scenario {scenario.name})" for path in used[code]]
                 )
+    return found
+
+
+def _orphans(tree: Tree, catalog: Catalog, merge_base: str, changes: Sequence[ChangedFile]) -> dict[str, list[str]]:
+    """Images that were FROM an image that is gone, or has another name now, each with its reasons."""
+    names = {change.path.rpartition("/")[2] for change in changes if change.status != "A"}
+    if not any(catalog.layout.is_dockerfile(name) or name.endswith(IMAGE_FILE) for name in names):
+        return {}
+    try:
+        before = catalog.at(CommitTree(tree.root, merge_base))
+    except BadInput:  # a folder that is searched was not there
+        return {}
+    found: dict[str, list[str]] = {}
+    for image, parents in before.parents.items():
+        gone = [parent for parent in parents if parent not in catalog.images]
+        if gone and image in catalog.images:
+            found[image] = [f"FROM {parent}, which is gone" for parent in gone]
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,15 @@ def find_cycle(parents: Mapping[str, Collection[str]]) -> tuple[str, ...] | None
     return None
 
 
+def all_cycles(parents: Mapping[str, Collection[str]]) -> dict[str, tuple[str, ...]]:
+    """Every image that is part of a cycle, with the cycle."""
+    found: dict[str, tuple[str, ...]] = {}
+    while cycle := find_cycle(parents):
+        found.update(dict.fromkeys(cycle, cycle))
+        parents = {image: its for image, its in parents.items() if image not in cycle}
+    return found
+
+
 def descendants(parents: Mapping[str, Collection[str]], ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Images that are built, directly or not, FROM some of `ids`, without these themselves.
 
@@ -56,11 +66,21 @@ def descendants(parents: Mapping[str, Collection[str]], ids: Iterable[str]) -> d
         for which it is built. Parents come before children.
 
     Raises:
-        BadInput: Images are built FROM each other.
+        BadInput: Some of the descendants are built FROM each other.
     """
     selected = set(ids)
+    children = defaultdict(set)
+    for image, its in parents.items():
+        for parent in its:
+            children[parent].add(image)
+    below: set[str] = set()
+    waiting = list(selected)
+    while waiting:
+        new = children[waiting.pop()] - below
+        below |= new
+        waiting.extend(new)
     found: dict[str, tuple[str, ...]] = {}
-    for image in topological_order(parents):
+    for image in topological_order({image: below.intersection(parents[image]) for image in below}):
         reasons = tuple(sorted(set(parents.get(image, ())) & (selected | found.keys())))
         if reasons and image not in selected:
             found[image] = reasons

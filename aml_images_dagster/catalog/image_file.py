@@ -61,7 +61,7 @@ class _ImageKeys(StrictModel):
     )
     platforms: tuple[Platform, ...] = Field(
         default=(),
-        description="Several platforms of one image, instead of platform; the first is the one of its tests.",
+        description="Several platforms of one image, instead of platform: an index of an image for each.",
     )
     build_args: dict[str, str] = Field(
         default_factory=dict, description="Values for ARG. No secrets: they are visible in the image."
@@ -76,7 +76,7 @@ class _ImageKeys(StrictModel):
         description="Whether RUN --mount=type=ssh may use the ssh agent of the user who builds. Not in pull requests.",
     )
     size_budget_mb: int | None = Field(
-        default=None, ge=1, description="Compressed size in 10^6 bytes above which a check warns."
+        default=None, ge=1, description="Compressed size in 10^6 bytes, on each platform, above which a check warns."
     )
     eol: date | None = Field(
         default=None, description="End of life: from this day on the image is built only if it is named."

@@ -145,6 +145,10 @@ class Layout:
         hint = f"Name the folder of {alike[0]} with docker-files-path." if alike else "Write one: aml-images new."
         return BadInput(what, where="docker-files-path", hint=hint)
 
+    def is_dockerfile(self, name: str) -> bool:
+        """Whether a file of this name is a Dockerfile here."""
+        return self._names.fullmatch(name) is not None and not name.endswith(_COMPANIONS)
+
     def _dockerfiles(self, files: Iterable[str]) -> Iterable[tuple[str, str, str]]:
         """Folder, file name and path of the image of every Dockerfile."""
         prefixes = tuple(f"{path}/" for path in self.paths)

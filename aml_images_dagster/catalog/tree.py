@@ -25,7 +25,7 @@ from aml_images_dagster.catalog import git
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 _SUBMODULE = 0o160000
 _MOST_FILES = 100_000
@@ -87,12 +87,22 @@ class Tree(Protocol):
             KeyError: The tree lacks one of the files.
         """
 
+    def sizes(self, paths: Sequence[str]) -> Iterator[tuple[str, int]]:
+        """Paths of files and their sizes in bytes, without reading them."""
+        entries = self.files()
+        return ((path, entries[path].size or 0) for path in paths)
+
     def below(self, folder: str) -> Sequence[str]:
         """The files in a folder and in those inside of it, sorted; an empty text is the root."""
         if not folder:
             return self._sorted
         start = bisect_left(self._sorted, f"{folder}/")
         return self._sorted[start : bisect_left(self._sorted, f"{folder}0", start)]  # 0 is what comes after /
+
+    @property
+    def submodules(self) -> Collection[str]:
+        """Folders whose content another repository has: submodules, and repositories inside of the working tree."""
+        return ()
 
     @cached_property
     def links(self) -> Sequence[str]:
@@ -150,9 +160,18 @@ class WorkingTree(Tree):
         for path in paths:
             yield path, self.read(path)
 
+    @property
+    @override
+    def submodules(self) -> Collection[str]:
+        return self._indexed[1]
+
+    @cached_property
+    def _indexed(self) -> tuple[dict[str, FileMode | None], frozenset[str]]:
+        return _index(self.root) if git.is_repository(self.root) else (dict.fromkeys(self._all()), frozenset())
+
     @cached_property
     def _files(self) -> Mapping[str, FileEntry]:
-        indexed = _index(self.root) if git.is_repository(self.root) else self._all()
+        indexed, _ = self._indexed
         real_folders = {"": True}
         found = {}
         for path in sorted(indexed):
@@ -213,6 +232,11 @@ class CommitTree(Tree):
     def commit(self) -> str:
         return self._commit
 
+    @property
+    @override
+    def submodules(self) -> Collection[str]:
+        return self._listed[1]
+
     @override
     def files(self) -> Mapping[str, FileEntry]:
         return self._files
@@ -220,6 +244,11 @@ class CommitTree(Tree):
     @override
     def read(self, path: str) -> bytes:
         return next(self.read_many([path]))[1]
+
+    @override
+    def sizes(self, paths: Sequence[str]) -> Iterator[tuple[str, int]]:
+        sizes = git.object_sizes(self.root, [self._files[path].oid or "" for path in paths]) if paths else []
+        return zip(paths, sizes, strict=True)
 
     @override
     def read_many(self, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
@@ -249,14 +278,21 @@ class CommitTree(Tree):
                     content = process.stdout.read(size + 1)[:size]
                     yield path, content
 
-    @cached_property
+    @property
     def _files(self) -> Mapping[str, FileEntry]:
+        return self._listed[0]
+
+    @cached_property
+    def _listed(self) -> tuple[Mapping[str, FileEntry], frozenset[str]]:
         listed = git.run(self.root, "--literal-pathspecs", "ls-tree", "-r", "-z", self._commit, "--", *self._prefixes)
         found = {}
+        submodules = set()
         for line in listed.split(b"\0")[:-1]:
             details, _, name = line.partition(b"\t")
             mode, _, oid = details.decode("ascii").split(" ")
-            if int(mode, 8) != _SUBMODULE:
+            if int(mode, 8) == _SUBMODULE:
+                submodules.add(git.decode(name))
+            else:
                 path = git.decode(name)
                 if not _FORBIDDEN_PARTS.isdisjoint(path.split("/")):
                     raise BadInput(
@@ -265,21 +301,27 @@ class CommitTree(Tree):
                         hint="Create the commit again with an unmodified git.",
                     )
                 found[path] = FileEntry(_file_mode(mode), oid=oid)
-        return dict(sorted(found.items()))
+        return dict(sorted(found.items())), frozenset(submodules)
 
 
-def _index(root: Path) -> dict[str, FileMode | None]:
-    """Tracked and addable files; with a mode where the file system cannot tell it and the index must."""
+def _index(root: Path) -> tuple[dict[str, FileMode | None], frozenset[str]]:
+    """Tracked and addable files, with a mode where only the index can tell it; and submodules."""
     keeps_modes = git.run(root, "config", "--type=bool", "--default=true", "--get", "core.fileMode").strip() == b"true"
     found: dict[str, FileMode | None] = {}
+    submodules = set()
     for line in git.run(root, "ls-files", "-z", "--stage").split(b"\0")[:-1]:
         details, _, name = line.partition(b"\t")
         mode = details.partition(b" ")[0].decode("ascii")
-        if int(mode, 8) != _SUBMODULE:
+        if int(mode, 8) == _SUBMODULE:
+            submodules.add(git.decode(name))
+        else:
             found[git.decode(name)] = None if keeps_modes else _file_mode(mode)
     for path in git.untracked_files(root):
-        found.setdefault(path, None)
-    return found
+        if path.endswith("/"):
+            submodules.add(path.rstrip("/"))
+        else:
+            found.setdefault(path, None)
+    return found, frozenset(submodules)
 
 
 def _walk(root: Path) -> Iterator[str]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import posixpath
 from collections import defaultdict
 from datetime import UTC, date, datetime
+from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.builder_features import CLASSIC, SEVERAL_PLATFORMS, usual_features
+from aml_images_dagster.catalog.context import context_faults
 from aml_images_dagster.catalog.context_files import ContextFiles
-from aml_images_dagster.catalog.dockerfile import is_literal, remote_sources
+from aml_images_dagster.catalog.dockerfile import instruction_faults, is_literal, odd_blanks, remote_sources
 from aml_images_dagster.catalog.finding import Finding
 from aml_images_dagster.catalog.frontends import asks_for_more, is_dockerfile_frontend, mirrored_frontend
-from aml_images_dagster.catalog.graph import find_cycle
+from aml_images_dagster.catalog.graph import all_cycles
 from aml_images_dagster.catalog.image import (
     FACTORY_FILES,
     LICENSE_FILE,
@@ -23,9 +25,11 @@ from aml_images_dagster.catalog.image import (
 from aml_images_dagster.catalog.image_name import group_name, name_fault, plain_name
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.catalog.scenario_files import scenario_path
+from aml_images_dagster.catalog.tree import FileMode
 from aml_images_dagster.catalog.validated_file import json_lines
 from aml_images_dagster.catalog.windows import HOST_BUILDS
 from aml_images_dagster.errors import BadInput
+from aml_images_dagster.messages import lower_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -67,7 +71,7 @@ def validate(
     day = today or datetime.now(UTC).date()
     existing = _files_and_folders(tree)
     clashes = _clashes(catalog)
-    cycles = _cycles(catalog)
+    cycles = all_cycles(catalog.parents)
     findings: list[Finding] = []
     for image in catalog.every_image():
         if ids is None or image.id in ids:
@@ -113,6 +117,11 @@ def _check_instructions(image: Image, tree: Tree, features_of: FeaturesOf) -> It
         if features.refuses(use):
             message = f"{use.written}: {features.builder}, which builds the image, does not know this; remove it"
             yield _at(image, "error", message, use.line)
+    every = (instruction_faults(image.parsed, image.settings.build_args, each) for each in image.platforms)
+    for refused in sorted(set(chain.from_iterable(every))):
+        yield _at(image, "error", refused.message, refused.line)
+    for odd in odd_blanks(image.parsed):
+        yield _at(image, "warning", odd.message, odd.line)
     for remote in remote_sources(image.parsed, image.settings.build_args, image.platform):
         if remote.address and not remote.is_fixed:
             message = (
@@ -125,14 +134,26 @@ def _check_instructions(image: Image, tree: Tree, features_of: FeaturesOf) -> It
             message = f"the build argument {name} would steer the builder itself; remove it"
             yield Finding(image.id, "error", message, image.settings_path)
     context = ContextFiles(tree, image)
+    for fault in context_faults(tree, image):
+        path, _, line = fault.where.rpartition(":")
+        yield Finding(
+            image.id,
+            "error",
+            f"{fault.what}; {lower_first(fault.hint)}",
+            path if line.isdigit() else fault.where,
+            int(line) if line.isdigit() else None,
+        )
+    # For the classic builder a pattern may match nothing if another source of the instruction is there.
+    absent = {source for source in context.sources if source.pattern is not None and not context.has(source.pattern)}
+    matched = {source.instruction for source in context.sources if source not in absent}
     for source in context.sources:
-        if source.fault:
-            yield _at(image, "error", f"{source.keyword} {source.written}: {source.fault}", source.line)
-        if source.pattern is None or context.copied(source.pattern):
+        if source not in absent or source.pattern is None:
             continue
-        # For BuildKit a pattern may match nothing.
-        if image.os != "windows" and not is_literal(source.pattern):
-            continue
+        if not is_literal(source.pattern):
+            if image.os == "windows" and source.instruction in matched:
+                continue
+            if image.os != "windows" and context.may_match_nothing(source.pattern):
+                continue
         message = f"{source.keyword} {source.written}: there is nothing of this name in the build context"
         if source.pattern in FACTORY_FILES:
             message = (
@@ -156,13 +177,20 @@ def _check_syntax(image: Image, frontends: Mapping[str, str]) -> Iterator[Findin
 
 
 def _check_scenarios(image: Image, catalog: Catalog, tree: Tree, existing: Collection[str]) -> Iterator[Finding]:
+    files = tree.files()
     for index, scenario in enumerate(image.tests.scenarios if image.tests else ()):
         path = scenario_path(scenario, catalog.tests_path)
-        if path in existing:
-            continue
         key = "script" if scenario.kind == "training" else "path"
+        if path not in existing:
+            what = "which does not exist"
+        elif scenario.kind == "training" and path not in files:
+            what = "which is a folder; name the script"
+        elif path in files and files[path].mode is FileMode.SYMLINK:
+            what = "which is a symbolic link; put the file itself there"
+        else:
+            continue
         where = json_lines(tree.read(image.tests_path))
-        message = f"scenario {scenario.name!r} runs {path}, which does not exist"
+        message = f"scenario {scenario.name!r} runs {path}, {what}"
         yield Finding(image.id, "error", message, image.tests_path, where.line(("scenarios", index, key)))
 
 
@@ -186,7 +214,8 @@ def _check_platform(image: Image, catalog: Catalog, features_of: FeaturesOf) -> 
     if len(image.platforms) > 1:
         features = features_of(image.os)
         if SEVERAL_PLATFORMS not in features.supported:
-            message = f"platforms: {features.builder}, which builds the image, is used for one platform; name one"
+            because = f": {features.one_platform}" if features.one_platform else ""
+            message = f"platforms: {features.builder} makes no image for several platforms{because}; name one"
             yield Finding(image.id, "error", message, image.settings_path)
     if image.has_windows_base and image.os != "windows":
         message = f"the base is a Windows image, but the platform is {image.platform}"
@@ -264,16 +293,6 @@ def _clashes(catalog: Catalog) -> dict[str, list[Finding]]:
             "{others} would be released under the same name, {derived}; "
             "put {{family}} into production_names (release.public_names), or rename one of the folders",
         )
-    return found
-
-
-def _cycles(catalog: Catalog) -> dict[str, tuple[str, ...]]:
-    """Every image that is part of a cycle, with the cycle."""
-    parents = catalog.parents
-    found = {}
-    while cycle := find_cycle(parents):
-        found.update(dict.fromkeys(cycle, cycle))
-        parents = {image: its for image, its in parents.items() if image not in cycle}
     return found
 
 

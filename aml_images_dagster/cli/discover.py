@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
-from aml_images_dagster.builds.source import discover_images
+from aml_images_dagster.builds.source import discover_images, load_catalog, source_tree
 from aml_images_dagster.catalog.discovery import nothing_to_build
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
@@ -39,4 +39,9 @@ def command(settings: Settings, as_json: bool, base: str | None, head: str | Non
         table.add_row(escape(name), "end of life", "changed, but built only if named")
     console = open_console()
     console.print(table if table.rows else f"{nothing_to_build(found.merge_base)}.")
+    if not table.rows:
+        tree = source_tree(settings, head or "")
+        catalog = load_catalog(settings, tree)
+        if not catalog.images:
+            console.print(str(catalog.layout.nothing_found(tree.files(), tree.root)), markup=False)
     console.print(f"[dim]since {found.merge_base[:12]}, at {(found.head or 'the working tree')[:16]}[/]")

@@ -16,7 +16,6 @@ from aml_images_dagster.checks import Check, CheckResult, perform_all
 from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
-from aml_images_dagster.errors import BadInput
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.text import counted
 
@@ -84,19 +83,11 @@ def _dagster(settings: Settings) -> str:
     home = Path(os.environ.get("DAGSTER_HOME") or settings.home / "dagster").absolute()
     if not (home / "dagster.yaml").exists():
         return f"no instance in {home} yet: the first build creates it"
-    import dagster as dg
+    from aml_images_dagster.cli.instance import existing_instance  # Dagster takes seconds to import
 
-    try:
-        os.environ["DAGSTER_HOME"] = str(home)  # its storages are found by it
-        with dg.DagsterInstance.from_config(str(home)) as instance:
-            runs = instance.get_runs_count()
-            daemons = instance.get_daemon_statuses()
-    except Exception as error:  # noqa: BLE001 - each kind of storage raises its own
-        raise BadInput(
-            f"the instance cannot be opened: {error}",
-            where=str(home),
-            hint="Correct its dagster.yaml, or move the folder away: the next build creates a new one.",
-        ) from None
+    with existing_instance(home) as instance:
+        runs = instance.get_runs_count()
+        daemons = instance.get_daemon_statuses()
     healthy = bool(daemons) and all(status.healthy for status in daemons.values() if status.required)
     daemon = "running" if healthy else "not running (only sensors and schedules need it)"
     return f"{home}, {counted(runs, 'run')}, daemon {daemon}"

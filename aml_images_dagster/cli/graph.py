@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 @common_options
 def command(settings: Settings, as_json: bool, form: str) -> None:
     """Show what is built FROM what: the direct edges of FROM and COPY --from."""
-    catalog = load_catalog(settings, WorkingTree(settings.repo))
+    tree = WorkingTree(settings.repo)
+    catalog = load_catalog(settings, tree)
     catalog.order(catalog.images)  # a cycle is an error here, not a picture
     if as_json or form == "json":
         print_json({"images": [_node(catalog, image) for image in catalog.images]})
@@ -41,6 +42,8 @@ def command(settings: Settings, as_json: bool, form: str) -> None:
         console = open_console(unbroken=True)
         for branches in _text(catalog):
             console.print(branches)
+        if not catalog.images:
+            console.print(str(catalog.layout.nothing_found(tree.files(), tree.root)), markup=False)
 
 
 def _node(catalog: Catalog, name: str) -> dict[str, object]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from contextlib import suppress
+import re
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from sqlalchemy.exc import OperationalError
 
 from aml_images_dagster.defs.keys import image_of
 from aml_images_dagster.defs.pools import free_places_of_ended_runs, set_missing_limits
 from aml_images_dagster.defs.run_state import waiting
+from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,8 +34,7 @@ def step_logs(home: Path, run_id: str, image: str | None) -> Iterator[tuple[str,
         run_id: The run; it may be unknown there.
         image: Only steps that make something of it; None for all.
     """
-    os.environ["DAGSTER_HOME"] = str(home)  # its storages are found by it
-    with dg.DagsterInstance.from_config(str(home)) as instance:
+    with existing_instance(home) as instance:
         manager = instance.compute_log_manager
         planned = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
         kinds = {planned, dg.DagsterEventType.LOGS_CAPTURED}
@@ -58,8 +61,7 @@ def schedules_switched(home: Path) -> dict[str, bool]:
     Args:
         home: Where the instance is.
     """
-    os.environ["DAGSTER_HOME"] = str(home)  # its storages are found by it
-    with dg.DagsterInstance.from_config(str(home)) as instance:
+    with existing_instance(home) as instance:
         return {state.name: state.is_running for state in instance.all_instigator_state()}
 
 
@@ -70,8 +72,7 @@ def waiting_runs(home: Path, runs: Iterable[str]) -> dict[str, str]:
         home: Where the instance is.
         runs: Their ids.
     """
-    os.environ["DAGSTER_HOME"] = str(home)  # its storages are found by it
-    with dg.DagsterInstance.from_config(str(home)) as instance:
+    with existing_instance(home) as instance:
         return {run: found for run in runs if (found := waiting(instance, run))}
 
 
@@ -91,7 +92,80 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
         with suppress(FileExistsError):  # several processes may start at once
             configuration.symlink_to(CONFIGURATION)
     os.environ["DAGSTER_HOME"] = str(home)
-    instance = dg.DagsterInstance.get()
-    set_missing_limits(instance, settings)
-    free_places_of_ended_runs(instance)
+    with _explained(home):
+        instance = dg.DagsterInstance.get()
+        set_missing_limits(instance, settings)
+        free_places_of_ended_runs(instance)
     return instance
+
+
+@contextmanager
+def existing_instance(home: Path) -> Iterator[dg.DagsterInstance]:
+    """The instance in a folder that has a dagster.yaml.
+
+    Raises:
+        BadInput: Its dagster.yaml is wrong, or needs a package or a variable that is missing.
+        Unreachable: Its database does not answer.
+    """
+    os.environ["DAGSTER_HOME"] = str(home)  # its storages are found by it
+    with ExitStack() as opened:
+        with _explained(home):
+            instance = opened.enter_context(dg.DagsterInstance.from_config(str(home)))
+        yield instance
+
+
+_UNSET = re.compile(r'environment variable "(\w+)" which is not set')
+_PACKAGES = {"dagster_postgres": "aml-images-dagster[postgres]"}
+
+
+@contextmanager
+def _explained(home: Path) -> Iterator[None]:
+    """Turn what Dagster raises when an instance cannot be opened into one message.
+
+    Dagster repeats a failed connection for ten seconds, with a warning each time, and then raises its own exception.
+    """
+    where = str(home / "dagster.yaml")
+    log = logging.getLogger()
+    try:
+        log.addFilter(_is_no_retry)
+        yield
+    except Exception as error:  # noqa: BLE001 - each kind of storage raises its own
+        raise _explanation(error, where) from None
+    finally:
+        log.removeFilter(_is_no_retry)
+
+
+def _explanation(error: Exception, where: str) -> FactoryError:
+    unset = dict.fromkeys(_UNSET.findall(str(error)))
+    if unset:
+        return BadInput(
+            f"it takes values from variables that are not set: {', '.join(unset)}",
+            where=where,
+            hint="Set them in the environment of every process of Dagster.",
+        )
+    for cause in _causes(error):
+        if isinstance(cause, ModuleNotFoundError):
+            package = next((package for module, package in _PACKAGES.items() if module in str(error)), "")
+            hint = f"Install it: pip install '{package}'" if package else "Install the package that has it."
+            return BadInput(f"it names a module that is not installed: {cause.name or error}", where=where, hint=hint)
+        if isinstance(cause, OperationalError):
+            return Unreachable(
+                f"the database of the instance does not answer: {str(cause.orig).splitlines()[0]}",
+                where=where,
+                hint="Start it, or correct the file and the variables that it names.",
+            )
+    return BadInput(
+        f"the instance cannot be opened: {error}",
+        where=where,
+        hint="Correct its dagster.yaml, or move the folder away: the next build creates a new one.",
+    )
+
+
+def _is_no_retry(record: logging.LogRecord) -> bool:
+    return "Retrying failed database" not in record.getMessage()
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

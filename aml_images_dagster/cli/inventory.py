@@ -18,8 +18,9 @@ from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.registry.oci import OciRegistry
+from aml_images_dagster.registry.platforms import images_of
 from aml_images_dagster.text import counted
-from aml_images_dagster.trust.inventory import images_of, read_inventory
+from aml_images_dagster.trust.inventory import read_inventory
 from aml_images_dagster.trust.layer_records import LayerRecords
 from aml_images_dagster.trust.sbom import sbom
 

@@ -38,6 +38,8 @@ COMMANDS = {
     "import": ("import_images", "Release a drop: import what its import.cfg names into production."),
     "publish-source": ("publish_source", "Propose the public part of the image folders to the public repository."),
     "publish-docs": ("publish_docs", "Propose README and tags of released images to the documentation repository."),
+    "notify": ("notify", "Show and test the channels of notifications."),
+    "metrics": ("metrics", "Serve metrics for Prometheus, or write them into a file."),
     "doctor": ("doctor", "Check everything a build and a release need."),
 }
 """Every command: its module, and its line in the list of commands."""

@@ -55,7 +55,7 @@ def command(settings: Settings, as_json: bool, image: str) -> None:
         "description": found.settings.description,
         "folder": found.path,
         "files": ", ".join(files),
-        "platform": found.platform,
+        "platform": ", ".join(found.platforms),
         "built from": "\n".join((*found.parents, *found.bases)),
         "built from it": "\n".join(descendants) or "nothing",
         "published as": "\n".join(p.format(name=found.name, family=found.family) for p in settings.published_as),

@@ -8,6 +8,7 @@ import click
 from rich.markup import escape
 
 from aml_images_dagster.builds.naming import BUILD_NUMBER
+from aml_images_dagster.builds.records import on_platform, sizes_in_words
 from aml_images_dagster.cli.arguments import BUILD, build_named
 from aml_images_dagster.cli.builds import COLOURS, waits_of
 from aml_images_dagster.cli.console import is_narrow, new_table, open_console
@@ -97,6 +98,7 @@ def document(folder: BuildFolder, record: BuildRecord) -> dict[str, Any]:
                 "content_key": staged.content_key.digest if staged else None,
                 "reused": staged.reused(record.build) if staged else None,
                 "tests": [scenario.model_dump(mode="json") for scenario in tested.scenarios] if tested else None,
+                "untested": list(tested.untested) if tested else None,
             }
         )
     return {
@@ -121,13 +123,16 @@ def images_table(folder: BuildFolder, record: BuildRecord) -> Table:
         else:
             how = "\n".join((f"built in {staged.seconds:.1f} s", *staged.because))
         if tested:
-            scenarios = [f"{s.scenario} {s.status} {s.seconds:.1f} s" for s in tested.scenarios]
+            scenarios = [
+                f"{on_platform(s.scenario, s.platform)} {s.status} {s.seconds:.1f} s" for s in tested.scenarios
+            ]
+            scenarios += [f"not tested on {platform}" for platform in tested.untested]
         else:
             scenarios = _jobs_of(image, jobs) or ["-"]
         table.add_row(
             escape(image),
             staged.digest[:19],
-            f"{staged.size_bytes / 1e6:.1f} MB",
+            sizes_in_words(staged).replace(", ", "\n"),
             escape(how),
             escape("\n".join(scenarios)) or "[yellow]not tested[/]",
             escape("\n".join(staged.reasons)),
@@ -137,7 +142,7 @@ def images_table(folder: BuildFolder, record: BuildRecord) -> Table:
 
 def _jobs_of(image: str, jobs: Sequence[JobRecord]) -> list[str]:
     """How far the scenarios of an image came that has not passed: the last job of each."""
-    last = {job.scenario: job for job in jobs if job.image == image}
+    last = {on_platform(job.scenario, job.platform): job for job in jobs if job.image == image}
     return [f"{name} {job.status}{_duration(job)}" for name, job in last.items()]
 
 

@@ -15,6 +15,7 @@ from aml_images_dagster.catalog.validation import validate
 from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
+from aml_images_dagster.notifications.rules import find_rules
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.schedules.schedule import read_timetable
 from aml_images_dagster.text import counted
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 @click.argument("images", nargs=-1, metavar="[IMAGE...]", type=IMAGE)
 @common_options
 def command(settings: Settings, as_json: bool, images: tuple[str, ...]) -> None:
-    """Check image folders and show all findings at once. Without IMAGE: all folders, and the files of schedules/.
+    """Check image folders and show all findings at once.
+
+    Without IMAGE: all folders, the files of schedules/ and notifications.yaml.
 
     Exit codes: 0 no error (there may be warnings), 2 an error.
     """
@@ -45,7 +48,7 @@ def command(settings: Settings, as_json: bool, images: tuple[str, ...]) -> None:
         features_of=lambda os: features_of(backends_for(settings))(os),
     )
     if not images:
-        findings += read_timetable(tree, catalog).findings
+        findings += [*read_timetable(tree, catalog).findings, *find_rules(tree)[1]]
     if as_json:
         print_json({"findings": [finding.document() for finding in findings]})
     else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dagster import AssetKey
 
+from aml_images_dagster.catalog.graph import all_cycles
 from aml_images_dagster.catalog.image_name import name_fault, plain_name
 
 if TYPE_CHECKING:
@@ -98,8 +99,14 @@ def images_with_assets(catalog: Catalog) -> list[Image]:
     """The images that Dagster knows.
 
     An image that cannot be built at all has no assets, so that the others load: one whose Dockerfile cannot be read,
-    whose name no registry accepts, or whose name Dagster could not distinguish from another. Validation reports it.
+    whose name no registry accepts, whose name Dagster could not distinguish from another, or that is FROM an image that
+    is FROM it. Validation reports it.
     """
+    cycles = all_cycles(catalog.parents)
     named = [image for image in catalog.images.values() if name_fault(image.family, image.name) is None]
     names = Counter(plain_name(image.family, image.name) for image in named)
-    return [image for image in named if image.parsed and names[plain_name(image.family, image.name)] == 1]
+    return [
+        image
+        for image in named
+        if image.parsed and names[plain_name(image.family, image.name)] == 1 and image.id not in cycles
+    ]

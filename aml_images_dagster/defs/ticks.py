@@ -13,7 +13,9 @@ from aml_images_dagster.defs.run_state import PROCESS_TAG, UNFINISHED
 from aml_images_dagster.errors import Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick
 
     from aml_images_dagster.settings import Settings
 
@@ -38,6 +40,14 @@ def is_running(instance: dg.DagsterInstance, sensor: str, settings: Settings) ->
     """Whether a sensor that starts builds is switched on."""
     states = [state for state in instance.all_instigator_state() if state.name == sensor]
     return states[-1].is_running if states else settings.is_automatic
+
+
+def last_ticks(instance: dg.DagsterInstance) -> Iterator[tuple[InstigatorState, InstigatorTick]]:
+    """The last completed tick of each sensor and schedule that is on and has had one."""
+    for state in instance.all_instigator_state():
+        if state.is_running:
+            ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=_IN_A_ROW)
+            yield from [(state, tick) for tick in ticks if tick.is_completed][:1]
 
 
 def is_under_way(instance: dg.DagsterInstance, job: str) -> bool:

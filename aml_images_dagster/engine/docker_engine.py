@@ -172,7 +172,7 @@ class DockerEngine:
             )
         return digest
 
-    def pull(self, reference: str, log: LogLine, login: RegistryLogin | None = None) -> str:
+    def pull(self, reference: str, log: LogLine, login: RegistryLogin | None = None, *, platform: str = "") -> str:
         """See `Engine.pull`."""
         wanted = Reference.parse(reference)
         self._transfer(
@@ -181,7 +181,12 @@ class DockerEngine:
             log,
             login,
             lambda client, auth: client.pull(
-                wanted.name, tag=wanted.version, stream=True, decode=True, auth_config=auth
+                wanted.name,
+                tag=wanted.version,
+                stream=True,
+                decode=True,
+                auth_config=auth,
+                platform=platform or None,
             ),
             _pulled_digest,
         )

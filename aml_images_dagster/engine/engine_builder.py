@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.catalog.builder_features import CLASSIC
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.again import PUSHED_AGAIN_AFTER_SECONDS, once_more_when_back
-from aml_images_dagster.engine.interface import PushedImage, TooManyRequests
+from aml_images_dagster.engine.interface import PushedImage, TooManyRequests, nobody
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,13 @@ class EngineBuilder:
         return CLASSIC
 
     def build_and_push(
-        self, request: BuildRequest, log: LogLine, *, still_wanted: Callable[[], None], started: Callable[[str], None]
+        self,
+        request: BuildRequest,
+        log: LogLine,
+        *,
+        still_wanted: Callable[[], None],
+        started: Callable[[str], None],
+        pushes: Callable[[str], None] = nobody,
     ) -> PushedImage:
         """See `Builder.build_and_push`. Nothing continues without this process, so `started` is not called."""
         self._build(request, log)

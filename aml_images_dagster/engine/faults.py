@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.engine.interface import BuildRequest
 
+EMULATION_HINT = "Install QEMU where the engine runs: `apt-get install qemu-user-static binfmt-support`."
+"""How a machine learns to run programs of other platforms."""
+
 KILLED = 137
 """Exit code of a process that got SIGKILL: out of memory, or the engine was stopped."""
 

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 OperatingSystem = Literal["linux", "windows"]
 
+
+def nobody(_: str) -> None:
+    """Receives what nobody wants to know."""
+
+
 LogLine = Callable[[str], None]
 """Receives the engine's output line by line, as it comes."""
 
@@ -69,7 +74,8 @@ class BuildRequest:
         dockerfile: Path of the Dockerfile inside the context.
         tag: The staging reference that the image gets.
         build_args: Values for ARG.
-        platform: e.g. `linux/amd64`; verified after the build, because engines ignore it for local bases.
+        platform: e.g. `linux/amd64`; verified after the build, because engines ignore it for local bases. Several,
+            with commas between, make an index. BuildKit only.
         timeout_seconds: The whole build may take this long.
         network: Network of RUN instructions; None is the engine's default.
         target: A stage to stop at; None builds the last one.
@@ -149,7 +155,13 @@ class Builder(Protocol):
         """
 
     def build_and_push(
-        self, request: BuildRequest, log: LogLine, *, still_wanted: Callable[[], None], started: Callable[[str], None]
+        self,
+        request: BuildRequest,
+        log: LogLine,
+        *,
+        still_wanted: Callable[[], None],
+        started: Callable[[str], None],
+        pushes: Callable[[str], None] = nobody,
     ) -> PushedImage:
         """Build an image and push it under its tag.
 
@@ -158,6 +170,8 @@ class Builder(Protocol):
             log: Receives the output.
             still_wanted: Raises when the image is not wanted any more; asked before anything is pushed, at the latest.
             started: Receives the name of remote work that continues without this process; see `abandon`.
+            pushes: Receives the digest of each image of an index before it is pushed: nothing has a tag before the
+                index has, so that none can be found when a push ends halfway.
 
         Raises:
             BuildFailed: A failing instruction, a bad Dockerfile, the deadline, a full disk; carries the log's end.
@@ -212,8 +226,14 @@ class Engine(Protocol):
             Unreachable: The registry refuses or does not answer.
         """
 
-    def pull(self, reference: str, log: LogLine, login: RegistryLogin | None = None) -> str:
+    def pull(self, reference: str, log: LogLine, login: RegistryLogin | None = None, *, platform: str = "") -> str:
         """Pull an image and return the engine's image id.
+
+        Args:
+            reference: The image.
+            log: Receives the output.
+            login: For the registry.
+            platform: Platform of the image, if it is not the engine's own.
 
         Raises:
             Unreachable: The registry refuses or does not answer, or has no such image.

@@ -83,17 +83,20 @@ def publish_docs(
 def tags_metadata(listed: ListedImage, settings: Settings) -> str:
     """The repository YAML of an image."""
     image = listed.image
-    group: dict[str, Any] = {
-        "tags": list(listed.tags),
-        "architecture": image.platform.partition("/")[2],
-        "os": image.os,
-        "osVersion": listed.system,
-    }
+    groups: list[dict[str, Any]] = [
+        {
+            "tags": list(listed.tags),
+            "architecture": platform.partition("/")[2],
+            "os": image.os,
+            "osVersion": listed.system,
+        }
+        for platform in image.platforms
+    ]
     address = _file_url(DOCKERFILE, listed, settings)
-    if address:
+    for group in groups if address else ():
         group["dockerfile"] = address
     name = settings.production_names.format(name=image.name, family=image.family)
-    document = {"repos": [{"repoName": name, "customTablePivots": True, "tagGroups": [group]}]}
+    document = {"repos": [{"repoName": name, "customTablePivots": True, "tagGroups": groups}]}
     return yaml.safe_dump(document, sort_keys=False)
 
 
@@ -110,7 +113,7 @@ def image_readme(listed: ListedImage, settings: Settings, today: date) -> str:
     rows = [
         ("tags", ", ".join(f"`{tag}`" for tag in listed.tags)),
         ("operating system", listed.system),
-        ("platform", f"`{image.platform}`"),
+        ("platform", ", ".join(f"`{platform}`" for platform in image.platforms)),
         ("base", f"`{listed.base}`"),
     ]
     sections.append("\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]))

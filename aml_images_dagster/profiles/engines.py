@@ -11,6 +11,8 @@ from aml_images_dagster.engine.docker_engine import DockerEngine
 from aml_images_dagster.engine.engine_builder import EngineBuilder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
     from aml_images_dagster.engine.interface import LoginFor
     from aml_images_dagster.settings import Settings
 
@@ -57,6 +59,11 @@ def linux_builder(engines: Engines, settings: Settings, login_for: LoginFor) -> 
 def local_builder(engines: Engines, settings: Settings) -> BuildKitBuilder:
     """What builds Linux images that are only tried: the BuildKit of the engine, wherever the others are built."""
     return linux_builder(engines, settings.model_copy(update={"builder": ""}), lambda _: None)
+
+
+def emulated_platforms(settings: Settings) -> Callable[[], Collection[str]]:
+    """Asks the engine for Linux images what it builds for, and so runs: its own platform and those that it emulates."""
+    return lambda: Buildx(settings.docker_host).inspect().platforms
 
 
 def windows_builder(engines: Engines, settings: Settings, login_for: LoginFor) -> EngineBuilder | None:

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.builds.artifacts import Artifacts
 from aml_images_dagster.builds.backends import Backends
 from aml_images_dagster.profiles.checks import builder_checks, registry_checks
-from aml_images_dagster.profiles.engines import engines_of, linux_builder, local_builder, windows_builder
+from aml_images_dagster.profiles.engines import (
+    emulated_platforms,
+    engines_of,
+    linux_builder,
+    local_builder,
+    windows_builder,
+)
 from aml_images_dagster.profiles.staging_account import staging_account
 from aml_images_dagster.registry.importer import CopyingImporter
 from aml_images_dagster.registry.oci import OciRegistry
@@ -47,6 +53,7 @@ def local_backends(settings: Settings) -> Backends:
             windows_docker_host=settings.windows_docker_host,
             login=lambda: account,
             pull_seconds=settings.transfer_timeout_minutes * 60,
+            emulated=emulated_platforms(settings) if settings.test_emulated else None,
         ),
         resolver=BaseResolver(settings.base_mirrors, engines.linux, registry),
         artifacts=Artifacts(settings.artifacts_uri),

@@ -79,7 +79,7 @@ class Registry(Protocol):
         """
 
     def size_bytes(self, reference: Reference) -> int:
-        """Compressed size: the sum of all layers and the configuration."""
+        """Compressed size: the sum of all layers and the configuration; for an index: of one of its images."""
 
     def repositories(self) -> Sequence[str]:
         """All repositories, all pages."""

@@ -209,7 +209,7 @@ class OciRegistry:
 
         Source: distribution-spec, "Listing Referrers".
         """
-        what = f"what is attached to {repository}@{digest}"
+        what = f"for what is attached to {repository}@{digest}"
         found: list[Mapping[str, Any]] = []
         seen: set[str] = set()
         url = f"{self._base}/v2/{repository}/referrers/{digest}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from aml_images_dagster.http_connection import time_limit
 from aml_images_dagster.http_session import Untrusted
 from aml_images_dagster.registry.interface import NoAnswer
 from aml_images_dagster.registry.oci import OciRegistry
+from aml_images_dagster.registry.platforms import images_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,6 +117,7 @@ class BaseResolver:
         self._registries: dict[str, Registry] = {}
         self._silent: set[str] = set()
         self._resolved: dict[str, ResolvedBase] = {}
+        self._platforms: dict[str, tuple[str, ...]] = {}
         self._asking: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
@@ -132,6 +135,22 @@ class BaseResolver:
             if reference not in resolved:
                 resolved[reference] = self._resolve(reference, silent, self._engine)
             return resolved[reference]
+
+    def platforms(self, image: str) -> tuple[str, ...]:
+        """What an image is for, by digest, e.g. `linux/arm64`; nothing where only the engine has it.
+
+        Args:
+            image: As `ResolvedBase.pull` names it.
+
+        Raises:
+            Unreachable: Its registry refuses.
+        """
+        if image not in self._platforms:
+            reference = Reference.parse(image)
+            with time_limit(_SECONDS), suppress(BadInput, NoAnswer):
+                registry = self._registries.setdefault(reference.registry, self._open_registry(reference.registry))
+                self._platforms[image] = tuple(images_of(registry, reference))
+        return self._platforms.get(image, ())
 
     def observe(self, references: Iterable[str]) -> dict[str, ResolvedBase | BadInput]:
         """What registries serve now, whatever was answered before; the engine is not asked.

@@ -127,7 +127,9 @@ def lacks(release: ReleaseJson, artifacts: Artifacts) -> dict[str, str]:
     found = {}
     for image in release.images:
         name = f"{image.family}/{image.name}"
-        missing = [] if image.tests else ["not tested"]
+        untested = [each.platform for each in image.platforms if not each.tested]
+        missing = [f"not tested on {', '.join(untested)}"] if image.tests and untested else []
+        missing += [] if image.tests else ["not tested"]
         with suppress(BadInput):  # a record of another version says nothing
             staged = artifacts.build(release.build).read_staged(name)
             notices = staged.notices if staged else {}

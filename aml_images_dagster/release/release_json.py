@@ -35,6 +35,7 @@ class TestEntry(Record):
         job: The job that ran it.
         status: Always `passed` in a complete build.
         seconds: Wall time of the job in seconds.
+        platform: Where it ran, of an image for several platforms; else empty.
     """
 
     __test__ = False
@@ -43,6 +44,23 @@ class TestEntry(Record):
     job: str
     status: JobStatus
     seconds: float
+    platform: str = ""
+
+
+class ReleasePlatform(Record):
+    """An image for one of several platforms.
+
+    Attributes:
+        platform: E.g. `linux/arm64`.
+        digest: Of its own manifest, to which the index refers.
+        size_bytes: Compressed size.
+        tested: Whether its scenarios have passed; else there was no test machine for it, or there are none.
+    """
+
+    platform: str
+    digest: str
+    size_bytes: int
+    tested: bool
 
 
 class ReleaseImage(Record):
@@ -59,7 +77,8 @@ class ReleaseImage(Record):
         content_key: sha256 of all inputs of its build.
         bases: What it is built on.
         tests: The scenarios that passed; empty for an image without tests.json.
-        size_bytes: Compressed size.
+        size_bytes: Compressed size; of an image for several platforms that of the first.
+        platforms: The images of an index; empty for an image of one platform, and in builds of earlier versions.
     """
 
     name: str
@@ -73,6 +92,7 @@ class ReleaseImage(Record):
     bases: tuple[BaseImage, ...]
     tests: tuple[TestEntry, ...]
     size_bytes: int
+    platforms: tuple[ReleasePlatform, ...] = ()
 
 
 class ReleaseJson(Record):
@@ -122,9 +142,19 @@ def release_image(session: BuildSession, name: str) -> ReleaseImage:
         content_key=staged.content_key.digest,
         bases=staged.bases,
         tests=tuple(
-            TestEntry(scenario=r.scenario, job=r.job, status=r.status, seconds=r.seconds) for r in tested.scenarios
+            TestEntry(scenario=r.scenario, job=r.job, status=r.status, seconds=r.seconds, platform=r.platform)
+            for r in tested.scenarios
         ),
         size_bytes=staged.size_bytes,
+        platforms=tuple(
+            ReleasePlatform(
+                platform=each.platform,
+                digest=each.digest,
+                size_bytes=each.size_bytes,
+                tested=bool(tested.scenarios) and each.platform not in tested.untested,
+            )
+            for each in staged.platforms
+        ),
     )
 
 

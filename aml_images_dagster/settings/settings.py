@@ -116,6 +116,11 @@ class Settings(BaseSettings):
         "docker/dockerfile=mirror.example/docker/dockerfile; default: the builder's own.",
     )
     build_network: str | None = Field(default=None, description="Network of RUN instructions, e.g. host.")
+    test_emulated: bool = Field(
+        default=False,
+        description="Test images for several platforms also on those that the engine has to emulate (QEMU), which is "
+        "slow; else such platforms are not tested.",
+    )
     build_timeout_minutes: float = Field(default=90, gt=0, description="Time limit for building one image.")
     transfer_timeout_minutes: float = Field(
         default=30, gt=0, description="Time limit for one push or pull of one image."

@@ -213,6 +213,8 @@ def container_options(job: TestJob, launch: Launch, node: Node, limits: Limits) 
         # The runner reads along, so the engine has to keep little on its disk.
         "log_config": LogConfig(type="json-file", config={"max-size": "20m", "max-file": "2"}),
     }
+    if job.platform:
+        options["platform"] = job.platform
     if job.os == "linux":
         options |= {
             "init": True,

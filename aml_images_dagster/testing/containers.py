@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.bounded import LONGEST_LOG, up_to
 from aml_images_dagster.catalog.tests_file import PytestScenario
 from aml_images_dagster.engine.docker_engine import DockerEngine
-from aml_images_dagster.errors import FactoryError, Unreachable
+from aml_images_dagster.engine.faults import EMULATION_HINT
+from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
 from aml_images_dagster.testing import mpi, pytest_scenario, torch_ranks
 from aml_images_dagster.testing.launch import Launch, Node, job_files
 from aml_images_dagster.testing.limits import Limits
@@ -35,6 +36,7 @@ class ContainerRunner:
         login: Asked before every pull; None pulls without a name.
         limits: What one container may use.
         pull_seconds: Longest time for pulling the image.
+        emulated: Asks the engine for the platforms that it emulates; None tests images on its own alone.
     """
 
     kind = "local containers"
@@ -47,11 +49,14 @@ class ContainerRunner:
         login: Callable[[], RegistryLogin | None] | None = None,
         limits: Limits | None = None,
         pull_seconds: float = 1800,
+        emulated: Callable[[], Collection[str]] | None = None,
     ) -> None:
         self._hosts = {"linux": docker_host, "windows": windows_docker_host or docker_host}
         self._login = login
         self._limits = limits or Limits()
         self._pull_seconds = pull_seconds
+        self._emulated = emulated
+        self._architecture = ""
 
     def run(self, job: TestJob, log: Callable[[str], None]) -> JobResult:
         """See `TestRunner.run`.
@@ -77,7 +82,8 @@ class ContainerRunner:
                 hint=f"Set the URL of an engine that runs {job.os} containers in the settings.",
             )
         log(f"pulling {job.reference}")
-        image = engine.pull(job.reference, log, self._login() if self._login else None)
+        login = self._login() if self._login else None
+        image = engine.pull(job.reference, log, login, platform=job.platform)
         with connected(host) as client:
             leftovers.remove(client, leftovers.JOB, job.name)
             shown = up_to(LONGEST_LOG, log)
@@ -94,9 +100,25 @@ class ContainerRunner:
         for job in jobs:
             yield self.run(job, log)
 
-    def check(self, computes: Collection[str]) -> str:
+    def runs(self, platform: str) -> bool:
+        """See `TestRunner.runs`. Whatever is not the engine's own platform is emulated, where that is wanted."""
+        return self._emulated is not None or platform == self._own_platform()
+
+    def check(self, computes: Collection[str], platforms: Collection[str] = ()) -> str:
         """See `TestRunner.check`. There are no computes to choose from here; the engine is asked when it is used."""
-        return self.kind
+        foreign = set(platforms) - {self._own_platform()} if platforms else set()
+        lacking = sorted(foreign - set(self._emulated() if self._emulated and foreign else ()))
+        if lacking:
+            raise BadInput(
+                f"the engine emulates no {' and no '.join(lacking)}",
+                where="test_emulated",
+                hint=f"{EMULATION_HINT} Or switch the setting off: images are then not tested on it.",
+            )
+        return f"{self.kind}{', emulated: ' if foreign else ''}{', '.join(sorted(foreign))}"
+
+    def _own_platform(self) -> str:
+        self._architecture = self._architecture or DockerEngine(self._hosts["linux"]).info().architecture
+        return f"linux/{self._architecture}"
 
     def cancel(self, build: str) -> list[str]:
         """See `TestRunner.cancel`."""

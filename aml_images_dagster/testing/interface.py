@@ -32,6 +32,7 @@ class TestJob:
         timeout_seconds: The job may take this long, without pulling the image.
         compute: Where to run, if the place has several; empty takes its default.
         commit: The commit that is built; empty outside of git.
+        platform: Platform of the reference, if its image has several, e.g. `linux/arm64`; else empty.
         keep_failed: Keep the containers of a job that does not pass, for inspection.
     """
 
@@ -47,6 +48,7 @@ class TestJob:
     timeout_seconds: float
     compute: str = ""
     commit: str = ""
+    platform: str = ""
     keep_failed: bool = False
 
 
@@ -94,6 +96,13 @@ class TestRunner(Protocol):
     kind: str
     """What release notes call it, e.g. `local containers`."""
 
+    def runs(self, platform: str) -> bool:
+        """Whether jobs run on a platform here, e.g. `linux/arm64`; else images for it are not tested on it.
+
+        Raises:
+            Unreachable: The place does not answer.
+        """
+
     def run(self, job: TestJob, log: Callable[[str], None]) -> JobResult:
         """Run a job to its end and remove everything that it created, whatever happens, unless it is to be kept.
 
@@ -112,17 +121,18 @@ class TestRunner(Protocol):
             Unreachable: See `run`.
         """
 
-    def check(self, computes: Collection[str]) -> str:
+    def check(self, computes: Collection[str], platforms: Collection[str] = ()) -> str:
         """Make sure that jobs can be submitted.
 
         Args:
             computes: What the jobs name as `compute`.
+            platforms: What the jobs name as `platform`.
 
         Returns:
             Where they would run, in a few words.
 
         Raises:
-            BadInput: A setting is missing, or names what is not there.
+            BadInput: A setting is missing, or names what is not there, or a platform cannot be emulated.
             Unreachable: The place does not answer, or refuses the request.
         """
 

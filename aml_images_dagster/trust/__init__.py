@@ -1,1 +1,1 @@
-"""Evidence: what is in an image, and proof of where it comes from."""
+"""Evidence of an image: what is in it, where it comes from, and who has signed it."""

@@ -1,8 +1,8 @@
-"""The files of an image, as extracting its layers one after the other makes them.
+"""The files of an image, as a container sees them: its layers, one over the other.
 
-Source: https://github.com/opencontainers/image-spec/blob/main/layer.md, "Applying Changesets". Where that says nothing,
-of a parent that is a link and of a folder in place of a file, it is what containerd does:
-https://github.com/containerd/containerd/blob/main/pkg/archive/tar.go.
+Source: https://github.com/opencontainers/image-spec/blob/main/layer.md, "Applying Changesets". Where that says nothing
+it is what engines do. They extract each layer alone and let overlayfs put them together: a folder of an upper layer
+takes the place of a link or a file below it, and only links of the same layer are followed when it is extracted.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ MOST_NODES = 600_000
 """Files and folders of one image that are kept."""
 LONGEST_PATH = 4096
 """Characters of a path, as in Linux."""
+_PATIENCE = 10_000_000
+"""Parts of targets of links that are followed in one image; a real one takes some thousands."""
 _MOST_LINKS = 40
-"""Links that are followed on the way to a file, as in Linux."""
+"""Links that are followed on the way to one file, as in Linux."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,15 +39,17 @@ class File:
     is_owned: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Link:
     """A symbolic link.
 
     Attributes:
         target: What it says.
+        layer: Number of its layer; the tree sets it.
     """
 
     target: str
+    layer: int = 0
 
 
 Folder: TypeAlias = "dict[str, Node]"
@@ -62,6 +66,12 @@ class FileTree:
     def __init__(self) -> None:
         self._root: Folder = {}
         self._nodes = 0
+        self._layer = 0
+        self._patience = _PATIENCE
+
+    def begin_layer(self) -> None:
+        """What comes is of one more layer. What it removes of those below it has to come first."""
+        self._layer += 1
 
     def add_folder(self, path: str) -> None:
         """Add a folder; one that is there stays."""
@@ -73,32 +83,36 @@ class FileTree:
         """Add a file or a link, in place of what is there."""
         folder, name = self._parent(path)
         if name:
+            if isinstance(node, Link):
+                node.layer = self._layer
             self._put(folder, name, node)
 
     def add_hard_link(self, path: str, target: str) -> None:
         """Give a file one more name."""
-        node = self._found(target)
-        if isinstance(node, Link):
-            self.add(path, node)
-        else:
-            self.add(path, File(node.document if isinstance(node, File) else None))
+        folder, name = self._parent(target)
+        node = folder.get(name)
+        self.add(
+            path,
+            Link(node.target) if isinstance(node, Link) else File(node.document if isinstance(node, File) else None),
+        )
 
     def remove(self, path: str) -> None:
         """Remove a file, a link, or a folder with all that is in it."""
-        found = self._existing_parent(path)
-        if found:
-            folder, name = found
-            folder.pop(name, None)
+        folder, name = self._parent(path)
+        folder.pop(name, None)
 
     def empty(self, path: str) -> None:
         """Remove all that is in a folder."""
-        node = self._found(path) if path else self._root
+        folder, name = self._parent(path)
+        node = folder.get(name) if name else self._root
         if isinstance(node, dict):
             node.clear()
+        else:
+            self._put(folder, name, {})
 
     def file(self, path: str) -> File | None:
         """The file at a path, links followed; None when there is none."""
-        path, node = self._followed(path)
+        node = self._followed(path)
         return node if isinstance(node, File) else None
 
     def own(self, paths: Iterable[str]) -> None:
@@ -107,7 +121,7 @@ class FileTree:
         for path in paths:
             parent, _, name = path.rpartition("/")
             if parent not in folders:
-                node = self._followed(parent)[1] if parent else self._root
+                node = self._followed(parent)
                 folders[parent] = node if isinstance(node, dict) else None
             folder = folders[parent]
             node = folder.get(name) if folder else None
@@ -116,7 +130,7 @@ class FileTree:
 
     def own_all(self, path: str) -> bool:
         """Note that something accounts for a file, or for all files of a folder; False when there is neither."""
-        _, node = self._followed(path)
+        node = self._followed(path)
         if node is None or isinstance(node, Link):
             return False
         for _, each in _below(node, ""):
@@ -140,55 +154,59 @@ class FileTree:
     def _parent(self, path: str) -> tuple[Folder, str]:
         """The folder of a path, made where it is missing, and the last part of the path."""
         *parts, name = _parts(path) or [""]
+        waiting = parts[::-1]
+        trail: list[Folder] = []
         folder = self._root
-        trail: list[str] = []
-        for part in parts:
+        links = 0
+        while waiting:
+            part = waiting.pop()
+            if part == "..":
+                folder = trail.pop() if trail else self._root
+                continue
             node = folder.get(part)
-            trail.append(part)
-            if isinstance(node, Link):
-                real, node = self._followed("/".join(trail))
-                trail = real.split("/") if node is not None else trail
+            if isinstance(node, Link) and node.layer == self._layer and self._may_follow(node, links):
+                links += 1
+                if node.target.startswith("/"):
+                    trail, folder = [], self._root
+                waiting += _parts(node.target, up=True)[::-1]
+                continue
             if not isinstance(node, dict):
                 node = {}
                 self._put(folder, part, node)
+            trail.append(folder)
             folder = node
         return folder, name
 
-    def _existing_parent(self, path: str) -> tuple[Folder, str] | None:
-        *parts, name = _parts(path) or [""]
-        node = self._followed("/".join(parts))[1] if parts else self._root
-        return (node, name) if isinstance(node, dict) else None
-
-    def _found(self, path: str) -> Node | None:
-        """What is at a path itself: a link at its end is not followed."""
-        found = self._existing_parent(path)
-        return found[0].get(found[1]) if found else None
-
-    def _followed(self, path: str) -> tuple[str, Node | None]:
-        """Where a path leads when all links are followed, and what is there."""
+    def _followed(self, path: str) -> Node | None:
+        """What is at a path when all links are followed."""
         waiting = _parts(path)[::-1]
-        trail: list[tuple[str, Folder]] = []
+        trail: list[Folder] = []
         node: Node = self._root
         links = 0
         while waiting:
             part = waiting.pop()
             if part == "..":
-                node = trail.pop()[1] if trail else self._root
+                node = trail.pop() if trail else self._root
                 continue
             if not isinstance(node, dict) or part not in node:
-                return "", None
+                return None
             following = node[part]
-            if isinstance(following, Link):
+            if not isinstance(following, Link):
+                trail.append(node)
+                node = following
+            elif self._may_follow(following, links):
                 links += 1
-                if links > _MOST_LINKS:
-                    return "", None
                 if following.target.startswith("/"):
                     trail, node = [], self._root
                 waiting += _parts(following.target, up=True)[::-1]
             else:
-                trail.append((part, node))
-                node = following
-        return "/".join(name for name, _ in trail), node
+                return None
+        return node
+
+    def _may_follow(self, link: Link, links: int) -> bool:
+        """Whether one more link is followed: they may lead in circles, and many may lead through many."""
+        self._patience -= 1 + link.target.count("/")
+        return links < _MOST_LINKS and self._patience > 0
 
 
 def _parts(path: str, *, up: bool = False) -> list[str]:

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from aml_images_dagster.errors import BadInput
 from aml_images_dagster.http_connection import time_limit
 from aml_images_dagster.licences import expression
 from aml_images_dagster.registry.oci import read_manifest
+from aml_images_dagster.registry.platforms import platform_of
 from aml_images_dagster.trust.file_tree import MOST_NODES, File, FileTree, Link, TooManyFiles
 from aml_images_dagster.trust.packages import DISTRIBUTIONS, Document, Package
 from aml_images_dagster.trust.packages.deb import copyright_of
@@ -91,28 +91,6 @@ class Inventory:
         }
 
 
-def images_of(registry: Registry, reference: Reference) -> dict[str, Reference]:
-    """The image of each platform, by platform, by digest; of an image of one platform that one.
-
-    Raises:
-        BadInput: There is no such image.
-        Unreachable: The registry does not answer.
-    """
-    manifest = registry.manifest(reference)
-    if manifest is None:
-        raise BadInput("the registry has no such image", where=str(reference), hint="Is the name right?")
-    document = read_manifest(manifest)
-    if "manifests" not in document:
-        pinned = reference.with_digest(manifest.digest)
-        return {_platform(registry.config(pinned)): pinned}
-    found = {}
-    for entry in document["manifests"]:
-        platform = _platform(entry.get("platform") or {})
-        if "unknown" not in platform:  # what BuildKit attests is listed as an image of no platform
-            found[platform] = reference.with_digest(entry["digest"])
-    return found
-
-
 def read_inventory(
     registry: Registry, image: Reference, records: LayerRecords, contents: Sequence[Content] = ()
 ) -> Inventory:
@@ -148,7 +126,7 @@ def read_inventory(
     unowned, unowned_files, files = _unowned(tree)
     return Inventory(
         digest=manifest.digest,
-        platform=_platform(config),
+        platform=platform_of(config),
         created=_created(config),
         distribution=distribution,
         packages=tuple(
@@ -163,6 +141,7 @@ def read_inventory(
 
 def _apply(changes: Iterable[Change], tree: FileTree, unread: list[str]) -> bool:
     """Apply a layer; False when the tree had no room for all of it."""
+    tree.begin_layer()
     try:
         for change in changes:
             match change.what:
@@ -279,12 +258,6 @@ def _group(path: str, owned_folders: set[str]) -> str:
         if folder not in owned_folders:
             return f"{folder}/"
     return path
-
-
-def _platform(config: Mapping[str, Any]) -> str:
-    """`os/architecture`, with the variant where there is one. Source: image-spec, "config.md" and "image-index.md"."""
-    parts = (config.get("os"), config.get("architecture"), config.get("variant"))
-    return "/".join(str(part) for part in parts if part)
 
 
 def _created(config: Mapping[str, Any]) -> datetime:

@@ -1,4 +1,4 @@
-"""Write the JSON schemas of tests.json, image.json and the files of schedules/, from the models that read them.
+"""Write the JSON schemas of the files that people write, from the models that read them.
 
 Run `python docs/schemas/generate.py` after a change of a model.
 """
@@ -10,12 +10,14 @@ from pathlib import Path
 
 from aml_images_dagster.catalog.image_file import ImageFile
 from aml_images_dagster.catalog.tests_file import TestPlan
+from aml_images_dagster.notifications.rules import NotificationRules
 from aml_images_dagster.schedules.schedule_file import ScheduleFile
 
 SCHEMAS = {
     "tests.schema.json": ("tests.json of an image folder", TestPlan),
     "image.schema.json": ("image.json of an image folder", ImageFile),
     "schedule.schema.json": ("a file of schedules/", ScheduleFile),
+    "notifications.schema.json": ("notifications.yaml", NotificationRules),
 }
 
 

@@ -20,10 +20,12 @@ from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.builds.staging import stage, stage_once
 from aml_images_dagster.builds.unchanged import record_unchanged
+from aml_images_dagster.catalog.builder_features import BUILDKIT
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.interface import EngineInfo, PushedImage
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.registry.interface import Manifest
+from aml_images_dagster.registry.oci import OCI_INDEX, OCI_MANIFEST
 from aml_images_dagster.registry.resolution import ResolvedBase
 from aml_images_dagster.settings import load_settings
 from aml_images_dagster.testing.interface import JobResult, NodeLog
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aml_images_dagster.builds.records import Plan
+    from aml_images_dagster.catalog.builder_features import BuilderFeatures
     from aml_images_dagster.engine.interface import BuildRequest
     from aml_images_dagster.testing.interface import TestJob
 
@@ -40,7 +43,7 @@ TITLE = "org.opencontainers.image.title"
 
 
 class MemoryRegistry:
-    """Tags and digests, and the labels of each."""
+    """Tags and digests, the labels of each, and the images of indexes by platform."""
 
     host = "staging.example"
     url = "https://staging.example"
@@ -48,6 +51,7 @@ class MemoryRegistry:
     def __init__(self) -> None:
         self.served: dict[tuple[str, str], str] = {}
         self.configs: dict[str, dict[str, Any]] = {}
+        self.indexes: dict[str, dict[str, str]] = {}
 
     def digest(self, reference: Reference) -> str | None:
         return self.served.get((reference.repository, reference.version))
@@ -55,6 +59,15 @@ class MemoryRegistry:
     def push(self, reference: Reference, digest: str, config: dict[str, Any]) -> None:
         self.served |= {(reference.repository, version): digest for version in (reference.tag, digest)}
         self.configs[digest] = config
+
+    def push_index(self, reference: Reference, digest: str, labels: dict[str, str], platforms: Sequence[str]) -> None:
+        self.indexes[digest] = {}
+        for platform in platforms:
+            part = f"sha256:{hashlib.sha256(f'{digest} {platform}'.encode()).hexdigest()}"
+            os_, architecture = platform.split("/")
+            self.push(reference.with_tag(part), part, {"os": os_, "architecture": architecture})
+            self.indexes[digest][platform] = part
+        self.push(reference, digest, {"config": {"Labels": labels}})
 
     def config(self, reference: Reference) -> Mapping[str, Any]:
         digest = self.digest(reference)
@@ -64,7 +77,14 @@ class MemoryRegistry:
 
     def manifest(self, reference: Reference) -> Manifest | None:
         digest = self.digest(reference)
-        return Manifest(digest, "", b"{}") if digest else None
+        if digest in self.indexes:
+            entries = [
+                {"digest": part, "size": 2, "platform": dict(zip(("os", "architecture"), name.split("/"), strict=True))}
+                for name, part in self.indexes[digest].items()
+            ]
+            return Manifest(digest, OCI_INDEX, json.dumps({"manifests": entries}).encode())
+        body = json.dumps({"config": {"digest": digest, "size": 2}, "layers": []}).encode()
+        return Manifest(digest, OCI_MANIFEST, body) if digest else None
 
     def size_bytes(self, reference: Reference) -> int:
         return len(reference.digest)
@@ -114,13 +134,19 @@ class HashingBuilder:
     def info(self) -> EngineInfo:
         return EngineInfo("1", "linux", "amd64", None)
 
+    def features(self) -> BuilderFeatures:
+        return BUILDKIT
+
     def build_and_push(self, request: BuildRequest, log: object, **_: object) -> PushedImage:
         content, labels = _without_labels(request)
         seen = [content, json.dumps([*request.build_args.items(), request.platform]).encode()]
         title = labels[TITLE]
         digest = f"sha256:{hashlib.sha256(b'|'.join([title.encode(), *seen])).hexdigest()}"
-        config = {"os": "linux", "architecture": "amd64", "config": {"Labels": labels}}
-        self.registry.push(Reference.parse(request.tag), digest, config)
+        if "," in request.platform:
+            self.registry.push_index(Reference.parse(request.tag), digest, labels, request.platform.split(","))
+        else:
+            config = {"os": "linux", "architecture": "amd64", "config": {"Labels": labels}}
+            self.registry.push(Reference.parse(request.tag), digest, config)
         self.built.append(title)
         return PushedImage(digest, dict.fromkeys(request.look_for, True))
 
@@ -137,19 +163,26 @@ class PassingRunner:
 
     kind = "memory"
     failing: set[str] = field(default_factory=set)
+    failing_on: set[tuple[str, str]] = field(default_factory=set)
     ran: dict[tuple[str, str], str] = field(default_factory=dict)
+    platforms: set[str] = field(default_factory=lambda: {"linux/amd64"})
+    references: dict[str, str] = field(default_factory=dict)
 
     def run_all(self, jobs: Sequence[TestJob], _: object) -> Generator[JobResult, None, None]:
         for job in jobs:
             files = sorted((str(path.relative_to(job.code)), path) for path in job.code.rglob("*") if path.is_file())
             seen = [job.reference, job.scenario.model_dump_json()]
             seen += [f"{name} {path.stat().st_mode:o} {path.read_text()}" for name, path in files]
+            self.references[job.platform] = job.reference
             self.ran[job.image, job.scenario.name] = hashlib.sha256(repr(seen).encode()).hexdigest()
-            if job.scenario.name in self.failing:
+            if job.scenario.name in self.failing or (job.scenario.name, job.platform) in self.failing_on:
                 yield JobResult(job.name, "failed", 1, "exit code 1", (NodeLog("node0", "the accuracy is too low\n"),))
             yield JobResult(job.name, "passed", 1)
 
-    def check(self, computes: object) -> str:
+    def runs(self, platform: str) -> bool:
+        return platform in self.platforms
+
+    def check(self, computes: object, platforms: object = ()) -> str:
         return self.kind
 
     def cancel(self, build: str) -> list[str]:
@@ -164,12 +197,16 @@ class MemoryResolver:
     """External bases, as tests have them."""
 
     digests: dict[str, str] = field(default_factory=dict)
+    of: dict[str, Sequence[str]] = field(default_factory=dict)
 
     def resolve(self, reference: str) -> ResolvedBase:
         if reference not in self.digests:
             raise BadInput("nobody has it", where=reference)
         digest = self.digests[reference]
         return ResolvedBase(reference, digest, f"mirror.example/{reference.partition(':')[0]}@{digest}")
+
+    def platforms(self, image: str) -> Sequence[str]:
+        return self.of.get(image.rpartition("@")[2], ("linux/amd64", "linux/arm64"))
 
     def forget(self) -> None:
         pass

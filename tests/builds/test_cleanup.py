@@ -15,10 +15,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aml_images_dagster.builds.artifacts import write_atomically
-from aml_images_dagster.builds.cleanup import CleanupReport, cleanup, read_report, staged_references
+from aml_images_dagster.builds.cleanup import (
+    CleanupReport,
+    anything_left,
+    cleanup,
+    read_report,
+    staged_references,
+)
 from aml_images_dagster.builds.ledger import Ledger
+from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import Unreachable
 from aml_images_dagster.registry.oci import OciRegistry
+from tests.indexes import push_index
 from tests.records import begun_release, build_record, staged_image
 
 if TYPE_CHECKING:
@@ -26,7 +34,6 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.records import StagedImage
-    from aml_images_dagster.catalog.reference import Reference
     from tests.image_repository import ImageRepository
 
 pytestmark = pytest.mark.engine
@@ -418,3 +425,109 @@ def test_the_command_removes_a_build_whose_release_died_before_its_first_record(
     assert "was not released" in image_repository.run("cleanup", BUILD).stderr
     assert image_repository.run("cleanup", BUILD, "--yes").returncode == 0
     assert backends.staging.digest(tag_of(pushed)) is None
+
+
+@pytest.fixture
+def stage_index(
+    image_repository: ImageRepository, staging: OciRegistry, push_new_image: Callable[[str, str], Reference]
+) -> Callable[[str, str], list[Reference]]:
+    """Pushes an index of two new images as an image of a build; by digest, the index first."""
+
+    def push(image: str, build: str) -> list[Reference]:
+        family, name = image_repository.image(image).split("/")
+        images = {}
+        for platform in ("linux/amd64", "linux/arm64"):
+            pushed = push_new_image(family, "part")
+            images[platform] = pushed.with_digest(pushed.digest)
+        staging.untag(Reference(staging.host, family, "part"))
+        index = push_index(staging, images, Reference(staging.host, family, f"{name}--{build}"))
+        return [index, *images.values()]
+
+    return push
+
+
+def there(backends: Backends, references: list[Reference]) -> list[bool]:
+    return [backends.staging.digest(reference) is not None for reference in references]
+
+
+def test_an_index_goes_with_all_its_images(
+    backends: Backends, image_repository: ImageRepository, stage_index: Callable[[str, str], list[Reference]]
+) -> None:
+    begin(backends, image_repository, "tools/shell")
+    pushed = stage_index("tools/shell", BUILD)
+    assert cleanup(BUILD, backends, "failed").clean
+    assert there(backends, pushed) == [False, False, False]
+
+
+def test_an_index_that_another_build_reuses_stays_with_its_images(
+    backends: Backends, image_repository: ImageRepository, stage_index: Callable[[str, str], list[Reference]]
+) -> None:
+    begin(backends, image_repository, "tools/shell")
+    pushed = stage_index("tools/shell", BUILD)
+    name = image_repository.image("tools/shell").partition("/")[2]
+    backends.staging.tag(pushed[0], f"{name}--{OTHER}")
+    assert set(outcomes(cleanup(BUILD, backends, "failed")).values()) == {"digest kept, tag removed"}
+    assert there(backends, pushed) == [True, True, True]
+    begin(backends, image_repository, "tools/shell", build=OTHER)
+    assert cleanup(OTHER, backends, "failed").clean
+    assert there(backends, pushed) == [False, False, False]
+
+
+@pytest.mark.parametrize("how", ["a tag", "another index"])
+def test_an_image_of_an_index_that_has_another_use_stays(
+    backends: Backends,
+    image_repository: ImageRepository,
+    staging: OciRegistry,
+    stage_index: Callable[[str, str], list[Reference]],
+    how: str,
+) -> None:
+    begin(backends, image_repository, "tools/shell")
+    pushed = stage_index("tools/shell", BUILD)
+    _, amd64, arm64 = pushed
+    if how == "a tag":
+        staging.tag(arm64, "of-a-person")
+    else:
+        push_index(staging, {"linux/arm64": arm64}, arm64.with_tag("of-a-person"))
+    assert cleanup(BUILD, backends, "failed").clean
+    assert there(backends, [*pushed[:1], amd64, arm64]) == [False, False, True]
+
+
+def test_images_of_an_index_whose_push_ended_before_it_go(
+    backends: Backends, image_repository: ImageRepository, stage_index: Callable[[str, str], list[Reference]]
+) -> None:
+    """They have no tag; the step has written down that it was about to push them."""
+    begin(backends, image_repository, "tools/shell")
+    index, *parts = stage_index("tools/shell", OTHER)
+    for part in parts:
+        backends.artifacts.build(BUILD).write_untagged(image_repository.image("tools/shell"), part.digest)
+    assert cleanup(BUILD, backends, "failed").rows == (), "another build has them in its index"
+    assert there(backends, parts) == [True, True]
+    backends.staging.delete(index)
+    assert anything_left(BUILD, backends)
+    report = cleanup(BUILD, backends, "failed")
+    assert outcomes(report) == {str(part): "removed" for part in parts}
+    assert there(backends, parts) == [False, False]
+    assert not anything_left(BUILD, backends)
+
+
+def test_a_cleanup_that_ends_between_an_index_and_its_images_is_completed_by_the_next(
+    backends: Backends,
+    image_repository: ImageRepository,
+    stage_index: Callable[[str, str], list[Reference]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begin(backends, image_repository, "tools/shell")
+    pushed = stage_index("tools/shell", BUILD)
+    delete = backends.staging.delete
+
+    def stop(reference: Reference) -> None:
+        if reference.digest != pushed[0].digest:
+            raise KeyboardInterrupt
+        delete(reference)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(backends.staging, "delete", stop)
+        cleanup(BUILD, backends, "failed")
+    assert there(backends, pushed) == [False, True, True]
+    assert cleanup(BUILD, backends, "failed").clean
+    assert there(backends, pushed) == [False, False, False]

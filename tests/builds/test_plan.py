@@ -22,7 +22,7 @@ from aml_images_dagster.builds.records import (
     TestedImage,
 )
 from aml_images_dagster.builds.reuse import reusable
-from aml_images_dagster.builds.scenarios import scenario_key
+from aml_images_dagster.builds.scenarios import scenario_key, scenario_runs
 from aml_images_dagster.builds.selection import with_needed_parents
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
@@ -68,8 +68,8 @@ def let_pass(image_repository: ImageRepository, push_new_image: Callable[[str, s
         )
         scenarios = tuple(
             ScenarioRecord(
-                scenario=scenario.name,
-                key=scenario_key(session, staged.digest, image, scenario),
+                scenario=run.scenario.name,
+                key=scenario_key(session, staged.digest, image, run),
                 job="job",
                 status="passed",
                 seconds=1,
@@ -77,7 +77,7 @@ def let_pass(image_repository: ImageRepository, push_new_image: Callable[[str, s
                 url="",
                 tested_in=session.number,
             )
-            for scenario in image.scenarios
+            for run in scenario_runs(image)
         )
         tested = TestedImage(image=name, digest=staged.digest, scenarios=scenarios)
         session.begin()

@@ -9,7 +9,7 @@ import pytest
 
 from aml_images_dagster.catalog.content_key import ContentKey
 from aml_images_dagster.catalog.context import BuildContext
-from aml_images_dagster.catalog.context_files import not_ignored
+from aml_images_dagster.catalog.ignore_file import IgnoreFile
 from aml_images_dagster.errors import BadInput
 
 FOLDER = "base_images/docker/public/base/x"
@@ -203,4 +203,5 @@ FILES = [
     ],
 )
 def test_dockerignore(ignore, gone):
-    assert [name for name in FILES if name not in not_ignored(FILES, ignore.encode())] == gone
+    ignores = IgnoreFile(ignore.encode()).ignores
+    assert [name for name in FILES if ignores(name)] == gone

@@ -9,7 +9,7 @@ import uuid
 import pytest
 
 from aml_images_dagster.catalog.context import BuildContext
-from aml_images_dagster.catalog.context_files import not_ignored
+from aml_images_dagster.catalog.ignore_file import IgnoreFile
 from aml_images_dagster.engine.interface import BuildRequest
 
 pytestmark = pytest.mark.engine
@@ -99,5 +99,6 @@ def test_dockerignore_means_what_it_means_to_docker(busybox, tmp_path):
         seen = [line.removeprefix("found: ./") for line in lines if line.startswith("found: ")]
         image = next(line.split()[-1] for line in lines if line.startswith("Successfully built"))
         subprocess.run(["docker", "rmi", "-f", image], check=True, capture_output=True)
-        ours = sorted(not_ignored(PATHS, ignore.encode()))
+        ignores = IgnoreFile(ignore.encode()).ignores
+        ours = sorted(path for path in PATHS if not ignores(path))
         assert ours == sorted(set(seen) - {".dockerignore"}), ignore

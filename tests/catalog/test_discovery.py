@@ -361,6 +361,10 @@ def oracle(before, after):
             path = f"base_images/tests/{script}"
             if script in after.get(f"{folder}/tests.json", "") and before.get(path) != after.get(path):
                 selected[folder] = "tests"
+    gone = {folder.rsplit("/", 1)[1] for folder in old} - {folder.rsplit("/", 1)[1] for folder in new}
+    for folder in (new & old) - selected.keys():
+        if any(f"{PUBLISHED}/{name}\n" in before[f"{folder}/Dockerfile"] for name in gone):
+            selected[folder] = "descendant"
     while True:
         names = {folder.rsplit("/", 1)[1] for folder in selected}
         more = [
@@ -371,7 +375,8 @@ def oracle(before, after):
         if not more:
             break
         selected.update(dict.fromkeys(more, "descendant"))
-    return selected or dict.fromkeys(new, "fallback"), old - new
+    fallback = {} if old - new else dict.fromkeys(new, "fallback")
+    return selected or fallback, old - new
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -391,4 +396,4 @@ def test_discovery_agrees_with_the_oracle(new_git_repository, before, after):
         discovery = found(repository, "HEAD~1", head)
         assert {image.path: image.change for image in discovery.images} == selected
         assert {image.path for image in discovery.removed} == removed
-        assert discovery.fallback == ("fallback" in selected.values() or not selected)
+        assert discovery.fallback == ("fallback" in selected.values() or not (selected or removed))

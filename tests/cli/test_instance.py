@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from aml_images_dagster.cli.instance import CONFIGURATION, open_instance
 from aml_images_dagster.defs.request import QUEUE_TAG
+from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.settings import load_settings
 
 if TYPE_CHECKING:
@@ -74,3 +77,49 @@ def test_state_is_no_change_of_the_working_tree(
     (repository.root / ".aml-images" / "artifacts").mkdir()
     (repository.root / ".aml-images" / "artifacts" / "file").touch()
     assert repository.git("status", "--porcelain") == ""
+
+
+def on_postgres(home: Path, monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    (home / "dagster.yaml").symlink_to(CONFIGURATION.with_name("dagster-postgres.yaml"))
+    for name in ("PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE"):
+        monkeypatch.delenv(name, raising=False)
+        if name in variables:
+            monkeypatch.setenv(name, variables[name])
+
+
+PLACE = {"PGHOST": "127.0.0.1", "PGPORT": "9", "PGUSER": "dagster", "PGPASSWORD": "pass-word", "PGDATABASE": "dagster"}
+
+
+def test_variables_of_the_database_that_are_not_set_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_postgres(tmp_path, monkeypatch, PGHOST="127.0.0.1", PGPORT="9", PGUSER="dagster")
+    with pytest.raises(BadInput, match="variables that are not set: PGPASSWORD, PGDATABASE"):
+        open_instance(load_settings())
+
+
+def test_a_driver_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_postgres(tmp_path, monkeypatch, **PLACE)
+    monkeypatch.setitem(sys.modules, "dagster_postgres", None)
+    with pytest.raises(BadInput, match="not installed: dagster_postgres") as refused:
+        open_instance(load_settings())
+    assert refused.value.hint == "Install it: pip install 'aml-images-dagster[postgres]'"
+    assert refused.value.where == str(tmp_path / "dagster.yaml")
+
+
+def test_a_database_that_is_away_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    on_postgres(tmp_path, monkeypatch, **PLACE)
+    monkeypatch.setattr("dagster_postgres.utils.time.sleep", lambda _: None)
+    with pytest.raises(Unreachable, match=r"does not answer: .*Connection refused") as refused:
+        open_instance(load_settings())
+    assert "pass-word" not in str(refused.value) + caplog.text
+
+
+def test_both_configurations_are_the_same_but_for_the_storage() -> None:
+    sqlite, postgres = (
+        yaml.safe_load(CONFIGURATION.with_name(name).read_text()) for name in ("dagster.yaml", "dagster-postgres.yaml")
+    )
+    assert list(sqlite.pop("storage")) == ["custom"]
+    assert list(postgres.pop("storage")) == ["postgres"]
+    assert sqlite == postgres

@@ -15,6 +15,7 @@ from aml_images_dagster.builds.cleanup import cleanup
 from aml_images_dagster.defs.keys import RELEASED, STAGES, asset_key, released_key
 from aml_images_dagster.defs.operations.cleanup import observe_removed
 from aml_images_dagster.defs.planning import ToDo, to_do
+from aml_images_dagster.defs.pull_requests.report import report_of
 from aml_images_dagster.defs.request import (
     BUILD_TAG,
     IMAGES_TAG,
@@ -26,6 +27,7 @@ from aml_images_dagster.defs.request import (
 from aml_images_dagster.defs.run import images_of
 from aml_images_dagster.defs.run_state import PROCESS_TAG
 from aml_images_dagster.errors import BuildFailed
+from aml_images_dagster.pull_requests.tracking import Tracked
 from tests.builds.in_memory import write, write_image
 from tests.defs.planned_runs import ALL, FILES, Run, Scene, chain
 
@@ -294,3 +296,52 @@ def test_registries_that_do_not_answer_cost_a_plan_and_no_more(scene: Scene, mon
     assert found.keys == build_keys(["apps/leaf"])
     assert found.options == {"reasons": {"apps/leaf": ["named"]}}
     assert "not complete within 0.2 s" in found.unplanned
+
+
+BOTH = ("linux/amd64", "linux/arm64")
+
+
+@pytest.fixture
+def of_both(scene: Scene) -> Scene:
+    """apps/other for two platforms, of which the test machine has the first."""
+    write_image(scene.repo, "apps/other", "FROM base:1\nRUN true\n", names=SCENARIOS)
+    write(scene.repo / "images/apps/other/image.json", json.dumps({"platforms": BOTH}))
+    return scene
+
+
+def test_an_image_for_two_platforms_shows_both_and_which_is_not_tested(of_both: Scene) -> None:
+    done = of_both.build()
+    assert all(done.checks.values())
+    staged, tested = (
+        {name: value.value for name, value in materialization.metadata.items()}
+        for stage in ("staged", "tested")
+        for materialization in done.result.asset_materializations_for_node(f"apps__other_{stage}")
+    )
+    sizes = [(row.data["platform"], row.data["size_mb"]) for row in staged["platforms"].records]
+    assert [platform for platform, _ in sizes] == list(BOTH)
+    assert {row.data["platform"] for row in tested["scenarios"].records} == {BOTH[0]}
+    assert tested["not_tested_on"] == BOTH[1]
+    shown = {check.check_name: check.description for check in done.result.get_asset_check_evaluations()}
+    assert shown["mpi"] == f"{BOTH[0]}: passed in 1.0 s, in build {done.folder.build}; {BOTH[1]}: not tested"
+    assert shown["platform"].startswith("linux/amd64")
+
+
+def test_the_table_of_a_pull_request_names_the_platform_that_is_not_tested(of_both: Scene) -> None:
+    done = of_both.build(**{PULL_REQUEST_TAG: "1"})
+    tracked = Tracked(head="a" * 40, phase="requested", run=done.result.run_id, run_status="SUCCESS")
+    comment = report_of(tracked, of_both.factory, of_both.instance).comment
+    (row,) = [line for line in comment.splitlines() if "other" in line]
+    assert f"built, 3 tests passed, **not tested on {BOTH[1]}**" in row
+
+
+def test_a_scenario_that_fails_on_one_platform_has_failed(of_both: Scene) -> None:
+    of_both.world.runner.platforms.add(BOTH[1])
+    of_both.world.runner.failing_on.add(("mpi", BOTH[1]))
+    done = of_both.run(ToDo(build_keys(["apps/other"]), {}))
+    assert not done.result.success
+    page = done.page("apps/other", "tested")
+    assert f"scenario 'mpi' ({BOTH[1]}) failed" in page["reason"]
+    states = {record.data["scenario"]: record.data["status"] for record in page["scenarios"].records}
+    assert (states[f"mpi ({BOTH[0]})"], states[f"mpi ({BOTH[1]})"]) == ("passed", "failed")
+    of_tested = {name: passed for name, passed in done.checks.items() if name.startswith("other.tested")}
+    assert of_tested == {"other.tested contract": True, "other.tested single_node": True, "other.tested mpi": False}

@@ -33,6 +33,7 @@ def names(requirements: list[str]) -> set[str]:
     ("heading", "requirements"),
     [
         ("At run time", PROJECT["project"]["dependencies"]),
+        ("Optional", [name for extra in PROJECT["project"]["optional-dependencies"].values() for name in extra]),
         ("For development", PROJECT["dependency-groups"]["dev"] + PROJECT["build-system"]["requires"]),
     ],
 )

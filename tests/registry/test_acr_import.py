@@ -12,8 +12,10 @@ from aml_images_dagster.checks import perform
 from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.registry.copy import copy_image
+from aml_images_dagster.registry.platforms import images_of
 from aml_images_dagster.settings import load_settings
 from tests.emulators.azure.service import Fault
+from tests.indexes import push_index
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,6 +79,23 @@ def test_by_digest_as_an_identity(
             "mode": "NoForce",
         }
     ]
+
+
+def test_an_index_comes_with_all_its_images(
+    backends: Backends, cloud: EmulatedCloud, staged: tuple[Reference, Reference], released: Reference
+) -> None:
+    plain = Reference(cloud.staging.plain.host, "base")
+    images = {
+        f"linux/{name}": plain.with_digest(image.digest) for name, image in zip(("amd64", "arm64"), staged, strict=True)
+    }
+    index = push_index(cloud.staging.plain, images, plain.with_tag("index"))
+    backends.importer.import_image(staged[0].with_digest(index.digest), released, replace=False)
+    assert backends.production.digest(released) == index.digest
+    there = images_of(backends.production, released).values()
+    assert [each.digest for each in there] == [image.digest for image in staged]
+    backends.production.tag(released.with_digest(index.digest), "latest")
+    backends.production.untag(released)
+    assert backends.production.digest(released.with_tag("latest")) == index.digest
 
 
 def test_done_already_is_done(

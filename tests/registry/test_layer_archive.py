@@ -49,8 +49,8 @@ def test_a_layer_is_read_to_its_end(read, compress):
 
 
 def test_a_window_that_takes_much_memory_is_refused(read):
-    parameters = zstandard.ZstdCompressionParameters(window_log=27)
-    compressor = zstandard.ZstdCompressor(compression_params=parameters, write_content_size=False)
+    parameters = zstandard.ZstdCompressionParameters(window_log=27, write_content_size=False)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters)
     writer = compressor.compressobj()
     with pytest.raises(UnreadableLayer, match="too much memory"):
         read(writer.compress(archive(FILES)) + writer.flush())

@@ -13,17 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from aml_images_dagster.builds.records import StagedPlatform, TestedImage
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.registry.platforms import images_of
 from aml_images_dagster.release.drop import drop_files
 from aml_images_dagster.release.import_cfg import import_cfg
+from aml_images_dagster.release.release_files import publish
 from aml_images_dagster.release.shell import import_images
 from tests.emulators.az import install
+from tests.indexes import push_index
 from tests.release.conftest import House, digests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from aml_images_dagster.builds.session import BuildSession
     from aml_images_dagster.release.release_json import ReleaseJson
+    from tests.conftest import PushNewImage
 
 REGISTRY_ID = "/subscriptions/0/resourceGroups/g/providers/Microsoft.ContainerRegistry/registries/staging"
 PASSWORD = "correct-horse-battery"
@@ -281,3 +288,40 @@ def test_the_drop_of_a_real_build_into_a_real_registry(
     assert {change.name: (change.before, change.after) for change in record.changes} == {
         name: (digest, digest) for name, digest in wanted.items()
     }
+
+
+@pytest.mark.engine
+def test_the_drop_of_an_index_brings_all_its_images(
+    tmp_path: Path, house: House, staged_build: Callable[..., BuildSession], push_new_image: PushNewImage
+) -> None:
+    session = staged_build("tools/shell")
+    (name,) = session.images
+    staged, staging = session.folder.read_staged(name), session.backends.staging
+    assert staged is not None
+    tag = Reference.parse(staged.reference)
+    arm64 = push_new_image(tag.repository, "arm64")
+    images = {"linux/amd64": tag.with_digest(staged.digest), "linux/arm64": arm64.with_digest(arm64.digest)}
+    index = push_index(staging, images, tag)  # type: ignore[arg-type]
+    platforms = tuple(
+        StagedPlatform(platform=platform, digest=image.digest, size_bytes=1, layers=1, notices={})
+        for platform, image in images.items()
+    )
+    session.folder.write_staged(staged.model_copy(update={"digest": index.digest, "platforms": platforms}))
+    session.folder.write_tested(TestedImage(image=name, digest=index.digest, scenarios=(), untested=()))
+    release = publish(session).release
+    assert [(each.platform, each.tested) for each in release.images[0].platforms] == [
+        ("linux/amd64", False),
+        ("linux/arm64", False),
+    ]
+    drop = session.folder.root / "drop"
+    rollout = Rollout(tmp_path, (drop / "ServiceGroupRoot" / "import.tar").read_bytes())
+    install(rollout.bin)
+    registries = {"production": house.backends.production.host, REGISTRY_ID: house.backends.staging.host}
+    done = rollout.run(AZ_REGISTRIES=json.dumps(registries))
+    assert done.returncode == 0, done.stderr
+    for destination in release.images[0].destinations:
+        repository, _, version = destination.rpartition(":")
+        there = images_of(house.backends.production, Reference(house.backends.production.host, repository, version))
+        assert {platform: each.digest for platform, each in there.items()} == {
+            platform: image.digest for platform, image in images.items()
+        }

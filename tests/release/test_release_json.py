@@ -33,8 +33,9 @@ def test_the_contract(release: ReleaseJson) -> None:
         "destinations": ["public/azureml/debian12:20261123.v1", "public/azureml/debian12:latest"],
         "content_key": "c" * 64,
         "bases": [{"reference": "debian:12", "digest": f"sha256:{'d' * 64}"}],
-        "tests": [{"scenario": "single-node", "job": "job-1", "status": "passed", "seconds": 1.5}],
+        "tests": [{"scenario": "single-node", "job": "job-1", "status": "passed", "seconds": 1.5, "platform": ""}],
         "size_bytes": 123,
+        "platforms": [],
     }
 
 

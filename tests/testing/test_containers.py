@@ -42,6 +42,19 @@ def test_environment_and_folders(runner, make_job, shell_image, build):
     assert not (job.code / "written").exists()
 
 
+def test_other_platforms_are_run_where_that_is_wanted_and_the_engine_can(runner, engine):
+    own, foreign = f"linux/{engine.info().architecture}", "linux/s390x"
+    assert (runner.runs(own), runner.runs(foreign)) == (True, False)
+    assert runner.check([], [own]) == "local containers"
+    emulating = ContainerRunner(emulated=lambda: [own, foreign])
+    assert (emulating.runs(own), emulating.runs(foreign)) == (True, True)
+    assert emulating.check([], [own, foreign]) == "local containers, emulated: linux/s390x"
+    lacking = ContainerRunner(emulated=lambda: [own])
+    with pytest.raises(BadInput, match="the engine emulates no linux/s390x") as refused:
+        lacking.check([], [own, foreign])
+    assert "qemu-user-static" in refused.value.hint
+
+
 def test_failure_has_a_reason(runner, make_job, shell_image):
     result = runner.run(make_job(shell_image, {"a.sh": "echo the loss is nan; exit 3"}), print)
     assert (result.status, result.reason) == ("failed", "exit code 3: the loss is nan")

@@ -21,7 +21,10 @@ from aml_images_dagster.registry.oci import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST,
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from aml_images_dagster.registry.oci import OciRegistry
+
 REPOSITORY = "tests/image"
+LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 CREATED = "2026-11-26T06:23:06.123456789Z"
 
 
@@ -76,11 +79,14 @@ class MemoryRegistry:
 
     def push(self, *layers: bytes | Mapping[str, Entry], **config: Any) -> Reference:
         """Add an image: layers by their files, or as bytes; and what its configuration is to say."""
-        described = []
+        described, contents = [], []
         for layer in layers:
-            body = layer if isinstance(layer, bytes) else gzip.compress(archive(layer), mtime=0)
-            described.append({"mediaType": "application/octet-stream", **self._upload(body)})
+            content = layer if isinstance(layer, bytes) else archive(layer)
+            body = content if isinstance(layer, bytes) else gzip.compress(content, mtime=0)
+            described.append({"mediaType": LAYER, **self._upload(body)})
+            contents.append(digest_of(content))
         about = {"os": "linux", "architecture": "amd64", "created": CREATED} | config
+        about["rootfs"] = {"type": "layers", "diff_ids": contents}
         document = {
             "config": {"mediaType": OCI_CONFIG, **self._upload(json.dumps(about).encode())},
             "layers": described,
@@ -101,6 +107,18 @@ class MemoryRegistry:
         digest = digest_of(body)
         self.blobs[digest] = body
         return {"digest": digest, "size": len(body)}
+
+    def copy_to(self, registry: OciRegistry, repository: str, image: Reference, tag: str = "1") -> Reference:
+        """Push an image of this registry to a real one."""
+        manifest = self.manifests[image.digest]
+        document = read_manifest(manifest)
+        for entry in document.get("manifests", ()):
+            self.copy_to(registry, repository, image.with_digest(entry["digest"]), entry["digest"])
+        for blob in (document["config"], *document["layers"]) if "layers" in document else ():
+            if not registry.has_blob(repository, blob["digest"]):
+                registry.upload_blob(repository, blob["digest"], self.blobs[blob["digest"]])
+        registry.put_manifest(repository, tag, manifest)
+        return Reference(registry.host, repository, digest=manifest.digest)
 
     def manifest(self, reference: Reference) -> Manifest | None:
         return self.manifests.get(reference.digest)

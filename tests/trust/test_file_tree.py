@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aml_images_dagster.trust import file_tree
@@ -17,45 +17,74 @@ from aml_images_dagster.trust.inventory import _apply
 from aml_images_dagster.trust.layer_records import Change
 
 NAMES = st.sampled_from(["a", "b", "c"])
-PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
+FOLDERS = st.lists(st.sampled_from(["a", "b", "c", "x"]), max_size=2)
+PATHS = st.builds(lambda folders, name: "/".join((*folders, name)), FOLDERS, NAMES)
 CHANGES = st.one_of(
     st.builds(Change, st.sampled_from(["file", "folder", "remove", "empty"]), PATHS),
-    st.builds(Change, st.just("link"), PATHS, NAMES),
+    st.builds(Change, st.just("link"), PATHS, st.just("x")),  # it leads to a folder or nowhere, never to a file
     st.builds(Change, st.just("hard_link"), PATHS, PATHS),
 )
-LAYERS = st.lists(st.lists(CHANGES, max_size=6), max_size=4)
 
 
-def extract(root: Path, change: Change) -> None:
-    """Do on a disk what containerd does: links of parents are followed, one at the end of a path is not."""
-    path = root / change.path
-    parent = path.parent
-    if change.what in ("remove", "empty"):
-        if not parent.is_dir():
-            return
-        if change.what == "remove":
-            remove(path)
-        elif path.is_dir() and not path.is_symlink():
-            for each in path.iterdir():
-                remove(each)
-        return
-    make(root, parent)
-    if change.what == "folder":
-        if not path.is_dir() or path.is_symlink():
-            remove(path)
-            path.mkdir()
-        return
-    source = root / change.target
-    content = None
-    if change.what == "hard_link":
-        is_file = source.parent.is_dir() and source.is_file() and not source.is_symlink()
-        is_link = source.parent.is_dir() and source.is_symlink()
-        content = str(source.readlink()) if is_link else source.read_text() if is_file else ""
-    remove(path)
-    if change.what == "link" or (change.what == "hard_link" and is_link):
-        path.symlink_to(content if content is not None else change.target)
-    else:
-        path.write_text("")
+def as_written(changes: list[Change]) -> list[Change]:
+    """A layer as its record has it: first what it removes; where it does, it puts nothing but folders around."""
+    removed = [change for change in changes if change.what in ("remove", "empty")]
+    removed.sort(key=lambda change: change.path.count("/"))
+    around = {change.path for change in removed if change.what == "empty"}
+    for change in removed:
+        parts = change.path.split("/")
+        around |= {"/".join(parts[:depth]) for depth in range(1, len(parts))}
+    added = [change for change in changes if change not in removed]
+    return removed + [change for change in added if change.what == "folder" or change.path not in around]
+
+
+LAYERS = st.lists(st.lists(CHANGES, max_size=6).map(as_written), max_size=4)
+
+
+def extract(upper: Path, layer: list[Change]) -> None:
+    """Extract a layer alone, as engines do; what it removes stays in it as files with the names of the archive."""
+    for change in layer:
+        path = upper / change.path
+        if change.what in ("remove", "empty"):
+            path = path.parent / f".wh.{path.name}" if change.what == "remove" else path / ".wh..wh..opq"
+        make(upper, path.parent)
+        source = upper / change.target
+        if change.what == "folder":
+            if not path.is_dir() or path.is_symlink():
+                remove(path)
+                path.mkdir()
+            continue
+        target = change.target if change.what == "link" else None
+        if change.what == "hard_link":
+            make(upper, source.parent)
+            target = str(source.readlink()) if source.is_symlink() else None
+        remove(path)
+        if target:
+            path.symlink_to(target)
+        else:
+            path.write_text("")
+
+
+def put_over(root: Path, upper: Path) -> None:
+    """Put a layer over others, as overlayfs does."""
+    if (upper / ".wh..wh..opq").exists():
+        for each in root.iterdir():
+            remove(each)
+    names = {path.name for path in upper.iterdir()}
+    for path in upper.iterdir():
+        below = root / path.name
+        if path.name.startswith(".wh."):
+            name = path.name.removeprefix(".wh.")
+            if name not in names and not name.startswith(".wh."):
+                remove(root / name)
+        elif path.is_symlink() or not path.is_dir():
+            remove(below)
+            path.rename(below)
+        else:
+            if f".wh.{path.name}" in names or below.is_symlink() or not below.is_dir():
+                remove(below)
+                below.mkdir()
+            put_over(below, path)
 
 
 def make(root: Path, folder: Path) -> None:
@@ -63,7 +92,9 @@ def make(root: Path, folder: Path) -> None:
     at = root
     for part in folder.relative_to(root).parts:
         at = at / part
-        if not at.is_dir():  # also a link to nowhere
+        if at.is_symlink() and not at.exists():
+            make(root, at.parent / at.readlink())
+        elif not at.is_dir():
             remove(at)
             at.mkdir()
 
@@ -90,15 +121,19 @@ def in_tree(tree: FileTree) -> dict[str, str]:
     return kinds | {path: node.target for path, node in tree.nodes() if isinstance(node, Link)}
 
 
+@settings(deadline=None, max_examples=200)
 @given(LAYERS)
-def test_whiteouts_and_links_are_those_of_an_extraction_on_a_disk(layers):
+def test_whiteouts_and_links_are_those_of_layers_over_layers_on_a_disk(layers):
     tree = FileTree()
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        for layer in layers:
+        root = Path(folder) / "root"
+        root.mkdir()
+        for number, layer in enumerate(layers):
             _apply(layer, tree, [])
-            for change in layer:
-                extract(root, change)
+            upper = Path(folder) / str(number)
+            upper.mkdir()
+            extract(upper, layer)
+            put_over(root, upper)
         assert in_tree(tree) == on_disk(root)
 
 
@@ -115,20 +150,22 @@ def test_links_that_lead_in_a_circle_or_out_of_the_image_end():
     assert tree.file("/../../etc/./passwd") is tree.file("etc/passwd")
 
 
-def test_a_file_below_a_link_is_where_the_link_leads():
+def test_a_file_below_a_link_of_the_same_layer_is_where_the_link_leads():
     tree = FileTree()
     tree.add("usr/lib/old", File())
+    tree.begin_layer()
     tree.add("lib", Link("/usr/lib"))
     tree.add("lib/new", File())
-    assert in_tree(tree) == {
-        "usr": "folder",
-        "usr/lib": "folder",
-        "usr/lib/old": "file",
-        "usr/lib/new": "file",
-        "lib": "/usr/lib",
-    }
-    tree.remove("lib/old")
-    assert tree.file("usr/lib/old") is None
+    expected = {"usr": "folder", "usr/lib": "folder", "usr/lib/old": "file", "usr/lib/new": "file"}
+    assert in_tree(tree) == expected | {"lib": "/usr/lib"}
+
+
+def test_a_file_below_a_link_of_another_layer_takes_its_place():
+    tree = FileTree()
+    tree.add("lib", Link("/usr/lib"))
+    tree.begin_layer()
+    tree.add("lib/new", File())
+    assert in_tree(tree) == {"lib": "folder", "lib/new": "file"}
 
 
 def test_a_package_knows_its_files_by_way_of_links():

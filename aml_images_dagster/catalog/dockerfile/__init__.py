@@ -10,6 +10,7 @@ from aml_images_dagster.catalog.dockerfile.copies import (
     takes,
 )
 from aml_images_dagster.catalog.dockerfile.dockerfile import SCRATCH, Dockerfile, ImageUse, Stage, parse_dockerfile
+from aml_images_dagster.catalog.dockerfile.expansion import SPACES
 from aml_images_dagster.catalog.dockerfile.pinning import (
     in_every_stage,
     pin,
@@ -18,18 +19,23 @@ from aml_images_dagster.catalog.dockerfile.pinning import (
     with_labels,
     without_directives,
 )
+from aml_images_dagster.catalog.dockerfile.rules import InstructionFault, instruction_faults, odd_blanks
 
 __all__ = [
     "SCRATCH",
+    "SPACES",
     "CopySource",
     "Dockerfile",
     "ImageUse",
+    "InstructionFault",
     "RemoteSource",
     "Stage",
     "combine",
     "copy_sources",
     "in_every_stage",
+    "instruction_faults",
     "is_literal",
+    "odd_blanks",
     "parse_combined",
     "parse_dockerfile",
     "pin",

@@ -6,29 +6,32 @@ filepath.Match, relative to the context.
 
 from __future__ import annotations
 
-import csv
-import json
 import posixpath
 import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.catalog.dockerfile.dockerfile import platform_variables
-from aml_images_dagster.catalog.dockerfile.expansion import ExpansionError, expand, split_words
-from aml_images_dagster.catalog.dockerfile.instructions import Instruction, read_instructions
+from aml_images_dagster.catalog.dockerfile.expansion import ExpansionError
+from aml_images_dagster.catalog.dockerfile.instructions import (
+    Instruction,
+    NotTextError,
+    is_heredoc,
+    json_list,
+    plain_words,
+    read_instructions,
+)
+from aml_images_dagster.catalog.dockerfile.mounts import MountError, mount_fields
+from aml_images_dagster.catalog.dockerfile.scope import Scope
+from aml_images_dagster.catalog.globs import GlobError, glob_expression
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from aml_images_dagster.catalog.dockerfile.dockerfile import Dockerfile
-    from aml_images_dagster.catalog.dockerfile.flags import Flag
 
-_REMOTE = re.compile(r"https?://|ftp://|git@|git://|ssh://")
+_REMOTE = re.compile(r"https?://|git://|ssh://|[\w.-]+@[\w.-]+:", re.ASCII)
 _COMMIT = re.compile(r"#[0-9a-f]{40}(:|$)")
-_GLOB = re.compile(
-    r"\\(?P<escaped>.)|\[(?P<negated>\^?)(?P<class>(?:\\.|[^\]\\])+)\]|(?P<any>\*+)|(?P<one>\?)|(?P<plain>.)", re.DOTALL
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class CopySource:
         keyword: COPY, ADD or RUN --mount.
         line: Line of the instruction, counted from 1.
         stage: Index of the stage that it is in.
-        fault: Why the builder cannot read it; empty when it can.
+        instruction: Number of the instruction in the Dockerfile.
     """
 
     written: str
@@ -50,7 +53,7 @@ class CopySource:
     keyword: str
     line: int
     stage: int
-    fault: str = ""
+    instruction: int = 0
 
     def matches(self, files: Iterable[str]) -> list[str]:
         """Those of the context's files that are copied; a folder brings everything below it."""
@@ -93,16 +96,10 @@ def _expression(pattern: str) -> re.Pattern[str]:
 
 
 def _part(part: str) -> str:
-    def translate(match: re.Match[str]) -> str:
-        if match["any"]:
-            return "[^/]*"
-        if match["one"]:
-            return "[^/]"
-        if match["class"]:
-            return f"[{match['negated']}{match['class'].replace('[', chr(92) + '[')}]"
-        return re.escape(match["escaped"] or match["plain"])
-
-    return _GLOB.sub(translate, part)
+    try:
+        return glob_expression(part)
+    except GlobError:  # rules.py says so
+        return re.escape(part)
 
 
 def copy_sources(
@@ -134,135 +131,74 @@ def remote_sources(
 def _sources(
     dockerfile: Dockerfile, build_args: Mapping[str, str] | None, platform: str
 ) -> Iterator[CopySource | RemoteSource]:
-    reader = _Reader(dockerfile, build_args or {}, platform)
-    for instruction in read_instructions(dockerfile.text, str, dockerfile.escape):
-        yield from reader.read(instruction)
-
-
-class _Reader:
-    """Follows the values of variables through the stages of a Dockerfile."""
-
-    def __init__(self, dockerfile: Dockerfile, build_args: Mapping[str, str], platform: str) -> None:
-        self._dockerfile = dockerfile
-        self._build_args = build_args
-        self._is_windows = platform.startswith("windows/")
-        self._before_from = {} if self._is_windows else platform_variables(platform, build_args)
-        self._stages: list[dict[str, str]] = []
-        """The variables of every stage so far: for BuildKit, ARG and ENV are one, and the last of them counts."""
-
-    def read(self, instruction: Instruction) -> Iterator[CopySource | RemoteSource]:
-        """What an instruction takes from the context, or fetches."""
+    scope = Scope(dockerfile, build_args or {}, platform)
+    for number, instruction in enumerate(read_instructions(dockerfile.text, str, dockerfile.escape)):
         match instruction.keyword:
-            case "FROM" if not instruction.on_build:
-                stage = self._dockerfile.stages[len(self._stages)]
-                self._stages.append({} if stage.parent is None else dict(self._stages[stage.parent]))
-            case "ARG" if not instruction.on_build:
-                self._variables.update(self._declared(instruction))
-            case "ENV" if not instruction.on_build:
-                self._variables.update(self._environment(instruction))
-            case "COPY" if not any(flag.name == "from" for flag in instruction.flags):
-                yield from self._copied(instruction)
-            case "ADD":
-                yield from self._copied(instruction)
+            case "COPY" | "ADD":
+                yield from _copied(dockerfile, scope, instruction, number, is_windows=platform.startswith("windows/"))
             case "RUN" if not instruction.on_build:
-                for flag in instruction.flags:
-                    if flag.name == "mount" and (bound := _bound(flag)) is not None:
-                        yield self._source(bound, "RUN --mount", instruction)
-
-    def _copied(self, instruction: Instruction) -> Iterator[CopySource | RemoteSource]:
-        has_checksum = any(flag.name == "checksum" and flag.value for flag in instruction.flags)
-        for written in self._arguments(instruction)[:-1]:
-            if written.startswith("<<"):
-                continue
-            source = self._source(written, instruction.keyword, instruction)
-            address = self._known(written)
-            if instruction.keyword == "ADD" and (address is None or _REMOTE.match(address)):
-                is_fixed = has_checksum or bool(_COMMIT.search(address or ""))
-                yield RemoteSource(written, address or "", is_fixed, instruction.line)
-            if not instruction.on_build and not _REMOTE.match(address or written):
-                yield source
-
-    @property
-    def _variables(self) -> dict[str, str]:
-        return self._stages[-1] if self._stages else self._before_from
-
-    def _source(self, written: str, keyword: str, instruction: Instruction) -> CopySource:
-        stage = len(self._stages) - 1
-        try:
-            value = self._known(written, strict=True)
-        except ExpansionError as error:
-            return CopySource(written, None, keyword, instruction.line, stage, str(error))
-        if value is None:
-            return CopySource(written, None, keyword, instruction.line, stage)
-        if self._dockerfile.escape == "`":  # a Windows Dockerfile, whose paths may have backslashes
-            value = value.replace("\\", "/")
-        # What is above the context is the context itself for BuildKit; the classic builder refuses it.
-        start = "" if self._is_windows else "/"
-        cleaned = posixpath.normpath(start + value.lstrip("/") or ".").lstrip("/")
-        return CopySource(written, "" if cleaned == "." else cleaned, keyword, instruction.line, stage)
-
-    def _known(self, word: str, *, strict: bool = False) -> str | None:
-        """A word after expansion; None when a variable in it has no value here: a base may give it one."""
-        variables = self._variables
-        try:
-            expansion = expand(word, variables, self._dockerfile.escape)
-        except ExpansionError:
-            if strict:
-                raise
-            return None
-        return expansion.value if all(name in variables for name in expansion.without_value) else None
-
-    def _arguments(self, instruction: Instruction) -> list[str]:
-        """The arguments of COPY or ADD: a JSON list, or words, in which quotes keep nothing together."""
-        arguments = instruction.body[instruction.arguments :].strip()
-        if arguments.startswith("["):
-            try:
-                listed = json.loads(arguments)
-            except ValueError:
-                listed = None
-            if isinstance(listed, list) and all(isinstance(word, str) for word in listed):
-                return listed
-        return arguments.split()
-
-    def _words(self, instruction: Instruction) -> list[str]:
-        arguments = instruction.body[instruction.arguments :].strip()
-        try:
-            return split_words(arguments, keep_quoting=True, escape=self._dockerfile.escape)
-        except ExpansionError:
-            return arguments.split()
-
-    def _declared(self, instruction: Instruction) -> dict[str, str]:
-        """What ARG declares: a build argument wins over the default, and that over one before the first FROM."""
-        known = self._before_from | self._variables
-        found = {}
-        for word in self._words(instruction):
-            name, has_default, default = word.partition("=")
-            if name in self._build_args:
-                found[name] = self._build_args[name]
-            elif has_default:
-                found[name] = self._value(default, known)
-            elif name in known:
-                found[name] = known[name]
-        return found
-
-    def _environment(self, instruction: Instruction) -> dict[str, str]:
-        words = self._words(instruction)
-        if words and "=" not in words[0]:  # the old form, ENV name value
-            return {words[0]: self._value(" ".join(words[1:]), self._variables)}
-        pairs = (word.partition("=") for word in words)
-        return {name: self._value(value, self._variables) for name, _, value in pairs}
-
-    def _value(self, word: str, known: Mapping[str, str]) -> str:
-        try:
-            return expand(word, known, self._dockerfile.escape).value
-        except ExpansionError:
-            return ""
+                for written in _bound(scope, instruction):
+                    path = _path(written, dockerfile, scope)
+                    yield CopySource(written, path, "RUN --mount", instruction.line, scope.stage, number)
+        scope.take(instruction)
 
 
-def _bound(flag: Flag) -> str | None:
-    """What `RUN --mount` takes from the context; None when it is no bind mount, or one of something else."""
-    parts = (part.partition("=") for part in next(csv.reader([flag.value]), []))
-    fields = {key.lower(): value for key, _, value in parts}
-    if fields.get("type", "bind") != "bind" or fields.get("from"):
+def _copied(
+    dockerfile: Dockerfile, scope: Scope, instruction: Instruction, number: int, *, is_windows: bool
+) -> Iterator[CopySource | RemoteSource]:
+    keyword, line = instruction.keyword, instruction.line
+    flags = {flag.name for flag in instruction.flags if flag.value}
+    if keyword == "COPY" and "from" in flags:
+        return
+    for written in _arguments(instruction)[:-1]:
+        if is_heredoc(written):
+            continue
+        address = _known(scope, written)
+        if keyword == "ADD" and (address is None or _REMOTE.match(address)):
+            is_fixed = "checksum" in flags or bool(_COMMIT.search(address or ""))
+            yield RemoteSource(written, address or "", is_fixed, line)
+        if not instruction.on_build and not _REMOTE.match(address or written):
+            path = _path(written, dockerfile, scope, is_windows=is_windows)
+            yield CopySource(written, path, keyword, line, scope.stage, number)
+
+
+def _path(written: str, dockerfile: Dockerfile, scope: Scope, *, is_windows: bool = False) -> str | None:
+    value = _known(scope, written)
+    if value is None:
         return None
-    return fields.get("source", fields.get("src", "."))
+    if dockerfile.escape == "`":  # a Windows Dockerfile, whose paths may have backslashes
+        value = value.replace("\\", "/")
+    # What is above the context is the context itself for BuildKit; the classic builder refuses it.
+    start = "" if is_windows else "/"
+    cleaned = posixpath.normpath(start + value.lstrip("/") or ".").lstrip("/")
+    return "" if cleaned == "." else cleaned
+
+
+def _known(scope: Scope, word: str) -> str | None:
+    """A word after expansion; None when it depends on the base, or cannot be expanded, which rules.py says."""
+    try:
+        return scope.known(word)
+    except ExpansionError:
+        return None
+
+
+def _arguments(instruction: Instruction) -> list[str]:
+    try:
+        listed = json_list(instruction.text)
+    except NotTextError:
+        return []
+    return plain_words(instruction.text) if listed is None else listed
+
+
+def _bound(scope: Scope, instruction: Instruction) -> Iterator[str]:
+    """What bind mounts take from the context."""
+    for flag in instruction.flags:
+        if flag.name != "mount":
+            continue
+        try:
+            fields = {field.key: field.value for field in mount_fields(flag)}
+        except MountError:
+            continue
+        kind = _known(scope, fields.get("type", "bind"))
+        if kind is not None and kind.lower() == "bind" and not fields.get("from"):
+            yield fields.get("source", fields.get("src", "."))

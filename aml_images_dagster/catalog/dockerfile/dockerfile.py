@@ -18,19 +18,23 @@ from aml_images_dagster.catalog.builder_features import (
     SECRET_VARIABLES,
     FeatureUse,
 )
-from aml_images_dagster.catalog.dockerfile.expansion import Expansion, ExpansionError, expand, split_words
+from aml_images_dagster.catalog.dockerfile.expansion import Expansion, ExpansionError, expand
 from aml_images_dagster.catalog.dockerfile.instructions import (
     Instruction,
     Place,
     read_directives,
     read_instructions,
+    words,
 )
+from aml_images_dagster.catalog.dockerfile.mounts import MountError, mount_fields
+from aml_images_dagster.catalog.dockerfile.scope import platform_variables
+from aml_images_dagster.catalog.graph import find_cycle
 from aml_images_dagster.catalog.layout import TEMPLATE_TAGS
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from aml_images_dagster.catalog.dockerfile.flags import Character
 
@@ -38,6 +42,11 @@ SCRATCH = "scratch"
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9._-]*")
 _WORD = re.compile(r"[^\t\v\f\r ]+")
+_SYSTEM_OR_ARCHITECTURE = re.compile(
+    "aix|android|darwin|dragonfly|freebsd|hurd|illumos|ios|js|linux|macos|nacl|netbsd|openbsd|plan9|solaris|windows|zos|"
+    "i?386|amd64(p32)?|x86[_-]64|arm(hf|el|be)?|arm64(be)?|aarch64|ppc(64(le)?)?|loong64|mips(64)?(le)?|mips64p32(le)?|"
+    "riscv(64)?|s390x?|sparc(64)?|wasm"
+)
 _WITH_FLAGS = frozenset({"FROM", "COPY", "ADD", "RUN"})
 
 
@@ -190,13 +199,17 @@ class _Reader:
         self._stages: list[Stage] = []
         self._uses: list[ImageUse] = []
         self._needs: list[FeatureUse] = []
+        self._is_windows = platform.startswith("windows/")
         self._made_from: list[set[int]] = []
         """Of every stage, the stages that it is FROM or takes files from."""
-        self._later: dict[str, int] = {}
+        self._taken: list[_Taken] = []
+        self._named: dict[str, int] = {}
+        """The last stage of every name: what COPY --from means, before it or behind it."""
+        self._number_of_stages = 0
 
     def read(self) -> Dockerfile:
         instructions = read_instructions(self._text, self._place, self._escape)
-        self._later = _stage_lines(instructions)
+        self._named, self._number_of_stages = _stage_names(instructions)
         for instruction in instructions:
             self._note_needs(instruction)
             if instruction.keyword == "FROM":
@@ -209,6 +222,7 @@ class _Reader:
                 self._read_mounts(instruction)
         if not self._stages:
             raise BadInput("there is no FROM", where=self._place(1), hint="An image begins with FROM <image>.")
+        self._check_order()
         return Dockerfile(
             self._text,
             self._escape,
@@ -227,9 +241,33 @@ class _Reader:
             waiting |= self._made_from[stage] - needed
         return frozenset(needed)
 
+    def _check_order(self) -> None:
+        """Make sure that files are taken from stages that are complete: in BuildKit only where that is needed."""
+        needed = self._needed_stages()
+        between: dict[str, tuple[str, ...]] = {}
+        for taken in self._taken:
+            if taken.source < taken.stage:
+                continue
+            if taken.stage in needed:
+                line = self._stages[taken.source].line
+                raise BadInput(
+                    f"{taken.written} names a stage that is not complete here (line {line})",
+                    where=self._place(taken.line),
+                    hint="Move that stage above this one.",
+                )
+        for taken in self._taken:
+            between[str(taken.stage)] = (*between.get(str(taken.stage), ()), str(taken.source))
+        if cycle := find_cycle(between):
+            first = next(taken for taken in self._taken if str(taken.stage) == cycle[0])
+            raise BadInput(
+                "stages take files from each other",
+                where=self._place(first.line),
+                hint="Let each of them take files from stages above it only.",
+            )
+
     def _note_needs(self, instruction: Instruction) -> None:
         keyword = instruction.keyword
-        for flag in instruction.flags if keyword in _WITH_FLAGS else ():
+        for flag in instruction.flags if keyword in _WITH_FLAGS and not instruction.on_build else ():
             shown = f"{keyword} --{flag.name}"
             if shown not in EVERYWHERE:
                 self._need(instruction, shown, shown)
@@ -247,29 +285,24 @@ class _Reader:
                 hint="Only ARG is allowed before FROM.",
             )
         where = self._place(instruction.line)
-        try:
-            words = split_words(instruction.body[instruction.arguments :], keep_quoting=True, escape=self._escape)
-        except ExpansionError as error:
-            raise BadInput(f"ARG: {error}", where=where) from None
-        if not words or words[0].startswith("="):
+        given = words(instruction.text, self._escape)
+        if not given or given[0].startswith("="):
             raise BadInput("ARG takes <name> or <name>=<default>", where=where)
-        for word in words:
-            name, given, default = word.partition("=")
+        for word in given:
+            name, has_default, default = word.partition("=")
             if name in self._build_args:
                 self._variables[name] = self._build_args[name]
-            elif given:
-                self._variables[name] = self._expand(default, instruction).value
             else:
-                continue
+                self._variables[name] = self._expand(default, instruction).value if has_default else ""
             self._predefined.discard(name)
 
     def _read_from(self, instruction: Instruction) -> None:
         where = self._place(instruction.line)
-        words = list(_WORD.finditer(instruction.body.rstrip(), instruction.arguments))
-        named = len(words) == 3 and words[1].group().upper() == "AS"
-        if len(words) != 1 and not named:
+        given = list(_WORD.finditer(instruction.body.rstrip(), instruction.arguments))
+        named = len(given) == 3 and given[1].group().upper() == "AS"
+        if len(given) != 1 and not named:
             raise BadInput("FROM takes <image> or <image> AS <name>", where=where)
-        name = words[2].group().lower() if named else ""
+        name = given[2].group().lower() if named else ""
         if name and not _STAGE_NAME.fullmatch(name):
             raise BadInput(
                 f"{name!r} is no name for a stage",
@@ -277,8 +310,8 @@ class _Reader:
                 hint="It begins with a letter; letters, digits, . _ - follow.",
             )
         # Before it is expanded: the expression in a template has backslashes.
-        template = self._templates.search(words[0].group())
-        expansion = self._expand(words[0].group()[: template.start() if template else None], instruction)
+        template = self._templates.search(given[0].group())
+        expansion = self._expand(given[0].group()[: template.start() if template else None], instruction)
         if template:
             expressions = filter(None, template.groups())
             tag = "".join(f":{expression}" for expression in expressions)
@@ -290,9 +323,11 @@ class _Reader:
             platform = target.value
             if not platform:
                 raise BadInput(f"FROM --platform is empty: {_no_value(target.without_value)}", where=where)
+            if not _is_platform(platform):
+                raise BadInput(f"FROM --platform={platform} is no platform, such as linux/amd64", where=where)
         if not base:
             raise BadInput(
-                f"FROM {words[0].group()} names no image: {_no_value(without_value)}",
+                f"FROM {given[0].group()} names no image: {_no_value(without_value)}",
                 where=where,
                 hint="Give the ARG a default before the first FROM, or a value as a build argument.",
             )
@@ -301,7 +336,7 @@ class _Reader:
             platform = parent.platform
         elif base != SCRATCH:
             self._check_reference(base, instruction, without_value)
-            self._add_use("from", base, instruction, words[0].start(), words[0].end())
+            self._add_use("from", base, instruction, given[0].start(), given[0].end())
         index = len(self._stages)
         self._stages.append(Stage(index, name, base, parent.index if parent else None, platform, instruction.line))
         self._made_from.append({parent.index} if parent else set())
@@ -311,23 +346,25 @@ class _Reader:
             if flag.name != "from" or not flag.value:
                 continue
             source = flag.value
-            if re.fullmatch(r"[+-]?[0-9]+", source):
-                if not instruction.on_build and not 0 <= int(source) < len(self._stages) - 1:
+            if not re.fullmatch(r"[+-]?[0-9]{1,9}", source):
+                self._read_source("copy", source, flag.characters, instruction)
+            elif not instruction.on_build:
+                if not 0 <= int(source) < self._number_of_stages:
                     raise BadInput(
-                        f"COPY --from={source} names no stage before this one",
+                        f"COPY --from={source} names no stage",
                         where=self._place(instruction.line),
                         hint="Stages are counted from 0, in the order of FROM.",
                     )
-                if not instruction.on_build:
-                    self._made_from[-1].add(int(source))
-                continue
-            self._read_source("copy", source, flag.characters, instruction)
+                self._take_from(int(source), f"COPY --from={source}", instruction)
 
     def _read_mounts(self, instruction: Instruction) -> None:
         for flag in instruction.flags:
             if flag.name != "mount":
                 continue
-            fields = {field.key: field for field in _mount_fields(flag.characters)}
+            try:
+                fields = {field.key: field for field in mount_fields(flag)}
+            except MountError as error:
+                raise BadInput(str(error), where=self._place(instruction.line)) from None
             if "env" in fields:
                 self._need(instruction, SECRET_VARIABLES, f"RUN --mount=…,env={fields['env'].value}")
             source = fields.get("from")
@@ -357,23 +394,22 @@ class _Reader:
                 where=where,
                 hint="Define a stage, FROM ${…} AS <name>, and name that stage.",
             )
-        stage = self._stage_named(source, before=len(self._stages) - 1)
-        if stage is not None:
-            self._made_from[-1].add(stage.index)
-        if source == SCRATCH or stage is not None:
+        if instruction.on_build:
+            if _STAGE_NAME.fullmatch(source.lower()):
+                return  # A stage of the Dockerfile that will be FROM this image.
+        elif source.lower() in self._named:
+            self._take_from(self._named[source.lower()], shown, instruction)
             return
-        if instruction.on_build and _STAGE_NAME.fullmatch(source.lower()):
-            return  # A stage of the Dockerfile that will be FROM this image.
-        if source.lower() in self._later and not instruction.on_build:
-            raise BadInput(
-                f"{shown} names a stage that is not complete here (line {self._later[source.lower()]})",
-                where=where,
-                hint="Move that stage above this one.",
-            )
+        if source == SCRATCH:
+            return
         if characters[0].quote != characters[-1].quote:
             raise BadInput(f"{shown}: quote the whole of it or nothing", where=where)
         self._check_reference(source, instruction, ())
         self._add_use(kind, source, instruction, characters[0].index, characters[-1].index + 1)
+
+    def _take_from(self, source: int, written: str, instruction: Instruction) -> None:
+        self._made_from[-1].add(source)
+        self._taken.append(_Taken(len(self._stages) - 1, source, written, instruction.line))
 
     def _expand(self, word: str, instruction: Instruction) -> Expansion:
         """Expand a word; a platform ARG in it, which is empty for the classic builder, is a need.
@@ -391,10 +427,10 @@ class _Reader:
                 self._need(instruction, PLATFORM_ARGS, f"predefined ARG {name}")
         return expansion
 
-    def _stage_named(self, name: str, before: int | None = None) -> Stage | None:
-        """The nearest earlier stage of this name; names are case-insensitive."""
-        lowered = name.lower()
-        return next((stage for stage in reversed(self._stages[:before]) if stage.name == lowered), None)
+    def _stage_named(self, name: str) -> Stage | None:
+        """The nearest earlier stage that FROM means; BuildKit keeps names in lower case, and looks for it as it is."""
+        meant = name.lower() if self._is_windows else name
+        return next((stage for stage in reversed(self._stages) if stage.name == meant), None)
 
     def _check_reference(self, reference: str, instruction: Instruction, without_value: Sequence[str]) -> None:
         try:
@@ -412,31 +448,33 @@ class _Reader:
         self._uses.append(ImageUse(kind, reference, line, first, last))
 
 
-def _stage_lines(instructions: Sequence[Instruction]) -> dict[str, int]:
-    """Lines of the FROM of every named stage."""
-    lines: dict[str, int] = {}
-    for instruction in instructions:
-        if instruction.keyword == "FROM":
-            words = _WORD.findall(instruction.body, instruction.arguments)
-            if len(words) == 3:
-                lines[words[2].lower()] = instruction.line
-    return lines
-
-
 @dataclass(frozen=True, slots=True)
-class _MountField:
-    """One `key=value` of `RUN --mount`; the characters are those of the value."""
+class _Taken:
+    """A place where a stage takes files from another."""
 
-    key: str
-    value: str
-    characters: Sequence[Character]
+    stage: int
+    source: int
+    written: str
+    line: int
 
 
-def _mount_fields(characters: Sequence[Character]) -> Iterator[_MountField]:
-    """The fields of `RUN --mount`, which are comma-separated values in which a field may be quoted."""
-    text = "".join(character.value for character in characters)
-    for match in re.finditer(r'(?:^|,)"?([^,"=]+)=([^,"]*)', text):
-        yield _MountField(match[1].lower(), match[2], characters[match.start(2) : match.end(2)])
+def _stage_names(instructions: Sequence[Instruction]) -> tuple[dict[str, int], int]:
+    """Indexes of the named stages, the last of each name, and how many stages there are."""
+    found: dict[str, int] = {}
+    stages = [each for each in instructions if each.keyword == "FROM" and not each.on_build]
+    for index, instruction in enumerate(stages):
+        given = _WORD.findall(instruction.body, instruction.arguments)
+        if len(given) == 3:
+            found[given[2].lower()] = index
+    return found, len(stages)
+
+
+def _is_platform(text: str) -> bool:
+    """Whether it is a platform. Source: https://github.com/containerd/platforms, Parse."""
+    parts = text.lower().split("/")
+    if not all(re.fullmatch(r"[a-z0-9_-]+", part) for part in parts):
+        return False
+    return len(parts) in (2, 3) or _SYSTEM_OR_ARCHITECTURE.fullmatch(text.lower()) is not None
 
 
 @lru_cache
@@ -449,12 +487,3 @@ def _no_value(names: Sequence[str]) -> str:
     if not names:
         return "it is empty"
     return ", ".join(f"ARG {name}" for name in names) + (" has no value" if len(names) == 1 else " have no value")
-
-
-def platform_variables(platform: str, build_args: Mapping[str, str]) -> dict[str, str]:
-    """The platform ARGs that BuildKit predefines; see docs.docker.com, "Automatic platform ARGs"."""
-    system, _, rest = platform.partition("/")
-    architecture, _, variant = rest.partition("/")
-    parts = {"PLATFORM": platform, "OS": system, "ARCH": architecture, "VARIANT": variant}
-    variables = {f"{role}{part}": value for role in ("BUILD", "TARGET") for part, value in parts.items()}
-    return {name: build_args.get(name, value) for name, value in variables.items()}

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _MAX_DEPTH = 40
+SPACES = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
+"""What Go takes for white space; Python takes some control characters for it, too."""
+_SPACES = re.compile(f"[{SPACES}]+")
 _NAME = re.compile(r"[0-9]+|[@*#?$!-]|[^\W\d]\w*")
 _PLAIN = {escape: re.compile(r"[^'\"$<}/" + re.escape(escape) + "]+") for escape in ("\\", "`")}
 _BLANKS = re.compile(r"[ \t]*")
@@ -20,6 +23,14 @@ _BLANKS = re.compile(r"[ \t]*")
 
 class ExpansionError(ValueError):
     """A word whose quotes or variables cannot be read."""
+
+
+class MissingValueError(ExpansionError):
+    """`${X:?message}` without a value of X, whose name is the attribute `name`."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(f"{name}: {message}")
+        self.name = name
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +48,27 @@ class Expansion:
     without_value: tuple[str, ...]
 
 
-def expand(word: str, variables: Mapping[str, str], escape: str = "\\") -> Expansion:
+class EmptyPatternError(ExpansionError):
+    """`${X#}`; `names` are the variables up to there: one of them may be the pattern."""
+
+    def __init__(self, operator: str, names: tuple[str, ...]) -> None:
+        super().__init__(f"no pattern stands behind {operator}: BuildKit in Docker 26 and its engine end at that")
+        self.names = names
+
+
+def expand(word: str, variables: Mapping[str, str], escape: str = "\\", *, keep_unset: bool = False) -> Expansion:
     """Resolve the quotes, escapes and variables of one word.
+
+    Args:
+        word: The word.
+        variables: Values of variables.
+        escape: The escape character.
+        keep_unset: Leave variables without a value as they are written.
 
     Raises:
         ExpansionError: Unbalanced quotes, a malformed `${…}`, or `${X:?message}` without a value.
     """
-    lexer = _Lexer(word, variables, escape)
+    lexer = _Lexer(word, variables, escape, keep_unset=keep_unset)
     value = "".join(text for text, _ in lexer.pieces())
     without_value = tuple(name for name in lexer.asked_for if not variables.get(name))
     return Expansion(value, tuple(lexer.asked_for), without_value)
@@ -65,7 +90,7 @@ def split_words(text: str, *, keep_quoting: bool, escape: str = "\\") -> list[st
         if literal:
             words[-1] += piece
             continue
-        first, *rest = re.split(r"\s+", piece)
+        first, *rest = _SPACES.split(piece)
         words[-1] += first
         words.extend(rest)
     return [word for word in words if word]
@@ -89,11 +114,12 @@ class _Lexer:
         self._plain = _PLAIN[escape]
         self._keep_quoting = keep_quoting
         self._keep_unset = keep_unset
+        self._keep_escapes = False
         self._at = 0
         self._depth = 0
         self.asked_for: dict[str, None] = {}
 
-    def pieces(self, stop: str = "", *, keep_escapes: bool = False) -> list[tuple[str, bool]]:
+    def pieces(self, stop: str = "") -> list[tuple[str, bool]]:
         found: list[tuple[str, bool]] = []
         while char := self._peek():
             if char == stop:
@@ -106,7 +132,7 @@ class _Lexer:
             elif char == "$":
                 found.append((self._variable(), False))
             elif char == self._escape:
-                kept = char if keep_escapes or self._keep_quoting else ""
+                kept = char if self._keep_escapes or self._keep_quoting else ""
                 found.append((kept + self._text[self._at + 1 : self._at + 2], True))
                 self._at += 2
             elif self._text.startswith("<<", self._at):
@@ -152,7 +178,7 @@ class _Lexer:
                 continue
             self._at += 1
             if char == self._escape and self._peek() in ('"', "$", self._escape):
-                char = (char if self._keep_quoting else "") + self._next()
+                char = (char if self._keep_escapes or self._keep_quoting else "") + self._next()
             found.append(char)
         raise ExpansionError("a double quote is not closed")
 
@@ -190,7 +216,10 @@ class _Lexer:
         return self._variables.get(name)
 
     def _word(self, stop: str, *, keep_escapes: bool = False) -> str:
-        return "".join(text for text, _ in self.pieces(stop, keep_escapes=keep_escapes))
+        before, self._keep_escapes = self._keep_escapes, keep_escapes
+        word = "".join(text for text, _ in self.pieces(stop))
+        self._keep_escapes = before
+        return word
 
     def _braced(self, name: str, value: str | None) -> str:
         """What follows the name in `${name…}`, up to and with the brace."""
@@ -200,9 +229,12 @@ class _Lexer:
         if operator == "/":
             every = self._peek() == "/"
             self._at += every
-            pattern = _pattern(self._word("/", keep_escapes=True))
+            written = self._word("/", keep_escapes=True)
             replacement = self._word("}", keep_escapes=True)
-            return pattern.sub(lambda _: replacement, value or "", count=0 if every else 1)
+            pattern = _pattern(written)
+            if every:
+                return pattern.sub(lambda match: _inserted(replacement, match[0]), value or "")
+            return pattern.sub(lambda _: replacement, value or "", count=1)
         colon = operator == ":"
         if colon:
             operator = self._next()
@@ -210,6 +242,8 @@ class _Lexer:
         if act is None:
             raise ExpansionError(f"'${{{name}' is followed by {operator or 'nothing'!r}, which is no known form")
         word = self._word("}", keep_escapes=operator in "#%")
+        if operator in "#%" and not word and not (self._keep_unset and value is None):
+            raise EmptyPatternError(operator, tuple(self.asked_for))
         missing = value is None or (colon and value == "")
         return act(name, None if missing else value, word)
 
@@ -224,7 +258,7 @@ def _alternative(_: str, value: str | None, word: str) -> str:
 
 def _required(name: str, value: str | None, word: str) -> str:
     if value is None:
-        raise ExpansionError(f"{name}: {word or 'it must have a value'}")
+        raise MissingValueError(name, word or "it must have a value")
     return value
 
 
@@ -253,12 +287,33 @@ _OPERATORS: Mapping[str, Callable[[str, str | None, str], str]] = {
 }
 
 
+_GLOB = re.compile(r"\\(?P<escaped>.?)|(?P<any>\*+)|(?P<one>\?)|.", re.DOTALL)
+
+
 def _pattern(glob: str) -> re.Pattern[str]:
     """A shell pattern of `*`, `?` and backslash escapes as a regular expression."""
 
     def translate(match: re.Match[str]) -> str:
-        if match[0].startswith("*"):
+        if match["any"]:
             return ".*"
-        return "." if match[0] == "?" else re.escape(match[0][-1])
+        if match["one"]:
+            return "."
+        escaped = match["escaped"]
+        if escaped is None:
+            return re.escape(match[0])
+        if escaped not in ("*", "?", "\\", "}", "/"):
+            raise ExpansionError(f"\\{escaped} in a pattern: only * ? \\ }} and / can be escaped")
+        return re.escape(escaped)
 
-    return re.compile(re.sub(r"\\.|\*+|.", translate, glob, flags=re.DOTALL), re.DOTALL)
+    return re.compile(_GLOB.sub(translate, glob))
+
+
+def _inserted(replacement: str, matched: str) -> str:
+    """What takes the place of a match: for Go's ReplaceAllString `$0` is the match, and there are no other groups."""
+
+    def translate(match: re.Match[str]) -> str:
+        if match[0] == "$$":
+            return "$"
+        return matched if (match[1] or match[2]) == "0" else ""
+
+    return re.sub(r"\$\$|\$(\w+)|\$\{(\w+)\}", translate, replacement, flags=re.ASCII)

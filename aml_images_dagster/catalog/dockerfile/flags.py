@@ -21,10 +21,12 @@ class Flag:
     Attributes:
         name: Without the dashes, e.g. `from`.
         characters: Those of the value, quotes and escapes resolved.
+        has_value: Whether a `=` stands behind the name.
     """
 
     name: str
     characters: tuple[Character, ...]
+    has_value: bool = True
 
     @property
     def value(self) -> str:
@@ -50,8 +52,8 @@ def read_flags(body: str, start: int) -> tuple[tuple[Flag, ...], int]:
             while body[continue_at : continue_at + 1].isspace():
                 continue_at += 1
             return tuple(flags), continue_at
-        name, _, value = text.partition("=")
-        flags.append(Flag(name[2:], tuple(characters[len(text) - len(value) :])))
+        name, equals, value = text.partition("=")
+        flags.append(Flag(name[2:], tuple(characters[len(text) - len(value) :]), bool(equals)))
 
 
 def _word(body: str, start: int) -> tuple[list[Character], int]:

@@ -6,13 +6,15 @@ legacy builder shares except for heredocs. Reference: https://docs.docker.com/re
 
 from __future__ import annotations
 
+import json
 import re
+import unicodedata
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
-from aml_images_dagster.catalog.dockerfile.expansion import ExpansionError, split_words
+from aml_images_dagster.catalog.dockerfile.expansion import SPACES, ExpansionError, split_words
 from aml_images_dagster.catalog.dockerfile.flags import Flag, read_flags
 from aml_images_dagster.errors import BadInput
 
@@ -30,9 +32,11 @@ _TAKE_PAIRS = frozenset({"ENV", "LABEL"})
 _DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$")
 _DIRECTIVES = frozenset({"check", "escape", "syntax"})
 _KEYWORD = re.compile(r"\s*([^\t\v\f\r ]+)[\t\v\f\r ]*")
-# Words in which quotes and escapes keep blanks; a quote that is not closed ends with the line.
-_WORD = r"""(?:E.|'(?:E.|[^'E])*(?:'|E?$)|"(?:E.|[^"E])*(?:"|E?$)|[^\s'"E]|E$)+"""
-_ARGUMENT = {escape: re.compile(_WORD.replace("E", re.escape(escape)), re.DOTALL) for escape in ("\\", "`")}
+_BLANKS = re.compile(r"[\t\v\f\r ]+")
+_SPACES = re.compile(f"[{SPACES}]+")
+_LONGEST_LINE = 65_535
+# Blanks that look like one and are none: they come from web pages and word processors.
+_ODD_BLANK = re.compile("[\u00a0\u2000-\u200b\u202f\u205f\u3000\ufeff]")
 _HEREDOC = re.compile(r"\d*<<(-?)([ \t]*)([^<]*)")
 
 
@@ -61,6 +65,11 @@ class Instruction:
     heredocs: tuple[str, ...]
     continued: bool
     segments: tuple[tuple[int, int], ...]
+
+    @property
+    def text(self) -> str:
+        """What stands behind keyword and flags."""
+        return self.body[self.arguments :].strip(SPACES)
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Offsets in the text of `body[start:end]`; end is exclusive."""
@@ -104,9 +113,10 @@ def read_instructions(text: str, place: Place, escape: str) -> list[Instruction]
         escape: The escape character in force, see `read_directives`.
 
     Raises:
-        BadInput: An unknown instruction, or a heredoc without an end.
+        BadInput: An unknown instruction, a heredoc without an end, or a line that is too long for the builder.
     """
     lines = text.split("\n")
+    _check_lengths(lines, place)
     offsets = [0, *accumulate(len(line) + 1 for line in lines)]
     if lines[0].startswith(BYTE_ORDER_MARK):
         lines[0] = lines[0][1:]
@@ -135,7 +145,10 @@ def read_instructions(text: str, place: Place, escape: str) -> list[Instruction]
             parts.append(part)
             length += len(part)
         body = "".join(parts)
-        keyword, on_build, flags, arguments = _head(body, place, first + 1)
+        try:
+            keyword, on_build, flags, arguments = _head(body, place, first + 1)
+        except BadInput as error:
+            raise _odd_blank_in(lines, first, escape, place) or error from None
         if keyword in _TAKE_PAIRS:
             _check_pairs(keyword, body[arguments:], escape, place(first + 1))
         heredocs: list[str] = []
@@ -184,21 +197,124 @@ def _head(body: str, place: Place, line: int) -> tuple[str, bool, tuple[Flag, ..
         flags, arguments = read_flags(body, match.end())
         if keyword != "ONBUILD":
             return keyword, on_build, flags, arguments
+        if flags:
+            raise BadInput(
+                f"ONBUILD has no flag --{flags[0].name}", where=place(line), hint="Write it behind the trigger."
+            )
         on_build, start = True, arguments
 
 
 def _check_pairs(keyword: str, arguments: str, escape: str, where: str) -> None:
     """Make sure that ENV or LABEL has `name=value …`, or the old form `name value`."""
-    # An escape character that nothing follows is no word.
-    words = [word for word in _ARGUMENT[escape].findall(arguments.strip()) if word != escape]
-    if words and "=" not in words[0]:
-        without_value = words[0] if len(arguments.split(maxsplit=1)) < 2 else ""
+    given = words(arguments.strip(SPACES), escape)
+    if given and "=" not in given[0]:
+        without_value = given[0] if len(_BLANKS.split(arguments.strip(SPACES), maxsplit=1)) < 2 else ""
     else:
-        without_value = next((word for word in words if "=" not in word), "")
+        without_value = next((word for word in given if "=" not in word), "")
     if without_value:
         raise BadInput(
             f"{keyword}: {without_value[:40]} has no value", where=where, hint=f"Write {keyword} name=value."
         )
+
+
+def words(text: str, escape: str) -> list[str]:
+    """The words of ARG, ENV and LABEL: quotes and escapes keep blanks, and stay in the words.
+
+    A quote that is not closed ends with the line; an escape character at its end is left out.
+    """
+    if not set("'\"" + escape) & set(text):
+        return [word for word in _SPACES.split(text) if word]
+    found: list[str] = []
+    word, quote, quoted = "", "", False
+    characters = iter(text)
+    for char in characters:
+        if not quote and char in SPACES:
+            if word or quoted:
+                found.append(word)
+            word, quoted = "", False
+            continue
+        if char == escape and quote != "'":
+            following = next(characters, "")
+            word += char + following if following else ""
+            continue
+        if quote == char:
+            quote = ""
+        elif not quote and char in "'\"":
+            quote, quoted = char, True
+        word += char
+    return [*found, word] if word or quoted else found
+
+
+def plain_words(text: str) -> list[str]:
+    """The words of an instruction in which quotes keep nothing together, such as COPY."""
+    return _BLANKS.split(text) if text else []
+
+
+class NotTextError(ValueError):
+    """A JSON list has something in it that is no text."""
+
+
+def json_list(text: str) -> list[str] | None:
+    """The exec form of an instruction, a JSON list of texts; None when it is none. What follows it does not count.
+
+    Raises:
+        NotTextError: It is a list of other things.
+    """
+    if not text.startswith("["):
+        return None
+
+    def refuse(_: str) -> None:
+        raise ValueError
+
+    decoder = json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=refuse)  # numbers of any length
+    try:
+        listed, _ = decoder.raw_decode(text)
+    except RecursionError:
+        raise NotTextError from None
+    except ValueError:
+        return None
+    if not all(isinstance(item, str) for item in listed):
+        raise NotTextError
+    return list(listed)
+
+
+def odd_blank(text: str) -> str:
+    """The name of a character that looks like a blank and is none, e.g. `no-break space (U+00A0)`; empty without."""
+    found = _ODD_BLANK.search(text)
+    return f"{unicodedata.name(found[0]).lower()} (U+{ord(found[0]):04X})" if found else ""
+
+
+def _odd_blank_in(lines: list[str], number: int, escape: str, place: Place) -> BadInput | None:
+    """The fault of a line that is no instruction because it, or the end of the one before, has an odd blank."""
+    before = lines[number - 1].rstrip("\r") if number else ""
+    behind = before.rstrip(SPACES + "\u200b\ufeff")
+    keyword = lines[number].lstrip(SPACES).partition(" ")[0]
+    if behind.endswith(escape) and (name := odd_blank(before[len(behind) :])):
+        number, what = number - 1, f"a {name} stands behind the continuation character"
+    elif name := odd_blank(keyword):
+        what = f"a {name} stands in {keyword[:40]!r}"
+    else:
+        return None
+    return BadInput(what, where=place(number + 1), hint="Replace it with a blank; only blanks and tabs count.")
+
+
+def _check_lengths(lines: list[str], place: Place) -> None:
+    for number, line in enumerate(lines, 1):
+        if len(line) * 4 > _LONGEST_LINE and len(line.encode("utf-8", "surrogatepass")) > _LONGEST_LINE:
+            raise BadInput(
+                f"the line has more than {_LONGEST_LINE:,} bytes, which no builder reads",
+                where=place(number),
+                hint="Divide it with continuation characters, or put its content into a file.",
+            )
+
+
+def is_heredoc(word: str) -> bool:
+    """Whether a word of COPY or ADD stands for a heredoc."""
+    found = _HEREDOC.fullmatch(word)
+    try:
+        return found is not None and not found[2] and len(split_words(found[3], keep_quoting=False)) == 1
+    except ExpansionError:
+        return False
 
 
 def _heredocs(body: str) -> list[tuple[str, bool, bool]]:

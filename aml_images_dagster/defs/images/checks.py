@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from aml_images_dagster.builds.records import ScenarioRecord, StagedImage, TestedImage
+from aml_images_dagster.builds.records import ScenarioRecord, StagedImage, TestedImage, sizes_in_words
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.staging import staged_by_digest
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.registry.platforms import images_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +71,17 @@ def _digest(session: BuildSession, record: StagedImage) -> FactResult:
 
 
 def _size(session: BuildSession, record: StagedImage) -> FactResult:
-    size, budget = record.size_bytes / 1e6, session.image(record.image).settings.size_budget_mb
+    budget = session.image(record.image).settings.size_budget_mb
     return FactResult(
-        budget is None or size <= budget,
-        f"{size:.1f} MB compressed, budget {f'{budget} MB' if budget else 'not set in image.json'}",
+        budget is None or max(record.sizes.values()) <= budget * 1e6,
+        f"{sizes_in_words(record)} compressed, budget {f'{budget} MB' if budget else 'not set in image.json'}",
     )
 
 
 def _platform(session: BuildSession, record: StagedImage) -> FactResult:
-    config = session.backends.staging.config(staged_by_digest(session, record))
-    found = f"{config.get('os')}/{config.get('architecture')}"
-    wanted = session.image(record.image).platform
-    return FactResult(found == wanted, f"{found}, declared {wanted}")
+    found = images_of(session.backends.staging, staged_by_digest(session, record))
+    wanted = session.image(record.image).platforms
+    return FactResult(set(found) == set(wanted), f"{', '.join(found)}, declared {', '.join(wanted)}")
 
 
 def _notices(_: BuildSession, record: StagedImage) -> FactResult:
@@ -91,7 +91,7 @@ def _notices(_: BuildSession, record: StagedImage) -> FactResult:
     )
 
 
-SIZE = StagedCheck("size", "The compressed size is within the budget of image.json.", False, _size)
+SIZE = StagedCheck("size", "The compressed size is within the budget of image.json, on each platform.", False, _size)
 STAGED_CHECKS = (
     StagedCheck("digest", "The registry serves the digest that was pushed.", True, _digest),
     StagedCheck("platform", "Operating system and architecture are as declared.", True, _platform),
@@ -118,20 +118,24 @@ def scenario_checks(image: Image, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
 def scenario_results(record: TestedImage, known: Collection[dg.AssetCheckKey]) -> list[dg.AssetCheckResult]:
     """The checks of an image that has passed. The build may have other scenarios than the code location has loaded."""
     names = {key.name for key in known}
+    by_name: dict[str, list[ScenarioRecord]] = {}
+    for scenario in record.scenarios:
+        by_name.setdefault(check_name(scenario.scenario), []).append(scenario)
     return [
         dg.AssetCheckResult(
-            check_name=check_name(scenario.scenario),
+            check_name=name,
             passed=True,
-            description=_how(scenario),
-            metadata={"seconds": scenario.seconds, "job": scenario.job, "tested_in": scenario.tested_in},
+            description="; ".join((*map(_how, runs), *(f"{platform}: not tested" for platform in record.untested))),
+            metadata={"seconds": runs[0].seconds, "job": runs[0].job, "tested_in": runs[0].tested_in},
         )
-        for scenario in record.scenarios
-        if check_name(scenario.scenario) in names
+        for name, runs in by_name.items()
+        if name in names
     ]
 
 
 def _how(scenario: ScenarioRecord) -> str:
-    return f"passed in {scenario.seconds:.1f} s, in build {scenario.tested_in}"
+    platform = f"{scenario.platform}: " if scenario.platform else ""
+    return f"{platform}passed in {scenario.seconds:.1f} s, in build {scenario.tested_in}"
 
 
 def without_result(

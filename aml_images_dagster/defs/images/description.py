@@ -59,6 +59,28 @@ def staged_metadata(session: BuildSession, record: StagedImage) -> dict[str, dg.
         "bases": dg.MetadataValue.json({base.reference: base.digest for base in record.bases}),
         "dockerfile": dg.MetadataValue.md(code_block(record.dockerfile.rstrip(), "dockerfile")),
     }
+    if record.platforms:
+        metadata["platforms"] = dg.MetadataValue.table(
+            [
+                dg.TableRecord(
+                    {
+                        "platform": each.platform,
+                        "size_mb": round(each.size_bytes / 1e6, 3),
+                        "layers": each.layers,
+                        "digest": each.digest,
+                    }
+                )
+                for each in record.platforms
+            ],
+            schema=dg.TableSchema(
+                [
+                    dg.TableColumn("platform", "string"),
+                    dg.TableColumn("size_mb", "float"),
+                    dg.TableColumn("layers", "int"),
+                    dg.TableColumn("digest", "string"),
+                ]
+            ),
+        )
     if record.reused(session.number):
         metadata["built_in"] = dg.MetadataValue.text(record.built_in)
     else:
@@ -78,6 +100,7 @@ def tested_metadata(session: BuildSession, record: TestedImage) -> dict[str, dg.
                 "tested_in": r.tested_in,
                 "link": r.url,
                 "sdk": r.sdk,
+                "platform": r.platform,
             }
         )
         for r in record.scenarios
@@ -90,6 +113,7 @@ def tested_metadata(session: BuildSession, record: TestedImage) -> dict[str, dg.
         dg.TableColumn("tested_in", "string"),
         dg.TableColumn("link", "string"),
         dg.TableColumn("sdk", "string"),
+        dg.TableColumn("platform", "string"),
     ]
     return {
         "scenarios": dg.MetadataValue.table(rows, schema=dg.TableSchema(columns=columns)),
@@ -97,4 +121,5 @@ def tested_metadata(session: BuildSession, record: TestedImage) -> dict[str, dg.
         "test_seconds": dg.MetadataValue.float(sum((r.seconds for r in record.scenarios), 0.0)),
         "logs": dg.MetadataValue.path(str(session.folder.image(record.image) / "logs")),
         "build": dg.MetadataValue.text(session.number),
+        **({"not_tested_on": dg.MetadataValue.text(", ".join(record.untested))} if record.untested else {}),
     }

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-from aml_images_dagster.builds.records import JobRecord
+from aml_images_dagster.builds.records import JobRecord, on_platform
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.defs.images.checks import check_name
 from aml_images_dagster.defs.keys import image_of
@@ -33,8 +33,8 @@ def failure_events(
 
 
 def _last_jobs(session: BuildSession, image: str) -> list[JobRecord]:
-    """The last job of each scenario of an image."""
-    return [*{job.scenario: job for job in session.folder.jobs() if job.image == image}.values()]
+    """The last job of each scenario of an image, on each platform."""
+    return [*{(job.platform, job.scenario): job for job in session.folder.jobs() if job.image == image}.values()]
 
 
 def _metadata(session: BuildSession, error: FactoryError, jobs: Sequence[JobRecord]) -> dict[str, dg.MetadataValue]:
@@ -45,7 +45,14 @@ def _metadata(session: BuildSession, error: FactoryError, jobs: Sequence[JobReco
     }
     if jobs:
         rows = [
-            dg.TableRecord({"scenario": job.scenario, "status": job.status, "seconds": _seconds(job), "job": job.job})
+            dg.TableRecord(
+                {
+                    "scenario": on_platform(job.scenario, job.platform),
+                    "status": job.status,
+                    "seconds": _seconds(job),
+                    "job": job.job,
+                }
+            )
             for job in jobs
         ]
         columns = [dg.TableColumn(name, "string") for name in ("scenario", "status")]
@@ -61,14 +68,18 @@ def _evaluations(
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """Scenarios that have come to an end: those that were canceled with the one that has failed have no result."""
     known = {check.name for check in context.selected_asset_check_keys}
+    by_name: dict[str, list[JobRecord]] = {}
     for job in jobs:
-        name = check_name(job.scenario)
-        if name in known and job.status in ("passed", *_NOT_PASSED):
+        by_name.setdefault(check_name(job.scenario), []).append(job)
+    for name, of_it in by_name.items():
+        failed = [job for job in of_it if job.status in _NOT_PASSED]
+        if name in known and (failed or all(job.status == "passed" for job in of_it)):
+            job = (failed or of_it)[0]
             yield dg.AssetCheckEvaluation(
                 asset_key=key,
                 check_name=name,
-                passed=job.status == "passed",
-                description=error.what if job.status in _NOT_PASSED else f"passed in {_seconds(job):.1f} s",
+                passed=not failed,
+                description=error.what if failed else f"passed in {_seconds(job):.1f} s",
                 metadata={"seconds": _seconds(job), "job": job.job, "tested_in": job.build},
             )
 

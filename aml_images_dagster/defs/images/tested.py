@@ -62,6 +62,8 @@ def tested_asset(image: Image, source: Source) -> dg.AssetsDefinition:
                 raise
             if not record.scenarios:
                 context.log.warning(f"{image.id} has no tests.json: it is not tested")
+            if record.untested:
+                context.log.warning(f"{image.id} is not tested on {', '.join(record.untested)}: no test machine is")
             for warning in sorted({scenario.warning for scenario in record.scenarios if scenario.warning}):
                 context.log.warning(warning)
             results = scenario_results(record, context.selected_asset_check_keys)

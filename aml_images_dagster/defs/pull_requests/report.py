@@ -181,6 +181,8 @@ def _image(name: str, reasons: tuple[str, ...], folder: BuildFolder, factory: Fa
     tests = ""
     if tested is not None:
         tests = f", {len(tested.scenarios)} tests passed" if tested.scenarios else ", **not tested**"
+        if tested.scenarios and tested.untested:
+            tests += f", **not tested on {' and '.join(tested.untested)}**"
     before = last.staged.size_bytes if last is not None else None
     because = () if is_reused else staged.because
     return ImageReport(name, (*reasons, *because), how + tests, staged.size_bytes, before)

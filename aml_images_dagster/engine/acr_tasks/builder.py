@@ -17,7 +17,7 @@ from aml_images_dagster.catalog.builder_features import CLASSIC
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.acr_tasks.faults import host_timed_out
 from aml_images_dagster.engine.acr_tasks.runs import TaskRuns
-from aml_images_dagster.engine.interface import EngineInfo, PushedImage
+from aml_images_dagster.engine.interface import EngineInfo, PushedImage, nobody
 from aml_images_dagster.errors import BuildFailed
 from aml_images_dagster.identity.faults import TIMEOUTS
 
@@ -87,10 +87,16 @@ class AcrTasksBuilder:
 
     def features(self) -> BuilderFeatures:
         """See `Builder.features`."""
-        return replace(CLASSIC, builder="ACR Tasks")
+        return replace(CLASSIC, builder="ACR Tasks", one_platform="a task builds on one agent, without BuildKit")
 
     def build_and_push(
-        self, request: BuildRequest, log: LogLine, *, still_wanted: Callable[[], None], started: Callable[[str], None]
+        self,
+        request: BuildRequest,
+        log: LogLine,
+        *,
+        still_wanted: Callable[[], None],
+        started: Callable[[str], None],
+        pushes: Callable[[str], None] = nobody,
     ) -> PushedImage:
         """See `Builder.build_and_push`. The run is canceled when it is not wanted any more, and at its deadline.
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.catalog.builder_features import BuilderFeatures
+from aml_images_dagster.catalog.builder_features import SEVERAL_PLATFORMS, BuilderFeatures
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.again import PUSHED_AGAIN_AFTER_SECONDS, once_more_when_back
 from aml_images_dagster.engine.buildkit.client import follow_call
@@ -20,7 +20,7 @@ from aml_images_dagster.engine.buildkit.credentials import served_logins
 from aml_images_dagster.engine.buildkit.faults import BuilderLost, PushFailed, fault_of
 from aml_images_dagster.engine.buildkit.features import supported_features
 from aml_images_dagster.engine.buildkit.progress import Progress
-from aml_images_dagster.engine.interface import EngineInfo, PushedImage
+from aml_images_dagster.engine.interface import EngineInfo, PushedImage, nobody
 from aml_images_dagster.errors import BuildFailed, FactoryError, Unreachable
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 # An older buildx lets the engine push the tag that it has, too: without one in the engine it fails, and with one of
 # another build that older image is published. Source: https://github.com/docker/buildx/commit/4f7d145c0.
 _PUSHES_ONCE = (0, 22)
+_NO_IMAGE_STORE = "the engine keeps no images in containerd's store (features.containerd-snapshotter in daemon.json)"
 
 
 class BuildKitBuilder:
@@ -84,14 +85,23 @@ class BuildKitBuilder:
 
     def features(self) -> BuilderFeatures:
         """See `Builder.features`."""
-        info = self.info()
-        about = repr((info.version, self._buildx.inspect(), str(self._buildx.program)))
-        return BuilderFeatures(
-            f"BuildKit of {info.version}", supported_features(self._buildx, self._features_file, about)
-        )
+        info, found = self.info(), self._buildx.inspect()
+        # What it emulates is no feature of its own.
+        about = repr((info.version, replace(found, platforms=()), str(self._buildx.program)))
+        supported = supported_features(self._buildx, self._features_file, about)
+        builder = f"BuildKit of {info.version}"
+        if found.driver == "docker" and not found.has_image_store:
+            return BuilderFeatures(builder, supported, _NO_IMAGE_STORE)
+        return BuilderFeatures(builder, supported | {SEVERAL_PLATFORMS})
 
     def build_and_push(
-        self, request: BuildRequest, log: LogLine, *, still_wanted: Callable[[], None], started: Callable[[str], None]
+        self,
+        request: BuildRequest,
+        log: LogLine,
+        *,
+        still_wanted: Callable[[], None],
+        started: Callable[[str], None],
+        pushes: Callable[[str], None] = nobody,
     ) -> PushedImage:
         """See `Builder.build_and_push`. A builder ends what a client that is gone has begun: `started` is not called.
 
@@ -99,16 +109,16 @@ class BuildKitBuilder:
         """
         for pause in self._pauses:
             try:
-                return self._build_and_push(request, log, still_wanted)
+                return self._build_and_push(request, log, still_wanted, pushes)
             except PushFailed as refused:
                 log(f"{refused}\npushing again in {pause:g} s")
                 _pause(pause, still_wanted)
                 request = replace(request, no_cache=False)
-        return self._build_and_push(request, log, still_wanted)
+        return self._build_and_push(request, log, still_wanted, pushes)
 
     def build(self, request: BuildRequest, log: LogLine) -> None:
         """See `LocalBuilder.build`."""
-        self._call(request, log, lambda: None, pushes=False)
+        self._call(request, log, lambda: None, nobody, is_pushed=False)
 
     def forget(self, reference: str) -> None:
         """See `LocalBuilder.forget`."""
@@ -133,9 +143,15 @@ class BuildKitBuilder:
         version, info = self._about
         return info.driver != "docker" or (info.has_image_store and version >= _PUSHES_ONCE)
 
-    def _build_and_push(self, request: BuildRequest, log: LogLine, still_wanted: Callable[[], None]) -> PushedImage:
+    def _build_and_push(
+        self,
+        request: BuildRequest,
+        log: LogLine,
+        still_wanted: Callable[[], None],
+        pushes: Callable[[str], None],
+    ) -> PushedImage:
         digest = once_more_when_back(
-            lambda: self._call(request, log, still_wanted),
+            lambda: self._call(request, log, still_wanted, pushes),
             log,
             ask=self._ask,
             tidy=lambda: None,
@@ -146,7 +162,13 @@ class BuildKitBuilder:
         return PushedImage(digest, None)
 
     def _call(
-        self, request: BuildRequest, log: LogLine, still_wanted: Callable[[], None], *, pushes: bool = True
+        self,
+        request: BuildRequest,
+        log: LogLine,
+        still_wanted: Callable[[], None],
+        pushes: Callable[[str], None],
+        *,
+        is_pushed: bool = True,
     ) -> str:
         """Build, and push unless the image is to stay in the engine; the digest."""
         if self._engine is not None:
@@ -160,12 +182,12 @@ class BuildKitBuilder:
             with tarfile.open(request.context) as tar:
                 tar.extractall(context, filter="tar")
             hidden = [login.password for login in request.logins.values()] + list(request.secrets.values())
-            progress = Progress(log, hidden)
+            progress = Progress(log, hidden, pushes if "," in request.platform else nobody)
             secrets = {f"AML_IMAGES_SECRET_{number}": value for number, value in enumerate(request.secrets.values())}
             try:
                 with served_logins(configuration, self._logins(request)) as variables:
                     ending = follow_call(
-                        self._buildx.command(*self._arguments(request, metadata, pushes), str(context)),
+                        self._buildx.command(*self._arguments(request, metadata, is_pushed), str(context)),
                         self._buildx.environment(configuration, {**variables, **secrets}),
                         progress,
                         seconds=request.timeout_seconds,
@@ -173,7 +195,7 @@ class BuildKitBuilder:
                         still_wanted=still_wanted,
                     )
             finally:
-                if pushes:
+                if is_pushed:
                     self._forget_local(request.tag)
             if ending != "done":
                 raise fault_of(
@@ -181,17 +203,18 @@ class BuildKitBuilder:
                     progress,
                     request,
                     where=self._buildx.where,
+                    platforms=lambda: self._buildx.inspect().platforms,
                     push_seconds=self._push_seconds,
                     answers=self._answers,
                     space=self._free_space,
                 )
             return _digest_in(metadata, request.tag)
 
-    def _arguments(self, request: BuildRequest, metadata: Path, pushes: bool) -> list[str]:
+    def _arguments(self, request: BuildRequest, metadata: Path, is_pushed: bool) -> list[str]:
         _, info = self._about
         keeps_layers_elsewhere = info.driver != "docker" or info.has_image_store
-        output = f"type=image,name={request.tag}{',push=true' if pushes else ''}"
-        goes_straight = pushes and self._keeps_no_image
+        output = f"type=image,name={request.tag}{',push=true' if is_pushed else ''}"
+        goes_straight = is_pushed and self._keeps_no_image
         arguments = dict(request.build_args)
         if info.driver == "docker" and goes_straight:
             output += ",store=false,unpack=false"

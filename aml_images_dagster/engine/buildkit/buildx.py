@@ -206,6 +206,14 @@ def read_inspection(text: str) -> BuilderInfo:
     return BuilderInfo(
         driver=values.get("Driver", ""),
         has_image_store="org.mobyproject.buildkit.worker.containerd." in text,
-        platforms=tuple(filter(None, (each.strip(" *") for each in values.get("Platforms", "").split(",")))),
+        platforms=tuple(
+            dict.fromkeys(
+                platform
+                for name, value in fields
+                if name == "Platforms"
+                for each in value.split(",")
+                if (platform := each.strip(" *"))
+            )
+        ),
         nodes=tuple(f"{name}: {value}" for name, value in fields if name in shown),
     )

@@ -6,12 +6,12 @@ import re
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.reference import Reference
-from aml_images_dagster.engine.faults import build_fault, is_disk_full, transfer_fault
+from aml_images_dagster.engine.faults import EMULATION_HINT, build_fault, is_disk_full, transfer_fault
 from aml_images_dagster.engine.stream import StreamFault
 from aml_images_dagster.errors import BuildFailed, Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from aml_images_dagster.engine.buildkit.client import Ending
     from aml_images_dagster.engine.buildkit.progress import Progress
@@ -28,6 +28,9 @@ _PULL = re.compile(
 _AUTHORIZATION = re.compile(
     r"\b40[13]\b|unauthorized|forbidden|denied|authentication required|no basic auth|insufficient_scope", re.IGNORECASE
 )
+_NOT_A_PROGRAM = re.compile(r"exec format error", re.IGNORECASE)
+# Of several platforms BuildKit names that of each instruction: `[linux/arm64 2/3] RUN …`, `[linux/amd64->arm64 2/3]`.
+_STAGE_PLATFORM = re.compile(r"\[(\w+/[\w/]+)(?:->\S*)? ")
 
 
 class BuilderLost(Unreachable):
@@ -44,6 +47,7 @@ def fault_of(
     request: BuildRequest,
     *,
     where: str,
+    platforms: Callable[[], Collection[str]],
     push_seconds: float,
     answers: Callable[[], bool],
     space: Callable[[], tuple[str, int] | None],
@@ -55,6 +59,7 @@ def fault_of(
         progress: What buildx has said.
         request: What was being built.
         where: The builder, for messages.
+        platforms: What the builder runs programs of.
         push_seconds: How long the push was allowed to take.
         answers: Whether the builder still answers.
         space: The folder where an engine keeps its images and its free bytes; None when that is unknown.
@@ -73,12 +78,28 @@ def fault_of(
     elif _PULL.search(said) and progress.exit_code is None and not is_disk_full(said):
         hint = transfer_fault(StreamFault("reported", said, ""), "pull", request.tag, "its registry").hint
         return BuildFailed(f"the build failed: {said}", where=request.tag, hint=hint, log=progress.tail)
+    elif foreign := _not_emulated(progress, request, platforms):
+        return BuildFailed(
+            f"RUN cannot run for {foreign}: the builder does not emulate it",
+            where=request.tag,
+            hint=f"{EMULATION_HINT} Or name a builder that has a machine for it (setting builder).",
+            log=progress.tail,
+        )
     else:
         fault = StreamFault("reported", said, f"{progress.failed_output}\n{progress.tail}", progress.exit_code)
     found = build_fault(fault, request, engine=where, answers=answers, space=space)
     if isinstance(found, BuildFailed):
         return BuildFailed(found.what, where=found.where, hint=found.hint, log=progress.tail)
     return BuilderLost(found.what, where=found.where, hint=found.hint)
+
+
+def _not_emulated(progress: Progress, request: BuildRequest, platforms: Callable[[], Collection[str]]) -> str:
+    """The platform whose programs the kernel of the builder refuses; empty when that is not why a build has failed."""
+    if not _NOT_A_PROGRAM.search(progress.failed_output):
+        return ""
+    named = _STAGE_PLATFORM.match(progress.failed_name)
+    platform = named[1] if named else request.platform
+    return "" if platform in platforms() else platform
 
 
 def _push_fault(said: str, progress: Progress, tag: str, registry: str) -> Unreachable:

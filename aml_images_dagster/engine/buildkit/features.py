@@ -119,7 +119,9 @@ def _read(path: Path) -> dict[str, list[str]]:
 
 
 def _write(path: Path, known: Mapping[str, list[str]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (path.parent / ".gitignore").write_text("*\n")  # what is kept is no change of the working tree
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
         json.dump(known, file)
     Path(file.name).replace(path)

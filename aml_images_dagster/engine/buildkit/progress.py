@@ -19,11 +19,12 @@ from aml_images_dagster.engine.stream import LONGEST_TAIL_LINE, TAIL_LINES, reda
 from aml_images_dagster.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from aml_images_dagster.engine.interface import LogLine
 
 _MOST_LINES_OF_AN_EVENT = 100_000
+_MADE = re.compile(r"exporting manifest (sha256:[0-9a-f]{64})")
 _CODE = re.compile(r"did not complete successfully: exit code: (\d+)")
 
 
@@ -41,6 +42,7 @@ class Progress:
     Args:
         log: Receives the lines.
         secrets: Texts that may not appear in them.
+        made: Receives the digest of each image, all of them before the push begins.
 
     Attributes:
         error: What buildx says last of its failure; empty as long as there is none.
@@ -49,8 +51,11 @@ class Progress:
         pushing_since: When the push began, on the monotonic clock; None before it does.
     """
 
-    def __init__(self, log: LogLine, secrets: Collection[str] = ()) -> None:
+    def __init__(
+        self, log: LogLine, secrets: Collection[str] = (), made: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._log = up_to(LONGEST_LOG, log)
+        self._made = made
         self._secrets = tuple(filter(None, secrets))
         self._text = Lines(longest=2**20)
         self._event: list[str] = []
@@ -69,6 +74,11 @@ class Progress:
     def failed_output(self) -> str:
         """See the class."""
         return "\n".join(self._failed.tail) if self._failed else ""
+
+    @property
+    def failed_name(self) -> str:
+        """The failed instruction, as BuildKit names it; empty when none has failed."""
+        return self._failed.name if self._failed else ""
 
     @property
     def exit_code(self) -> int | None:
@@ -113,8 +123,11 @@ class Progress:
         for said in event.get("vertexes") or ():
             self._take_vertex(said)
         for said in event.get("statuses") or ():
-            if str(said.get("id", "")).startswith("pushing "):
+            status = str(said.get("id", ""))
+            if status.startswith("pushing "):
                 self._begin_to_push()
+            if (image := _MADE.fullmatch(status)) and not said.get("completed"):
+                self._made(image[1])
         for said in event.get("logs") or ():
             vertex = self._vertices.get(str(said.get("vertex", "")))
             if vertex:

@@ -62,7 +62,11 @@ class AzureMlRunner:
                 # A failure is not held up: all other jobs of the build end by it.
                 yield replace(result, sdk=sdk(), warning=warning() if result.status == "passed" else "")
 
-    def check(self, computes: Collection[str]) -> str:
+    def runs(self, platform: str) -> bool:
+        """See `TestRunner.runs`. Machines of Azure ML have processors of this architecture alone."""
+        return platform.split("/")[1] == "amd64"
+
+    def check(self, computes: Collection[str], platforms: Collection[str] = ()) -> str:
         """See `TestRunner.check`."""
         named = sorted({compute or self._settings.compute for compute in computes})
         if "" in named:

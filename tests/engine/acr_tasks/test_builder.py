@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from aml_images_dagster.catalog.builder_features import SEVERAL_PLATFORMS
 from aml_images_dagster.catalog.dockerfile import with_labels
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.acr_tasks.run_log import RunLog
@@ -334,3 +335,9 @@ def _until(happens: Callable[[], object]) -> None:
     while not happens():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_it_makes_no_image_for_several_platforms_and_says_why(backends: Backends) -> None:
+    features = backends.builder_for("linux").features()
+    assert SEVERAL_PLATFORMS not in features.supported
+    assert (features.builder, features.one_platform) == ("ACR Tasks", "a task builds on one agent, without BuildKit")

@@ -19,6 +19,8 @@ from aml_images_dagster.engine.buildkit.builder import BuildKitBuilder
 from aml_images_dagster.engine.buildkit.buildx import Buildx
 from aml_images_dagster.engine.interface import BuildRequest, RegistryLogin
 from aml_images_dagster.errors import BuildFailed, Unreachable
+from aml_images_dagster.registry.platforms import images_of
+from tests.emulators.faulty_registry import Fault, FaultyRegistry
 from tests.emulators.token_registry import TokenRegistry
 
 if TYPE_CHECKING:
@@ -51,7 +53,13 @@ def lines() -> list[str]:
 
 
 @pytest.fixture
-def build(new_builder, make_context, staging: OciRegistry, repository: str, lines):
+def parts() -> list[str]:
+    """Digests of the images of an index, as they were about to be pushed."""
+    return []
+
+
+@pytest.fixture
+def build(new_builder, make_context, staging: OciRegistry, repository: str, lines, parts):
     def run(text: str, tag: str = "built", builder: BuildKitBuilder | None = None, **changes):
         reference = changes.pop("reference", Reference(staging.host, repository, tag))
         files = {"Dockerfile": text, **changes.pop("files", {})}
@@ -59,7 +67,9 @@ def build(new_builder, make_context, staging: OciRegistry, repository: str, line
         options = {"platform": "linux/amd64", "timeout_seconds": 120, "dockerfile": "Dockerfile", **changes}
         request = BuildRequest(make_context(files), tag=str(reference), **options)
         part = builder or new_builder()
-        pushed = part.build_and_push(request, lines.append, still_wanted=still_wanted, started=lambda _: None)
+        pushed = part.build_and_push(
+            request, lines.append, still_wanted=still_wanted, started=lambda _: None, pushes=parts.append
+        )
         return reference.with_digest(pushed.digest)
 
     return run
@@ -234,3 +244,53 @@ def test_the_builder_is_asked_what_it_can_do_once(new_builder, tmp_path):
     before = (tmp_path / "features.json").stat().st_mtime_ns
     assert builder.features() == features
     assert (tmp_path / "features.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.usefixtures("emulation")
+def test_several_platforms_make_an_index_whose_images_were_named_before(
+    build, busybox_of_both, staging, parts, engine, lines
+):
+    pushed = build(
+        f"FROM {busybox_of_both}\nARG TARGETARCH\nRUN echo $TARGETARCH $(uname -m); echo {uuid.uuid4()} > /word\n",
+        platform="linux/amd64,linux/arm64",
+    )
+    images = images_of(staging, pushed)
+    assert [*images] == ["linux/amd64", "linux/arm64"]
+    assert set(parts) == {each.digest for each in images.values()}
+    text = "\n".join(lines)
+    assert "amd64 x86_64" in text
+    assert "arm64 aarch64" in text
+    assert engine.local_digest(str(pushed.with_tag("built"))) is None
+
+
+def test_an_image_of_one_platform_names_no_others(build, busybox, parts):
+    build(f"FROM {busybox}\n{fresh()}\n")
+    assert parts == []
+
+
+def test_a_platform_that_the_engine_does_not_emulate_is_one_clear_message(build, busybox):
+    """A program of S/390: its header alone, which is all that the kernel reads to refuse it."""
+    header = b"\x7fELF\x02\x02\x01" + bytes(9) + (2).to_bytes(2, "big") + (22).to_bytes(2, "big") + bytes(44)
+    text = "FROM scratch\nCOPY --chmod=755 sh /bin/sh\nRUN true\n"
+    with pytest.raises(BuildFailed, match="RUN cannot run for linux/s390x: the builder does not emulate it") as failed:
+        build(text, files={"sh": header}, platform="linux/s390x")
+    assert "qemu-user-static" in failed.value.hint
+    with pytest.raises(BuildFailed, match="the build failed"):
+        build(text, files={"sh": header})
+
+
+@pytest.mark.usefixtures("emulation")
+def test_an_index_whose_push_is_refused_leaves_images_that_are_known(
+    build, busybox_of_both, staging, repository, parts
+):
+    with FaultyRegistry(staging.host) as front:
+        front.faults.append(Fault("status", "PUT", "/manifests/halfway", status=403))
+        reference = Reference(front.host, repository, "halfway")
+        with pytest.raises(Unreachable, match="could not push"):
+            build(f"FROM {busybox_of_both}\n{fresh()}\n", reference=reference, platform="linux/amd64,linux/arm64")
+    left = [Reference(staging.host, repository, digest=digest) for digest in parts]
+    assert len(left) == 2
+    assert staging.digest(Reference(staging.host, repository, "halfway")) is None
+    assert all(staging.digest(each) for each in left), "the images come before the index"
+    for each in left:
+        staging.delete(each)

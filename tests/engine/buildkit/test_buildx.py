@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+from aml_images_dagster.catalog.builder_features import SEVERAL_PLATFORMS
 from aml_images_dagster.engine.buildkit import buildx as module
+from aml_images_dagster.engine.buildkit.builder import BuildKitBuilder
 from aml_images_dagster.engine.buildkit.buildx import Buildx
 from aml_images_dagster.errors import BadInput, Unreachable
 from tests.engine.buildkit.conftest import INSPECTION, VERSION
@@ -69,3 +71,22 @@ def test_buildx_gets_neither_our_secrets_nor_the_users_choice_of_a_builder(fake_
     assert environment["BUILDX_CONFIG"].startswith(str(tmp_path / "own"))
     of_the_user = Buildx(builder="mine").environment(tmp_path / "own")
     assert of_the_user["BUILDX_CONFIG"] == str(tmp_path / "docker" / "buildx")
+
+
+def test_the_platforms_of_all_machines_of_a_builder_are_its_own(fake_buildx):
+    second = "Name: arm\nStatus: running\nPlatforms: linux/arm64*, linux/arm/v7"
+    fake_buildx(INSPECTION.replace("END\n;;", f"\n{second}\nEND\n;;").join((f"{VERSION} ", " esac")))
+    assert Buildx().inspect().platforms == ("linux/amd64", "linux/arm64", "linux/arm/v7")
+
+
+@pytest.mark.parametrize(("label", "several"), [("worker.containerd.uuid", True), ("worker.moby.uuid", False)])
+def test_an_engine_makes_images_for_several_platforms_where_it_has_the_store_for_them(
+    fake_buildx, tmp_path, monkeypatch, label, several
+):
+    fake_buildx(f"{VERSION} {INSPECTION.replace('worker.containerd.uuid', label)} *) exit 0;; esac")
+    builder = BuildKitBuilder(
+        Buildx(), None, lambda _: None, features_file=tmp_path / "features.json", wait_seconds=0, push_seconds=1
+    )
+    features = builder.features()
+    assert (SEVERAL_PLATFORMS in features.supported) == several
+    assert ("containerd-snapshotter" in features.one_platform) == (not several)

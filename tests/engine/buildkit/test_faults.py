@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import signal
 import threading
@@ -26,15 +28,23 @@ TAG = "registry.example/tests/image:1"
 PUSHING = b'{"statuses": [{"id": "pushing layers", "vertex": "a"}]}\n'
 
 
-def fault(said: str, *, pushing: bool = False, answers: bool = True, output: bytes = b"") -> BuildFailed | Unreachable:
+def fault(
+    said: str,
+    *,
+    pushing: bool = False,
+    answers: bool = True,
+    output: bytes = b"",
+    platform: str = "linux/amd64",
+) -> BuildFailed | Unreachable:
     progress = Progress(lambda _: None)
     progress.take((PUSHING if pushing else b"") + output + (f"ERROR: {said}\n" if said else "").encode())
-    request = BuildRequest(Path("context.tar"), "Dockerfile", TAG, "linux/amd64", 60)
+    request = BuildRequest(Path("context.tar"), "Dockerfile", TAG, platform, 60)
     return fault_of(
         "failed",
         progress,
         request,
         where="here",
+        platforms=lambda: ("linux/amd64",),
         push_seconds=60,
         answers=lambda: answers,
         space=lambda: ("/data", 10**12),
@@ -191,3 +201,31 @@ def test_an_interrupted_step_ends_its_client(build, tmp_path, how: signal.Signal
         thread.join()
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
+
+
+def failed_run(name: str) -> bytes:
+    """RUN whose program the kernel refuses."""
+    vertex = {"digest": "a", "name": name, "error": "exit code: 1"}
+    output = base64.b64encode(b"exec /bin/sh: exec format error\n").decode()
+    events = [{"vertexes": [{"digest": "a", "name": name}]}, {"logs": [{"vertex": "a", "data": output}]}]
+    return b"".join(json.dumps(event).encode() + b"\n" for event in (*events, {"vertexes": [vertex]}))
+
+
+@pytest.mark.parametrize(
+    ("name", "platform", "foreign"),
+    [
+        ("[linux/arm64 2/3] RUN true", "linux/amd64,linux/arm64", "linux/arm64"),
+        ("[linux/arm64 build 2/3] RUN true", "linux/amd64,linux/arm64", "linux/arm64"),
+        ("[2/3] RUN true", "linux/arm64", "linux/arm64"),
+        ("[linux/amd64->arm64 2/3] RUN true", "linux/amd64,linux/arm64", ""),
+        ("[linux/amd64 2/3] RUN /not-a-program", "linux/amd64,linux/arm64", ""),
+        ("[2/3] RUN /not-a-program", "linux/amd64", ""),
+    ],
+)
+def test_a_platform_that_the_builder_does_not_emulate_is_named(name: str, platform: str, foreign: str) -> None:
+    said = 'failed to solve: process "/bin/sh -c true" did not complete successfully: exit code: 1'
+    found = fault(said, output=failed_run(name), platform=platform)
+    assert isinstance(found, BuildFailed)
+    assert (f"RUN cannot run for {foreign}" in found.what) == bool(foreign)
+    assert ("qemu-user-static" in found.hint) == bool(foreign)
+    assert "exec format error" in found.log

@@ -1,0 +1,141 @@
+""".dockerignore, as the builder reads it.
+
+https://docs.docker.com/build/concepts/context/#dockerignore-files; in code https://github.com/moby/patternmatcher, that
+both builders and their clients use. Patterns become regular expressions there, and what is no pattern of a file name
+keeps its meaning in them: `|` is an alternative in a pattern that has a `*`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import warnings
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.catalog.dockerfile import SPACES
+from aml_images_dagster.catalog.globs import GlobError, glob_expression
+from aml_images_dagster.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_LONGEST_LINE = 65_535
+_ESCAPED = ".+()$"
+_QUANTIFIER = re.compile(r"\{\d{1,4}(?:,\d{0,4})?\}")
+_ESCAPES = {**{letter: f"\\{letter}" for letter in "dDsSwWbBAafnrtv"}, "z": r"\Z"}
+
+_NOTHING: tuple[bool, ...] = ()
+
+
+class IgnoreFile:
+    """What a .dockerignore leaves out of the context.
+
+    Args:
+        content: The file.
+        path: Its name in messages.
+
+    Raises:
+        BadInput: The builder refuses it.
+    """
+
+    def __init__(self, content: bytes = b"", path: str = ".dockerignore") -> None:
+        self._patterns: list[tuple[bool, Callable[[str], bool]]] = []
+        """Whether it is an exception, and what it matches."""
+        for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+            where = f"{path}:{number}"
+            if len(line) > _LONGEST_LINE:
+                raise BadInput(f"the line has more than {_LONGEST_LINE:,} bytes", where=where, hint="Divide it.")
+            written = line.decode("utf-8", "surrogateescape")
+            if written.startswith("#") or not written.strip(SPACES):
+                continue
+            try:
+                self._patterns.append(_pattern(written.strip(SPACES)))
+            except (GlobError, re.error) as error:
+                raise BadInput(
+                    f"{written.strip(SPACES)!r} is no pattern: {error}",
+                    where=where,
+                    hint="The builder reads no context with it; see the documentation of .dockerignore.",
+                ) from None
+        self._known: dict[str, tuple[bool, tuple[bool, ...]]] = {}
+
+    def ignores(self, path: str) -> bool:
+        """Whether a file or folder of the context is left out. Its folder being left out does not say so."""
+        return bool(self._patterns) and self._match(path)[0]
+
+    def _match(self, path: str) -> tuple[bool, tuple[bool, ...]]:
+        """Whether it is left out, and which of the patterns match it or a folder above.
+
+        A pattern is tried only where it would change something, and its answer for a folder is kept for what is inside:
+        an exception that came too early for the folder is too early for its files.
+        """
+        folder = path.rpartition("/")[0]
+        above = _NOTHING
+        if folder:
+            if folder not in self._known:
+                self._known[folder] = self._match(folder)
+            above = self._known[folder][1]
+        ignored = False
+        matching = []
+        for index, (is_exception, matches) in enumerate(self._patterns):
+            is_match = bool(above and above[index]) or (is_exception is ignored and matches(path))
+            matching.append(is_match)
+            if is_match:
+                ignored = not is_exception
+        return ignored, tuple(matching)
+
+
+def _pattern(written: str) -> tuple[bool, Callable[[str], bool]]:
+    is_exception = written.startswith("!")
+    text = written[is_exception:].strip(SPACES)
+    if not text:
+        raise GlobError("nothing stands behind !")
+    text = posixpath.normpath(text.lstrip("/") or "/") if text.startswith("/") else posixpath.normpath(text)
+    glob_expression(text)
+    return is_exception, _matcher(text)
+
+
+def _matcher(glob: str) -> Callable[[str], bool]:
+    if not set("*?[]\\") & set(glob):
+        return lambda path: path == glob
+    if glob.endswith("**") and not set("*?[]\\") & set(glob[:-2]):
+        start = glob[:-2]
+        return lambda path: path.startswith(start)
+    if glob.startswith("**") and not set("*?[]\\") & set(glob[2:]):
+        end = glob[2:]
+        return lambda path: path.endswith(end) or (end.startswith("/") and path == end[1:])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of brackets in classes
+        expression = re.compile(_expression(glob), re.ASCII)
+    return lambda path: expression.fullmatch(path) is not None
+
+
+def _expression(glob: str) -> str:
+    found = []
+    at = 0
+    while at < len(glob):
+        char = glob[at]
+        at += 1
+        if char == "*" and glob.startswith("*", at):
+            at += 1
+            at += glob.startswith("/", at)
+            found.append(".*" if at == len(glob) else "(?:.*/)?")
+        elif char == "*":
+            found.append("[^/]*")
+        elif char == "?":
+            found.append("[^/]")
+        elif char == "\\":
+            found.append(_escape(glob[at : at + 1]))
+            at += 1
+        elif char == "{":
+            found.append("{" if _QUANTIFIER.match(glob, at - 1) else r"\{")
+        else:
+            found.append(f"\\{char}" if char in _ESCAPED else char)
+    return "".join(found)
+
+
+def _escape(char: str) -> str:
+    if char.isascii() and char.isalnum():
+        if char not in _ESCAPES:
+            raise GlobError(f"\\{char} is no escape")
+        return _ESCAPES[char]
+    return re.escape(char)

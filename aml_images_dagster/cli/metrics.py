@@ -1,0 +1,88 @@
+"""`aml-images metrics`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from aml_images_dagster.cli.options import common_options
+from aml_images_dagster.errors import BadInput
+from aml_images_dagster.metrics.exporter import Exporter
+from aml_images_dagster.metrics.store_metrics import StoreMetrics
+from aml_images_dagster.profiles import backends_for
+from aml_images_dagster.text import printable
+
+if TYPE_CHECKING:
+    from aml_images_dagster.metrics.exporter import MetricSource
+    from aml_images_dagster.settings import Settings
+
+_MOST_PORTS = 65535
+
+
+@click.command("metrics")
+@click.option("--listen", metavar="HOST:PORT", help="Serve at this address until it is ended, e.g. 127.0.0.1:9464.")
+@click.option(
+    "--textfile",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write this file once, for the textfile collector of the node exporter.",
+)
+@click.option(
+    "--interval",
+    metavar="N",
+    type=click.FloatRange(min=1),
+    default=30,
+    show_default=True,
+    help="Seconds between two reads of the artifacts and the Dagster instance.",
+)
+@common_options
+def command(settings: Settings, as_json: bool, listen: str | None, textfile: Path | None, interval: float) -> None:
+    """Metrics for Prometheus: builds, times, reuse, cleanups, releases, sensors. Changes nothing.
+
+    They are read from the artifacts and the Dagster instance, so it runs wherever both can be reached, once for all
+    processes of the factory. docs/operate.md lists them.
+    """
+    if (listen is None) is (textfile is None):
+        raise BadInput("give --listen or --textfile", where="aml-images metrics", hint="One of them, and not both.")
+    if as_json:
+        raise BadInput("the format is Prometheus' own", where="--json", hint="Leave it out.")
+    exporter = _exporter(settings)
+    if textfile is not None:
+        exporter.refresh()
+        exporter.write(textfile)
+        return
+    assert listen is not None  # noqa: S101 - one of the two is given
+    _serve(exporter, listen, interval)
+
+
+def _exporter(settings: Settings) -> Exporter:
+    from aml_images_dagster.cli.instance import open_instance  # Dagster takes seconds to import
+    from aml_images_dagster.defs.operations.run_metrics import RunMetrics
+
+    sources: list[MetricSource] = [
+        StoreMetrics(backends_for(settings).artifacts, settings),
+        RunMetrics(open_instance(settings)),
+    ]
+    return Exporter(sources, lambda reason: click.echo(f"warning: {printable(reason)}", err=True))
+
+
+def _serve(exporter: Exporter, listen: str, interval: float) -> NoReturn:
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) <= _MOST_PORTS:
+        raise BadInput(f"{listen!r} is no address", where="--listen", hint="Write HOST:PORT, e.g. 127.0.0.1:9464.")
+    exporter.refresh()
+    try:
+        exporter.serve(host.strip("[]"), int(port))
+    except OSError as error:
+        raise BadInput(
+            f"the address cannot be had: {error.strerror or error}",
+            where=f"--listen {listen}",
+            hint="End what listens there, or give another address.",
+        ) from None
+    click.echo(f"Metrics at http://{listen}/metrics", err=True)
+    while True:
+        time.sleep(interval)
+        exporter.refresh()

@@ -1,0 +1,1 @@
+"""Metrics of the factory in Prometheus' format."""

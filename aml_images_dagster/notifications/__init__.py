@@ -1,0 +1,1 @@
+"""Who is notified of what: rules in a file of the repository, messages through Apprise."""

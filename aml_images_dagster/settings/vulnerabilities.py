@@ -1,0 +1,40 @@
+"""Settings of vulnerabilities."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
+
+from aml_images_dagster.settings.group import Group
+
+
+class VulnerabilitySettings(Group):
+    """Who is asked for vulnerabilities; what they mean is in policy.yaml."""
+
+    sources: Annotated[tuple[Literal["updates", "trivy", "grype"], ...], NoDecode] = Field(
+        default=("updates",),
+        description="Who looks, separated by ';': updates (security updates of Debian and Ubuntu, asked of apt), and "
+        "the scanners trivy and grype on PATH.",
+    )
+    apt_mirrors: Annotated[dict[Literal["debian", "debian-security", "ubuntu"], str], NoDecode] = Field(
+        default_factory=dict,
+        description="Mirrors that apt asks, separated by ';': debian=URL;debian-security=URL;ubuntu=URL; default: "
+        "those of this machine's apt, else the public ones.",
+    )
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(filter(None, map(str.strip, value.split(";")))) if isinstance(value, str) else value
+
+    @field_validator("apt_mirrors", mode="before")
+    @classmethod
+    def _split_pairs(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [pair.partition("=") for pair in value.split(";") if pair.strip()]
+        if not all(name.strip() and url.strip().startswith(("http://", "https://")) for name, _, url in pairs):
+            raise ValueError("write it as name=URL;name=URL")
+        return {name.strip(): url.strip() for name, _, url in pairs}

@@ -1,0 +1,448 @@
+"""Security updates of Debian and Ubuntu that an image lacks, asked of apt from outside of the image.
+
+Nothing of the image is run and nothing of this machine is changed: apt gets folders of its own. Its suites are those of
+the distribution with its security updates, not those in the image, which may lack them. Fixes are known by their
+changelogs, with CVE identifiers and days; vulnerabilities that nobody has fixed yet are not known to this source.
+
+Sources: https://manpages.debian.org/apt-cache (policy), https://www.debian.org/doc/debian-policy/ch-source.html
+(changelogs), https://wiki.debian.org/SourcesList.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import json
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections import defaultdict
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import date
+from email.utils import parsedate_to_datetime
+from itertools import takewhile
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
+
+from aml_images_dagster.errors import Unreachable
+from aml_images_dagster.vulnerabilities.vulnerability import Scan, Vulnerability
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+SOURCE = "updates"
+_ETC = Path("/etc/apt")
+_FRESH_SECONDS = 6 * 3600
+_TIMEOUT_SECONDS = 600
+_LONGEST_CHANGELOG = 16 * 2**20
+_MOST_ENTRIES = 200
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~:_-]*")
+_CVE = re.compile(r"CVE-\d{4}-\d{4,19}")
+_APT_URI = re.compile(r"https?://[^\s\"\]]*/(debian-security|debian|ubuntu)/?(?=\s|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledPackage:
+    """A package of a distribution that an image has.
+
+    Attributes:
+        name: Name of the binary package.
+        version: Its version.
+        architecture: Its architecture; `all` for one that fits each.
+        source: Name of its source package.
+    """
+
+    name: str
+    version: str
+    architecture: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """What an image's os-release says.
+
+    Attributes:
+        id: debian or ubuntu.
+        codename: Such as bookworm.
+        architecture: As the distribution names it: amd64, arm64.
+    """
+
+    id: str
+    codename: str
+    architecture: str = "amd64"
+
+
+@dataclass(frozen=True, slots=True)
+class _Archive:
+    keyring: str
+    package_of_keyring: str
+    suites: Mapping[str, tuple[str, ...]]
+    mirrors: Mapping[str, str]
+    components: str
+
+
+_ARCHIVES = {
+    "debian": _Archive(
+        "debian-archive-keyring.gpg",
+        "debian-archive-keyring",
+        {"debian": ("{}", "{}-updates"), "debian-security": ("{}-security",)},
+        {"debian": "http://deb.debian.org/debian", "debian-security": "http://deb.debian.org/debian-security"},
+        "main",
+    ),
+    "ubuntu": _Archive(
+        "ubuntu-archive-keyring.gpg",
+        "ubuntu-keyring",
+        {"ubuntu": ("{}", "{}-updates", "{}-security")},
+        {"ubuntu": "http://archive.ubuntu.com/ubuntu"},
+        "main restricted universe multiverse",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Update:
+    package: InstalledPackage
+    version: str
+    is_security: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Fix:
+    identifier: str
+    version: str
+    day: date | None
+
+
+class AptUpdates:
+    """Asks apt.
+
+    Args:
+        folder: Keeps apt's lists and what changelogs say.
+        mirrors: Where to fetch from, by archive: debian, debian-security, ubuntu; the mirrors of this machine's apt,
+            else the public ones, for those that are not named.
+    """
+
+    def __init__(self, folder: Path, mirrors: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._mirrors = {**_mirrors_of_this_machine(), **mirrors}
+
+    def scan(self, distribution: Distribution | None, packages: Iterable[InstalledPackage]) -> Scan:
+        """Which updates an image lacks.
+
+        Returns:
+            What was found. A scan that has not looked, with the reason, where apt cannot tell: an image of another
+            distribution, no apt on this machine, or no answer of a mirror.
+        """
+        archive = _ARCHIVES.get(distribution.id) if distribution else None
+        if distribution is None or archive is None:
+            name = distribution.id if distribution else "an image without os-release"
+            return Scan(SOURCE, None, f"it knows Debian and Ubuntu, not {name}")
+        if not all(map(_WORD.fullmatch, (distribution.codename, distribution.architecture))):
+            return Scan(SOURCE, None, "os-release names no version of the distribution")
+        if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+            return Scan(SOURCE, None, "this machine has no apt")
+        keyring = Path("/usr/share/keyrings") / archive.keyring
+        if not keyring.exists():
+            return Scan(
+                SOURCE, None, f"the keys of the archive are missing: apt-get install {archive.package_of_keyring}"
+            )
+        try:
+            found = self._found(distribution, archive, keyring, tuple(packages))
+        except Unreachable as error:
+            return Scan(SOURCE, None, error.what)
+        return Scan(SOURCE, found, "it knows fixes that the distribution has published, and no others")
+
+    def _found(
+        self, distribution: Distribution, archive: _Archive, keyring: Path, packages: Sequence[InstalledPackage]
+    ) -> tuple[Vulnerability, ...]:
+        folder = self._folder / f"{distribution.id}-{distribution.codename}-{distribution.architecture}"
+        folder.mkdir(parents=True, exist_ok=True)
+        with _exclusively(folder):
+            apt = _Apt(folder, distribution)
+            apt.write_sources(self._sources(distribution, archive, keyring))
+            apt.refresh()
+            updates = apt.updates(packages)
+            by_source: dict[tuple[str, str], list[_Update]] = defaultdict(list)
+            for update in updates:
+                if update.is_security:
+                    by_source[update.package.source, _upstream_build(update.package.version)].append(update)
+            return tuple(
+                vulnerability
+                for several in by_source.values()
+                for vulnerability in _vulnerabilities(several, apt.fixes(several))
+            )
+
+    def _sources(self, distribution: Distribution, archive: _Archive, keyring: Path) -> str:
+        return "".join(
+            f"deb [signed-by={keyring}] {self._mirrors.get(name) or archive.mirrors[name]} "
+            f"{suite.format(distribution.codename)} {archive.components}\n"
+            for name, suites in archive.suites.items()
+            for suite in suites
+        )
+
+
+class _Apt:
+    """apt with folders of its own.
+
+    Args:
+        folder: Keeps what belongs to this release of a distribution, for one architecture.
+        distribution: That release.
+    """
+
+    def __init__(self, folder: Path, distribution: Distribution) -> None:
+        self._folder = folder
+        self._codename = distribution.codename
+        self._sources = folder / "sources.list"
+        self._status = folder / "status"
+        for name in ("lists/partial", "cache/archives/partial", "changelogs"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        options = {
+            "APT::Architecture": distribution.architecture,
+            "APT::Architectures::": distribution.architecture,
+            "APT::Sandbox::User": "",
+            "Acquire::Languages": "none",
+            "Acquire::Retries": "3",
+            "Dir::Cache": folder / "cache",
+            "Dir::Etc::SourceList": self._sources,
+            "Dir::Etc::SourceParts": "/dev/null",
+            "Dir::Etc::Preferences": "/dev/null",
+            "Dir::Etc::PreferencesParts": "/dev/null",
+            "Dir::State": folder,
+            "Dir::State::Lists": folder / "lists",
+            "Dir::State::Status": self._status,
+        }
+        self._options = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
+
+    def write_sources(self, sources: str) -> None:
+        """Say where to fetch from; lists of another place are not fresh."""
+        if not self._sources.exists() or self._sources.read_text() != sources:
+            self._stamp.unlink(missing_ok=True)
+            self._sources.write_text(sources)
+
+    def refresh(self) -> None:
+        """Fetch the lists of packages, unless they are fresh.
+
+        Raises:
+            Unreachable: A mirror does not answer, or what it serves is not signed as it has to be.
+        """
+        if self._stamp.exists() and time.time() - self._stamp.stat().st_mtime < _FRESH_SECONDS:
+            return
+        self._status.write_text("")
+        self._run("apt-get", "update", "-o", "APT::Update::Error-Mode=any")
+        self._stamp.touch()
+
+    @property
+    def _stamp(self) -> Path:
+        return self._folder / "fresh"
+
+    def updates(self, packages: Sequence[InstalledPackage]) -> list[_Update]:
+        """Packages of which a newer version is offered."""
+        known = {each.name: each for each in packages if _WORD.fullmatch(each.name) and _WORD.fullmatch(each.version)}
+        self._status.write_text("".join(map(_stanza, known.values())))
+        if not known:
+            return []
+        found = []
+        for name, offered in _policy(self._run("apt-cache", "policy", *sorted(known))):
+            installed = known.get(name.partition(":")[0])
+            newer = [version for version in offered if installed and _is_newer(version.version, installed.version)]
+            if installed and newer:
+                is_security = any(version.is_security for version in newer)
+                found.append(_Update(installed, newer[0].version, is_security))
+        return found
+
+    def fixes(self, updates: Sequence[_Update]) -> list[_Fix]:
+        """What the changelog of one source package says of the versions after the installed one."""
+        update = updates[0]
+        kept = self._folder / "changelogs" / f"{update.package.source}_{update.version}.json"
+        if kept.exists():
+            entries = json.loads(kept.read_text())
+        else:
+            entries = self._changelog(updates)
+            partial = kept.with_suffix(f".{os.getpid()}")
+            partial.write_text(json.dumps(entries))
+            partial.replace(kept)
+        return _fixes(entries, update.package.version, self._codename)
+
+    def _changelog(self, updates: Sequence[_Update]) -> list[dict[str, str]]:
+        """The changelog of the first package that brings one: some have a link to that of another package."""
+        for update in updates:
+            with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+                self._run("apt-get", "download", f"{update.package.name}={update.version}", cwd=folder)
+                for archive in Path(folder).glob("*.deb"):
+                    if entries := _entries_of(archive):
+                        return entries
+        return []
+
+    def _run(self, program: str, *arguments: str, cwd: str | None = None) -> str:
+        environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
+        try:
+            done = subprocess.run(
+                [program, *self._options, *arguments],
+                cwd=cwd or self._folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_TIMEOUT_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise Unreachable(f"{program} did not end within {_TIMEOUT_SECONDS // 60} minutes") from None
+        if done.returncode:
+            said = [line for line in done.stderr.splitlines() if line.startswith(("E:", "W:"))] or [done.stderr.strip()]
+            raise Unreachable(f"{program} failed: {said[0]}")
+        return done.stdout
+
+
+@dataclass(frozen=True, slots=True)
+class _Offered:
+    version: str
+    is_security: bool
+
+
+def _policy(text: str) -> Iterator[tuple[str, list[_Offered]]]:
+    """The versions that `apt-cache policy` offers of each package, the newest first."""
+    name, versions, places = "", [], []  # type: tuple[str, list[tuple[str, list[str]]], list[str]]
+    for line in [*text.splitlines(), "end:"]:
+        if not line.startswith(" "):
+            if name:
+                yield name, [_Offered(v, any("-security/" in place for place in p)) for v, p in versions if p]
+            name, versions = line.removesuffix(":"), []
+        elif start := re.match(r"(?: \*\*\*|    ) (\S+) -?\d+$", line):
+            places = []
+            versions.append((start[1], places))
+        elif (place := re.match(r" {8,}-?\d+ (.*)$", line)) and versions and "/status" not in place[1]:
+            places.append(place[1])
+
+
+def _is_newer(one: str, other: str) -> bool:
+    from debian.debian_support import Version  # it takes a while to import
+
+    return bool(Version(one) > Version(other))
+
+
+def _upstream_build(version: str) -> str:
+    """A version without the number of a rebuild from the same source (`+b1`)."""
+    return re.sub(r"\+b\d+$", "", version)
+
+
+def _stanza(package: InstalledPackage) -> str:
+    return (
+        f"Package: {package.name}\nStatus: install ok installed\nVersion: {package.version}\n"
+        f"Architecture: {package.architecture or 'all'}\nMaintainer: -\nDescription: -\n\n"
+    )
+
+
+def _vulnerabilities(updates: Sequence[_Update], fixes: Sequence[_Fix]) -> Iterator[Vulnerability]:
+    """One for each package and fix; the update itself where its changelog names no CVE."""
+    for update in updates:
+        package = update.package
+        for fix in fixes or [_Fix("", update.version, None)]:
+            yield Vulnerability(
+                id=fix.identifier or f"{package.source} {fix.version}",
+                package=package.name,
+                type="deb",
+                installed=package.version,
+                fixed_in=fix.version,
+                severity="unknown",
+                source=SOURCE,
+                fixed_since=fix.day,
+                is_security_update=True,
+                title=f"security update of {package.source}",
+            )
+
+
+def _entries_of(archive: Path) -> list[dict[str, str]]:
+    """The entries of the changelog in a package: version, day and CVE identifiers, the newest first."""
+    with subprocess.Popen(
+        ["dpkg-deb", "--fsys-tarfile", archive],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            content = _changelog_in(cast("IO[bytes]", process.stdout))
+        finally:
+            process.kill()
+    return _entries(content) if content else []
+
+
+def _changelog_in(stream: IO[bytes]) -> bytes:
+    with tarfile.open(fileobj=stream, mode="r|") as files:
+        for member in files:
+            if re.fullmatch(r"\./usr/share/doc/[^/]+/changelog(\.Debian)?\.gz", member.name) and member.isreg():
+                packed = files.extractfile(member)
+                with gzip.open(cast("IO[bytes]", packed)) as unpacked:
+                    content = unpacked.read(_LONGEST_CHANGELOG)
+                if b"; urgency=" in content[:10_000]:  # upstream's own changelog has the same name
+                    return content
+    return b""
+
+
+def _entries(content: bytes) -> list[dict[str, str]]:
+    from debian.changelog import Changelog
+
+    changelog = Changelog(content.decode("utf-8", "replace"), max_blocks=_MOST_ENTRIES, allow_empty_author=True)
+    return [
+        {
+            "version": str(block.version),
+            "suite": str(block.distributions or ""),
+            "day": _day(block.date),
+            "fixes": " ".join(dict.fromkeys(_CVE.findall("\n".join(block.changes())))),
+        }
+        for block in changelog
+    ]
+
+
+def _day(text: str | None) -> str:
+    try:
+        return parsedate_to_datetime(text or "").date().isoformat()
+    except (TypeError, ValueError):
+        return ""
+
+
+def _fixes(entries: Sequence[Mapping[str, str]], installed: str, codename: str) -> list[_Fix]:
+    """What was fixed after a version, by CVE; the newest version where no entry names one.
+
+    An entry of another release of the distribution became available with the next one of this release.
+    """
+    fixes: dict[str, _Fix] = {}
+    available = None
+    for entry in takewhile(lambda entry: _is_newer(entry["version"], _upstream_build(installed)), entries):
+        if available is None or entry["suite"].startswith(codename):
+            available = entry
+        for identifier in entry["fixes"].split():
+            fixes[identifier] = _Fix(identifier, available["version"], _date(available["day"]))
+    if not fixes and available is not None:
+        return [_Fix("", entries[0]["version"], _date(entries[0]["day"]))]
+    return list(fixes.values())
+
+
+def _date(day: str) -> date | None:
+    return date.fromisoformat(day) if day else None
+
+
+def _mirrors_of_this_machine() -> dict[str, str]:
+    """The first mirror of each archive that this machine's apt names."""
+    found: dict[str, str] = {}
+    parts = _ETC / "sources.list.d"
+    for path in (_ETC / "sources.list", *sorted(parts.glob("*.list")), *sorted(parts.glob("*.sources"))):
+        with suppress(OSError):
+            for line in path.read_text(errors="replace").splitlines():
+                if not line.lstrip().startswith("#") and (uri := _APT_URI.search(line)):
+                    found.setdefault(uri[1], uri[0].rstrip("/"))
+    return found
+
+
+@contextmanager
+def _exclusively(folder: Path) -> Iterator[None]:
+    """Apt's folders are for one process at a time."""
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,51 @@
+"""What the builder refuses, validation refuses, and nothing else; test_builder_agrees.py asks the builder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aml_images_dagster.catalog.builder_features import BUILDKIT, BuilderFeatures
+from aml_images_dagster.catalog.catalog import Catalog
+from aml_images_dagster.catalog.tree import WorkingTree
+from aml_images_dagster.catalog.validation import validate
+from tests.catalog.written_dockerfiles import ACCEPTED, CONTEXT, LINKS, REFUSED
+from tests.real_builder import write
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Errors = Callable[[str], list[str]]
+
+# As Docker 26.1.5 answers when it is asked.
+OF_DOCKER_26 = BuilderFeatures(
+    "Docker 26.1.5", BUILDKIT.supported - {"COPY --parents", "COPY --exclude", "ADD --exclude", "RUN --security"}
+)
+
+
+@pytest.fixture
+def errors(tmp_path: Path) -> Errors:
+    """What validation says of a Dockerfile."""
+    folder = tmp_path / "images" / "f" / "x"
+    write(folder, CONTEXT, LINKS)
+
+    def find(text: str, features: BuilderFeatures = OF_DOCKER_26) -> list[str]:
+        (folder / "Dockerfile").write_bytes(text.encode())
+        tree = WorkingTree(tmp_path)
+        catalog = Catalog.load(tree, "images", ())
+        found = validate(catalog, tree, publishes=False, features_of=lambda _: features)
+        return [finding.message for finding in found if finding.severity == "error"]
+
+    return find
+
+
+@pytest.mark.parametrize("text", ACCEPTED.values(), ids=ACCEPTED)
+def test_what_the_builder_accepts_is_no_error(errors: Errors, text: str) -> None:
+    assert errors(text) == []
+
+
+@pytest.mark.parametrize("text", REFUSED.values(), ids=REFUSED)
+def test_what_the_builder_refuses_is_an_error(errors: Errors, text: str) -> None:
+    assert errors(text)

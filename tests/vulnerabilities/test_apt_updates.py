@@ -1,0 +1,88 @@
+"""Security updates, asked of the real apt and a real mirror of Debian."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aml_images_dagster.vulnerabilities.apt_updates import AptUpdates, Distribution, InstalledPackage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BOOKWORM = Distribution("debian", "bookworm")
+
+
+def _openssl(version: str) -> list[InstalledPackage]:
+    return [InstalledPackage(name, version, "amd64", "openssl") for name in ("openssl", "libssl3")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keeps apt's lists for the tests of this module."""
+    return tmp_path_factory.mktemp("apt")
+
+
+@pytest.mark.e2e
+def test_an_old_openssl_lacks_fixes_with_their_cves_and_days(folder: Path) -> None:
+    scan = AptUpdates(folder, {}).scan(BOOKWORM, _openssl("3.0.11-1~deb12u1"))
+
+    assert scan.has_looked, scan.detail
+    found = {(each.package, each.id): each for each in scan.vulnerabilities or ()}
+    # Source: https://security-tracker.debian.org/tracker/CVE-2023-5363, fixed in 3.0.11-1~deb12u2.
+    fixed = found["libssl3", "CVE-2023-5363"]
+    assert fixed.fixed_in == "3.0.11-1~deb12u2"
+    assert fixed.fixed_since is not None
+    assert fixed.fixed_since.isoformat() == "2023-10-23"
+    assert fixed.is_security_update
+    assert ("openssl", "CVE-2023-5363") in found
+
+
+@pytest.mark.e2e
+def test_a_version_that_nothing_is_newer_than_lacks_nothing(folder: Path) -> None:
+    scan = AptUpdates(folder, {}).scan(BOOKWORM, _openssl("9:1"))
+
+    assert scan.vulnerabilities == ()
+
+
+@pytest.mark.e2e
+def test_a_package_that_no_suite_offers_says_nothing(folder: Path) -> None:
+    own = InstalledPackage("our-own", "1", "all", "our-own")
+
+    assert AptUpdates(folder, {}).scan(BOOKWORM, [own]).vulnerabilities == ()
+
+
+@pytest.mark.e2e
+def test_what_is_no_name_or_version_is_left_out(folder: Path) -> None:
+    hostile = [
+        InstalledPackage("-oDir::Etc=/x", "1", "amd64", "x"),
+        InstalledPackage("libssl3", "1\nPackage: other", "amd64", "openssl"),
+    ]
+
+    assert AptUpdates(folder, {}).scan(BOOKWORM, hostile).vulnerabilities == ()
+
+
+def test_a_mirror_that_does_not_answer_is_not_a_clean_image(folder: Path) -> None:
+    mirrors = {"debian": "http://127.0.0.1:1/debian", "debian-security": "http://127.0.0.1:1/security"}
+
+    scan = AptUpdates(folder / "away", mirrors).scan(BOOKWORM, _openssl("3.0.11-1~deb12u1"))
+
+    assert not scan.has_looked
+    assert "apt-get failed" in scan.detail
+
+
+@pytest.mark.parametrize(
+    ("distribution", "said"),
+    [
+        (None, "an image without os-release"),
+        (Distribution("alpine", ""), "it knows Debian and Ubuntu, not alpine"),
+        (Distribution("debian", ""), "os-release names no version"),
+        (Distribution("debian", "../x y"), "os-release names no version"),
+    ],
+)
+def test_what_it_cannot_look_into_it_says(folder: Path, distribution: Distribution | None, said: str) -> None:
+    scan = AptUpdates(folder, {}).scan(distribution, [])
+
+    assert not scan.has_looked
+    assert said in scan.detail
