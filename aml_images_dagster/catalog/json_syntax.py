@@ -101,7 +101,7 @@ def _correction(text: str, error: json.JSONDecodeError) -> _Correction | None:
 
 
 def _begins_value(text: str, place: int) -> bool:
-    return text[place] in '"[{-0123456789' or _WORD.match(text, place) is not None
+    return text.startswith(tuple('"[{-0123456789'), place) or _WORD.match(text, place) is not None
 
 
 def _unclosed(text: str) -> _Correction | None:

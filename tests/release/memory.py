@@ -56,6 +56,9 @@ class MemoryRegistry:
     def config(self, _: Reference) -> Mapping[str, Any]:
         return {}
 
+    def manifest(self, _: Reference) -> None:
+        """It holds digests alone; none of them is one of an index."""
+
     def put(self, repository: str, tag: str, digest: str) -> None:
         self._before("tag", f"{repository}:{tag}")
         self.digests.add((repository, digest))

@@ -27,15 +27,23 @@ CHANGES = st.one_of(
 
 
 def as_written(changes: list[Change]) -> list[Change]:
-    """A layer as its record has it: first what it removes; where it does, it puts nothing but folders around."""
+    """A layer as its record has it and builders write it: first what it removes, and each path once.
+
+    Where it removes something, it has nothing but folders around, and it has nothing below its own links.
+    """
     removed = [change for change in changes if change.what in ("remove", "empty")]
-    removed.sort(key=lambda change: change.path.count("/"))
+    removed.sort(key=lambda change: (change.path.count("/"), change.what == "empty"))
     around = {change.path for change in removed if change.what == "empty"}
     for change in removed:
         parts = change.path.split("/")
         around |= {"/".join(parts[:depth]) for depth in range(1, len(parts))}
-    added = [change for change in changes if change not in removed]
-    return removed + [change for change in added if change.what == "folder" or change.path not in around]
+    added = {change.path: change for change in changes if change not in removed}
+    links = tuple(f"{path}/" for path, change in added.items() if change.what != "folder")
+    kept = [change for change in added.values() if change.what == "folder" or change.path not in around]
+    layer = [change for change in removed + kept if not change.path.startswith(links)]
+    files = [change.path for change in layer if change.what == "file"]
+    linked = [change for change in layer if change.what == "hard_link" and change.target in files]
+    return [change for change in layer if change.what != "hard_link"] + linked
 
 
 LAYERS = st.lists(st.lists(CHANGES, max_size=6).map(as_written), max_size=4)

@@ -72,36 +72,30 @@ def tree_files(registry: MemoryRegistry, records) -> Callable[..., dict[str, str
 
 
 def some_layer(chance: random.Random) -> dict[str, Entry]:
-    """A layer as builders write it: what it removes first, and each folder before what is in it."""
-    removed: dict[str, Entry] = {}
-    added: dict[str, Entry] = {}
+    """A layer as builders write it: each folder before what is in it, and before what is removed in it."""
+    layer: dict[str, Entry] = {}
     for _ in range(chance.randint(1, 5)):
         *folders, name = (chance.choice(NAMES) for _ in range(chance.randint(1, 3)))
         around = ["/".join(folders[: depth + 1]) for depth in range(len(folders))]
         path = "/".join((*folders, name))
-        if any(isinstance(added.get(each, Folder()), str | Link) for each in around):
+        if path in layer or any(not isinstance(layer.get(each, Folder()), Folder) for each in around):
             continue
+        layer |= {each: Folder() for each in around if each not in layer}
         kind = chance.choice(["file", "file", "folder", "link", "hard link", "remove", "empty"])
-        if kind in ("remove", "empty"):
-            if path in added:
-                continue
-            marker = f".wh.{name}" if kind == "remove" else ".wh..wh..opq"
-            removed["/".join((*folders, marker))] = ""
-            continue
-        is_marked = any(each.startswith(f"{path}/") for each in removed)
-        if path in added or (is_marked and kind != "folder"):
-            continue
-        added |= {each: Folder() for each in around if each not in added}
-        files = [each for each, content in added.items() if isinstance(content, str)]
-        if kind == "hard link" and files:
-            added[path] = Link(chance.choice(files), hard=True)
+        files = [each for each, content in layer.items() if content == "text"]
+        if kind == "remove":
+            layer["/".join((*folders, f".wh.{name}"))] = ""
+        elif kind == "empty":
+            layer |= {path: Folder(), f"{path}/.wh..wh..opq": ""}
+        elif kind == "hard link" and files:
+            layer[path] = Link(chance.choice(files), hard=True)
         elif kind == "link":
-            added[path] = Link(chance.choice(NAMES))
+            layer[path] = Link(chance.choice(NAMES))
         elif kind == "folder":
-            added[path] = Folder()
+            layer[path] = Folder()
         else:
-            added[path] = "text"
-    return removed | added
+            layer[path] = "text"
+    return layer
 
 
 @pytest.mark.parametrize("seed", range(10))
