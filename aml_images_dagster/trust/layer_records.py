@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.registry.interface import Registry
 
-_FORM = 1
+_FORM = 2
 _END = b"null\n"
 """The last line; without it a record is not whole."""
 _REMOVED, _ALL_REMOVED = ".wh.", ".wh..wh..opq"
@@ -224,7 +224,7 @@ class _Reading:
         """Read the databases, whose logs may have come after them."""
         for database, path in self._paths.items():
             try:
-                self._add(Change("file", path, document=rpm.read_database(database)))
+                self._add(Change("file", path, document=_checked(rpm.read_database(database))))
             except UnreadableDocument as error:
                 self._unread(path, str(error))
 
@@ -281,7 +281,12 @@ class _Reading:
 def _read(reader: Reader, content: bytes) -> Document:
     if content.count(b"\n") > _MOST_LINES:  # each takes more memory than it has characters
         raise UnreadableDocument(f"it has more than {_MOST_LINES:,} lines")
-    document = reader.read(content)
+    return _checked(reader.read(content))
+
+
+def _checked(document: Document) -> Document:
+    """A document as a record has it, if all of its packages have names."""
+    document = Document.read(document.written())
     for package in document.packages:
         try:
             str(package.purl)
