@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from aml_images_dagster.builds.records import on_platform
 from aml_images_dagster.trust.statements import Dependency, ImageBuild, TestRun, provenance, results_of_tests
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def scenario_results_of(tested: TestedImage) -> dict[str, Any]:
     """The scenarios that an image has passed."""
     runs = tuple(
         TestRun(
-            scenario=scenario.scenario,
+            scenario=on_platform(scenario.scenario, scenario.platform),
             passed=scenario.status == "passed",
             where=scenario.sdk,
             url=scenario.url,

@@ -136,8 +136,8 @@ class _Reader:
         public = self._contents[place.dockerfile_path]
         if self._files[place.dockerfile_path].mode is not FileMode.SYMLINK:
             try:
-                dockerfile, *others = (
-                    parse_combined(
+                by_platform = {
+                    platform: parse_combined(
                         public,
                         private,
                         settings.build_args,
@@ -146,8 +146,11 @@ class _Reader:
                         template_tags=self._layout.template_tags,
                     )
                     for platform in settings.platforms or (settings.platform or LINUX,)
-                )
+                }
+                dockerfile, *others = by_platform.values()
                 problems += _differing_bases(dockerfile, others, image, place.dockerfile_path)
+                if settings.platforms or settings.platform:
+                    problems += _other_platforms(by_platform, image, place.dockerfile_path)
             except BadInput as error:
                 problems.append(_as_finding(error, image, place.dockerfile_path))
         if dockerfile and variant and variant.base:
@@ -193,6 +196,15 @@ def _differing_bases(dockerfile: Dockerfile, others: Sequence[Dockerfile], image
                 message = f"{names} for different platforms of one image; name one base that has all of them"
                 yield Finding(image, "error", message, path, (use or same).line)
                 break
+
+
+def _other_platforms(by_platform: Mapping[str, Dockerfile], image: str, path: str) -> Iterator[Finding]:
+    """Images of another platform than they say: a builder believes image.json, and takes the programs of FROM."""
+    for platform, dockerfile in by_platform.items():
+        said = "/".join(dockerfile.platform.split("/")[:2])
+        if said not in ("", platform):
+            message = f"FROM --platform={said} makes the image of programs for {said}, and image.json says {platform}"
+            yield Finding(image, "error", message, path, dockerfile.final_chain[-1].line)
 
 
 def _as_finding(error: BadInput, image: str, path: str) -> Finding:
