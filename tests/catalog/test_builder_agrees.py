@@ -101,6 +101,8 @@ def difference(text: str, builder: RealBuilder, features: BuilderFeatures, conte
     refusal = builder.refusal(rendered(text), context, builds=not runs)
     if bool(errors) == bool(refusal):
         return ""
+    if not refusal and all("ONBUILD cannot be followed by" in error for error in errors):
+        return ""  # nobody could be FROM the image
     if refusal:
         for pattern, (reason, _) in EXPLAINED.items():
             if re.search(pattern, text) and re.search(reason, refusal):

@@ -220,7 +220,7 @@ class _Rules:
         sources = [known(word) for word in given[:-1] if not is_heredoc(word)]
         destination = known(given[-1])
         for source in filter(None, sources):
-            glob_expression(source)
+            glob_expression(posixpath.normpath(f"/{source}"))
         if "from" not in flags and keyword == "COPY":
             for source in filter(None, sources):
                 if _ADDRESS.match(source) or _GIT.match(source):
