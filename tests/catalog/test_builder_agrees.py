@@ -96,7 +96,7 @@ def difference(text: str, builder: RealBuilder, features: BuilderFeatures, conte
         return ""
     if not is_harmless(text):
         return ""
-    runs = re.search(r"^\s*(ONBUILD\s+)?RUN", text, re.IGNORECASE | re.MULTILINE)
+    runs = re.search(r"^\s*(ONBUILD\s+)?RUN(?! \[\]$)", text, re.IGNORECASE | re.MULTILINE)
     # As the factory gives it to the builder.
     refusal = builder.refusal(rendered(text), context, builds=not runs)
     if bool(errors) == bool(refusal):
@@ -293,12 +293,21 @@ LINES = st.builds(
     st.lists(WORDS, max_size=3),
     st.sampled_from(["", "", "", "", " \\", " ", "\t", "\\"]),
 )
+HEREDOCS = st.builds(
+    lambda start, words, end: [f"{start} /h", " ".join(words), end],
+    st.sampled_from(["COPY <<E", "COPY <<'E'", "ADD <<-E a.txt", 'COPY <<"E"', "COPY <<E <<F", "ONBUILD COPY <<E"]),
+    st.lists(WORDS, max_size=4),
+    st.sampled_from(["E", "E", "E", "\tE", " E", "E\nF"]),
+)
 STARTS = st.sampled_from(["", "", "ARG A=a.txt\n", "# escape=`\n", "# check=skip=all\n# escape=`\n", "\ufeff", "# x\n"])
 GENERATED = st.builds(
-    lambda start, name, lines, last, end: end.join([f"{start}FROM scratch{name}", "COPY a.txt /", *lines, *last]) + end,
+    lambda start, name, lines, heredoc, last, end: (
+        end.join([f"{start}FROM scratch{name}", "COPY a.txt /", *lines, *heredoc, *last]) + end
+    ),
     STARTS,
     st.sampled_from(["", " AS s", " as S"]),
     st.lists(LINES, max_size=3),
+    st.one_of(st.just([]), st.just([]), st.just([]), HEREDOCS),
     st.sampled_from(
         [[], [], ["FROM scratch", "COPY a.txt /"], ["FROM s AS t", "COPY b.txt /"], ["E"], ["", "# x", ""]]
     ),
