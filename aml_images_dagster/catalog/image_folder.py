@@ -93,7 +93,7 @@ class _Reader:
         image = f"{place.family}/{place.name}"
         path = own_file(place, IMAGE_FILE, self._files)
         settings = ImageFile()
-        faults = self._links(image, path, place.dockerfile_path, place.dockerfile_path + PRIVATE_SUFFIX)
+        faults = tuple(self._not_files(image, path, place.dockerfile_path, place.dockerfile_path + PRIVATE_SUFFIX))
         if path in self._contents:
             read, wrong = read_model_file(ImageFile, self._contents[path], path, image=image)
             settings = read or settings
@@ -122,8 +122,8 @@ class _Reader:
         if own_tests and tests_path not in self._files:
             message = f"variants.{key}.tests: there is no {tests_path}"
             problems.append(Finding(image, "error", message, settings_path))
-        elif tests_path in self._files:
-            problems += self._links(image, tests_path)
+        problems += self._not_files(image, tests_path)
+        if tests_path in self._files:
             tests, wrong = read_model_file(TestPlan, self._content(tests_path), tests_path, image=image)
             problems += wrong
         context = place.folder
@@ -176,12 +176,13 @@ class _Reader:
             self._contents[path] = self._tree.read(path)
         return self._contents[path]
 
-    def _links(self, image: str, *paths: str) -> tuple[Finding, ...]:
-        return tuple(
-            Finding(image, "error", "a symbolic link is not allowed here; put the file itself", path)
-            for path in paths
-            if path in self._files and self._files[path].mode is FileMode.SYMLINK
-        )
+    def _not_files(self, image: str, *paths: str) -> Iterator[Finding]:
+        """What is there in place of a file."""
+        for path in paths:
+            if path in self._files and self._files[path].mode is FileMode.SYMLINK:
+                yield Finding(image, "error", "a symbolic link is not allowed here; put the file itself", path)
+            elif path not in self._files and self._tree.below(path):
+                yield Finding(image, "error", "a folder is not allowed here; put a file", path)
 
 
 def _differing_bases(dockerfile: Dockerfile, others: Sequence[Dockerfile], image: str, path: str) -> Iterator[Finding]:

@@ -619,7 +619,8 @@ class OciRegistry:
                 raise
             except (urllib3.exceptions.HTTPError, ValueError) as error:  # of an address that requests cannot read
                 raise self._not_a_registry(what, f" (it leads to no address: {str(error)[:200]})") from None
-        is_ours = origin(answer.url) == origin(self._base)
+        # Where a redirect leads to nothing, the registry has not said that there is no such thing.
+        is_ours = not any(step.is_redirect for step in answer.history)
         absent = answer.status_code == requests.codes.not_found and absent_is_fine and is_ours
         if check and not answer.ok and not absent:
             with answer, self._errors(what):
