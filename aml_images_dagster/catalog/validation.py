@@ -75,16 +75,22 @@ def validate(
     findings: list[Finding] = []
     for image in catalog.every_image():
         if ids is None or image.id in ids:
-            findings.extend(image.problems)
-            findings.extend(_check_name(image))
-            findings.extend(clashes[image.id])
-            findings.extend(_check_files(image, existing, publishes))
-            findings.extend(_check_instructions(image, tree, features_of))
-            findings.extend(_check_syntax(image, frontends))
-            findings.extend(_check_scenarios(image, catalog, tree, existing))
-            findings.extend(_check_bases(image, catalog))
-            findings.extend(_check_platform(image, catalog, features_of))
-            findings.extend(_check_parents(image, catalog, day))
+            for check in (
+                image.problems,
+                _check_name(image),
+                clashes[image.id],
+                _check_files(image, existing, publishes),
+                _check_instructions(image, tree, features_of),
+                _check_syntax(image, frontends),
+                _check_scenarios(image, catalog, tree, existing),
+                _check_bases(image, catalog),
+                _check_platform(image, catalog, features_of),
+                _check_parents(image, catalog, day),
+            ):
+                try:
+                    findings.extend(check)
+                except BadInput as fault:  # a file that cannot be read stops nothing but its own image
+                    findings.append(Finding(image.id, "error", fault.what, fault.where or image.path))
             if image.id in cycles:
                 cycle = f"images are built FROM each other: {' → '.join(cycles[image.id])}"
                 findings.append(Finding(image.id, "error", cycle, image.dockerfile_path))
