@@ -141,12 +141,11 @@ class OciRegistry:
         if answer is None:
             return None
         body = answer.content
-        digest = _sha256(body)
         for claimed in (reference.digest, self._named_digest(answer, reference)):
             found = _digest_like(claimed, body) if claimed else ""
             if claimed != found:
                 raise self._corrupt(str(reference), claimed, found)
-        return Manifest(digest, _media_type(answer, body), body)
+        return Manifest(_sha256(body), _media_type(answer, body), body)
 
     def config(self, reference: Reference) -> Mapping[str, Any]:
         """See `Registry.config`.
@@ -234,9 +233,11 @@ class OciRegistry:
         """See `Registry.tag`.
 
         Raises:
-            BadInput: There is no such image.
+            BadInput: There is no such image, or it is none.
         """
-        self.put_manifest(reference.repository, tag, self.existing(reference))
+        manifest = self.existing(reference)
+        read_manifest(manifest)
+        self.put_manifest(reference.repository, tag, manifest)
 
     def untag(self, reference: Reference) -> None:
         """See `Registry.untag`.
@@ -426,6 +427,9 @@ class OciRegistry:
         manifest = self.manifest(reference)
         if manifest is None:
             return None
+        # Where nothing says what the content has to be, any page of any server would be some image.
+        if not reference.digest and "schemaVersion" not in (_json_object(manifest.body) or {}):
+            raise self._not_a_registry(f"for {reference}")
         self._verified[reference.repository, reference.version] = manifest.digest
         return reference.digest or manifest.digest
 

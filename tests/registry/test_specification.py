@@ -605,3 +605,14 @@ def test_an_error_of_many_words_is_cut(server: OddRegistry) -> None:
     with pytest.raises(Unreachable) as failed:
         OciRegistry(server.host).manifest(reference(server))
     assert len(failed.value.what) < 1000
+
+
+@pytest.mark.parametrize("page", [b"<html>login</html>", b"{}", b"[]", b"", b"\xff"])
+def test_c10_a_page_of_a_proxy_is_not_pinned(page: bytes) -> None:
+    with HostileRegistry(lambda exchange: exchange.reply(body=page)) as proxy:
+        client = OciRegistry(proxy.host)
+        with pytest.raises(Unreachable, match="not from a registry"):
+            client.digest(Reference(proxy.host, "a", "1"))
+        for ask in (client.size_bytes, client.config, lambda reference: client.tag(reference, "new")):
+            with pytest.raises(BadInput, match="neither an image nor an index"):
+                ask(Reference(proxy.host, "a", "1"))
