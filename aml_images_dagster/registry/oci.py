@@ -51,8 +51,8 @@ _LONGEST_CONFIG = 4 * 2**20
 _TRIES = 3
 _LARGEST = 2**63 - 1
 """Bytes of a descriptor's size. Source: image-spec, "descriptor.md", int64."""
-_DEEPEST = 8
-"""Indexes in indexes."""
+DEEPEST = 8
+"""Indexes in indexes that are followed to an image."""
 _LONGEST_MESSAGE = 500
 _MOST_REFERRERS = 1000
 _THROTTLED_SECONDS = 180.0
@@ -178,7 +178,7 @@ class OciRegistry:
             BadInput: There is no such image.
         """
         asked = reference
-        for _ in range(_DEEPEST):
+        for _ in range(DEEPEST):
             document = read_manifest(self.existing(asked))
             if "manifests" not in document:
                 return sum(blob["size"] for blob in (document["config"], *document["layers"]))
@@ -281,7 +281,7 @@ class OciRegistry:
 
     def delete(self, reference: Reference) -> None:
         """See `Registry.delete`. A tag points to the digest behind it."""
-        digest = reference.digest or self._named(reference)
+        digest = self._named(reference)
         if digest is None:
             return
         self._delete_manifest(reference.repository, digest)
@@ -452,6 +452,12 @@ class OciRegistry:
         return named
 
     def _ask_manifest(self, method: str, reference: Reference) -> requests.Response | None:
+        if reference.digest and not is_digest(reference.digest):  # of a record, which may have been edited
+            raise BadInput(
+                f"{reference.digest[:100]!r} is not a digest",
+                where=reference.name,
+                hint="Where is it from? A digest is sha256: and 64 of 0-9 and a-f.",
+            )
         answer = self._ask(
             method,
             f"/v2/{reference.repository}/manifests/{reference.version}",
@@ -724,7 +730,7 @@ def read_manifest(manifest: Manifest) -> dict[str, Any]:
 def too_deep(reference: Reference) -> BadInput:
     """The error of an index that leads to no image within a reasonable number of steps."""
     return BadInput(
-        f"indexes are nested more than {_DEEPEST} deep", where=str(reference), hint="Name one of its images by digest."
+        f"indexes are nested more than {DEEPEST} deep", where=str(reference), hint="Name one of its images by digest."
     )
 
 

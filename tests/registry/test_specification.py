@@ -616,3 +616,18 @@ def test_c10_a_page_of_a_proxy_is_not_pinned(page: bytes) -> None:
         for ask in (client.size_bytes, client.config, lambda reference: client.tag(reference, "new")):
             with pytest.raises(BadInput, match="neither an image nor an index"):
                 ask(Reference(proxy.host, "a", "1"))
+
+
+@pytest.mark.parametrize(
+    "digest", ["garbage", "1", "latest", "../../../v2/b/c/manifests/1", f"sha256:{'A' * 64}", "sha256:"]
+)
+def test_c10_a_digest_of_a_record_that_is_none_is_not_asked_for(server: OddRegistry, digest: str) -> None:
+    """It could be a tag, or lead elsewhere."""
+    registry = OciRegistry(server.host)
+    odd = Reference(server.host, "a", digest=digest)
+    asking: list[Callable[[Reference], object]] = [registry.digest, registry.manifest, registry.config, registry.delete]
+    asking += [lambda reference: registry.tag(reference, "new"), lambda it: copy_image(registry, registry, it, "t")]
+    for ask in asking:
+        with pytest.raises(BadInput, match=r"is not a digest|copied by digest"):
+            ask(odd)
+    assert server.seen == []
