@@ -220,7 +220,7 @@ class OciRegistry:
                 seen.add(url)
                 if not answer.ok:
                     return None
-                entries = self._document(answer.content, what).get("manifests") or []
+                entries = self._document(answer.content, what).get("manifests")
                 if not isinstance(entries, list) or not all(map(is_descriptor, entries)):
                     raise self._not_a_registry(what)
                 found.extend(entries)
@@ -713,7 +713,7 @@ def read_manifest(manifest: Manifest) -> dict[str, Any]:
     ]
     described: list[Any] | None = None
     if isinstance(entries := document.get("manifests"), list):
-        described = entries
+        described = entries if all(map(_names_platform, entries)) else None
     elif isinstance(layers := document.get("layers"), list):
         described = [document.get("config"), *layers]
     is_index = "manifests" in document
@@ -765,9 +765,17 @@ def is_descriptor(part: object) -> bool:
     return isinstance(digest, str) and is_digest(digest) and type(size) is int and 0 <= size <= _LARGEST
 
 
+def _names_platform(entry: object) -> bool:
+    """Whether an entry of an index names its platform in texts, or none. Source: image-spec, "image-index.md"."""
+    platform = (entry.get("platform") or {}) if isinstance(entry, dict) else None
+    return isinstance(platform, dict) and all(
+        isinstance(platform.get(key) or "", str) for key in ("os", "architecture", "variant")
+    )
+
+
 def _is_config(document: Mapping[str, Any]) -> bool:
     """Whether what is read of a configuration has its types. Source: image-spec, "config.md"."""
-    texts = [document.get(key, "") for key in ("os", "architecture")]
+    texts = [document.get(key, "") for key in ("os", "architecture", "variant")]
     config = document.get("config") or {}
     labels = (config.get("Labels") or {}) if isinstance(config, dict) else None
     if not isinstance(labels, dict):

@@ -20,6 +20,7 @@ from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.registry.interface import Manifest, NoAnswer
 from aml_images_dagster.registry.layers import files_in
 from aml_images_dagster.registry.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, OciRegistry, read_manifest
+from aml_images_dagster.registry.platforms import manifests_below
 from aml_images_dagster.registry.tokens import origin, read_challenges
 from tests.emulators.hostile_registry import HostileRegistry
 from tests.emulators.odd_registry import PASSWORD, USER, OddRegistry, State, Told, digest_of
@@ -300,6 +301,14 @@ def test_c11_a_list_that_is_cut_is_an_error(server: OddRegistry, link: str, why:
         OciRegistry(server.host).tags("a")
 
 
+@pytest.mark.parametrize("page", [b"{}", b'{"manifests": null}', b'{"manifests": [{}]}', b"[]", b"<html>"])
+def test_c11_a_page_without_referrers_is_not_an_empty_list(server: OddRegistry, page: bytes) -> None:
+    """A signature would be missing."""
+    change(server, "GET referrers", lambda _, told: replace(told, body=page))
+    with pytest.raises(Unreachable, match="not from a registry"):
+        OciRegistry(server.host).referrers("a", IMAGE)
+
+
 def test_c11_a_catalog_that_a_registry_does_not_have_is_not_empty(server: OddRegistry) -> None:
     change(server, "GET list", lambda *_: Told(404))
     with pytest.raises(Unreachable, match=r"for its repositories.*HTTP 404"):
@@ -408,6 +417,9 @@ IMAGE_DOCUMENT = {"config": BLOB, "layers": [BLOB]}
         {"layers": {}, "config": BLOB},
         {"manifests": {}},
         {"manifests": [[]]},
+        {"manifests": [{**BLOB, "platform": ["linux"]}]},
+        {"manifests": [{**BLOB, "platform": "linux/amd64"}]},
+        {"manifests": [{**BLOB, "platform": {"os": "linux", "architecture": ["arm"]}}]},
         {"mediaType": ["x"]},
         {},
     ],
@@ -453,6 +465,9 @@ def test_c22_nested_indexes_are_read_and_copied(server: OddRegistry) -> None:
     assert server.state.tags["t", "new"] == digest
     assert len(server.state.manifests) == len(STATE.manifests) + 7 + 8
     assert server.seen.count("PUT manifest") == 9
+    server.seen.clear()
+    assert len(manifests_below(registry, reference(server).with_digest(digest))) == 7
+    assert server.seen.count("GET manifest") == 8
 
 
 def test_c22_indexes_without_end_are_an_error(server: OddRegistry) -> None:
