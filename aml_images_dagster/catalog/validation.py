@@ -97,6 +97,21 @@ def validate(
     return sorted(set(findings), key=lambda f: (f.image, f.path, f.line or 0, f.severity, f.message))
 
 
+def broken_images(catalog: Catalog, tree: Tree, ids: Collection[str] | None = None) -> dict[str, str]:
+    """Images that cannot be built as their files are, each with its first error.
+
+    Args:
+        catalog: The images.
+        tree: The tree that the catalog was loaded from.
+        ids: Which images are looked at; None takes all.
+    """
+    broken: dict[str, str] = {}
+    for finding in validate(catalog, tree, ids):
+        if finding.severity == "error" and finding.stops_build:
+            broken.setdefault(finding.image, str(finding))
+    return broken
+
+
 def _check_name(image: Image) -> Iterator[Finding]:
     fault = name_fault(image.family, image.name)
     if fault:

@@ -12,7 +12,7 @@ from aml_images_dagster.builds.release_number import next_release_num
 from aml_images_dagster.builds.selection import with_needed_parents
 from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.catalog import git
-from aml_images_dagster.catalog.validation import validate
+from aml_images_dagster.catalog.validation import broken_images
 from aml_images_dagster.defs.keys import images_with_assets
 from aml_images_dagster.defs.planning import promised_numbers, to_do
 from aml_images_dagster.defs.request import COMMIT_TAG, IMAGES_TAG, TRIGGER_TAG, build_config, images_tag
@@ -105,10 +105,7 @@ class MainBranch:
         return self._read
 
     def _of(self, source: Source, commit: str) -> MainImages:
-        broken: dict[str, str] = {}
-        for finding in validate(source.catalog, source.tree):
-            if finding.severity == "error" and finding.stops_build:
-                broken.setdefault(finding.image, str(finding))
+        broken = broken_images(source.catalog, source.tree)
         buildable = {image.id for image in images_with_assets(source.catalog)}
         return MainImages(source, commit, (self._with_assets & buildable) - broken.keys(), broken)
 
