@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.catalog.reference import is_digest
 from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.http_connection import time_limit
+from aml_images_dagster.http_session import LONGEST_PAUSE
+from aml_images_dagster.registry.interface import TooManyRequests
 from aml_images_dagster.registry.oci import DEEPEST, read_manifest, too_deep
 
 if TYPE_CHECKING:
@@ -91,9 +93,10 @@ def _copy_blob(source: OciRegistry, target: OciRegistry, reference: Reference, r
         try:
             with time_limit(_BLOB_SECONDS), source.open_blob(reference.repository, digest) as blob:
                 target.upload_blob(repository, digest, blob)
-        except Unreachable:
-            if attempt == _ATTEMPTS:
+        except Unreachable as error:
+            pause = error.pause_seconds if isinstance(error, TooManyRequests) else 0
+            if attempt == _ATTEMPTS or pause > LONGEST_PAUSE:
                 raise
-            time.sleep(attempt)
+            time.sleep(max(attempt, pause))
         else:
             return

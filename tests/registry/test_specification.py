@@ -16,6 +16,7 @@ from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.interface import RegistryLogin
 from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.http_session import asked_pause
+from aml_images_dagster.registry import copy as copying
 from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.registry.interface import Manifest, NoAnswer
 from aml_images_dagster.registry.layers import files_in
@@ -646,3 +647,20 @@ def test_c10_a_digest_of_a_record_that_is_none_is_not_asked_for(server: OddRegis
         with pytest.raises(BadInput, match=r"is not a digest|copied by digest"):
             ask(odd)
     assert server.seen == []
+
+
+@pytest.mark.parametrize(("pause", "made"), [("7", [7]), ("soon", [1]), ("3600", None)])
+def test_a_blob_is_sent_again_after_the_pause_that_is_asked_for(
+    server: OddRegistry, monkeypatch: pytest.MonkeyPatch, pause: str, made: list[float] | None
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(copying, "time", SimpleNamespace(sleep=pauses.append))
+    busy = [Told(429, {"Retry-After": pause})]
+    server.change = lambda asked, answer: busy.pop() if busy and asked.kind == "PUT upload" else answer()
+    registry = OciRegistry(server.host)
+    if made is None:
+        with pytest.raises(Unreachable, match="come back in 60 min"):
+            copy_image(registry, registry, reference(server).with_digest(OTHER), "t")
+    else:
+        copy_image(registry, registry, reference(server).with_digest(OTHER), "t")
+    assert pauses == (made or [])
