@@ -315,9 +315,12 @@ class OciRegistry:
         where = Reference(self.host, repository)
         where = where.with_digest(version) if ":" in version else where.with_tag(version)
         # What is claimed to be there is enough where it is known what has to be.
-        for claimed in (self._named_digest(answer, where), self._named(where)):
-            if claimed != "" and claimed != _digest_like(claimed or manifest.digest, manifest.body):
-                raise self._corrupt(str(where), manifest.digest, claimed or "nothing")
+        stored, now = self._named_digest(answer, where), self._named(where)
+        for claimed in filter(None, (stored, now)):
+            if claimed != _digest_like(claimed, manifest.body):
+                raise self._corrupt(str(where), manifest.digest, claimed)
+        if now is None:
+            raise self._corrupt(str(where), manifest.digest, "nothing")
         self._verified[repository, version] = manifest.digest
 
     def send_manifest(self, repository: str, version: str, manifest: Manifest) -> requests.Response:
