@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.builder_features import SEVERAL_PLATFORMS, BuilderFeatures
-from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.catalog.reference import Reference, is_digest
 from aml_images_dagster.engine.again import PUSHED_AGAIN_AFTER_SECONDS, once_more_when_back
 from aml_images_dagster.engine.buildkit.client import follow_call
 from aml_images_dagster.engine.buildkit.credentials import served_logins
@@ -290,12 +290,14 @@ class BuildKitBuilder:
 
 
 def _digest_in(metadata: Path, tag: str) -> str:
+    """What buildx wrote that it pushed; the caller compares it with what the registry serves."""
     try:
-        return str(json.loads(metadata.read_text())["containerimage.digest"])
-    except (OSError, ValueError, KeyError):
-        raise BuildFailed(
-            "buildx has ended well and does not say what it pushed", where=tag, hint="Build again."
-        ) from None
+        digest = json.loads(metadata.read_text())["containerimage.digest"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        digest = None
+    if not isinstance(digest, str) or not is_digest(digest):
+        raise BuildFailed("buildx has ended well and does not say what it pushed", where=tag, hint="Build again.")
+    return digest
 
 
 def _pause(seconds: float, still_wanted: Callable[[], None]) -> None:
