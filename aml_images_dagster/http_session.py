@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 # 500: distribution's registry says it while another request writes the tag that this one reads.
 _RETRIED = (429, 500, 502, 503, 504)
-_RETRY_AFTER_MAX = 20
+LONGEST_PAUSE = 20
 """Seconds; a server that wants a longer pause is given up at once."""
 _NO_LIMIT = 10**9
 _MOST_REDIRECTS = 5
@@ -114,7 +114,7 @@ class _Retry(Retry):
         _pool: ConnectionPool | None = None,
         _stacktrace: TracebackType | None = None,
     ) -> Self:
-        if response is not None and asked_pause(response.headers) > _RETRY_AFTER_MAX and _pool is not None:
+        if response is not None and asked_pause(response.headers) > LONGEST_PAUSE and _pool is not None:
             raise MaxRetryError(_pool, url or "", ResponseError("it asks for a longer pause"))
         return super().increment(method, url, response, error, _pool, _stacktrace)
 

@@ -1,18 +1,38 @@
-"""Asks the engine's BuildKit what it does with a Dockerfile, without the factory in between."""
+"""Asks the engine's BuildKit what it does with a Dockerfile and a context, without the factory in between.
+
+Two Dockerfiles end the engine of Docker 26.1.5: one without FROM, and one with a pattern that is empty, `${X#}`.
+`is_harmless` tells them apart; nothing else is given to an engine that others use.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
+import tarfile
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.engine.buildkit.buildx import Buildx
+from aml_images_dagster.engine.buildkit.features import supported_features
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from aml_images_dagster.catalog.builder_features import BuilderFeatures
+
 _SECONDS = 120
+_FIRST = re.compile(r"(?:(?:#[^\n]*|[ \t]*|ARG [A-Za-z=${}_]+)\n)*FROM [a-z$]", re.IGNORECASE)
+_PERHAPS_EMPTY = re.compile(r"[#%](?![\w*?.#%])")
+_IN_BRACES = re.compile(r"\{[^ \n]*")
+
+
+def is_harmless(text: str) -> bool:
+    """Whether a Dockerfile cannot end the engine."""
+    return bool(_FIRST.match(text.removeprefix("\ufeff").replace("\r", ""))) and not any(
+        _PERHAPS_EMPTY.search(braces) for braces in _IN_BRACES.findall(text)
+    )
 
 
 class RealBuilder:
@@ -21,32 +41,86 @@ class RealBuilder:
     def __init__(self) -> None:
         self._buildx = Buildx()
 
-    def refusal(self, text: str, files: Mapping[str, str], links: Mapping[str, str], *, runs: bool = False) -> str:
-        """Why it refuses a Dockerfile; empty when it builds it.
+    def features(self) -> BuilderFeatures:
+        """What it can do."""
+        from aml_images_dagster.catalog.builder_features import BuilderFeatures
+
+        with tempfile.TemporaryDirectory() as folder:
+            return BuilderFeatures("the builder", supported_features(self._buildx, Path(folder) / "kept.json", ""))
+
+    def refusal(self, text: str, context: Path, *, builds: bool = True) -> str:
+        """Why it refuses a Dockerfile; empty when it accepts it.
 
         Args:
             text: The Dockerfile.
-            files: Names of the files of the context, and their content.
-            links: Names of symbolic links, and where they lead.
-            runs: Build; else the Dockerfile is only made into the steps of a build.
+            context: The folder that is its context.
+            builds: Build; else the Dockerfile is only made into the steps of a build.
         """
-        with tempfile.TemporaryDirectory() as folder:
-            context = Path(folder) / "context"
-            write(context, files, links)
-            dockerfile = Path(folder) / "Dockerfile"
-            dockerfile.write_bytes(text.encode())
-            arguments = ["--progress=plain", "--output=type=cacheonly", f"--file={dockerfile}"]
-            if not runs:
-                arguments.append("--print=outline")
-            done = subprocess.run(
-                [*self._buildx.command(*arguments), str(context)],
-                env=self._buildx.environment(Path(folder), {"BUILDX_EXPERIMENTAL": "1"}),
-                capture_output=True,
-                text=True,
-                timeout=_SECONDS,
-                check=False,
+        refusal, _ = self._build(text, context, "type=cacheonly", *([] if builds else ["--print=outline"]))
+        return refusal
+
+    def files(self, text: str, context: Path) -> dict[str, str] | str:
+        """What is in the image: paths, and what is there. A text says why it is refused."""
+        refusal, content = self._build(text, context, "type=tar,dest={}")
+        if refusal:
+            return refusal
+        with tarfile.open(content) as tar:
+            return {member.name.rstrip("/"): _described(tar, member) for member in tar.getmembers()}
+
+    def labels(self, text: str, build_args: Mapping[str, str]) -> dict[str, str] | str:
+        """The labels of the image. A text says why it is refused."""
+        arguments = [f"--build-arg={name}={value}" for name, value in build_args.items()]
+        with tempfile.TemporaryDirectory() as context:
+            refusal, content = self._build(
+                text, Path(context), "type=oci,dest={}", "--platform=linux/amd64", *arguments
             )
-        return "" if done.returncode == 0 else done.stderr.rpartition("ERROR:")[2].strip() or "refused"
+        if refusal:
+            return refusal
+        with tarfile.open(content) as tar:
+
+            def read(name: str) -> dict[str, object]:
+                file = tar.extractfile(name)
+                assert file is not None
+                found: dict[str, object] = json.load(file)
+                return found
+
+            document: dict[str, object] = read("index.json")
+            for key in ("manifests", "config"):
+                described = document[key][0] if key == "manifests" else document[key]  # type: ignore[index]
+                document = read(f"blobs/{described['digest'].replace(':', '/')}")  # type: ignore[index]
+            return document["config"].get("Labels") or {}  # type: ignore[attr-defined, no-any-return]
+
+    def _build(self, text: str, context: Path, output: str, *arguments: str) -> tuple[str, Path]:
+        assert is_harmless(text), text
+        folder = Path(tempfile.mkdtemp())
+        dockerfile, written = folder / "Dockerfile", folder / "written.tar"
+        dockerfile.write_bytes(text.encode())
+        command = self._buildx.command(
+            "--progress=plain", "--provenance=false", f"--output={output.format(written)}", f"--file={dockerfile}"
+        )
+        done = subprocess.run(
+            [*command, *arguments, str(context)],
+            env=self._buildx.environment(folder, {"BUILDX_EXPERIMENTAL": "1"}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_SECONDS,
+            check=False,
+        )
+        if "Cannot connect to the Docker daemon" in done.stderr or "error reading from server" in done.stderr:
+            raise RuntimeError(f"the engine is gone: {text!r}")
+        return "" if done.returncode == 0 else done.stderr.rpartition("ERROR:")[2].strip() or "refused", written
+
+
+def _described(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+    if member.issym():
+        return f"link to {member.linkname}"
+    if member.isdir():
+        return "folder"
+    file = tar.extractfile(member)
+    assert file is not None
+    return f"{member.mode:o} {file.read().decode()}"
 
 
 def write(folder: Path, files: Mapping[str, str], links: Mapping[str, str]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from aml_images_dagster.builds.records import PinnedBase
 from aml_images_dagster.catalog.dockerfile import SCRATCH
 from aml_images_dagster.catalog.frontends import mirrored_frontend
+from aml_images_dagster.catalog.image_folder import LINUX
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.messages import lower_first
 from aml_images_dagster.registry.resolution import ResolvedBase
@@ -79,7 +80,8 @@ def pin_bases(
             pinned[use.reference] = PinnedBase(
                 reference=use.reference, digest=found.digest, pull=str(found), image=parent
             )
-    if len(image.platforms) > 1:
+    if image.os == "linux" and image.platforms != (LINUX,):
+        # BuildKit takes a base of another platform, and says of the image what it was asked to.
         for use in _for_every_platform(image):
             if use.reference not in known:
                 _check_platforms(image, use, pinned[use.reference], backends)

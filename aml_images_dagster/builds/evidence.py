@@ -13,7 +13,7 @@ from importlib.metadata import version
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from aml_images_dagster.builds.records import AttachedArtifact, EvidenceRecord
+from aml_images_dagster.builds.records import AttachedArtifact, EvidenceRecord, on_platform
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.trust.certificates import name_of
@@ -226,7 +226,7 @@ def scenario_results_of(tested: TestedImage) -> dict[str, Any]:
     """The scenarios that an image has passed."""
     runs = tuple(
         TestRun(
-            scenario=scenario.scenario,
+            scenario=on_platform(scenario.scenario, scenario.platform),
             passed=scenario.status == "passed",
             where=scenario.sdk,
             url=scenario.url,

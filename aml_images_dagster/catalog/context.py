@@ -110,7 +110,8 @@ class BuildContext:
         """
         own = {IGNORE_FILE: _OWN_IGNORE_FILE.encode(), _BUILT_DOCKERFILE: dockerfile.encode()}
         with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
-            for folder in _folders((*(file.path for file in self.files), *(f"{folder}/." for folder in self.folders))):
+            above = _folders((*(file.path for file in self.files), *self.folders))
+            for folder in sorted({*above, *self.folders}):
                 tar.addfile(_member(folder, tarfile.DIRTYPE, 0o755))
             for name, content in own.items():
                 tar.addfile(_member(name, tarfile.REGTYPE, 0o644, len(content)), io.BytesIO(content))

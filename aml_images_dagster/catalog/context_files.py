@@ -103,7 +103,7 @@ class ContextFiles:
 
     def has(self, pattern: str) -> bool:
         """Whether one source names anything in the context: a file, or a folder in which all files are left out."""
-        if self.copied(pattern):
+        if not pattern or self.copied(pattern):
             return True
         return any(
             self._tree.below(self._prefix + each) and not self._ignores(each)

@@ -248,11 +248,17 @@ class _Changed:
         """An image.json at the merge base, and now; None where it is not there, or wrong."""
         if path not in self._settings:
             before, now = (
-                read_model_file(ImageFile, tree.read(path), path)[0] if path in tree.files() else None
-                for tree in (CommitTree(self._tree.root, self._merge_base, [path]), self._tree)
+                _image_file(tree, path) for tree in (CommitTree(self._tree.root, self._merge_base, [path]), self._tree)
             )
             self._settings[path] = (before, now)
         return self._settings[path]
+
+
+def _image_file(tree: Tree, path: str) -> ImageFile | None:
+    try:
+        return read_model_file(ImageFile, tree.read(path), path)[0] if path in tree.files() else None
+    except BadInput:
+        return None
 
 
 def _folders_above(path: str) -> list[str]:

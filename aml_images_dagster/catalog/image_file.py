@@ -27,7 +27,7 @@ SecretId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_len
 class Content(StrictModel):
     """Something in an image that no package manager knows: a library inside of a wheel, a download of RUN."""
 
-    name: str = Field(min_length=1, max_length=200, description="Its name, as its project writes it.")
+    name: str = Field(pattern=r"^[A-Za-z0-9@_]", max_length=200, description="Its name, as its project writes it.")
     version: str = Field(min_length=1, max_length=200, description="Its version.")
     type: str = Field(
         default="generic",

@@ -19,7 +19,7 @@ from aml_images_dagster.errors import BadInput
 from aml_images_dagster.messages import lower_first
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 LINUX = "linux/amd64"
 
@@ -71,9 +71,22 @@ def read_drafts(tree: Tree, layout: Layout) -> list[Draft]:
         )
         if path in files
     )
-    contents = dict(tree.read_many(wanted))
-    reader = _Reader(tree, layout, contents)
+    reader = _Reader(tree, layout, *_read(tree, wanted))
     return [draft for place in places for draft in reader.drafts(place)]
+
+
+def _read(tree: Tree, paths: Iterable[str]) -> tuple[dict[str, bytes], dict[str, BadInput]]:
+    """The contents of files, and the faults of those that cannot be read."""
+    try:
+        return dict(tree.read_many(paths)), {}
+    except BadInput:
+        contents, faults = {}, {}
+        for path in paths:
+            try:
+                contents[path] = tree.read(path)
+            except BadInput as fault:
+                faults[path] = fault
+        return contents, faults
 
 
 def own_file(place: ImagePlace, name: str, files: Mapping[str, object]) -> str:
@@ -83,17 +96,18 @@ def own_file(place: ImagePlace, name: str, files: Mapping[str, object]) -> str:
 
 
 class _Reader:
-    def __init__(self, tree: Tree, layout: Layout, contents: dict[str, bytes]) -> None:
+    def __init__(self, tree: Tree, layout: Layout, contents: dict[str, bytes], unreadable: dict[str, BadInput]) -> None:
         self._tree = tree
         self._files = tree.files()
         self._layout = layout
         self._contents = contents
+        self._unreadable = unreadable
 
     def drafts(self, place: ImagePlace) -> Iterator[Draft]:
         image = f"{place.family}/{place.name}"
         path = own_file(place, IMAGE_FILE, self._files)
         settings = ImageFile()
-        faults = self._links(image, path, place.dockerfile_path, place.dockerfile_path + PRIVATE_SUFFIX)
+        faults = tuple(self._not_files(image, path, place.dockerfile_path, place.dockerfile_path + PRIVATE_SUFFIX))
         if path in self._contents:
             read, wrong = read_model_file(ImageFile, self._contents[path], path, image=image)
             settings = read or settings
@@ -122,9 +136,10 @@ class _Reader:
         if own_tests and tests_path not in self._files:
             message = f"variants.{key}.tests: there is no {tests_path}"
             problems.append(Finding(image, "error", message, settings_path))
-        elif tests_path in self._files:
-            problems += self._links(image, tests_path)
-            tests, wrong = read_model_file(TestPlan, self._content(tests_path), tests_path, image=image)
+        content = self._content(tests_path)
+        problems += self._not_files(image, tests_path)
+        if content is not None:
+            tests, wrong = read_model_file(TestPlan, content, tests_path, image=image)
             problems += wrong
         context = place.folder
         try:
@@ -133,11 +148,11 @@ class _Reader:
             problems.append(_as_finding(error, image, settings_path))
         dockerfile = None
         private = self._contents.get(place.dockerfile_path + PRIVATE_SUFFIX)
-        public = self._contents[place.dockerfile_path]
-        if self._files[place.dockerfile_path].mode is not FileMode.SYMLINK:
+        public = self._contents.get(place.dockerfile_path)
+        if public is not None and self._files[place.dockerfile_path].mode is not FileMode.SYMLINK:
             try:
-                dockerfile, *others = (
-                    parse_combined(
+                by_platform = {
+                    platform: parse_combined(
                         public,
                         private,
                         settings.build_args,
@@ -146,8 +161,11 @@ class _Reader:
                         template_tags=self._layout.template_tags,
                     )
                     for platform in settings.platforms or (settings.platform or LINUX,)
-                )
+                }
+                dockerfile, *others = by_platform.values()
                 problems += _differing_bases(dockerfile, others, image, place.dockerfile_path)
+                if settings.platforms or settings.platform:
+                    problems += _other_platforms(by_platform, image, place.dockerfile_path)
             except BadInput as error:
                 problems.append(_as_finding(error, image, place.dockerfile_path))
         if dockerfile and variant and variant.base:
@@ -167,21 +185,28 @@ class _Reader:
             settings=settings,
             tests=tests,
             problems=tuple(problems),
-            public_lines=None if private is None else public.count(b"\n") + (not public.endswith(b"\n")),
+            public_lines=None
+            if private is None or public is None
+            else public.count(b"\n") + (not public.endswith(b"\n")),
         )
 
-    def _content(self, path: str) -> bytes:
-        """A file, read when it is asked for first."""
-        if path not in self._contents:
-            self._contents[path] = self._tree.read(path)
-        return self._contents[path]
+    def _content(self, path: str) -> bytes | None:
+        """A file, read when it is asked for first; None when there is none, or it cannot be read."""
+        if path in self._files and path not in self._contents and path not in self._unreadable:
+            contents, faults = _read(self._tree, [path])
+            self._contents |= contents
+            self._unreadable |= faults
+        return self._contents.get(path)
 
-    def _links(self, image: str, *paths: str) -> tuple[Finding, ...]:
-        return tuple(
-            Finding(image, "error", "a symbolic link is not allowed here; put the file itself", path)
-            for path in paths
-            if path in self._files and self._files[path].mode is FileMode.SYMLINK
-        )
+    def _not_files(self, image: str, *paths: str) -> Iterator[Finding]:
+        """What is there in place of a file that can be read."""
+        for path in paths:
+            if path in self._unreadable:
+                yield _as_finding(self._unreadable[path], image, path)
+            elif path in self._files and self._files[path].mode is FileMode.SYMLINK:
+                yield Finding(image, "error", "a symbolic link is not allowed here; put the file itself", path)
+            elif path not in self._files and self._tree.below(path):
+                yield Finding(image, "error", "a folder is not allowed here; put a file", path)
 
 
 def _differing_bases(dockerfile: Dockerfile, others: Sequence[Dockerfile], image: str, path: str) -> Iterator[Finding]:
@@ -193,6 +218,15 @@ def _differing_bases(dockerfile: Dockerfile, others: Sequence[Dockerfile], image
                 message = f"{names} for different platforms of one image; name one base that has all of them"
                 yield Finding(image, "error", message, path, (use or same).line)
                 break
+
+
+def _other_platforms(by_platform: Mapping[str, Dockerfile], image: str, path: str) -> Iterator[Finding]:
+    """Images of another platform than they say: a builder believes image.json, and takes the programs of FROM."""
+    for platform, dockerfile in by_platform.items():
+        said = "/".join(dockerfile.platform.split("/")[:2])
+        if said not in ("", platform):
+            message = f"FROM --platform={said} makes the image of programs for {said}, and image.json says {platform}"
+            yield Finding(image, "error", message, path, dockerfile.final_chain[-1].line)
 
 
 def _as_finding(error: BadInput, image: str, path: str) -> Finding:

@@ -77,6 +77,7 @@ class Tree(Protocol):
         """The content of one file of `files()`; for a symbolic link its target.
 
         Raises:
+            BadInput: The file cannot be read.
             KeyError: The tree has no such file.
         """
 
@@ -84,6 +85,7 @@ class Tree(Protocol):
         """Contents of several files in the order asked for, one at a time in memory.
 
         Raises:
+            BadInput: One of the files cannot be read.
             KeyError: The tree lacks one of the files.
         """
 
@@ -153,7 +155,14 @@ class WorkingTree(Tree):
             raise KeyError(path)
         file = self.root / path
         # Without core.symlinks, as on Windows, git keeps a link as a file that holds the target.
-        return os.fsencode(file.readlink()) if file.is_symlink() else file.read_bytes()
+        try:
+            return os.fsencode(file.readlink()) if file.is_symlink() else file.read_bytes()
+        except OSError as error:
+            raise BadInput(
+                f"the file cannot be read: {error.strerror or type(error).__name__}",
+                where=path,
+                hint="Check its permissions, and the disk.",
+            ) from None
 
     @override
     def read_many(self, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
@@ -196,6 +205,8 @@ class WorkingTree(Tree):
             status = (self.root / path).lstat()
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError:  # in a folder that may not be searched; to read it says so
+            return FileEntry(indexed or FileMode.REGULAR)
         if stat.S_ISLNK(status.st_mode):
             return FileEntry(FileMode.SYMLINK)
         if not stat.S_ISREG(status.st_mode):
@@ -209,7 +220,9 @@ class WorkingTree(Tree):
         """Whether no part of the path is a symbolic link; git takes files below one for deleted."""
         if folder not in known:
             parent = folder.rpartition("/")[0]
-            known[folder] = self._is_real_folder(parent, known) and not (self.root / folder).is_symlink()
+            # `Path.is_symlink` raises in a folder that may not be searched.
+            is_link = os.path.islink(self.root / folder)  # noqa: PTH114
+            known[folder] = self._is_real_folder(parent, known) and not is_link
         return known[folder]
 
 

@@ -75,20 +75,41 @@ def validate(
     findings: list[Finding] = []
     for image in catalog.every_image():
         if ids is None or image.id in ids:
-            findings.extend(image.problems)
-            findings.extend(_check_name(image))
-            findings.extend(clashes[image.id])
-            findings.extend(_check_files(image, existing, publishes))
-            findings.extend(_check_instructions(image, tree, features_of))
-            findings.extend(_check_syntax(image, frontends))
-            findings.extend(_check_scenarios(image, catalog, tree, existing))
-            findings.extend(_check_bases(image, catalog))
-            findings.extend(_check_platform(image, catalog, features_of))
-            findings.extend(_check_parents(image, catalog, day))
+            for check in (
+                image.problems,
+                _check_name(image),
+                clashes[image.id],
+                _check_files(image, existing, publishes),
+                _check_instructions(image, tree, features_of),
+                _check_syntax(image, frontends),
+                _check_scenarios(image, catalog, tree, existing),
+                _check_bases(image, catalog),
+                _check_platform(image, catalog, features_of),
+                _check_parents(image, catalog, day),
+            ):
+                try:
+                    findings.extend(check)
+                except BadInput as fault:  # a file that cannot be read stops nothing but its own image
+                    findings.append(Finding(image.id, "error", fault.what, fault.where or image.path))
             if image.id in cycles:
                 cycle = f"images are built FROM each other: {' → '.join(cycles[image.id])}"
                 findings.append(Finding(image.id, "error", cycle, image.dockerfile_path))
     return sorted(set(findings), key=lambda f: (f.image, f.path, f.line or 0, f.severity, f.message))
+
+
+def broken_images(catalog: Catalog, tree: Tree, ids: Collection[str] | None = None) -> dict[str, str]:
+    """Images that cannot be built as their files are, each with its first error.
+
+    Args:
+        catalog: The images.
+        tree: The tree that the catalog was loaded from.
+        ids: Which images are looked at; None takes all.
+    """
+    broken: dict[str, str] = {}
+    for finding in validate(catalog, tree, ids):
+        if finding.severity == "error" and finding.stops_build:
+            broken.setdefault(finding.image, str(finding))
+    return broken
 
 
 def _check_name(image: Image) -> Iterator[Finding]:

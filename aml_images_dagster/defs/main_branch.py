@@ -12,6 +12,7 @@ from aml_images_dagster.builds.release_number import next_release_num
 from aml_images_dagster.builds.selection import with_needed_parents
 from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.catalog import git
+from aml_images_dagster.catalog.validation import broken_images
 from aml_images_dagster.defs.keys import images_with_assets
 from aml_images_dagster.defs.planning import promised_numbers, to_do
 from aml_images_dagster.defs.request import COMMIT_TAG, IMAGES_TAG, TRIGGER_TAG, build_config, images_tag
@@ -38,12 +39,20 @@ class MainImages:
     Attributes:
         source: Where their files are.
         commit: Its commit; empty outside of git.
-        loaded: Those that the code location has assets for. Others were added to the branch since it was loaded.
+        loaded: Those that the code location has assets for and that are not broken. Others were added to the branch
+            since it was loaded.
+        broken: Those whose files are wrong, each with its first error: they are left out, and the others are built.
     """
 
     source: Source
     commit: str
     loaded: frozenset[str]
+    broken: Mapping[str, str]
+
+    @property
+    def left_out(self) -> list[str]:
+        """The broken images, in words."""
+        return [f"{image} is left out: {error}" for image, error in sorted(self.broken.items())]
 
 
 class MainBranch:
@@ -69,7 +78,7 @@ class MainBranch:
         """
         settings = self._factory.settings
         if not git.is_repository(settings.repo):
-            return MainImages(self._factory.source, "", self._with_assets)
+            return self._of(self._factory.source, "")
         if self._has_remote():
             return self._at(GitRemote(settings.repo, settings.pull_requests).update_target())
         return self._at(git.resolve(settings.repo, git.main_branch(settings.repo)))
@@ -92,10 +101,13 @@ class MainBranch:
 
     def _at(self, commit: str) -> MainImages:
         if self._read is None or self._read.commit != commit:
-            source = load_source(self._factory.settings, commit)
-            buildable = {image.id for image in images_with_assets(source.catalog)}
-            self._read = MainImages(source, commit, self._with_assets & buildable)
+            self._read = self._of(load_source(self._factory.settings, commit), commit)
         return self._read
+
+    def _of(self, source: Source, commit: str) -> MainImages:
+        broken = broken_images(source.catalog, source.tree)
+        buildable = {image.id for image in images_with_assets(source.catalog)}
+        return MainImages(source, commit, (self._with_assets & buildable) - broken.keys(), broken)
 
 
 def main_build(
@@ -132,6 +144,8 @@ def main_build(
         # The build says it as well, if a parent is really missing; a registry that is away now must not cost a tick.
         log.warning(f"parents were not searched for: {error}")
         selection = dict(images)
+    for told in main.left_out:
+        log.warning(told)
     selection = {image: why for image, why in selection.items() if image in main.loaded}
     requested = to_do(factory, selection, main.source, seconds=_PLANNING_SECONDS, force=force)
     if requested.unplanned:

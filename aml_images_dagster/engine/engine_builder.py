@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.catalog.builder_features import CLASSIC
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.again import PUSHED_AGAIN_AFTER_SECONDS, once_more_when_back
-from aml_images_dagster.engine.interface import PushedImage, TooManyRequests, nobody
+from aml_images_dagster.engine.interface import PushedImage, TooManyRequests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ class EngineBuilder:
         *,
         still_wanted: Callable[[], None],
         started: Callable[[str], None],
-        pushes: Callable[[str], None] = nobody,
+        pushes: Callable[[str], None] = lambda _: None,
     ) -> PushedImage:
         """See `Builder.build_and_push`. Nothing continues without this process, so `started` is not called."""
         self._build(request, log)

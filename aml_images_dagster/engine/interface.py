@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 OperatingSystem = Literal["linux", "windows"]
 
 
-def nobody(_: str) -> None:
-    """Receives what nobody wants to know."""
-
-
 LogLine = Callable[[str], None]
 """Receives the engine's output line by line, as it comes."""
 
@@ -161,7 +157,7 @@ class Builder(Protocol):
         *,
         still_wanted: Callable[[], None],
         started: Callable[[str], None],
-        pushes: Callable[[str], None] = nobody,
+        pushes: Callable[[str], None] = lambda _: None,
     ) -> PushedImage:
         """Build an image and push it under its tag.
 

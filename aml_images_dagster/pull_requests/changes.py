@@ -20,6 +20,7 @@ from aml_images_dagster.catalog.discovery import discover
 from aml_images_dagster.catalog.image import FACTORY_FILES, TESTS_FILE
 from aml_images_dagster.catalog.layout import PRIVATE_SUFFIX
 from aml_images_dagster.catalog.tree import CommitTree
+from aml_images_dagster.catalog.validation import broken_images
 from aml_images_dagster.errors import BadInput, FactoryError
 from aml_images_dagster.pull_requests.declaration import DeclaredImage
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aml_images_dagster.builds.backends import Backends
+    from aml_images_dagster.catalog.catalog import Catalog
     from aml_images_dagster.catalog.git import ChangedFile
     from aml_images_dagster.settings import Settings
 
@@ -84,6 +86,9 @@ def find_changes(settings: Settings, backends: Backends, target: str, head: str)
             hint="Let a maintainer start the build; the limit is pull_requests.max_images.",
         )
     reasons: Selection = {image.id: image.reasons for image in found.images}
+    untouched = [image.id for image in found.images if image.change in ("descendant", "fallback")]
+    broken = _broken_before(untouched, catalog, tree, settings, target)
+    reasons = {image: why for image, why in reasons.items() if image not in broken}
     plan = None
     if reasons:
         source = Source(tree, catalog, head, "")
@@ -93,8 +98,23 @@ def find_changes(settings: Settings, backends: Backends, target: str, head: str)
         plan = _plan(reasons, source, backends, settings)
     notes = [f"{image.family}/{image.name} is removed: nothing to build" for image in found.removed]
     notes += [f"{image} is past its end of life: changed, but not built" for image in found.end_of_life]
+    notes += [
+        f"{image} is left out, its files are wrong in the target branch: {error}" for image, error in broken.items()
+    ]
     images = tuple(DeclaredImage.of(catalog.images[image]) for image in sorted(reasons))
     return Changes(reasons=reasons, images=images, notes=tuple(notes), plan=plan)
+
+
+def _broken_before(
+    images: Sequence[str], catalog: Catalog, tree: CommitTree, settings: Settings, target: str
+) -> dict[str, str]:
+    """Those that cannot be built, and could not before, each with its error: this pull request cannot help it."""
+    broken = broken_images(catalog, tree, images) if images else {}
+    if not broken:
+        return {}
+    before = CommitTree(settings.repo, target)
+    still = broken_images(load_catalog(settings, before), before, broken)
+    return {image: error for image, error in broken.items() if image in still}
 
 
 def _check_computes(reasons: Selection, source: Source, target: str, settings: Settings) -> None:

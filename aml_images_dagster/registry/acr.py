@@ -16,7 +16,7 @@ from aml_images_dagster.identity.faults import TIMEOUTS, explained
 from aml_images_dagster.registry.oci import OciRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from contextlib import AbstractContextManager
 
     import requests
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.identity.credential import Credential
 
 _PAGE = 100
+_MOST_NAMES = 100_000
 _ROLES = "AcrPush and AcrDelete"
 
 
@@ -60,14 +61,15 @@ class AcrRegistry(OciRegistry):
     def repositories(self) -> Sequence[str]:
         """See `Registry.repositories`."""
         with self._explained("for its repositories"), self._client() as client:
-            return list(client.list_repository_names(results_per_page=_PAGE))
+            return self._listed(client.list_repository_names(results_per_page=_PAGE), "for its repositories")
 
     def _all_tags(self, repository: str) -> Sequence[str]:
         from azure.core.exceptions import ResourceNotFoundError
 
         with self._explained(f"for the tags of {repository}"), self._client() as client:
             try:
-                return [tag.name for tag in client.list_tag_properties(repository, results_per_page=_PAGE)]
+                tags = client.list_tag_properties(repository, results_per_page=_PAGE)
+                return self._listed((tag.name for tag in tags), f"for the tags of {repository}")
             except ResourceNotFoundError:
                 return []
 
@@ -85,12 +87,26 @@ class AcrRegistry(OciRegistry):
 
     def delete(self, reference: Reference) -> None:
         """See `Registry.delete`. A tag points to the digest behind it."""
-        digest = reference.digest or self.digest(reference)
+        digest = self._named(reference)
         if digest is None:
             return
         with self._explained(f"to delete {reference}"), self._client() as client:
             client.delete_manifest(reference.repository, digest)
         self._must_be_gone(reference.with_digest(digest))
+
+    def _listed(self, names: Iterable[str], what: str) -> list[str]:
+        """All names of a list. The SDK follows its pages wherever they lead, and reads them without a look."""
+        found: dict[str, None] = {}
+        try:
+            for name in names:
+                if name in found or len(found) == _MOST_NAMES:
+                    raise self._not_a_registry(what, " (its pages lead in a circle)")
+                found[name] = None
+        except (AttributeError, LookupError, TypeError, ValueError) as fault:
+            raise self._not_a_registry(what, f" ({type(fault).__name__})") from None
+        if not all(isinstance(name, str) for name in found):
+            raise self._not_a_registry(what)
+        return list(found)
 
     def _must_be_gone(self, reference: Reference) -> None:
         left = self.digest(reference)

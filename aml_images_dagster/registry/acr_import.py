@@ -8,7 +8,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.catalog.reference import Reference, is_digest
 from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.identity.faults import TIMEOUTS, explained
 
@@ -102,7 +102,7 @@ class AcrImporter:
 
     def import_image(self, source: Reference, destination: Reference, *, replace: bool) -> None:
         """See `Importer.import_image`."""
-        if not source.digest:
+        if not is_digest(source.digest):
             raise BadInput("an image is imported by digest", where=str(source), hint="Write repository@sha256:….")
         there = self._production.digest(destination)
         if there == source.digest:

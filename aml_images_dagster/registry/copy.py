@@ -6,9 +6,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.catalog.reference import is_digest
 from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.http_connection import time_limit
-from aml_images_dagster.registry.oci import read_manifest, too_deep
+from aml_images_dagster.http_session import LONGEST_PAUSE
+from aml_images_dagster.registry.interface import TooManyRequests
+from aml_images_dagster.registry.oci import DEEPEST, read_manifest, too_deep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +22,6 @@ if TYPE_CHECKING:
 _AT_ONCE = 3
 _ATTEMPTS = 3
 _BLOB_SECONDS = 3600
-_DEEPEST = 8
-"""Indexes in indexes."""
 
 
 def copy_image(
@@ -45,7 +46,7 @@ def copy_image(
         BadInput: The reference has no digest, or there is no such image.
         Unreachable: A registry does not answer, refuses, or the bytes do not match the digest.
     """
-    if not reference.digest:
+    if not is_digest(reference.digest):
         raise BadInput("an image is copied by digest", where=str(reference), hint="Write it as repository@sha256:….")
     manifest = _copy_all(source, target, reference, repository, done={}, depth=1)
     for tag in tags:
@@ -62,7 +63,7 @@ def _copy_all(
     depth: int,
 ) -> Manifest:
     """Copy a manifest and all that it refers to; `done` has what is copied already, by digest."""
-    if depth > _DEEPEST:
+    if depth > DEEPEST:
         raise too_deep(reference)
     if reference.digest in done:
         return done[reference.digest]
@@ -91,9 +92,10 @@ def _copy_blob(source: Registry, target: Registry, reference: Reference, reposit
         try:
             with time_limit(_BLOB_SECONDS), source.open_blob(reference.repository, digest) as blob:
                 target.upload_blob(repository, digest, blob)
-        except Unreachable:
-            if attempt == _ATTEMPTS:
+        except Unreachable as error:
+            pause = error.pause_seconds if isinstance(error, TooManyRequests) else 0
+            if attempt == _ATTEMPTS or pause > LONGEST_PAUSE:
                 raise
-            time.sleep(attempt)
+            time.sleep(max(attempt, pause))
         else:
             return

@@ -51,8 +51,8 @@ _LONGEST_CONFIG = 4 * 2**20
 _TRIES = 3
 _LARGEST = 2**63 - 1
 """Bytes of a descriptor's size. Source: image-spec, "descriptor.md", int64."""
-_DEEPEST = 8
-"""Indexes in indexes."""
+DEEPEST = 8
+"""Indexes in indexes that are followed to an image."""
 _LONGEST_MESSAGE = 500
 _MOST_REFERRERS = 1000
 _THROTTLED_SECONDS = 180.0
@@ -141,12 +141,11 @@ class OciRegistry:
         if answer is None:
             return None
         body = answer.content
-        digest = _sha256(body)
         for claimed in (reference.digest, self._named_digest(answer, reference)):
             found = _digest_like(claimed, body) if claimed else ""
             if claimed != found:
                 raise self._corrupt(str(reference), claimed, found)
-        return Manifest(digest, _media_type(answer, body), body)
+        return Manifest(_sha256(body), _media_type(answer, body), body)
 
     def config(self, reference: Reference) -> Mapping[str, Any]:
         """See `Registry.config`.
@@ -179,7 +178,7 @@ class OciRegistry:
             BadInput: There is no such image.
         """
         asked = reference
-        for _ in range(_DEEPEST):
+        for _ in range(DEEPEST):
             document = read_manifest(self.existing(asked))
             if "manifests" not in document:
                 return sum(blob["size"] for blob in (document["config"], *document["layers"]))
@@ -221,7 +220,7 @@ class OciRegistry:
                 seen.add(url)
                 if not answer.ok:
                     return None
-                entries = self._document(answer.content, what).get("manifests") or []
+                entries = self._document(answer.content, what).get("manifests")
                 if not isinstance(entries, list) or not all(map(is_descriptor, entries)):
                     raise self._not_a_registry(what)
                 found.extend(entries)
@@ -234,9 +233,11 @@ class OciRegistry:
         """See `Registry.tag`.
 
         Raises:
-            BadInput: There is no such image.
+            BadInput: There is no such image, or it is none.
         """
-        self.put_manifest(reference.repository, tag, self.existing(reference))
+        manifest = self.existing(reference)
+        read_manifest(manifest)
+        self.put_manifest(reference.repository, tag, manifest)
 
     def untag(self, reference: Reference) -> None:
         """See `Registry.untag`.
@@ -280,7 +281,7 @@ class OciRegistry:
 
     def delete(self, reference: Reference) -> None:
         """See `Registry.delete`. A tag points to the digest behind it."""
-        digest = reference.digest or self._named(reference)
+        digest = self._named(reference)
         if digest is None:
             return
         self._delete_manifest(reference.repository, digest)
@@ -314,9 +315,12 @@ class OciRegistry:
         where = Reference(self.host, repository)
         where = where.with_digest(version) if ":" in version else where.with_tag(version)
         # What is claimed to be there is enough where it is known what has to be.
-        for claimed in (self._named_digest(answer, where), self._named(where)):
-            if claimed != "" and claimed != _digest_like(claimed or manifest.digest, manifest.body):
-                raise self._corrupt(str(where), manifest.digest, claimed or "nothing")
+        stored, now = self._named_digest(answer, where), self._named(where)
+        for claimed in filter(None, (stored, now)):
+            if claimed != _digest_like(claimed, manifest.body):
+                raise self._corrupt(str(where), manifest.digest, claimed)
+        if now is None:
+            raise self._corrupt(str(where), manifest.digest, "nothing")
         self._verified[repository, version] = manifest.digest
 
     def send_manifest(self, repository: str, version: str, manifest: Manifest) -> requests.Response:
@@ -426,6 +430,9 @@ class OciRegistry:
         manifest = self.manifest(reference)
         if manifest is None:
             return None
+        # Where nothing says what the content has to be, any page of any server would be some image.
+        if not reference.digest and "schemaVersion" not in (_json_object(manifest.body) or {}):
+            raise self._not_a_registry(f"for {reference}")
         self._verified[reference.repository, reference.version] = manifest.digest
         return reference.digest or manifest.digest
 
@@ -448,6 +455,12 @@ class OciRegistry:
         return named
 
     def _ask_manifest(self, method: str, reference: Reference) -> requests.Response | None:
+        if reference.digest and not is_digest(reference.digest):  # of a record, which may have been edited
+            raise BadInput(
+                f"{reference.digest[:100]!r} is not a digest",
+                where=reference.name,
+                hint="Where is it from? A digest is sha256: and 64 of 0-9 and a-f.",
+            )
         answer = self._ask(
             method,
             f"/v2/{reference.repository}/manifests/{reference.version}",
@@ -619,7 +632,8 @@ class OciRegistry:
                 raise
             except (urllib3.exceptions.HTTPError, ValueError) as error:  # of an address that requests cannot read
                 raise self._not_a_registry(what, f" (it leads to no address: {str(error)[:200]})") from None
-        is_ours = origin(answer.url) == origin(self._base)
+        # Where a redirect leads to nothing, the registry has not said that there is no such thing.
+        is_ours = not any(step.is_redirect for step in answer.history)
         absent = answer.status_code == requests.codes.not_found and absent_is_fine and is_ours
         if check and not answer.ok and not absent:
             with answer, self._errors(what):
@@ -702,7 +716,7 @@ def read_manifest(manifest: Manifest) -> dict[str, Any]:
     ]
     described: list[Any] | None = None
     if isinstance(entries := document.get("manifests"), list):
-        described = entries
+        described = entries if all(map(_names_platform, entries)) else None
     elif isinstance(layers := document.get("layers"), list):
         described = [document.get("config"), *layers]
     is_index = "manifests" in document
@@ -719,7 +733,7 @@ def read_manifest(manifest: Manifest) -> dict[str, Any]:
 def too_deep(reference: Reference) -> BadInput:
     """The error of an index that leads to no image within a reasonable number of steps."""
     return BadInput(
-        f"indexes are nested more than {_DEEPEST} deep", where=str(reference), hint="Name one of its images by digest."
+        f"indexes are nested more than {DEEPEST} deep", where=str(reference), hint="Name one of its images by digest."
     )
 
 
@@ -754,9 +768,17 @@ def is_descriptor(part: object) -> bool:
     return isinstance(digest, str) and is_digest(digest) and type(size) is int and 0 <= size <= _LARGEST
 
 
+def _names_platform(entry: object) -> bool:
+    """Whether an entry of an index names its platform in texts, or none. Source: image-spec, "image-index.md"."""
+    platform = (entry.get("platform") or {}) if isinstance(entry, dict) else None
+    return isinstance(platform, dict) and all(
+        isinstance(platform.get(key) or "", str) for key in ("os", "architecture", "variant")
+    )
+
+
 def _is_config(document: Mapping[str, Any]) -> bool:
     """Whether what is read of a configuration has its types. Source: image-spec, "config.md"."""
-    texts = [document.get(key, "") for key in ("os", "architecture")]
+    texts = [document.get(key, "") for key in ("os", "architecture", "variant")]
     config = document.get("config") or {}
     labels = (config.get("Labels") or {}) if isinstance(config, dict) else None
     if not isinstance(labels, dict):

@@ -9,18 +9,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.registry.oci import read_manifest
+from aml_images_dagster.registry.oci import DEEPEST, read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from aml_images_dagster.catalog.reference import Reference
     from aml_images_dagster.registry.interface import Registry
 
 _WITH_VARIANTS = {"arm"}
 """Architectures whose variants are platforms of their own; those of others only use more of a processor."""
-_DEEPEST = 8
-"""Indexes in indexes."""
 
 
 def images_of(registry: Registry, reference: Reference) -> dict[str, Reference]:
@@ -51,7 +49,9 @@ def manifests_below(registry: Registry, reference: Reference) -> tuple[str, ...]
     Raises:
         Unreachable: The registry does not answer.
     """
-    return tuple(dict.fromkeys(_below(registry, reference)))
+    found: dict[str, None] = {}
+    _add_below(registry, reference, found, depth=1)
+    return tuple(found)
 
 
 def platform_of(said: Mapping[str, Any]) -> str:
@@ -65,11 +65,14 @@ def platform_of(said: Mapping[str, Any]) -> str:
     return "/".join(str(part) for part in parts if part)
 
 
-def _below(registry: Registry, reference: Reference, depth: int = 1) -> Iterator[str]:
+def _add_below(registry: Registry, reference: Reference, found: dict[str, None], depth: int) -> None:
+    """Each manifest once, however often it is referred to."""
     manifest = registry.manifest(reference)
     entries: list[dict[str, Any]] = []
     with suppress(BadInput):  # of a kind that refers to nothing
         entries = read_manifest(manifest).get("manifests", []) if manifest else []
-    for entry in entries if depth < _DEEPEST else ():
-        yield entry["digest"]
-        yield from _below(registry, reference.with_digest(entry["digest"]), depth + 1)
+    for entry in entries if depth < DEEPEST else ():
+        digest = entry["digest"]
+        if digest not in found:
+            found[digest] = None
+            _add_below(registry, reference.with_digest(digest), found, depth + 1)

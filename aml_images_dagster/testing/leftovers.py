@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ SCENARIO = "aml-images.scenario"
 JOB = "aml-images.job"
 
 _PATIENCE_SECONDS = 60
+"""How long nothing goes before it is said what does not."""
 _GONE = 404
 _BUSY = {403, 409}
 """A removal that is already on its way, or a network or volume that still has containers."""
@@ -49,11 +51,14 @@ def remove(client: DockerClient, label: str, value: str) -> list[str]:
         Unreachable: Something cannot be removed.
     """
     names: dict[str, None] = {}
-    until = time.monotonic() + _PATIENCE_SECONDS
+    until, fewest = 0.0, sys.maxsize
     while True:
         groups = [group for group in _groups(client, label, value) if group]
         if not groups:
             return list(names)
+        count = sum(map(len, groups))
+        if count < fewest:  # as long as some of them go the others are waited for
+            until, fewest = time.monotonic() + _PATIENCE_SECONDS, count
         names.update(dict.fromkeys(thing.name for group in groups for thing in group))
         if time.monotonic() > until:
             left = ", ".join(thing.name for group in groups for thing in group)

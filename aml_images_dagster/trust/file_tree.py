@@ -20,6 +20,10 @@ MOST_NODES = 600_000
 """Files and folders of one image that are kept."""
 LONGEST_PATH = 4096
 """Characters of a path, as in Linux."""
+MOST_OF_DOCUMENTS = 100_000_000
+"""Bytes of memory, about, that the documents of one image take."""
+_OVERHEAD = 60
+"""Bytes of a text beside its characters."""
 _PATIENCE = 10_000_000
 """Parts of targets of links that are followed in one image; a real one takes some thousands."""
 _MOST_LINKS = 40
@@ -68,6 +72,14 @@ class FileTree:
         self._nodes = 0
         self._layer = 0
         self._patience = _PATIENCE
+        self._documents = 0
+
+    def has_room(self, document: Document) -> bool:
+        """Whether one more document fits, and then count it."""
+        self._documents += sum(map(len, document.files)) + _OVERHEAD * (
+            len(document.files) + 10 * len(document.packages)
+        )
+        return self._documents <= MOST_OF_DOCUMENTS
 
     def begin_layer(self) -> None:
         """What comes is of one more layer. What it removes of those below it has to come first."""

@@ -5,6 +5,7 @@ Read from the layers in a registry: nothing of the image runs, and no engine is 
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 import re
 from collections import Counter
@@ -16,6 +17,7 @@ from aml_images_dagster.http_connection import time_limit
 from aml_images_dagster.licences import expression
 from aml_images_dagster.registry.oci import read_manifest
 from aml_images_dagster.registry.platforms import platform_of
+from aml_images_dagster.text import printable_line
 from aml_images_dagster.trust.file_tree import MOST_NODES, File, FileTree, Link, TooManyFiles
 from aml_images_dagster.trust.packages import DISTRIBUTIONS, Document, Package
 from aml_images_dagster.trust.packages.deb import copyright_of
@@ -40,8 +42,6 @@ _STATE = re.compile(
     re.DOTALL,
 )
 """Configuration, state, and what the scripts of packages compute from files of packages."""
-_CONDA_CACHE = re.compile(r"(?:.*/)?pkgs/[^/]+-[^/]+-[^/]+/.*", re.DOTALL)
-"""Where conda keeps what it has unpacked; what is installed are links to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ def _apply(changes: Iterable[Change], tree: FileTree, unread: list[str]) -> bool
         for change in changes:
             match change.what:
                 case "file":
-                    tree.add(change.path, File(change.document))
+                    tree.add(change.path, File(_with_room(change, tree, unread)))
                 case "folder":
                     tree.add_folder(change.path)
                 case "link":
@@ -164,6 +164,14 @@ def _apply(changes: Iterable[Change], tree: FileTree, unread: list[str]) -> bool
     return True
 
 
+def _with_room(change: Change, tree: FileTree, unread: list[str]) -> Document | None:
+    """The document of a file, while there is room for one."""
+    if change.document is None or tree.has_room(change.document):
+        return change.document
+    unread.append(f"{printable_line(change.path)}: the image has more lists of files than fit")
+    return None
+
+
 def _distribution(tree: FileTree) -> dict[str, str]:
     for path in ("etc/os-release", "usr/lib/os-release"):
         file = tree.file(path)
@@ -179,7 +187,7 @@ def _packages(tree: FileTree, distribution: Mapping[str, str]) -> Iterator[Packa
     documents = [
         (path, node, node.document)
         for path, node in tree.nodes()
-        if isinstance(node, File) and node.document and not _CONDA_CACHE.fullmatch(path)
+        if isinstance(node, File) and node.document and not _is_in_cache_of_conda(path)
     ]
     # What a package of a distribution brings is that package: known before Python's packages are looked at. What one of
     # conda brings is both: advisories for conda are few, and name the package of Python.
@@ -193,6 +201,14 @@ def _packages(tree: FileTree, distribution: Mapping[str, str]) -> Iterator[Packa
         for package in () if path in brought else document.packages:
             found = replace(package, location=path)
             yield _of_distribution(found, tree, namespace, release) if package.type in DISTRIBUTIONS else found
+
+
+def _is_in_cache_of_conda(path: str) -> bool:
+    """Whether a file is where conda keeps what it has unpacked; what is installed are links to it."""
+    return any(
+        folder == "pkgs" and below.count("-") > 1  # name, version and build
+        for folder, below in itertools.pairwise(path.split("/")[:-1])
+    )
 
 
 def _absolute(path: str, document: Document) -> Iterator[str]:

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Literal
 from aml_images_dagster.registry.layer_archive import LayerArchive, UnreadableLayer, open_layer
 from aml_images_dagster.text import printable_line
 from aml_images_dagster.trust.file_tree import LONGEST_PATH
-from aml_images_dagster.trust.packages import RPM_DATABASE, Document, UnreadableDocument, reader_of, rpm
+from aml_images_dagster.trust.packages import RPM_DATABASE, Document, Reader, UnreadableDocument, reader_of, rpm
 
 if TYPE_CHECKING:
     import tarfile
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.registry.interface import Registry
 
-_FORM = 1
+_FORM = 2
 _END = b"null\n"
 """The last line; without it a record is not whole."""
 _REMOVED, _ALL_REMOVED = ".wh.", ".wh..wh..opq"
 _LONGEST_RECORD = 256 * 2**20
-_LONGEST_DOCUMENTS = 64 * 2**20
+_MOST_LINES = 500_000
 _LARGEST_DATABASE = 2 * 2**30
 _MOST_REMOVED = 200_000
 _PIECE_BYTES = 2**20
@@ -199,7 +199,6 @@ class _Reading:
         self._lines = lines
         self._databases = databases
         self._paths: dict[Path, str] = {}
-        self._documents = 0
         self._characters = 0
 
     def take(self, layer: LayerArchive, entry: tarfile.TarInfo) -> None:
@@ -225,7 +224,7 @@ class _Reading:
         """Read the databases, whose logs may have come after them."""
         for database, path in self._paths.items():
             try:
-                self._add(Change("file", path, document=rpm.read_database(database)))
+                self._add(Change("file", path, document=_checked(rpm.read_database(database))))
             except UnreadableDocument as error:
                 self._unread(path, str(error))
 
@@ -249,11 +248,10 @@ class _Reading:
                 return None
             if entry.size > reader.longest:
                 raise UnreadableDocument(f"it has more than {reader.longest:,} bytes")  # noqa: TRY301
-            if reader.longest > _LONGEST_DOCUMENTS:  # its kind alone tells that it is not read
+            if not reader.has_content:
                 return reader.read(b"")
-            self._documents += entry.size
             with layer.open(entry) as file:
-                return reader.read(file.read())
+                return _read(reader, file.read())
         except UnreadableDocument as error:
             self._unread(path, str(error))
         return None
@@ -278,6 +276,23 @@ class _Reading:
         if self._characters > _LONGEST_RECORD:
             raise UnreadableLayer(f"what there is to say of its files has more than {_LONGEST_RECORD:,} bytes")
         self._lines.write(line)
+
+
+def _read(reader: Reader, content: bytes) -> Document:
+    if content.count(b"\n") > _MOST_LINES:  # each takes more memory than it has characters
+        raise UnreadableDocument(f"it has more than {_MOST_LINES:,} lines")
+    return _checked(reader.read(content))
+
+
+def _checked(document: Document) -> Document:
+    """A document as a record has it, if all of its packages have names."""
+    document = Document.read(document.written())
+    for package in document.packages:
+        try:
+            str(package.purl)
+        except (ValueError, TypeError) as error:
+            raise UnreadableDocument(f"{package.name[:60]!r} is no name of a package") from error
+    return document
 
 
 def _normal(path: str) -> str:

@@ -30,6 +30,7 @@ from aml_images_dagster.registry.oci import (
     referrers_tag,
     subject_of_tag,
 )
+from aml_images_dagster.registry.platforms import manifests_below
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -212,7 +213,7 @@ def walk(registry: Registry, image: Reference) -> Iterator[Attached]:
         Unreachable: See `listed`; also if there are too many.
     """
     seen: set[str] = set()
-    for digest in (image.digest, *_platforms(registry, image)):
+    for digest in (image.digest, *manifests_below(registry, image)):
         yield from _walk(registry, image.with_digest(digest), seen, 1)
 
 
@@ -407,15 +408,6 @@ def _drop_index(registry: Registry, repository: str, subject: str) -> None:
     digest = registry.digest(reference)
     if digest is not None:
         registry.delete(reference.with_digest(digest))
-
-
-def _platforms(registry: Registry, image: Reference) -> list[str]:
-    """The images of an index; none for any other manifest, and for one that is gone."""
-    manifest = registry.manifest(image)
-    if manifest is None:
-        return []
-    entries = _document(manifest).get("manifests") or ()
-    return [entry["digest"] for entry in entries if is_descriptor(entry)]
 
 
 def _names_subject(registry: Registry, repository: str, attached: Attached) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.registry.oci import read_manifest
+from aml_images_dagster.registry.platforms import images_of
 from aml_images_dagster.text import counted
 from aml_images_dagster.trust.certificates import Refused
 from aml_images_dagster.trust.dsse import BUNDLE, PREDICATE_ANNOTATION, verify_statement
@@ -208,28 +209,16 @@ def _sbom_check(
 ) -> EvidenceCheck:
     """An index of several platforms has an SBOM for each of its images, or one for all."""
     found = look.sboms(image, attached)
-    platforms = {name: image.with_digest(digest) for name, digest in _platforms(manifest).items()}
-    if found.valid or not platforms:
+    if found.valid or "manifests" not in read_manifest(manifest):
         return found.check(SBOM, required)
-    each = {name: look.sboms(of, listed(look.registry, of)) for name, of in platforms.items()}
+    each = {name: look.sboms(of, listed(look.registry, of)) for name, of in images_of(look.registry, image).items()}
     return EvidenceCheck(
         SBOM,
-        all(of.valid for of in each.values()),
+        bool(each) and all(of.valid for of in each.values()),
         "; ".join(f"{name}: {of.text}" for name, of in each.items()),
         SBOM in required,
         tuple(digest for of in each.values() for digest in of.valid),
     )
-
-
-def _platforms(manifest: Manifest) -> dict[str, str]:
-    """The images of an index by platform; BuildKit's own attestations are of none."""
-    found = {}
-    for entry in read_manifest(manifest).get("manifests", ()):
-        platform = entry.get("platform") if isinstance(entry.get("platform"), dict) else {}
-        name = f"{platform.get('os', 'unknown')}/{platform.get('architecture', 'unknown')}"
-        if name != "unknown/unknown":
-            found[name] = entry["digest"]
-    return found
 
 
 def _of_type(attached: Sequence[Attached], *types: str) -> list[Attached]:

@@ -74,3 +74,23 @@ def test_scenarios_that_passed_are_named_with_the_build_that_ran_them():
             "annotations": {"where": "azure-ai-ml 1.35", "testedIn": "20261122.bbbbbbbb"},
         }
     ]
+
+
+def test_a_scenario_that_ran_on_several_platforms_is_named_with_each():
+    scenarios = tuple(
+        ScenarioRecord(
+            scenario="mpi",
+            key=platform,
+            job="job",
+            status="passed",
+            seconds=1,
+            reason="",
+            url="",
+            tested_in=BUILD,
+            platform=platform,
+        )
+        for platform in ("linux/amd64", "linux/arm64")
+    )
+    statement = scenario_results_of(TestedImage(image="apps/hello", digest=DIGEST, scenarios=scenarios))
+    assert "mpi (linux/amd64)" in str(statement)
+    assert "mpi (linux/arm64)" in str(statement)

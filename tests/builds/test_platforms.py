@@ -88,7 +88,12 @@ def test_another_set_of_platforms_is_another_image(factory: MemoryFactory) -> No
     )
 
 
-def test_a_base_that_lacks_a_platform_is_refused_where_it_is_named(factory: MemoryFactory) -> None:
+@pytest.mark.parametrize("settings", [{"platforms": BOTH}, {"platform": ARM64}])
+def test_a_base_that_lacks_a_platform_is_refused_where_it_is_named(
+    factory: MemoryFactory, settings: dict[str, object]
+) -> None:
+    """BuildKit takes it all the same, and says of the image that it is for the platform that it was asked for."""
+    write(factory.settings.repo / "images/f/base/image.json", json.dumps(settings))
     factory.backends.resolver.of[BASE] = (AMD64,)  # type: ignore[attr-defined]
     planned = factory.plan().by_name["f/base"]
     assert planned.action == "refuse"

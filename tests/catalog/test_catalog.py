@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 
 import pytest
@@ -189,6 +190,34 @@ def test_platforms(git_repository):
         "child": ("windows", "windows/amd64", "10.0.20348"),
         "grandchild": ("windows", "windows/amd64", "10.0.20348"),
     }
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "settings", "said"),
+    [
+        ("FROM --platform=linux/amd64 debian:12\n", {"platforms": ["linux/amd64", "linux/arm64"]}, "linux/arm64"),
+        ("FROM --platform=linux/amd64 debian:12\n", {"platform": "linux/arm64"}, "linux/arm64"),
+        (
+            "FROM debian:12\nFROM --platform=linux/arm64 debian:12 AS a\nFROM a\n",
+            {"platform": "linux/amd64"},
+            "linux/amd64",
+        ),
+    ],
+)
+def test_an_image_of_the_programs_of_another_platform(git_repository, dockerfile, settings, said):
+    """A builder lets it say that it is what image.json says, and nobody can run it."""
+    git_repository.image("base/x", dockerfile, image__json=json.dumps(settings))
+    (problem,) = git_repository.catalog().get("base/x").problems
+    assert problem.severity == "error"
+    assert problem.message.endswith(f", and image.json says {said}")
+    assert problem.line == dockerfile.count("\n", 0, dockerfile.index("--platform")) + 1
+
+
+@pytest.mark.parametrize("flag", ["--platform=$TARGETPLATFORM", "--platform=linux/$TARGETARCH", ""])
+def test_a_platform_that_follows_the_target_is_right_for_each(git_repository, flag):
+    text = f"FROM --platform=linux/amd64 debian:12 AS tools\nFROM {flag} debian:12\nCOPY --from=tools /a /\n"
+    git_repository.image("base/x", text, image__json='{"platforms": ["linux/amd64", "linux/arm64"]}')
+    assert git_repository.catalog().get("base/x").problems == ()
 
 
 def test_several_platforms(git_repository):

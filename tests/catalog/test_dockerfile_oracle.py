@@ -31,7 +31,7 @@ def by_us(text: str) -> object:
             each.line,
             # The binding leaves out the flags of what stands behind ONBUILD.
             [f"--{flag.name}={flag.value}".removesuffix("=") for flag in each.flags if not each.on_build],
-            [] if each.on_build else list(each.heredocs),
+            [] if each.on_build else [heredoc.name for heredoc in each.heredocs],
         )
         for each in found
     ]

@@ -64,6 +64,20 @@ def nothing_at_all(repository: ImageRepository) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def no_dockerfile(repository: ImageRepository) -> None:
+    for file in repository.root.glob("images/*/*/Dockerfile"):
+        file.rename(file.with_name("x.Dockerfile"))
+
+
+def all_ended(repository: ImageRepository) -> None:
+    for file in repository.root.glob("images/*/*/Dockerfile"):
+        (file.parent / "image.json").write_text('{"eol": "2020-01-01"}')
+
+
+def only_deleted(repository: ImageRepository) -> None:
+    repository.git("rm", "-rqf", "images/apps/other")
+
+
 def nothing(_: ImageRepository) -> None:
     pass
 
@@ -111,6 +125,13 @@ HEAD = ("build", "--all", "--head")
         pytest.param(no_commits, (*HEAD, "HEAD"), ["git knows no revision 'HEAD'"], id="no commits to build"),
         pytest.param(nothing_at_all, ("list",), ["docker_files_path", "no folder"], id="empty folder"),
         pytest.param(nothing_at_all, BUILD_ALL, ["docker_files_path", "no folder"], id="empty folder to build"),
+        pytest.param(no_dockerfile, BUILD_ALL, ["no Dockerfile below images", "dockerfile-names"], id="no Dockerfile"),
+        pytest.param(no_dockerfile, ("build",), ["no Dockerfile below images"], id="no Dockerfile, what changed"),
+        pytest.param(no_dockerfile, ("validate",), ["no Dockerfile below images"], id="no Dockerfile to validate"),
+        pytest.param(all_ended, BUILD_ALL, ["nothing to build: 3 images, past their end of life"], id="all ended"),
+        pytest.param(all_ended, ("build",), ["past their end of life"], id="all ended, what changed"),
+        pytest.param(all_ended, (*BUILD_ALL, "--dry-run"), ["past their end of life"], id="all ended, dry run"),
+        pytest.param(only_deleted, ("build",), ["nothing to build", "gone: apps/other"], id="only deleted"),
         pytest.param(nothing, BUILD_ALL, ["busybox", NOWHERE], id="registry that is down"),
         pytest.param(nothing, (*BUILD_ALL, "--dry-run"), ["busybox", NOWHERE], id="registry that is down, dry run"),
         pytest.param(nothing, ("status", "../.."), ["there is no build '../..'"], id="build"),

@@ -229,6 +229,8 @@ def test_no_image_json_keeps_the_others_from_loading(
         ("Dockerfile", "NONSENSE\n"),
         ("Dockerfile", "FROM No Such:Thing\n"),
         ("Dockerfile", ""),
+        ("tests.json", '{"timeout_minutes": ' + "9" * 5_000 + "}"),
+        (".dockerignore", "["),
     ],
 )
 def test_a_broken_folder_keeps_no_other_from_loading(
@@ -238,6 +240,14 @@ def test_a_broken_folder_keeps_no_other_from_loading(
     definitions = load(repository)
     assert asset_key("apps/other", "import_cfg") in nodes(definitions)
     assert asset_key("apps/hello", "import_cfg") in nodes(definitions)
+    assert plan_of(definitions)
+
+
+def test_images_that_are_from_each_other_keep_no_other_from_loading(repository: ImageRepository, load: Load) -> None:
+    (repository.folder("tools/shell") / "Dockerfile").write_text("FROM registry.example/hello\n")
+    definitions = load(repository)
+    assert asset_key("apps/other", "import_cfg") in nodes(definitions)
+    assert asset_key("apps/hello", "import_cfg") not in nodes(definitions)
     assert plan_of(definitions)
 
 

@@ -103,3 +103,23 @@ def test_somebody_else_fetches_at_the_same_time(
     hook.chmod(0o755)
     assert main().images().commit == head
     assert not hook.exists()
+
+
+def test_c20_broken_images_are_left_out_by_name(
+    remote: RemoteRepository,  # noqa: F811
+    main: Callable[..., MainBranch],
+) -> None:
+    branch = main()
+    other = remote.author.folder("apps/other")
+
+    def break_other(_: object) -> None:
+        (other / "tests.json").write_text('{"timeout_minutes": ' + "9" * 5000 + "}")
+
+    remote.merge(remote.push(1, break_other))
+    images = branch.images()
+    name = remote.factory.image("apps/other")
+    assert images.broken.keys() == {name}
+    (told,) = images.left_out
+    assert told.startswith(f"{name} is left out: images/{name}/tests.json:1: error: ")
+    assert remote.factory.image("apps/hello") in images.loaded
+    assert name not in images.loaded

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PAGE = 2
 """Names in one page of a list, however many the client wants."""
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 USER, PASSWORD = "robot", "right-password"
 
 
@@ -48,6 +49,7 @@ class Asked:
             (r"/v2/", "base"),
             (r"/v2/_catalog", "list"),
             (r"/v2/.+/tags/list", "list"),
+            (r"/v2/.+/referrers/.+", "referrers"),
             (r"/v2/.+/blobs/uploads/.*", "upload"),
             (r"/v2/.+/blobs/.+", "blob"),
             (r"/v2/.+/manifests/.+", "manifest"),
@@ -93,6 +95,15 @@ class State:
         digest = digest_of(content)
         self.blobs[repository, digest] = content
         return {"mediaType": "application/octet-stream", "digest": digest, "size": len(content)}
+
+    def attached(self, repository: str, digest: str) -> list[dict[str, Any]]:
+        """The descriptors of the manifests whose subject is another one."""
+        manifests = [(key[1], *found) for key, found in self.manifests.items() if key[0] == repository]
+        return [
+            {"mediaType": media_type, "digest": found, "size": len(body)}
+            for found, media_type, body in manifests
+            if json.loads(body).get("subject", {}).get("digest") == digest
+        ]
 
     def repositories(self) -> list[str]:
         return sorted({repository for repository, _ in (*self.manifests, *self.blobs)})
@@ -161,6 +172,9 @@ class OddRegistry:
             if found[1] not in self.state.repositories():
                 return Told(404, {}, _error("NAME_UNKNOWN"))
             return self._page(path, "tags", self.state.tags_of(found[1]), query)
+        if found := re.fullmatch(r"/v2/(.+)/referrers/(.+)", path):
+            index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": self.state.attached(found[1], found[2])}
+            return Told(200, {"Content-Type": OCI_INDEX}, json.dumps(index).encode())
         if found := re.fullmatch(r"/v2/(.+)/manifests/(.+)", path):
             return self._manifest(asked, found[1], found[2])
         if found := re.fullmatch(r"/v2/(.+)/blobs/uploads/(.*)", path):

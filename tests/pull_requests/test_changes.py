@@ -193,3 +193,33 @@ def test_no_python_of_a_pull_request_is_run(find, tmp_path) -> None:
 
     assert list(find(change).reasons) == [OTHER]
     assert not trap.exists()
+
+
+def break_hello(repository) -> None:
+    (repository.folder(HELLO) / "tests.json").write_text('{"timeout_minutes": ' + "9" * 5000 + "}")
+
+
+def test_c20_what_is_broken_already_stops_no_pull_request(find, remote) -> None:
+    head = remote.push(2, break_hello)
+    remote.merge(head)
+    remote.author.git("branch", "-f", "main", head)
+    remote.factory.git("fetch", "-q", "origin")
+    changes = find(edit_shell)
+    assert list(changes.reasons) == [SHELL]
+    (note,) = changes.notes
+    assert note.startswith(f"{HELLO} is left out, its files are wrong in the target branch: images/{HELLO}/tests.json")
+
+
+def test_c20_what_a_pull_request_breaks_is_refused(find) -> None:
+    def change(repository):
+        edit_shell(repository)
+        break_hello(repository)
+
+    with pytest.raises(BadInput, match=r"cannot be built:\s+images/apps/hello/tests.json"):
+        find(change)
+
+    def of_another_platform(repository):
+        (repository.folder(SHELL) / "image.json").write_text('{"platform": "linux/arm64"}')
+
+    with pytest.raises(BadInput, match="the image is for linux/amd64, its base tools/shell for linux/arm64"):
+        find(of_another_platform)

@@ -18,6 +18,7 @@ from aml_images_dagster.identity.faults import TIMEOUTS
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.registry.interface import NoAnswer
+from aml_images_dagster.registry.oci import referrers_tag
 from aml_images_dagster.settings import load_settings
 from tests.emulators.azure.service import Fault
 
@@ -54,6 +55,13 @@ def pushed(cloud: EmulatedCloud, staging: OciRegistry, busybox: Reference) -> Re
 
 def tagged(reference: Reference, tag: str) -> Reference:
     return reference.with_tag(tag)
+
+
+def test_tags_of_what_is_attached_to_images_are_no_tags_of_images(acr: Registry, pushed: Reference) -> None:
+    tag = referrers_tag(pushed.digest)
+    acr.tag(pushed, tag)
+    assert sorted(acr.tags("apps/hello")) == ["one", "two"]
+    assert acr.referrers_tags("apps/hello") == [tag]
 
 
 def test_reading(acr: Registry, pushed: Reference, staging: OciRegistry, busybox: Reference) -> None:

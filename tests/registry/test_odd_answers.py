@@ -30,10 +30,12 @@ from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.interface import RegistryLogin
 from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
 from aml_images_dagster.registry import copy as copying
+from aml_images_dagster.registry import oci
 from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.registry.importer import CopyingImporter
 from aml_images_dagster.registry.layers import files_in
-from aml_images_dagster.registry.oci import OCI_INDEX, OCI_MANIFEST, OciRegistry
+from aml_images_dagster.registry.oci import OCI_INDEX, OCI_MANIFEST, OciRegistry, read_manifest
+from aml_images_dagster.registry.platforms import images_of, manifests_below
 from aml_images_dagster.registry.resolution import BaseResolver
 from tests.emulators.odd_registry import PASSWORD, USER, Asked, OddRegistry, State, Told, digest_of
 
@@ -68,10 +70,15 @@ INDEX = STATE.push_manifest(
     {
         "schemaVersion": 2,
         "mediaType": OCI_INDEX,
-        "manifests": [{**_entry, "digest": OTHER, "platform": {}}, {**_entry, "digest": IMAGE}],
+        "manifests": [
+            {**_entry, "digest": OTHER, "platform": {"os": "linux", "architecture": "arm64"}},
+            {**_entry, "digest": IMAGE},
+        ],
     },
     "index",
 )
+_subject = {"mediaType": OCI_MANIFEST, "digest": IMAGE, "size": 1}
+ATTACHED = STATE.push_manifest("a", OCI_MANIFEST, {**_image, "layers": [], "subject": _subject})
 for _name in ("b/c", "d", "e", "f"):
     STATE.push_blob(_name, b"x")
 SIZE = sum(int(blob["size"]) for blob in (_config, *_layers))
@@ -152,14 +159,25 @@ OPERATIONS: dict[str, tuple[Callable[[World], Any], Callable[[World, Any], bool]
     "digest of a digest": (lambda w: w.registry.digest(w.named(IMAGE)), _is(IMAGE)),
     "digest of nothing": (lambda w: w.registry.digest(w.named("none")), _is(None)),
     "manifest": (
-        lambda w: (lambda m: (m.digest, m.media_type, m.body))(w.registry.existing(w.named("1"))),
+        lambda w: (lambda m: read_manifest(m) and (m.digest, m.media_type, m.body))(w.registry.existing(w.named("1"))),
         _is((IMAGE, *STATE.manifests["a", IMAGE])),
     ),
-    "manifest of nothing": (lambda w: w.registry.manifest(w.named("none")), _is(None)),
+    "manifest of nothing": (lambda w: (m := w.registry.manifest(w.named("none"))) and read_manifest(m), _is(None)),
     "config": (lambda w: w.registry.config(w.named("1")), _is(CONFIG)),
     "size": (lambda w: w.registry.size_bytes(w.named("index")), _is(SIZE)),
     "repositories": (lambda w: w.registry.repositories(), _is(STATE.repositories())),
     "tags": (lambda w: w.registry.tags("a"), _is(STATE.tags_of("a"))),
+    "referrers": (lambda w: w.registry.referrers("a", IMAGE), _is(STATE.attached("a", IMAGE))),
+    "no referrers": (lambda w: w.registry.referrers("a", OTHER), _is([])),
+    "images of an index": (
+        lambda w: {platform: image.digest for platform, image in images_of(w.registry, w.named("index")).items()},
+        _is({"linux/amd64": IMAGE, "linux/arm64": OTHER}),
+    ),
+    "images of an image": (
+        lambda w: [each.digest for each in images_of(w.registry, w.named("1")).values()],
+        _is([IMAGE]),
+    ),
+    "manifests below": (lambda w: manifests_below(w.registry, w.named(INDEX)), _is((OTHER, IMAGE))),
     "tags of nothing": (lambda w: w.registry.tags("none"), _is([])),
     "tag": (lambda w: w.registry.tag(w.named("1"), "new"), _has_tag("a", "new", IMAGE)),
     "untag": (lambda w: w.registry.untag(w.named("1")), _untagged),
@@ -367,7 +385,7 @@ def body(draw: st.DrawFn) -> Oddity:
         told = answer()
         if how == "cut":
             return replace(told, cut=min(flip, max(len(told.body) - 1, 0)))
-        if asked.kind == "GET list" and how in ("flipped", "halved"):
+        if asked.kind in ("GET list", "GET referrers") and how in ("flipped", "halved"):
             return replace(told, body=told.body[:-1])  # another name, as far as anybody can tell
         changed = {
             "replaced": content,
@@ -375,7 +393,7 @@ def body(draw: st.DrawFn) -> Oddity:
             "halved": told.body[: len(told.body) // 2],
             "flipped": bytes(byte ^ (index == flip % max(len(told.body), 1)) for index, byte in enumerate(told.body)),
         }[how]
-        if asked.kind == "GET list" and how == "longer" and not content.strip():
+        if asked.kind in ("GET list", "GET referrers") and how == "longer" and not content.strip():
             return told
         return replace(told, body=changed)
 
@@ -472,6 +490,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr("urllib3.util.retry.time", clock)
     monkeypatch.setattr(copying, "time", clock)
     monkeypatch.setattr(http_session, "_ANSWER_SECONDS", 5)
+    monkeypatch.setattr(oci, "_THROTTLED_SECONDS", 0)
     return slept
 
 

@@ -325,3 +325,24 @@ def test_the_drop_of_an_index_brings_all_its_images(
         assert {platform: each.digest for platform, each in there.items()} == {
             platform: image.digest for platform, image in images.items()
         }
+
+
+@pytest.mark.parametrize("said", ["", "garbage", '"garbage"', "5", "[]", "{}", "[" * 100_000])
+def test_c10_what_az_answers_is_no_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    (tmp_path / "said").write_text(said)
+    (tmp_path / "az").write_text(f'#!/bin/sh\ncat "{tmp_path}/said"\n')
+    (tmp_path / "az").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    production = import_images._AzureProduction("production", "staging")
+    with pytest.raises(import_images.ImportRefused, match="what public/a:v1 points to is not known"):
+        production.digest("public/a:v1")
+
+
+@pytest.mark.parametrize("digest", ["sha256:1", "latest", "garbage"])
+def test_c10_a_drop_with_a_digest_that_is_none_imports_nothing(rollout: Rollout, digest: str) -> None:
+    rollout.change("release.json", lambda text: text.replace(f"sha256:{'1' * 64}", digest))
+    done = rollout.run()
+    assert done.returncode == 1
+    assert f"release.json has '{digest}' as the digest of " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert rollout.imports == []

@@ -12,6 +12,7 @@ import pytest
 from aml_images_dagster.catalog.image_file import Content
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.registry.platforms import images_of
+from aml_images_dagster.trust import file_tree
 from aml_images_dagster.trust import inventory as inventory_module
 from aml_images_dagster.trust.inventory import Unowned, read_inventory
 from tests.trust.images import Folder, Link
@@ -289,6 +290,8 @@ def test_declared_contents_are_packages_and_their_files_are_known(read):
         ("opt/conda-meta/a.json", "[" * 200_000, "not valid JSON"),
         ("opt/conda-meta/a.json", " " * 13_000_000, "it has more than 12,582,912 bytes"),
         ("opt/a.dist-info/METADATA", "Nothing", "no name or no version"),
+        ("opt/a.dist-info/METADATA", "Name: //\nVersion: 1\n", "'//' is no name of a package"),
+        ("opt/a.dist-info/RECORD", "a\n" * 600_000, "it has more than 500,000 lines"),
         ("opt/a.dist-info/RECORD", 'a,"' + "x" * 200_000, "field larger than field limit (131072)"),
         ("var/lib/rpm/rpmdb.sqlite", "no database", "not readable as a database: file is not a database"),
         (
@@ -304,41 +307,56 @@ def test_what_cannot_be_read_is_named_and_nothing_else_is_lost(read, path, conte
     assert versions(inventory) == {"good": "1"}
 
 
-def test_several_platforms(memory_registry, records):
+def test_several_platforms(registry, records):
     amd64, arm64 = (
-        memory_registry.push(dist_info("a", "1")),
-        memory_registry.push(dist_info("a", "2"), architecture="arm64", variant="v8"),
+        registry.push(dist_info("a", "1")),
+        registry.push(dist_info("a", "2"), architecture="arm64", variant="v8"),
     )
-    index = memory_registry.push_index(
+    index = registry.push_index(
         {"digest": amd64.digest, "size": 1, "platform": {"os": "linux", "architecture": "amd64"}},
         {"digest": arm64.digest, "size": 1, "platform": {"os": "linux", "architecture": "arm64", "variant": "v8"}},
         {"digest": amd64.digest, "size": 1, "platform": {"os": "unknown", "architecture": "unknown"}},
     )
-    images = images_of(memory_registry, index)
+    images = images_of(registry, index)
     assert images == {"linux/amd64": amd64, "linux/arm64": arm64}
-    inventories = [read_inventory(memory_registry, image, records) for image in images.values()]
+    inventories = [read_inventory(registry, image, records) for image in images.values()]
     assert [(each.platform, versions(each)) for each in inventories] == [
         ("linux/amd64", {"a": "1"}),
         ("linux/arm64", {"a": "2"}),
     ]
 
 
-def test_an_image_that_is_not_there(memory_registry):
-    image = memory_registry.push({})
+def test_an_image_that_is_not_there(registry):
+    image = registry.push({})
     with pytest.raises(BadInput, match="no such image"):
-        images_of(memory_registry, image.with_digest(f"sha256:{'0' * 64}"))
+        images_of(registry, image.with_digest(f"sha256:{'0' * 64}"))
 
 
-def test_a_layer_that_is_elsewhere_is_named(memory_registry, records):
-    image = memory_registry.push({"a": Folder()})
-    manifest = memory_registry.manifests[image.digest]
+def test_a_layer_that_is_elsewhere_is_named(registry, records):
+    image = registry.push({"a": Folder()})
+    manifest = registry.manifests[image.digest]
     document = json.loads(manifest.body)
     document["layers"][0]["urls"] = ["https://mcr.example/x"]
-    inventory = read_inventory(memory_registry, memory_registry._put(document, manifest.media_type), records)
+    inventory = read_inventory(registry, registry._put(document, manifest.media_type), records)
     assert inventory.unread == (f"layer {document['layers'][0]['digest']}: it is not in this registry",)
 
 
 @pytest.mark.parametrize("created", [None, "yesterday", 5])
-def test_an_image_that_does_not_say_when_it_was_made(memory_registry, records, created):
-    inventory = read_inventory(memory_registry, memory_registry.push({}, created=created), records)
+def test_an_image_that_does_not_say_when_it_was_made(registry, records, created):
+    inventory = read_inventory(registry, registry.push({}, created=created), records)
     assert inventory.created == datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def test_texts_of_strangers_are_cut_and_have_no_halves_of_characters(read):
+    meta = {"opt/conda-meta/a.json": '{"name": "\\ud800a", "version": "1", "license": "' + "x" * 5000 + '"}'}
+    status = {"var/lib/dpkg/status": deb("b", "1", Maintainer=" " * 1000 + "x" * 100_000)}
+    first, second = read(meta, status).packages
+    assert str(first.purl) == "pkg:conda/%3Fa@1"
+    assert max(len(first.licence), len(second.supplier)) <= 1000
+
+
+def test_lists_of_files_that_do_not_fit_are_named(read, monkeypatch):
+    monkeypatch.setattr(file_tree, "MOST_OF_DOCUMENTS", 2000)
+    inventory = read(conda("a", "1"), conda("b", "1"), {"opt/conda-meta/c.json": "{}", **conda("c", "1")})
+    assert versions(inventory) == {"a": "1", "b": "1"}
+    assert inventory.unread[-1].endswith("c-1-0.json: the image has more lists of files than fit")

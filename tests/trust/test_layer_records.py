@@ -29,59 +29,59 @@ def folder(tmp_path):
     return tmp_path / "layers"
 
 
-def layers_of(memory_registry, image):
-    return [layer["digest"] for layer in json.loads(memory_registry.manifest(image).body)["layers"]]
+def layers_of(registry, image):
+    return [layer["digest"] for layer in json.loads(registry.manifest(image).body)["layers"]]
 
 
-def test_images_on_one_base_read_it_once(memory_registry, records):
+def test_images_on_one_base_read_it_once(registry, records):
     base, own = conda("base", "1"), [dist_info(f"own{number}", "1") for number in range(20)]
-    images = [memory_registry.push(base, each) for each in own]
+    images = [registry.push(base, each) for each in own]
     for number, image in enumerate(images):
-        assert versions(read_inventory(memory_registry, image, records)) == {"base": "1", f"own{number}": "1"}
-    assert len(memory_registry.opened) == 21
+        assert versions(read_inventory(registry, image, records)) == {"base": "1", f"own{number}": "1"}
+    assert len(registry.opened) == 21
 
 
-def test_a_record_says_what_the_layer_says(memory_registry, folder):
+def test_a_record_says_what_the_layer_says(registry, folder):
     layer = {"etc/.wh.a": "", "b/.wh..wh..opq": "", "c": Folder(), "d": Link("e"), "f": "", **conda("g", "1")}
-    image = memory_registry.push({"etc/a": "", "b/x": ""}, layer)
-    first = read_inventory(memory_registry, image, LayerRecords(folder))
-    assert read_inventory(memory_registry, image, LayerRecords(folder)) == first
-    assert len(memory_registry.opened) == 2
+    image = registry.push({"etc/a": "", "b/x": ""}, layer)
+    first = read_inventory(registry, image, LayerRecords(folder))
+    assert read_inventory(registry, image, LayerRecords(folder)) == first
+    assert len(registry.opened) == 2
 
 
 @pytest.mark.parametrize("spoil", [lambda body: body[:-9], lambda body: b"", lambda body: body[:20] + b"!" + body[21:]])
-def test_a_record_that_is_damaged_is_made_again(memory_registry, folder, spoil):
-    image = memory_registry.push(conda("a", "1"))
+def test_a_record_that_is_damaged_is_made_again(registry, folder, spoil):
+    image = registry.push(conda("a", "1"))
     records = LayerRecords(folder)
-    before = read_inventory(memory_registry, image, records)
+    before = read_inventory(registry, image, records)
     (kept,) = folder.glob("*.gz")
     whole = kept.read_bytes()
     kept.write_bytes(spoil(whole))
-    assert read_inventory(memory_registry, image, records) == before
+    assert read_inventory(registry, image, records) == before
     assert kept.read_bytes() == whole
 
 
-def test_a_layer_that_is_not_what_its_digest_says_is_not_kept(memory_registry, records, folder):
-    image = memory_registry.push(conda("a", "1"))
-    (digest,) = layers_of(memory_registry, image)
-    memory_registry.blobs[digest] = gzip.compress(archive(conda("evil", "1")))
+def test_a_layer_that_is_not_what_its_digest_says_is_not_kept(registry, records, folder):
+    image = registry.push(conda("a", "1"))
+    (digest,) = layers_of(registry, image)
+    registry.blobs[digest] = gzip.compress(archive(conda("evil", "1")))
     with pytest.raises(Unreachable):
-        read_inventory(memory_registry, image, records)
+        read_inventory(registry, image, records)
     assert list(folder.glob("*.gz")) == []
     assert list(folder.glob("new-*")) == []
 
 
-def test_what_was_used_last_stays(memory_registry, records, folder, monkeypatch):
+def test_what_was_used_last_stays(registry, records, folder, monkeypatch):
     monkeypatch.setattr(layer_records, "_MOST_RECORDS", 2)
-    images = [memory_registry.push(conda(name, "1")) for name in "abc"]
+    images = [registry.push(conda(name, "1")) for name in "abc"]
     for age, image in enumerate(images[:2]):
-        read_inventory(memory_registry, image, records)
-        (kept,) = folder.glob(f"*{layers_of(memory_registry, image)[0][7:]}*")
+        read_inventory(registry, image, records)
+        (kept,) = folder.glob(f"*{layers_of(registry, image)[0][7:]}*")
         os.utime(kept, (1000 + age, 1000 + age))
-    read_inventory(memory_registry, images[0], records)
-    read_inventory(memory_registry, images[2], records)
+    read_inventory(registry, images[0], records)
+    read_inventory(registry, images[2], records)
     assert {path.name.split(".")[0][7:] for path in folder.glob("*.gz")} == {
-        layers_of(memory_registry, image)[0][7:] for image in (images[0], images[2])
+        layers_of(registry, image)[0][7:] for image in (images[0], images[2])
     }
 
 
@@ -140,11 +140,11 @@ def chain(count):
         (chain(5000), "a header is damaged: maximum recursion depth exceeded"),
     ],
 )
-def test_a_layer_that_cannot_be_read_is_named_and_not_kept(memory_registry, records, folder, layer, why):
-    image = memory_registry.push(conda("below", "1"), layer)
-    inventory = read_inventory(memory_registry, image, records)
+def test_a_layer_that_cannot_be_read_is_named_and_not_kept(registry, records, folder, layer, why):
+    image = registry.push(conda("below", "1"), layer)
+    inventory = read_inventory(registry, image, records)
     (unread,) = inventory.unread
-    assert unread.startswith(f"layer {layers_of(memory_registry, image)[1]}: ")
+    assert unread.startswith(f"layer {layers_of(registry, image)[1]}: ")
     assert re.search(why, unread), unread
     assert versions(inventory)["below"] == "1"
     assert len(list(folder.glob("*.gz"))) == 1

@@ -272,7 +272,7 @@ class _Reader:
             if shown not in EVERYWHERE:
                 self._need(instruction, shown, shown)
         if instruction.heredocs:
-            self._need(instruction, HEREDOCS, f"{keyword} <<{instruction.heredocs[0]}")
+            self._need(instruction, HEREDOCS, f"{keyword} <<{instruction.heredocs[0].name}")
 
     def _need(self, instruction: Instruction, feature: str, written: str) -> None:
         self._needs.append(FeatureUse(instruction.line, feature, written))

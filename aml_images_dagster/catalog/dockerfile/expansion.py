@@ -56,19 +56,20 @@ class EmptyPatternError(ExpansionError):
         self.names = names
 
 
-def expand(word: str, variables: Mapping[str, str], escape: str = "\\", *, keep_unset: bool = False) -> Expansion:
+def expand(word: str, variables: Mapping[str, str], escape: str = "\\", *, quotes: bool = True) -> Expansion:
     """Resolve the quotes, escapes and variables of one word.
 
     Args:
         word: The word.
         variables: Values of variables.
         escape: The escape character.
-        keep_unset: Leave variables without a value as they are written.
+        quotes: Whether quotes mean anything.
 
     Raises:
         ExpansionError: Unbalanced quotes, a malformed `${…}`, or `${X:?message}` without a value.
     """
-    lexer = _Lexer(word, variables, escape, keep_unset=keep_unset)
+    lexer = _Lexer(word, variables, escape)
+    lexer.quotes = quotes
     value = "".join(text for text, _ in lexer.pieces())
     without_value = tuple(name for name in lexer.asked_for if not variables.get(name))
     return Expansion(value, tuple(lexer.asked_for), without_value)
@@ -115,6 +116,7 @@ class _Lexer:
         self._keep_quoting = keep_quoting
         self._keep_unset = keep_unset
         self._keep_escapes = False
+        self.quotes = True
         self._at = 0
         self._depth = 0
         self.asked_for: dict[str, None] = {}
@@ -125,9 +127,9 @@ class _Lexer:
             if char == stop:
                 self._at += 1
                 return found
-            if char == "'":
+            if char == "'" and self.quotes:
                 found.append((self._single_quoted(), True))
-            elif char == '"':
+            elif char == '"' and self.quotes:
                 found.append((self._double_quoted(), True))
             elif char == "$":
                 found.append((self._variable(), False))

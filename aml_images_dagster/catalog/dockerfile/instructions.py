@@ -41,6 +41,21 @@ _HEREDOC = re.compile(r"\d*<<(-?)([ \t]*)([^<]*)")
 
 
 @dataclass(frozen=True, slots=True)
+class Heredoc:
+    """A heredoc.
+
+    Attributes:
+        name: What ends it.
+        text: Its lines.
+        is_quoted: Whether its name is quoted: then COPY and ADD expand no variables in it.
+    """
+
+    name: str
+    text: str
+    is_quoted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Instruction:
     """One instruction.
 
@@ -51,7 +66,7 @@ class Instruction:
         body: The instruction as one line, without comments and continuations.
         flags: `--name=value` behind the keyword.
         arguments: Index in `body` behind keyword and flags.
-        heredocs: Names of its heredocs.
+        heredocs: Its heredocs.
         continued: The text ended although a continuation was announced.
         segments: Where parts of `body` come from: (index in body, offset in the text), ascending.
     """
@@ -62,7 +77,7 @@ class Instruction:
     body: str
     flags: tuple[Flag, ...]
     arguments: int
-    heredocs: tuple[str, ...]
+    heredocs: tuple[Heredoc, ...]
     continued: bool
     segments: tuple[tuple[int, int], ...]
 
@@ -151,12 +166,12 @@ def read_instructions(text: str, place: Place, escape: str) -> list[Instruction]
             raise _odd_blank_in(lines, first, escape, place) or error from None
         if keyword in _TAKE_PAIRS:
             _check_pairs(keyword, body[arguments:], escape, place(first + 1))
-        heredocs: list[str] = []
+        heredocs: list[Heredoc] = []
         if "<<" in body and keyword in _TAKE_HEREDOCS:
-            for name, tabs, required in _heredocs(body):
+            for name, tabs, required, is_quoted in _heredocs(body):
                 end = _heredoc_end(lines, number, name, tabs=tabs)
                 if end is not None:
-                    heredocs.append(name)
+                    heredocs.append(Heredoc(name, "\n".join(lines[number:end]), is_quoted))
                     number = end + 1
                 elif required:
                     raise BadInput(
@@ -317,8 +332,8 @@ def is_heredoc(word: str) -> bool:
         return False
 
 
-def _heredocs(body: str) -> list[tuple[str, bool, bool]]:
-    """Heredocs that a line announces: name, whether tabs before the end are ignored, whether it must end.
+def _heredocs(body: str) -> list[tuple[str, bool, bool, bool]]:
+    """Heredocs that a line announces: name, whether tabs before the end are ignored, it must end, it is quoted.
 
     In the exec form, a JSON list, all strings are quoted, so none is found there.
     `<< NAME` with a blank is a heredoc only for newer BuildKit, and may as well be a shift in arithmetic:
@@ -331,7 +346,9 @@ def _heredocs(body: str) -> list[tuple[str, bool, bool]]:
     except ExpansionError:
         return []
     return [
-        (name[0], match[1] == "-", not match[2]) for match, name in zip(matches, names, strict=True) if len(name) == 1
+        (name[0], match[1] == "-", not match[2], bool(set("'\"") & set(match[3])))
+        for match, name in zip(matches, names, strict=True)
+        if len(name) == 1
     ]
 
 

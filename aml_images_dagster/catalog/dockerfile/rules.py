@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.dockerfile.dockerfile import SCRATCH
-from aml_images_dagster.catalog.dockerfile.expansion import EmptyPatternError, ExpansionError, expand, split_words
+from aml_images_dagster.catalog.dockerfile.expansion import ExpansionError, split_words
 from aml_images_dagster.catalog.dockerfile.instructions import (
     NotTextError,
     is_heredoc,
@@ -56,6 +56,8 @@ _SIGNAL = re.compile(
     r"RTMIN(?:\+([1-9]|1[0-5]))?|RTMAX(?:-([1-9]|1[0-4]))?)"
 )
 _PORTS = re.compile(r"(\d{1,20})(?:-(\d{1,20}))?(?:-.*)?", re.ASCII)
+_EMPTY_PATTERN = re.compile(r"\$\{\w+:?[#%]\}")
+_ENDS_THE_ENGINE = "no pattern stands behind it; BuildKit in Docker 26 and its engine end at that"
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
 _ADDRESS = re.compile(r"https?://")
 _GIT = re.compile(r"(?:git|ssh)://|[\w.-]+@[\w.-]+:|https?://[^#]*\.git(?:#|$)", re.ASCII)
@@ -141,7 +143,7 @@ class _Rules:
         if instruction.on_build:
             return
         _check_flags(instruction)
-        _check_arguments(instruction, listed)
+        _check_arguments(instruction, listed, self._dockerfile.escape)
         try:
             if self._is_windows or self._scope.stage in self._dockerfile.needed_stages:
                 self._check_values(instruction, listed)
@@ -162,8 +164,7 @@ class _Rules:
     def _exec_form(instruction: Instruction) -> list[str] | None:
         text = instruction.text
         if instruction.keyword == "HEALTHCHECK":
-            _, _, text = text.partition(" ")
-            text = text.lstrip()
+            _, text = (*text.split(maxsplit=1), "", "")[:2]
         elif instruction.keyword not in _EXEC_FORM:
             return None
         try:
@@ -219,8 +220,11 @@ class _Rules:
         checksum = known(flags.get("checksum", ""))
         sources = [known(word) for word in given[:-1] if not is_heredoc(word)]
         destination = known(given[-1])
+        for heredoc in instruction.heredocs:
+            if not heredoc.is_quoted:
+                known(heredoc.text, is_heredoc=True)
         for source in filter(None, sources):
-            glob_expression(source)
+            glob_expression(posixpath.normpath(f"/{source}"))
         if "from" not in flags and keyword == "COPY":
             for source in filter(None, sources):
                 if _ADDRESS.match(source) or _GIT.match(source):
@@ -239,14 +243,10 @@ class _Rules:
         for flag in instruction.flags:
             if flag.name == "mount":
                 check_mount(flag, self._scope.known, self._folders[-1])
-        # For its progress BuildKit expands the command, too; this one fault ends the engine.
-        if "#}" in instruction.body or "%}" in instruction.body:
-            try:
-                expand(instruction.body, self._scope.variables, keep_unset=True)
-            except EmptyPatternError:
-                raise
-            except ExpansionError:
-                pass
+        # For its progress BuildKit expands commands, too.
+        for text in (instruction.body, *(heredoc.text for heredoc in instruction.heredocs)):
+            if _EMPTY_PATTERN.search(text):
+                raise _RefusedError(f"{_EMPTY_PATTERN.findall(text)[0]}: {_ENDS_THE_ENGINE}")
 
 
 def _check_flags(instruction: Instruction) -> None:
@@ -269,15 +269,14 @@ def _check_flags(instruction: Instruction) -> None:
             raise _RefusedError(f"--{flag.name} has no value")
 
 
-def _check_arguments(instruction: Instruction, listed: list[str] | None) -> None:
+def _check_arguments(instruction: Instruction, listed: list[str] | None, escape: str) -> None:
     """Number and form of what an instruction is given, before variables are expanded."""
     text, keyword = instruction.text, instruction.keyword
     match keyword:
         case "ENV" | "LABEL" | "ARG" if not text:
             raise _RefusedError(f"{keyword} has no name")
         case "ENV" | "LABEL" | "ARG":
-            # The escape character tells nothing about names.
-            if any(word.startswith("=") for word in words(text, "\\")):
+            if any(word.startswith("=") for word in words(text, escape)):
                 raise _RefusedError("a name is missing in front of =")
         case "MAINTAINER" | "WORKDIR" | "USER" | "STOPSIGNAL" | "EXPOSE" if not text:
             raise _RefusedError(f"{keyword} has no value")

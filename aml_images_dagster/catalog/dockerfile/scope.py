@@ -83,14 +83,19 @@ class Scope:
                 self._set(name or "", value)
                 self._environments[-1].add(name or "")
 
-    def known(self, word: str) -> str | None:
+    def known(self, word: str, *, is_heredoc: bool = False) -> str | None:
         """A word after expansion; None when a variable in it has no value here that a base may give it.
+
+        Args:
+            word: A word, or the text of a heredoc.
+            is_heredoc: Quotes mean nothing, and the escape character is the backslash.
 
         Raises:
             ExpansionError: It cannot be expanded, whatever the base has.
         """
         try:
-            expansion = expand(word, self.variables, self._dockerfile.escape)
+            escape = "\\" if is_heredoc else self._dockerfile.escape
+            expansion = expand(word, self.variables, escape, quotes=not is_heredoc)
         except MissingValueError as error:
             if self._may_have(error.name):
                 return None

@@ -54,12 +54,13 @@ def _schedule(schedule: Schedule, factory: Factory, main: MainBranch) -> dg.Sche
             of_main = main.known_images()
             warnings.append(f"built from {of_main.commit[:8]}, the main branch as it was fetched last: {fault.what}")
         images = schedule.images(of_main.source.catalog, tick.date())
-        not_loaded = sorted(images.keys() - of_main.loaded)
+        not_loaded = sorted(images.keys() - of_main.loaded - of_main.broken.keys())
         if not_loaded:
             context.log.warning(f"left out, until the code location is reloaded: {', '.join(not_loaded)}")
         images = {image: reasons for image, reasons in images.items() if image in of_main.loaded}
         if not images:
-            return dg.SkipReason(f"{schedule.path} selects no image of the main branch")
+            left_out = "".join(f"; {told}" for told in of_main.left_out)
+            return dg.SkipReason(f"{schedule.path} selects no image of the main branch{left_out}")
         tags = {SCHEDULE_TAG: file.name}
         if file.release != "none":
             tags |= {RELEASE_RULE_TAG: file.release, RELEASE_BY_TAG: schedule.release_by(tick).isoformat()}

@@ -70,7 +70,7 @@ def upstream_sensor(factory: Factory, main: MainBranch) -> dg.SensorDefinition:
                 )
             )
             watch = watch.with_bases({name: watch.bases[name].started(key) for name in chosen})
-        told = "; ".join(_report(watch, answers, settings, now)) or "there are no external bases"
+        told = "; ".join([*_report(watch, answers, settings, now), *of_main.left_out]) or "there are no external bases"
         context.log.info(told)
         return dg.SensorResult(
             run_requests=requests,

@@ -17,7 +17,7 @@ from aml_images_dagster.catalog.builder_features import CLASSIC
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.acr_tasks.faults import host_timed_out
 from aml_images_dagster.engine.acr_tasks.runs import TaskRuns
-from aml_images_dagster.engine.interface import EngineInfo, PushedImage, nobody
+from aml_images_dagster.engine.interface import EngineInfo, PushedImage
 from aml_images_dagster.errors import BuildFailed
 from aml_images_dagster.identity.faults import TIMEOUTS
 
@@ -96,7 +96,7 @@ class AcrTasksBuilder:
         *,
         still_wanted: Callable[[], None],
         started: Callable[[str], None],
-        pushes: Callable[[str], None] = nobody,
+        pushes: Callable[[str], None] = lambda _: None,
     ) -> PushedImage:
         """See `Builder.build_and_push`. The run is canceled when it is not wanted any more, and at its deadline.
 

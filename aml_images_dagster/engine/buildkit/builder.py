@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.builder_features import SEVERAL_PLATFORMS, BuilderFeatures
-from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.catalog.reference import Reference, is_digest
 from aml_images_dagster.engine.again import PUSHED_AGAIN_AFTER_SECONDS, once_more_when_back
 from aml_images_dagster.engine.buildkit.client import follow_call
 from aml_images_dagster.engine.buildkit.credentials import served_logins
 from aml_images_dagster.engine.buildkit.faults import BuilderLost, PushFailed, fault_of
 from aml_images_dagster.engine.buildkit.features import supported_features
 from aml_images_dagster.engine.buildkit.progress import Progress
-from aml_images_dagster.engine.interface import EngineInfo, PushedImage, nobody
+from aml_images_dagster.engine.interface import EngineInfo, PushedImage
 from aml_images_dagster.errors import BuildFailed, FactoryError, Unreachable
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class BuildKitBuilder:
         *,
         still_wanted: Callable[[], None],
         started: Callable[[str], None],
-        pushes: Callable[[str], None] = nobody,
+        pushes: Callable[[str], None] = lambda _: None,
     ) -> PushedImage:
         """See `Builder.build_and_push`. A builder ends what a client that is gone has begun: `started` is not called.
 
@@ -118,7 +118,7 @@ class BuildKitBuilder:
 
     def build(self, request: BuildRequest, log: LogLine) -> None:
         """See `LocalBuilder.build`."""
-        self._call(request, log, lambda: None, nobody, is_pushed=False)
+        self._call(request, log, lambda: None, lambda _: None, is_pushed=False)
 
     def forget(self, reference: str) -> None:
         """See `LocalBuilder.forget`."""
@@ -182,7 +182,7 @@ class BuildKitBuilder:
             with tarfile.open(request.context) as tar:
                 tar.extractall(context, filter="tar")
             hidden = [login.password for login in request.logins.values()] + list(request.secrets.values())
-            progress = Progress(log, hidden, pushes if "," in request.platform else nobody)
+            progress = Progress(log, hidden, pushes if "," in request.platform else lambda _: None)
             secrets = {f"AML_IMAGES_SECRET_{number}": value for number, value in enumerate(request.secrets.values())}
             try:
                 with served_logins(configuration, self._logins(request)) as variables:
@@ -290,12 +290,14 @@ class BuildKitBuilder:
 
 
 def _digest_in(metadata: Path, tag: str) -> str:
+    """What buildx wrote that it pushed; the caller compares it with what the registry serves."""
     try:
-        return str(json.loads(metadata.read_text())["containerimage.digest"])
-    except (OSError, ValueError, KeyError):
-        raise BuildFailed(
-            "buildx has ended well and does not say what it pushed", where=tag, hint="Build again."
-        ) from None
+        digest = json.loads(metadata.read_text())["containerimage.digest"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        digest = None
+    if not isinstance(digest, str) or not is_digest(digest):
+        raise BuildFailed("buildx has ended well and does not say what it pushed", where=tag, hint="Build again.")
+    return digest
 
 
 def _pause(seconds: float, still_wanted: Callable[[], None]) -> None:

@@ -23,6 +23,7 @@ AT_ONCE = 4
 ASK_SECONDS = 120
 IMPORT_SECONDS = 3600
 LATEST = ":latest"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _NUMBERED = re.compile(r"(\d{8})\.v(\d+)")
 # What the registry answers of a tag, a digest or a repository that it does not have, as `az` passes it on. Not of a
 # registry that is not there: that one "was not found" or "could not be found".
@@ -136,19 +137,27 @@ class _AzureProduction:
         self._staging_id = staging_id
 
     def digest(self, name: str) -> str | None:
-        digest: str | None = self._metadata(name, "digest")
-        return digest
+        digest = self._metadata(name, "digest")
+        if digest is None or (isinstance(digest, str) and digest.startswith("sha")):
+            return digest
+        raise ImportRefused(f"what {name} points to is not known: az says {str(digest)[:100]!r}")
 
     def tags(self, repository: str, digest: str) -> list[str]:
         """Every tag that points to a digest."""
-        return self._metadata(f"{repository}@{digest}", "tags") or []
+        tags = self._metadata(f"{repository}@{digest}", "tags") or []
+        if isinstance(tags, list) and all(isinstance(tag, str) for tag in tags):
+            return tags
+        raise ImportRefused(f"the tags of {repository}@{digest} are not known: az says {str(tags)[:100]!r}")
 
     def _metadata(self, name: str, field: str) -> Any:
         command = ["az", "acr", "manifest", "show-metadata", "--registry", self._registry, "--name", name]
         done = _az([*command, "--query", field, "--output", "json"], ASK_SECONDS, read=True)
         said = done.stderr.decode(errors="replace").strip()
         if done.returncode == 0:
-            return json.loads(done.stdout)
+            try:
+                return json.loads(done.stdout)
+            except (ValueError, RecursionError):
+                raise ImportRefused(f"what {name} points to is not known: az says {done.stdout[:100]!r}") from None
         if _NO_SUCH_NAME.search(said):
             return None
         raise ImportRefused(f"what {name} points to is not known: {said or 'az says nothing'}")
@@ -225,6 +234,8 @@ def read_drop(here: Path) -> list[Tested]:
     for reference, _ in wanted:
         if reference not in digests:
             sys.exit(f"import.cfg names {reference}, which is not in release.json: the drop is damaged")
+        if not _DIGEST.fullmatch(str(digests[reference])):
+            sys.exit(f"release.json has {digests[reference]!r} as the digest of {reference}: the drop is damaged")
     return [
         Tested(reference.partition("/")[2].rpartition(":")[0], digests[reference], names, evidence[reference])
         for reference, names in wanted

@@ -31,11 +31,13 @@ class Reader:
         paths: Paths from the root of the image, without a slash in front.
         longest: Bytes of a file that is read.
         read: The reader.
+        has_content: Whether the reader wants the content; else that the file is there says all.
     """
 
     paths: str
     longest: int
     read: Callable[[bytes], Document]
+    has_content: bool = True
 
 
 _READERS = {
@@ -45,7 +47,7 @@ _READERS = {
     "dpkg_list": Reader(r"var/lib/dpkg/info/[^/]+\.list", 8 * _MEBIBYTE, deb.read_list),
     "copyright": Reader(r"usr/share/doc/[^/]+/copyright", 4 * _MEBIBYTE, deb.read_copyright),
     "apk": Reader(r"(?:usr/)?lib/apk/db/installed", 32 * _MEBIBYTE, apk.read_installed),
-    "rpm_other": Reader(rf"{_RPM}/Packages(?:\.db)?", 2**40, rpm.refuse_database),
+    "rpm_other": Reader(rf"{_RPM}/Packages(?:\.db)?", 2**40, rpm.refuse_database, has_content=False),
     "python": Reader(
         r"(?:.*/)?(?:[^/]+\.dist-info/METADATA|[^/]+\.egg-info(?:/PKG-INFO)?"
         rf"|{PYTHON_PACKAGES}/[^/]+\.egg/EGG-INFO/PKG-INFO)",

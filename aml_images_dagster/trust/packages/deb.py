@@ -5,6 +5,7 @@ Sources: dpkg(1), deb-control(5); `var/lib/dpkg/status.d` is that of https://git
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 import re
 
@@ -14,6 +15,8 @@ from aml_images_dagster.trust.packages.package import Document, Package, paragra
 _COMMON = re.compile(r"/usr/share/common-licenses/([A-Za-z0-9.+-]*[A-Za-z0-9+])")
 _SAYS_ITS_FORMAT = 1000
 """Characters in which a machine-readable copyright file has told that it is one."""
+_MOST_LICENCES = 500
+"""Licences of one package that are read; real ones have some tens."""
 _UNAMBIGUOUS = ("Apache-2.0", "CC0-1.0", "MPL-1.1", "MPL-2.0")
 """Texts of /usr/share/common-licenses that are one licence; naming GPL-2 does not tell whether later ones are meant."""
 
@@ -62,13 +65,14 @@ def read_copyright(content: bytes) -> Document:
     text = text_of(content)
     if re.match(r"\s*(?:\S.*\n){0,5}?Format(-Specification)?:", text[:_SAYS_ITS_FORMAT], re.IGNORECASE):
         first = True
-        named = []
+        said: dict[str, None] = {}
         for fields in paragraphs(text):
-            if (first or "files" in fields) and "license" in fields:
-                named.append(expression(fields["license"].partition("\n")[0]))
+            if (first or "files" in fields) and fields.get("license"):
+                said[fields["license"]] = None
             first = False
-        if any(named):
-            return Document("copyright", facts={"licence": all_of(named), "origin": "copyright file"})
+        if said:
+            licence = all_of(map(expression, itertools.islice(said, _MOST_LICENCES)))
+            return Document("copyright", facts={"licence": licence, "origin": "copyright file"})
     common = sorted(set(_COMMON.findall(text)))
     named = [name if name in _UNAMBIGUOUS else f"LicenseRef-common-licenses-{name.replace('+', '')}" for name in common]
     return Document("copyright", facts={"licence": all_of(named), "origin": "text"} if named else {})

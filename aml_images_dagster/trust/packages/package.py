@@ -15,6 +15,9 @@ DISTRIBUTIONS = ("deb", "rpm", "apk")
 """Types of packages of a distribution of Linux."""
 
 
+_LONGEST = 1000
+
+
 class UnreadableDocument(ValueError):  # noqa: N818
     """A document that is damaged or in a form that is not read; the text says which."""
 
@@ -78,7 +81,8 @@ class Package:
 
     def written(self) -> dict[str, Any]:
         """The package for JSON, without what is empty."""
-        return {name: value for name, value in asdict(self).items() if value}
+        written = {name: value for name, value in asdict(self).items() if value}
+        return {name: _short(value) if isinstance(value, str) else value for name, value in written.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,30 +126,30 @@ class Document:
         return {"kind": self.kind} | {name: value for name, value in written.items() if value}
 
 
+def _short(text: str) -> str:
+    """A text of a stranger with a length that everything can cope with, and without halves of characters."""
+    return text[:_LONGEST].encode("utf-8", "replace").decode()
+
+
 def text_of(content: bytes) -> str:
     """A file as text; bytes that are no UTF-8 are replaced."""
     return content.decode("utf-8", "replace")
 
 
 def paragraphs(text: str) -> Iterable[dict[str, str]]:
-    """The paragraphs of a control file of Debian, the names of fields in lower case.
+    """The paragraphs of a control file of Debian: the first line of each field, by its name in lower case.
 
     Source: https://www.debian.org/doc/debian-policy/ch-controlfields.html.
     """
     fields: dict[str, str] = {}
-    name = ""
     for line in text.splitlines():
         if not line.strip():
             if fields:
                 yield fields
-            fields, name = {}, ""
-        elif line[0] in " \t":
-            if name:
-                fields[name] += f"\n{line.strip()}"
-        elif not line.startswith("#"):
+            fields = {}
+        elif line[0] not in " \t#":
             name, colon, value = line.partition(":")
-            name = name.lower() if colon else ""
-            if name:
-                fields[name] = value.strip()
+            if colon:
+                fields[name.lower()] = value.strip()
     if fields:
         yield fields

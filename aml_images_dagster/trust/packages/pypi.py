@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _LONGEST_NAME = 60
 """Characters of a License field that is a name; longer ones are the text itself."""
+_MOST_CLASSIFIERS = 50
 _NO_LICENCE = ("", "UNKNOWN", "NONE")
 _PAGES = ("homepage", "home", "source", "repository", "source code", "github")
 
@@ -71,7 +72,7 @@ def _licence(meta: Message) -> tuple[str, str]:
         for classifier in map(str, meta.get_all("Classifier", []))
         if classifier.startswith("License ::") and classifier.strip() != "License :: OSI Approved"
     ]
-    return all_of(map(expression, classifiers)), "classifiers" if classifiers else ""
+    return all_of(map(expression, classifiers[:_MOST_CLASSIFIERS])), "classifiers" if classifiers else ""
 
 
 def _homepage(meta: Message) -> str:

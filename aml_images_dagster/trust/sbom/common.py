@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from aml_images_dagster.trust.inventory import Inventory
 
 TOOL = "aml-images-dagster"
-_ADDRESS = re.compile(r"https?://[A-Za-z0-9._~:/?#@!$&'()*+,;=%-]+")
+_ADDRESS = re.compile(r"https?://[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~:/?@!$&()*+,;=-]*)?")
+"""The addresses that every validator takes; some refuse what others do not."""
 _LONGEST = 500
 
 

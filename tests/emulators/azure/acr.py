@@ -197,7 +197,7 @@ class Acr(AzureService):
         if not found:
             return self.error(404, "NOT_EMULATED", path)
         repository, tag = found["repository"], found["tag"]
-        tags = self.plain.tags(repository)
+        tags = [*self.plain.tags(repository), *self.plain.referrers_tags(repository)]
         if not tags:
             return self.error(404, "NAME_UNKNOWN", "repository name not known to registry")
         if not tag:
