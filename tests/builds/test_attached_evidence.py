@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from aml_images_dagster.builds import scenarios
 from aml_images_dagster.builds.cleanup import anything_left, cleanup
 from aml_images_dagster.builds.evidence import Evidence
 from aml_images_dagster.builds.records import TestedImage
-from aml_images_dagster.builds.scenarios import attached_before, test
 from aml_images_dagster.builds.staging import stage
+from aml_images_dagster.catalog import git
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, BuildStopped, Unreachable
 from aml_images_dagster.release.candidate import check_verified
@@ -45,7 +46,7 @@ def _passed(session: BuildSession, image: str) -> tuple[StagedImage, TestedImage
     """An image that is built and tested in a build."""
     session.folder.write_run_information()
     staged = stage(session, image, _silent)
-    return staged, test(session, staged, _silent)
+    return staged, scenarios.test(session, staged, _silent)
 
 
 def _by_digest(staged: StagedImage, registry: Registry, repository: str = "") -> Reference:
@@ -164,7 +165,7 @@ def test_a_step_that_is_killed_while_it_attaches_leaves_nothing_behind_after_cle
 
     monkeypatch.setattr(backends.staging, "put_manifest", put_some)
     with pytest.raises(Killed):
-        test(session, staged, _silent)
+        scenarios.test(session, staged, _silent)
     monkeypatch.setattr(backends.staging, "put_manifest", put)
 
     assert cleanup(session.number, backends, "failed").clean
@@ -199,10 +200,10 @@ def test_a_registry_that_refuses_fails_the_image(
 
     monkeypatch.setattr(backends.staging, "upload_blob", refuse)
     with pytest.raises(Unreachable):
-        test(session, staged, _silent)
+        scenarios.test(session, staged, _silent)
 
     assert session.folder.read_tested(image) is None
-    assert attached_before(session, staged) is None
+    assert scenarios.attached_before(session, staged) is None
 
 
 def _released(session: BuildSession, *images: str) -> ReleaseJson:
@@ -214,7 +215,7 @@ def _released(session: BuildSession, *images: str) -> ReleaseJson:
 @pytest.fixture
 def of_a_commit(image_repository: ImageRepository) -> str:
     """The commit that is checked out."""
-    return image_repository.commit("everything")
+    return git.resolve(image_repository.root, "HEAD")
 
 
 def test_production_has_all_evidence_before_latest_moves_wherever_a_release_is_killed(
