@@ -1,4 +1,7 @@
-"""Withdrawal: removes a release tag permanently. The image stays in production for users who have pinned its digest."""
+"""Withdrawal: removes a release tag permanently.
+
+The image stays in production for users who have pinned its digest, with its end of life attached to it.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ from aml_images_dagster.builds.ledger import LATEST, Ledger, TagChange
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.release.production import exclusively
+from aml_images_dagster.trust.referrers import attach, end_of_life
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from datetime import date
 
     from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.history import ReleasedVersion
@@ -65,7 +70,22 @@ def withdraw(
         lease.check()
         begun = begun or ledger.begin("withdrawal", version.record, (change,), who, reason)
         lease.check()
+        if not _has_other_releases(version, history.versions(image)):
+            _end_life(version, begun.when.date(), backends)
+            lease.check()
         backends.production.untag(Reference(backends.production.host, version.repository, tag))
         report(f"{change.name} is withdrawn")
         lease.check()
         return ledger.complete(begun, who, reason=reason)
+
+
+def _has_other_releases(version: ReleasedVersion, known: Sequence[ReleasedVersion]) -> bool:
+    """Whether an image was released under another tag as well, which stays."""
+    return any(other.digest == version.digest and other.tag != version.tag and not other.withdrawn for other in known)
+
+
+def _end_life(version: ReleasedVersion, day: date, backends: Backends) -> None:
+    """Attach the end of life to an image in production."""
+    image = Reference(backends.production.host, version.repository, digest=version.digest)
+    if backends.production.digest(image) is not None:
+        attach(backends.production, image, [end_of_life(day)])

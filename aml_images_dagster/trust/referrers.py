@@ -34,13 +34,15 @@ from aml_images_dagster.registry.platforms import manifests_below
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from datetime import date
 
     from aml_images_dagster.registry.interface import Registry
 
 
 _EMPTY = b"{}"
+_EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 _EMPTY_CONFIG = {
-    "mediaType": "application/vnd.oci.empty.v1+json",
+    "mediaType": _EMPTY_TYPE,
     "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
     "size": len(_EMPTY),
     "data": "e30=",
@@ -116,6 +118,16 @@ class Artifact:
         if self.annotations:
             document["annotations"] = dict(sorted(self.annotations.items()))
         return _manifest(document, OCI_MANIFEST)
+
+
+def end_of_life(day: date) -> Artifact:
+    """What says that an image is not to be used from a day on.
+
+    Source: https://learn.microsoft.com/azure/container-registry/container-registry-manage-artifact and the tags of
+    Microsoft's own images: an artifact without content, whose annotation has the day.
+    """
+    annotations = {"vnd.microsoft.artifact.lifecycle.end-of-life.date": day.isoformat()}
+    return Artifact("application/vnd.microsoft.artifact.lifecycle", _EMPTY, _EMPTY_TYPE, annotations)
 
 
 @dataclass(frozen=True, slots=True)
