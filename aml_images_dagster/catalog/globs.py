@@ -2,7 +2,7 @@
 
 COPY and ADD match with Go's filepath.Match, https://pkg.go.dev/path/filepath#Match. What is sent to the builder, and
 what .dockerignore leaves out, is matched by https://github.com/moby/patternmatcher. There patterns become regular
-expressions, and what is no pattern of a file name keeps its meaning in them: `|` is an alternative where there is a `*`.
+expressions, and what is no pattern of a file name keeps its meaning in them: `|` is an alternative, where a `*` is.
 """
 
 from __future__ import annotations
