@@ -118,7 +118,7 @@ def rendered(text: str) -> str:
 
 
 def test_written_dockerfiles(builder: RealBuilder, features: BuilderFeatures, context: Path) -> None:
-    texts = [*ACCEPTED.values(), *REFUSED.values()][:: 1 if IS_LONG else 4]
+    texts = [*ACCEPTED.values(), *REFUSED.values()][:: 1 if IS_LONG else 6]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         answers = pool.map(lambda text: difference(text, builder, features, context), texts)
         assert list(filter(None, answers)) == []
@@ -414,6 +414,9 @@ LINKED = st.dictionaries(
 )
 
 
+TO_THE_TOP = {"/", ".", "..", "l"}
+
+
 def copied(text: str, files: Mapping[str, str], links: Mapping[str, str], ignore: str, builder: RealBuilder) -> None:
     """The image from what the factory sends is that from what the real client sends."""
     with tempfile.TemporaryDirectory() as folder:
@@ -428,6 +431,8 @@ def copied(text: str, files: Mapping[str, str], links: Mapping[str, str], ignore
         errors = [each.message for each in validate(catalog, tree, publishes=False) if each.severity == "error"]
         theirs = builder.files(text, real)
         shown = f"{text!r} {sorted(files)} {links} {ignore!r}: {errors} {theirs}"
+        if isinstance(theirs, str) and not errors and "checksum" in theirs and TO_THE_TOP & {*links.values()}:
+            return  # see the known differences
         assert bool(errors) == isinstance(theirs, str), shown
         if isinstance(theirs, str):
             return
@@ -435,7 +440,7 @@ def copied(text: str, files: Mapping[str, str], links: Mapping[str, str], ignore
         sent.write_tar(Path(folder) / "sent.tar", text)
         shutil.unpack_archive(Path(folder) / "sent.tar", Path(folder) / "sent", filter="tar")
         ours = builder.files(text, Path(folder) / "sent")
-        assert ours == {path: what for path, what in theirs.items() if not path.endswith("x/.dockerignore")}, shown
+        assert ours == {path: what for path, what in theirs.items() if not path.endswith("/.dockerignore")}, shown
         key = ContentKey.of(dockerfile=text, context=sent, build_args={}, platform="", bases={})
         assert set(key.files) == {each.path for each in sent.files} | {f"{each}/" for each in sent.folders}
 

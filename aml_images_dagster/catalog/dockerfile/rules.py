@@ -29,7 +29,7 @@ from aml_images_dagster.catalog.dockerfile.instructions import (
 )
 from aml_images_dagster.catalog.dockerfile.mounts import MountError, check_mount, mount_fields
 from aml_images_dagster.catalog.dockerfile.scope import Scope, pairs
-from aml_images_dagster.catalog.globs import GlobError, glob_expression
+from aml_images_dagster.catalog.globs import GlobError, path_matcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -224,7 +224,7 @@ class _Rules:
             if not heredoc.is_quoted:
                 known(heredoc.text, is_heredoc=True)
         for source in filter(None, sources):
-            glob_expression(posixpath.normpath(f"/{source}"))
+            path_matcher(posixpath.normpath(f"/{source}").lstrip("/"))
         if "from" not in flags and keyword == "COPY":
             for source in filter(None, sources):
                 if _ADDRESS.match(source) or _GIT.match(source):
