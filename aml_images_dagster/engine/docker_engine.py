@@ -44,6 +44,8 @@ _LABEL = "io.github.aml-images.inspection"
 # of a build request that they carry and that reaches neither the image nor the cache.
 _BUILD_MARK = ".aml-images-build.invalid"
 _MARK_ADDRESS = "127.0.0.1"
+# Source: https://docs.docker.com/engine/storage/containerd/
+_IMAGE_STORE = ["driver-type", "io.containerd.snapshotter.v1"]
 _NEW_PINGS = 3
 _ARCHIVE_HEADER_BYTES = 256 * 1024
 """More than what stands before a file in an archive: its name, and extended attributes of 64 KiB."""
@@ -109,6 +111,7 @@ class DockerEngine:
             os_version=_os_version(info, operating_system),
             free_bytes=space[1] if space else None,
             network_mtu=mtu,
+            has_image_store=_IMAGE_STORE in (info.get("DriverStatus") or ()),
         )
 
     def build(self, request: BuildRequest, log: LogLine) -> BuiltImage:
