@@ -43,7 +43,6 @@ class EngineInfo:
             that picks a machine when a build starts.
         free_bytes: Free space where the engine keeps its images; None for an engine elsewhere.
         network_mtu: MTU of the default bridge network, in bytes; None when the engine does not say.
-        has_image_store: Whether a Docker engine keeps its images in the image store of containerd.
     """
 
     version: str
@@ -52,7 +51,6 @@ class EngineInfo:
     os_version: str | None
     free_bytes: int | None = None
     network_mtu: int | None = None
-    has_image_store: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ class _Kind:
     Attributes:
         version: Of buildx.
         driver: See `BuilderInfo`.
-        has_image_store: See `BuilderInfo`.
+        has_image_store: See `DockerEngine` and `BuilderInfo`.
     """
 
     version: tuple[int, int]
@@ -161,7 +161,7 @@ class BuildKitBuilder:
     def _kind(self) -> _Kind:
         version = self._buildx.version()
         if self._engine is not None:
-            return _Kind(version, "docker", self._engine.info().has_image_store)
+            return _Kind(version, "docker", self._engine.has_image_store)
         found = self._buildx.inspect()
         return _Kind(version, found.driver, found.has_image_store)
 

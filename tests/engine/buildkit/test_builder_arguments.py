@@ -8,7 +8,7 @@ import pytest
 
 from aml_images_dagster.engine.buildkit.builder import BuildKitBuilder
 from aml_images_dagster.engine.buildkit.buildx import Buildx
-from aml_images_dagster.engine.interface import BuildRequest, EngineInfo
+from aml_images_dagster.engine.interface import BuildRequest
 from tests.engine.buildkit.conftest import INSPECTION
 
 if TYPE_CHECKING:
@@ -19,16 +19,13 @@ EPOCH = 1_700_000_000
 
 
 class Engine:
-    """Says what it is, and remembers which tags it was to remove."""
+    """Says how it keeps images, and remembers which tags it was to remove."""
 
     where = "here"
 
     def __init__(self, *, has_image_store: bool) -> None:
-        self._info = EngineInfo("26.1.5", "linux", "amd64", None, has_image_store=has_image_store)
+        self.has_image_store = has_image_store
         self.forgotten: list[str] = []
-
-    def info(self) -> EngineInfo:
-        return self._info
 
     def require_space(self, tag: str) -> None:
         pass
