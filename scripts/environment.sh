@@ -65,12 +65,9 @@ Acquire::Languages "none";
 CONF
   (
     export APT_CONFIG=$own/apt.conf
-    cd "$own"
-    apt-get update -qq
-    apt-get download -qq "$@"
-    mkdir "$own/unpacked"
-    for file in ./*.deb; do dpkg-deb --extract "$file" "$own/unpacked"; done
-  )
+    cd "$own" && apt-get update -qq && apt-get download -qq "$@" && mkdir unpacked || exit
+    for file in ./*.deb; do dpkg-deb --extract "$file" unpacked || exit; done
+  ) || { rm -rf "$own"; return 1; }
   mkdir -p "$target"
   cp -a "$own/unpacked/." "$target/"
   rm -rf "$own"

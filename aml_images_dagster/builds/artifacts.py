@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from upath import UPath
 
 from aml_images_dagster.builds.naming import BUILD_NUMBER, PLAN_NAME, split_staging_tag
-from aml_images_dagster.builds.process import this_process
+from aml_images_dagster.builds.process import is_dead, this_process
 from aml_images_dagster.builds.records import (
     ENDED,
     BaseImage,
@@ -641,6 +641,38 @@ class Artifacts:
                 passed = _read_memory(path)
                 if passed is not None and passed.staged.digest == digest:
                     path.unlink(missing_ok=True)
+
+    @contextmanager
+    def deletion(self, *digests: str) -> Iterator[None]:
+        """Say that images are looked up and perhaps deleted in staging; another build may push them meanwhile.
+
+        Args:
+            digests: Of the images, and of indexes. Those of several images differ, because labels name the image.
+        """
+        marks = [below(self.root / "deletions", f"{digest}.{uuid.uuid4().hex}") for digest in digests]
+        try:
+            for mark in marks:
+                write_atomically(mark, this_process().encode(), durable=False)
+            yield
+        finally:
+            for mark in marks:
+                mark.unlink(missing_ok=True)
+
+    def is_being_deleted(self, digest: str) -> bool:
+        """Whether a process that may still run has said so (`deletion`)."""
+        folder = self.root / "deletions"
+        prefix = f"{below(folder, digest).name}."
+        try:
+            marks = list(folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):  # object stores have no empty folders
+            return False
+        for mark in marks:
+            if mark.name.startswith(prefix):
+                with suppress(FileNotFoundError):  # it is done
+                    if not is_dead(read_whole(mark).decode("utf-8", "replace")):
+                        return True
+                    mark.unlink(missing_ok=True)
+        return False
 
     def read_last_passed(self, image: str) -> PassedImage | None:
         """The last image of this name that passed, whatever it was made from."""

@@ -381,19 +381,22 @@ def _remove(reference: Reference, folder: BuildFolder, backends: Backends) -> Ou
             return "removed"  # by the one who came last, while we looked
         if _is_shared(reference, digest, backends):
             return "digest kept, tag removed"
-    forget(reference.with_digest(digest), backends)
-    if _is_shared(reference, digest, backends):
-        return "digest kept, tag removed"
+    # A build of the same commit may be pushing the same image. After its push it looks whether the image is being
+    # deleted (staging.py), and this looks for its tag after having said so: one of the two notices the other.
     whole = reference.with_digest(digest)
     parts = manifests_below(staging, whole)
-    for part in (*parts, *(attached.digest for attached in walk(staging, whole))):
-        folder.write_untagged(_image_of(reference, folder), part)  # this process may end before it deletes them
-    delete(staging, whole)
-    # After the index, because registries may refuse to delete what it refers to.
-    kept = _referenced(reference, backends) if parts else ()
-    for part in parts:
-        if part not in kept:
-            delete(staging, reference.with_digest(part))
+    with backends.artifacts.deletion(digest, *parts):
+        forget(whole, backends)
+        if _is_shared(reference, digest, backends) or (reference.digest and digest in _referenced(reference, backends)):
+            return "digest kept, tag removed"
+        for part in (*parts, *(attached.digest for attached in walk(staging, whole))):
+            folder.write_untagged(_image_of(reference, folder), part)  # this process may end before it deletes them
+        delete(staging, whole)
+        # After the index, because registries may refuse to delete what it refers to.
+        kept = _referenced(reference, backends) if parts else ()
+        for part in parts:
+            if part not in kept:
+                delete(staging, reference.with_digest(part))
     return "removed"
 
 

@@ -510,6 +510,30 @@ def test_images_of_an_index_whose_push_ended_before_it_go(
     assert not anything_left(BUILD, backends)
 
 
+def test_images_of_an_index_that_another_build_pushes_meanwhile_stay(
+    backends: Backends,
+    image_repository: ImageRepository,
+    staging: OciRegistry,
+    stage_index: Callable[[str, str], list[Reference]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A build of the same commit finds them in the registry, and pushes no more than the index."""
+    begin(backends, image_repository, "tools/shell")
+    index, *parts = stage_index("tools/shell", OTHER)
+    manifest = staging.existing(index)
+    staging.delete(index)
+    for part in parts:
+        backends.artifacts.build(BUILD).write_untagged(image_repository.image("tools/shell"), part.digest)
+
+    def push_the_index(*_: object) -> None:
+        assert backends.artifacts.is_being_deleted(parts[0].digest)
+        staging.put_manifest(index.repository, index.tag, manifest)
+
+    monkeypatch.setattr("aml_images_dagster.builds.cleanup.forget", push_the_index)
+    assert cleanup(BUILD, backends, "failed").clean
+    assert there(backends, [index, *parts]) == [True, True, True]
+
+
 def test_a_cleanup_that_ends_between_an_index_and_its_images_is_completed_by_the_next(
     backends: Backends,
     image_repository: ImageRepository,
