@@ -112,6 +112,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     home = folder / "dagster"
     home.mkdir()
     (home / "dagster.yaml").write_text(INSTANCE)
+    with (
+        pytest.MonkeyPatch.context() as patch
+    ):  # two webservers that make the database at once get into each other's way
+        patch.setenv("DAGSTER_HOME", str(home))
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            assert instance.get_runs_count() == 0
     (folder / "served.py").write_text(CODE)
     code = {"relative_path": "served.py", "location_name": "images"}
     (folder / "workspace.yaml").write_text(json.dumps({"load_from": [{"python_file": code}]}))
