@@ -98,6 +98,24 @@ def test_the_instance_is_that_of_the_team_but_for_what_kubernetes_does() -> None
     assert set(launcher["env_secrets"]) == SECRETS
 
 
+def test_pods_of_runs_are_confined_as_their_namespace_demands() -> None:
+    """Source: https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted."""
+    (namespace,) = named("Namespace").values()
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    instance = yaml.safe_load(named("ConfigMap")["aml-images-instance"]["data"]["dagster.yaml"])
+    run = instance["run_launcher"]["config"]["run_k8s_config"]
+    pod = run["pod_spec_config"]
+    assert pod["security_context"]["run_as_non_root"] is True
+    assert pod["security_context"]["seccomp_profile"] == {"type": "RuntimeDefault"}
+    for container in (run["container_config"], *pod["init_containers"]):
+        confined = {"allow_privilege_escalation": False, "capabilities": {"drop": ["ALL"]}}
+        assert container["security_context"] == confined
+        assert container["resources"].keys() == {"requests", "limits"}
+    volumes = {volume["name"] for volume in pod["volumes"]}
+    mounts = [m for c in (run["container_config"], *pod["init_containers"]) for m in c["volume_mounts"]]
+    assert {mount["name"] for mount in mounts} == volumes
+
+
 def test_a_run_has_the_image_of_the_code_server() -> None:
     (image,) = KUSTOMIZATION["images"]
     wanted = f"{image['newName']}:{image['newTag']}"
