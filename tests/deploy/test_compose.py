@@ -61,6 +61,13 @@ def test_every_process_of_dagster_has_the_same_instance() -> None:
         assert wanted <= SERVICES[name]["environment"].keys()
 
 
+def test_a_run_that_was_killed_with_its_container_is_known_to_be_dead() -> None:
+    """See `builds.process`: by the host's process ids, and by the machine when it was started again."""
+    code = SERVICES["code"]
+    assert code["pid"] == "host"
+    assert "/etc/machine-id:/etc/machine-id:ro" in code["volumes"]
+
+
 def test_services_wait_for_healthy_ones_and_come_back() -> None:
     for name, service in SERVICES.items():
         assert service["restart"] == "unless-stopped", name
