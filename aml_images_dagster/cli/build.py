@@ -82,12 +82,15 @@ def command(
 
     # Dagster takes seconds to import: only here, after everything that can be refused has been.
     from aml_images_dagster.cli.dagster_run import BuildCommand
+    from aml_images_dagster.cli.instance import explained_outage
     from aml_images_dagster.cli.run_build import run_build
 
     # That of a clean working tree, too: the build goes by it, whatever happens to the files meanwhile.
     commit, number = prepared.source.tree.commit or "", prepared.release_num
     request = BuildCommand(plan, commit, prepared.source.url, number, release_tag, force, keep_failed)
-    sys.exit(run_build(settings, backends, request, as_json))
+    with explained_outage():
+        code = run_build(settings, backends, request, as_json)
+    sys.exit(code)
 
 
 def _warn(text: str) -> None:

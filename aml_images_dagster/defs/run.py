@@ -31,6 +31,8 @@ from aml_images_dagster.defs.request import (
 from aml_images_dagster.defs.run_state import PROCESS_TAG, STOPPED, name_process
 from aml_images_dagster.defs.stop import stopped_with
 from aml_images_dagster.errors import BadInput, BuildFailed, BuildStopped, FactoryError, refused_by_system
+from aml_images_dagster.instance.sign_in import SIGNED_IN_TAG
+from aml_images_dagster.release.actor import actor
 from aml_images_dagster.schedules.schedule import read_timetable
 from aml_images_dagster.text import code_block, printable
 
@@ -241,6 +243,17 @@ def images_of(record: dg.RunRecord, artifacts: Artifacts) -> frozenset[str]:
     if plan is not None:
         return frozenset(plan.by_name)
     return frozenset(split[0] for key in run.asset_selection or () if (split := image_of(key)))
+
+
+def acting(run: dg.DagsterRun, named: str, settings: Settings) -> str:
+    """Who acts by a run: the user whom the sign-in proxy has let in, else who is named, else the setting or this host.
+
+    Args:
+        run: The run.
+        named: What the launchpad says; may be empty.
+        settings: All settings.
+    """
+    return run.tags.get(SIGNED_IN_TAG) or named or actor(settings)
 
 
 def step_log(line: str) -> None:

@@ -5,8 +5,7 @@ from pydantic import Field
 
 from aml_images_dagster.defs.keys import ROLLBACK, ROLLBACK_JOB, WITHDRAW, WITHDRAW_JOB
 from aml_images_dagster.defs.release.released import announce_change
-from aml_images_dagster.defs.run import Factory, explained, step_log
-from aml_images_dagster.release.actor import actor
+from aml_images_dagster.defs.run import Factory, acting, explained, step_log
 from aml_images_dagster.release.rollback import roll_back
 from aml_images_dagster.release.withdrawal import withdraw
 
@@ -37,7 +36,7 @@ def production_jobs() -> list[dg.JobDefinition]:
         context: dg.OpExecutionContext, config: RollbackOptions, factory: dg.ResourceParam[Factory]
     ) -> None:
         with explained():
-            who = config.who or actor(factory.settings)
+            who = acting(context.run, config.who, factory.settings)
             record = roll_back(
                 config.image, config.to, config.reason, factory.backends, factory.settings, who, step_log
             )
@@ -49,7 +48,7 @@ def production_jobs() -> list[dg.JobDefinition]:
         context: dg.OpExecutionContext, config: WithdrawOptions, factory: dg.ResourceParam[Factory]
     ) -> None:
         with explained():
-            who = config.who or actor(factory.settings)
+            who = acting(context.run, config.who, factory.settings)
             record = withdraw(
                 config.image, config.tag, config.reason, factory.backends, factory.settings, who, step_log
             )

@@ -23,9 +23,8 @@ from aml_images_dagster.defs.keys import (
 )
 from aml_images_dagster.defs.operations.cleanup import is_build
 from aml_images_dagster.defs.release.launchpad import build_link, release_link, rollback_link
-from aml_images_dagster.defs.run import Factory, explained, step_log
+from aml_images_dagster.defs.run import Factory, acting, explained, step_log
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.release.actor import actor
 from aml_images_dagster.release.candidate import completed
 from aml_images_dagster.release.dependents import dependents
 from aml_images_dagster.release.production import Releaser, window_closed
@@ -90,7 +89,7 @@ def released_assets(images: Sequence[Image], settings: Settings) -> dg.AssetsDef
                 return
             if selected or config.dry_run:
                 release = completed(config.build, factory.backends.artifacts)
-                who = config.who or actor(factory.settings)
+                who = acting(context.run, config.who, factory.settings)
                 releaser = Releaser(factory.backends, factory.settings, who, step_log)
             if config.dry_run:
                 plan = releaser.plan(release)

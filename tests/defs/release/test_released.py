@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pytest
 
+from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.definitions import definitions
 from aml_images_dagster.defs.keys import PROMOTED, RELEASE_JOB, RELEASED, ROLLBACK_JOB, WITHDRAW_JOB, released_key
@@ -16,6 +17,7 @@ from aml_images_dagster.defs.release.released import released_assets
 from aml_images_dagster.defs.release.sensors import automatic_release_sensor, production_records_sensor
 from aml_images_dagster.defs.request import RELEASE_RULE_TAG
 from aml_images_dagster.defs.run import BUILD_TAG, FACTORY, Factory
+from aml_images_dagster.instance.sign_in import SIGNED_IN_TAG
 from tests.release.conftest import House, complete_build, digests, house, staged_build  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
@@ -41,10 +43,10 @@ class Ui:
         self.house = house
         self.instance = instance
 
-    def run(self, job: str, config: dict[str, Any]) -> dg.ExecuteInProcessResult:
+    def run(self, job: str, config: dict[str, Any], **tags: str) -> dg.ExecuteInProcessResult:
         defs = definitions(self.house.settings)
         return defs.resolve_job_def(job).execute_in_process(
-            run_config=config, instance=self.instance, raise_on_error=False
+            run_config=config, instance=self.instance, raise_on_error=False, tags=tags
         )
 
     def release(self, build: str, **options: Any) -> dg.ExecuteInProcessResult:
@@ -206,3 +208,12 @@ def test_a_build_that_is_released_by_itself(ui: Ui, complete_build: Callable[...
     assert request.run_config["ops"][RELEASED]["config"]["build"] == release.build
     assert ui.run(RELEASE_JOB, dict(request.run_config)).success
     assert isinstance(sensor(dg.build_sensor_context(instance=ui.instance)), dg.SkipReason)
+
+
+def test_the_record_names_the_user_whom_the_proxy_has_let_in(
+    ui: Ui, complete_build: Callable[..., ReleaseJson]
+) -> None:
+    release = complete_build(*IMAGES)
+    config = {"ops": {RELEASED: {"config": {"build": release.build, "who": "somebody else"}}}}
+    assert ui.run(RELEASE_JOB, config, **{SIGNED_IN_TAG: "ada"}).success
+    assert {record.who for record in Ledger(ui.house.backends.artifacts).records()} == {"ada"}
