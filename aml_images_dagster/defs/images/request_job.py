@@ -156,7 +156,7 @@ def _start(
         **job.run_tags,
         TRIGGER_TAG: DAGSTER_UI,
         IMAGES_TAG: images_tag(plan.by_name),
-        WHO_TAG: config.who or actor(factory.settings),
+        WHO_TAG: actor(factory.settings, config.who),
         **({COMMIT_TAG: commit} if commit else {}),
     }
     here, code = context.run.remote_job_origin, context.run.job_code_origin
