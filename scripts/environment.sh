@@ -1,5 +1,9 @@
-# Shared by the scripts beside it: the folder, the virtual environment, and how they talk. Meant to be sourced.
+# Shared by the scripts beside it: the folder, the virtual environment, how they talk, and `--help`: the comment at the top
+# of a script and its USAGE. Meant to be sourced.
 set -euo pipefail
+case ${1:-} in
+  -h | --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; echo "Usage: ${USAGE:-scripts/${0##*/}}"; exit 0 ;;
+esac
 [ -z "${AML_IMAGES_REPO:-}" ] || AML_IMAGES_REPO=$(realpath -m "$AML_IMAGES_REPO")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 ROOT=$PWD

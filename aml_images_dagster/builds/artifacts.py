@@ -520,7 +520,7 @@ class Artifacts:
         options: Options of the file system behind the URI, by its own names.
 
     Raises:
-        BadInput: It is another store.
+        BadInput: It is another store, or names no container.
     """
 
     def __init__(self, uri: str, options: Mapping[str, Any] | None = None) -> None:
@@ -530,6 +530,10 @@ class Artifacts:
                 f"a {protocol}:// store lets two processes write one record",
                 where=f"artifacts: {uri}",
                 hint="Name a folder, or Azure Blob: az://CONTAINER/PREFIX (also abfs://, abfss://).",
+            )
+        if protocol in ATOMIC_STORES and not uri.partition("://")[2].strip("/"):
+            raise BadInput(
+                "no container is named", where=f"artifacts: {uri}", hint=f"Write {protocol}://CONTAINER/PREFIX."
             )
         self.root = UPath(uri, **(options or {}))
 

@@ -87,6 +87,13 @@ def check_folders(source: Source, images: Iterable[str], backends: Backends, *, 
         raise BadInput(f"these image folders cannot be built:\n  {listed}", hint="`aml-images validate` shows all.")
 
 
+NOT_POSSIBLE = (
+    "Check the names and that this machine reaches the registries, name a mirror (base_mirrors), "
+    "or leave these images out."
+)
+"""What to do where an image of a plan cannot be built."""
+
+
 def check_plan(planned: Plan) -> None:
     """Refuse a plan in which an image cannot be built.
 
@@ -100,8 +107,7 @@ def check_plan(planned: Plan) -> None:
         listed = "\n  ".join(refused)
         raise BadInput(
             f"this build is not possible:\n  {listed}",
-            hint="Check the names and that this machine reaches the registries, name a mirror (base_mirrors), "
-            "or leave these images out.",
+            hint=NOT_POSSIBLE,
         )
 
 

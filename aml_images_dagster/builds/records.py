@@ -10,12 +10,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from aml_images_dagster.catalog.content_key import ContentKey
 from aml_images_dagster.testing.interface import JobStatus
 
-BuildStatus = Literal["running", "partial", "succeeded", "failed", "canceled", "expired"]
+BuildStatus = Literal["running", "partial", "succeeded", "failed", "canceled", "expired", "removed"]
 """`partial` was started for a part of the chain only and can never be released; `expired` succeeded, was not released
-in time, and has left staging."""
+in time, and has left staging; `removed` succeeded, and a person has removed what it had."""
 
 
-EndStatus = Literal["failed", "canceled", "expired"]
+EndStatus = Literal["failed", "canceled", "expired", "removed"]
 """Of a build with one of these nothing is to be left."""
 
 FinalStatus = EndStatus | Literal["released"]

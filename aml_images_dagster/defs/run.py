@@ -37,7 +37,7 @@ from aml_images_dagster.schedules.schedule import read_timetable
 from aml_images_dagster.text import code_block, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     from aml_images_dagster.builds.artifacts import Artifacts
@@ -269,6 +269,7 @@ def explained() -> Iterator[None]:
     Raises:
         dg.Failure: In place of a `FactoryError`, and of what the operating system refuses.
     """
+    with_stacks()
     try:
         yield
     except (FactoryError, OSError) as fault:
@@ -283,4 +284,20 @@ def explained() -> Iterator[None]:
         log = error.log if isinstance(error, BuildFailed) else ""
         if log:
             metadata["log"] = dg.MetadataValue.md(code_block(log))
-        raise dg.Failure(description=str(error), metadata=metadata, allow_retries=False) from None
+        raise failure(str(error), metadata) from None
+
+
+def failure(description: str, metadata: Mapping[str, dg.MetadataValue] | None = None) -> dg.Failure:
+    """A failure of a step for its caller to raise: Dagster shows the description and no traceback.
+
+    Dagster records the stack of whatever a step raises, as far as `sys.tracebacklimit` lets it. The limit holds for the
+    process, which after a step that fails has nothing to do but its hooks; see `with_stacks`.
+    """
+    sys.tracebacklimit = 0
+    return dg.Failure(description=description, metadata=metadata, allow_retries=False)
+
+
+def with_stacks() -> None:
+    """Let exceptions of this process have their stack again, after a failure that has none."""
+    if hasattr(sys, "tracebacklimit"):
+        del sys.tracebacklimit

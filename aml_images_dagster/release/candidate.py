@@ -28,6 +28,7 @@ _NOT_COMPLETE = {
     "partial": ("was started for a part of the chain", "Build the whole chain with `aml-images build`."),
     "failed": ("failed", "Start a new build."),
     "canceled": ("was canceled", "Start a new build."),
+    "removed": ("was removed from staging by `aml-images cleanup`", "Start a new build."),
     "expired": ("has left staging because it was not released in time", "Start a new build."),
 }
 

@@ -169,7 +169,7 @@ def release_metadata(record: ReleaseRecord, image: str, factory: Factory) -> dic
         "build": record.build,
         "commit": record.commit,
         "release_tag": record.release_tag,
-        "changes": dg.MetadataValue.table(_rows([c for c in record.changes if c.image == image])),
+        "changes": changes_table([c for c in record.changes if c.image == image]),
         "record": dg.MetadataValue.int(record.number),
     }
     if latest is not None:
@@ -238,12 +238,13 @@ def promotion_result(image: str, tags: Sequence[PublicTag]) -> dg.AssetCheckResu
 
 def _plan_metadata(changes: list[TagChange], lacks: str, closed: str) -> dict[str, Any]:
     remarks = {"lacks": lacks, "must_wait": closed}
-    shown = {"action": "dry run", "changes": dg.MetadataValue.table(_rows(changes))}
+    shown = {"action": "dry run", "changes": changes_table(changes)}
     return shown | {name: remark for name, remark in remarks.items() if remark}
 
 
-def _rows(changes: list[TagChange]) -> list[dg.TableRecord]:
-    return [
+def changes_table(changes: Sequence[TagChange]) -> dg.TableMetadataValue:
+    """Tag by tag: the old digest and the new one."""
+    rows = [
         dg.TableRecord(
             {
                 "tag": change.name,
@@ -253,3 +254,4 @@ def _rows(changes: list[TagChange]) -> list[dg.TableRecord]:
         )
         for change in changes
     ]
+    return dg.MetadataValue.table(rows)

@@ -101,7 +101,11 @@ def import_all(
     if taken:
         raise ImportRefused("; ".join(taken))
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(lambda one: _import_one(one[0], one[1], production, report, replace=False), releases))
+        try:
+            list(pool.map(lambda one: _import_one(one[0], one[1], production, report, replace=False), releases))
+        except KeyboardInterrupt:  # the pool ends what it has begun, and begins nothing more
+            report("interrupted: imports that have begun are completed first")
+            raise
     for image, name in releases:
         _verify(image, name, production)
     attached = [(image, repository) for image in images for repository in image.repositories]

@@ -217,3 +217,56 @@ def test_the_record_names_the_user_whom_the_proxy_has_let_in(
     config = {"ops": {RELEASED: {"config": {"build": release.build, "who": "somebody else"}}}}
     assert ui.run(RELEASE_JOB, config, **{SIGNED_IN_TAG: "ada"}).success
     assert {record.who for record in Ledger(ui.house.backends.artifacts).records()} == {"ada"}
+
+
+def operation(name: str, **options: Any) -> dict[str, Any]:
+    return {"ops": {name: {"config": options}}}
+
+
+def failed_with(done: dg.ExecuteInProcessResult) -> str:
+    """What the page of a failed run says; it has no stack."""
+    assert not done.success
+    (step,) = [event for event in done.all_events if event.is_step_failure]
+    assert step.step_failure_data.error is not None
+    assert step.step_failure_data.error.stack == []
+    (run,) = [event for event in done.all_events if event.event_type is dg.DagsterEventType.RUN_FAILURE]
+    assert run.job_failure_data.error is None or run.job_failure_data.error.stack == []
+    assert step.step_failure_data.user_failure_data is not None
+    return str(step.step_failure_data.user_failure_data.description)
+
+
+def test_jobs_take_the_name_alone_and_show_what_would_change(
+    ui: Ui, complete_build: Callable[..., ReleaseJson]
+) -> None:
+    house = ui.house
+    first, second = (complete_build("apps/other", tag=tag) for tag in ("v1", "v2"))
+    for release in (first, second):
+        house.releaser().release(release)
+    image = house.repository.image("apps/other")
+    short = image.partition("/")[2]
+    records = house.ledger.records()
+    for job, config in (
+        (ROLLBACK_JOB, operation("roll_back_latest", image=short, dry_run=True)),
+        (WITHDRAW_JOB, operation("withdraw_tag", image=short, tag="v1", reason="a hole", dry_run=True)),
+    ):
+        assert ui.run(job, config).success
+        assert house.ledger.records() == records
+    assert ui.run(ROLLBACK_JOB, operation("roll_back_latest", image=short)).success, "a reason may be left out"
+    assert house.latest(first) == digests(first, latest=True)
+
+
+@pytest.mark.parametrize("reason", ["", "  "])
+def test_jobs_refuse_a_reason_that_says_nothing(
+    ui: Ui, complete_build: Callable[..., ReleaseJson], reason: str
+) -> None:
+    release = complete_build("apps/other", tag="v1")
+    image = ui.house.repository.image("apps/other")
+    ui.house.releaser().release(release)
+    records = ui.house.ledger.records()
+    withdrawn = ui.run(WITHDRAW_JOB, operation("withdraw_tag", image=image, tag="v1", reason=reason))
+    assert "a reason is needed" in failed_with(withdrawn)
+    if reason:
+        rolled_back = ui.run(ROLLBACK_JOB, operation("roll_back_latest", image=image, reason=reason))
+        assert "a reason is needed" in failed_with(rolled_back)
+        assert "a reason is needed" in failed_with(ui.release(release.build, outside_window=reason))
+    assert ui.house.ledger.records() == records
