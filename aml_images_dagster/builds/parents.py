@@ -99,7 +99,7 @@ def released(image: Image, backends: Backends, settings: Settings) -> Reference 
 
     A release of another image, which had this name in production before, is not used.
     """
-    latest = _in_production(image, backends, settings).with_tag(LATEST)
+    latest = in_production(image, backends, settings).with_tag(LATEST)
     digest = backends.production.digest(latest)
     if digest is None:
         return None
@@ -113,7 +113,7 @@ def named_release(image: Image, reference: str, backends: Backends, settings: Se
     Raises:
         BadInput: It was withdrawn.
     """
-    asked, place = Reference.parse(reference), _in_production(image, backends, settings)
+    asked, place = Reference.parse(reference), in_production(image, backends, settings)
     tag = asked.newest(backends.production.tags(place.repository) if asked.is_template else ())
     if not asked.digest and tag is None:
         return None
@@ -130,5 +130,6 @@ def named_release(image: Image, reference: str, backends: Backends, settings: Se
     return place.with_digest(digest) if digest else None
 
 
-def _in_production(image: Image, backends: Backends, settings: Settings) -> Reference:
+def in_production(image: Image, backends: Backends, settings: Settings) -> Reference:
+    """The repository of an image in production."""
     return Reference(backends.production.host, settings.production_names.format(name=image.name, family=image.family))

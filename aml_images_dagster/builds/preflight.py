@@ -14,6 +14,7 @@ from aml_images_dagster.catalog.validation import validate
 from aml_images_dagster.catalog.windows import check_host
 from aml_images_dagster.errors import BadInput, FactoryError
 from aml_images_dagster.trust.signing import EvidenceSigner
+from aml_images_dagster.vulnerabilities.policy import find_policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -81,6 +82,7 @@ def check_folders(source: Source, images: Iterable[str], backends: Backends, *, 
     )
     if for_pull_request:
         findings += [finding for name in names for finding in reaching_out(source.catalog.get(name))]
+    findings += find_policy(source.tree)[1]
     stopping = [finding for finding in findings if finding.severity == "error" and finding.stops_build]
     if stopping:
         listed = "\n  ".join(str(finding) for finding in stopping)

@@ -20,6 +20,7 @@ COMMANDS = {
     "list": ("list_images", "Show all images."),
     "show": ("show", "Show everything about an image."),
     "inventory": ("inventory", "Show what is in an image: packages, licences, its SBOM."),
+    "vulnerabilities": ("vulnerabilities", "Show known vulnerabilities of an image, and what policy.yaml says."),
     "graph": ("graph", "Show what is built FROM what."),
     "validate": ("validate", "Check image folders, all findings at once."),
     "schedules": ("schedules", "Show the next dates of each schedule, and what it would start."),

@@ -19,6 +19,7 @@ from aml_images_dagster.notifications.rules import find_rules
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.schedules.schedule import read_timetable
 from aml_images_dagster.text import counted
+from aml_images_dagster.vulnerabilities.policy import find_policy
 
 if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 def command(settings: Settings, as_json: bool, images: tuple[str, ...]) -> None:
     """Check image folders and show all findings at once.
 
-    Without IMAGE: all folders, the files of schedules/ and notifications.yaml.
+    Without IMAGE: all folders, the files of schedules/, notifications.yaml and policy.yaml.
 
     Exit codes: 0 no error (there may be warnings), 2 an error.
     """
@@ -48,7 +49,7 @@ def command(settings: Settings, as_json: bool, images: tuple[str, ...]) -> None:
         features_of=lambda os: features_of(backends_for(settings))(os),
     )
     if not images:
-        findings += [*read_timetable(tree, catalog).findings, *find_rules(tree)[1]]
+        findings += [*read_timetable(tree, catalog).findings, *find_rules(tree)[1], *find_policy(tree)[1]]
     if as_json:
         print_json({"findings": [finding.document() for finding in findings]})
     else:

@@ -16,6 +16,7 @@ from aml_images_dagster.settings.pull_requests import PullRequestSettings
 from aml_images_dagster.settings.release import ReleaseSettings
 from aml_images_dagster.settings.trust import TrustSettings
 from aml_images_dagster.settings.upstream import UpstreamSettings
+from aml_images_dagster.settings.vulnerabilities import VulnerabilitySettings
 
 ENV_PREFIX = "AML_IMAGES_"
 
@@ -157,6 +158,7 @@ class Settings(BaseSettings):
     release: ReleaseSettings = ReleaseSettings()
     open_source: OpenSourceSettings = OpenSourceSettings()
     trust: TrustSettings = TrustSettings()
+    vulnerabilities: VulnerabilitySettings = VulnerabilitySettings()
 
     @field_validator(
         "published_as", "trusted_registries", "image_paths", "dockerfile_names", "template_tags", mode="before"
@@ -261,3 +263,8 @@ class Settings(BaseSettings):
     def layer_records(self) -> Path:
         """Folder of what was read of the layers of images; a cache, which may be deleted."""
         return self.home / "layers"
+
+    @property
+    def apt_lists(self) -> Path:
+        """Folder of what apt has fetched of distributions' updates; a cache, which may be deleted."""
+        return self.home / "apt"

@@ -3,9 +3,9 @@
 Nothing of the image is run and nothing of this machine is changed: apt gets folders of its own. Its suites are those of
 the distribution with its security updates, not those in the image, which may lack them. Fixes are known by their
 changelogs, with CVE identifiers and days; vulnerabilities that nobody has fixed yet are not known to this source.
+Versions are compared by apt and dpkg themselves.
 
-Sources: https://manpages.debian.org/apt-cache (policy), https://www.debian.org/doc/debian-policy/ch-source.html
-(changelogs), https://wiki.debian.org/SourcesList.
+Sources: https://manpages.debian.org/apt-cache (policy), https://wiki.debian.org/SourcesList.
 """
 
 from __future__ import annotations
@@ -24,16 +24,18 @@ from collections import defaultdict
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
-from email.utils import parsedate_to_datetime
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
 from aml_images_dagster.errors import Unreachable
+from aml_images_dagster.vulnerabilities.changelog import read_changelog
 from aml_images_dagster.vulnerabilities.vulnerability import Scan, Vulnerability
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from aml_images_dagster.trust.packages import Package
 
 SOURCE = "updates"
 _ETC = Path("/etc/apt")
@@ -41,26 +43,8 @@ _FRESH_SECONDS = 6 * 3600
 _TIMEOUT_SECONDS = 600
 _LONGEST_CHANGELOG = 16 * 2**20
 _MOST_ENTRIES = 200
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~:_-]*")
-_CVE = re.compile(r"CVE-\d{4}-\d{4,19}")
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~:_-]{0,254}")
 _APT_URI = re.compile(r"https?://[^\s\"\]]*/(debian-security|debian|ubuntu)/?(?=\s|$)")
-
-
-@dataclass(frozen=True, slots=True)
-class InstalledPackage:
-    """A package of a distribution that an image has.
-
-    Attributes:
-        name: Name of the binary package.
-        version: Its version.
-        architecture: Its architecture; `all` for one that fits each.
-        source: Name of its source package.
-    """
-
-    name: str
-    version: str
-    architecture: str
-    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +91,7 @@ _ARCHIVES = {
 
 @dataclass(frozen=True, slots=True)
 class _Update:
-    package: InstalledPackage
+    package: Package
     version: str
     is_security: bool
 
@@ -132,7 +116,7 @@ class AptUpdates:
         self._folder = folder
         self._mirrors = {**_mirrors_of_this_machine(), **mirrors}
 
-    def scan(self, distribution: Distribution | None, packages: Iterable[InstalledPackage]) -> Scan:
+    def scan(self, distribution: Distribution | None, packages: Iterable[Package]) -> Scan:
         """Which updates an image lacks.
 
         Returns:
@@ -159,7 +143,7 @@ class AptUpdates:
         return Scan(SOURCE, found, "it knows fixes that the distribution has published, and no others")
 
     def _found(
-        self, distribution: Distribution, archive: _Archive, keyring: Path, packages: Sequence[InstalledPackage]
+        self, distribution: Distribution, archive: _Archive, keyring: Path, packages: Sequence[Package]
     ) -> tuple[Vulnerability, ...]:
         folder = self._folder / f"{distribution.id}-{distribution.codename}-{distribution.architecture}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -171,7 +155,7 @@ class AptUpdates:
             by_source: dict[tuple[str, str], list[_Update]] = defaultdict(list)
             for update in updates:
                 if update.is_security:
-                    by_source[update.package.source, _upstream_build(update.package.version)].append(update)
+                    by_source[_source(update.package), _without_rebuild(update.package.version)].append(update)
             return tuple(
                 vulnerability
                 for several in by_source.values()
@@ -241,25 +225,29 @@ class _Apt:
     def _stamp(self) -> Path:
         return self._folder / "fresh"
 
-    def updates(self, packages: Sequence[InstalledPackage]) -> list[_Update]:
+    def updates(self, packages: Sequence[Package]) -> list[_Update]:
         """Packages of which a newer version is offered."""
-        known = {each.name: each for each in packages if _WORD.fullmatch(each.name) and _WORD.fullmatch(each.version)}
+        known = {
+            each.name: each
+            for each in packages
+            if each.type == "deb" and _WORD.fullmatch(each.name) and _WORD.fullmatch(each.version)
+        }
         self._status.write_text("".join(map(_stanza, known.values())))
         if not known:
             return []
         found = []
-        for name, offered in _policy(self._run("apt-cache", "policy", *sorted(known))):
-            installed = known.get(name.partition(":")[0])
-            newer = [version for version in offered if installed and _is_newer(version.version, installed.version)]
-            if installed and newer:
-                is_security = any(version.is_security for version in newer)
-                found.append(_Update(installed, newer[0].version, is_security))
+        for name, versions in _policy(self._run("apt-cache", "policy", *sorted(known))):
+            if installed := known.get(name.partition(":")[0]):
+                newer = _before(versions, installed.version)
+                if newer:
+                    is_security = any(version.is_security for version in newer)
+                    found.append(_Update(installed, newer[0].version, is_security))
         return found
 
     def fixes(self, updates: Sequence[_Update]) -> list[_Fix]:
         """What the changelog of one source package says of the versions after the installed one."""
         update = updates[0]
-        kept = self._folder / "changelogs" / f"{update.package.source}_{update.version}.json"
+        kept = self._folder / "changelogs" / f"{_source(update.package)}_{update.version}.json"
         if kept.exists():
             entries = json.loads(kept.read_text())
         else:
@@ -302,18 +290,18 @@ class _Apt:
 
 
 @dataclass(frozen=True, slots=True)
-class _Offered:
+class _KnownVersion:
     version: str
     is_security: bool
 
 
-def _policy(text: str) -> Iterator[tuple[str, list[_Offered]]]:
-    """The versions that `apt-cache policy` offers of each package, the newest first."""
+def _policy(text: str) -> Iterator[tuple[str, list[_KnownVersion]]]:
+    """The versions that `apt-cache policy` knows of each package, the newest first: offered or installed."""
     name, versions, places = "", [], []  # type: tuple[str, list[tuple[str, list[str]]], list[str]]
     for line in [*text.splitlines(), "end:"]:
         if not line.startswith(" "):
             if name:
-                yield name, [_Offered(v, any("-security/" in place for place in p)) for v, p in versions if p]
+                yield name, [_KnownVersion(v, any("-security/" in place for place in p)) for v, p in versions]
             name, versions = line.removesuffix(":"), []
         elif start := re.match(r"(?: \*\*\*|    ) (\S+) -?\d+$", line):
             places = []
@@ -322,18 +310,26 @@ def _policy(text: str) -> Iterator[tuple[str, list[_Offered]]]:
             places.append(place[1])
 
 
+def _before(versions: Iterable[_KnownVersion], installed: str) -> list[_KnownVersion]:
+    """The versions in front of the installed one. apt may know that one twice: as it is offered, and as it is."""
+    return list(takewhile(lambda version: version.version != installed, versions))
+
+
 def _is_newer(one: str, other: str) -> bool:
-    from debian.debian_support import Version  # it takes a while to import
+    command = ["dpkg", "--compare-versions", one, "gt", other]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
-    return bool(Version(one) > Version(other))
+
+def _source(package: Package) -> str:
+    return package.source or package.name
 
 
-def _upstream_build(version: str) -> str:
+def _without_rebuild(version: str) -> str:
     """A version without the number of a rebuild from the same source (`+b1`)."""
     return re.sub(r"\+b\d+$", "", version)
 
 
-def _stanza(package: InstalledPackage) -> str:
+def _stanza(package: Package) -> str:
     return (
         f"Package: {package.name}\nStatus: install ok installed\nVersion: {package.version}\n"
         f"Architecture: {package.architecture or 'all'}\nMaintainer: -\nDescription: -\n\n"
@@ -346,7 +342,7 @@ def _vulnerabilities(updates: Sequence[_Update], fixes: Sequence[_Fix]) -> Itera
         package = update.package
         for fix in fixes or [_Fix("", update.version, None)]:
             yield Vulnerability(
-                id=fix.identifier or f"{package.source} {fix.version}",
+                id=fix.identifier or f"{_source(package)} {fix.version}",
                 package=package.name,
                 type="deb",
                 installed=package.version,
@@ -355,7 +351,7 @@ def _vulnerabilities(updates: Sequence[_Update], fixes: Sequence[_Fix]) -> Itera
                 source=SOURCE,
                 fixed_since=fix.day,
                 is_security_update=True,
-                title=f"security update of {package.source}",
+                title=f"security update of {_source(package)}",
             )
 
 
@@ -386,25 +382,16 @@ def _changelog_in(stream: IO[bytes]) -> bytes:
 
 
 def _entries(content: bytes) -> list[dict[str, str]]:
-    from debian.changelog import Changelog
-
-    changelog = Changelog(content.decode("utf-8", "replace"), max_blocks=_MOST_ENTRIES, allow_empty_author=True)
+    entries = islice(read_changelog(content.decode("utf-8", "replace")), _MOST_ENTRIES)
     return [
         {
-            "version": str(block.version),
-            "suite": str(block.distributions or ""),
-            "day": _day(block.date),
-            "fixes": " ".join(dict.fromkeys(_CVE.findall("\n".join(block.changes())))),
+            "version": entry.version,
+            "suite": " ".join(entry.suites),
+            "day": entry.day.isoformat() if entry.day else "",
+            "fixes": " ".join(entry.cves),
         }
-        for block in changelog
+        for entry in entries
     ]
-
-
-def _day(text: str | None) -> str:
-    try:
-        return parsedate_to_datetime(text or "").date().isoformat()
-    except (TypeError, ValueError):
-        return ""
 
 
 def _fixes(entries: Sequence[Mapping[str, str]], installed: str, codename: str) -> list[_Fix]:
@@ -414,7 +401,7 @@ def _fixes(entries: Sequence[Mapping[str, str]], installed: str, codename: str) 
     """
     fixes: dict[str, _Fix] = {}
     available = None
-    for entry in takewhile(lambda entry: _is_newer(entry["version"], _upstream_build(installed)), entries):
+    for entry in takewhile(lambda entry: _is_newer(entry["version"], _without_rebuild(installed)), entries):
         if available is None or entry["suite"].startswith(codename):
             available = entry
         for identifier in entry["fixes"].split():

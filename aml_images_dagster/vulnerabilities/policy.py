@@ -16,6 +16,8 @@ from aml_images_dagster.vulnerabilities.vulnerability import Severity, merged, r
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from aml_images_dagster.catalog.finding import Finding
+    from aml_images_dagster.catalog.tree import Tree
     from aml_images_dagster.vulnerabilities.vulnerability import Scan, Vulnerability
 
 POLICY_FILE = "policy.yaml"
@@ -82,23 +84,32 @@ class Policy(StrictModel):
     )
 
 
-def read_policy(content: bytes | None, where: str = POLICY_FILE) -> Policy:
-    """Read `policy.yaml`.
+def find_policy(tree: Tree) -> tuple[Policy | None, tuple[Finding, ...]]:
+    """Read `policy.yaml` of a tree.
 
-    Args:
-        content: The file; None where there is none: then everything is reported, and nothing blocks.
-        where: Its path, for the message.
+    Returns:
+        The policy, None where there is no file or it is wrong; and what is wrong.
+    """
+    if POLICY_FILE not in tree.files():
+        return None, ()
+    return read_model_file(Policy, tree.read(POLICY_FILE), POLICY_FILE)
+
+
+def read_policy(tree: Tree) -> Policy | None:
+    """The policy of a tree; None where there is no file.
 
     Raises:
-        BadInput: It is wrong: every mistake with its line.
+        BadInput: The file is wrong: every mistake with its line.
     """
-    if content is None:
-        return Policy(action="report")
-    policy, findings = read_model_file(Policy, content, where)
-    if policy is None:
+    policy, findings = find_policy(tree)
+    if findings:
         text = "\n  ".join(f"line {each.line}: {each.message}" if each.line else each.message for each in findings)
-        raise BadInput(text, where=where, hint="docs/trust.md has an example.")
+        raise BadInput(text, where=POLICY_FILE, hint="docs/trust.md has an example.")
     return policy
+
+
+WITHOUT_POLICY = Policy(action="report")
+"""What counts where a repository has no policy: everything is shown, and nothing blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +146,27 @@ class Assessment:
     def passed(self) -> bool:
         """Whether the image may be released as far as the policy goes."""
         return not self.blocking and not self.missing_sources
+
+    @property
+    def verdicts(self) -> dict[Vulnerability, str]:
+        """What the policy says of each vulnerability, in a word or two; what it does not allow comes first."""
+        by_verdict = {
+            "not allowed": self.blocking,
+            "of the base": self.inherited,
+            "in grace": self.in_grace,
+            "excepted": tuple(each for each, _ in self.excepted),
+            "allowed": self.allowed,
+        }
+        return {each: verdict for verdict, several in by_verdict.items() for each in several}
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What there is to say of exceptions, a sentence for each."""
+        return (
+            *(f"The exception for {e.id} has expired on {e.expires}." for e in self.expired),
+            *(f"The exception for {e.id} is not used any more." for e in self.unused),
+            *(f"The exception for {e.id} expires on {e.expires}." for e in self.expiring),
+        )
 
     @property
     def summary(self) -> str:

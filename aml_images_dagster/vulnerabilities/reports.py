@@ -237,6 +237,8 @@ _READERS: dict[str, Callable[[object], tuple[Vulnerability, ...] | None]] = {
     "grype": grype,
     "defender": defender,
 }
+SOURCES_OF_REPORTS = tuple(_READERS)
+"""Scanners whose reports are read."""
 
 
 def read_report(source: str, content: bytes, where: str) -> Scan:

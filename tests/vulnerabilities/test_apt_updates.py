@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aml_images_dagster.vulnerabilities.apt_updates import AptUpdates, Distribution, InstalledPackage
+from aml_images_dagster.trust.packages import Package
+from aml_images_dagster.vulnerabilities.apt_updates import AptUpdates, Distribution
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 BOOKWORM = Distribution("debian", "bookworm")
 
 
-def _openssl(version: str) -> list[InstalledPackage]:
-    return [InstalledPackage(name, version, "amd64", "openssl") for name in ("openssl", "libssl3")]
+def _openssl(version: str) -> list[Package]:
+    return [Package("deb", name, version, "amd64", "openssl") for name in ("openssl", "libssl3")]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_a_version_that_nothing_is_newer_than_lacks_nothing(folder: Path) -> Non
 
 @pytest.mark.e2e
 def test_a_package_that_no_suite_offers_says_nothing(folder: Path) -> None:
-    own = InstalledPackage("our-own", "1", "all", "our-own")
+    own = Package("deb", "our-own", "1", "all")
 
     assert AptUpdates(folder, {}).scan(BOOKWORM, [own]).vulnerabilities == ()
 
@@ -56,8 +57,8 @@ def test_a_package_that_no_suite_offers_says_nothing(folder: Path) -> None:
 @pytest.mark.e2e
 def test_what_is_no_name_or_version_is_left_out(folder: Path) -> None:
     hostile = [
-        InstalledPackage("-oDir::Etc=/x", "1", "amd64", "x"),
-        InstalledPackage("libssl3", "1\nPackage: other", "amd64", "openssl"),
+        Package("deb", "-oDir::Etc=/x", "1", "amd64", "x"),
+        Package("deb", "libssl3", "1\nPackage: other", "amd64", "openssl"),
     ]
 
     assert AptUpdates(folder, {}).scan(BOOKWORM, hostile).vulnerabilities == ()

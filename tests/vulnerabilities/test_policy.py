@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.vulnerabilities.policy import Policy, PolicyException, assess, read_policy
+from aml_images_dagster.vulnerabilities.policy import WITHOUT_POLICY, Policy, PolicyException, assess, read_policy
 from aml_images_dagster.vulnerabilities.vulnerability import Scan, Vulnerability, merged
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TODAY = date(2026, 11, 26)
 CRITICAL = Vulnerability("CVE-2026-1", "libssl3", "deb", "3.0.15", "3.0.17", "critical", "trivy")
@@ -38,13 +42,22 @@ def _scan(*found: Vulnerability, source: str = "trivy") -> Scan:
     return Scan(source, found)
 
 
-def test_without_a_file_everything_is_reported_and_nothing_blocks_a_build() -> None:
-    assert read_policy(None).action == "report"
+def _read(folder: Path, text: str) -> Policy:
+    (folder / "policy.yaml").write_text(text)
+    policy = read_policy(WorkingTree(folder))
+    assert policy is not None
+    return policy
 
 
-def test_a_whole_file() -> None:
-    policy = read_policy(
-        b"""\
+def test_without_a_file_there_is_no_policy_and_what_counts_instead_blocks_no_build(tmp_path: Path) -> None:
+    assert read_policy(WorkingTree(tmp_path)) is None
+    assert WITHOUT_POLICY.action == "report"
+
+
+def test_a_whole_file(tmp_path: Path) -> None:
+    policy = _read(
+        tmp_path,
+        """\
 severity: critical
 only_fixable: false
 grace_days: 7
@@ -55,7 +68,7 @@ exceptions:
     images: [framework/*]
     reason: the function is not reachable in a training job
     expires: 2026-12-15
-"""
+""",
     )
 
     assert policy.action == "block"
@@ -83,9 +96,9 @@ exceptions:
         ("- a\n", ""),
     ],
 )
-def test_a_wrong_file_is_refused_with_its_lines(text: str, said: str) -> None:
+def test_a_wrong_file_is_refused_with_its_lines(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(BadInput) as caught:
-        read_policy(text.encode())
+        _read(tmp_path, text)
 
     assert caught.value.where == "policy.yaml"
     assert said in caught.value.what

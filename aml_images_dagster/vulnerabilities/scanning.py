@@ -1,0 +1,72 @@
+"""Asks all sources that the settings name about one image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.vulnerabilities.apt_updates import SOURCE, AptUpdates, Distribution
+from aml_images_dagster.vulnerabilities.scanners import run_scanner
+from aml_images_dagster.vulnerabilities.vulnerability import Scan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aml_images_dagster.catalog.reference import Reference
+    from aml_images_dagster.settings import Settings
+    from aml_images_dagster.trust.inventory import Inventory
+
+_ARCHITECTURES = {
+    "386": "i386",
+    "arm/v5": "armel",
+    "arm/v6": "armel",
+    "arm/v7": "armhf",
+    "arm": "armhf",
+    "ppc64le": "ppc64el",
+}
+"""Names of Debian for architectures that OCI names otherwise."""
+
+
+def scan(inventory: Inventory, reference: Reference, settings: Settings) -> tuple[Scan, ...]:
+    """Ask every source about an image of one platform.
+
+    Args:
+        inventory: What is in it.
+        reference: The image, by digest, for scanners that read it themselves.
+        settings: Which sources are asked, and where they look.
+
+    Returns:
+        One for each source, also for one that could not look.
+    """
+    mirrors = {str(archive): url for archive, url in settings.vulnerabilities.apt_mirrors.items()}
+    updates = AptUpdates(settings.apt_lists, mirrors)
+    return tuple(
+        updates.scan(_distribution(inventory), inventory.packages)
+        if source == SOURCE
+        else run_scanner(source, str(reference))
+        for source in settings.vulnerabilities.sources
+    )
+
+
+def of_all_platforms(scans: Iterable[Scan]) -> tuple[Scan, ...]:
+    """What sources say of several platforms, as if these were one image: who has not looked at one has not looked."""
+    by_source: dict[str, list[Scan]] = {}
+    for each in scans:
+        by_source.setdefault(each.source, []).append(each)
+    return tuple(map(_together, by_source.values()))
+
+
+def _together(scans: list[Scan]) -> Scan:
+    missing = next((each for each in scans if not each.has_looked), None)
+    return missing or Scan(
+        scans[0].source,
+        tuple(dict.fromkeys(found for each in scans for found in each.vulnerabilities or ())),
+        scans[0].detail,
+    )
+
+
+def _distribution(inventory: Inventory) -> Distribution | None:
+    facts = inventory.distribution
+    architecture = inventory.platform.partition("/")[2]
+    if not facts.get("ID"):
+        return None
+    return Distribution(facts["ID"], facts.get("VERSION_CODENAME", ""), _ARCHITECTURES.get(architecture, architecture))
