@@ -414,9 +414,6 @@ LINKED = st.dictionaries(
 )
 
 
-TO_THE_TOP = {"/", ".", "..", "l"}
-
-
 def copied(text: str, files: Mapping[str, str], links: Mapping[str, str], ignore: str, builder: RealBuilder) -> None:
     """The image from what the factory sends is that from what the real client sends."""
     with tempfile.TemporaryDirectory() as folder:
@@ -431,8 +428,6 @@ def copied(text: str, files: Mapping[str, str], links: Mapping[str, str], ignore
         errors = [each.message for each in validate(catalog, tree, publishes=False) if each.severity == "error"]
         theirs = builder.files(text, real)
         shown = f"{text!r} {sorted(files)} {links} {ignore!r}: {errors} {theirs}"
-        if isinstance(theirs, str) and not errors and "checksum" in theirs and TO_THE_TOP & {*links.values()}:
-            return  # see the known differences
         assert bool(errors) == isinstance(theirs, str), shown
         if isinstance(theirs, str):
             return
