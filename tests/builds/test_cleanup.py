@@ -389,7 +389,7 @@ def test_the_command_asks_before_a_build_that_has_succeeded_goes(
 def test_the_command_knows_no_build_of_this_number(image_repository: ImageRepository) -> None:
     refused = image_repository.run("cleanup", "20200101.00000000")
     assert refused.returncode == 2
-    assert "20200101.00000000: there is no build with this number" in refused.stderr
+    assert "there is no build '20200101.00000000', and no staged image of one" in refused.stderr
 
 
 @pytest.mark.parametrize("is_claimed", [True, False])
@@ -519,15 +519,16 @@ def test_images_of_an_index_that_another_build_pushes_meanwhile_stay(
 ) -> None:
     """A build of the same commit finds them in the registry, and pushes no more than the index."""
     begin(backends, image_repository, "tools/shell")
+    image = image_repository.image("tools/shell")
     index, *parts = stage_index("tools/shell", OTHER)
     manifest = staging.existing(index)
     staging.delete(index)
     for part in parts:
-        backends.artifacts.build(BUILD).write_untagged(image_repository.image("tools/shell"), part.digest)
+        backends.artifacts.build(BUILD).write_untagged(image, part.digest)
 
     def push_the_index(*_: object) -> None:
-        assert backends.artifacts.is_being_deleted(parts[0].digest)
-        staging.put_manifest(index.repository, index.tag, manifest)
+        assert any(backends.artifacts.is_being_deleted(part.digest) for part in parts)
+        staging.put_manifest(index.repository, f"{image.partition('/')[2]}--{OTHER}", manifest)
 
     monkeypatch.setattr("aml_images_dagster.builds.cleanup.forget", push_the_index)
     assert cleanup(BUILD, backends, "failed").clean
