@@ -40,6 +40,7 @@ def engine_client() -> Iterator[docker.DockerClient]:
 def repository(repository: ImageRepository, server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> ImageRepository:
     home = repository.root / ".aml-images" / "dagster"
     home.mkdir(parents=True)
+    (home.parent / ".gitignore").write_text("*\n")  # else the folder is a change of the working tree
     (home / "dagster.yaml").symlink_to(CONFIGURATION.with_name("dagster-postgres.yaml"))
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
