@@ -28,7 +28,6 @@ from aml_images_dagster.defs.pinned_catalog import PinnedCatalog, PinnedDefiniti
 from aml_images_dagster.defs.release.release_files import release_files
 from aml_images_dagster.defs.request import RESOURCE, BuildOptions
 from aml_images_dagster.defs.run import FACTORY, Factory
-from aml_images_dagster.instance.console_log import console_log
 from aml_images_dagster.instance.fork_executor import fork_executor
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.pull_requests.declaration import with_declared
@@ -58,7 +57,6 @@ def definitions(settings: Settings, pinned: PinnedCatalog | None = None) -> dg.D
         jobs=[build_job],
         resources={RESOURCE: BuildOptions.configure_at_launch(), FACTORY: factory},
         executor=_executor(factory),
-        loggers={"console": console_log},
     )
     if not is_whole:
         files = dg.Definitions(assets=[release_files(made, factory.timetable)])
