@@ -43,7 +43,7 @@ def build(fake_buildx, make_context, tmp_path: Path):
         script = f"""echo $1 >>{calls}
             case $1 in version) echo github.com/docker/buildx {version} abc;; {INSPECTION.replace("docker", "remote")}
             build) for a in "$@"; do echo "$a" >>{said}; case $a in --metadata-file=*)
-            echo '{{"containerimage.digest": "sha256:1"}}' >${{a#*=}};; esac; done;; esac"""
+            echo '{{"containerimage.digest": "sha256:{"1" * 64}"}}' >${{a#*=}};; esac; done;; esac"""
         fake_buildx(script)
         options = {"wait_seconds": 0, "push_seconds": 30, "pauses": (), "features_file": tmp_path / "features.json"}
         buildx = Buildx(builder="" if engine else "mine")
