@@ -67,6 +67,8 @@ EXAMPLES = {
     "parallel": "2",
     "source_commit": "HEAD",
     "automation": "on",
+    "trust.release_verified": "true",
+    "vulnerabilities.apt_mirrors": "debian=http://mirror.example/debian",
     "release.windows": "Mon-Thu 09:00-17:00; Fri 09:00-12:00",
     "release.public_names": "mcr.microsoft.com/azureml/{name}",
     "release.who": "release pipeline",
