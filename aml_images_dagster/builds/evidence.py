@@ -59,8 +59,10 @@ class Evidence:
     def __init__(self, session: BuildSession, staged: StagedImage, known: EvidenceRecord | None) -> None:
         self._session = session
         self._staged = staged
-        # What is forced relies on no record: what was attached may be damaged.
-        self._known = known if known and known.digest == staged.digest and not session.force else None
+        # A build may push an image that there was before, after that was deleted, or to another registry: a record of
+        # what is attached says nothing of it.
+        is_reused = known is not None and known.digest == staged.digest and staged.reused(session.number)
+        self._known = known if is_reused else None
         self._documents: Future[list[_Documents]] | None = None
         if is_attached_by(session) and self._known is None:
             self._documents = _beside(self._read_documents)

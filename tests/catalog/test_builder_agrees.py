@@ -433,7 +433,7 @@ def copied(text: str, files: Mapping[str, str], links: Mapping[str, str], ignore
             return
         sent = BuildContext.of(tree, found)
         sent.write_tar(Path(folder) / "sent.tar", text)
-        shutil.unpack_archive(Path(folder) / "sent.tar", Path(folder) / "sent", filter="tar")
+        shutil.unpack_archive(Path(folder) / "sent.tar", Path(folder) / "sent")
         ours = builder.files(text, Path(folder) / "sent")
         assert ours == {path: what for path, what in theirs.items() if not path.endswith("/.dockerignore")}, shown
         key = ContentKey.of(dockerfile=text, context=sent, build_args={}, platform="", bases={})

@@ -83,7 +83,7 @@ class Rollout:
         self.bin = folder / "bin"
         self.bin.mkdir()
         with tarfile.open(fileobj=io.BytesIO(package)) as tar:
-            tar.extractall(self.package, filter="data")
+            tar.extractall(self.package)
         (self.bin / "az.py").write_text(AZ)
         (self.bin / "az").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{self.bin}/az.py" "$@"\n')
         (self.bin / "az").chmod(0o755)

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 # An older buildx lets the engine push the tag that it has, too: without one in the engine it fails, and with one of
 # another build that older image is published. Source: https://github.com/docker/buildx/commit/4f7d145c0.
 _PUSHES_ONCE = (0, 22)
+_AS_WRITTEN: dict[str, Any] = {"filter": "tar"} if hasattr(tarfile, "tar_filter") else {}
+"""How Python unpacks what the factory has packed: with links and modes as they are. 3.11.2, of Debian 12, has no filters."""
 _NO_IMAGE_STORE = "the engine keeps no images in containerd's store (features.containerd-snapshotter in daemon.json)"
 
 
@@ -202,7 +204,7 @@ class BuildKitBuilder:
             # Of a context that comes as a tar file BuildKit does not read .dockerignore: it would let `COPY . /` have
             # the rendered Dockerfile with its private part.
             with tarfile.open(request.context) as tar:
-                tar.extractall(context, filter="tar")
+                tar.extractall(context, **_AS_WRITTEN)
             hidden = [login.password for login in request.logins.values()] + list(request.secrets.values())
             progress = Progress(log, hidden, pushes if "," in request.platform else lambda _: None)
             secrets = {f"AML_IMAGES_SECRET_{number}": value for number, value in enumerate(request.secrets.values())}
