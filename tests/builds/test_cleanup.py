@@ -368,7 +368,7 @@ def test_the_command(
     assert report["rows"] == [{"kind": "staged image", "name": str(tag_of(pushed)), "outcome": "removed", "detail": ""}]
     refused = image_repository.run("cleanup", "latest")
     assert refused.returncode == 2
-    assert "'latest' is not a build number" in refused.stderr
+    assert "`latest` is only for commands that change nothing" in refused.stderr
 
 
 def test_the_command_asks_before_a_build_that_has_succeeded_goes(

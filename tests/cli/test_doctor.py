@@ -77,7 +77,7 @@ def test_a_broken_setting_is_one_fault(
 
 @pytest.mark.parametrize(
     ("name", "meant"),
-    [("AML_IMAGES_NOSUCH", "docs/configuration.md"), ("AML_IMAGES_AZURE__STORAGE_ACOUNT", "AZURE__STORAGE_ACCOUNT?")],
+    [("AML_IMAGES_NOSUCH", "docs/configuration.md"), ("AML_IMAGES_STAGING_REGISTRI", "AML_IMAGES_STAGING_REGISTRY?")],
 )
 def test_an_unknown_variable_is_compared_with_what_can_be_set(
     image_repository: ImageRepository, name: str, meant: str

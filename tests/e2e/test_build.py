@@ -234,7 +234,7 @@ def test_logs_of_a_failed_build_say_once_why_it_failed(repository):
     for noise in ("Stack Trace", "DEBUG", "LOGS_CAPTURED", "ASSET_OBSERVATION"):
         assert noise not in shown
     assert [line for line in shown.splitlines() if "to be seen" in line] == ["node0: to be seen"]
-    assert f"error: {image}: scenario 'runs' failed: exit code 3: it is broken" in shown
+    assert f"{image}: scenario 'runs' failed: exit code 3: it is broken" in shown
     assert repository.run("logs", "latest", image, "runs").stdout.splitlines()[1:] == ["to be seen", "it is broken"]
     with open_instance(repository.root / ".aml-images" / "dagster") as instance:
         (run,) = instance.get_runs()
