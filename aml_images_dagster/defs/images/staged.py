@@ -7,9 +7,18 @@ import dagster as dg
 from aml_images_dagster.builds.preflight import begin_checked
 from aml_images_dagster.builds.session import Source
 from aml_images_dagster.builds.staging import stage
+from aml_images_dagster.builds.vulnerability_gate import gate_result
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.image_name import group_name
-from aml_images_dagster.defs.images.checks import STAGED_CHECKS, staged_checks
+from aml_images_dagster.defs.images.checks import (
+    STAGED_CHECKS,
+    VULNERABILITIES,
+    evaluation,
+    gate_check,
+    gate_specs,
+    staged_checks,
+    without_result,
+)
 from aml_images_dagster.defs.images.description import code_references, kinds, owners, staged_metadata
 from aml_images_dagster.defs.images.failure import StepEvent, failure_events
 from aml_images_dagster.defs.images.left_out import left_out
@@ -39,7 +48,7 @@ def staged_asset(image: Image, source: Source) -> dg.AssetsDefinition:
         owners=owners(image),
         metadata=code_references(image, source),
         pool=WINDOWS_BUILD_POOL if image.os == "windows" else BUILD_POOL,
-        check_specs=[check.spec(key) for check in STAGED_CHECKS],
+        check_specs=[*(check.spec(key) for check in STAGED_CHECKS), *gate_specs(source.tree, key)],
         hooks={cleanup_hook},
     )
     def staged(
@@ -55,13 +64,23 @@ def staged_asset(image: Image, source: Source) -> dg.AssetsDefinition:
             try:
                 begin_checked(session)
                 record = stage(session, image.id, step_log)
+                results = staged_checks(session, record)
+                gate = gate_result(session, record, step_log)
+                if gate:
+                    check = gate_check(gate)
+                    if dg.AssetCheckKey(key, VULNERABILITIES) in context.selected_asset_check_keys:
+                        results.append(check)
+                    if gate.is_closed:
+                        yield evaluation(key, check)
+                        raise gate.failure(image.id)
             except FactoryError as error:
                 yield from failure_events(context, session, key, error)
                 raise
             yield dg.MaterializeResult(
                 metadata=staged_metadata(session, record),
                 data_version=dg.DataVersion(record.digest),
-                check_results=staged_checks(session, record),
+                check_results=results,
             )
+            yield from without_result(context, {dg.AssetCheckKey(key, str(result.check_name)) for result in results})
 
     return staged
