@@ -12,12 +12,14 @@ from aml_images_dagster.catalog.image_file import ImageFile
 from aml_images_dagster.catalog.tests_file import TestPlan
 from aml_images_dagster.notifications.rules import NotificationRules
 from aml_images_dagster.schedules.schedule_file import ScheduleFile
+from aml_images_dagster.vulnerabilities.policy import Policy
 
 SCHEMAS = {
     "tests.schema.json": ("tests.json of an image folder", TestPlan),
     "image.schema.json": ("image.json of an image folder", ImageFile),
     "schedule.schema.json": ("a file of schedules/", ScheduleFile),
     "notifications.schema.json": ("notifications.yaml", NotificationRules),
+    "policy.schema.json": ("policy.yaml", Policy),
 }
 
 

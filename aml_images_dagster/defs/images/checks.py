@@ -10,9 +10,12 @@ import dagster as dg
 from aml_images_dagster.builds.records import ScenarioRecord, StagedImage, TestedImage, sizes_in_words
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.staging import staged_by_digest
+from aml_images_dagster.builds.vulnerability_gate import GateResult
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.catalog.tree import Tree
 from aml_images_dagster.registry.platforms import images_of
+from aml_images_dagster.vulnerabilities.policy import POLICY_FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,61 @@ STAGED_CHECKS = (
     SIZE,
     StagedCheck("notices", "Licence and third-party notices are in the image.", False, _notices),
 )
+
+VULNERABILITIES = "vulnerabilities"
+_MOST_SHOWN = 200
+"""Vulnerabilities that the page of a check lists."""
+
+
+def gate_specs(tree: Tree, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    """The check of vulnerabilities, in a repository that has a policy."""
+    if POLICY_FILE not in tree.files():
+        return []
+    return [
+        dg.AssetCheckSpec(
+            VULNERABILITIES,
+            asset=key,
+            description="Known vulnerabilities are such as policy.yaml allows, and those have looked who have to.",
+        )
+    ]
+
+
+def gate_check(result: GateResult) -> dg.AssetCheckResult:
+    """What the gate says of an image. One that nobody has looked into has not passed."""
+    rows = [
+        dg.TableRecord(
+            {
+                "vulnerability": each.id,
+                "package": each.package,
+                "installed": each.installed,
+                "fixed in": each.fixed_in,
+                "since": str(each.fixed_since or ""),
+                "severity": each.severity,
+                "source": each.source,
+                "policy": verdict,
+            }
+        )
+        for each, verdict in [*result.assessment.verdicts.items()][:_MOST_SHOWN]
+    ]
+    return dg.AssetCheckResult(
+        check_name=VULNERABILITIES,
+        passed=result.assessment.passed and bool(result.assessment.looked),
+        severity=dg.AssetCheckSeverity.ERROR if result.is_closed else dg.AssetCheckSeverity.WARN,
+        description=result.found,
+        metadata={"vulnerabilities": dg.MetadataValue.table(rows)} if rows else {},
+    )
+
+
+def evaluation(key: dg.AssetKey, result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
+    """The event of a check, where no materialization brings it."""
+    return dg.AssetCheckEvaluation(
+        asset_key=key,
+        check_name=str(result.check_name),
+        passed=result.passed,
+        severity=result.severity,
+        description=result.description,
+        metadata=result.metadata,
+    )
 
 
 def check_name(scenario: str) -> str:

@@ -9,9 +9,19 @@ from aml_images_dagster.builds.records import StagedImage
 from aml_images_dagster.builds.scenarios import test
 from aml_images_dagster.builds.session import BuildSession, Source
 from aml_images_dagster.builds.staging import stage
+from aml_images_dagster.builds.vulnerability_gate import gate_result
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.image_name import group_name
-from aml_images_dagster.defs.images.checks import STAGED_CHECKS, is_fine, staged_checks
+from aml_images_dagster.defs.images.checks import (
+    STAGED_CHECKS,
+    VULNERABILITIES,
+    evaluation,
+    gate_check,
+    gate_specs,
+    is_fine,
+    staged_checks,
+    without_result,
+)
 from aml_images_dagster.defs.images.description import code_references, kinds, owners, staged_metadata, tested_metadata
 from aml_images_dagster.defs.images.failure import StepEvent, failure_events
 from aml_images_dagster.defs.images.left_out import left_out
@@ -41,7 +51,7 @@ def staged_asset(image: Image, source: Source) -> dg.AssetsDefinition:
         owners=owners(image),
         metadata=code_references(image, source),
         pool=WINDOWS_BUILD_POOL if image.os == "windows" else BUILD_POOL,
-        check_specs=[check.spec(key) for check in STAGED_CHECKS],
+        check_specs=[*(check.spec(key) for check in STAGED_CHECKS), *gate_specs(source.tree, key)],
         hooks={cleanup_hook},
     )
     def staged(
@@ -57,17 +67,26 @@ def staged_asset(image: Image, source: Source) -> dg.AssetsDefinition:
             try:
                 begin_checked(session)
                 record = stage(session, image.id, step_log)
+                results = staged_checks(session, record)
+                gate = gate_result(session, record, step_log)
+                if gate:
+                    check = gate_check(gate)
+                    if dg.AssetCheckKey(key, VULNERABILITIES) in context.selected_asset_check_keys:
+                        results.append(check)
+                    if gate.is_closed:
+                        yield evaluation(key, check)
+                        raise gate.failure(image.id)
+                if is_fine(results) and _is_tested_here(session, image):
+                    _pass_without_test(context, session, record)
             except FactoryError as error:
                 yield from failure_events(context, session, key, error)
                 raise
-            results = staged_checks(session, record)
-            if is_fine(results) and _is_tested_here(session, image):
-                _pass_without_test(context, session, record)
             yield dg.MaterializeResult(
                 metadata=staged_metadata(session, record),
                 data_version=dg.DataVersion(record.digest),
                 check_results=results,
             )
+            yield from without_result(context, {dg.AssetCheckKey(key, str(result.check_name)) for result in results})
 
     return staged
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from aml_images_dagster.builds.unchanged import record_unchanged
-from aml_images_dagster.defs.images.checks import SIZE, check_result, staged_checks
+from aml_images_dagster.builds.vulnerability_gate import gate_result, has_gate
+from aml_images_dagster.defs.images.checks import SIZE, check_result, evaluation, gate_check, staged_checks
 from aml_images_dagster.defs.images.description import staged_metadata, tested_metadata
 from aml_images_dagster.defs.keys import asset_key
 from aml_images_dagster.defs.run import step_log
+from aml_images_dagster.errors import BuildFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,9 +31,31 @@ def report_unchanged(context: dg.AssetExecutionContext, session: BuildSession) -
         ):
             context.log_event(dg.AssetMaterialization(asset_key(image, stage), metadata=metadata, tags=version))  # type: ignore[arg-type]
         for result in staged_checks(session, made.staged):
-            _log(context, image, result)
+            context.log_event(evaluation(asset_key(image, "staged"), result))
     for image, result in _budgets(session):
-        _log(context, image, result)
+        context.log_event(evaluation(asset_key(image, "staged"), result))
+
+
+def gate_unchanged(session: BuildSession) -> Iterator[dg.AssetCheckEvaluation]:
+    """Ask the gate about images that the plan reuses: fixes that they lack may have come out since they were built.
+
+    A step that fails loses the events that it has only logged, so these are yielded.
+
+    Raises:
+        BuildFailed: The policy does not allow the vulnerabilities of one; all were asked about before.
+    """
+    closed: list[BuildFailed] = []
+    for planned in session.plan.images if session.plan and has_gate(session) else ():
+        staged = session.folder.read_staged(planned.image) if planned.is_unchanged else None
+        gate = gate_result(session, staged, step_log) if staged else None
+        if gate:
+            yield evaluation(asset_key(planned.image, "staged"), gate_check(gate))
+            if gate.is_closed:
+                closed.append(gate.failure(planned.image))
+    if closed:
+        others = ", ".join(error.where for error in closed[1:])
+        first = closed[0]
+        raise BuildFailed(f"{first.what}{f' Nor {others}.' if others else ''}", where=first.where, hint=first.hint)
 
 
 def _budgets(session: BuildSession) -> Iterator[tuple[str, dg.AssetCheckResult]]:
@@ -41,14 +65,3 @@ def _budgets(session: BuildSession) -> Iterator[tuple[str, dg.AssetCheckResult]]
             staged = session.folder.read_staged(planned.image)
             if staged is not None:
                 yield planned.image, check_result(SIZE, session, staged)
-
-
-def _log(context: dg.AssetExecutionContext, image: str, result: dg.AssetCheckResult) -> None:
-    evaluation = dg.AssetCheckEvaluation(
-        asset_key=asset_key(image, "staged"),
-        check_name=str(result.check_name),
-        passed=result.passed,
-        severity=result.severity,
-        description=result.description,
-    )
-    context.log_event(evaluation)

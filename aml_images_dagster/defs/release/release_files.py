@@ -13,7 +13,7 @@ from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.defs.images.left_out import left_out
 from aml_images_dagster.defs.images.release_entries import entry_results, entry_specs, is_watched
-from aml_images_dagster.defs.images.unchanged import report_unchanged
+from aml_images_dagster.defs.images.unchanged import gate_unchanged, report_unchanged
 from aml_images_dagster.defs.keys import (
     DROP,
     IMPORT_CFG,
@@ -46,7 +46,7 @@ def release_files(images: Sequence[Image], timetable: Timetable) -> dg.AssetsDef
     )
     def files(
         context: dg.AssetExecutionContext, build_options: BuildOptions, factory: dg.ResourceParam[Factory]
-    ) -> Iterator[dg.MaterializeResult[None] | dg.Output[None]]:
+    ) -> Iterator[dg.MaterializeResult[None] | dg.Output[None] | dg.AssetCheckEvaluation]:
         selected = context.selected_asset_keys
         with factory.step(context, build_options) as session:
             if session.pull_request:
@@ -58,6 +58,7 @@ def release_files(images: Sequence[Image], timetable: Timetable) -> dg.AssetsDef
             if session.plan:
                 begin_checked(session)  # it may be the only step of the run
                 report_unchanged(context, session)
+                yield from gate_unchanged(session)
             else:
                 session.begin()
             for key in (asset_key(image, stage) for image in sorted(session.left_out) for stage in STAGES):
