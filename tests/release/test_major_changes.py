@@ -11,6 +11,7 @@ import pytest
 from aml_images_dagster.builds.records import TestedImage
 from aml_images_dagster.errors import BadInput, ReleaseFailed
 from aml_images_dagster.release.release_files import publish
+from aml_images_dagster.settings.trust import TrustSettings
 from tests.emulators.faulty_registry import Fault, FaultyRegistry
 from tests.records import staged_image
 from tests.trust.images import MemoryRegistry
@@ -36,6 +37,8 @@ def build(new_session: NewSession, staging: OciRegistry) -> Build:
 
     def make(tag: str, age: float = 0, **packages: str) -> ReleaseJson:
         session: Any = new_session(IMAGE)
+        # What builds attach is not of these tests.
+        session = replace(session, settings=session.settings.model_copy(update={"trust": TrustSettings(attach=False)}))
         session = replace(session, release_tag=tag, created=session.created - timedelta(hours=age))
         session.begin()
         (session.settings.home / ".gitignore").write_text("*\n")
