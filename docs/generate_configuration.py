@@ -54,6 +54,7 @@ REGISTRIES = (
 )
 EXAMPLES = {
     "open_source.docs_repository": "https://git.example/registry-docs",
+    "vulnerabilities.apt_mirrors": "debian=https://mirror.example/debian",
     "artifacts": "/var/lib/aml-images/artifacts",
     "base_mirrors": "docker.io=mirror.example/hub",
     "trusted_registries": "registry.corp.example;10.0.0.5:5000",
