@@ -25,12 +25,14 @@ class Check:
         ask: Gives what was found, in a few words, or raises a `FactoryError` that says what is wrong.
         before_build: Whether every build asks it before it starts; the others are shown by `aml-images doctor` only.
         images: The images that cannot be built without it, while others can; empty if nothing can.
+        is_for_release: Whether only a release needs it.
     """
 
     name: str
     ask: Callable[[], str]
     before_build: bool = False
     images: tuple[str, ...] = ()
+    is_for_release: bool = False
 
 
 @dataclass(frozen=True, slots=True)

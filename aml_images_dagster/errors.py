@@ -59,6 +59,12 @@ class ReleaseFailed(FactoryError):  # noqa: N818
     """A change of production started and did not complete; what is done stays done. Exit code 1."""
 
 
+class ReleaseInterrupted(FactoryError):  # noqa: N818
+    """A person has interrupted a release that had started; what is done stays done. Exit code 130."""
+
+    exit_code = INTERRUPTED
+
+
 class Unreachable(FactoryError):  # noqa: N818
     """An engine, a registry or another service does not answer, or refuses the request. Exit code 2."""
 

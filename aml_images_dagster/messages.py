@@ -40,12 +40,20 @@ _PLAIN = {
     "less_than_equal": "must be at most {le:g}",
     "string_too_long": "must have at most {max_length} characters",
     "string_too_short": "must not be empty",
-    "string_pattern_mismatch": "this text does not have the required form",
     "too_short": "must not be empty",
 }
 """By pydantic's type of fault; source: https://docs.pydantic.dev/latest/errors/validation_errors/."""
 
 _LONGEST_SHOWN = 60
+
+
+_FORMS: dict[str, str] = {}
+
+
+def form(pattern: str, words: str) -> str:
+    """A pattern of a field, with the words in which people are told what matches it, to follow `must be`."""
+    _FORMS[pattern] = words
+    return pattern
 
 
 def wrong_value(details: ErrorDetails, *, show: bool = True) -> str:
@@ -63,6 +71,8 @@ def wrong_value(details: ErrorDetails, *, show: bool = True) -> str:
         return f"{_quoted(discriminator)} is missing"
     if kind == "literal_error":
         plain = "must be " + told["expected"].replace("'", '"')
+    elif kind == "string_pattern_mismatch":
+        plain = f"must be {_FORMS.get(told['pattern'], 'text of another form')}"
     elif kind in _PLAIN:
         plain = _PLAIN[kind].format(**told)
     else:

@@ -54,7 +54,6 @@ REGISTRIES = (
 )
 EXAMPLES = {
     "open_source.docs_repository": "https://git.example/registry-docs",
-    "vulnerabilities.apt_mirrors": "debian=https://mirror.example/debian",
     "artifacts": "/var/lib/aml-images/artifacts",
     "base_mirrors": "docker.io=mirror.example/hub",
     "trusted_registries": "registry.corp.example;10.0.0.5:5000",
@@ -68,6 +67,8 @@ EXAMPLES = {
     "parallel": "2",
     "source_commit": "HEAD",
     "automation": "on",
+    "trust.release_verified": "true",
+    "vulnerabilities.apt_mirrors": "debian=http://mirror.example/debian",
     "release.windows": "Mon-Thu 09:00-17:00; Fri 09:00-12:00",
     "release.public_names": "mcr.microsoft.com/azureml/{name}",
     "release.who": "release pipeline",

@@ -1,5 +1,9 @@
-# Shared by the scripts beside it: the folder, the virtual environment, and how they talk. Meant to be sourced.
+# Shared by the scripts beside it: the folder, the virtual environment, how they talk, and `--help`: the comment at the top
+# of a script and its USAGE. Meant to be sourced.
 set -euo pipefail
+case ${1:-} in
+  -h | --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; echo "Usage: ${USAGE:-scripts/${0##*/}}"; exit 0 ;;
+esac
 [ -z "${AML_IMAGES_REPO:-}" ] || AML_IMAGES_REPO=$(realpath -m "$AML_IMAGES_REPO")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 ROOT=$PWD
@@ -65,12 +69,9 @@ Acquire::Languages "none";
 CONF
   (
     export APT_CONFIG=$own/apt.conf
-    cd "$own"
-    apt-get update -qq
-    apt-get download -qq "$@"
-    mkdir "$own/unpacked"
-    for file in ./*.deb; do dpkg-deb --extract "$file" "$own/unpacked"; done
-  )
+    cd "$own" && apt-get update -qq && apt-get download -qq "$@" && mkdir unpacked || exit
+    for file in ./*.deb; do dpkg-deb --extract "$file" unpacked || exit; done
+  ) || { rm -rf "$own"; return 1; }
   mkdir -p "$target"
   cp -a "$own/unpacked/." "$target/"
   rm -rf "$own"

@@ -96,7 +96,11 @@ class RealBuilder:
         dockerfile, written = folder / "Dockerfile", folder / "written.tar"
         dockerfile.write_bytes(text.encode())
         command = self._buildx.command(
-            "--progress=plain", "--provenance=false", f"--output={output.format(written)}", f"--file={dockerfile}"
+            "--progress=plain",
+            "--provenance=false",
+            "--no-cache",
+            f"--output={output.format(written)}",
+            f"--file={dockerfile}",
         )
         done = subprocess.run(
             [*command, *arguments, str(context)],

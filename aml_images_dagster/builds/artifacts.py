@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from upath import UPath
 
 from aml_images_dagster.builds.naming import BUILD_NUMBER, PLAN_NAME, split_staging_tag
-from aml_images_dagster.builds.process import this_process
+from aml_images_dagster.builds.process import is_dead, this_process
 from aml_images_dagster.builds.records import (
     ENDED,
     BaseImage,
@@ -24,6 +24,7 @@ from aml_images_dagster.builds.records import (
     BuildOutcome,
     BuildRecord,
     BuildStatus,
+    EvidenceRecord,
     FinalStatus,
     JobRecord,
     PassedImage,
@@ -424,13 +425,13 @@ class BuildFolder:
         write_atomically(self.image(image) / "remote_work", work.encode())
 
     def untagged(self, image: str) -> list[str]:
-        """Digests of images of an index, which staging may hold without the index and so without a tag."""
+        """Digests that staging may hold without a tag: images of an index, and what is attached to an image."""
         folder = self.image(image) / "untagged"
         names = (path.name.replace("-", ":", 1) for path in folder.iterdir()) if folder.exists() else ()
         return sorted(filter(is_digest, names))
 
     def write_untagged(self, image: str, digest: str) -> None:
-        """Record an image of an index before it is pushed, or the index deleted, so that any process can remove it."""
+        """Record such a digest before it is pushed, or what leads to it is deleted: any process can remove it then."""
         write_atomically(self.image(image) / "untagged" / digest.replace(":", "-", 1), b"")
 
     def read_tested(self, image: str) -> TestedImage | None:
@@ -440,6 +441,14 @@ class BuildFolder:
     def write_tested(self, record: TestedImage) -> None:
         """Write `tested.json`."""
         _write(self.image(record.image) / "tested.json", record)
+
+    def read_evidence(self, image: str) -> EvidenceRecord | None:
+        """`evidence.json` of an image; None when nothing is attached to it."""
+        return _read(self.image(image) / "evidence.json", EvidenceRecord, lambda record: record.image == image)
+
+    def write_evidence(self, record: EvidenceRecord) -> None:
+        """Write `evidence.json`."""
+        _write(self.image(record.image) / "evidence.json", record)
 
     def write_log(self, image: str, name: str, text: str) -> UPath:
         """Keep a log of an image and return where it is."""
@@ -511,7 +520,7 @@ class Artifacts:
         options: Options of the file system behind the URI, by its own names.
 
     Raises:
-        BadInput: It is another store.
+        BadInput: It is another store, or names no container.
     """
 
     def __init__(self, uri: str, options: Mapping[str, Any] | None = None) -> None:
@@ -521,6 +530,10 @@ class Artifacts:
                 f"a {protocol}:// store lets two processes write one record",
                 where=f"artifacts: {uri}",
                 hint="Name a folder, or Azure Blob: az://CONTAINER/PREFIX (also abfs://, abfss://).",
+            )
+        if protocol in ATOMIC_STORES and not uri.partition("://")[2].strip("/"):
+            raise BadInput(
+                "no container is named", where=f"artifacts: {uri}", hint=f"Write {protocol}://CONTAINER/PREFIX."
             )
         self.root = UPath(uri, **(options or {}))
 
@@ -632,6 +645,38 @@ class Artifacts:
                 passed = _read_memory(path)
                 if passed is not None and passed.staged.digest == digest:
                     path.unlink(missing_ok=True)
+
+    @contextmanager
+    def deletion(self, *digests: str) -> Iterator[None]:
+        """Say that images are looked up and perhaps deleted in staging; another build may push them meanwhile.
+
+        Args:
+            digests: Of the images, and of indexes. Those of several images differ, because labels name the image.
+        """
+        marks = [below(self.root / "deletions", f"{digest}.{uuid.uuid4().hex}") for digest in digests]
+        try:
+            for mark in marks:
+                write_atomically(mark, this_process().encode(), durable=False)
+            yield
+        finally:
+            for mark in marks:
+                mark.unlink(missing_ok=True)
+
+    def is_being_deleted(self, digest: str) -> bool:
+        """Whether a process that may still run has said so (`deletion`)."""
+        folder = self.root / "deletions"
+        prefix = f"{below(folder, digest).name}."
+        try:
+            marks = list(folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):  # object stores have no empty folders
+            return False
+        for mark in marks:
+            if mark.name.startswith(prefix):
+                with suppress(FileNotFoundError):  # it is done
+                    if not is_dead(read_whole(mark).decode("utf-8", "replace")):
+                        return True
+                    mark.unlink(missing_ok=True)
+        return False
 
     def read_last_passed(self, image: str) -> PassedImage | None:
         """The last image of this name that passed, whatever it was made from."""

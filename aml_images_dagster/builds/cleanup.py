@@ -21,6 +21,7 @@ from aml_images_dagster.builds.reuse import forget
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
 from aml_images_dagster.registry.platforms import manifests_below
+from aml_images_dagster.trust.referrers import delete, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -313,7 +314,10 @@ def _untagged(build: str, backends: Backends) -> list[Reference]:
 
 
 def _parts_left(build: str, backends: Backends) -> list[Reference]:
-    """Images of an index that staging holds without it: a push has ended before the index, or a cleanup after it."""
+    """What staging holds of an image without it: a push or a step has ended too early, or a cleanup.
+
+    Images of an index without that, and artifacts that are attached to nothing.
+    """
     folder = backends.artifacts.build(build)
     found = []
     for image in _images(folder):
@@ -377,18 +381,22 @@ def _remove(reference: Reference, folder: BuildFolder, backends: Backends) -> Ou
             return "removed"  # by the one who came last, while we looked
         if _is_shared(reference, digest, backends):
             return "digest kept, tag removed"
-    forget(reference.with_digest(digest), backends)
-    if _is_shared(reference, digest, backends):
-        return "digest kept, tag removed"
-    parts = manifests_below(staging, reference.with_digest(digest))
-    for part in parts:
-        folder.write_untagged(_image_of(reference, folder), part)  # this process may end before it deletes them
-    staging.delete(reference.with_digest(digest))
-    # After the index, because registries may refuse to delete what it refers to.
-    kept = _referenced(reference, backends) if parts else ()
-    for part in parts:
-        if part not in kept:
-            staging.delete(reference.with_digest(part))
+    # A build of the same commit may be pushing the same image. After its push it looks whether the image is being
+    # deleted (staging.py), and this looks for its tag after having said so: one of the two notices the other.
+    whole = reference.with_digest(digest)
+    parts = manifests_below(staging, whole)
+    with backends.artifacts.deletion(digest, *parts):
+        forget(whole, backends)
+        if _is_shared(reference, digest, backends) or (reference.digest and digest in _referenced(reference, backends)):
+            return "digest kept, tag removed"
+        for part in (*parts, *(attached.digest for attached in walk(staging, whole))):
+            folder.write_untagged(_image_of(reference, folder), part)  # this process may end before it deletes them
+        delete(staging, whole)
+        # After the index, because registries may refuse to delete what it refers to.
+        kept = _referenced(reference, backends) if parts else ()
+        for part in parts:
+            if part not in kept:
+                delete(staging, reference.with_digest(part))
     return "removed"
 
 
@@ -407,12 +415,14 @@ def _is_shared(reference: Reference, digest: str, backends: Backends, *, and_own
 
 
 def _referenced(reference: Reference, backends: Backends, *, and_own_tag: bool = False) -> set[str]:
-    """Digests of everything that the tags of an image refer to: images, indexes, and the images of these."""
+    """Digests of everything that the tags of an image refer to: images, indexes, their images, what is attached."""
     staging = backends.staging
     tags = [tag for tag in staging.tags(reference.repository) if _may_share(tag, reference)]
     tagged = [reference.with_tag(tag) for tag in (*tags, *((reference.tag,) if and_own_tag else ()))]
     found = {digest for tag in tagged if (digest := staging.digest(tag))}
-    return found.union(*(manifests_below(staging, reference.with_digest(digest)) for digest in found))
+    for whole in [reference.with_digest(digest) for digest in found]:
+        found.update(manifests_below(staging, whole), (attached.digest for attached in walk(staging, whole)))
+    return found
 
 
 def _may_share(tag: str, reference: Reference) -> bool:

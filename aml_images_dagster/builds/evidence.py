@@ -1,17 +1,188 @@
-"""What the records of a build say of an image to others: where it comes from, and which tests it has passed."""
+"""Evidence of an image that has passed, attached and signed: what is in it, where it comes from, which tests passed.
+
+It is attached in one step, after the tests and before anything else knows that the image has passed. What is about to
+be attached is recorded first, so that the cleanup of a build that ends in between finds it (cleanup.py). The image of
+a pull request gets none: nothing that a stranger may have made is signed.
+"""
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+from dataclasses import dataclass
 from importlib.metadata import version
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from aml_images_dagster.builds.records import on_platform
+from aml_images_dagster.builds.records import AttachedArtifact, EvidenceRecord, on_platform
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.errors import BadInput
+from aml_images_dagster.trust.certificates import name_of
+from aml_images_dagster.trust.inventory import read_inventory
+from aml_images_dagster.trust.layer_records import LayerRecords
+from aml_images_dagster.trust.referrers import Artifact, Descriptor, attach
+from aml_images_dagster.trust.sbom import MEDIA_TYPES, sbom
+from aml_images_dagster.trust.signing import EvidenceSigner, descriptor_of
 from aml_images_dagster.trust.statements import Dependency, ImageBuild, TestRun, provenance, results_of_tests
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from aml_images_dagster.builds.records import BuildRecord, StagedImage, TestedImage
+    from aml_images_dagster.builds.session import BuildSession
+    from aml_images_dagster.trust.inventory import Inventory
+
+
+@dataclass(frozen=True, slots=True)
+class _Documents:
+    """What is in one image of a staged image.
+
+    Attributes:
+        image: The image, by digest.
+        inventory: What is in it.
+        sboms: Its SBOMs, to be attached to it.
+    """
+
+    image: Reference
+    inventory: Inventory
+    sboms: tuple[Artifact, ...]
+
+
+class Evidence:
+    """The evidence of one staged image, whose documents are made while its tests run.
+
+    Args:
+        session: The build.
+        staged: The image.
+        known: What is attached to it already, as far as an earlier build has recorded it.
+    """
+
+    def __init__(self, session: BuildSession, staged: StagedImage, known: EvidenceRecord | None) -> None:
+        self._session = session
+        self._staged = staged
+        # A build may push an image that there was before, after that was deleted, or to another registry: a record of
+        # what is attached says nothing of it.
+        is_reused = known is not None and known.digest == staged.digest and staged.reused(session.number)
+        self._known = known if is_reused else None
+        self._documents: Future[list[_Documents]] | None = None
+        if is_attached_by(session) and self._known is None:
+            self._documents = _beside(self._read_documents)
+
+    def attach(self, tested: TestedImage, log: Callable[[str], None]) -> EvidenceRecord | None:
+        """Attach it, unless it is there, and write `evidence.json`; None if the build attaches nothing.
+
+        Args:
+            tested: The tests that the image has passed.
+            log: Receives a line.
+
+        Raises:
+            BadInput: What signs is not configured, or the image was deleted.
+            Unreachable: Staging, or the service that signs, does not answer or refuses.
+        """
+        record = self._known
+        if self._documents is not None:
+            record = self._attach(self._documents.result(), tested)
+            log(f"attached {', '.join(sorted({_short(each.kind) for each in record.artifacts}))}")
+            log(f"signed by {record.signed_by}")
+        if record is not None:
+            self._session.folder.write_evidence(record)
+        return record
+
+    @property
+    def _image(self) -> Reference:
+        family = self._staged.image.partition("/")[0]
+        return Reference(self._session.backends.staging.host, family, digest=self._staged.digest)
+
+    def _read_documents(self) -> list[_Documents]:
+        staging = self._session.backends.staging
+        records = LayerRecords(self._session.settings.layer_records)
+        contents = self._session.image(self._staged.image).settings.contains
+        digests = [each.digest for each in self._staged.platforms] or [self._staged.digest]
+        documents = []
+        for image in map(self._image.with_digest, digests):
+            inventory = read_inventory(staging, image, records, contents)
+            sboms = (Artifact(kind, sbom(inventory, self._staged.image, form)) for form, kind in MEDIA_TYPES.items())
+            documents.append(_Documents(image, inventory, tuple(sboms)))
+        return documents
+
+    def _attach(self, documents: list[_Documents], tested: TestedImage) -> EvidenceRecord:
+        session, staging = self._session, self._session.backends.staging
+        signer = EvidenceSigner.of(session.settings)
+        statements = [self._provenance(), *([scenario_results_of(tested)] if tested.scenarios else [])]
+        artifacts: list[AttachedArtifact] = []
+        to_attach: list[tuple[Reference, list[Artifact]]] = []
+        # The images of an index first: who finds the evidence of the index finds that of its images, too.
+        for of in documents if self._staged.platforms else ():
+            descriptor = Descriptor.of(staging.existing(of.image))
+            to_attach.append((of.image, signer.evidence(descriptor, of.sboms, ())))
+        whole = Descriptor.of(staging.existing(self._image))
+        own = () if self._staged.platforms else documents[0].sboms
+        to_attach.append((self._image, signer.evidence(whole, own, statements)))
+        for image, all_of_it in to_attach:
+            artifacts += _as_attached(all_of_it, Descriptor.of(staging.existing(image)))
+        for each in artifacts:
+            session.folder.write_untagged(self._staged.image, each.digest)
+        session.begin()  # a build that has ended meanwhile was cleaned up, and gets nothing more
+        for image, all_of_it in to_attach:
+            attach(staging, image, all_of_it)
+        first = documents[0].inventory
+        return EvidenceRecord(
+            image=self._staged.image,
+            digest=self._staged.digest,
+            artifacts=tuple(artifacts),
+            signed_by=name_of(signer.signer.chain[0]),
+            is_test_key=signer.signer.is_test,
+            packages=len(first.packages),
+            without_licence=sum(not package.licence for package in first.packages),
+            unread=first.unread,
+            attached_in=session.number,
+        )
+
+    def _provenance(self) -> dict[str, Any]:
+        session, staged = self._session, self._staged
+        record = session.backends.artifacts.build(staged.built_in).read_build() or session.folder.read_build()
+        if record is None:
+            raise BadInput("the build has no record", where=session.number, hint="Start a new build.")
+        named = session.source.catalog.published.resolve
+        parents = {base.reference: parent for base in staged.bases if (parent := named(base.reference))}
+        return provenance_of(record, staged, session.settings.trust.builder_id, parents)
+
+
+def is_attached_by(session: BuildSession) -> bool:
+    """Whether a build attaches evidence to what has passed in it."""
+    return session.settings.trust.attach and not session.pull_request
+
+
+def _beside(work: Callable[[], list[_Documents]]) -> Future[list[_Documents]]:
+    """Work that goes on while tests run; when these fail nothing waits for it."""
+    future: Future[list[_Documents]] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+            future.set_exception(error)
+
+    Thread(target=run, name="inventory", daemon=True).start()
+    return future
+
+
+def _as_attached(artifacts: list[Artifact], subject: Descriptor) -> Iterator[AttachedArtifact]:
+    for artifact in artifacts:
+        descriptor = descriptor_of(artifact, subject)
+        yield AttachedArtifact(kind=artifact.artifact_type, digest=descriptor.digest, subject=subject.digest)
+        yield from _as_attached([*artifact.attached], descriptor)
+
+
+def _short(kind: str) -> str:
+    return _NAMES.get(kind, kind)
+
+
+_NAMES = {
+    "application/spdx+json": "SPDX",
+    "application/vnd.cyclonedx+json": "CycloneDX",
+    "application/vnd.dev.sigstore.bundle.v0.3+json": "provenance",
+    "application/vnd.cncf.notary.signature": "signature",
+}
 
 
 def provenance_of(

@@ -7,9 +7,9 @@ and whether it has moved a tag is determined from the `before` of the next chang
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from aml_images_dagster.builds.ledger import LATEST
+from aml_images_dagster.builds.ledger import LATEST, released_images
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
@@ -75,6 +75,28 @@ class ReleasedVersion:
     record: ReleaseRecord
     done: bool
     withdrawn: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRelease:
+    """The release of a build.
+
+    Attributes:
+        record: The record of its completion, or, if it was never completed, the last one of its start.
+        withdrawn: Its images of which a withdrawal has started.
+    """
+
+    record: ReleaseRecord
+    withdrawn: tuple[str, ...]
+
+    @property
+    def state(self) -> Literal["released", "not completed", "withdrawn", "partly withdrawn"]:
+        """How it stands."""
+        if not self.record.done:
+            return "not completed"
+        if not self.withdrawn:
+            return "released"
+        return "withdrawn" if set(self.withdrawn) == released_images([self.record]) else "partly withdrawn"
 
 
 class History:
@@ -194,6 +216,16 @@ class History:
                 withdrawn=change.after in withdrawn,
             )
         return sorted(found.values(), key=lambda version: version.record.number, reverse=True)
+
+    def of_build(self, build: str) -> BuildRelease | None:
+        """The release of a build; None if none has started."""
+        releases = [record for record in self.changes if (record.action, record.build) == ("release", build)]
+        if not releases:
+            return None
+        last = next((record for record in reversed(releases) if record.done), releases[-1])
+        moved = [change for change in last.changes if change.tag != LATEST]
+        gone = {change.image for change in moved if change.after in self.withdrawn(change.repository)}
+        return BuildRelease(last, tuple(sorted(gone)))
 
     def unfinished(self) -> list[ReleaseRecord]:
         """Incomplete changes that were not started again since; newest first."""

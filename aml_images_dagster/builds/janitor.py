@@ -168,7 +168,7 @@ def _due(
     now: datetime,
 ) -> EndStatus | None:
     """The status with which a build is to be cleaned up now; None if it is not due."""
-    if record.status == "failed" or record.status == "canceled" or record.status == "expired":
+    if record.status != "running" and record.status != "partial" and record.status != "succeeded":
         return record.status if _look_again(record, last, backends, settings, now) else None
     is_old = _is_old(record, settings, now)
     if record.status == "succeeded":

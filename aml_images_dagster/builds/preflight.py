@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
+from aml_images_dagster.builds.evidence import is_attached_by
 from aml_images_dagster.builds.plan import plan
 from aml_images_dagster.builds.secrets import secrets_of
 from aml_images_dagster.builds.untrusted import reaching_out
@@ -12,6 +13,7 @@ from aml_images_dagster.catalog.builder_features import BuilderFeatures, usual_f
 from aml_images_dagster.catalog.validation import validate
 from aml_images_dagster.catalog.windows import check_host
 from aml_images_dagster.errors import BadInput, FactoryError
+from aml_images_dagster.trust.signing import EvidenceSigner
 from aml_images_dagster.vulnerabilities.policy import find_policy
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ def begin_checked(session: BuildSession) -> None:
     if not session.pull_request:
         for name in sorted(session.images):
             secrets_of(session.image(name), session.settings)
+    if is_attached_by(session):
+        EvidenceSigner.of(session.settings)
 
 
 def features_of(backends: Backends) -> FeaturesOf:
@@ -85,6 +89,13 @@ def check_folders(source: Source, images: Iterable[str], backends: Backends, *, 
         raise BadInput(f"these image folders cannot be built:\n  {listed}", hint="`aml-images validate` shows all.")
 
 
+NOT_POSSIBLE = (
+    "Check the names and that this machine reaches the registries, name a mirror (base_mirrors), "
+    "or leave these images out."
+)
+"""What to do where an image of a plan cannot be built."""
+
+
 def check_plan(planned: Plan) -> None:
     """Refuse a plan in which an image cannot be built.
 
@@ -98,8 +109,7 @@ def check_plan(planned: Plan) -> None:
         listed = "\n  ".join(refused)
         raise BadInput(
             f"this build is not possible:\n  {listed}",
-            hint="Check the names and that this machine reaches the registries, name a mirror (base_mirrors), "
-            "or leave these images out.",
+            hint=NOT_POSSIBLE,
         )
 
 

@@ -42,6 +42,7 @@ class Wanted:
         release_num: Number of the release on its day; None for the next free one.
         release_tag: Replaces the whole release tag.
         force: Build and test again even if the image has passed already.
+        fallback: Take all images when none changed.
     """
 
     asked: str
@@ -52,6 +53,7 @@ class Wanted:
     release_num: int | None = None
     release_tag: str = ""
     force: bool = False
+    fallback: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ def _nothing_to_build(wanted: Wanted, settings: Settings, source: Source) -> Bad
     if not catalog.select_default():
         what = f"nothing to build: {counted(len(catalog.images), 'image')}, past their end of life"
         return BadInput(what, where="eol in image.json", hint="Name images to build them anyway.")
-    found = discover_images(settings, wanted.base, wanted.head or settings.source_commit)
+    found = discover_images(settings, wanted.base, wanted.head or settings.source_commit, fallback=wanted.fallback)
     gone = ", ".join(f"{image.family}/{image.name}" for image in found.removed)
     what = nothing_to_build(found.merge_base) + (f"; gone: {gone}" if gone else "")
     return BadInput(what, where=found.base[:12], hint="Name images, or take all: --all.")
@@ -139,4 +141,5 @@ def _choose(wanted: Wanted, settings: Settings, source: Source) -> Selection:
     if wanted.everything:
         return dict.fromkeys(source.catalog.select_default(), (f"all images, asked for {wanted.asked}",))
     head = wanted.head or settings.source_commit
-    return {image.id: image.reasons for image in discover_images(settings, wanted.base, head).images}
+    found = discover_images(settings, wanted.base, head, fallback=wanted.fallback)
+    return {image.id: image.reasons for image in found.images}

@@ -21,7 +21,7 @@ from aml_images_dagster.catalog import git
 from aml_images_dagster.checks import Check
 from aml_images_dagster.errors import BadInput, FactoryError
 from aml_images_dagster.settings import ENV_PREFIX, Settings
-from aml_images_dagster.settings.group import Group
+from aml_images_dagster.settings.group import Group, every_setting
 from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _settings(settings: Settings) -> str:
     if unknown:
         meant = ", ".join(filter(None, unknown.values()))
         raise BadInput(
-            f"ignored, because there is no such setting: {', '.join(unknown)}",
+            f"no such setting: {', '.join(unknown)}; other commands ignore it",
             where="the environment or .env",
             hint=f"Did you mean {meant}?" if meant else "docs/configuration.md has all settings.",
         )
@@ -218,9 +218,15 @@ def unknown_variables(repo: Path) -> dict[str, str]:
         repo: Root of the repository, whose `.env` is read beside the environment.
     """
     known = {f"{ENV_PREFIX}{name}".upper() for name in _names(Settings)}
+    single = {"__".join(path).upper() for path, _ in every_setting(Settings)}
     given = {*os.environ, *dotenv_values(repo / ".env")}
     unknown = sorted(name for name in given if name.startswith(ENV_PREFIX) and name.upper() not in known)
-    return {name: next(iter(difflib.get_close_matches(name, known, n=1)), "") for name in unknown}
+    return {name: _meant(name.upper().removeprefix(ENV_PREFIX), single) for name in unknown}
+
+
+def _meant(name: str, known: Collection[str]) -> str:
+    """The variable of the setting that a name is like; of the names alone, because they all begin alike."""
+    return next((f"{ENV_PREFIX}{close}" for close in difflib.get_close_matches(name, known, n=1)), "")
 
 
 def _names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -10,12 +10,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from aml_images_dagster.catalog.content_key import ContentKey
 from aml_images_dagster.testing.interface import JobStatus
 
-BuildStatus = Literal["running", "partial", "succeeded", "failed", "canceled", "expired"]
+BuildStatus = Literal["running", "partial", "succeeded", "failed", "canceled", "expired", "removed"]
 """`partial` was started for a part of the chain only and can never be released; `expired` succeeded, was not released
-in time, and has left staging."""
+in time, and has left staging; `removed` succeeded, and a person has removed what it had."""
 
 
-EndStatus = Literal["failed", "canceled", "expired"]
+EndStatus = Literal["failed", "canceled", "expired", "removed"]
 """Of a build with one of these nothing is to be left."""
 
 FinalStatus = EndStatus | Literal["released"]
@@ -362,11 +362,52 @@ class TestedImage(Record):
     untested: tuple[str, ...] = ()
 
 
+class AttachedArtifact(Record):
+    """An artifact that is attached to an image.
+
+    Attributes:
+        kind: Its artifact type.
+        digest: Of its manifest.
+        subject: Digest of what it is attached to: the image, an image of an index, or another artifact.
+    """
+
+    kind: str
+    digest: str
+    subject: str
+
+
+class EvidenceRecord(Record):
+    """`evidence.json`: what is attached to an image that has passed, and what it says.
+
+    Attributes:
+        image: `<family>/<name>`.
+        digest: What it is attached to.
+        artifacts: Everything that is attached, each before what is attached to it.
+        signed_by: Subject of the certificate of the key that signed.
+        is_test_key: Whether that is a test key, which proves nothing.
+        packages: How many packages the image has; of the first platform if there are several.
+        without_licence: How many of these have no licence that was found.
+        unread: What of the image could not be read, and why.
+        attached_in: The build that attached it: this one, or that from which the image is reused.
+    """
+
+    image: str
+    digest: str
+    artifacts: tuple[AttachedArtifact, ...]
+    signed_by: str
+    is_test_key: bool
+    packages: int
+    without_licence: int
+    unread: tuple[str, ...] = ()
+    attached_in: str
+
+
 class PassedImage(Record):
-    """What may be used again: an image, and its scenarios that passed."""
+    """What may be used again: an image, its scenarios that passed, and what is attached to it."""
 
     staged: StagedImage
     tested: TestedImage
+    evidence: EvidenceRecord | None = None
 
 
 class JobRecord(Account):

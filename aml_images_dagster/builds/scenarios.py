@@ -11,8 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.builds.evidence import Evidence
 from aml_images_dagster.builds.naming import job_name, temporary_prefix
 from aml_images_dagster.builds.records import (
+    EvidenceRecord,
     JobRecord,
     PassedImage,
     ScenarioRecord,
@@ -75,6 +77,7 @@ def test(session: BuildSession, staged: StagedImage, log: Callable[[str], None])
     session.begin()
     image = session.image(staged.image)
     passed = {} if session.force else passed_scenarios(session, image, staged.content_key.digest)
+    evidence = Evidence(session, staged, attached_before(session, staged))
     records: dict[str, ScenarioRecord] = {}
     to_run: dict[str, ScenarioRun] = {}
     untested: dict[str, None] = {}
@@ -92,9 +95,16 @@ def test(session: BuildSession, staged: StagedImage, log: Callable[[str], None])
     records |= _run(session, staged, image, to_run, log)
     in_order = tuple(records[run.name] for run in scenario_runs(image) if run.name in records)
     tested = TestedImage(image=image.id, digest=staged.digest, scenarios=in_order, untested=tuple(untested))
+    attached = evidence.attach(tested, log)
     session.folder.write_tested(tested)
-    remember(session, PassedImage(staged=staged, tested=tested))
+    remember(session, PassedImage(staged=staged, tested=tested, evidence=attached))
     return tested
+
+
+def attached_before(session: BuildSession, staged: StagedImage) -> EvidenceRecord | None:
+    """What an earlier build has attached to an image, if the build may use what that one has made."""
+    passed = passed_before(staged.content_key.digest, staged.image, session.backends.artifacts)
+    return next((each.evidence for each in passed if each.evidence and each.evidence.digest == staged.digest), None)
 
 
 def is_testable(session: BuildSession, platform: str) -> bool:

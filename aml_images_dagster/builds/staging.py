@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +34,7 @@ from aml_images_dagster.catalog.windows import check_host
 from aml_images_dagster.engine.interface import BuildRequest
 from aml_images_dagster.errors import BadInput, BuildFailed, Unreachable
 from aml_images_dagster.registry.layers import files_in
-from aml_images_dagster.registry.platforms import images_of
+from aml_images_dagster.registry.platforms import images_of, manifests_below
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
     from aml_images_dagster.registry.interface import Registry
 
 _WAIT_SECONDS = 0.5
+_PUSHES = 3
+_DELETION_SECONDS = 60.0
+"""How long a deletion may take; one that takes longer was begun by a process that has ended on another machine."""
 
 
 def stage(session: BuildSession, name: str, log: LogLine) -> StagedImage:
@@ -225,10 +229,8 @@ def _why_built(session: BuildSession, recipe: Recipe) -> tuple[str, ...]:
 
 def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> StagedImage:
     image, backends, settings = recipe.image, session.backends, session.settings
-    builder = backends.builder_for(image.os)
-    info = builder.info()
-    if image.os == "windows" and info.os_version is not None:
-        check_host(image, info.os_version)
+    if image.os == "windows" and (version := backends.builder_for(image.os).info().os_version) is not None:
+        check_host(image, version)
     reference = session.staging_reference(image)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=temporary_prefix(session.number)) as folder:
@@ -237,39 +239,26 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
         if session.pull_request:
             text = _kept_apart(text)
         dockerfile = recipe.context.write_tar(context, with_labels(text, labels(session, recipe)))
-        pushed = builder.build_and_push(
-            BuildRequest(
-                context=context,
-                dockerfile=dockerfile,
-                tag=str(reference),
-                platform=",".join(image.platforms),
-                timeout_seconds=settings.build_timeout_minutes * 60,
-                build_args=image.settings.build_args,
-                network=session.build_network,
-                no_cache=session.force,
-                logins=_logins(recipe, backends),
-                look_for=notice_paths(image.os),
-                cache_name=f"aml-images.cache/{_cache_of(session, image)}",
-                cache_reference=f"{settings.build_cache}/{_cache_of(session, image)}" if settings.build_cache else "",
-                cache_group="pull-requests" if session.pull_request else "",
-                secrets={} if session.pull_request else secrets_of(image, settings),
-                ssh=image.settings.ssh and not session.pull_request,
-                frontend=_frontend(recipe, backends),
-                epoch=session.source.committed,
-            ),
-            log,
-            # Another step may have failed meanwhile: what is pushed then would come after the cleanup.
-            still_wanted=session.begin,
-            started=lambda work: session.folder.write_remote_work(image.id, work),
-            pushes=lambda digest: session.folder.write_untagged(image.id, digest),
+        request = BuildRequest(
+            context=context,
+            dockerfile=dockerfile,
+            tag=str(reference),
+            platform=",".join(image.platforms),
+            timeout_seconds=settings.build_timeout_minutes * 60,
+            build_args=image.settings.build_args,
+            network=session.build_network,
+            no_cache=session.force,
+            logins=_logins(recipe, backends),
+            look_for=notice_paths(image.os),
+            cache_name=f"aml-images.cache/{_cache_of(session, image)}",
+            cache_reference=f"{settings.build_cache}/{_cache_of(session, image)}" if settings.build_cache else "",
+            cache_group="pull-requests" if session.pull_request else "",
+            secrets={} if session.pull_request else secrets_of(image, settings),
+            ssh=image.settings.ssh and not session.pull_request,
+            frontend=_frontend(recipe, backends),
+            epoch=session.source.committed,
         )
-    served = backends.staging.digest(reference)
-    if served is None or (pushed.digest and pushed.digest != served):
-        raise BuildFailed(
-            f"the registry serves {served or 'nothing'} where {pushed.digest or 'an image'} was pushed",
-            where=str(reference),
-            hint="Another client writes to this tag, or the registry lost the push: build again.",
-        )
+        pushed, served = _push(session, recipe, request, log)
     by_digest = reference.with_digest(served)
     platforms = _platforms(image, by_digest, pushed, backends.staging)
     os, architecture = platforms[0].platform.split("/")[:2]
@@ -291,6 +280,55 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
         notices={path: all(each.notices[path] for each in platforms) for path in notice_paths(image.os)},
         platforms=platforms if len(image.platforms) > 1 else (),
     )
+
+
+def _push(session: BuildSession, recipe: Recipe, request: BuildRequest, log: LogLine) -> tuple[PushedImage, str]:
+    """Build an image and push it; the digest that the registry serves.
+
+    Another build of the same commit makes the same image. If it is cleaned up at the same moment, it may not have seen
+    our tag when it deleted the image, which is then pushed again.
+
+    Raises:
+        BuildFailed: The image can't be built, or the registry does not serve it.
+        Unreachable: The builder or the registry does not answer.
+    """
+    image, staging = recipe.image, session.backends.staging
+    reference = Reference.parse(request.tag)
+    for _ in range(_PUSHES):
+        pushed = session.backends.builder_for(image.os).build_and_push(
+            request,
+            log,
+            # Another step may have failed meanwhile: what is pushed then would come after the cleanup.
+            still_wanted=session.begin,
+            started=lambda work: session.folder.write_remote_work(image.id, work),
+            pushes=lambda digest: session.folder.write_untagged(image.id, digest),
+        )
+        if _is_complete(session, reference, pushed):
+            break
+        log(f"{pushed.digest or reference} was deleted, by the cleanup of another build: pushing it again")
+        request = replace(request, no_cache=False)
+    served = staging.digest(reference)
+    if served is None or (pushed.digest and pushed.digest != served):
+        raise BuildFailed(
+            f"the registry serves {served or 'nothing'} where {pushed.digest or 'an image'} was pushed",
+            where=str(reference),
+            hint="Another client writes to this tag, or the registry lost the push: build again.",
+        )
+    return pushed, served
+
+
+def _is_complete(session: BuildSession, reference: Reference, pushed: PushedImage) -> bool:
+    """Whether staging still has all of a pushed image, once nobody deletes any of it any more."""
+    staging = session.backends.staging
+    digest = pushed.digest or staging.digest(reference)
+    if digest is None:
+        return False
+    parts = manifests_below(staging, reference.with_digest(digest))
+    until = time.monotonic() + _DELETION_SECONDS
+    while any(map(session.backends.artifacts.is_being_deleted, (digest, *parts))) and time.monotonic() < until:
+        time.sleep(_WAIT_SECONDS)
+        session.begin()
+    return staging.digest(reference) is not None and all(staging.digest(reference.with_digest(part)) for part in parts)
 
 
 def _platforms(image: Image, pushed: Reference, told: PushedImage, staging: Registry) -> tuple[StagedPlatform, ...]:
@@ -362,10 +400,9 @@ def notice_paths(os: str) -> tuple[str, ...]:
 
 
 def labels(session: BuildSession, recipe: Recipe) -> dict[str, str]:
-    """Labels of an image: the same for every build of a commit but for the build's number.
+    """Labels of an image: the same for every build of a commit, so that its digest can be the same, too.
 
-    The number keeps digests of builds apart: a cleanup removes images by digest, and may not meet that of another build
-    which is just being pushed.
+    The title keeps digests of images apart: what deletes one looks for other tags of the same image only.
 
     Source: https://github.com/opencontainers/image-spec/blob/main/annotations.md
     """
@@ -381,7 +418,6 @@ def labels(session: BuildSession, recipe: Recipe) -> dict[str, str]:
         "org.opencontainers.image.base.digest": first.digest if first else "",
     }
     own = {
-        f"{LABEL_PREFIX}build": session.number,
         CONTENT_KEY_LABEL: recipe.key.digest,
         f"{LABEL_PREFIX}bases": json.dumps({base.reference: base.digest for base in recipe.bases}),
     }

@@ -6,8 +6,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.builds.evidence import Evidence
 from aml_images_dagster.builds.records import PassedImage, StagedImage, TestedImage
-from aml_images_dagster.builds.scenarios import passed_scenarios, remember, test
+from aml_images_dagster.builds.scenarios import attached_before, passed_scenarios, remember, test
 from aml_images_dagster.builds.staging import is_followed, keep_sources, reuse_planned, stage_once
 
 if TYPE_CHECKING:
@@ -84,4 +85,5 @@ def _find(session: BuildSession, planned: PlannedImage, log: LogLine) -> PassedI
     scenarios = tuple(record for record in found.values() if record)
     untested = tuple(dict.fromkeys(scenario.platform for scenario, record in found.items() if record is None))
     tested = TestedImage(image=planned.image, digest=staged.digest, scenarios=scenarios, untested=untested)
-    return PassedImage(staged=staged, tested=tested)
+    evidence = Evidence(session, staged, attached_before(session, staged)).attach(tested, log)
+    return PassedImage(staged=staged, tested=tested, evidence=evidence)

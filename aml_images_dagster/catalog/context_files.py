@@ -22,7 +22,7 @@ from aml_images_dagster.catalog.layout import IGNORE_SUFFIX, PRIVATE_SUFFIX, is_
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from aml_images_dagster.catalog.dockerfile import CopySource
     from aml_images_dagster.catalog.image import Image
@@ -120,11 +120,40 @@ class ContextFiles:
         folder = "/".join(parts[: next(at for at, part in enumerate(parts) if not is_literal(part))])
         if not folder:
             return True
+        return self._sent is None or folder in self._sent
+
+    def dangling(self, pattern: str) -> str:
+        """A symbolic link for which BuildKit refuses a source, because nothing is sent where it leads; empty without.
+
+        It follows a link that the source names, and for a source with a pattern every link in what that matches.
+        """
+        if self._sent is None or not self._links:
+            return ""
+        if all(map(is_literal, pattern.split("/"))):
+            return pattern if pattern in self._links and not self._leads_somewhere(pattern, self._sent) else ""
+        matched = {name for each in self._followed([pattern], behind=True) for name in self._matching(each)}
+        links = self._let_through(matched & self._links.keys())
+        return next((link for link in links if not self._leads_somewhere(link, self._sent)), "")
+
+    def _leads_somewhere(self, link: str, sent: Collection[str]) -> bool:
+        path = link
+        for _ in range(_MAX_LINKS):
+            steps = path.split("/")
+            above = next((at for at in range(1, len(steps) + 1) if "/".join(steps[:at]) in self._links), None)
+            if above is None:
+                return not path or path in sent
+            target = self._links["/".join(steps[:above])]
+            path = posixpath.normpath("/".join(["", target, *steps[above:]])).lstrip("/")
+        return False
+
+    @cached_property
+    def _sent(self) -> Collection[str] | None:
+        """The files and folders that BuildKit's client sends; None when a variable leaves that open."""
         patterns = [source.pattern for source in self.sources]
         if None in patterns:
-            return True
-        sent = {name for each in patterns if each is not None for name in self.copied(each)}
-        return any(name.startswith(f"{folder}/") for name in sent)
+            return None
+        files = {name for each in patterns if each is not None for name in self.copied(each)}
+        return files | _folders_of(files) | set(self.folders)
 
     def includes(self, path: str) -> bool:
         """Whether a file of the repository, which may be deleted by now, is or was one that the builder gets.
@@ -192,8 +221,8 @@ class ContextFiles:
             targets[name] = posixpath.normpath(target).lstrip("/")
         return targets
 
-    def _followed(self, patterns: list[str]) -> list[str]:
-        """The patterns, and those that the same files have where links lead."""
+    def _followed(self, patterns: list[str], *, behind: bool = False) -> list[str]:
+        """The patterns, and those that the same files have where links lead; or only those for what is behind links."""
         found = dict.fromkeys(patterns)
         waiting = list(found) if self._tree.links else []
         while waiting and len(found) < len(patterns) + _MAX_LINKS * len(self._links):
@@ -202,7 +231,7 @@ class ContextFiles:
                 if _leads_through(pattern, link):
                     rest = pattern.split("/")[link.count("/") + 1 :]
                     followed = posixpath.normpath("/".join(filter(None, (target, *rest)))) if target or rest else ""
-                    if followed not in found:
+                    if followed not in found and (rest or not behind):
                         found[followed] = None
                         waiting.append(followed)
         return list(found)

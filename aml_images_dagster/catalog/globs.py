@@ -1,9 +1,23 @@
-"""Patterns of file names as Go's filepath.Match has them: https://pkg.go.dev/path/filepath#Match."""
+"""Patterns of paths, as the builder has them.
+
+COPY and ADD match with Go's filepath.Match, https://pkg.go.dev/path/filepath#Match. What is sent to the builder, and
+what .dockerignore leaves out, is matched by https://github.com/moby/patternmatcher. There patterns become regular
+expressions, and what is no pattern of a file name keeps its meaning in them: `|` is an alternative, where a `*` is.
+"""
 
 from __future__ import annotations
 
 import re
+import warnings
 from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_ESCAPED = ".+()$"
+_QUANTIFIER = re.compile(r"\{\d{1,4}(?:,\d{0,4})?\}")
+_ESCAPES = {**{letter: f"\\{letter}" for letter in "dDsSwWbBAafnrtv"}, "z": r"\Z"}
 
 
 class GlobError(ValueError):
@@ -39,6 +53,63 @@ def glob_expression(glob: str) -> str:
             found.append("[^/]" if char == "?" else re.escape(char))
         at += 1
     return "".join(found)
+
+
+@lru_cache(maxsize=1024)
+def path_matcher(glob: str) -> Callable[[str], bool]:
+    """What a pattern of a client or of .dockerignore matches; a path has no `/` at its ends.
+
+    Raises:
+        GlobError: It has a class that is not closed, or is wrong as a regular expression.
+    """
+    glob_expression(glob)
+    if not set("*?[]\\") & set(glob):
+        return lambda path: path == glob
+    if glob.endswith("**") and not set("*?[]\\") & set(glob[:-2]):
+        start = glob[:-2]
+        return lambda path: path.startswith(start)
+    if glob.startswith("**") and not set("*?[]\\") & set(glob[2:]):
+        end = glob[2:]
+        return lambda path: path.endswith(end) or (end.startswith("/") and path == end[1:])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of brackets in classes
+        try:
+            expression = re.compile(_expression(glob), re.ASCII)
+        except re.error as error:
+            raise GlobError(str(error)) from None
+    return lambda path: expression.fullmatch(path) is not None
+
+
+def _expression(glob: str) -> str:
+    found = []
+    at = 0
+    while at < len(glob):
+        char = glob[at]
+        at += 1
+        if char == "*" and glob.startswith("*", at):
+            at += 1
+            at += glob.startswith("/", at)
+            found.append(".*" if at == len(glob) else "(?:.*/)?")
+        elif char == "*":
+            found.append("[^/]*")
+        elif char == "?":
+            found.append("[^/]")
+        elif char == "\\":
+            found.append(_escape(glob[at : at + 1]))
+            at += 1
+        elif char == "{":
+            found.append("{" if _QUANTIFIER.match(glob, at - 1) else r"\{")
+        else:
+            found.append(f"\\{char}" if char in _ESCAPED else char)
+    return "".join(found)
+
+
+def _escape(char: str) -> str:
+    if char.isascii() and char.isalnum():
+        if char not in _ESCAPES:
+            raise GlobError(f"\\{char} is no escape")
+        return _ESCAPES[char]
+    return re.escape(char)
 
 
 def _class(glob: str, at: int) -> tuple[str, int]:

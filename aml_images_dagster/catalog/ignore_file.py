@@ -1,28 +1,22 @@
 """.dockerignore, as the builder reads it.
 
 https://docs.docker.com/build/concepts/context/#dockerignore-files; in code https://github.com/moby/patternmatcher, that
-both builders and their clients use. Patterns become regular expressions there, and what is no pattern of a file name
-keeps its meaning in them: `|` is an alternative in a pattern that has a `*`.
+both builders and their clients use.
 """
 
 from __future__ import annotations
 
 import posixpath
-import re
-import warnings
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.dockerfile import SPACES
-from aml_images_dagster.catalog.globs import GlobError, glob_expression
+from aml_images_dagster.catalog.globs import GlobError, path_matcher
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _LONGEST_LINE = 65_535
-_ESCAPED = ".+()$"
-_QUANTIFIER = re.compile(r"\{\d{1,4}(?:,\d{0,4})?\}")
-_ESCAPES = {**{letter: f"\\{letter}" for letter in "dDsSwWbBAafnrtv"}, "z": r"\Z"}
 
 _NOTHING: tuple[bool, ...] = ()
 
@@ -50,7 +44,7 @@ class IgnoreFile:
                 continue
             try:
                 self._patterns.append(_pattern(written.strip(SPACES)))
-            except (GlobError, re.error) as error:
+            except GlobError as error:
                 raise BadInput(
                     f"{written.strip(SPACES)!r} is no pattern: {error}",
                     where=where,
@@ -90,52 +84,4 @@ def _pattern(written: str) -> tuple[bool, Callable[[str], bool]]:
     if not text:
         raise GlobError("nothing stands behind !")
     text = posixpath.normpath(text.lstrip("/") or "/") if text.startswith("/") else posixpath.normpath(text)
-    glob_expression(text)
-    return is_exception, _matcher(text)
-
-
-def _matcher(glob: str) -> Callable[[str], bool]:
-    if not set("*?[]\\") & set(glob):
-        return lambda path: path == glob
-    if glob.endswith("**") and not set("*?[]\\") & set(glob[:-2]):
-        start = glob[:-2]
-        return lambda path: path.startswith(start)
-    if glob.startswith("**") and not set("*?[]\\") & set(glob[2:]):
-        end = glob[2:]
-        return lambda path: path.endswith(end) or (end.startswith("/") and path == end[1:])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of brackets in classes
-        expression = re.compile(_expression(glob), re.ASCII)
-    return lambda path: expression.fullmatch(path) is not None
-
-
-def _expression(glob: str) -> str:
-    found = []
-    at = 0
-    while at < len(glob):
-        char = glob[at]
-        at += 1
-        if char == "*" and glob.startswith("*", at):
-            at += 1
-            at += glob.startswith("/", at)
-            found.append(".*" if at == len(glob) else "(?:.*/)?")
-        elif char == "*":
-            found.append("[^/]*")
-        elif char == "?":
-            found.append("[^/]")
-        elif char == "\\":
-            found.append(_escape(glob[at : at + 1]))
-            at += 1
-        elif char == "{":
-            found.append("{" if _QUANTIFIER.match(glob, at - 1) else r"\{")
-        else:
-            found.append(f"\\{char}" if char in _ESCAPED else char)
-    return "".join(found)
-
-
-def _escape(char: str) -> str:
-    if char.isascii() and char.isalnum():
-        if char not in _ESCAPES:
-            raise GlobError(f"\\{char} is no escape")
-        return _ESCAPES[char]
-    return re.escape(char)
+    return is_exception, path_matcher(text)

@@ -9,9 +9,13 @@ from pydantic import AfterValidator, Field, model_validator
 
 from aml_images_dagster.catalog.validated_file import StrictModel
 from aml_images_dagster.licences import is_valid
+from aml_images_dagster.messages import form
 
 # Every owner that this lets through must be one for Dagster too, which else refuses to load any image.
-Owner = Annotated[str, Field(pattern=r"^(team:\S+|[A-Za-z0-9_][A-Za-z0-9._%+-]*@[A-Za-z0-9.-]+\.[A-Za-z]{2,7})$")]
+_OWNER = form(
+    r"^(team:\S+|[A-Za-z0-9_][A-Za-z0-9._%+-]*@[A-Za-z0-9.-]+\.[A-Za-z]{2,7})$", "an e-mail address or team:NAME"
+)
+Owner = Annotated[str, Field(pattern=_OWNER)]
 Platform = Literal["linux/amd64", "linux/arm64", "windows/amd64"]
 
 
@@ -21,7 +25,8 @@ def _spdx_expression(text: str) -> str:
     return text
 
 
-SecretId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+_SECRET_ID = form(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", "letters, digits, _ . and -, beginning with a letter or a digit")
+SecretId = Annotated[str, Field(pattern=_SECRET_ID, max_length=100)]
 
 
 class Content(StrictModel):
@@ -31,7 +36,7 @@ class Content(StrictModel):
     version: str = Field(min_length=1, max_length=200, description="Its version.")
     type: str = Field(
         default="generic",
-        pattern=r"^[a-z][a-z0-9.-]*$",
+        pattern=form(r"^[a-z][a-z0-9.-]*$", "lower-case letters, digits, . and -, beginning with a letter"),
         description="Type of its package URL, e.g. generic, github, pypi.",
     )
     licence: Annotated[str, AfterValidator(_spdx_expression)] = Field(
@@ -109,7 +114,7 @@ class Variant(_ImageKeys):
     )
     tests: str = Field(
         default="",
-        pattern=r"^(tests\.[A-Za-z0-9._-]+\.json)?$",
+        pattern=form(r"^(tests\.[A-Za-z0-9._-]+\.json)?$", "tests.SOMETHING.json"),
         description="File of the folder with its scenarios, named tests.SOMETHING.json; default: tests.json.",
     )
 

@@ -8,11 +8,15 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from typing_extensions import override
 
 from aml_images_dagster.catalog.validated_file import StrictModel
+from aml_images_dagster.messages import form
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-ScenarioName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
+_SCENARIO_NAME = form(
+    r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$", "lower-case letters, digits and inner hyphens, at most 40 characters"
+)
+ScenarioName = Annotated[str, Field(pattern=_SCENARIO_NAME)]
 
 
 def _stays_below(path: str) -> str:

@@ -260,8 +260,13 @@ class CommitTree(Tree):
 
     @override
     def sizes(self, paths: Sequence[str]) -> Iterator[tuple[str, int]]:
-        sizes = git.object_sizes(self.root, [self._files[path].oid or "" for path in paths]) if paths else []
-        return zip(paths, sizes, strict=True)
+        return ((path, self._sizes[self._files[path].oid or ""]) for path in paths)
+
+    @cached_property
+    def _sizes(self) -> Mapping[str, int]:
+        """Of every object: whoever asks for some asks again, and a process of git costs more than its answers."""
+        objects = list(dict.fromkeys(entry.oid for entry in self._files.values() if entry.oid))
+        return dict(zip(objects, git.object_sizes(self.root, objects), strict=True))
 
     @override
     def read_many(self, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:

@@ -168,7 +168,12 @@ def _check_instructions(image: Image, tree: Tree, features_of: FeaturesOf) -> It
     absent = {source for source in context.sources if source.pattern is not None and not context.has(source.pattern)}
     matched = {source.instruction for source in context.sources if source not in absent}
     for source in context.sources:
-        if source not in absent or source.pattern is None:
+        if source.pattern is None:
+            continue
+        if source not in absent:
+            if image.os != "windows" and (link := context.dangling(source.pattern)):
+                message = f"{source.keyword} {source.written}: nothing is copied where the symbolic link {link} leads"
+                yield _at(image, "error", message, source.line)
             continue
         if not is_literal(source.pattern):
             if image.os == "windows" and source.instruction in matched:

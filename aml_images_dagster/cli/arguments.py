@@ -79,11 +79,17 @@ def build_named(settings: Settings, text: str, *, latest: bool = False) -> str:
         The number; `text` itself when no build has it.
 
     Raises:
-        BadInput: Several builds begin so, or there is none that could be the latest.
+        BadInput: Several builds begin so, or `latest` is not taken, or there is no build yet.
     """
     if BUILD_NUMBER.fullmatch(text) or not text:
         return text
-    if latest and text == LATEST:
+    if text == LATEST and not latest:
+        raise BadInput(
+            "`latest` is only for commands that change nothing: another build may start meanwhile",
+            where="BUILD",
+            hint="Give its number, which `aml-images status latest` shows.",
+        )
+    if text == LATEST:
         builds = _artifacts(settings).builds(print_error)
         if not builds:
             raise BadInput(

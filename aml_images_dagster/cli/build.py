@@ -10,13 +10,15 @@ import click
 from rich.markup import escape
 
 from aml_images_dagster.builds.ledger import Ledger
-from aml_images_dagster.builds.preflight import check_plan, check_prerequisites
+from aml_images_dagster.builds.preflight import NOT_POSSIBLE, check_plan, check_prerequisites
 from aml_images_dagster.builds.preparation import Wanted, prepare
 from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
+from aml_images_dagster.errors import BadInput
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.release.release_plan import hint_at_release_tag
+from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
     from aml_images_dagster.builds.records import Plan
@@ -31,6 +33,7 @@ _ACTIONS = {"build": "[bold yellow]build[/]", "reuse": "[green]reuse[/]", "refus
 @click.option("--base", metavar="REV", help="Build what changed since this branch, tag or commit.")
 @click.option("--head", metavar="REV", help="Build this commit. Default: the working tree.")
 @click.option("--all", "everything", is_flag=True, help="Build all images that are not past their end of life.")
+@click.option("--no-fallback", is_flag=True, help="Build no image instead of all images when no image changed.")
 @click.option(
     "--release-num", type=int, metavar="N", help="N of the release tag YYYYMMDD.vN. Default: the next free one."
 )
@@ -46,6 +49,7 @@ def command(
     base: str | None,
     head: str | None,
     everything: bool,
+    no_fallback: bool,
     release_num: int | None,
     release_tag: str | None,
     dry_run: bool,
@@ -55,7 +59,8 @@ def command(
     """Build, test and describe images, all or nothing.
 
     With IMAGE: these images, and those parents of them that are neither staged nor released. Without: the images that
-    changed since --base (default: the main branch) and everything FROM them; all images if none changed.
+    changed since --base (default: the main branch) and everything FROM them; all images if none changed, unless
+    --no-fallback is given.
     """
     wanted = Wanted(
         asked="on the command line",
@@ -66,6 +71,7 @@ def command(
         release_num=release_num,
         release_tag=release_tag or "",
         force=force,
+        fallback=not no_fallback,
     )
     backends = backends_for(settings)
     prepared = prepare(wanted, settings, backends, _warn)
@@ -75,19 +81,37 @@ def command(
     used = hint_at_release_tag(prepared.release_tag, plan.by_name, Ledger(backends.artifacts).records())
     if used:
         _warn(used)
-    check_plan(plan)
     if dry_run:
+        _check_shown(plan)
         return
+    check_plan(plan)
     check_prerequisites(plan, prepared.source, backends)
 
     # Dagster takes seconds to import: only here, after everything that can be refused has been.
     from aml_images_dagster.cli.dagster_run import BuildCommand
+    from aml_images_dagster.cli.instance import explained_outage
     from aml_images_dagster.cli.run_build import run_build
 
     # That of a clean working tree, too: the build goes by it, whatever happens to the files meanwhile.
     commit, number = prepared.source.tree.commit or "", prepared.release_num
     request = BuildCommand(plan, commit, prepared.source.url, number, release_tag, force, keep_failed)
-    sys.exit(run_build(settings, backends, request, as_json))
+    with explained_outage():
+        code = run_build(settings, backends, request, as_json)
+    sys.exit(code)
+
+
+def _check_shown(plan: Plan) -> None:
+    """Refuse a plan that was printed with what stands in the way.
+
+    Raises:
+        BadInput: An image cannot be built.
+    """
+    refused = sum(step.action == "refuse" for step in plan.images)
+    if refused:
+        raise BadInput(
+            f"this build is not possible: {refused} of {counted(len(plan.images), 'image')} cannot be built, see above",
+            hint=NOT_POSSIBLE,
+        )
 
 
 def _warn(text: str) -> None:

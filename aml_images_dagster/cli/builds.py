@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
+from aml_images_dagster.builds.history import History
 from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.catalog.image_name import full_name
 from aml_images_dagster.cli.arguments import IMAGE
@@ -29,6 +30,7 @@ COLOURS: dict[BuildStatus, str] = {
     "running": "cyan",
     "partial": "dim",
     "expired": "dim",
+    "removed": "dim",
 }
 
 
@@ -43,6 +45,14 @@ def waits_of(settings: Settings, records: Iterable[BuildRecord]) -> dict[str, st
     return {runs[run]: found for run, found in waiting_runs(home, runs).items()}
 
 
+def release_state(history: History, build: str) -> str:
+    """How the release of a build stands, in a word or two; empty if none has started."""
+    release = history.of_build(build)
+    if release is None:
+        return ""
+    return "release not completed" if release.state == "not completed" else release.state
+
+
 @click.command("builds")
 @click.option("--image", metavar="IMAGE", type=IMAGE, help="Only builds of this image.")
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), help="Only the newest N of them.")
@@ -53,13 +63,13 @@ def command(settings: Settings, as_json: bool, image: str | None, limit: int | N
     artifacts = backends_for(settings).artifacts
     every = artifacts.builds(print_error)
     found = every
+    history = History(Ledger(artifacts).records())
     if image is not None:
         known = {name for _, record in every for name in record.images}
         image = full_name(image, known, f"no build has an image {image!r}", "`aml-images builds` shows all builds.")
         found = [(folder, record) for folder, record in found if image in record.images]
     if released:
-        builds = Ledger(artifacts).released_builds()
-        found = [(folder, record) for folder, record in found if record.build in builds]
+        found = [(folder, record) for folder, record in found if history.of_build(record.build)]
     found = found[:limit]
     waits = waits_of(settings, [record for _, record in found])
     if as_json:
@@ -70,6 +80,8 @@ def command(settings: Settings, as_json: bool, image: str | None, limit: int | N
                     "status": record.status,
                     "waiting": waits.get(record.build, ""),
                     "commit": record.commit,
+                    "release_tag": record.release_tag,
+                    "release": release_state(history, record.build),
                     "trigger": record.trigger,
                     "pull_request": record.pull_request,
                     "created": record.created.isoformat(),
@@ -89,7 +101,7 @@ def command(settings: Settings, as_json: bool, image: str | None, limit: int | N
             f"{record.created:%Y-%m-%d %H:%M:%S}",
             escape(record.started_by) or "-",
             record.commit[:12] + ("-dirty" if record.commit.endswith("-dirty") else ""),
-            record.release_tag,
+            "\n".join(filter(None, (record.release_tag, release_state(history, record.build)))),
             escape("\n".join(record.images)),
         )
     console = open_console()

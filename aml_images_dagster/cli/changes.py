@@ -88,7 +88,7 @@ def offer_dependents(settings: Settings, backends: Backends, record: ReleaseReco
     if found and settings.release.after_release == "build":
         console.print(f"The sensor after_release builds the images FROM it: {escape(', '.join(found))}")
     elif found:
-        console.print("Images FROM it that are still built on an earlier release. To build them:")
+        console.print("Images FROM it that are not released on it yet. To build them:")
         console.print(f"    aml-images build {' '.join(found)}", markup=False, soft_wrap=True)
     return found
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from aml_images_dagster.builds.backends import Backends
-    from aml_images_dagster.builds.records import BuildRecord
+    from aml_images_dagster.builds.records import BuildRecord, EndStatus
     from aml_images_dagster.settings import Settings
 
 
@@ -42,19 +42,21 @@ def command(settings: Settings, as_json: bool, build: str, yes: bool, force: boo
     build = build_named(settings, build)
     if not BUILD_NUMBER.fullmatch(build):
         raise BadInput(
-            f"{build!r} is not a build number",
+            f"there is no build {build!r}",
+            where=settings.artifacts_uri,
             hint="A build number looks like 20261123.4f2a9c1e; `aml-images builds` lists all.",
         )
     backends = backends_for(settings)
     record = _record(backends, build)
     if record is not None and record.status == "succeeded" and not force:
         _may_go(backends, record, yes=yes, ask=not as_json and sys.stdin.isatty())
-    # A build that had ended already stays what it was; any other is canceled by the person.
-    report = cleanup(build, backends, "canceled", even_if_kept=True, even_if_released=force)
+    # A build that had failed or was canceled stays what it was; one that runs is canceled by the person.
+    status: EndStatus = "removed" if record is not None and record.status == "succeeded" else "canceled"
+    report = cleanup(build, backends, status, even_if_kept=True, even_if_released=force)
     if record is None and not report.rows and not backends.artifacts.build(build).root.exists():
         raise BadInput(
-            "there is no build with this number, and no staged image of one",
-            where=build,
+            f"there is no build {build!r}, and no staged image of one",
+            where=settings.artifacts_uri,
             hint="`aml-images builds` lists all.",
         )
     if as_json:

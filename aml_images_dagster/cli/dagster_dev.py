@@ -10,12 +10,14 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from aml_images_dagster.cli.console import print_error
+from aml_images_dagster.cli.console import open_console, print_error
 from aml_images_dagster.cli.instance import open_instance
 from aml_images_dagster.errors import BadInput, FactoryError
+from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.settings import ENV_PREFIX, load_settings
 from aml_images_dagster.text import printable_line
 
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
 
 _HOST = "127.0.0.1"
+_SHOWN = 120
+"""Characters of a command line in a message."""
+_SUPERSEDED = "Function `dev_command` is superseded"
+"""How Dagster's warning begins that `dg dev` is to be used, which needs a project of its own form."""
 
 
 def become_dagster_dev(settings: Settings, workspace: str, port: str) -> NoReturn:
@@ -33,6 +39,7 @@ def become_dagster_dev(settings: Settings, workspace: str, port: str) -> NoRetur
         workspace: Absolute path of the file that names the code location.
         port: Where the UI listens on loopback.
     """
+    backends_for(settings)  # what contradicts the profile would keep the code location from being loaded
     home = open_instance(settings).root_directory
     _check_port(port)
     _check_daemon(home)
@@ -44,7 +51,10 @@ def become_dagster_dev(settings: Settings, workspace: str, port: str) -> NoRetur
     os.chdir(home)
     # A shell lets what it starts in the background ignore SIGINT, and Dagster takes SIGTERM as it takes SIGINT.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    dagster = [sys.executable, "-m", "dagster", "dev", "--workspace", workspace, "--host", _HOST, "--port", port]
+    # Of its own log only what is wrong: each tick of a sensor is a line, and the UI shows them all.
+    options = ["--workspace", workspace, "--host", _HOST, "--port", port, "--log-level", "warning"]
+    open_console(stderr=True).print(f"The Dagster UI will be at http://{_HOST}:{port} in some seconds. Ctrl-C ends it.")
+    dagster = [sys.executable, "-W", f"ignore:{_SUPERSEDED}", "-m", "dagster", "dev", *options]
     os.execv(sys.executable, dagster)  # noqa: S606 - a list, without a shell
 
 
@@ -91,20 +101,24 @@ def _check_daemon(home: str) -> None:
     """
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            command = _command(process)
+            command = " ".join(_words(process))
             is_daemon = "dagster._daemon" in command or "dagster-daemon" in command
             if is_daemon and f"DAGSTER_HOME={home}".encode() in (process / "environ").read_bytes().split(b"\0"):
                 raise BadInput(
-                    f"a daemon of this instance runs already, process {process.name}: {command}",
+                    f"a daemon of this instance runs already, process {process.name}: {_command(process)}",
                     where=home,
                     hint="Use the UI that started it, or end that first.",
                 )
 
 
 def _command(process: Path) -> str:
-    return printable_line((process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip())[
-        :200
-    ]
+    """The command line of a process, up to what nobody types: Dagster's processes have JSON in theirs."""
+    typed = takewhile(lambda word: not word.startswith("{"), _words(process))
+    return printable_line(" ".join(typed).strip())[:_SHOWN]
+
+
+def _words(process: Path) -> list[str]:
+    return (process / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepo
 
 from aml_images_dagster import fork_server
 from aml_images_dagster.builds.process import this_process
+from aml_images_dagster.cli.instance import database_away
 from aml_images_dagster.defs.keys import BUILD_JOB, LOCATION
 from aml_images_dagster.defs.pinned_catalog import PinnedCatalog
 from aml_images_dagster.defs.request import (
@@ -122,15 +123,21 @@ def execute(
     Returns:
         The run, None when there is none yet; and whether a person has interrupted it.
     """
-    is_interrupted = False
+    is_interrupted, away = False, None
     try:
         _execute(settings, artifacts, instance, request, invocation, interrupt)
     except KeyboardInterrupt:
         is_interrupted = True
+    except Exception as error:
+        away = database_away(error)
+        if away is None:
+            raise
     runs = instance.get_runs(dg.RunsFilter(job_name=BUILD_JOB, tags={INVOCATION_TAG: invocation}), limit=1)
     run = next(iter(runs), None)
     if run is None:
         return None, is_interrupted
+    if away is not None and not run.is_finished:  # it answers again
+        instance.report_run_failed(run, message=away.what)
     # Dagster takes an interrupt that no UI has asked for as a failure; the person at the terminal has asked for it.
     is_interrupted = is_interrupted or _was_interrupted(instance, run.run_id)
     if is_interrupted and run.status is not dg.DagsterRunStatus.SUCCESS:

@@ -34,9 +34,17 @@ if TYPE_CHECKING:
     show_default=True,
     help="Time limit for all checks together, in seconds.",
 )
+@click.option(
+    "--for",
+    "purpose",
+    type=click.Choice(["build", "release"]),
+    default="release",
+    show_default=True,
+    help="What is to be done here: `build` leaves out what only a release needs.",
+)
 @click.argument("images", nargs=-1, metavar="[IMAGE...]", type=IMAGE)
 @common_options
-def command(settings: Settings, as_json: bool, seconds: float, images: tuple[str, ...]) -> None:
+def command(settings: Settings, as_json: bool, seconds: float, purpose: str, images: tuple[str, ...]) -> None:
     """Check everything a build and a release need, and show how to fix what is missing. Starts nothing.
 
     With IMAGE: checks only the bases of these images and what else they need. Without: images that cannot be built here
@@ -47,7 +55,7 @@ def command(settings: Settings, as_json: bool, seconds: float, images: tuple[str
     backends = backends_for(settings)
     backends.import_sdks()
     checks = (*prerequisites(settings, backends, images), Check("Dagster", lambda: _dagster(settings)))
-    results = perform_all(checks, seconds)
+    results = perform_all([each for each in checks if purpose == "release" or not each.is_for_release], seconds)
     # An image that cannot be built here is no failure, unless none can be.
     blocked = {image for result in results if not result.ok for image in result.images}
     is_partial = bool(blocked) and blocked != {image for result in results for image in result.images}

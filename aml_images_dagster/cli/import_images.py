@@ -15,6 +15,7 @@ from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.release.candidate import check_staging
 from aml_images_dagster.release.drop_import import read_drop, resolve_login
+from aml_images_dagster.release.reason import stated
 
 if TYPE_CHECKING:
     from aml_images_dagster.release.import_cfg import ImportCfg
@@ -43,6 +44,7 @@ def command(settings: Settings, as_json: bool, cfg_path: Path, dry_run: bool, ou
 
     import.cfg names two environment variables; they hold the account that reads the staging registry.
     """
+    outside_window = stated(outside_window, "--outside-window")
     release, cfg = read_drop(cfg_path)
     login = resolve_login(cfg)
     if login is not None:

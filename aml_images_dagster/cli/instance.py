@@ -143,22 +143,57 @@ def _explanation(error: Exception, where: str) -> FactoryError:
             where=where,
             hint="Set them in the environment of every process of Dagster.",
         )
+    fault = database_fault(error)
+    if fault:
+        return Unreachable(
+            f"{_AWAY}: {fault}", where=where, hint="Start it, or correct the file and the variables that it names."
+        )
     for cause in _causes(error):
         if isinstance(cause, ModuleNotFoundError):
             package = next((package for module, package in _PACKAGES.items() if module in str(error)), "")
             hint = f"Install it: pip install '{package}'" if package else "Install the package that has it."
             return BadInput(f"it names a module that is not installed: {cause.name or error}", where=where, hint=hint)
-        if isinstance(cause, OperationalError):
-            return Unreachable(
-                f"the database of the instance does not answer: {str(cause.orig).splitlines()[0]}",
-                where=where,
-                hint="Start it, or correct the file and the variables that it names.",
-            )
     return BadInput(
         f"the instance cannot be opened: {error}",
         where=where,
         hint="Correct its dagster.yaml, or move the folder away: the next build creates a new one.",
     )
+
+
+_AWAY = "the database of the instance does not answer"
+
+
+def database_fault(error: BaseException) -> str:
+    """What the database has said, if an exception comes of one that does not answer; else empty."""
+    causes = (cause for cause in _causes(error) if isinstance(cause, OperationalError))
+    return next((str(cause.orig).splitlines()[0] for cause in causes), "")
+
+
+def database_away(error: BaseException) -> Unreachable | None:
+    """The message for a database that has gone away during a build; None for any other exception."""
+    fault = database_fault(error)
+    if not fault:
+        return None
+    return Unreachable(
+        f"{_AWAY}: {fault}",
+        hint="Start it. The janitor, or the next `aml-images build`, then cleans up what the build has left.",
+    )
+
+
+@contextmanager
+def explained_outage() -> Iterator[None]:
+    """Turn the exceptions of a database that has gone away into one message.
+
+    Raises:
+        Unreachable: In their place.
+    """
+    try:
+        yield
+    except Exception as error:
+        away = database_away(error)
+        if away is None:
+            raise
+        raise away from None
 
 
 def _is_no_retry(record: logging.LogRecord) -> bool:

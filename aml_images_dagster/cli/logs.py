@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ from aml_images_dagster.errors import BadInput
 from aml_images_dagster.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from rich.console import Console
 
@@ -48,6 +49,8 @@ def command(
     if image is not None:
         absent = f"build {record.build} has no image {image!r}"
         image = full_name(image, record.images, absent, f"It has {', '.join(record.images)}.")
+    if image is not None and scenario is not None:
+        _check_scenario(folder, record, image, scenario)
     if as_json:
         print_json({"build": record.build, "logs": dict(_logs(settings, folder, record, image, scenario))})
         return
@@ -55,8 +58,12 @@ def command(
     console = open_console()
     has_ended = False
     while True:
+        printed: set[str] = set()
         for name, text in _logs(settings, folder, record, image, scenario):
-            _print_new(console, name, text, shown)
+            # Tests on this machine print into their step as well, and their own logs come after those of the steps.
+            if not _is_in(printed, name, text):
+                _print_new(console, name, text, shown)
+            printed.update(text.splitlines())
         if not follow or has_ended:
             break
         time.sleep(_POLL_SECONDS)
@@ -65,6 +72,35 @@ def command(
     if not any(shown.values()):
         what = " ".join(filter(None, (image, scenario)))
         console.print(f"Build {record.build} has no logs{f' of {what}' if what else ''} here.", markup=False)
+
+
+def _check_scenario(folder: BuildFolder, record: BuildRecord, image: str, scenario: str) -> None:
+    """Refuse a scenario that an image of a build does not have.
+
+    Raises:
+        BadInput: It does not.
+    """
+    plan, tested = folder.read_plan(), folder.read_tested(image)
+    planned = plan.by_name.get(image) if plan else None
+    known = {job.scenario for job in folder.jobs() if job.image == image}
+    known |= {name.partition(".")[0] for name, _ in folder.read_logs(image)}
+    known |= {each.name for each in planned.scenarios} if planned else set()
+    known |= {each.scenario for each in tested.scenarios} if tested else set()
+    if scenario in known:
+        return
+    close = difflib.get_close_matches(scenario, known, n=1)
+    every = f"It has {', '.join(sorted(known))}." if known else "It has none."
+    raise BadInput(
+        f"{image} has no scenario {scenario!r} in build {record.build}",
+        where="SCENARIO",
+        hint=f"Did you mean {close[0]}?" if close else every,
+    )
+
+
+def _is_in(printed: Collection[str], name: str, text: str) -> bool:
+    """Whether everything that a node has printed was printed with its name in front."""
+    node = name.rpartition(".")[2]
+    return all(f"{node}: {line}" in printed for line in text.splitlines())
 
 
 def _print_new(console: Console, name: str, text: str, shown: dict[str, int]) -> None:

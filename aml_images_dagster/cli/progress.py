@@ -22,6 +22,7 @@ from rich.text import Text
 from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.cli.console import is_narrow
 from aml_images_dagster.defs.keys import Stage, image_of
+from aml_images_dagster.defs.request import is_tested_when_staged
 from aml_images_dagster.defs.run import created_at
 from aml_images_dagster.defs.run_state import waiting, was_stopped
 from aml_images_dagster.text import counted
@@ -68,6 +69,7 @@ class Progress:
         for planned in plan.images:
             if planned.action == "reuse" and not planned.is_unchanged:
                 self._cells[planned.image, "staged"] = _Cell("done", note="reused")
+        self._without_test = {image for image in self._images if is_tested_when_staged(plan, image)}
         self._steps: dict[str, list[tuple[str, Stage]]] = {}
         self._run_id = ""
         self._cursor: str | None = None
@@ -153,6 +155,8 @@ class Progress:
             reused = event.step_materialization_data.materialization.metadata.get("reused")
             if split in self._cells and reused is not None and reused.value:
                 self._cells[split].note = "reused"
+            elif split and split[1] == "tested" and split[0] in self._without_test:
+                self._cells[split] = _Cell("done", note="no tests")
             return
         state = {
             dg.DagsterEventType.STEP_START: "running",

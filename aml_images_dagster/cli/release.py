@@ -18,6 +18,7 @@ from aml_images_dagster.release.actor import actor
 from aml_images_dagster.release.candidate import completed
 from aml_images_dagster.release.production import Releaser, window_closed
 from aml_images_dagster.release.public_availability import await_promotion, problems
+from aml_images_dagster.release.reason import stated
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,6 +44,7 @@ def command(settings: Settings, as_json: bool, build: str, dry_run: bool, outsid
 
     A release that was interrupted continues when the command is run again.
     """
+    outside_window = stated(outside_window, "--outside-window")
     backends = backends_for(settings)
     release = completed(build_named(settings, build), backends.artifacts)
     if dry_run:

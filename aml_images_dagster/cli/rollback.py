@@ -12,6 +12,7 @@ from aml_images_dagster.cli.console import line_by_line, open_console
 from aml_images_dagster.cli.options import common_options
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.release.actor import actor
+from aml_images_dagster.release.reason import stated
 from aml_images_dagster.release.rollback import plan_rollback, released_image, roll_back
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 @common_options
 def command(settings: Settings, as_json: bool, image: str, to: str, reason: str, dry_run: bool) -> None:
     """Point :latest of an image at an earlier release. Allowed outside of the release window."""
+    reason = stated(reason, "--reason")
     backends = backends_for(settings)
     image = released_image(image, backends)
     if dry_run:

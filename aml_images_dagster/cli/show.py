@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.markup import escape
 
-from aml_images_dagster.builds.ledger import Ledger, released_images
+from aml_images_dagster.builds.history import History
+from aml_images_dagster.builds.ledger import LATEST, Ledger, released_images
 from aml_images_dagster.builds.source import load_catalog
+from aml_images_dagster.catalog.reference import Reference, short_digest
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import Facts, open_console, print_highlighted
@@ -22,6 +24,7 @@ from aml_images_dagster.profiles import backends_for
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.settings import Settings
 
@@ -73,9 +76,10 @@ def command(settings: Settings, as_json: bool, image: str) -> None:
 
 
 def _past(settings: Settings, image: str) -> dict[str, Any]:
-    """What became of an image, for programs: its builds, newest first, and its last release that is complete."""
+    """What became of an image, for programs: its builds, newest first, and the release that production serves."""
     try:
-        artifacts = backends_for(settings).artifacts
+        backends = backends_for(settings)
+        artifacts = backends.artifacts
         of_it = [(folder, record) for folder, record in artifacts.builds(lambda _: None) if image in record.images]
         builds = []
         for folder, record in of_it[:_BUILDS]:
@@ -83,17 +87,37 @@ def _past(settings: Settings, image: str) -> dict[str, Any]:
             size = staged.size_bytes if staged else None
             about = {"build": record.build, "status": record.status, "created": record.created.isoformat()}
             builds.append(about | {"size_bytes": size})
-        records = Ledger(artifacts).records()
     except (FactoryError, OSError) as error:  # the image is shown all the same
         return {"builds": [], "release": None, "unknown": str(error)}
-    done = (r for r in reversed(records) if r.action == "release" and r.done and image in released_images([r]))
-    last = next(done, None)
-    release = {"tag": last.release_tag, "build": last.build, "when": last.when.isoformat()} if last else None
-    return {"builds": builds, "release": release, "unknown": ""}
+    try:
+        return {"builds": builds, "release": _served(image, backends), "unknown": ""}
+    except (FactoryError, OSError) as error:
+        return {"builds": builds, "release": None, "unknown": str(error)}
+
+
+def _served(image: str, backends: Backends) -> dict[str, Any] | None:
+    """The release that production serves as the latest of an image; None if it serves none.
+
+    Raises:
+        Unreachable: Production does not answer.
+    """
+    records = Ledger(backends.artifacts).records()
+    if image not in released_images(records):
+        return None
+    history = History(records)
+    repository = history.versions(image)[0].repository
+    digest = backends.production.digest(Reference(backends.production.host, repository, LATEST))
+    if digest is None:
+        return None
+    record = history.latest(repository, digest).record
+    if record is None or all(change.after != digest for change in record.changes):
+        return {"digest": digest, "tag": None, "build": None, "when": None, "completed": None}
+    about = {"digest": digest, "tag": record.release_tag, "build": record.build}
+    return about | {"when": record.when.isoformat(), "completed": record.done}
 
 
 def _last_build(past: dict[str, Any]) -> str:
-    if past["unknown"]:
+    if past["unknown"] and not past["builds"]:
         return f"not known: {past['unknown']}"
     return next((f"{b['build']} {b['status']}, {b['created'][:10]}" for b in past["builds"]), "none")
 
@@ -101,8 +125,11 @@ def _last_build(past: dict[str, Any]) -> str:
 def _release(past: dict[str, Any]) -> str:
     release = past["release"]
     if release is None:
-        return "" if past["unknown"] else "none"
-    return f"{release['tag']}, build {release['build']}, {release['when'][:10]}"
+        return f"not known: {past['unknown']}" if past["unknown"] and past["builds"] else "none"
+    if release["build"] is None:
+        return f"production serves {short_digest(release['digest'])}, of which there is no record"
+    incomplete = "" if release["completed"] else ", not completed"
+    return f"{release['tag']}, build {release['build']}, {release['when'][:10]}{incomplete}"
 
 
 def _size(builds: Sequence[dict[str, Any]]) -> str:

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.markup import escape
 
+from aml_images_dagster.builds.cleanup import read_report
+from aml_images_dagster.builds.history import History
+from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.naming import BUILD_NUMBER
-from aml_images_dagster.builds.records import on_platform, sizes_in_words
+from aml_images_dagster.builds.records import ENDED, on_platform, sizes_in_words
 from aml_images_dagster.cli.arguments import BUILD, build_named
 from aml_images_dagster.cli.builds import COLOURS, waits_of
 from aml_images_dagster.cli.console import is_narrow, new_table, open_console
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from aml_images_dagster.builds.artifacts import BuildFolder
+    from aml_images_dagster.builds.history import BuildRelease
     from aml_images_dagster.builds.records import BuildFailure, BuildRecord, JobRecord
     from aml_images_dagster.settings import Settings
 
@@ -38,8 +42,9 @@ def command(settings: Settings, as_json: bool, build: str) -> None:
     """
     folder, record = find_build(settings, build_named(settings, build, latest=True))
     waits = waits_of(settings, [record]).get(record.build, "")
+    release = History(Ledger(backends_for(settings).artifacts).records()).of_build(record.build)
     if as_json:
-        print_json({**document(folder, record), "waiting": waits})
+        print_json({**document(folder, record), "waiting": waits, "release": _release_document(release)})
         return
     console = open_console()
     console.print(
@@ -47,6 +52,13 @@ def command(settings: Settings, as_json: bool, build: str) -> None:
     )
     if waits:
         console.print(waits, style="yellow")
+    if release:
+        console.print(_release_in_words(release))
+    if _is_kept(folder, record):
+        console.print(
+            f"[bold yellow]kept for inspection until {record.keep_until:%Y-%m-%d %H:%M} UTC[/], "
+            f"or until `aml-images cleanup {record.build}`"
+        )
     about = (
         f"started by {escape(record.started_by)}" if record.started_by else "",
         f"commit {record.commit or 'none'}",
@@ -57,6 +69,30 @@ def command(settings: Settings, as_json: bool, build: str) -> None:
     if record.failure:
         explain_failure(console, record.failure)
     console.print(images_table(folder, record))
+
+
+def _release_document(release: BuildRelease | None) -> dict[str, Any] | None:
+    if release is None:
+        return None
+    record = release.record
+    about = {"state": release.state, "when": record.when.isoformat(), "who": record.who}
+    return about | {"record": record.number, "withdrawn": list(release.withdrawn)}
+
+
+def _release_in_words(release: BuildRelease) -> str:
+    record, who = release.record, escape(release.record.who)
+    when = f"{record.when:%Y-%m-%d %H:%M} UTC"
+    if not record.done:
+        again = f"`aml-images release {record.build}` continues it"
+        return f"[bold yellow]its release is not completed[/]: begun by {who}, {when}; {again}"
+    withdrawn = f"; [yellow]withdrawn: {escape(', '.join(release.withdrawn))}[/]" if release.withdrawn else ""
+    return f"[green]released[/] as {record.release_tag} by {who}, {when}{withdrawn}"
+
+
+def _is_kept(folder: BuildFolder, record: BuildRecord) -> bool:
+    """Whether what a failed build has made is still there, for inspection."""
+    report = read_report(folder) if record.keep_until and record.status in ENDED else None
+    return report is not None and any(row.outcome == "kept" for row in report.rows)
 
 
 def explain_failure(console: Console, failure: BuildFailure) -> None:
@@ -104,6 +140,7 @@ def document(folder: BuildFolder, record: BuildRecord) -> dict[str, Any]:
     return {
         **record.model_dump(mode="json", exclude={"images"}),
         "artifacts": folder.root.as_uri(),
+        "is_kept": _is_kept(folder, record),
         "images": images,
         "jobs": [job.model_dump(mode="json") for job in folder.jobs()],
     }
@@ -112,7 +149,8 @@ def document(folder: BuildFolder, record: BuildRecord) -> dict[str, Any]:
 def images_table(folder: BuildFolder, record: BuildRecord) -> Table:
     """The images of a build for people."""
     table = new_table("image", "digest", "size", "staged", "tests", "why")
-    jobs = folder.jobs()
+    jobs, plan = folder.jobs(), folder.read_plan()
+    planned = plan.by_name if plan else {}
     for image in record.images:
         staged, tested = folder.read_staged(image), folder.read_tested(image)
         if staged is None:
@@ -128,7 +166,9 @@ def images_table(folder: BuildFolder, record: BuildRecord) -> Table:
             ]
             scenarios += [f"not tested on {platform}" for platform in tested.untested]
         else:
-            scenarios = _jobs_of(image, jobs) or ["-"]
+            tests = planned[image].tests if image in planned else {}
+            before = [f"{name} passed before" for name, todo in tests.items() if todo == "passed"]
+            scenarios = before + _jobs_of(image, jobs) or ["-"]
         table.add_row(
             escape(image),
             staged.digest[:19],

@@ -12,6 +12,7 @@ from aml_images_dagster.cli.console import line_by_line, open_console
 from aml_images_dagster.cli.options import common_options
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.release.actor import actor
+from aml_images_dagster.release.reason import stated
 from aml_images_dagster.release.rollback import released_image
 from aml_images_dagster.release.withdrawal import plan_withdrawal, withdraw
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 @common_options
 def command(settings: Settings, as_json: bool, image: str, tag: str, reason: str, dry_run: bool) -> None:
     """Remove release TAG of an image from production permanently. :latest must not be that release."""
+    reason = stated(reason, "--reason", required=True)
     backends = backends_for(settings)
     image = released_image(image, backends)
     if dry_run:

@@ -87,7 +87,14 @@ def build_keys(images: Iterable[str]) -> list[AssetKey]:
 
 def plan_keys(plan: Plan) -> list[AssetKey]:
     """What a plan says has to be done. The step of the release files records reused images."""
-    return [*(asset_key(*key) for key in _to_do(plan, STAGES)), *RELEASE_FILES]
+    keys = (key for key in _to_do(plan, STAGES) if key[1] != "tested" or not is_tested_when_staged(plan, key[0]))
+    return [*(asset_key(*key) for key in keys), *RELEASE_FILES]
+
+
+def is_tested_when_staged(plan: Plan, image: str) -> bool:
+    """Whether the step that builds an image writes that it has passed, too: without scenarios that is no work."""
+    planned = plan.by_name[image]
+    return planned.action == "build" and not planned.scenarios
 
 
 def pull_request_keys(images: Iterable[str]) -> list[AssetKey]:

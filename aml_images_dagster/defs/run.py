@@ -31,11 +31,13 @@ from aml_images_dagster.defs.request import (
 from aml_images_dagster.defs.run_state import PROCESS_TAG, STOPPED, name_process
 from aml_images_dagster.defs.stop import stopped_with
 from aml_images_dagster.errors import BadInput, BuildFailed, BuildStopped, FactoryError, refused_by_system
+from aml_images_dagster.instance.sign_in import SIGNED_IN_TAG
+from aml_images_dagster.release.actor import actor
 from aml_images_dagster.schedules.schedule import read_timetable
 from aml_images_dagster.text import code_block, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     from aml_images_dagster.builds.artifacts import Artifacts
@@ -243,6 +245,17 @@ def images_of(record: dg.RunRecord, artifacts: Artifacts) -> frozenset[str]:
     return frozenset(split[0] for key in run.asset_selection or () if (split := image_of(key)))
 
 
+def acting(run: dg.DagsterRun, named: str, settings: Settings) -> str:
+    """Who acts by a run: the user whom the sign-in proxy has let in, else who is named, else the setting or this host.
+
+    Args:
+        run: The run.
+        named: What the launchpad says; may be empty.
+        settings: All settings.
+    """
+    return run.tags.get(SIGNED_IN_TAG) or named or actor(settings)
+
+
 def step_log(line: str) -> None:
     """Write to the step's own log, which the UI shows beside its events."""
     sys.stdout.write(f"{printable(line)}\n")
@@ -256,6 +269,7 @@ def explained() -> Iterator[None]:
     Raises:
         dg.Failure: In place of a `FactoryError`, and of what the operating system refuses.
     """
+    with_stacks()
     try:
         yield
     except (FactoryError, OSError) as fault:
@@ -270,4 +284,20 @@ def explained() -> Iterator[None]:
         log = error.log if isinstance(error, BuildFailed) else ""
         if log:
             metadata["log"] = dg.MetadataValue.md(code_block(log))
-        raise dg.Failure(description=str(error), metadata=metadata, allow_retries=False) from None
+        raise failure(str(error), metadata) from None
+
+
+def failure(description: str, metadata: Mapping[str, dg.MetadataValue] | None = None) -> dg.Failure:
+    """A failure of a step for its caller to raise: Dagster shows the description and no traceback.
+
+    Dagster records the stack of whatever a step raises, as far as `sys.tracebacklimit` lets it. The limit holds for the
+    process, which after a step that fails has nothing to do but its hooks; see `with_stacks`.
+    """
+    sys.tracebacklimit = 0
+    return dg.Failure(description=description, metadata=metadata, allow_retries=False)
+
+
+def with_stacks() -> None:
+    """Let exceptions of this process have their stack again, after a failure that has none."""
+    if hasattr(sys, "tracebacklimit"):
+        del sys.tracebacklimit

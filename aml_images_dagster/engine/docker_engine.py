@@ -14,6 +14,7 @@ import re
 import shutil
 import tarfile
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,8 @@ _LABEL = "io.github.aml-images.inspection"
 # of a build request that they carry and that reaches neither the image nor the cache.
 _BUILD_MARK = ".aml-images-build.invalid"
 _MARK_ADDRESS = "127.0.0.1"
+# Source: https://docs.docker.com/engine/storage/containerd/
+_IMAGE_STORE = ["driver-type", "io.containerd.snapshotter.v1"]
 _NEW_PINGS = 3
 _ARCHIVE_HEADER_BYTES = 256 * 1024
 """More than what stands before a file in an archive: its name, and extended attributes of 64 KiB."""
@@ -110,6 +113,17 @@ class DockerEngine:
             free_bytes=space[1] if space else None,
             network_mtu=mtu,
         )
+
+    @property
+    def has_image_store(self) -> bool:
+        """Whether it keeps its images in the image store of containerd."""
+        return _IMAGE_STORE in (self._description.get("DriverStatus") or ())
+
+    @cached_property
+    def _description(self) -> Mapping[str, Any]:
+        """What the engine says of itself. A process that builds asks for it once: it takes a busy engine a while."""
+        with self._client() as client:
+            return dict(client.info())
 
     def build(self, request: BuildRequest, log: LogLine) -> BuiltImage:
         """See `Engine.build`."""
@@ -363,8 +377,7 @@ class DockerEngine:
 
     def free_space(self) -> tuple[str, int] | None:
         """The folder where the engine keeps its images and its free bytes; None when that is unknown."""
-        with self._client() as client:
-            return self._space(client.info())
+        return self._space(self._description)
 
     def require_space(self, tag: str) -> None:
         """See to it that a build has the space that it needs.

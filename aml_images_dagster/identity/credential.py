@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from azure.identity import DefaultAzureCredential
 
     from aml_images_dagster.settings.azure import AzureSettings
+
+# Where no log is configured, Python prints warnings: what azure-identity warns of, our message says in one line.
+logging.getLogger("azure.identity").addHandler(logging.NullHandler())
 
 _VARIABLE = "AZURE_TOKEN_CREDENTIALS"
 _RENEWED_BEFORE_SECONDS = 300

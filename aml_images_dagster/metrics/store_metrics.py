@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from aml_images_dagster.builds.ledger import ReleaseRecord
     from aml_images_dagster.settings import Settings
 
-_OUTCOMES = {"expired": "succeeded"}
-"""A build that expires had succeeded; a counter must not fall."""
+_OUTCOMES = {"expired": "succeeded", "removed": "succeeded"}
+"""A build that expires or is removed had succeeded; a counter must not fall."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from aml_images_dagster.catalog.validated_file import StrictModel, read_model_file
 from aml_images_dagster.errors import BadInput
+from aml_images_dagster.messages import form
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,7 +33,8 @@ Kind = Literal[
     "sensor_failing",
 ]
 
-Channel = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+_CHANNEL = form(r"^[a-z][a-z0-9_]{0,39}$", "small letters, digits and underscores, at most 40, beginning with a letter")
+Channel = Annotated[str, Field(pattern=_CHANNEL)]
 
 
 class OwnerChannels(StrictModel):

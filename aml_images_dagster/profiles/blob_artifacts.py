@@ -16,10 +16,29 @@ if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
 
 
+def artifacts_on_disk(settings: Settings) -> Artifacts:
+    """The artifacts store of the settings where nothing signs in to Azure.
+
+    Raises:
+        BadInput: It is in Azure Blob.
+    """
+    if _is_blob(settings.artifacts_uri):
+        raise BadInput(
+            f"artifacts in Azure Blob need the profile azure, not {settings.profile}",
+            where=f"artifacts: {settings.artifacts_uri}",
+            hint="Set AML_IMAGES_PROFILE to azure and AML_IMAGES_AZURE__STORAGE_ACCOUNT to the account's name, "
+            "or name a folder.",
+        )
+    return Artifacts(settings.artifacts_uri)
+
+
 def artifacts_of(settings: Settings, credential: Credential, endpoints: Endpoints) -> Artifacts:
-    """The artifacts store of the settings, in Azure Blob or wherever else it is."""
+    """The artifacts store of the settings, in Azure Blob or wherever else it is.
+
+    A store of which the account is not configured raises `BadInput` when it is first used.
+    """
     uri, account = settings.artifacts_uri, settings.azure.storage_account
-    if not uri.startswith(tuple(f"{protocol}://" for protocol in ATOMIC_STORES)):
+    if not _is_blob(uri):
         return Artifacts(uri)
     host = account if "." in account else f"{account}.{endpoints.blobs}"
     options = {
@@ -42,14 +61,12 @@ def blob_checks(settings: Settings, artifacts: Artifacts) -> tuple[Check, ...]:
     return (Check("storage account", lambda: _found(settings.azure.storage_account, artifacts), before_build=True),)
 
 
+def _is_blob(uri: str) -> bool:
+    return uri.startswith(tuple(f"{protocol}://" for protocol in ATOMIC_STORES))
+
+
 def _found(account: str, artifacts: Artifacts) -> str:
     root = artifacts.root
-    if not account:
-        raise BadInput(
-            f"artifacts are {root}, but no storage account is configured",
-            where="azure.storage_account",
-            hint="Set AML_IMAGES_AZURE__STORAGE_ACCOUNT to its name.",
-        )
     container, where = root.path.partition("/")[0], f"storage account {account}"
     try:
         root.fs.info(container)

@@ -9,6 +9,7 @@ from adlfs import AzureBlobFileSystem  # type: ignore[import-untyped]
 from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
 from fsspec.asyn import sync_wrapper  # type: ignore[import-untyped]
 
+from aml_images_dagster.errors import BadInput
 from aml_images_dagster.identity.faults import fault
 
 if TYPE_CHECKING:
@@ -37,7 +38,20 @@ def _explained(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable
 
 
 class ExplainedBlobs(AzureBlobFileSystem):  # type: ignore[misc]
-    """Blobs of a storage account; raises `Unreachable` if it does not answer, or refuses a request."""
+    """Blobs of a storage account; raises `Unreachable` if it does not answer, or refuses a request.
+
+    Raises:
+        BadInput: No account is configured.
+    """
+
+    def __init__(self, account_name: str = "", **options: Any) -> None:
+        if not account_name:
+            raise BadInput(
+                "artifacts are in Azure Blob, but no storage account is configured",
+                where="azure.storage_account",
+                hint="Set AML_IMAGES_AZURE__STORAGE_ACCOUNT to its name.",
+            )
+        super().__init__(account_name, **options)
 
 
 for _name in (*_REQUESTS, *_TRANSFERS):

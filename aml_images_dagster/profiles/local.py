@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.builds.artifacts import Artifacts
 from aml_images_dagster.builds.backends import Backends
+from aml_images_dagster.profiles.blob_artifacts import artifacts_on_disk
 from aml_images_dagster.profiles.checks import builder_checks, registry_checks
 from aml_images_dagster.profiles.engines import (
     emulated_platforms,
@@ -56,7 +56,7 @@ def local_backends(settings: Settings) -> Backends:
             emulated=emulated_platforms(settings) if settings.test_emulated else None,
         ),
         resolver=BaseResolver(settings.base_mirrors, engines.linux, registry),
-        artifacts=Artifacts(settings.artifacts_uri),
+        artifacts=artifacts_on_disk(settings),
         frontends=settings.frontends,
         checks=(*builder_checks(builder, windows, settings), *registry_checks(staging, production)),
     )

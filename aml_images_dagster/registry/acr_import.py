@@ -8,7 +8,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from aml_images_dagster.catalog.reference import is_digest
+from aml_images_dagster.catalog.reference import Reference, is_digest
 from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.identity.faults import TIMEOUTS, explained
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from azure.core.polling import LROPoller
     from azure.mgmt.containerregistry import ContainerRegistryManagementClient
 
-    from aml_images_dagster.catalog.reference import Reference
     from aml_images_dagster.engine.interface import RegistryLogin
     from aml_images_dagster.identity.credential import Credential
     from aml_images_dagster.identity.endpoints import Endpoints
@@ -111,7 +110,7 @@ class AcrImporter:
         if there and not replace:
             raise _released_already(destination, there, source)
         with explained(self._production.host, f"to import {destination}", role=_ROLE), self._client() as client:
-            self._import(client, source, destination, replace=replace)
+            self._import_tag(client, source, destination, replace=replace)
         served = self._production.digest(destination)
         if served != source.digest:
             raise Unreachable(
@@ -119,6 +118,16 @@ class AcrImporter:
                 where=str(destination),
                 hint="Another client writes to this tag: check the registry's activity log, then release again.",
             )
+
+    def import_untagged(self, source: Reference, repository: str) -> None:
+        """See `Importer.import_untagged`."""
+        copy = Reference(self._production.host, repository, digest=source.digest)
+        if self._production.digest(copy) is not None:
+            return
+        with explained(self._production.host, f"to import {copy}", role=_ROLE), self._client() as client:
+            self._import(client, source, {"untaggedTargetRepositories": [repository]}, "Force")
+        if self._production.digest(copy) is None:
+            raise Unreachable("it is not there after its import", where=str(copy), hint="Release again.")
 
     def found(self) -> str:
         """What production is, for a check; and that this identity may import, which an empty import shows.
@@ -141,29 +150,14 @@ class AcrImporter:
             )
         return str(registry_id)
 
-    def _import(
+    def _import_tag(
         self, client: ContainerRegistryManagementClient, source: Reference, destination: Reference, *, replace: bool
     ) -> None:
         from azure.core.exceptions import HttpResponseError
 
-        registry_id = self._production_id()
-        request = {
-            "source": {**self._source_for(source), "sourceImage": f"{source.repository}@{source.digest}"},
-            "targetTags": [f"{destination.repository}:{destination.tag}"],
-            "mode": "Force" if replace else "NoForce",
-        }
+        target = {"targetTags": [f"{destination.repository}:{destination.tag}"]}
         try:
-            poller: LROPoller[None] = client.registries.begin_import_image(
-                registry_id.resource_group, registry_id.name, request, polling_interval=_POLL_SECONDS
-            )
-            poller.wait(self._timeout_seconds)
-            if not poller.done():
-                raise Unreachable(
-                    f"the import takes longer than {self._timeout_seconds / 60:g} minutes",
-                    where=str(destination),
-                    hint="It continues in Azure: release again later, or set AML_IMAGES_AZURE__IMPORT_TIMEOUT_MINUTES.",
-                )
-            poller.result()
+            self._import(client, source, target, "Force" if replace else "NoForce")
         except HttpResponseError as error:
             if error.status_code != HTTPStatus.CONFLICT:
                 raise
@@ -173,6 +167,32 @@ class AcrImporter:
                 raise _released_already(destination, there, source) from None
             if there is None:
                 raise
+
+    def _import(
+        self, client: ContainerRegistryManagementClient, source: Reference, target: Mapping[str, Any], mode: str
+    ) -> None:
+        """One import, to its end.
+
+        Source of the targets: https://learn.microsoft.com/rest/api/container-registry/registries/import-image;
+        `untaggedTargetRepositories` takes a manifest alone, with what it refers to and not what refers to it.
+        """
+        registry_id = self._production_id()
+        request = {
+            "source": {**self._source_for(source), "sourceImage": f"{source.repository}@{source.digest}"},
+            **target,
+            "mode": mode,
+        }
+        poller: LROPoller[None] = client.registries.begin_import_image(
+            registry_id.resource_group, registry_id.name, request, polling_interval=_POLL_SECONDS
+        )
+        poller.wait(self._timeout_seconds)
+        if not poller.done():
+            raise Unreachable(
+                f"the import takes longer than {self._timeout_seconds / 60:g} minutes",
+                where=str(source),
+                hint="It continues in Azure: release again later, or set AML_IMAGES_AZURE__IMPORT_TIMEOUT_MINUTES.",
+            )
+        poller.result()
 
     def _client(self) -> ContainerRegistryManagementClient:
         from azure.mgmt.containerregistry import ContainerRegistryManagementClient

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aml_images_dagster.catalog.reference import Reference
-    from aml_images_dagster.registry.interface import Manifest
-    from aml_images_dagster.registry.oci import OciRegistry
+    from aml_images_dagster.registry.interface import Manifest, Registry
 
 _AT_ONCE = 3
 _ATTEMPTS = 3
@@ -26,7 +25,7 @@ _BLOB_SECONDS = 3600
 
 
 def copy_image(
-    source: OciRegistry, target: OciRegistry, reference: Reference, repository: str, tags: Sequence[str] = ()
+    source: Registry, target: Registry, reference: Reference, repository: str, tags: Sequence[str] = ()
 ) -> str:
     """Copy an image, with all platforms of an index, and tag the copy.
 
@@ -56,8 +55,8 @@ def copy_image(
 
 
 def _copy_all(
-    source: OciRegistry,
-    target: OciRegistry,
+    source: Registry,
+    target: Registry,
     reference: Reference,
     repository: str,
     done: dict[str, Manifest],
@@ -85,7 +84,7 @@ def _copy_all(
     return manifest
 
 
-def _copy_blob(source: OciRegistry, target: OciRegistry, reference: Reference, repository: str, digest: str) -> None:
+def _copy_blob(source: Registry, target: Registry, reference: Reference, repository: str, digest: str) -> None:
     """Send one blob; an interrupted transfer starts again, because a stream can't be sent twice."""
     for attempt in range(1, _ATTEMPTS + 1):
         if target.has_blob(repository, digest):

@@ -9,7 +9,7 @@ from aml_images_dagster.registry.copy import copy_image
 
 if TYPE_CHECKING:
     from aml_images_dagster.catalog.reference import Reference
-    from aml_images_dagster.registry.oci import OciRegistry
+    from aml_images_dagster.registry.interface import Registry
 
 
 class Importer(Protocol):
@@ -28,6 +28,18 @@ class Importer(Protocol):
             Unreachable: A registry does not answer or refuses.
         """
 
+    def import_untagged(self, source: Reference, repository: str) -> None:
+        """Bring a manifest into a repository of the production registry under its digest alone. Done already is done.
+
+        Args:
+            source: An artifact in staging, by digest.
+            repository: Where it is to be.
+
+        Raises:
+            BadInput: There is no such manifest.
+            Unreachable: A registry does not answer or refuses.
+        """
+
 
 class CopyingImporter:
     """An `Importer` that copies the bytes through this machine.
@@ -37,7 +49,7 @@ class CopyingImporter:
         production: Where they go.
     """
 
-    def __init__(self, staging: OciRegistry, production: OciRegistry) -> None:
+    def __init__(self, staging: Registry, production: Registry) -> None:
         self._staging = staging
         self._production = production
 
@@ -53,3 +65,7 @@ class CopyingImporter:
                 hint="A released tag never moves: release under another tag.",
             )
         copy_image(self._staging, self._production, source, destination.repository, [destination.tag])
+
+    def import_untagged(self, source: Reference, repository: str) -> None:
+        """See `Importer.import_untagged`."""
+        copy_image(self._staging, self._production, source, repository)

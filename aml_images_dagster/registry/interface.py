@@ -68,6 +68,31 @@ class Registry(Protocol):
     def manifest(self, reference: Reference) -> Manifest | None:
         """The manifest behind a tag or digest; None when there is none."""
 
+    def existing(self, reference: Reference) -> Manifest:
+        """The manifest behind a tag or digest.
+
+        Raises:
+            BadInput: There is none.
+        """
+
+    def put_manifest(self, repository: str, version: str, manifest: Manifest) -> None:
+        """Store a manifest under a tag or its digest, and read back that it is there."""
+
+    def send_manifest(self, repository: str, version: str, manifest: Manifest) -> object:
+        """The same without reading back: for a tag that others may write at the same moment."""
+
+    def referrers(self, repository: str, digest: str) -> Sequence[Mapping[str, Any]] | None:
+        """Descriptors of all manifests that have this one as their subject; None when the registry keeps no list."""
+
+    def referrers_tags(self, repository: str) -> Sequence[str]:
+        """The tags of indexes of what is attached to images, where the registry keeps no list."""
+
+    def has_blob(self, repository: str, digest: str) -> bool:
+        """Whether a repository has a blob."""
+
+    def upload_blob(self, repository: str, digest: str, body: bytes | VerifiedBlob) -> None:
+        """Store a blob."""
+
     def config(self, reference: Reference) -> Mapping[str, Any]:
         """The image configuration (OS, architecture, labels) of a single-platform image."""
 

@@ -220,7 +220,8 @@ class OciRegistry:
                 seen.add(url)
                 if not answer.ok:
                     return None
-                entries = self._document(answer.content, what).get("manifests")
+                entries = self._document(answer.content, what).get("manifests", "")
+                entries = [] if entries is None else entries  # as programs in Go write an empty list
                 if not isinstance(entries, list) or not all(map(is_descriptor, entries)):
                     raise self._not_a_registry(what)
                 found.extend(entries)
@@ -342,8 +343,10 @@ class OciRegistry:
             absent_is_fine=True,
             expected=requests.codes.ok,
         )
-        if answer.ok:
-            self._check_named(answer, Reference(self.host, repository, digest=digest))
+        named = self._check_named(answer, Reference(self.host, repository, digest=digest)) if answer.ok else ""
+        # A storage to which the registry leads names no digest; another page of the registry is no blob.
+        if answer.ok and not named and _is_redirected(answer) and origin(answer.url) == origin(self._base):
+            raise self._not_a_registry(f"for blob {digest}", f" (it leads to {answer.url[:200]})")
         return answer.ok
 
     @contextlib.contextmanager
@@ -633,8 +636,7 @@ class OciRegistry:
             except (urllib3.exceptions.HTTPError, ValueError) as error:  # of an address that requests cannot read
                 raise self._not_a_registry(what, f" (it leads to no address: {str(error)[:200]})") from None
         # Where a redirect leads to nothing, the registry has not said that there is no such thing.
-        is_ours = not any(step.is_redirect for step in answer.history)
-        absent = answer.status_code == requests.codes.not_found and absent_is_fine and is_ours
+        absent = answer.status_code == requests.codes.not_found and absent_is_fine and not _is_redirected(answer)
         if check and not answer.ok and not absent:
             with answer, self._errors(what):
                 raise self._refusal(answer, what)
@@ -790,6 +792,10 @@ def _media_type(answer: requests.Response, body: bytes) -> str:
     """What a manifest says that it is, or else the answer. Source: image-spec, "mediaType" of a manifest."""
     said = str((_json_object(body) or {}).get("mediaType"))
     return said if said in _IS_INDEX else answer.headers.get("Content-Type", "").split(";")[0].strip()
+
+
+def _is_redirected(answer: requests.Response) -> bool:
+    return any(step.is_redirect for step in answer.history)
 
 
 def _told(seconds: float) -> str:

@@ -10,6 +10,6 @@ if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
 
 
-def actor(settings: Settings) -> str:
-    """The setting, else user@host of this process."""
-    return settings.release.who or f"{getpass.getuser()}@{socket.gethostname()}"
+def actor(settings: Settings, named: str = "") -> str:
+    """Who is named, else the setting, else user@host of this process."""
+    return named.strip() or settings.release.who or f"{getpass.getuser()}@{socket.gethostname()}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -13,17 +14,21 @@ from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.release.release_json import ReleaseJson
 from aml_images_dagster.text import counted
+from aml_images_dagster.trust.signing import trust_of
+from aml_images_dagster.trust.verification import verify_image
 
 if TYPE_CHECKING:
     from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.builds.records import BuildRecord
     from aml_images_dagster.registry.interface import Registry
+    from aml_images_dagster.settings import Settings
 
 _NOT_COMPLETE = {
     "running": ("is still running", "Wait until it has succeeded: `aml-images status` shows its progress."),
     "partial": ("was started for a part of the chain", "Build the whole chain with `aml-images build`."),
     "failed": ("failed", "Start a new build."),
     "canceled": ("was canceled", "Start a new build."),
+    "removed": ("was removed from staging by `aml-images cleanup`", "Start a new build."),
     "expired": ("has left staging because it was not released in time", "Start a new build."),
 }
 
@@ -115,6 +120,28 @@ def check_staging(release: ReleaseJson, staging: Registry) -> None:
             "\n  ".join(moved),
             where=f"build {release.build}",
             hint="The tag no longer serves the tested image: start a new build.",
+        )
+
+
+def check_verified(release: ReleaseJson, staging: Registry, settings: Settings) -> None:
+    """Refuse a build whose images do not have the evidence that they must have, where the settings say so.
+
+    Raises:
+        BadInput: An image is not signed, is signed by somebody whose signature does not count, or lacks something.
+        Unreachable: Staging does not answer.
+    """
+    if not settings.releases_verified:
+        return
+    trust, now, refused = trust_of(settings), datetime.now(UTC), []
+    for image in release.images:
+        staged = Reference.parse(image.staging.reference).with_digest(image.staging.digest)
+        failed = verify_image(staging, staged, trust, settings.trust.required, now).failed
+        refused += [f"{image.family}/{image.name}: {check.name}: {check.found}" for check in failed]
+    if refused:
+        raise BadInput(
+            "\n  ".join(refused),
+            where=f"build {release.build}",
+            hint="`aml-images verify` shows what an image has. Build again with --force to attach it again.",
         )
 
 

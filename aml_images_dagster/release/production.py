@@ -10,14 +10,17 @@ from zoneinfo import ZoneInfo
 
 from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord
 from aml_images_dagster.catalog.reference import Reference
-from aml_images_dagster.errors import BadInput, FactoryError, ReleaseFailed
-from aml_images_dagster.release.candidate import check_staging, check_traceable, claim, completed, lacks
+from aml_images_dagster.errors import BadInput, FactoryError, ReleaseFailed, ReleaseInterrupted
+from aml_images_dagster.release.candidate import check_staging, check_traceable, check_verified, claim, completed, lacks
 from aml_images_dagster.release.lease import Lease
+from aml_images_dagster.release.reason import stated
 from aml_images_dagster.release.release_plan import ReleasePlan, plan_release
 from aml_images_dagster.release.shell.import_images import ImportRefused, Tested, import_all
+from aml_images_dagster.text import counted
+from aml_images_dagster.trust.referrers import copy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.ledger import TagChange
@@ -65,6 +68,7 @@ class Releaser:
         """
         check_traceable(release)
         check_staging(release, self._backends.staging)
+        check_verified(release, self._backends.staging, self._settings)
         plan = plan_release(release, self._backends.production, self._ledger.records())
         return replace(plan, lacks=lacks(release, self._backends.artifacts))
 
@@ -78,7 +82,9 @@ class Releaser:
         Raises:
             BadInput: It may not be released; production is as it was.
             ReleaseFailed: It did not complete; what is done stays done, and the same call continues where it stopped.
+            ReleaseInterrupted: A person has interrupted it; likewise.
         """
+        outside_window = stated(outside_window, "outside_window")
         check_window(self._settings, outside_window, datetime.now(UTC))
         self.plan(release)  # what can be refused is refused before the wait for the lease
         purpose = f"release of build {release.build}"
@@ -91,7 +97,8 @@ class Releaser:
             self._claim(release)
             lease.check()  # a claim lasts for as long as whoever made it may still begin
             begun = plan.resumes or self._ledger.append(self._begun(release, plan.changes, outside_window))
-            with _explained(release):
+            production = _Production(self._backends, plan.changes, lease)
+            with _explained(release, plan.changes, production):
                 # A cleanup looks for a record like this one, after it has written its decision into the build's own:
                 # whichever comes first, one of the two sees the other.
                 self._still_complete(release)
@@ -101,7 +108,7 @@ class Releaser:
                     lease.check()
                     self._still_complete(release)
 
-                import_all(_tested(release), _Production(self._backends, plan.changes, lease), self._report, may_move)
+                import_all(_tested(release), production, self._report, may_move)
                 lease.check()
             return Release(plan, self._ledger.complete(begun, self._who, outside_window=outside_window))
 
@@ -196,7 +203,12 @@ def exclusively(
 
 def _tested(release: ReleaseJson) -> list[Tested]:
     return [
-        Tested(Reference.parse(image.staging.reference).name, image.staging.digest, image.destinations)
+        Tested(
+            Reference.parse(image.staging.reference).name,
+            image.staging.digest,
+            image.destinations,
+            [each.digest for each in image.evidence],
+        )
         for image in release.images
     ]
 
@@ -212,6 +224,7 @@ class _Production:
 
     def __init__(self, backends: Backends, changes: Iterable[TagChange], lease: Lease) -> None:
         self._registry = backends.production
+        self._staging = backends.staging
         self._importer = backends.importer
         self._before = {change.name: change.before for change in changes}
         self._lease = lease
@@ -226,24 +239,48 @@ class _Production:
             check_unmoved(self._reference(name), (self._before[name], image.digest), self._registry)
         self._importer.import_image(source, self._reference(name), replace=replace)
 
+    def bring_evidence(self, image: Tested, repository: str) -> None:
+        source = Reference.parse(f"{image.source}@{image.digest}")
+        if image.evidence:
+            copy(self._staging, self._registry, source, repository, self._bring_untagged)
+
+    def _bring_untagged(self, artifact: Reference, repository: str) -> None:
+        self._lease.check()
+        self._importer.import_untagged(artifact, repository)
+
     def _reference(self, name: str) -> Reference:
         repository, _, tag = name.rpartition(":")
         return Reference(self._registry.host, repository, tag)
 
 
 @contextmanager
-def _explained(release: ReleaseJson) -> Iterator[None]:
-    """Say how an incomplete release continues."""
+def _explained(release: ReleaseJson, changes: Sequence[TagChange], production: _Production) -> Iterator[None]:
+    """Say how an incomplete release continues, and how far an interrupted one came."""
+    again = f"Run `aml-images release {release.build}` again: it continues where it stopped."
     try:
         yield
+    except KeyboardInterrupt:
+        raise ReleaseInterrupted(
+            f"the release of build {release.build} was interrupted: {_moved(changes, production)}", hint=again
+        ) from None
     except (FactoryError, ImportRefused, OSError) as error:
         where, what = (error.where, error.what) if isinstance(error, FactoryError) else ("", str(error))
-        again = f"Run `aml-images release {release.build}` again: it continues where it stopped."
         raise ReleaseFailed(
             f"the release of build {release.build} did not complete: {what}",
             where=where,
             hint=f"Every :latest points to a tested image. {_only_hint(error) or again}",
         ) from None
+
+
+def _moved(changes: Sequence[TagChange], production: _Production) -> str:
+    """Which tags of a release production serves."""
+    try:
+        moved = [change.name for change in changes if production.digest(change.name) == change.after]
+    except FactoryError:
+        return "production does not say now which of its tags are there"
+    if not moved:
+        return f"none of its {counted(len(changes), 'tag')} is there"
+    return f"{len(moved)} of its {counted(len(changes), 'tag')} are there:\n  " + "\n  ".join(moved)
 
 
 def _only_hint(error: Exception) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime  # noqa: TC003 - pydantic reads the annotations
 from typing import TYPE_CHECKING, Literal
 
-from aml_images_dagster.builds.records import BaseImage, Record
+from aml_images_dagster.builds.evidence import is_attached_by
+from aml_images_dagster.builds.records import AttachedArtifact, BaseImage, Record
 from aml_images_dagster.errors import BuildFailed
 from aml_images_dagster.testing.interface import JobStatus  # noqa: TC001
 
@@ -79,6 +80,7 @@ class ReleaseImage(Record):
         tests: The scenarios that passed; empty for an image without tests.json.
         size_bytes: Compressed size; of an image for several platforms that of the first.
         platforms: The images of an index; empty for an image of one platform, and in builds of earlier versions.
+        evidence: What is attached to it in staging; empty where nothing is, and in builds of earlier versions.
     """
 
     name: str
@@ -93,6 +95,7 @@ class ReleaseImage(Record):
     tests: tuple[TestEntry, ...]
     size_bytes: int
     platforms: tuple[ReleasePlatform, ...] = ()
+    evidence: tuple[AttachedArtifact, ...] = ()
 
 
 class ReleaseJson(Record):
@@ -130,6 +133,13 @@ def release_image(session: BuildSession, name: str) -> ReleaseImage:
             where=staged.reference,
             hint="The tag moved after the test. Nothing of this build may be released; build again.",
         )
+    evidence = session.folder.read_evidence(name)
+    if is_attached_by(session) and (evidence is None or evidence.digest != staged.digest):
+        raise BuildFailed(
+            f"nothing is attached to {staged.digest}",
+            where=staged.reference,
+            hint="Select the tested asset of the image as well; what failed is cleaned up, so start a new build.",
+        )
     repository = session.settings.production_names.format(name=image.name, family=image.family)
     return ReleaseImage(
         name=image.name,
@@ -155,6 +165,7 @@ def release_image(session: BuildSession, name: str) -> ReleaseImage:
             )
             for each in staged.platforms
         ),
+        evidence=evidence.artifacts if evidence else (),
     )
 
 

@@ -10,6 +10,7 @@ from aml_images_dagster.catalog.image_name import full_name
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, ReleaseFailed
 from aml_images_dagster.release.production import check_unmoved, exclusively
+from aml_images_dagster.release.reason import stated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +28,8 @@ def released_image(name: str, backends: Backends) -> str:
         BadInput: There is no such image in the ledger, or there are several.
     """
     known = released_images(Ledger(backends.artifacts).records())
-    return full_name(name, known, f"{name} has no recorded release", "`aml-images releases` shows what was released.")
+    absent = f"no image {name!r} was released"
+    return full_name(name, known, absent, "`aml-images releases` shows what was released.")
 
 
 def plan_rollback(image: str, to: str, backends: Backends) -> tuple[ReleasedVersion, TagChange]:
@@ -65,9 +67,10 @@ def roll_back(
     """Let `:latest` of an image point to an earlier release; None when it does already.
 
     Raises:
-        BadInput: See `plan_rollback`.
+        BadInput: See `plan_rollback`; or the reason says nothing.
         ReleaseFailed: Production serves something else afterwards, or another process may change it by now.
     """
+    reason = stated(reason, "reason")
     with exclusively(backends, settings, who, f"rollback of {image}", report) as lease:
         version, change = plan_rollback(image, to, backends)
         ledger = Ledger(backends.artifacts)

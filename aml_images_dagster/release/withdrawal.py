@@ -1,4 +1,7 @@
-"""Withdrawal: removes a release tag permanently. The image stays in production for users who have pinned its digest."""
+"""Withdrawal: removes a release tag permanently.
+
+The image stays in production for users who have pinned its digest, with its end of life attached to it.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,13 @@ from aml_images_dagster.builds.ledger import LATEST, Ledger, TagChange
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.release.production import exclusively
+from aml_images_dagster.release.reason import stated
+from aml_images_dagster.release.rollback import plan_rollback
+from aml_images_dagster.trust.referrers import attach, end_of_life
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from datetime import date
 
     from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.history import ReleasedVersion
@@ -36,12 +43,22 @@ def plan_withdrawal(image: str, tag: str, backends: Backends) -> tuple[ReleasedV
     reference = Reference(backends.production.host, version.repository, tag)
     if backends.production.digest(reference.with_tag(LATEST)) == version.digest:
         raise BadInput(
-            f":latest points to {image} {tag}",
-            where=str(reference),
-            hint=f"Run `aml-images rollback {image}` first, or release another build.",
+            f":latest points to {image} {tag}", where=str(reference), hint=_first(image, version.digest, backends)
         )
     before = backends.production.digest(reference)
     return version, TagChange(image=image, repository=version.repository, tag=tag, before=before, after=None)
+
+
+def _first(image: str, digest: str, backends: Backends) -> str:
+    """How `:latest` gets away from a digest, by a way that is open."""
+    another = "release another build"
+    try:
+        earlier: ReleasedVersion | None = plan_rollback(image, "", backends)[0]
+    except BadInput:
+        earlier = None
+    if earlier is None or earlier.digest == digest:
+        return f"It has no earlier release with another image: {another} first."
+    return f"Run `aml-images rollback {image}` first, or {another}."
 
 
 def withdraw(
@@ -50,10 +67,11 @@ def withdraw(
     """Remove a release tag from production; None when that is done already.
 
     Raises:
-        BadInput: See `plan_withdrawal`.
+        BadInput: See `plan_withdrawal`; or the reason says nothing.
         ReleaseFailed: Another process may change production by now.
         Unreachable: Production does not answer, or still has the tag.
     """
+    reason = stated(reason, "reason", required=True)
     with exclusively(backends, settings, who, f"withdrawal of {image} {tag}", report) as lease:
         version, change = plan_withdrawal(image, tag, backends)
         ledger = Ledger(backends.artifacts)
@@ -65,7 +83,22 @@ def withdraw(
         lease.check()
         begun = begun or ledger.begin("withdrawal", version.record, (change,), who, reason)
         lease.check()
+        if not _has_other_releases(version, history.versions(image)):
+            _end_life(version, begun.when.date(), backends)
+            lease.check()
         backends.production.untag(Reference(backends.production.host, version.repository, tag))
         report(f"{change.name} is withdrawn")
         lease.check()
         return ledger.complete(begun, who, reason=reason)
+
+
+def _has_other_releases(version: ReleasedVersion, known: Sequence[ReleasedVersion]) -> bool:
+    """Whether an image was released under another tag as well, which stays."""
+    return any(other.digest == version.digest and other.tag != version.tag and not other.withdrawn for other in known)
+
+
+def _end_life(version: ReleasedVersion, day: date, backends: Backends) -> None:
+    """Attach the end of life to an image in production."""
+    image = Reference(backends.production.host, version.repository, digest=version.digest)
+    if backends.production.digest(image) is not None:
+        attach(backends.production, image, [end_of_life(day)])

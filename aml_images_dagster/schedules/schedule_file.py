@@ -13,6 +13,7 @@ from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from aml_images_dagster.catalog.validated_file import StrictModel
+from aml_images_dagster.messages import form
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,7 +107,9 @@ class ScheduleFile(StrictModel):
     """The whole of a file of `schedules/`."""
 
     name: str = Field(
-        pattern=r"^[a-z][a-z0-9_]{0,59}$",
+        pattern=form(
+            r"^[a-z][a-z0-9_]{0,59}$", "small letters, digits and underscores, at most 60, beginning with a letter"
+        ),
         description="Unique. Small letters, digits and underscores; the UI shows it as <name>_schedule.",
     )
     description: str = Field(min_length=1, max_length=500, description="Purpose; shown in the UI.")

@@ -254,6 +254,12 @@ class Settings(BaseSettings):
         )
 
     @property
+    def releases_verified(self) -> bool:
+        """Whether only images that verify are released."""
+        chosen = self.trust.release_verified
+        return self.profile == "azure" if chosen is None else chosen
+
+    @property
     def layer_records(self) -> Path:
         """Folder of what was read of the layers of images; a cache, which may be deleted."""
         return self.home / "layers"

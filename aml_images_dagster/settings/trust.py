@@ -19,6 +19,16 @@ _VAULT_CERTIFICATE = re.compile(r"https://[^/?#]+/certificates/[0-9A-Za-z-]+(/[0
 class TrustSettings(Group):
     """Signing images, and what a signature is worth."""
 
+    attach: bool = Field(
+        default=True,
+        description="Attach SBOM, provenance, test results and a signature to each image that has passed, unless it is "
+        "of a pull request.",
+    )
+    release_verified: bool | None = Field(
+        default=None,
+        description="Release only images that verify in staging, as `aml-images verify` does; default: in the profile "
+        "azure.",
+    )
     signing_key: str = Field(
         default="",
         description="What signs: a PEM file with a private key, a PKCS#12 file (.p12, .pfx), or a certificate in Azure "

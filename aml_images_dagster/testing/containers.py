@@ -105,7 +105,9 @@ class ContainerRunner:
         return self._emulated is not None or platform == self._own_platform()
 
     def check(self, computes: Collection[str], platforms: Collection[str] = ()) -> str:
-        """See `TestRunner.check`. There are no computes to choose from here; the engine is asked when it is used."""
+        """See `TestRunner.check`. There are no computes here; of two engines, each is asked when it is used."""
+        if self._hosts["linux"] == self._hosts["windows"]:
+            self._own_platform()
         foreign = set(platforms) - {self._own_platform()} if platforms else set()
         lacking = sorted(foreign - set(self._emulated() if self._emulated and foreign else ()))
         if lacking:

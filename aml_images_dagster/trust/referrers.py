@@ -33,13 +33,16 @@ from aml_images_dagster.registry.oci import (
 from aml_images_dagster.registry.platforms import manifests_below
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from datetime import date
 
-    from aml_images_dagster.registry.oci import OciRegistry
+    from aml_images_dagster.registry.interface import Registry
+
 
 _EMPTY = b"{}"
+_EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 _EMPTY_CONFIG = {
-    "mediaType": "application/vnd.oci.empty.v1+json",
+    "mediaType": _EMPTY_TYPE,
     "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
     "size": len(_EMPTY),
     "data": "e30=",
@@ -117,6 +120,16 @@ class Artifact:
         return _manifest(document, OCI_MANIFEST)
 
 
+def end_of_life(day: date) -> Artifact:
+    """What says that an image is not to be used from a day on.
+
+    Source: https://learn.microsoft.com/azure/container-registry/container-registry-manage-artifact and the tags of
+    Microsoft's own images: an artifact without content, whose annotation has the day.
+    """
+    annotations = {"vnd.microsoft.artifact.lifecycle.end-of-life.date": day.isoformat()}
+    return Artifact("application/vnd.microsoft.artifact.lifecycle", _EMPTY, _EMPTY_TYPE, annotations)
+
+
 @dataclass(frozen=True, slots=True)
 class Attached:
     """An artifact that is attached to something.
@@ -149,7 +162,7 @@ class Attached:
         return entry
 
 
-def attach(registry: OciRegistry, image: Reference, artifacts: Sequence[Artifact]) -> list[str]:
+def attach(registry: Registry, image: Reference, artifacts: Sequence[Artifact]) -> list[str]:
     """Attach everything of an image in one step.
 
     Args:
@@ -168,7 +181,7 @@ def attach(registry: OciRegistry, image: Reference, artifacts: Sequence[Artifact
     return _attach(registry, image.repository, subject, artifacts)
 
 
-def _attach(registry: OciRegistry, repository: str, subject: Descriptor, artifacts: Sequence[Artifact]) -> list[str]:
+def _attach(registry: Registry, repository: str, subject: Descriptor, artifacts: Sequence[Artifact]) -> list[str]:
     pushed = []
     for artifact in artifacts:
         manifest = artifact.manifest(subject)
@@ -185,7 +198,7 @@ def _attach(registry: OciRegistry, repository: str, subject: Descriptor, artifac
     return [each.digest for each in pushed]
 
 
-def listed(registry: OciRegistry, image: Reference) -> list[Attached]:
+def listed(registry: Registry, image: Reference) -> list[Attached]:
     """What is attached to an image, or to another manifest, itself.
 
     Args:
@@ -201,7 +214,7 @@ def listed(registry: OciRegistry, image: Reference) -> list[Attached]:
     return [_attached(registry, entry, image.digest) for entry in entries]
 
 
-def walk(registry: OciRegistry, image: Reference) -> Iterator[Attached]:
+def walk(registry: Registry, image: Reference) -> Iterator[Attached]:
     """All artifacts of an image and those of the artifacts, each before what is attached to it.
 
     For an index of several platforms: those of its images as well. An entry of a list counts only if the artifact is
@@ -216,7 +229,7 @@ def walk(registry: OciRegistry, image: Reference) -> Iterator[Attached]:
         yield from _walk(registry, image.with_digest(digest), seen, 1)
 
 
-def _walk(registry: OciRegistry, of: Reference, seen: set[str], depth: int) -> Iterator[Attached]:
+def _walk(registry: Registry, of: Reference, seen: set[str], depth: int) -> Iterator[Attached]:
     for attached in listed(registry, of):
         if attached.digest in seen:
             continue
@@ -233,7 +246,7 @@ def _walk(registry: OciRegistry, of: Reference, seen: set[str], depth: int) -> I
         yield from _walk(registry, of.with_digest(attached.digest), seen, depth + 1)
 
 
-def content_of(registry: OciRegistry, repository: str, attached: Attached) -> tuple[str, bytes]:
+def content_of(registry: Registry, repository: str, attached: Attached) -> tuple[str, bytes]:
     """Media type and bytes of an artifact that has one content.
 
     Raises:
@@ -254,7 +267,13 @@ def content_of(registry: OciRegistry, repository: str, attached: Attached) -> tu
             raise BadInput("its content is longer than it says", where=str(reference), hint="Remove it.") from None
 
 
-def copy(source: OciRegistry, target: OciRegistry, image: Reference, repository: str) -> list[str]:
+def copy(
+    source: Registry,
+    target: Registry,
+    image: Reference,
+    repository: str,
+    bring: Callable[[Reference, str], None] | None = None,
+) -> list[str]:
     """Copy all that is attached to an image, to a copy of the image; then read back that all of it is listed there.
 
     Args:
@@ -262,6 +281,7 @@ def copy(source: OciRegistry, target: OciRegistry, image: Reference, repository:
         target: Where its copy is.
         image: The image, with its digest.
         repository: Repository of the copy.
+        bring: Brings one manifest, by digest, into a repository of the target; default: through this machine.
 
     Returns:
         The digests of the artifacts.
@@ -275,18 +295,22 @@ def copy(source: OciRegistry, target: OciRegistry, image: Reference, repository:
     # The signature of an artifact before the artifact, and last what is attached to the image.
     for subject, group in reversed(by_subject.items()):
         for attached in group:
-            copy_image(source, target, image.with_digest(attached.digest), repository)
+            artifact = image.with_digest(attached.digest)
+            if bring is None:
+                copy_image(source, target, artifact, repository)
+            else:
+                bring(artifact, repository)
         _settle(target, repository, subject, group)
     return [attached.digest for group in by_subject.values() for attached in group]
 
 
-def missing(source: OciRegistry, target: OciRegistry, image: Reference, repository: str) -> list[Attached]:
+def missing(source: Registry, target: Registry, image: Reference, repository: str) -> list[Attached]:
     """What is attached to an image and not to its copy."""
     there = {attached.digest for attached in walk(target, Reference(target.host, repository, digest=image.digest))}
     return [attached for attached in walk(source, image) if attached.digest not in there]
 
 
-def delete(registry: OciRegistry, image: Reference) -> list[str]:
+def delete(registry: Registry, image: Reference) -> list[str]:
     """Delete an image and all that is attached to it; absent is fine.
 
     Artifacts go first, and what is attached to them before them, so that what an interruption leaves is found again.
@@ -314,14 +338,14 @@ def delete(registry: OciRegistry, image: Reference) -> list[str]:
     return [*gone, digest]
 
 
-def orphans(registry: OciRegistry, repository: str) -> list[str]:
+def orphans(registry: Registry, repository: str) -> list[str]:
     """The digests of manifests that are gone while the index of what was attached to them is still there."""
     subjects = (subject_of_tag(tag) for tag in registry.referrers_tags(repository))
     place = Reference(registry.host, repository)
     return [subject for subject in subjects if registry.digest(place.with_digest(subject)) is None]
 
 
-def sweep(registry: OciRegistry, repository: str) -> list[str]:
+def sweep(registry: Registry, repository: str) -> list[str]:
     """Delete what is left of images that are gone: an image may be deleted by what knows of no artifacts.
 
     A registry with the referrers API does so itself.
@@ -334,7 +358,7 @@ def sweep(registry: OciRegistry, repository: str) -> list[str]:
     return [gone for subject in found for gone in delete(registry, place.with_digest(subject)) if gone not in found]
 
 
-def _settle(registry: OciRegistry, repository: str, subject: str, wanted: Sequence[Attached]) -> None:
+def _settle(registry: Registry, repository: str, subject: str, wanted: Sequence[Attached]) -> None:
     """See to it that the list of a subject has some artifacts; keep the list where the registry keeps none."""
     give_up = time.monotonic() + _SETTLE_SECONDS
     digests = {attached.digest for attached in wanted}
@@ -363,7 +387,7 @@ def _settle(registry: OciRegistry, repository: str, subject: str, wanted: Sequen
     )
 
 
-def _write_index(registry: OciRegistry, repository: str, subject: str, entries: Iterable[Mapping[str, Any]]) -> None:
+def _write_index(registry: Registry, repository: str, subject: str, entries: Iterable[Mapping[str, Any]]) -> None:
     """Write the index that clients keep.
 
     The one before stays without a tag: another client may write its bytes again while they are deleted, and a tag that
@@ -375,7 +399,7 @@ def _write_index(registry: OciRegistry, repository: str, subject: str, entries: 
     registry.send_manifest(repository, referrers_tag(subject), index)
 
 
-def _index_entries(registry: OciRegistry, repository: str, subject: str) -> list[Mapping[str, Any]]:
+def _index_entries(registry: Registry, repository: str, subject: str) -> list[Mapping[str, Any]]:
     reference = Reference(registry.host, repository, referrers_tag(subject))
     manifest = registry.manifest(reference)
     if manifest is None:
@@ -391,14 +415,14 @@ def _index_entries(registry: OciRegistry, repository: str, subject: str) -> list
     return entries
 
 
-def _drop_index(registry: OciRegistry, repository: str, subject: str) -> None:
+def _drop_index(registry: Registry, repository: str, subject: str) -> None:
     reference = Reference(registry.host, repository, referrers_tag(subject))
     digest = registry.digest(reference)
     if digest is not None:
         registry.delete(reference.with_digest(digest))
 
 
-def _names_subject(registry: OciRegistry, repository: str, attached: Attached) -> bool:
+def _names_subject(registry: Registry, repository: str, attached: Attached) -> bool:
     manifest = registry.manifest(Reference(registry.host, repository, digest=attached.digest))
     return manifest is not None and _subject(_document(manifest)) == attached.subject
 
@@ -408,7 +432,7 @@ def _subject(document: Mapping[str, Any]) -> str:
     return str(subject.get("digest")) if isinstance(subject, dict) else ""
 
 
-def _attached(registry: OciRegistry, entry: Mapping[str, Any], subject: str) -> Attached:
+def _attached(registry: Registry, entry: Mapping[str, Any], subject: str) -> Attached:
     media_type, artifact_type = entry.get("mediaType", ""), entry.get("artifactType", "")
     annotations = entry.get("annotations") or {}
     texts = (media_type, artifact_type, *annotations, *annotations.values()) if isinstance(annotations, dict) else (0,)

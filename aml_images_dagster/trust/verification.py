@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from aml_images_dagster.catalog.reference import Reference
-    from aml_images_dagster.registry.interface import Manifest
-    from aml_images_dagster.registry.oci import OciRegistry
+    from aml_images_dagster.registry.interface import Manifest, Registry
     from aml_images_dagster.trust.keys import PublicKey
     from aml_images_dagster.trust.notary import Signed, Trust
     from aml_images_dagster.trust.referrers import Attached
@@ -92,7 +91,7 @@ class Verification:
 
 
 def verify_image(
-    registry: OciRegistry, image: Reference, trust: Trust, required: Collection[str], now: datetime
+    registry: Registry, image: Reference, trust: Trust, required: Collection[str], now: datetime
 ) -> Verification:
     """Look at the evidence of an image.
 
@@ -150,7 +149,7 @@ class _Found:
 
 
 class _Look:
-    def __init__(self, registry: OciRegistry, repository: str, trust: Trust, now: datetime) -> None:
+    def __init__(self, registry: Registry, repository: str, trust: Trust, now: datetime) -> None:
         self.registry = registry
         self._repository = repository
         self._trust = trust

@@ -86,6 +86,9 @@ class MemoryRegistry:
         body = json.dumps({"config": {"digest": digest, "size": 2}, "layers": []}).encode()
         return Manifest(digest, OCI_MANIFEST, body) if digest else None
 
+    def referrers(self, _repository: str, _digest: str) -> Sequence[Mapping[str, Any]]:
+        return []
+
     def size_bytes(self, reference: Reference) -> int:
         return len(reference.digest)
 
@@ -229,6 +232,7 @@ class MemoryFactory:
             tests_path="checks",
             published_as=["registry.example/{name}"],
             artifacts=str(home / "artifacts"),
+            trust={"attach": False},  # the registry holds digests, and no bytes that could be signed
         )
         self.staging = MemoryRegistry()
         self.builder = HashingBuilder(self.staging)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
 import threading
 import uuid
 from contextlib import suppress
@@ -24,6 +25,7 @@ from aml_images_dagster.builds.artifacts import (
     read_whole,
     write_atomically,
 )
+from aml_images_dagster.builds.process import named
 from aml_images_dagster.builds.records import (
     BaseImage,
     BuildFailure,
@@ -498,3 +500,27 @@ def test_an_image_staged_by_an_earlier_version_is_read(artifacts: Artifacts) -> 
     staged = folder.read_staged("apps/other")
     assert staged is not None
     assert staged.because == ()
+
+
+def test_the_deletion_of_an_image_is_known_while_it_lasts(artifacts: Artifacts) -> None:
+    assert not artifacts.is_being_deleted("sha256:1")
+    with artifacts.deletion("sha256:1"), suppress(KeyError):
+        with artifacts.deletion("sha256:1"):
+            assert artifacts.is_being_deleted("sha256:1")
+            raise KeyError
+        assert artifacts.is_being_deleted("sha256:1"), "another process is at it, too"
+    assert not artifacts.is_being_deleted("sha256:1")
+    with artifacts.deletion("sha256:12"):
+        assert not artifacts.is_being_deleted("sha256:1")
+
+
+def test_a_deletion_whose_process_was_killed_is_over(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    name = named(child.pid)
+    monkeypatch.setattr("aml_images_dagster.builds.artifacts.this_process", lambda: name)
+    with artifacts.deletion("sha256:1"):
+        assert artifacts.is_being_deleted("sha256:1")
+        child.kill()
+        child.wait()
+        assert not artifacts.is_being_deleted("sha256:1")
+        assert not [*(artifacts.root / "deletions").glob("*")], "nothing is left of it"

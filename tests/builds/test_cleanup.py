@@ -368,7 +368,7 @@ def test_the_command(
     assert report["rows"] == [{"kind": "staged image", "name": str(tag_of(pushed)), "outcome": "removed", "detail": ""}]
     refused = image_repository.run("cleanup", "latest")
     assert refused.returncode == 2
-    assert "'latest' is not a build number" in refused.stderr
+    assert "`latest` is only for commands that change nothing" in refused.stderr
 
 
 def test_the_command_asks_before_a_build_that_has_succeeded_goes(
@@ -389,7 +389,7 @@ def test_the_command_asks_before_a_build_that_has_succeeded_goes(
 def test_the_command_knows_no_build_of_this_number(image_repository: ImageRepository) -> None:
     refused = image_repository.run("cleanup", "20200101.00000000")
     assert refused.returncode == 2
-    assert "20200101.00000000: there is no build with this number" in refused.stderr
+    assert "there is no build '20200101.00000000', and no staged image of one" in refused.stderr
 
 
 @pytest.mark.parametrize("is_claimed", [True, False])
@@ -508,6 +508,31 @@ def test_images_of_an_index_whose_push_ended_before_it_go(
     assert outcomes(report) == {str(part): "removed" for part in parts}
     assert there(backends, parts) == [False, False]
     assert not anything_left(BUILD, backends)
+
+
+def test_images_of_an_index_that_another_build_pushes_meanwhile_stay(
+    backends: Backends,
+    image_repository: ImageRepository,
+    staging: OciRegistry,
+    stage_index: Callable[[str, str], list[Reference]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A build of the same commit finds them in the registry, and pushes no more than the index."""
+    begin(backends, image_repository, "tools/shell")
+    image = image_repository.image("tools/shell")
+    index, *parts = stage_index("tools/shell", OTHER)
+    manifest = staging.existing(index)
+    staging.delete(index)
+    for part in parts:
+        backends.artifacts.build(BUILD).write_untagged(image, part.digest)
+
+    def push_the_index(*_: object) -> None:
+        assert any(backends.artifacts.is_being_deleted(part.digest) for part in parts)
+        staging.put_manifest(index.repository, f"{image.partition('/')[2]}--{OTHER}", manifest)
+
+    monkeypatch.setattr("aml_images_dagster.builds.cleanup.forget", push_the_index)
+    assert cleanup(BUILD, backends, "failed").clean
+    assert there(backends, [index, *parts]) == [True, True, True]
 
 
 def test_a_cleanup_that_ends_between_an_index_and_its_images_is_completed_by_the_next(

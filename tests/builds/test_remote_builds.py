@@ -71,7 +71,7 @@ def test_an_image_and_one_from_it_are_staged(
     assert (hello.os, hello.architecture) == ("linux", "amd64")
     assert hello.notices == {"/LICENSE.txt": True, "/ThirdPartyNotices.txt": True}
     labels = session.backends.staging.config(staged_by_digest(session, hello))["config"]["Labels"]
-    assert labels["com.microsoft.aml-images.build"] == session.number
+    assert labels["org.opencontainers.image.title"] == hello.image
     assert [run.status for run in tasks.runs.values()] == ["Succeeded"] * 2
 
 

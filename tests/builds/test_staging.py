@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import docker
@@ -103,19 +106,62 @@ class TakenOverAtLast(OciRegistry):
         super().delete(reference)
 
 
+def while_the_cleanup_deletes(session: BuildSession, name: str, cleaned_up: BuildSession) -> StagedImage:
+    """Stage an image while another build is cleaned up that has the same one, and has seen no other tag of it."""
+    tag = session.staging_reference(session.image(name))
+    registry = TakenOverAtLast(session.backends.staging.host)
+
+    def stage_and_wait_for_its_tag() -> None:
+        staged.append(pool.submit(staging.stage, session, name, print))
+        until = time.monotonic() + 60
+        while registry.digest(tag) is None:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        time.sleep(1)  # a build that does not look has read its digest back by now
+
+    staged: list[Future[StagedImage]] = []
+    registry.happens = stage_and_wait_for_its_tag
+    with ThreadPoolExecutor(1) as pool:
+        backends = dataclasses.replace(session.backends, staging=registry)
+        assert cleanup(cleaned_up.number, backends, "failed").clean
+        after = staged[0].result()
+    assert after.built_in == session.number
+    assert session.backends.staging.digest(tag) == after.digest
+    return after
+
+
 def test_an_image_that_is_reused_after_the_last_look_of_a_cleanup_is_built_again(
     new_session: Callable[..., BuildSession], image_repository: ImageRepository
 ) -> None:
     name = image_repository.image("apps/other")
     earlier, session = new_session("apps/other"), new_session("apps/other")
     passed_before(earlier, staging.stage(earlier, name, print))
-    registry = TakenOverAtLast(session.backends.staging.host)
-    taken: list[StagedImage] = []
-    registry.happens = lambda: taken.append(staging.stage(session, name, print))
-    assert cleanup(earlier.number, dataclasses.replace(session.backends, staging=registry), "failed").clean
-    (after,) = taken
-    assert after.built_in == session.number
-    assert session.backends.staging.digest(Reference.parse(after.reference)) == after.digest
+    while_the_cleanup_deletes(session, name, earlier)
+
+
+def test_an_image_that_is_pushed_after_the_last_look_of_a_cleanup_is_pushed_again(
+    new_session: Callable[..., BuildSession], image_repository: ImageRepository
+) -> None:
+    """The build that is cleaned up has pushed the same image, from the same commit."""
+    name = image_repository.image("apps/other")
+    earlier, session = new_session("apps/other"), new_session("apps/other")
+    before = staging.stage(earlier, name, print)
+    assert while_the_cleanup_deletes(session, name, earlier).digest == before.digest
+
+
+def test_the_labels_of_an_image_are_the_same_in_every_build_of_a_commit(
+    new_session: Callable[..., BuildSession], image_repository: ImageRepository
+) -> None:
+    name = image_repository.image("apps/other")
+    found = []
+    for _ in range(2):
+        session = new_session("apps/other", commit="HEAD", force=True)
+        staged = staging.stage(session, name, print)
+        found.append(session.backends.staging.config(staging.staged_by_digest(session, staged))["config"]["Labels"])
+    assert found[0] == found[1]
+    assert found[0]["org.opencontainers.image.revision"] == session.source.commit
+    created = datetime.fromisoformat(found[0]["org.opencontainers.image.created"])
+    assert created.timestamp() == session.source.committed
 
 
 def test_an_image_that_goes_while_it_is_reused_is_not_in_staging(

@@ -12,7 +12,7 @@ from aml_images_dagster.catalog.catalog import Catalog
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.catalog.validation import validate
 from tests.catalog.written_dockerfiles import ACCEPTED, CONTEXT, LINKS, REFUSED
-from tests.real_builder import write
+from tests.real_builder import is_harmless, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,3 +49,31 @@ def test_what_the_builder_accepts_is_no_error(errors: Errors, text: str) -> None
 @pytest.mark.parametrize("text", REFUSED.values(), ids=REFUSED)
 def test_what_the_builder_refuses_is_an_error(errors: Errors, text: str) -> None:
     assert errors(text)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "COPY ${A#} /x",
+        "COPY a.txt /${PATH%}",
+        "COPY ${A#$B} /x",
+        "COPY --chmod=${A%$B} a.txt /x",
+        "WORKDIR /${A#''}",
+        "RUN echo ${A%}",
+        "ENV E=\nRUN echo ${PATH#$E}",
+        "RUN <<E\necho ${A#}\nE",
+        "COPY <<E /x\n${A%$B}\nE",
+        "LABEL a=${A:+${B#}}",
+    ],
+)
+def test_what_ends_the_engine_is_never_given_to_it(errors: Errors, lines: str) -> None:
+    text = f"FROM debian:12\n{lines}\n"
+    assert any("no pattern stands behind" in error for error in errors(text))
+    assert not is_harmless(text)
+
+
+def test_patterns_of_a_shell_are_no_error(errors: Errors) -> None:
+    assert (
+        errors('FROM debian:12\nARG B=b\nRUN for f in *; do mv $f ${f%$e}; echo "${f#"$e"}" ${f##*/} ${#f}; done\n')
+        == []
+    )

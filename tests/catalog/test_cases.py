@@ -107,6 +107,31 @@ def test_c3_links_inside_of_the_context_are_followed(git_repository: GitReposito
     assert {"link", "real/s.sh"} <= set(names(git_repository))
 
 
+@pytest.mark.parametrize(
+    ("copies", "is_refused"),
+    [
+        ("COPY x /y/", False),
+        ("COPY x* /y/", True),  # the client sends what is in x, and not where its link leads
+        ("COPY x* /y/\nCOPY real.txt /z/", False),
+        ("COPY x/* /y/", False),
+        ("COPY x/up /y/", False),
+        ("COPY x/gone /y/", True),
+        ("COPY link* /y/", False),
+        ("COPY . /y/", False),
+    ],
+)
+def test_c3_a_link_that_leads_to_nothing_that_is_sent(
+    git_repository: GitRepository, copies: str, is_refused: bool
+) -> None:
+    folder = git_repository.image("base/x", f"FROM debian:12\n{copies}\n")
+    git_repository.write(f"{folder}/real.txt")
+    git_repository.write(f"{folder}/x/file")
+    links = {"x/up": "../real.txt", "link": "x"} | ({"x/gone": "nowhere"} if "gone" in copies else {})
+    for name, target in links.items():
+        (git_repository.root / folder / name).symlink_to(target)
+    assert ["the symbolic link x/" in message for message in messages(git_repository)] == [True] * is_refused
+
+
 def test_c4_a_variable_has_its_value_only_where_it_is_declared(git_repository: GitRepository) -> None:
     stage = "ARG TARGETARCH\nCOPY tool-${TARGETARCH} /x/\n"
     folder = git_repository.image("base/x", f"FROM scratch\n{stage}")

@@ -27,6 +27,8 @@ PLAN = """{
 }
 """
 
+NAME_FORM = "lower-case letters, digits and inner hyphens, at most 40 characters"
+
 
 def faults(text, model=TestPlan):
     content = text if isinstance(text, bytes) else text.encode()
@@ -56,7 +58,16 @@ def test_byte_order_mark_tabs_and_windows_line_ends():
         ('"mpi.py"', '"../mpi.py"', [(7, "scenarios[1].script: write a path without a leading /")]),
         ('"mpi.py"', '"/mpi.py"', [(7, "scenarios[1].script: write a path without a leading /")]),
         ('"two"', '"one"', [(1, "scenario names must be unique, found twice: one")]),
-        ('"two"', '"Two"', [(5, "scenarios[1].name: this text does not have the required form")]),
+        (
+            '"two"',
+            '"Two"',
+            [
+                (
+                    5,
+                    f'scenarios[1].name: must be {NAME_FORM}, not "Two"',
+                )
+            ],
+        ),
         ('"distribution": "mpi"', '"processes_per_node": 2', [(4, "scenarios[1]: more than one process needs")]),
         (
             '"kind": "training"',
@@ -117,7 +128,10 @@ def test_all_faults_at_once_whatever_else_is_wrong():
 }"""
     assert faults(text) == [
         (1, "scenario names must be unique, found twice: a"),
-        (3, "scenarios[0].name: this text does not have the required form"),
+        (
+            3,
+            f'scenarios[0].name: must be {NAME_FORM}, not "A b"',
+        ),
         (3, 'scenarios[0].nodes: must be a whole number, not "two"'),
         (3, "scenarios[0].script: write a path without a leading /, without .. and with / between the folders"),
         (3, 'scenarios[0]: unknown kind "trainin"; did you mean "training"?'),

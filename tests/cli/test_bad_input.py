@@ -133,18 +133,35 @@ HEAD = ("build", "--all", "--head")
         pytest.param(all_ended, (*BUILD_ALL, "--dry-run"), ["past their end of life"], id="all ended, dry run"),
         pytest.param(only_deleted, ("build",), ["nothing to build", "gone: apps/other"], id="only deleted"),
         pytest.param(nothing, BUILD_ALL, ["busybox", NOWHERE], id="registry that is down"),
-        pytest.param(nothing, (*BUILD_ALL, "--dry-run"), ["busybox", NOWHERE], id="registry that is down, dry run"),
+        pytest.param(
+            nothing, (*BUILD_ALL, "--dry-run"), ["2 of 3 images cannot be built"], id="dry run without a registry"
+        ),
         pytest.param(nothing, ("status", "../.."), ["there is no build '../..'"], id="build"),
-        pytest.param(nothing, ("cleanup", "zzz"), ["'zzz' is not a build number"], id="build to clean up"),
+        pytest.param(nothing, ("cleanup", "zzz"), ["there is no build 'zzz'", "looks like"], id="build to clean up"),
         pytest.param(nothing, ("biuld",), ["No such command 'biuld'", "Did you mean 'build'?"], id="command"),
         pytest.param(nothing, ("lst",), ["No such command 'lst'", "Did you mean 'list'?"], id="short command"),
         pytest.param(nothing, ("zzz",), ["No such command 'zzz'"], id="a command like no other"),
         pytest.param(nothing, ("new", "apps/x", "--from", "sh"), ["Did you mean tools/shell?"], id="part of a name"),
         pytest.param(nothing, ("releases", "hullo"), ["'hullo'", "Did you mean apps/hello"], id="releases"),
-        pytest.param(nothing, ("rollback", "zzz"), ["zzz has no recorded release"], id="rollback"),
+        pytest.param(nothing, ("rollback", "zzz"), ["no image 'zzz' was released"], id="rollback"),
         pytest.param(
-            nothing, ("withdraw", "zzz", "1", "--reason", "x"), ["zzz has no recorded release"], id="withdraw"
+            nothing, ("withdraw", "zzz", "1", "--reason", "x"), ["no image 'zzz' was released"], id="withdraw"
         ),
+        pytest.param(nothing, ("withdraw", "hello", "1", "--reason", ""), ["--reason", "empty"], id="empty reason"),
+        pytest.param(nothing, ("withdraw", "hello", "1", "--reason", " "), ["--reason", "empty"], id="blank reason"),
+        pytest.param(
+            nothing, ("rollback", "hello", "--reason", "\t"), ["--reason", "empty"], id="reason of a rollback"
+        ),
+        pytest.param(
+            nothing, ("release", "latest", "--outside-window", "   "), ["--outside-window", "empty"], id="outside"
+        ),
+        pytest.param(
+            nothing,
+            ("import", "--from", "x", "--outside-window", " "),
+            ["--outside-window", "empty"],
+            id="import outside",
+        ),
+        pytest.param(nothing, ("build", "--no-fallback"), ["no image changed"], id="no fallback"),
     ],
 )
 def test_it_is_told_and_nothing_is_left(
@@ -318,3 +335,43 @@ def test_a_base_that_nobody_has(image_repository: ImageRepository, staging: OciR
     assert f"{staging.host}/no/such:1" in message
     assert state(image_repository) == []
     assert staged(image_repository, staging) == []
+
+
+BLOB = {"AML_IMAGES_ARTIFACTS": "az://container/prefix"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        pytest.param(BLOB, ["need the profile azure", "AML_IMAGES_PROFILE"], id="profile local"),
+        pytest.param(
+            BLOB | {"AZURE_TOKEN_CREDENTIALS": "AzureCliCredential"}, ["need the profile azure"], id="signed in"
+        ),
+        pytest.param(
+            BLOB | {"AML_IMAGES_PROFILE": "azure"},
+            ["azure.storage_account", "AML_IMAGES_AZURE__STORAGE_ACCOUNT"],
+            id="no account",
+        ),
+        pytest.param(
+            {"AML_IMAGES_PROFILE": "azure", "AML_IMAGES_ARTIFACTS": "az://"},
+            ["no container is named", "az://CONTAINER/PREFIX"],
+            id="no container",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "command", [("builds",), ("status", "latest"), ("releases",), ("release", "20261123.4f2a9c1e")]
+)
+def test_artifacts_in_blob_that_cannot_be_found_are_one_message(
+    repository: ImageRepository, environment: dict[str, str], words: list[str], command: tuple[str, ...]
+) -> None:
+    message = told(repository.run_in_a_copy(*command, **environment))
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize("profile", ["local", "azure"])
+def test_an_image_is_shown_although_its_builds_cannot_be_found(repository: ImageRepository, profile: str) -> None:
+    shown = repository.run_in_a_copy("show", "hello", AML_IMAGES_PROFILE=profile, COLUMNS="200", **BLOB)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "last build     not known: " in shown.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -12,15 +13,21 @@ from typing import TYPE_CHECKING, get_args
 import pytest
 
 from aml_images_dagster.builds.artifacts import Artifacts, BuildFolder
+from aml_images_dagster.builds.cleanup import cleanup
 from aml_images_dagster.builds.ledger import Ledger, TagChange
 from aml_images_dagster.builds.records import (
     BaseImage,
     BuildStatus,
     JobRecord,
+    Plan,
+    PlannedImage,
+    PlannedScenario,
     ScenarioRecord,
     StagedPlatform,
     TestedImage,
 )
+from aml_images_dagster.profiles import backends_for
+from aml_images_dagster.settings import load_settings
 from tests.records import DIGEST, KEY, NOW, begun_release, build_record, staged_image
 
 if TYPE_CHECKING:
@@ -86,6 +93,8 @@ def test_builds_newest_first(repository: ImageRepository) -> None:
             "status": status,
             "waiting": "",
             "commit": "abc-dirty",
+            "release_tag": "20261123.v1",
+            "release": "",
             "trigger": "command line",
             "pull_request": "",
             "created": created,
@@ -216,6 +225,69 @@ def test_a_cleanup_does_not_rewrite_how_a_build_ended(
     assert record.status == after
 
 
+@pytest.mark.parametrize("option", ["--yes", "--force"])
+def test_a_build_that_had_succeeded_and_was_cleaned_up_is_called_removed(
+    repository: ImageRepository, option: str
+) -> None:
+    if option == "--force":
+        Ledger(Artifacts(str(repository.artifacts))).append(begun_release(EARLIER))
+    repository.run("cleanup", EARLIER, option, DOCKER_HOST="unix:///nowhere.sock")
+    assert repository.json("status", EARLIER)["status"] == "removed"
+    refused = repository.run("release", EARLIER)
+    assert (refused.returncode, "was removed from staging" in refused.stderr) == (2, True)
+
+
+def released(repository: ImageRepository, *images: str) -> None:
+    """Let a release of the earlier build begin."""
+    changes = tuple(
+        TagChange(image=image, repository=f"public/{image}", tag=tag, before=None, after=DIGEST)
+        for tag in ("20261123.v1", "latest")
+        for image in images
+    )
+    Ledger(Artifacts(str(repository.artifacts))).append(begun_release(EARLIER, changes=changes))
+
+
+def withdraw(repository: ImageRepository, image: str) -> None:
+    ledger = Ledger(Artifacts(str(repository.artifacts)))
+    change = TagChange(image=image, repository=f"public/{image}", tag="20261123.v1", before=DIGEST, after=None)
+    ledger.complete(ledger.begin("withdrawal", ledger.records()[0], (change,), "somebody", "a hole"), "somebody")
+
+
+def test_status_and_builds_say_how_the_release_of_a_build_stands(repository: ImageRepository) -> None:
+    def said() -> tuple[str, str]:
+        """What programs read; both commands say the same, and people read it in both."""
+        word = next(each["release"] for each in repository.json("builds") if each["build"] == EARLIER)
+        assert word in " ".join(repository.run("builds", COLUMNS="200").stdout.split())
+        found = repository.json("status", EARLIER)["release"]
+        return word, found and found["state"]
+
+    images = ("apps/other", "tools/shell")
+    assert said() == ("", None)
+    released(repository, *images)
+    assert said() == ("release not completed", "not completed")
+    assert f"`aml-images release {EARLIER}` continues it" in repository.run("status", EARLIER, COLUMNS="200").stdout
+    ledger = Ledger(Artifacts(str(repository.artifacts)))
+    ledger.complete(ledger.records()[0], "somebody else")
+    assert said() == ("released", "released")
+    assert "released as 20261123.v1 by somebody else" in repository.run("status", EARLIER, COLUMNS="200").stdout
+    withdraw(repository, "apps/other")
+    assert said() == ("partly withdrawn", "partly withdrawn")
+    assert "withdrawn: apps/other" in repository.run("status", EARLIER, COLUMNS="200").stdout
+    withdraw(repository, "tools/shell")
+    assert said() == ("withdrawn", "withdrawn")
+
+
+def test_status_of_a_build_that_is_kept_says_until_when(repository: ImageRepository) -> None:
+    until = NOW + timedelta(days=36500)
+    rewrite(repository, "failed", keep_until=until)
+    said = f"kept for inspection until {until:%Y-%m-%d %H:%M} UTC"
+    assert said not in repository.run("status", LATER, COLUMNS="200").stdout, "nothing has kept it yet"
+    cleanup(LATER, backends_for(load_settings(repo=repository.root)), "failed")
+    for columns in ("60", "200"):
+        assert said in " ".join(repository.run("status", LATER, COLUMNS=columns).stdout.split())
+    assert repository.json("status", LATER)["is_kept"] is True
+
+
 def failed_build(repository: ImageRepository) -> BuildFolder:
     """Of apps/other: one scenario has passed, the other has failed."""
     folder = rewrite(repository, "failed")
@@ -252,7 +324,7 @@ def test_several_builds_that_begin_alike_are_one_message(repository: ImageReposi
 def test_what_changes_something_takes_no_latest(repository: ImageRepository, command: str) -> None:
     done = repository.run(command, "latest")
     assert done.returncode == 2
-    assert "'latest'" in done.stderr
+    assert "`latest` is only for commands that change nothing" in done.stderr
 
 
 def test_builds_of_an_image_and_released_ones(repository: ImageRepository) -> None:
@@ -283,6 +355,27 @@ def test_logs_of_tests(repository: ImageRepository) -> None:
     assert "Did you mean apps/other?" in repository.run("logs", LATER, "othr").stderr
 
 
+def test_a_scenario_that_an_image_does_not_have_is_a_mistake(repository: ImageRepository) -> None:
+    failed_build(repository)
+    done = repository.run("logs", LATER, "other", "run")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "apps/other has no scenario 'run'" in done.stderr
+    assert "Did you mean runs?" in done.stderr
+    assert "It has contract, runs." in repository.run("logs", LATER, "other", "zzz").stderr
+
+
+def test_status_of_a_failed_build_shows_scenarios_that_passed_before(repository: ImageRepository) -> None:
+    folder = failed_build(repository)
+    scenarios = [PlannedScenario(name=name, status=status) for name, status in (("old", "passed"), ("runs", "run"))]
+    image = PlannedImage(
+        image="apps/other", action="reuse", because=(), reasons=(), bases=(), scenarios=tuple(scenarios)
+    )
+    folder.write_plan(Plan(commit="abc", images=(image,)))
+    shown = repository.run("status", LATER, COLUMNS="200").stdout
+    for text in ("old passed before", "contract passed 1.0 s", "runs failed 2.0 s"):
+        assert text in shown
+
+
 def test_logs_are_followed_until_the_build_has_ended(repository: ImageRepository) -> None:
     folder = rewrite(repository, "running")
     folder.write_log("apps/other", "runs.node-0.log", "first\n")
@@ -304,12 +397,14 @@ def test_show_says_what_became_of_the_image(repository: ImageRepository) -> None
     )
     shown = repository.run("show", "other", COLUMNS="200").stdout
     assert f"{LATER} canceled, 2026-11-23" in shown
-    assert f"20261123.v1, build {EARLIER}, " in shown
+    assert re.search(r"release +not known: .*127.0.0.1:9.* does not answer", shown), "what it serves decides"
     assert "3.1 MB (2.5 → 3.1)" in shown
     document = repository.json("show", "other")
     assert [build["size_bytes"] for build in document["builds"]] == [3_100_000, 2_500_000]
-    assert document["release"]["tag"] == "20261123.v1"
-    assert repository.json("show", "hello")["release"] is None
+    assert document["release"] is None
+    assert "does not answer" in document["unknown"]
+    hello = repository.json("show", "hello")
+    assert (hello["release"], hello["unknown"]) == (None, ""), "it was never released, so nobody is asked"
 
 
 @pytest.mark.parametrize(

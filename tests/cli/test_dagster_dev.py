@@ -99,6 +99,10 @@ def test_settings_are_those_of_the_repository_and_a_signal_ends_it_all(
         if lives(process.pid):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+    said = log.read_text()
+    assert f"The Dagster UI will be at http://127.0.0.1:{port}" in said
+    assert "Warning" not in said
+    assert "INFO" not in said, "a tick of a sensor is no line"
     assert settings["repo"] == str(repository.root)
     assert settings["build_network"] == "theirs"
     assert settings["staging_registry"] == "environment.example"
@@ -139,6 +143,33 @@ def test_a_port_that_is_taken_is_refused_and_its_owner_named(repository: ImageRe
     assert (done.returncode, done.stdout) == (2, "")
     assert f"port {port} is taken" in done.stderr
     assert f"by process {os.getpid()}: " in done.stderr
+
+
+def test_the_command_line_of_an_owner_is_shown_as_far_as_a_person_typed_it(repository: ImageRepository) -> None:
+    serve = "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); input()"
+    owner = subprocess.Popen(
+        [sys.executable, "-c", serve, "--instance-ref", '{"__class__": "InstanceRef"}', "--more"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert owner.stdout is not None
+        done = dagster_dev(repository, owner.stdout.readline().strip())
+    finally:
+        owner.communicate("\n", timeout=60)
+    assert done.returncode == 2
+    assert f"by process {owner.pid}: {sys.executable}"[:60] in done.stderr
+    assert "InstanceRef" not in done.stderr
+    assert "--more" not in done.stderr
+
+
+def test_artifacts_that_contradict_the_profile_are_one_message(repository: ImageRepository) -> None:
+    (repository.root / ".env").write_text("AML_IMAGES_ARTIFACTS=az://container/prefix\n")
+    done = dagster_dev(repository, "3000")
+    assert done.returncode == 2
+    assert "need the profile azure" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_word_is_no_port(repository: ImageRepository) -> None:

@@ -69,8 +69,22 @@ def test_a_broken_setting_is_one_fault(
     image_repository: ImageRepository, setting: str, value: str, name: str, said: str
 ) -> None:
     found = faults(image_repository, **{f"AML_IMAGES_{setting}": value})
-    assert [one for one in found if not one.startswith("base ")] == ([] if name.startswith("base ") else [name])
+    # An engine that is away is missed by both who need it.
+    expected = [name, "tests"] if setting == "DOCKER_HOST" else [name]
+    assert [one for one in found if not one.startswith("base ")] == ([] if name.startswith("base ") else expected)
     assert said in found[name]["found"]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("AML_IMAGES_NOSUCH", "docs/configuration.md"), ("AML_IMAGES_STAGING_REGISTRI", "AML_IMAGES_STAGING_REGISTRY?")],
+)
+def test_an_unknown_variable_is_compared_with_what_can_be_set(
+    image_repository: ImageRepository, name: str, meant: str
+) -> None:
+    (fault,) = faults(image_repository, **{name: "1"}).values()
+    assert meant in fault["hint"]
+    assert "OPEN_SOURCE" not in fault["hint"]
 
 
 def test_only_what_an_image_needs(image_repository: ImageRepository) -> None:
@@ -170,6 +184,7 @@ class TestAzure:
         assert (
             "Give this identity the role" in faults(image_repository, **environment)["import into production"]["hint"]
         )
+        assert "import into production" not in faults(image_repository, "--for", "build", **environment)
 
     def test_the_compute_of_the_tests(
         self, image_repository: ImageRepository, cloud: EmulatedCloud, environment: dict[str, str]

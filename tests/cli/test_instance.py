@@ -116,10 +116,11 @@ def test_a_database_that_is_away_is_one_message(
     assert "pass-word" not in str(refused.value) + caplog.text
 
 
-def test_both_configurations_are_the_same_but_for_the_storage() -> None:
+def test_both_configurations_are_the_same_but_for_the_storage_and_the_sign_in() -> None:
     sqlite, postgres = (
         yaml.safe_load(CONFIGURATION.with_name(name).read_text()) for name in ("dagster.yaml", "dagster-postgres.yaml")
     )
     assert list(sqlite.pop("storage")) == ["custom"]
     assert list(postgres.pop("storage")) == ["postgres"]
+    assert postgres.pop("run_coordinator")["config"] == sqlite.pop("run_queue")
     assert sqlite == postgres

@@ -12,6 +12,8 @@ import pytest
 from dagster._core.storage.tags import TagType, get_tag_type
 
 from aml_images_dagster.builds.cleanup import cleanup
+from aml_images_dagster.defs.images import checks, staged
+from aml_images_dagster.defs.images.checks import FactResult, StagedCheck
 from aml_images_dagster.defs.keys import RELEASED, STAGES, asset_key, released_key
 from aml_images_dagster.defs.operations.cleanup import observe_removed
 from aml_images_dagster.defs.planning import ToDo, to_do
@@ -78,6 +80,29 @@ def test_an_image_whose_test_changed_is_only_tested(scene: Scene) -> None:
     assert done.steps == ["apps__other_tested", "release_files"]
     assert done.made == chain("apps/other", STAGES[1:]) | FILES
     assert done.reused() == set(ALL)
+
+
+def test_an_image_without_scenarios_has_no_step_that_tests_it(scene: Scene) -> None:
+    for tests in (scene.repo / "images").rglob("tests.json"):
+        tests.unlink()
+    done = scene.build()
+    assert done.steps[-1] == "release_files", "it waits for the images"
+    assert set(done.steps) == {"apps__leaf_staged", "apps__other_staged", "tools__root_staged", "release_files"}
+    assert done.made == FILES.union(*map(chain, ALL)), "the course of each asset goes on"
+    assert all((tested := done.folder.read_tested(image)) and tested.scenarios == () for image in ALL)
+    assert scene.build().reused() == set(ALL)
+
+
+def test_an_image_that_a_check_refuses_has_not_passed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    for tests in (scene.repo / "images").rglob("tests.json"):
+        tests.unlink()
+    refused = [StagedCheck("wrong", "Always.", True, lambda *_: FactResult(False, "no"))]
+    monkeypatch.setattr(checks, "STAGED_CHECKS", refused)
+    monkeypatch.setattr(staged, "STAGED_CHECKS", refused)
+    done = scene.run(scene.plan())
+    assert not done.result.success
+    assert [done.folder.read_tested(image) for image in ALL] == [None] * len(ALL)
+    assert scene.factory.backends.artifacts.read_last_passed("tools/root") is None
 
 
 def test_what_had_to_be_made_after_all_shows_as_if_a_step_had_made_it(scene: Scene) -> None:

@@ -15,15 +15,17 @@ from aml_images_dagster.builds.records import Plan
 from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.defs.keys import BUILD_JOB, RELEASE_JOB, asset_key
 from aml_images_dagster.defs.request import BUILD_TAG, PULL_REQUEST_TAG, RESOURCE, BuildOptions
-from aml_images_dagster.defs.run import Factory, explained, planned_keys
+from aml_images_dagster.defs.run import Factory, acting, explained, planned_keys
 from aml_images_dagster.defs.run_state import first_failure, was_stopped
 from aml_images_dagster.errors import BuildFailed, BuildStopped
+from aml_images_dagster.instance.sign_in import SIGNED_IN_TAG
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.settings import load_settings
 from tests.image_repository import DOCKERFILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.image_repository import ImageRepository
 
@@ -190,3 +192,19 @@ def test_what_is_the_same_for_all_steps_is_found_out_once(
         assert instance.get_runs(dg.RunsFilter(tags={BUILD_TAG: session.number}))[0].run_id == run.run_id
         factory.session(SimpleNamespace(instance=instance, run=other), BuildOptions())  # type: ignore[arg-type]
         assert asked == [other.run_id]
+
+
+@pytest.mark.parametrize(
+    ("tags", "named", "acts"),
+    [
+        ({SIGNED_IN_TAG: "ada"}, "bob", "ada"),
+        ({SIGNED_IN_TAG: "ada"}, "", "ada"),
+        ({}, "bob", "bob"),
+        ({}, "", "the setting"),
+    ],
+)
+def test_who_acts_is_whom_the_proxy_has_let_in_whatever_the_launchpad_says(
+    tmp_path: Path, tags: dict[str, str], named: str, acts: str
+) -> None:
+    settings = load_settings(repo=tmp_path, release={"who": "the setting"})
+    assert acting(dg.DagsterRun("release", tags=tags), named, settings) == acts

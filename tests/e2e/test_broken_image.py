@@ -77,6 +77,9 @@ batch-minutes = 0
 """
     )
     image_repository.commit("broken images")
+    remote = tmp_path / "remote.git"  # which the sensor of pull requests asks
+    image_repository.git("clone", "-q", "--bare", ".", str(remote))
+    image_repository.git("remote", "add", "origin", str(remote))
 
     with DagsterUi(image_repository.root, tmp_path / "dagster") as ui:
 

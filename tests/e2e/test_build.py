@@ -226,6 +226,26 @@ def test_a_build_that_is_interrupted_before_it_starts_leaves_nothing(repository)
     assert repository.json("builds") == []
 
 
+def test_logs_of_a_failed_build_say_once_why_it_failed(repository):
+    image = repository.image("tools/shell")
+    (repository.root / "checks" / "runs.sh").write_text("echo to be seen; echo it is broken; exit 3\n")
+    assert repository.run("build", image).returncode == 1
+    shown = repository.run("logs", "latest").stdout
+    for noise in ("Stack Trace", "DEBUG", "LOGS_CAPTURED", "ASSET_OBSERVATION"):
+        assert noise not in shown
+    assert [line for line in shown.splitlines() if "to be seen" in line] == ["node0: to be seen"]
+    assert f"{image}: scenario 'runs' failed: exit code 3: it is broken" in shown
+    assert repository.run("logs", "latest", image, "runs").stdout.splitlines()[1:] == ["to be seen", "it is broken"]
+    with open_instance(repository.root / ".aml-images" / "dagster") as instance:
+        (run,) = instance.get_runs()
+        kinds = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
+        records = instance.get_records_for_run(run.run_id, of_type=kinds).records
+        events = [record.event_log_entry.dagster_event for record in records]
+    errors = [(e.step_failure_data if e.is_step_failure else e.job_failure_data).error for e in events]
+    assert len(errors) == 2
+    assert [error.stack for error in errors if error is not None and error.stack] == []
+
+
 def test_when_one_scenario_fails_everything_else_of_the_build_ends(repository, staging, engine_client):
     """The job of another image, in another process, and a build that is under way: both would take minutes."""
     shell, other, slow = (repository.image(image) for image in ("tools/shell", "apps/other", "apps/slow"))

@@ -32,17 +32,19 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser()
     parser.add_argument("words", nargs="+")
-    for option in ("--name", "--registry", "--source", "--image", "--query", "--output"):
+    for option in ("--name", "--registry", "--source", "--image", "--repository", "--query", "--output"):
         parser.add_argument(option)
     parser.add_argument("--force", action="store_true")
     asked = parser.parse_args()
     try:
         if asked.words == ["acr", "import"]:
             source = _reference(asked.registry, asked.source)
-            target = _reference(asked.name, asked.image)
-            CopyingImporter(OciRegistry(source.registry), OciRegistry(target.registry)).import_image(
-                source, target, replace=asked.force
-            )
+            target = _reference(asked.name, asked.image or asked.repository)
+            importer = CopyingImporter(OciRegistry(source.registry), OciRegistry(target.registry))
+            if asked.image:
+                importer.import_image(source, target, replace=asked.force)
+            else:
+                importer.import_untagged(source, target.repository)
         elif asked.words == ["acr", "manifest", "show-metadata"] and asked.output == "json":
             reference = _reference(asked.registry, asked.name)
             registry = OciRegistry(reference.registry)

@@ -172,7 +172,7 @@ class OddRegistry:
             if found[1] not in self.state.repositories():
                 return Told(404, {}, _error("NAME_UNKNOWN"))
             return self._page(path, "tags", self.state.tags_of(found[1]), query)
-        if found := re.fullmatch(r"/v2/(.+)/referrers/(.+)", path):
+        if found := re.fullmatch(r"/v2/(.+)/referrers/(sha256:[0-9a-f]{64})", path):
             index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": self.state.attached(found[1], found[2])}
             return Told(200, {"Content-Type": OCI_INDEX}, json.dumps(index).encode())
         if found := re.fullmatch(r"/v2/(.+)/manifests/(.+)", path):

@@ -1,4 +1,4 @@
-"""A registry with the referrers API, in front of a real one that has none; it does what ACR is documented to do.
+"""The referrers API for a real registry that has none; it does what ACR is documented to do.
 
 Source: distribution-spec 1.1, "Listing Referrers". Deleting an image takes along what is attached to it, as in ACR:
 https://learn.microsoft.com/azure/container-registry/container-registry-manage-artifact. That it is right is shown by
@@ -26,23 +26,21 @@ _MANIFEST = re.compile(r"/v2/(?P<name>.+)/manifests/(?P<version>[^/]+)")
 _REFERRERS = re.compile(r"/v2/(?P<name>.+)/referrers/(?P<digest>sha256:[0-9a-f]{64})")
 
 
-class ReferrersRegistry(FaultyRegistry):
-    """The front.
+class Referrers:
+    """What is attached to the manifests of a registry.
 
     Args:
-        upstream: Host and port of the real registry.
         page: How many artifacts a page of the list has.
     """
 
-    def __init__(self, upstream: str, page: int = 1000) -> None:
-        super().__init__(upstream)
+    def __init__(self, page: int = 1000) -> None:
         self.page = page
         self._of: dict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
         self._changing = threading.Lock()
 
-    def answer(self, method: str, path: str, headers: Mapping[str, str]) -> Answer | None:
-        """The list of what is attached to a manifest."""
-        url = urlsplit(path)
+    def list(self, target: str) -> tuple[Mapping[str, str], bytes] | None:
+        """Headers and body of the list that a request asks for; None when it asks for something else."""
+        url = urlsplit(target)
         match = _REFERRERS.fullmatch(url.path)
         if not match:
             return None
@@ -57,18 +55,24 @@ class ReferrersRegistry(FaultyRegistry):
             sent["Link"] = f'<{url.path}?from={start + self.page}>; rel="next"'
         page = entries[start : start + self.page]
         body = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": page})
-        return Answer(200, sent, body.encode())
+        return sent, body.encode()
 
-    def passed_on(self, method: str, path: str, body: bytes, status: int) -> Mapping[str, str]:
-        """Note what was attached and what was deleted."""
-        match = _MANIFEST.fullmatch(urlsplit(path).path)
-        if not match or status not in (201, 202):
-            return {}
-        if method == "DELETE":
-            self._forget(match["name"], match["version"])
-        return self._remember(match["name"], body) if method == "PUT" else {}
+    def note(self, method: str, target: str, body: bytes, upstream: str) -> Mapping[str, str]:
+        """Note what a request that succeeded has attached or deleted; headers to be added to the answer.
 
-    def _remember(self, name: str, body: bytes) -> Mapping[str, str]:
+        Args:
+            method: Of the request.
+            target: Of the request.
+            body: Of the request.
+            upstream: Host and port of the real registry.
+        """
+        match = _MANIFEST.fullmatch(urlsplit(target).path)
+        if match and method == "DELETE":
+            self._forget(match["name"], match["version"], upstream)
+        return self.remember(match["name"], body) if match and method == "PUT" else {}
+
+    def remember(self, name: str, body: bytes) -> Mapping[str, str]:
+        """Note a manifest of a repository; headers to be added to the answer."""
         document = json.loads(body)
         subject = (document.get("subject") or {}).get("digest")
         if not subject:
@@ -85,14 +89,36 @@ class ReferrersRegistry(FaultyRegistry):
             self._of[name, subject][entry["digest"]] = entry
         return {"OCI-Subject": subject}
 
-    def _forget(self, name: str, digest: str) -> None:
+    def _forget(self, name: str, digest: str, upstream: str) -> None:
         with self._changing:
             attached = self._of.pop((name, digest), {})
             for entries in self._of.values():
                 entries.pop(digest, None)
         for each in attached:
-            upstream = http.client.HTTPConnection(self.upstream, timeout=60)
-            upstream.request("DELETE", f"/v2/{name}/manifests/{each}")
-            upstream.getresponse().read()
-            upstream.close()
-            self._forget(name, each)
+            connection = http.client.HTTPConnection(upstream, timeout=60)
+            connection.request("DELETE", f"/v2/{name}/manifests/{each}")
+            connection.getresponse().read()
+            connection.close()
+            self._forget(name, each, upstream)
+
+
+class ReferrersRegistry(FaultyRegistry):
+    """The front.
+
+    Args:
+        upstream: Host and port of the real registry.
+        page: How many artifacts a page of the list has.
+    """
+
+    def __init__(self, upstream: str, page: int = 1000) -> None:
+        super().__init__(upstream)
+        self.referrers = Referrers(page)
+
+    def answer(self, method: str, path: str, headers: Mapping[str, str]) -> Answer | None:
+        """The list of what is attached to a manifest."""
+        listed = self.referrers.list(path)
+        return Answer(200, dict(listed[0]), listed[1]) if listed else None
+
+    def passed_on(self, method: str, path: str, body: bytes, status: int) -> Mapping[str, str]:
+        """Note what was attached and what was deleted."""
+        return self.referrers.note(method, path, body, self.upstream) if status in (201, 202) else {}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,8 @@ from aml_images_dagster.identity.credential import Credential, credential_for
 from aml_images_dagster.settings.azure import AzureSettings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.emulators.azure.cloud import EmulatedCloud
 
 SCOPE = "https://management.azure.com/.default"
@@ -92,3 +96,22 @@ def test_tokens_are_never_logged(cloud: EmulatedCloud, caplog: pytest.LogCapture
     assert token not in caplog.text
     assert cloud.identity.secret not in caplog.text
     assert token not in repr(credential) + repr(vars(credential).keys())
+
+
+def test_a_person_who_is_not_signed_in_reads_one_message(tmp_path: Path) -> None:
+    """azure-identity warns of the same in four lines, each time that it is asked."""
+    ask = (
+        "from aml_images_dagster.errors import FactoryError\n"
+        "from aml_images_dagster.identity.credential import Credential\n"
+        "for _ in range(2):\n"
+        "    try:\n"
+        f"        Credential().get_token({SCOPE!r})\n"
+        "    except FactoryError as error:\n"
+        "        print(error.what)\n"
+    )
+    nothing_installed = {"AZURE_TOKEN_CREDENTIALS": "AzureCliCredential", "PATH": str(tmp_path), "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", ask], env=nothing_installed, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.count("not signed in to Azure") == 2
+    assert done.stderr == ""

@@ -50,6 +50,12 @@ def sleeps() -> None:
         raise
 
 
+@dg.op(out=dg.Out(dg.Nothing))
+def sleeps_for_a_while() -> None:
+    mark("began", str(os.getpid()))
+    time.sleep(float(os.environ["SECONDS_OF_THE_STEP"]))
+
+
 @dg.op(pool=POOL)
 def sleeps_in_pool() -> None:
     mark("began", str(os.getpid()))
@@ -133,6 +139,11 @@ def placed() -> None:
 @dg.job(executor_def=fork())
 def interrupted() -> None:
     sleeps()
+
+
+@dg.job(executor_def=fork())
+def lasting() -> None:
+    after(before=sleeps_for_a_while())
 
 
 @dg.job(executor_def=fork(grace_seconds=1))

@@ -85,3 +85,30 @@ def test_what_was_recorded_is_there_after_a_crash_of_the_database(
     server.stop("immediate")
     server.start()
     assert instance.get_run_by_id(run.run_id) is not None
+
+
+@pytest.mark.parametrize(
+    ("step", "outage", "ends"),
+    [
+        pytest.param(15, 12, "SUCCESS", id="while a step works"),
+        pytest.param(3, 30, "FAILURE", id="longer than Dagster tries to connect when the step ends"),
+    ],
+)
+def test_a_run_ends_as_it_should_when_the_database_was_away(
+    instance: dg.DagsterInstance, server: PostgresServer, tmp_path: Path, step: int, outage: int, ends: str
+) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    job = [sys.executable, "-W", "ignore", "-c", "from tests.instance.jobs import main; main()", "lasting"]
+    environment = os.environ | {"MARKS": str(marks), "SECONDS_OF_THE_STEP": str(step)}
+    with subprocess.Popen(job, env=environment, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + SECONDS
+        while not (marks / "began").exists():
+            assert time.monotonic() < deadline, "the step has not begun"
+            time.sleep(0.1)
+        server.stop()
+        time.sleep(outage)
+        server.start()
+        process.wait(SECONDS)
+    runs = instance.get_runs(dg.RunsFilter(job_name="lasting"), limit=1)
+    assert [run.status.value for run in runs] == [ends]

@@ -532,6 +532,8 @@ def test_whatever_a_registry_answers_the_result_is_right_or_a_clear_error(
     assert max(pauses, default=0) <= 20
     _nothing_is_lost(world)
     for asked in server.elsewhere:
+        if asked.path.startswith("/token?"):  # a token server: the registry that the login is for has named it
+            continue
         assert "Authorization" not in asked.headers
         assert PASSWORD not in asked.path + str(asked.body)
 

@@ -18,6 +18,7 @@ from aml_images_dagster.release.production import Releaser
 from aml_images_dagster.release.release_files import publish
 from aml_images_dagster.release.release_json import ReleaseImage, ReleaseJson, StagedReference, TestEntry
 from aml_images_dagster.settings import load_settings
+from aml_images_dagster.settings.trust import TrustSettings
 from tests.records import staged_image
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def staged_build(new_session: NewSession, push_new_image: Callable[[str, str], R
 
     def stage(*images: str, **fields: Any) -> BuildSession:
         session = new_session(*images, **fields)
+        # What builds attach is not of these tests (tests/builds/test_attached_evidence.py).
+        session = replace(session, settings=session.settings.model_copy(update={"trust": TrustSettings(attach=False)}))
         session.begin()
         (session.settings.home / ".gitignore").write_text("*\n")
         for name in sorted(session.images):

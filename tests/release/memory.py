@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -9,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from aml_images_dagster.builds.artifacts import Artifacts, write_atomically
 from aml_images_dagster.builds.ledger import LATEST, Ledger
 from aml_images_dagster.errors import BadInput
+from aml_images_dagster.registry.interface import Manifest
+from aml_images_dagster.registry.oci import OCI_MANIFEST
 from aml_images_dagster.release.drop import release_bytes
 from aml_images_dagster.release.production import Releaser
 from aml_images_dagster.release.release_json import ReleaseImage, ReleaseJson, StagedReference
@@ -40,6 +44,7 @@ class MemoryRegistry:
         self.url = f"https://{host}"
         self.tagged: dict[tuple[str, str], str] = {}
         self.digests: set[tuple[str, str]] = set()
+        self.attached: dict[tuple[str, str], set[str]] = defaultdict(set)
         self._before = before
 
     def digest(self, reference: Reference) -> str | None:
@@ -58,6 +63,20 @@ class MemoryRegistry:
 
     def manifest(self, _: Reference) -> None:
         """It holds digests alone; none of them is one of an index."""
+
+    def existing(self, reference: Reference) -> Manifest:
+        return Manifest(reference.digest, OCI_MANIFEST, b"{}")
+
+    def referrers(self, repository: str, digest: str) -> list[dict[str, Any]]:
+        return [{"mediaType": OCI_MANIFEST, "digest": each, "size": 2} for each in self.attached[repository, digest]]
+
+    def has_blob(self, _repository: str, _digest: str) -> bool:
+        return True
+
+    def put_manifest(self, repository: str, version: str, manifest: Manifest) -> None:
+        self._before("attach", f"{repository}@{version}")
+        subject = json.loads(manifest.body)["subject"]["digest"]
+        self.attached[repository, subject].add(version)
 
     def put(self, repository: str, tag: str, digest: str) -> None:
         self._before("tag", f"{repository}:{tag}")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.emulators.faulty_registry import Fault, FaultyRegistry
 from tests.release.conftest import House, digests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aml_images_dagster.registry.oci import OciRegistry
     from aml_images_dagster.release.release_json import ReleaseJson
 
 pytestmark = pytest.mark.engine
@@ -96,3 +100,69 @@ def test_a_release_is_done_although_what_follows_cannot_be_told(
     assert f"build {release.build} is released" in out
     assert "cannot tell which images are FROM it" in out
     assert house.latest(release) == digests(release, latest=True)
+
+
+def test_show_says_what_production_serves(house: House, complete_build: Callable[..., ReleaseJson]) -> None:
+    image = house.repository.image("tools/shell")
+    first, second = (
+        complete_build("tools/shell", tag=tag, age=timedelta(hours=age)) for tag, age in (("v1", 2), ("v2", 1))
+    )
+
+    def served() -> tuple[str, str, bool]:
+        release = house.repository.json("show", image)["release"]
+        assert f"{release['tag']}, build {release['build']}, " in said(house, "show", image)
+        return release["tag"], release["build"], release["completed"]
+
+    for build in (first, second):
+        house.releaser().release(build)
+    assert served() == ("v2", second.build, True)
+    said(house, "rollback", image)
+    assert served() == ("v1", first.build, True), "it was rolled back"
+    said(house, "withdraw", image, "v2", "--reason", "a hole")
+    assert served() == ("v1", first.build, True), "what is withdrawn is not its release"
+    said(house, "rollback", image, "--to", "v1")
+    third = complete_build("tools/shell", tag="v3")
+    house.releaser().release(third)
+    last = house.ledger.folder / f"{house.ledger.records()[-1].number:06}.json"
+    last.unlink()  # as if it had been killed when all its tags had moved
+    assert served() == ("v3", third.build, False)
+    assert "not completed" in said(house, "show", image)
+
+
+def test_a_withdrawal_names_no_way_that_is_not_open(house: House, complete_build: Callable[..., ReleaseJson]) -> None:
+    """Of the only release, and where two releases are one image."""
+    image = house.repository.image("tools/shell")
+    first = complete_build("tools/shell", tag="v1", age=timedelta(hours=2))
+    house.releaser().release(first)
+    hint = f":latest points to {image} v1 It has no earlier release with another image: release another build first."
+    assert hint in said(house, "withdraw", image, "v1", "--reason", "a hole", code=2)
+    again = complete_build("tools/shell", tag="v2", age=timedelta(hours=1))
+    house.releaser().release(again)
+    told = said(house, "withdraw", image, "v2", "--reason", "a hole", code=2)
+    assert f"Run `aml-images rollback {image}` first, or release another build." in told
+    said(house, "rollback", image)
+
+
+def test_a_release_that_a_person_interrupts_says_which_tags_are_there(
+    house: House, production: OciRegistry, complete_build: Callable[..., ReleaseJson]
+) -> None:
+    release = complete_build(*IMAGES)
+    with FaultyRegistry(production.host) as front:
+        house.move_production(front.host)
+        front.faults.append(Fault("hang", "PUT", "/manifests/latest", times=1))
+        process = house.repository.start("release", release.build)
+        deadline = time.monotonic() + 60
+        while not any("/manifests/latest" in path for method, path in front.seen if method == "PUT"):
+            assert time.monotonic() < deadline
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "Traceback" not in told
+    assert f"the release of build {release.build} was interrupted: 2 of its 4 tags are there:" in told
+    for name in digests(release, latest=False):
+        assert name in told
+    assert f"Run `aml-images release {release.build}` again: it continues where it stopped." in told
+    (shown,) = house.repository.json("builds", "--released")
+    assert shown["release"] == "release not completed"

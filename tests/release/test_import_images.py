@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aml_images_dagster.builds.records import StagedPlatform, TestedImage
+from aml_images_dagster.builds.records import AttachedArtifact, StagedPlatform, TestedImage
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.registry.platforms import images_of
 from aml_images_dagster.release.drop import drop_files
@@ -49,13 +49,14 @@ def option(name):
 if sys.argv[1] == "login":
     sys.exit(0)
 if sys.argv[1:3] == ["acr", "import"]:
-    image = option("--image")
+    digest = option("--source").partition("@")[2]
+    image = option("--image") if "--image" in sys.argv else option("--repository") + "@" + digest
     refused = (here / "refuse").read_text() if (here / "refuse").exists() else ""
     if refused and refused in image:
         sys.exit("ERROR: refused")
-    if image in tags and "--force" not in sys.argv:
+    if image in tags and "--force" not in sys.argv and "@" not in image:
         sys.exit("ERROR: Tag already exists")
-    tags[image] = option("--source").partition("@")[2]
+    tags[image] = digest
     state.write_text(json.dumps(tags))
 elif sys.argv[1:4] == ["acr", "manifest", "show-metadata"]:
     if (here / "fault").exists():
@@ -63,8 +64,11 @@ elif sys.argv[1:4] == ["acr", "manifest", "show-metadata"]:
     repository, at, digest = option("--name").partition("@")
     if not at and repository not in tags:
         sys.exit('ERROR: manifest tagged by "' + repository.rpartition(":")[2] + '" is not found.')
+    if at and not any(name.startswith(repository) and its == digest for name, its in tags.items()):
+        sys.exit('ERROR: manifest unknown: MANIFEST_UNKNOWN')
     digest = digest or tags[repository]
-    ours = [name.rpartition(":")[2] for name in tags if name.startswith(repository + ":") and tags[name] == digest]
+    tagged = [name for name in tags if name.startswith(repository + ":") and tags[name] == digest]
+    ours = [name.rpartition(":")[2] for name in tagged]
     print(json.dumps({"digest": digest, "tags": ours}[option("--query")]))
 else:
     sys.exit("ERROR: unknown command")
@@ -79,7 +83,7 @@ class Rollout:
         self.bin = folder / "bin"
         self.bin.mkdir()
         with tarfile.open(fileobj=io.BytesIO(package)) as tar:
-            tar.extractall(self.package, filter="data")
+            tar.extractall(self.package)
         (self.bin / "az.py").write_text(AZ)
         (self.bin / "az").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{self.bin}/az.py" "$@"\n')
         (self.bin / "az").chmod(0o755)
@@ -155,6 +159,42 @@ def test_by_digest_release_tags_first_and_latest_last(rollout: Rollout) -> None:
         [*shared, "--source", cuda, "--image", "public/azureml/cuda13:latest", "--force"],
     ]
     assert rollout.asked[0] == ["login", "--identity", "--output", "none"]
+
+
+def with_evidence(release: ReleaseJson) -> ReleaseJson:
+    """The same, with an SBOM and its signature at the first image."""
+    image, *others = release.images
+    sbom, signature = (f"sha256:{number * 64}" for number in "ab")
+    attached = (
+        AttachedArtifact(kind="application/spdx+json", digest=sbom, subject=image.staging.digest),
+        AttachedArtifact(kind="application/vnd.cncf.notary.signature", digest=signature, subject=sbom),
+    )
+    return release.model_copy(update={"images": (image.model_copy(update={"evidence": attached}), *others)})
+
+
+def test_what_is_attached_comes_between_the_release_tags_and_latest_the_signature_first(
+    tmp_path: Path, release: ReleaseJson
+) -> None:
+    release = with_evidence(release)
+    rollout = Rollout(tmp_path, drop_files(release, import_cfg(release.images))["ServiceGroupRoot/import.tar"])
+    assert rollout.run().returncode == 0
+    sources = [command[command.index("--source") + 1] for command in rollout.imports]
+    assert sources[2:4] == [f"base@sha256:{'b' * 64}", f"base@sha256:{'a' * 64}"]
+    assert all("--repository" in command for command in rollout.imports[2:4])
+    assert all("latest" in command[command.index("--image") + 1] for command in rollout.imports[4:])
+
+
+def test_latest_stays_when_what_is_attached_cannot_be_imported(tmp_path: Path, release: ReleaseJson) -> None:
+    release = with_evidence(release)
+    rollout = Rollout(tmp_path, drop_files(release, import_cfg(release.images))["ServiceGroupRoot/import.tar"])
+    rollout.refuse("a" * 64)
+    done = rollout.run()
+    assert done.returncode == 1
+    assert f"import of public/azureml/debian12@sha256:{'a' * 64} failed" in done.stderr
+    assert not [name for name in rollout.tags if name.endswith(":latest")]
+    rollout.refuse("nothing")
+    assert rollout.run().returncode == 0
+    assert set(ALL_TAGS) <= set(rollout.tags)
 
 
 def test_no_password_anywhere(rollout: Rollout) -> None:

@@ -36,6 +36,7 @@ def test_the_contract(release: ReleaseJson) -> None:
         "tests": [{"scenario": "single-node", "job": "job-1", "status": "passed", "seconds": 1.5, "platform": ""}],
         "size_bytes": 123,
         "platforms": [],
+        "evidence": [],
     }
 
 

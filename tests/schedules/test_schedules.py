@@ -157,7 +157,10 @@ def test_other_files_are_remarked_upon(root: Path) -> None:
         (PATCH_DAY.replace("  os: windows", "  {}"), 'x.yaml:5: error: selection: say which: "os", "images"'),
         (PATCH_DAY.replace("  os: windows", "  oss: windows"), 'x.yaml:6: error: unknown key "selection.oss"'),
         (PATCH_DAY + "stale_after_days: 35\n", "x.yaml:7: error: stale_after_days: 35 days can pass between"),
-        (PATCH_DAY.replace("name: patch_day", "name: Patch-Day"), "x.yaml:1: error: name: this text does not have"),
+        (
+            PATCH_DAY.replace("name: patch_day", "name: Patch-Day"),
+            "x.yaml:1: error: name: must be small letters, digits",
+        ),
         (PATCH_DAY.replace("name: patch_day\n", ""), 'x.yaml:1: error: "name" is missing'),
         ("name: [\n", "x.yaml:2: error: not valid YAML"),
         ("a: &a 1\nb: *a\n", "x.yaml:2: error: not valid YAML: an alias"),

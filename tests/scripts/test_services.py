@@ -185,3 +185,56 @@ def test_what_it_cannot_do_is_misuse(clone: Clone) -> None:
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "Usage: scripts/services [stop]" in shown.stdout
     assert clone.answers == [False, False, False]
+
+
+APT_GET = """#!/usr/bin/env bash
+suite=$(awk '{print $(NF-1)}' "$(dirname "$APT_CONFIG")/etc/sources.list")
+case $1 in
+  update) [[ " {served} " == *" $suite "* ]] ;;
+  download) shift; for package; do [[ $package == -* ]] || echo "$suite" >"./$package.deb"; done ;;
+esac
+"""
+DPKG_DEB = """#!/usr/bin/env bash
+suite=$(cat "$2") plugins=$3/usr/libexec/docker/cli-plugins
+case $2 in
+  *docker-buildx*) mkdir -p "$plugins"; program=$plugins/docker-buildx
+    case $suite in trixie) version=0.13.1+ds1 ;; *) version={version} ;; esac
+    printf '#!/bin/sh\\n[ %s != none ] && echo github.com/docker/buildx %s\\n' $version $version >"$program" ;;
+  *) mkdir -p "$3/usr/sbin" "$3/usr/bin"; program=$3/usr/sbin/dockerd; echo >"$program" ;;
+esac
+chmod +x "$program"
+"""
+DOCKER = """#!/bin/sh
+case $1 in buildx) exec "$DOCKER_CONFIG/cli-plugins/docker-buildx" version ;; esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("served", "version", "taken", "said"),
+    [
+        ("trixie testing", "0.29.1+ds1", "0.29.1", "buildx 0.29.1+ds1, of Debian testing"),
+        ("trixie testing", "none", "0.13.1", "buildx 0.13.1+ds1, of Debian 13"),  # it needs a newer Debian
+        ("trixie testing", "0.21.3", "0.13.1", "buildx 0.13.1+ds1, of Debian 13"),
+        ("trixie", "", "0.13.1", "buildx 0.13.1+ds1, of Debian 13"),
+    ],
+)
+def test_debian_12_gets_the_buildx_of_testing_if_it_is_there_and_runs(
+    clone: Clone, served: str, version: str, taken: str, said: str
+) -> None:
+    services = clone.root / "scripts" / "services"
+    (clone.root / "os-release").write_text("ID=debian\nVERSION_CODENAME=bookworm\n")
+    text = services.read_text().replace("/etc/os-release", str(clone.root / "os-release"))
+    services.write_text(text.replace("/etc/apt/sources.list ", f"{clone.root}/sources.list "))
+    (clone.root / "sources.list").write_text("deb http://mirror.example/debian bookworm main\n")
+    texts = {"apt-get": APT_GET, "dpkg-deb": DPKG_DEB, "docker": DOCKER}
+    for name, program in texts.items():
+        filled = program.replace("{served}", served).replace("{version}", version or "none")
+        (clone.root / "bin" / name).write_text(filled)
+        (clone.root / "bin" / name).chmod(0o755)
+    home = {"DOCKER_CONFIG": str(clone.root / "docker"), "XDG_CACHE_HOME": str(clone.root / "cache")}
+    done = clone.services(**home)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert said in done.stdout
+    program = clone.root / "docker" / "cli-plugins" / "docker-buildx"
+    assert f"buildx {taken}" in subprocess.run([program, "version"], capture_output=True, text=True, check=True).stdout
+    assert "buildx" not in clone.services(**home).stdout, "it is there"

@@ -139,6 +139,7 @@ def chain(count):
         (pax(5_000_000_000), "a header has more than 262,144 bytes"),
         (chain(5000), "a header is damaged: maximum recursion depth exceeded"),
     ],
+    ids=["text", "nothing", "packed text", "cut off packed", "cut off", "long header", "chain of headers"],
 )
 def test_a_layer_that_cannot_be_read_is_named_and_not_kept(registry, records, folder, layer, why):
     image = registry.push(conda("below", "1"), layer)

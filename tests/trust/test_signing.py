@@ -198,7 +198,7 @@ class TestKeyVault:
 
     @pytest.fixture
     def vault(self, cloud, held) -> KeyVault:
-        return cloud.start(KeyVault(cloud, held))
+        return cloud.start(KeyVault(cloud.certificate, cloud.identity, held))
 
     @pytest.fixture
     def signer(self, vault, cloud, authority, tmp_path, monkeypatch):

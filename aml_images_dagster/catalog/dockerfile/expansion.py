@@ -49,11 +49,10 @@ class Expansion:
 
 
 class EmptyPatternError(ExpansionError):
-    """`${X#}`; `names` are the variables up to there: one of them may be the pattern."""
+    """`${X#}`, or `${X#$Y}` where Y has no value that is known."""
 
-    def __init__(self, operator: str, names: tuple[str, ...]) -> None:
+    def __init__(self, operator: str) -> None:
         super().__init__(f"no pattern stands behind {operator}: BuildKit in Docker 26 and its engine end at that")
-        self.names = names
 
 
 def expand(word: str, variables: Mapping[str, str], escape: str = "\\", *, quotes: bool = True) -> Expansion:
@@ -75,6 +74,28 @@ def expand(word: str, variables: Mapping[str, str], escape: str = "\\", *, quote
     return Expansion(value, tuple(lexer.asked_for), without_value)
 
 
+def check_patterns(text: str, variables: Mapping[str, str], escape: str, *, keep_unset: bool) -> None:
+    """Make sure that no pattern in a text is empty, `${X#}`; whatever else is wrong with it is passed over.
+
+    For its progress BuildKit expands the whole text of an instruction, also where variables have no meaning.
+
+    Args:
+        text: The text.
+        variables: Values of variables.
+        escape: The escape character.
+        keep_unset: Variables without a value stay as they are written, and are no empty pattern.
+
+    Raises:
+        EmptyPatternError: One is.
+    """
+    try:
+        _Lexer(text, variables, escape, keep_quoting=keep_unset, keep_unset=keep_unset).pieces()
+    except EmptyPatternError:
+        raise
+    except ExpansionError:
+        return
+
+
 def split_words(text: str, *, keep_quoting: bool, escape: str = "\\") -> list[str]:
     """Split at white space outside quotes; variables stay as they are written.
 
@@ -87,7 +108,9 @@ def split_words(text: str, *, keep_quoting: bool, escape: str = "\\") -> list[st
         ExpansionError: Unbalanced quotes or a malformed `${…}`.
     """
     words = [""]
-    for piece, literal in _Lexer(text, {}, escape, keep_quoting=keep_quoting, keep_unset=True).pieces():
+    lexer = _Lexer(text, {}, escape, keep_quoting=keep_quoting, keep_unset=True)
+    lexer.refuses_empty_patterns = False
+    for piece, literal in lexer.pieces():
         if literal:
             words[-1] += piece
             continue
@@ -117,6 +140,7 @@ class _Lexer:
         self._keep_unset = keep_unset
         self._keep_escapes = False
         self.quotes = True
+        self.refuses_empty_patterns = True
         self._at = 0
         self._depth = 0
         self.asked_for: dict[str, None] = {}
@@ -244,8 +268,8 @@ class _Lexer:
         if act is None:
             raise ExpansionError(f"'${{{name}' is followed by {operator or 'nothing'!r}, which is no known form")
         word = self._word("}", keep_escapes=operator in "#%")
-        if operator in "#%" and not word and not (self._keep_unset and value is None):
-            raise EmptyPatternError(operator, tuple(self.asked_for))
+        if operator in "#%" and not word and self.refuses_empty_patterns:
+            raise EmptyPatternError(operator)
         missing = value is None or (colon and value == "")
         return act(name, None if missing else value, word)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.dockerfile.dockerfile import SCRATCH
-from aml_images_dagster.catalog.dockerfile.expansion import ExpansionError, split_words
+from aml_images_dagster.catalog.dockerfile.expansion import ExpansionError, check_patterns, split_words
 from aml_images_dagster.catalog.dockerfile.instructions import (
     NotTextError,
     is_heredoc,
@@ -29,7 +29,7 @@ from aml_images_dagster.catalog.dockerfile.instructions import (
 )
 from aml_images_dagster.catalog.dockerfile.mounts import MountError, check_mount, mount_fields
 from aml_images_dagster.catalog.dockerfile.scope import Scope, pairs
-from aml_images_dagster.catalog.globs import GlobError, glob_expression
+from aml_images_dagster.catalog.globs import GlobError, path_matcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,8 +56,6 @@ _SIGNAL = re.compile(
     r"RTMIN(?:\+([1-9]|1[0-5]))?|RTMAX(?:-([1-9]|1[0-4]))?)"
 )
 _PORTS = re.compile(r"(\d{1,20})(?:-(\d{1,20}))?(?:-.*)?", re.ASCII)
-_EMPTY_PATTERN = re.compile(r"\$\{\w+:?[#%]\}")
-_ENDS_THE_ENGINE = "no pattern stands behind it; BuildKit in Docker 26 and its engine end at that"
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
 _ADDRESS = re.compile(r"https?://")
 _GIT = re.compile(r"(?:git|ssh)://|[\w.-]+@[\w.-]+:|https?://[^#]*\.git(?:#|$)", re.ASCII)
@@ -175,6 +173,9 @@ class _Rules:
     def _check_values(self, instruction: Instruction, listed: list[str] | None) -> None:
         """What depends on variables."""
         known = self._scope.known
+        if instruction.keyword in ("ADD", "COPY", "RUN", "WORKDIR"):
+            keep_unset = instruction.keyword == "RUN"
+            check_patterns(instruction.body, self._scope.variables, self._dockerfile.escape, keep_unset=keep_unset)
         match instruction.keyword:
             case "ENV" | "LABEL":
                 for pair in pairs(instruction, self._dockerfile.escape):
@@ -224,7 +225,7 @@ class _Rules:
             if not heredoc.is_quoted:
                 known(heredoc.text, is_heredoc=True)
         for source in filter(None, sources):
-            glob_expression(posixpath.normpath(f"/{source}"))
+            path_matcher(posixpath.normpath(f"/{source}").lstrip("/"))
         if "from" not in flags and keyword == "COPY":
             for source in filter(None, sources):
                 if _ADDRESS.match(source) or _GIT.match(source):
@@ -243,10 +244,8 @@ class _Rules:
         for flag in instruction.flags:
             if flag.name == "mount":
                 check_mount(flag, self._scope.known, self._folders[-1])
-        # For its progress BuildKit expands commands, too.
-        for text in (instruction.body, *(heredoc.text for heredoc in instruction.heredocs)):
-            if _EMPTY_PATTERN.search(text):
-                raise _RefusedError(f"{_EMPTY_PATTERN.findall(text)[0]}: {_ENDS_THE_ENGINE}")
+        for heredoc in instruction.heredocs:
+            check_patterns(heredoc.text, self._scope.variables, self._dockerfile.escape, keep_unset=True)
 
 
 def _check_flags(instruction: Instruction) -> None:

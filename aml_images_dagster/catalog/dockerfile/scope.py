@@ -9,12 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.catalog.dockerfile.expansion import (
-    EmptyPatternError,
-    ExpansionError,
-    MissingValueError,
-    expand,
-)
+from aml_images_dagster.catalog.dockerfile.expansion import ExpansionError, MissingValueError, expand
 from aml_images_dagster.catalog.dockerfile.instructions import plain_words, words
 
 if TYPE_CHECKING:
@@ -98,10 +93,6 @@ class Scope:
             expansion = expand(word, self.variables, escape, quotes=not is_heredoc)
         except MissingValueError as error:
             if self._may_have(error.name):
-                return None
-            raise
-        except EmptyPatternError as error:
-            if any(map(self._may_have, error.names)):
                 return None
             raise
         return None if any(map(self._may_have, expansion.without_value)) else expansion.value

@@ -57,6 +57,11 @@ def staged_checks(session: BuildSession, record: StagedImage) -> list[dg.AssetCh
     return [check_result(check, session, record) for check in STAGED_CHECKS]
 
 
+def is_fine(results: Collection[dg.AssetCheckResult]) -> bool:
+    """Whether no check has failed that a build fails with."""
+    return all(result.passed or result.severity == dg.AssetCheckSeverity.WARN for result in results)
+
+
 def check_result(check: StagedCheck, session: BuildSession, record: StagedImage) -> dg.AssetCheckResult:
     """Run one check of a staged image."""
     verdict = check.verdict(session, record)

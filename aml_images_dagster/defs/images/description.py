@@ -88,6 +88,25 @@ def staged_metadata(session: BuildSession, record: StagedImage) -> dict[str, dg.
     return metadata
 
 
+def evidence_metadata(session: BuildSession, image: str) -> dict[str, dg.MetadataValue]:
+    """What the UI shows of what is attached to an image; nothing if nothing is."""
+    record = session.folder.read_evidence(image)
+    if record is None:
+        return {}
+    blobs = f"{session.backends.staging.url}/v2/{image.partition('/')[0]}/manifests"
+    rows = [dg.TableRecord({"artifact": each.kind, "manifest": f"{blobs}/{each.digest}"}) for each in record.artifacts]
+    columns = [dg.TableColumn("artifact", "string"), dg.TableColumn("manifest", "string")]
+    metadata: dict[str, dg.MetadataValue] = {
+        "packages": dg.MetadataValue.int(record.packages),
+        "without_licence": dg.MetadataValue.int(record.without_licence),
+        "signed_by": dg.MetadataValue.text(record.signed_by),
+        "evidence": dg.MetadataValue.table(rows, schema=dg.TableSchema(columns=columns)),
+    }
+    if record.unread:
+        metadata["not_read"] = dg.MetadataValue.md("\n".join(f"- {code(what)}" for what in record.unread))
+    return metadata
+
+
 def tested_metadata(session: BuildSession, record: TestedImage) -> dict[str, dg.MetadataValue]:
     """What the UI shows of a tested image."""
     rows = [
@@ -121,5 +140,6 @@ def tested_metadata(session: BuildSession, record: TestedImage) -> dict[str, dg.
         "test_seconds": dg.MetadataValue.float(sum((r.seconds for r in record.scenarios), 0.0)),
         "logs": dg.MetadataValue.path(str(session.folder.image(record.image) / "logs")),
         "build": dg.MetadataValue.text(session.number),
+        **evidence_metadata(session, record.image),
         **({"not_tested_on": dg.MetadataValue.text(", ".join(record.untested))} if record.untested else {}),
     }

@@ -21,7 +21,8 @@ def entry_specs(image: Image, timetable: Timetable) -> Iterator[dg.AssetSpec]:
     shared = {"group_name": group_name(image.family), "owners": owners(image)}
     yield dg.AssetSpec(
         config,
-        deps=[asset_key(image.id, "tested")],
+        # Without scenarios a run has no step that tests the image, for which this would wait.
+        deps=[asset_key(image.id, "tested"), *(() if image.scenarios else (asset_key(image.id, "staged"),))],
         description="The image's entry in release.json.",
         tags={STAGE_TAG: "release_config"},
         kinds={*kinds(image), "json"},

@@ -29,9 +29,8 @@ from aml_images_dagster.defs.request import (
     images_tag,
     plan_keys,
 )
-from aml_images_dagster.defs.run import Factory, created_at, explained
+from aml_images_dagster.defs.run import Factory, acting, created_at, explained
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.release.actor import actor
 from aml_images_dagster.release.release_plan import hint_at_release_tag
 
 
@@ -156,7 +155,7 @@ def _start(
         **job.run_tags,
         TRIGGER_TAG: DAGSTER_UI,
         IMAGES_TAG: images_tag(plan.by_name),
-        WHO_TAG: config.who or actor(factory.settings),
+        WHO_TAG: acting(context.run, config.who, factory.settings),
         **({COMMIT_TAG: commit} if commit else {}),
     }
     here, code = context.run.remote_job_origin, context.run.job_code_origin

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import dagster as dg
 
 from aml_images_dagster.builds.preflight import begin_checked
-from aml_images_dagster.builds.session import Source
+from aml_images_dagster.builds.records import StagedImage
+from aml_images_dagster.builds.scenarios import test
+from aml_images_dagster.builds.session import BuildSession, Source
 from aml_images_dagster.builds.staging import stage
 from aml_images_dagster.builds.vulnerability_gate import gate_result
 from aml_images_dagster.catalog.image import Image
@@ -16,16 +18,17 @@ from aml_images_dagster.defs.images.checks import (
     evaluation,
     gate_check,
     gate_specs,
+    is_fine,
     staged_checks,
     without_result,
 )
-from aml_images_dagster.defs.images.description import code_references, kinds, owners, staged_metadata
+from aml_images_dagster.defs.images.description import code_references, kinds, owners, staged_metadata, tested_metadata
 from aml_images_dagster.defs.images.failure import StepEvent, failure_events
 from aml_images_dagster.defs.images.left_out import left_out
 from aml_images_dagster.defs.keys import STAGE_TAG, asset_key, base_key
 from aml_images_dagster.defs.operations.cleanup import cleanup_hook
 from aml_images_dagster.defs.pools import BUILD_POOL, WINDOWS_BUILD_POOL
-from aml_images_dagster.defs.request import WARNING_TAG, BuildOptions
+from aml_images_dagster.defs.request import WARNING_TAG, BuildOptions, is_tested_when_staged
 from aml_images_dagster.defs.run import Factory, step_log
 from aml_images_dagster.errors import FactoryError
 from aml_images_dagster.upstream.bases import external_bases
@@ -76,6 +79,8 @@ def staged_asset(image: Image, source: Source) -> dg.AssetsDefinition:
             except FactoryError as error:
                 yield from failure_events(context, session, key, error)
                 raise
+            if is_fine(results) and _is_tested_here(session, image):
+                _pass_without_test(context, session, record)
             yield dg.MaterializeResult(
                 metadata=staged_metadata(session, record),
                 data_version=dg.DataVersion(record.digest),
@@ -84,3 +89,21 @@ def staged_asset(image: Image, source: Source) -> dg.AssetsDefinition:
             yield from without_result(context, {dg.AssetCheckKey(key, str(result.check_name)) for result in results})
 
     return staged
+
+
+def _is_tested_here(session: BuildSession, image: Image) -> bool:
+    """Whether the run has no step that tests the image. In builds of pull requests one may record reused images."""
+    plan = session.plan
+    return plan is not None and not session.pull_request and is_tested_when_staged(plan, image.id)
+
+
+def _pass_without_test(context: dg.AssetExecutionContext, session: BuildSession, record: StagedImage) -> None:
+    tested = test(session, record, step_log)
+    context.log.warning(f"{record.image} has no tests.json: it is not tested")
+    context.log_event(
+        dg.AssetMaterialization(
+            asset_key(record.image, "tested"),
+            metadata=tested_metadata(session, tested),
+            tags={"dagster/data_version": tested.digest},
+        )
+    )

@@ -16,7 +16,7 @@ from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.defs.keys import CLEANUP, NOTHING_LEFT, OPERATIONS_GROUP, asset_key, is_of_build
 from aml_images_dagster.defs.operations.jobs import begin
 from aml_images_dagster.defs.pools import OPERATIONS_POOL
-from aml_images_dagster.defs.run import FACTORY, Factory, created_at, planned_keys
+from aml_images_dagster.defs.run import FACTORY, Factory, created_at, explained, planned_keys, with_stacks
 from aml_images_dagster.defs.run_state import InstanceRuns, first_failure
 
 _STATUSES: dict[dg.DagsterRunStatus, EndStatus] = {
@@ -51,11 +51,12 @@ def cleanup_asset() -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         begin(context)
         instance, artifacts = context.instance, factory.backends.artifacts
-        if config.runs:
-            ended = {run_id: _ended(run_id, instance) for run_id in config.runs}
-            reports = [clean_up(run_id, status, factory, instance) for run_id, status in ended.items() if status]
-        else:
-            reports = sweep_now(factory, instance)
+        with explained():
+            if config.runs:
+                ended = {run_id: _ended(run_id, instance) for run_id in config.runs}
+                reports = [clean_up(run_id, status, factory, instance) for run_id, status in ended.items() if status]
+            else:
+                reports = sweep_now(factory, instance)
         for report in reports:
             log_report(report, context.log)
         observe_removed(instance, reports)
@@ -168,6 +169,7 @@ def _metadata(reports: list[CleanupReport]) -> dict[str, dg.MetadataValue]:
 @dg.failure_hook(name="cleanup_build", required_resource_keys={FACTORY})
 def cleanup_hook(context: dg.HookContext) -> None:
     """A hook on assets, so that it also runs for Materialize and for runs of sensors and schedules."""
+    with_stacks()
     factory: Factory = getattr(context.resources, FACTORY)
     report = clean_up(context.run_id, "failed", factory, context.instance)
     log_report(report, context.log)

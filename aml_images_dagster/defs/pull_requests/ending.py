@@ -8,7 +8,7 @@ from aml_images_dagster.defs.keys import ENDED_BUILDS, OPERATIONS_GROUP
 from aml_images_dagster.defs.operations.cleanup import log_report, observe_removed
 from aml_images_dagster.defs.operations.jobs import begin
 from aml_images_dagster.defs.pools import OPERATIONS_POOL
-from aml_images_dagster.defs.run import Factory
+from aml_images_dagster.defs.run import Factory, failure
 
 
 class EndingOptions(dg.Config):
@@ -46,7 +46,7 @@ def ending_asset() -> dg.AssetsDefinition:
             if not report.clean:
                 left.append(f"build {build} cannot be removed completely")
         if left:
-            raise dg.Failure("\n".join(left), allow_retries=False)
+            raise failure("\n".join(left))
         return dg.MaterializeResult(
             metadata={
                 "canceled": dg.MetadataValue.json(list(config.cancel)),

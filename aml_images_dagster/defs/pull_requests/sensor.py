@@ -17,6 +17,7 @@ import dagster as dg
 
 from aml_images_dagster.builds.artifacts import DamagedRecord
 from aml_images_dagster.builds.naming import build_number
+from aml_images_dagster.builds.records import ENDED
 from aml_images_dagster.catalog import git
 from aml_images_dagster.defs.keys import ENDED_BUILDS, ENDING_JOB
 from aml_images_dagster.defs.operations.jobs import operations_config
@@ -273,7 +274,7 @@ class _Poll:
             record = self._watch.factory.backends.artifacts.build(build).read_build()
         except DamagedRecord:  # the removal repairs it
             return False
-        return record is None or record.status in ("failed", "canceled", "expired")
+        return record is None or record.status in ENDED
 
     def report(self) -> None:
         """Report to the host."""

@@ -3,29 +3,32 @@
 import dagster as dg
 from pydantic import Field
 
+from aml_images_dagster.builds.ledger import TagChange
 from aml_images_dagster.defs.keys import ROLLBACK, ROLLBACK_JOB, WITHDRAW, WITHDRAW_JOB
-from aml_images_dagster.defs.release.released import announce_change
-from aml_images_dagster.defs.run import Factory, explained, step_log
-from aml_images_dagster.release.actor import actor
-from aml_images_dagster.release.rollback import roll_back
-from aml_images_dagster.release.withdrawal import withdraw
+from aml_images_dagster.defs.release.released import announce_change, changes_table
+from aml_images_dagster.defs.run import Factory, acting, explained, step_log
+from aml_images_dagster.release.reason import stated
+from aml_images_dagster.release.rollback import plan_rollback, released_image, roll_back
+from aml_images_dagster.release.withdrawal import plan_withdrawal, withdraw
 
 
 class RollbackOptions(dg.Config):
     """The launchpad block of a rollback."""
 
-    image: str = Field(description="The image, as FAMILY/IMAGE.")
+    image: str = Field(description="The image, as FAMILY/IMAGE; IMAGE alone where no other has that name.")
     to: str = Field(default="", description="Release tag to go back to. Default: the release before the latest.")
-    reason: str = Field(description="Why; recorded.")
+    reason: str = Field(default="", description="Why; recorded.")
+    dry_run: bool = Field(default=False, description="Only show what would change.")
     who: str = Field(default="", description="Who does it; recorded. Default: the setting release.who.")
 
 
 class WithdrawOptions(dg.Config):
     """The launchpad block of a withdrawal."""
 
-    image: str = Field(description="The image, as FAMILY/IMAGE.")
+    image: str = Field(description="The image, as FAMILY/IMAGE; IMAGE alone where no other has that name.")
     tag: str = Field(description="The release tag to remove, permanently.")
     reason: str = Field(description="Why; recorded.")
+    dry_run: bool = Field(default=False, description="Only show what would change.")
     who: str = Field(default="", description="Who does it; recorded. Default: the setting release.who.")
 
 
@@ -37,10 +40,14 @@ def production_jobs() -> list[dg.JobDefinition]:
         context: dg.OpExecutionContext, config: RollbackOptions, factory: dg.ResourceParam[Factory]
     ) -> None:
         with explained():
-            who = config.who or actor(factory.settings)
-            record = roll_back(
-                config.image, config.to, config.reason, factory.backends, factory.settings, who, step_log
-            )
+            reason = stated(config.reason, "reason")
+            image = released_image(config.image, factory.backends)
+            if config.dry_run:
+                version, change = plan_rollback(image, config.to, factory.backends)
+                _show_planned(context, change, f":latest of {image} would be {version.tag}")
+                return
+            who = acting(context.run, config.who, factory.settings)
+            record = roll_back(image, config.to, reason, factory.backends, factory.settings, who, step_log)
             if record is not None:
                 announce_change(context.instance, record, factory, context.log_event)
 
@@ -49,10 +56,14 @@ def production_jobs() -> list[dg.JobDefinition]:
         context: dg.OpExecutionContext, config: WithdrawOptions, factory: dg.ResourceParam[Factory]
     ) -> None:
         with explained():
-            who = config.who or actor(factory.settings)
-            record = withdraw(
-                config.image, config.tag, config.reason, factory.backends, factory.settings, who, step_log
-            )
+            reason = stated(config.reason, "reason", required=True)
+            image = released_image(config.image, factory.backends)
+            if config.dry_run:
+                _, change = plan_withdrawal(image, config.tag, factory.backends)
+                _show_planned(context, change, f"{image} {config.tag} would be removed")
+                return
+            who = acting(context.run, config.who, factory.settings)
+            record = withdraw(image, config.tag, reason, factory.backends, factory.settings, who, step_log)
             if record is not None:
                 announce_change(context.instance, record, factory, context.log_event)
 
@@ -74,3 +85,9 @@ def production_jobs() -> list[dg.JobDefinition]:
         withdraw_op()
 
     return [rollback_job, withdraw_job]
+
+
+def _show_planned(context: dg.OpExecutionContext, change: TagChange, said: str) -> None:
+    """The dry run of a change of one tag."""
+    context.log.info(f"Dry run: {said}. Nothing was changed.")
+    context.add_output_metadata({"dry_run": said, "changes": changes_table([change])})

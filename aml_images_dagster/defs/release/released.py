@@ -23,9 +23,8 @@ from aml_images_dagster.defs.keys import (
 )
 from aml_images_dagster.defs.operations.cleanup import is_build
 from aml_images_dagster.defs.release.launchpad import build_link, release_link, rollback_link
-from aml_images_dagster.defs.run import Factory, explained, step_log
+from aml_images_dagster.defs.run import Factory, acting, explained, step_log
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.release.actor import actor
 from aml_images_dagster.release.candidate import completed
 from aml_images_dagster.release.dependents import dependents
 from aml_images_dagster.release.production import Releaser, window_closed
@@ -90,7 +89,7 @@ def released_assets(images: Sequence[Image], settings: Settings) -> dg.AssetsDef
                 return
             if selected or config.dry_run:
                 release = completed(config.build, factory.backends.artifacts)
-                who = config.who or actor(factory.settings)
+                who = acting(context.run, config.who, factory.settings)
                 releaser = Releaser(factory.backends, factory.settings, who, step_log)
             if config.dry_run:
                 plan = releaser.plan(release)
@@ -170,7 +169,7 @@ def release_metadata(record: ReleaseRecord, image: str, factory: Factory) -> dic
         "build": record.build,
         "commit": record.commit,
         "release_tag": record.release_tag,
-        "changes": dg.MetadataValue.table(_rows([c for c in record.changes if c.image == image])),
+        "changes": changes_table([c for c in record.changes if c.image == image]),
         "record": dg.MetadataValue.int(record.number),
     }
     if latest is not None:
@@ -239,12 +238,13 @@ def promotion_result(image: str, tags: Sequence[PublicTag]) -> dg.AssetCheckResu
 
 def _plan_metadata(changes: list[TagChange], lacks: str, closed: str) -> dict[str, Any]:
     remarks = {"lacks": lacks, "must_wait": closed}
-    shown = {"action": "dry run", "changes": dg.MetadataValue.table(_rows(changes))}
+    shown = {"action": "dry run", "changes": changes_table(changes)}
     return shown | {name: remark for name, remark in remarks.items() if remark}
 
 
-def _rows(changes: list[TagChange]) -> list[dg.TableRecord]:
-    return [
+def changes_table(changes: Sequence[TagChange]) -> dg.TableMetadataValue:
+    """Tag by tag: the old digest and the new one."""
+    rows = [
         dg.TableRecord(
             {
                 "tag": change.name,
@@ -254,3 +254,4 @@ def _rows(changes: list[TagChange]) -> list[dg.TableRecord]:
         )
         for change in changes
     ]
+    return dg.MetadataValue.table(rows)

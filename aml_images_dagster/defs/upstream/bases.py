@@ -7,7 +7,7 @@ import dagster as dg
 
 from aml_images_dagster.catalog.catalog import Catalog
 from aml_images_dagster.defs.keys import REBUILT, UPSTREAM_GROUP, base_key, images_with_assets
-from aml_images_dagster.defs.run import Factory
+from aml_images_dagster.defs.run import Factory, failure
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.upstream.bases import external_bases
 
@@ -71,6 +71,6 @@ def _observable(bases: dict[str, tuple[str, ...]]) -> dg.AssetsDefinition:
                 ],
             )
         if faults:
-            raise dg.Failure("\n".join(map(str, faults)), allow_retries=False)
+            raise failure("\n".join(map(str, faults)))
 
     return observe_bases  # type: ignore[no-any-return]

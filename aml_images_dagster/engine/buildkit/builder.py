@@ -7,7 +7,7 @@ import json
 import tarfile
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,14 +26,41 @@ from aml_images_dagster.errors import BuildFailed, FactoryError, Unreachable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aml_images_dagster.engine.buildkit.buildx import BuilderInfo, Buildx
+    from aml_images_dagster.engine.buildkit.buildx import Buildx
     from aml_images_dagster.engine.docker_engine import DockerEngine
     from aml_images_dagster.engine.interface import BuildRequest, LoginFor, LogLine, RegistryLogin
 
 # An older buildx lets the engine push the tag that it has, too: without one in the engine it fails, and with one of
 # another build that older image is published. Source: https://github.com/docker/buildx/commit/4f7d145c0.
 _PUSHES_ONCE = (0, 22)
+_AS_WRITTEN: dict[str, Any] = {"filter": "tar"} if hasattr(tarfile, "tar_filter") else {}
+"""How Python unpacks what the factory has packed: with links and modes as they are. 3.11.2, of Debian 12, has no filters."""
 _NO_IMAGE_STORE = "the engine keeps no images in containerd's store (features.containerd-snapshotter in daemon.json)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What a builder can do that depends on more than the Dockerfile.
+
+    Attributes:
+        version: Of buildx.
+        driver: See `BuilderInfo`.
+        has_image_store: See `DockerEngine` and `BuilderInfo`.
+    """
+
+    version: tuple[int, int]
+    driver: str
+    has_image_store: bool
+
+    @property
+    def keeps_no_image(self) -> bool:
+        """Whether the image can go straight to the registry, and leave nothing but cache."""
+        return self.driver != "docker" or (self.has_image_store and self.version >= _PUSHES_ONCE)
+
+    @property
+    def exports_cache(self) -> bool:
+        """Whether layers can be kept in a registry."""
+        return self.driver != "docker" or self.has_image_store
 
 
 class BuildKitBuilder:
@@ -85,12 +112,11 @@ class BuildKitBuilder:
 
     def features(self) -> BuilderFeatures:
         """See `Builder.features`."""
-        info, found = self.info(), self._buildx.inspect()
-        # What it emulates is no feature of its own.
-        about = repr((info.version, replace(found, platforms=()), str(self._buildx.program)))
+        info, kind = self.info(), self._kind
+        about = repr((info.version, kind, self._buildx.where, str(self._buildx.program)))
         supported = supported_features(self._buildx, self._features_file, about)
         builder = f"BuildKit of {info.version}"
-        if found.driver == "docker" and not found.has_image_store:
+        if kind.driver == "docker" and not kind.has_image_store:
             return BuilderFeatures(builder, supported, _NO_IMAGE_STORE)
         return BuilderFeatures(builder, supported | {SEVERAL_PLATFORMS})
 
@@ -134,14 +160,12 @@ class BuildKitBuilder:
         return 0
 
     @cached_property
-    def _about(self) -> tuple[tuple[int, int], BuilderInfo]:
-        return self._buildx.version(), self._buildx.inspect()
-
-    @property
-    def _keeps_no_image(self) -> bool:
-        """Whether the image can go straight to the registry, and leave nothing but cache."""
-        version, info = self._about
-        return info.driver != "docker" or (info.has_image_store and version >= _PUSHES_ONCE)
+    def _kind(self) -> _Kind:
+        version = self._buildx.version()
+        if self._engine is not None:
+            return _Kind(version, "docker", self._engine.has_image_store)
+        found = self._buildx.inspect()
+        return _Kind(version, found.driver, found.has_image_store)
 
     def _build_and_push(
         self,
@@ -180,7 +204,7 @@ class BuildKitBuilder:
             # Of a context that comes as a tar file BuildKit does not read .dockerignore: it would let `COPY . /` have
             # the rendered Dockerfile with its private part.
             with tarfile.open(request.context) as tar:
-                tar.extractall(context, filter="tar")
+                tar.extractall(context, **_AS_WRITTEN)
             hidden = [login.password for login in request.logins.values()] + list(request.secrets.values())
             progress = Progress(log, hidden, pushes if "," in request.platform else lambda _: None)
             secrets = {f"AML_IMAGES_SECRET_{number}": value for number, value in enumerate(request.secrets.values())}
@@ -211,12 +235,11 @@ class BuildKitBuilder:
             return _digest_in(metadata, request.tag)
 
     def _arguments(self, request: BuildRequest, metadata: Path, is_pushed: bool) -> list[str]:
-        _, info = self._about
-        keeps_layers_elsewhere = info.driver != "docker" or info.has_image_store
+        kind = self._kind
         output = f"type=image,name={request.tag}{',push=true' if is_pushed else ''}"
-        goes_straight = is_pushed and self._keeps_no_image
+        goes_straight = is_pushed and kind.keeps_no_image
         arguments = dict(request.build_args)
-        if info.driver == "docker" and goes_straight:
+        if kind.driver == "docker" and goes_straight:
             output += ",store=false,unpack=false"
         if request.epoch is not None:
             arguments["SOURCE_DATE_EPOCH"] = str(request.epoch)
@@ -243,9 +266,9 @@ class BuildKitBuilder:
             command.append("--no-cache")
         if request.network:
             command.append(f"--network={request.network}")
-            if request.network == "host" and info.driver != "docker":
+            if request.network == "host" and kind.driver != "docker":
                 command.append("--allow=network.host")
-        if request.cache_reference and keeps_layers_elsewhere:
+        if request.cache_reference and kind.exports_cache:
             where = f"type=registry,ref={request.cache_reference}"
             command += [f"--cache-from={where}", f"--cache-to={where},mode=max,ignore-error=true"]
         return command
@@ -261,7 +284,7 @@ class BuildKitBuilder:
 
     def _forget_local(self, tag: str) -> None:
         """Remove the tag under which an engine keeps what it has pushed. The layers stay in BuildKit's cache."""
-        if self._engine is not None and not self._keeps_no_image:
+        if self._engine is not None and not self._kind.keeps_no_image:
             with contextlib.suppress(Unreachable):  # lost; `abandon` does it later
                 self._engine.forget(tag)
 

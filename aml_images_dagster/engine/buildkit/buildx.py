@@ -31,6 +31,8 @@ _PLUGIN_FOLDERS = (
 _OLDEST = (0, 13)
 """The first with progress as JSON."""
 _ANSWER_SECONDS = 60
+_versions: dict[tuple[Path, int, int, int], tuple[int, int]] = {}
+"""Of programs that this process has asked, by their files. Steps that are forks of it need not ask again."""
 # Everything else in the environment, secrets among it, is not for a program of somebody else.
 _PASSED_ON = re.compile(
     r"PATH|HOME|USER|TMPDIR|LANG|XDG_.*|SSH_AUTH_SOCK|(?i:https?_proxy|no_proxy|all_proxy)|SSL_CERT_(FILE|DIR)"
@@ -98,6 +100,14 @@ class Buildx:
         Raises:
             BadInput: It is too old, or something else.
         """
+        program = self.program
+        file = program.stat()
+        identity = (program, file.st_ino, file.st_size, file.st_mtime_ns)
+        if identity not in _versions:
+            _versions[identity] = self._ask_version()
+        return _versions[identity]
+
+    def _ask_version(self) -> tuple[int, int]:
         said = self._ask("version")
         found = re.search(r"\bv?(\d+)\.(\d+)\.\d+", said)
         if found is None:

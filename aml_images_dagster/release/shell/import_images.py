@@ -44,11 +44,18 @@ class Tested:
         source: Repository in staging.
         digest: What was tested.
         names: Names in production, each a repository and a tag.
+        evidence: Digests of what is attached to it, each before what is attached to that.
     """
 
     source: str
     digest: str
     names: Sequence[str]
+    evidence: Sequence[str] = ()
+
+    @property
+    def repositories(self) -> Sequence[str]:
+        """Where its names are in production."""
+        return sorted({name.rpartition(":")[0] for name in self.names})
 
 
 class Production(Protocol):
@@ -60,6 +67,9 @@ class Production(Protocol):
     def bring(self, image: Tested, name: str, *, replace: bool) -> None:
         """Import an image by digest; a name that points to something else is moved only where `replace` says so."""
 
+    def bring_evidence(self, image: Tested, repository: str) -> None:
+        """Import what is attached to an image, and make sure that it is there."""
+
 
 def import_all(
     images: Sequence[Tested],
@@ -67,7 +77,7 @@ def import_all(
     report: Callable[[str], None],
     may_move: Callable[[], None] = lambda: None,
 ) -> None:
-    """Import release tags, verify them all, and only then move every `latest`.
+    """Import release tags with all evidence, verify them all, and only then move every `latest`.
 
     Existing tags with the right digest are skipped, so that an incomplete import can be repeated.
 
@@ -91,9 +101,16 @@ def import_all(
     if taken:
         raise ImportRefused("; ".join(taken))
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(lambda one: _import_one(one[0], one[1], production, report, replace=False), releases))
+        try:
+            list(pool.map(lambda one: _import_one(one[0], one[1], production, report, replace=False), releases))
+        except KeyboardInterrupt:  # the pool ends what it has begun, and begins nothing more
+            report("interrupted: imports that have begun are completed first")
+            raise
     for image, name in releases:
         _verify(image, name, production)
+    attached = [(image, repository) for image in images for repository in image.repositories]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(lambda one: production.bring_evidence(*one), attached))
     for image, name in latest:
         may_move()
         _import_one(image, name, production, report, replace=True)
@@ -156,6 +173,17 @@ class _AzureProduction:
         if done.returncode:
             raise ImportRefused(f"import of {name} failed; run the rollout again, what is done stays done")
 
+    def bring_evidence(self, image: Tested, repository: str) -> None:
+        # What is attached to something goes before it: who finds an SBOM finds its signature, too.
+        for digest in reversed(image.evidence):
+            name = f"{repository}@{digest}"
+            if self.digest(name) == digest:
+                continue
+            command = ["az", "acr", "import", "--name", self._registry, "--registry", self._staging_id]
+            command += ["--source", f"{image.source}@{digest}", "--repository", repository, "--force"]
+            if _az(command, IMPORT_SECONDS).returncode or self.digest(name) != digest:
+                raise ImportRefused(f"import of {name} failed; run the rollout again, what is done stays done")
+
 
 def _az(command: Sequence[str], seconds: float, *, read: bool = False) -> subprocess.CompletedProcess[bytes]:
     """Run the Azure command line; its output goes to the rollout's log unless it is read here."""
@@ -201,6 +229,9 @@ def read_drop(here: Path) -> list[Tested]:
         entries = json.loads((here / "import.cfg").read_text("utf-8"))
         images = json.loads((here / "release.json").read_text("utf-8"))["images"]
         digests = {image["staging"]["reference"]: image["staging"]["digest"] for image in images}
+        evidence = {
+            image["staging"]["reference"]: [each["digest"] for each in image.get("evidence", ())] for image in images
+        }
         wanted = [(entry["source"]["imageName"], entry["destination"]["imageNames"]) for entry in entries]
     except (OSError, ValueError, KeyError, TypeError) as error:
         sys.exit(f"import.cfg and release.json cannot be read ({error!r}): the drop is damaged")
@@ -210,7 +241,8 @@ def read_drop(here: Path) -> list[Tested]:
         if not _DIGEST.fullmatch(str(digests[reference])):
             sys.exit(f"release.json has {digests[reference]!r} as the digest of {reference}: the drop is damaged")
     return [
-        Tested(reference.partition("/")[2].rpartition(":")[0], digests[reference], names) for reference, names in wanted
+        Tested(reference.partition("/")[2].rpartition(":")[0], digests[reference], names, evidence[reference])
+        for reference, names in wanted
     ]
 
 

@@ -28,6 +28,7 @@ from tests.emulators.message_service import MessageService
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.defs.conftest import Load
     from tests.image_repository import ImageRepository
 
 RULES = """\
@@ -245,7 +246,10 @@ def test_rules_that_became_wrong_turn_the_sensor_red(scene: Scene, repository: I
         scene.tick()
 
 
-def test_a_repository_without_rules_has_no_such_sensor(repository: ImageRepository) -> None:
-    settings = load_settings(repo=repository.root)
-    factory = Factory(settings, load_source(settings), backends_for(settings))
-    assert not definitions(factory).sensors
+def test_only_a_repository_with_rules_has_the_sensor(repository: ImageRepository, load: Load) -> None:
+    def sensors() -> set[str]:
+        return {sensor.name for sensor in load(repository).sensors or ()}
+
+    assert "notifications" not in sensors()
+    repository.write(repository.root / "notifications.yaml", RULES)
+    assert "notifications" in sensors()

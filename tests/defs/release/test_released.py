@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pytest
 
+from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.definitions import definitions
 from aml_images_dagster.defs.keys import PROMOTED, RELEASE_JOB, RELEASED, ROLLBACK_JOB, WITHDRAW_JOB, released_key
@@ -16,6 +17,7 @@ from aml_images_dagster.defs.release.released import released_assets
 from aml_images_dagster.defs.release.sensors import automatic_release_sensor, production_records_sensor
 from aml_images_dagster.defs.request import RELEASE_RULE_TAG
 from aml_images_dagster.defs.run import BUILD_TAG, FACTORY, Factory
+from aml_images_dagster.instance.sign_in import SIGNED_IN_TAG
 from tests.release.conftest import House, complete_build, digests, house, staged_build  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
@@ -41,10 +43,10 @@ class Ui:
         self.house = house
         self.instance = instance
 
-    def run(self, job: str, config: dict[str, Any]) -> dg.ExecuteInProcessResult:
+    def run(self, job: str, config: dict[str, Any], **tags: str) -> dg.ExecuteInProcessResult:
         defs = definitions(self.house.settings)
         return defs.resolve_job_def(job).execute_in_process(
-            run_config=config, instance=self.instance, raise_on_error=False
+            run_config=config, instance=self.instance, raise_on_error=False, tags=tags
         )
 
     def release(self, build: str, **options: Any) -> dg.ExecuteInProcessResult:
@@ -206,3 +208,65 @@ def test_a_build_that_is_released_by_itself(ui: Ui, complete_build: Callable[...
     assert request.run_config["ops"][RELEASED]["config"]["build"] == release.build
     assert ui.run(RELEASE_JOB, dict(request.run_config)).success
     assert isinstance(sensor(dg.build_sensor_context(instance=ui.instance)), dg.SkipReason)
+
+
+def test_the_record_names_the_user_whom_the_proxy_has_let_in(
+    ui: Ui, complete_build: Callable[..., ReleaseJson]
+) -> None:
+    release = complete_build(*IMAGES)
+    config = {"ops": {RELEASED: {"config": {"build": release.build, "who": "somebody else"}}}}
+    assert ui.run(RELEASE_JOB, config, **{SIGNED_IN_TAG: "ada"}).success
+    assert {record.who for record in Ledger(ui.house.backends.artifacts).records()} == {"ada"}
+
+
+def operation(name: str, **options: Any) -> dict[str, Any]:
+    return {"ops": {name: {"config": options}}}
+
+
+def failed_with(done: dg.ExecuteInProcessResult) -> str:
+    """What the page of a failed run says; it has no stack."""
+    assert not done.success
+    (step,) = [event for event in done.all_events if event.is_step_failure]
+    assert step.step_failure_data.error is not None
+    assert step.step_failure_data.error.stack == []
+    (run,) = [event for event in done.all_events if event.event_type is dg.DagsterEventType.RUN_FAILURE]
+    assert run.job_failure_data.error is None or run.job_failure_data.error.stack == []
+    assert step.step_failure_data.user_failure_data is not None
+    return str(step.step_failure_data.user_failure_data.description)
+
+
+def test_jobs_take_the_name_alone_and_show_what_would_change(
+    ui: Ui, complete_build: Callable[..., ReleaseJson]
+) -> None:
+    house = ui.house
+    first, second = (complete_build("apps/other", tag=tag) for tag in ("v1", "v2"))
+    for release in (first, second):
+        house.releaser().release(release)
+    image = house.repository.image("apps/other")
+    short = image.partition("/")[2]
+    records = house.ledger.records()
+    for job, config in (
+        (ROLLBACK_JOB, operation("roll_back_latest", image=short, dry_run=True)),
+        (WITHDRAW_JOB, operation("withdraw_tag", image=short, tag="v1", reason="a hole", dry_run=True)),
+    ):
+        assert ui.run(job, config).success
+        assert house.ledger.records() == records
+    assert ui.run(ROLLBACK_JOB, operation("roll_back_latest", image=short)).success, "a reason may be left out"
+    assert house.latest(first) == digests(first, latest=True)
+
+
+@pytest.mark.parametrize("reason", ["", "  "])
+def test_jobs_refuse_a_reason_that_says_nothing(
+    ui: Ui, complete_build: Callable[..., ReleaseJson], reason: str
+) -> None:
+    release = complete_build("apps/other", tag="v1")
+    image = ui.house.repository.image("apps/other")
+    ui.house.releaser().release(release)
+    records = ui.house.ledger.records()
+    withdrawn = ui.run(WITHDRAW_JOB, operation("withdraw_tag", image=image, tag="v1", reason=reason))
+    assert "a reason is needed" in failed_with(withdrawn)
+    if reason:
+        rolled_back = ui.run(ROLLBACK_JOB, operation("roll_back_latest", image=image, reason=reason))
+        assert "a reason is needed" in failed_with(rolled_back)
+        assert "a reason is needed" in failed_with(ui.release(release.build, outside_window=reason))
+    assert ui.house.ledger.records() == records

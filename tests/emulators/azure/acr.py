@@ -13,6 +13,7 @@ import shutil
 import threading
 import time
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -21,6 +22,7 @@ from aml_images_dagster.registry.oci import OciRegistry
 from tests.emulators.azure.http_messages import Answer, Request
 from tests.emulators.azure.service import AzureService
 from tests.emulators.azure.tokens import new_token
+from tests.emulators.referrers_registry import Referrers
 from tests.faults.own_registry import OwnRegistry
 
 if TYPE_CHECKING:
@@ -90,6 +92,7 @@ class Acr(AzureService):
         self._plain: OciRegistry | None = None
         self._starting = threading.Lock()
         self._grants: dict[str, Grant] = {}
+        self.referrers = Referrers()
 
     def __exit__(self, *error: object) -> None:
         super().__exit__(*error)
@@ -129,7 +132,10 @@ class Acr(AzureService):
         scope = _scope(request)
         if not self._may(request, scope):
             return self._challenge(request, scope)
-        return self._own(request) if request.path.startswith("/acr/v1/") else self._pass_on(request)
+        if request.path.startswith("/acr/v1/"):
+            return self._own(request)
+        listed = self.referrers.list(request.target)
+        return Answer(headers=listed[0], content=listed[1]) if listed else self._pass_on(request)
 
     def lets_in(self, user: str, password: str) -> bool:
         """Whether this is a login."""
@@ -230,6 +236,8 @@ class Acr(AzureService):
             kept["Content-Length"] = answer.getheader("Content-Length", "0")
         content = answer.read()
         upstream.close()
+        if answer.status in (HTTPStatus.CREATED, HTTPStatus.ACCEPTED):
+            kept |= self.referrers.note(request.method, request.target, request.body or b"", self.plain.host)
         return Answer(answer.status, headers=kept, content=content)
 
 
@@ -241,7 +249,7 @@ def _scope(request: Request) -> tuple[str, str, frozenset[str]] | None:
     if own:
         action = {"DELETE": "delete", "PATCH": "metadata_write"}.get(request.method, "metadata_read")
         return "repository", own["name"], frozenset({action})
-    found = re.match(r"/v2/(?P<name>.+)/(?:manifests|blobs|tags)/", request.path)
+    found = re.match(r"/v2/(?P<name>.+)/(?:manifests|blobs|tags|referrers)/", request.path)
     actions = {"GET": {"pull"}, "HEAD": {"pull"}, "DELETE": {"delete"}}.get(request.method, {"pull", "push"})
     return ("repository", found["name"], frozenset(actions)) if found else None
 

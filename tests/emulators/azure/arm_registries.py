@@ -92,7 +92,7 @@ class ArmRegistries:
         if source is None:
             return self._arm.error(401, "Unauthorized", "Operation failed. Unauthorized: authentication required.")
         repository, _, digest = body["source"]["sourceImage"].partition("@")
-        tags = [tag.rpartition(":") for tag in body["targetTags"]]
+        tags = [tag.rpartition(":") for tag in body.get("targetTags", ())]
         self.before_copy()
         if body.get("mode", "NoForce") == "NoForce":
             for name, _, tag in tags:
@@ -103,6 +103,10 @@ class ArmRegistries:
             for name, _, tag in tags:
                 image = Reference(source.plain.host, repository, digest=digest)
                 copy_image(source.plain, target.plain, image, name, [tag])
+            for name in body.get("untaggedTargetRepositories", ()):
+                manifest = Reference(source.plain.host, repository, digest=digest)
+                copy_image(source.plain, target.plain, manifest, name)
+                target.referrers.remember(name, source.plain.existing(manifest).body)
         except FactoryError:
             return self._arm.error(404, "ManifestUnknown", f"manifest {digest} is not found")
         return Answer(200)

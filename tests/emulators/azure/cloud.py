@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from tests.emulators.azure.acr import Acr
 from tests.emulators.azure.arm_registries import ArmRegistries
 from tests.emulators.azure.certificate import TrustedAuthority
+from tests.emulators.azure.key_vault import KeyVault
 from tests.emulators.azure.managed_identity import ManagedIdentity
 from tests.emulators.azure.service import AzureService
+from tests.trust.authority import Authority
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +39,7 @@ class EmulatedCloud:
         staging: The staging registry.
         production: The production registry.
         registries: What Azure Resource Manager knows of them.
+        vault: The key vault whose key signs.
         environment: Variables that a process needs; services that are added may add theirs.
     """
 
@@ -51,6 +54,8 @@ class EmulatedCloud:
             Acr(name, folder / name, self.certificate, self.identity) for name in ("staging", "production")
         )
         self.registries.registries |= {one.name: one for one in (self.staging, self.production)}
+        root = Authority()
+        self.vault = KeyVault(self.certificate, self.identity, root.signer())
         self.environment = {
             **authority.environment,
             **self.identity.environment,
@@ -63,11 +68,14 @@ class EmulatedCloud:
             # Their hosts are addresses, so their names can't be read from them.
             "AML_IMAGES_AZURE__STAGING_REGISTRY_ID": self._id_of(self.staging),
             "AML_IMAGES_AZURE__PRODUCTION_REGISTRY_ID": self._id_of(self.production),
+            "AML_IMAGES_TRUST__SIGNING_KEY": self.vault.certificate_url,
+            "AML_IMAGES_TRUST__SIGNING_CERTIFICATES": str(root.write_root(folder / "root.pem")),
+            "AML_IMAGES_TRUST__ROOTS": str(folder / "root.pem"),
         }
 
     def __enter__(self) -> Self:
         self._running.enter_context(self.identity)
-        for service in (self.arm, self.staging, self.production):
+        for service in (self.arm, self.vault, self.staging, self.production):
             self.start(service)
         return self
 

@@ -15,9 +15,11 @@ from tests.emulators.azure.http_messages import Answer
 from tests.emulators.azure.service import AzureService
 
 if TYPE_CHECKING:
+    import ssl
+
     from aml_images_dagster.trust.keys import KeySigner
-    from tests.emulators.azure.cloud import EmulatedCloud
     from tests.emulators.azure.http_messages import Request
+    from tests.emulators.azure.managed_identity import ManagedIdentity
 
 AUDIENCE = "https://vault.azure.net"
 VERSION = "0123456789abcdef0123456789abcdef"
@@ -29,12 +31,13 @@ class KeyVault(AzureService):
     """A vault.
 
     Args:
-        cloud: The Azure that it is in.
+        certificate: See `AzureService`.
+        identity: See `AzureService`.
         signer: Its key and certificate, by the name `images`.
     """
 
-    def __init__(self, cloud: EmulatedCloud, signer: KeySigner) -> None:
-        super().__init__(cloud.certificate, cloud.identity, AUDIENCE)
+    def __init__(self, certificate: ssl.SSLContext, identity: ManagedIdentity, signer: KeySigner) -> None:
+        super().__init__(certificate, identity, AUDIENCE)
         self._signer = signer
         self.route("GET", rf"/certificates/images(/{VERSION})?", self._certificate)
         self.route("POST", rf"/keys/images/{VERSION}/sign", self._sign)

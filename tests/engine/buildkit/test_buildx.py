@@ -34,6 +34,15 @@ def test_another_program_or_an_old_one_is_refused(fake_buildx, said, refusal):
         Buildx().version()
 
 
+def test_a_program_is_asked_for_its_version_once_and_again_when_it_is_another(fake_buildx, tmp_path):
+    calls = tmp_path / "calls"
+    fake_buildx(f"echo x >>{calls}; {VERSION} esac")
+    assert [Buildx().version(), Buildx().version()] == [(0, 13), (0, 13)]
+    assert calls.read_text() == "x\n"
+    fake_buildx("echo github.com/docker/buildx v0.29.1 abc")
+    assert Buildx().version() == (0, 29)
+
+
 def test_what_it_says_of_a_builder(fake_buildx):
     fake_buildx(f"{VERSION} {INSPECTION} esac")
     assert Buildx().version() == (0, 13)

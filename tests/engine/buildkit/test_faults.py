@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TAG = "registry.example/tests/image:1"
+DIGEST = f"sha256:{'1' * 64}"
 PUSHING = b'{"statuses": [{"id": "pushing layers", "vertex": "a"}]}\n'
 
 
@@ -150,9 +151,9 @@ def test_a_registry_with_errors_of_its_own_is_waited_for(build, tmp_path) -> Non
     )
     count = tmp_path / "count"
     metadata = 'for a in "$@"; do case $a in --metadata-file=*) f=${a#*=};; esac; done'
-    pushed = f'{metadata}; echo \'{{"containerimage.digest": "sha256:1"}}\' >$f'
+    pushed = f'{metadata}; echo \'{{"containerimage.digest": "{DIGEST}"}}\' >$f'
     done = build(f"echo x >>{count}; if [ $(wc -l <{count}) -lt 3 ]; then {fails}; fi; {pushed}", pauses=(0.1, 0.1))
-    assert done.digest == "sha256:1"
+    assert done.digest == DIGEST
     with pytest.raises(PushFailed, match="500"):
         build(fails, pauses=(0.1,))
 

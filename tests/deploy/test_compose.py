@@ -1,0 +1,84 @@
+"""deploy/compose: the file is one of the Compose specification, and its parts fit together."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+COMPOSE = DEPLOY / "compose" / "compose.yaml"
+TEXT = COMPOSE.read_text("utf-8")
+FILE: dict[str, Any] = yaml.safe_load(TEXT)
+SERVICES: dict[str, dict[str, Any]] = FILE["services"]
+OF_DAGSTER = ("code", "daemon", "webserver", "webserver-read-only", "metrics")
+
+
+def test_it_is_a_file_of_the_compose_specification() -> None:
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(COMPOSE)]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_files_that_are_mounted_are_there() -> None:
+    mounted = {volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", ())}
+    files = {path for path in mounted if path.startswith("../")}
+    assert files == {"../dagster-postgres.yaml", "../caddy/Caddyfile", "../backup"}
+    assert [path for path in files if not (COMPOSE.parent / path).is_file()] == []
+    named = {name for name in mounted if re.fullmatch(r"\w+", name)}
+    assert named == set(FILE["volumes"])
+
+
+def test_only_the_proxy_listens_to_the_world() -> None:
+    assert all("ports" not in service for service in SERVICES.values())
+    for name in (*OF_DAGSTER, "postgres", "staging", "production"):
+        text = str(SERVICES[name])
+        assert "0.0.0.0" not in text
+        assert "127.0.0.1" in text or name == "daemon"
+
+
+def test_only_the_code_server_has_the_engine_and_none_of_ours_is_root() -> None:
+    assert [name for name, service in SERVICES.items() if "docker.sock" in str(service)] == ["code"]
+    for name in OF_DAGSTER:
+        service = SERVICES[name]
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["read_only"] is True
+        assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "\nUSER 10001\n" in (DEPLOY / "Dockerfile").read_text("utf-8")
+
+
+def test_every_process_of_dagster_has_the_same_instance() -> None:
+    instance = "../dagster-postgres.yaml:/var/lib/aml-images/dagster/dagster.yaml:ro"
+    wanted = set(re.findall(r"\{env: (\w+)\}", (DEPLOY / "dagster-postgres.yaml").read_text("utf-8")))
+    wanted |= set(re.findall(r"\{env: (\w+)\}", (DEPLOY / "workspace.yaml").read_text("utf-8")))
+    for name in OF_DAGSTER:
+        assert instance in SERVICES[name]["volumes"], name
+        assert "state:/var/lib/aml-images" in SERVICES[name]["volumes"]
+        assert wanted <= SERVICES[name]["environment"].keys()
+
+
+def test_a_run_that_was_killed_with_its_container_is_known_to_be_dead() -> None:
+    """See `builds.process`: by the host's process ids, and by the machine when it was started again."""
+    code = SERVICES["code"]
+    assert code["pid"] == "host"
+    assert "/etc/machine-id:/etc/machine-id:ro" in code["volumes"]
+
+
+def test_services_wait_for_healthy_ones_and_come_back() -> None:
+    for name, service in SERVICES.items():
+        assert service["restart"] == "unless-stopped", name
+        for other in service.get("depends_on", {}):
+            assert "healthcheck" in SERVICES[other], f"{name} waits for {other}"
+
+
+def test_the_proxy_gets_every_variable_of_its_configuration() -> None:
+    caddyfile = (DEPLOY / "caddy" / "Caddyfile").read_text("utf-8")
+    assert set(re.findall(r"\{\$(\w+)\}", caddyfile)) == set(SERVICES["proxy"]["environment"])
+
+
+def test_no_secret_stands_in_it() -> None:
+    assert set(re.findall(r"(?:PG|POSTGRES_)PASSWORD: (\S+)", TEXT)) == {"${PGPASSWORD:?set"}

@@ -1,0 +1,94 @@
+"""What buildx is asked to do, which depends on its version and on the builder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aml_images_dagster.engine.buildkit.builder import BuildKitBuilder
+from aml_images_dagster.engine.buildkit.buildx import Buildx
+from aml_images_dagster.engine.interface import BuildRequest
+from tests.engine.buildkit.conftest import INSPECTION
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TAG = "127.0.0.1:5000/x/y:1"
+EPOCH = 1_700_000_000
+
+
+class Engine:
+    """Says how it keeps images, and remembers which tags it was to remove."""
+
+    where = "here"
+
+    def __init__(self, *, has_image_store: bool) -> None:
+        self.has_image_store = has_image_store
+        self.forgotten: list[str] = []
+
+    def require_space(self, tag: str) -> None:
+        pass
+
+    def forget(self, tag: str) -> None:
+        self.forgotten.append(tag)
+
+
+@pytest.fixture
+def build(fake_buildx, make_context, tmp_path: Path):
+    """Builds with a script in the place of buildx; the arguments that it got, and how often it was called."""
+
+    def run(version: str, engine: Engine | None, **fields: object) -> tuple[list[str], list[str]]:
+        said, calls = tmp_path / "arguments", tmp_path / "calls"
+        script = f"""echo $1 >>{calls}
+            case $1 in version) echo github.com/docker/buildx {version} abc;; {INSPECTION.replace("docker", "remote")}
+            build) for a in "$@"; do echo "$a" >>{said}; case $a in --metadata-file=*)
+            echo '{{"containerimage.digest": "sha256:{"1" * 64}"}}' >${{a#*=}};; esac; done;; esac"""
+        fake_buildx(script)
+        options = {"wait_seconds": 0, "push_seconds": 30, "pauses": (), "features_file": tmp_path / "features.json"}
+        buildx = Buildx(builder="" if engine else "mine")
+        builder = BuildKitBuilder(buildx, engine, lambda _: None, **options)  # type: ignore[arg-type]
+        context = make_context({"Dockerfile": "FROM x\n"})
+        request = BuildRequest(context, "Dockerfile", TAG, "linux/amd64", 30, **fields)  # type: ignore[arg-type]
+        builder.build_and_push(request, print, still_wanted=lambda: None, started=lambda _: None)
+        return said.read_text().splitlines(), calls.read_text().split()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("version", "has_image_store", "goes_straight"),
+    [
+        ("0.13.1+ds1", True, False),
+        ("v0.21.2", True, False),
+        ("v0.22.0", True, True),
+        ("0.29.1+ds1", True, True),
+        ("v1.0.0", True, True),
+        ("0.29.1+ds1", False, False),
+    ],
+)
+def test_an_image_is_pushed_once_by_a_buildx_and_an_engine_that_can(
+    build, version: str, has_image_store: bool, goes_straight: bool
+) -> None:
+    engine = Engine(has_image_store=has_image_store)
+    arguments, _ = build(version, engine, epoch=EPOCH)
+    (output,) = [argument for argument in arguments if argument.startswith("--output=")]
+    straight = ",store=false,unpack=false,rewrite-timestamp=true" if goes_straight else ""
+    assert output == f"--output=type=image,name={TAG},push=true{straight}"
+    assert f"--build-arg=SOURCE_DATE_EPOCH={EPOCH}" in arguments
+    assert engine.forgotten == ([] if goes_straight else [TAG])
+
+
+def test_times_are_left_alone_without_a_commit(build) -> None:
+    arguments, _ = build("v0.29.1", Engine(has_image_store=True))
+    assert f"--output=type=image,name={TAG},push=true,store=false,unpack=false" in arguments
+    assert not [argument for argument in arguments if "SOURCE_DATE_EPOCH" in argument]
+
+
+def test_a_builder_elsewhere_keeps_no_image_in_any_version(build) -> None:
+    arguments, _ = build("v0.13.1", None, epoch=EPOCH)
+    assert f"--output=type=image,name={TAG},push=true,rewrite-timestamp=true" in arguments
+
+
+def test_a_build_on_an_engine_asks_buildx_for_its_version_alone(build) -> None:
+    assert build("v0.22.0", Engine(has_image_store=True))[1] == ["version", "build"]
