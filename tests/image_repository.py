@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import aml_images_dagster.cli.build
 import aml_images_dagster.cli.builds
 import aml_images_dagster.cli.cleanup
+import aml_images_dagster.cli.diff
 import aml_images_dagster.cli.discover
 import aml_images_dagster.cli.doctor
 import aml_images_dagster.cli.graph

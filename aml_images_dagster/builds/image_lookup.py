@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.builds.image_versions import newest_staged
 from aml_images_dagster.builds.ledger import LATEST, Ledger
 from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog.reference import DOCKER_HUB, Reference
@@ -121,12 +122,9 @@ def _is_reference(text: str) -> bool:
 
 
 def _newest(backends: Backends, image: str) -> tuple[Registry, Reference]:
-    for folder, record in backends.artifacts.builds(lambda _: None):
-        staged = folder.read_staged(image) if image in record.images else None
-        if staged is not None:
-            reference = Reference.parse(staged.reference).with_digest(staged.digest)
-            if backends.staging.digest(reference) is not None:  # a build that was cleaned up has none any more
-                return backends.staging, reference
+    staged = newest_staged(image, backends)
+    if staged is not None:
+        return staged.registry, staged.reference
     for release in reversed(Ledger(backends.artifacts).records()):
         change = release.change(image, LATEST) if release.done else None
         if change is not None and change.after is not None:

@@ -73,6 +73,7 @@ class ReleaseRecord(Record):
         changes: Every tag, in the order in which they move.
         outside_window: Why it was released outside of the release windows; empty when it was not.
         reason: Why it was rolled back or withdrawn; empty for a release.
+        accepted_major: Changes that may break users and that a person has accepted, e.g. `base/cpu: glibc 2.31 → 2.36`.
     """
 
     number: int
@@ -87,6 +88,7 @@ class ReleaseRecord(Record):
     changes: tuple[TagChange, ...]
     outside_window: str = ""
     reason: str = ""
+    accepted_major: tuple[str, ...] = ()
 
     @property
     def done(self) -> bool:
@@ -147,10 +149,18 @@ class Ledger:
     ) -> ReleaseRecord:
         """Record that a change starts now."""
         about = {"action": action, "changes": changes, "who": who, "reason": reason}
-        began = {"begun": None, "when": datetime.now(UTC), "outside_window": ""}
+        began = {"begun": None, "when": datetime.now(UTC), "outside_window": "", "accepted_major": ()}
         return self.append(like.model_copy(update=about | began))
 
-    def complete(self, begun: ReleaseRecord, who: str, *, outside_window: str = "", reason: str = "") -> ReleaseRecord:
+    def complete(
+        self,
+        begun: ReleaseRecord,
+        who: str,
+        *,
+        outside_window: str = "",
+        reason: str = "",
+        accepted_major: Sequence[str] = (),
+    ) -> ReleaseRecord:
         """Record that a change is complete.
 
         Args:
@@ -158,10 +168,12 @@ class Ledger:
             who: Who has completed it.
             outside_window: Why it was completed outside of the release windows; empty for as it began.
             reason: Why it was completed; empty for as it began.
+            accepted_major: Major changes that were accepted for its completion.
         """
         done = {"begun": begun.number, "who": who, "when": datetime.now(UTC)}
         why = {"outside_window": outside_window or begun.outside_window, "reason": reason or begun.reason}
-        return self.append(begun.model_copy(update=done | why))
+        accepted = {"accepted_major": tuple(dict.fromkeys((*begun.accepted_major, *accepted_major)))}
+        return self.append(begun.model_copy(update=done | why | accepted))
 
     def released_builds(self) -> frozenset[str]:
         """Builds whose release has started: they have to stay in staging."""

@@ -118,6 +118,40 @@ def commit_time(root: Path, commit: str) -> int | None:
     return int(done.stdout) if done.returncode == 0 else None
 
 
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One commit.
+
+    Attributes:
+        name: Its full object name.
+        date: Its day, e.g. `2026-11-26`.
+        subject: The first line of its message.
+    """
+
+    name: str
+    date: str
+    subject: str
+
+
+def log(root: Path, base: str, head: str, paths: Sequence[str]) -> list[Commit]:
+    """The commits of `head` that `base` lacks and that change one of some folders or files, newest first.
+
+    Args:
+        root: The repository, or a folder in it.
+        base: A full object name.
+        head: A full object name.
+        paths: Relative to `root`; an empty one is all of it.
+
+    Raises:
+        BadInput: git refuses.
+    """
+    specs = [f":(literal){path}" if path else "." for path in paths]
+    form = "--format=%H%x00%cs%x00%s"
+    listed = run(root, "log", "-z", form, "--end-of-options", f"{base}..{head}", "--", *specs)
+    fields = decode(listed).split("\0")
+    return [Commit(*fields[at : at + 3]) for at in range(0, len(fields) - 2, 3)]
+
+
 def merge_base(root: Path, base: str, head: str) -> str:
     """The commit where `head` left `base`; both are full object names.
 

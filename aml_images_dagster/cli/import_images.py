@@ -35,11 +35,20 @@ if TYPE_CHECKING:
 @click.option(
     "--outside-window", metavar="REASON", default="", help="Import outside of the release window; record why."
 )
+@click.option("--accept-major", is_flag=True, help="Import changes that may break users; record which.")
 @click.option(
     "--wait/--no-wait", default=True, help="Wait until the public registry, if configured, serves the release."
 )
 @common_options
-def command(settings: Settings, as_json: bool, cfg_path: Path, dry_run: bool, outside_window: str, wait: bool) -> None:
+def command(
+    settings: Settings,
+    as_json: bool,
+    cfg_path: Path,
+    dry_run: bool,
+    outside_window: str,
+    accept_major: bool,
+    wait: bool,
+) -> None:
     """Release a drop: import what its import.cfg names into production. Follows the rules of a release.
 
     import.cfg names two environment variables; they hold the account that reads the staging registry.
@@ -64,7 +73,17 @@ def command(settings: Settings, as_json: bool, cfg_path: Path, dry_run: bool, ou
     if dry_run:
         show_plan(settings, backends, release, as_json)
     else:
-        sys.exit(run_release(settings, backends, release, as_json, outside_window=outside_window, wait=wait))
+        sys.exit(
+            run_release(
+                settings,
+                backends,
+                release,
+                as_json,
+                outside_window=outside_window,
+                accept_major=accept_major,
+                wait=wait,
+            )
+        )
 
 
 def _references(cfg: ImportCfg) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
+from aml_images_dagster.builds.image_difference import summary
 from aml_images_dagster.cli.arguments import BUILD, build_named
 from aml_images_dagster.cli.changes import changes_document, changes_table, offer_dependents
 from aml_images_dagster.cli.console import line_by_line, open_console
@@ -35,11 +36,20 @@ if TYPE_CHECKING:
 @click.option(
     "--outside-window", metavar="REASON", default="", help="Release outside of the release window; record why."
 )
+@click.option("--accept-major", is_flag=True, help="Release changes that may break users; record which.")
 @click.option(
     "--wait/--no-wait", default=True, help="Wait until the public registry, if configured, serves the release."
 )
 @common_options
-def command(settings: Settings, as_json: bool, build: str, dry_run: bool, outside_window: str, wait: bool) -> None:
+def command(
+    settings: Settings,
+    as_json: bool,
+    build: str,
+    dry_run: bool,
+    outside_window: str,
+    accept_major: bool,
+    wait: bool,
+) -> None:
     """Release BUILD: import its images into production by digest, then move :latest.
 
     A release that was interrupted continues when the command is run again.
@@ -50,7 +60,17 @@ def command(settings: Settings, as_json: bool, build: str, dry_run: bool, outsid
     if dry_run:
         show_plan(settings, backends, release, as_json)
     else:
-        sys.exit(run_release(settings, backends, release, as_json, outside_window=outside_window, wait=wait))
+        sys.exit(
+            run_release(
+                settings,
+                backends,
+                release,
+                as_json,
+                outside_window=outside_window,
+                accept_major=accept_major,
+                wait=wait,
+            )
+        )
 
 
 def show_plan(settings: Settings, backends: Backends, release: ReleaseJson, as_json: bool) -> None:
@@ -59,11 +79,14 @@ def show_plan(settings: Settings, backends: Backends, release: ReleaseJson, as_j
     closed = window_closed(settings, datetime.now(UTC))
     if as_json:
         about = {"build": release.build, "release_tag": release.release_tag, "lacks": plan.lacks, "must_wait": closed}
+        differences = {image: found.document() for image, found in plan.differences.items()}
+        about |= {"major": plan.major, "differences": differences, "not_compared": dict(plan.not_compared)}
         print_json(about | {"changes": changes_document(plan.changes)})
         return
     console = open_console()
     console.print(changes_table(plan.changes))
     _tell_what_is_lacking(console, plan)
+    _tell_what_changes(console, plan, release.build)
     if closed:
         console.print(f"[yellow]A release must wait[/]: {escape(closed)}")
     moving = sum(change.before != change.after for change in plan.changes)
@@ -78,6 +101,7 @@ def run_release(
     as_json: bool,
     *,
     outside_window: str,
+    accept_major: bool,
     wait: bool,
 ) -> int:
     """Release, show it, and wait for the promotion.
@@ -87,7 +111,8 @@ def run_release(
     """
     console = open_console(stderr=as_json)
     report = line_by_line(console)
-    done = Releaser(backends, settings, actor(settings), report).release(release, outside_window=outside_window)
+    releaser = Releaser(backends, settings, actor(settings), report)
+    done = releaser.release(release, outside_window=outside_window, accept_major=accept_major)
     if not as_json:
         console.print(changes_table(done.plan.changes))
         _tell_what_is_lacking(console, done.plan)
@@ -110,6 +135,20 @@ def run_release(
 def _tell_what_is_lacking(console: Console, plan: ReleasePlan) -> None:
     for image, what in plan.lacks.items():
         console.print(f"[yellow]{escape(image)}[/]: {escape(what)}")
+
+
+def _tell_what_changes(console: Console, plan: ReleasePlan, build: str) -> None:
+    for image, found in plan.differences.items():
+        console.print(f"{escape(image)}: {escape(summary(found))}")
+    for each in plan.major:
+        console.print(f"[bold yellow]may break users[/]: {escape(each)}")
+    if plan.differences:
+        console.print("Everything that changes for users of an image:")
+        console.print(
+            f"    aml-images diff {next(iter(plan.differences))} latest {build}", markup=False, soft_wrap=True
+        )
+    if plan.major:
+        console.print("The release needs [bold]--accept-major[/].")
 
 
 def _tell_promotion(console: Console, wrong: list[str], late: list[str], watched: bool) -> None:

@@ -70,4 +70,5 @@ def _images(settings: Settings) -> set[str]:
 
 def _why(record: ReleaseRecord) -> str:
     outside = f"outside of the window: {record.outside_window}" if record.outside_window else ""
-    return "; ".join(filter(None, (record.reason, outside)))
+    accepted = f"accepted: {', '.join(record.accepted_major)}" if record.accepted_major else ""
+    return "; ".join(filter(None, (record.reason, outside, accepted)))

@@ -13,6 +13,7 @@ from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, FactoryError, ReleaseFailed, ReleaseInterrupted
 from aml_images_dagster.release.candidate import check_staging, check_traceable, check_verified, claim, completed, lacks
 from aml_images_dagster.release.lease import Lease
+from aml_images_dagster.release.major_changes import ReleaseComparison, accepted_changes
 from aml_images_dagster.release.reason import stated
 from aml_images_dagster.release.release_plan import ReleasePlan, plan_release
 from aml_images_dagster.release.shell.import_images import ImportRefused, Tested, import_all
@@ -58,6 +59,7 @@ class Releaser:
         self._who = who
         self._report = report
         self._ledger = Ledger(backends.artifacts)
+        self._comparison = ReleaseComparison(backends, settings)
 
     def plan(self, release: ReleaseJson) -> ReleasePlan:
         """What a release would change. Nothing is changed.
@@ -70,14 +72,15 @@ class Releaser:
         check_staging(release, self._backends.staging)
         check_verified(release, self._backends.staging, self._settings)
         plan = plan_release(release, self._backends.production, self._ledger.records())
-        return replace(plan, lacks=lacks(release, self._backends.artifacts))
+        return self._comparison.add(release, replace(plan, lacks=lacks(release, self._backends.artifacts)))
 
-    def release(self, release: ReleaseJson, *, outside_window: str = "") -> Release:
+    def release(self, release: ReleaseJson, *, outside_window: str = "", accept_major: bool = False) -> Release:
         """Release a build, or complete an incomplete release.
 
         Args:
             release: What the build made.
             outside_window: Why it is released outside of the release windows, if it is.
+            accept_major: Release it although it has changes that may break users; these are recorded.
 
         Raises:
             BadInput: It may not be released; production is as it was.
@@ -86,17 +89,19 @@ class Releaser:
         """
         outside_window = stated(outside_window, "outside_window")
         check_window(self._settings, outside_window, datetime.now(UTC))
-        self.plan(release)  # what can be refused is refused before the wait for the lease
+        # What can be refused is refused before the wait for the lease.
+        accepted_changes(self.plan(release), release, self._settings, accept_major)
         purpose = f"release of build {release.build}"
         with exclusively(self._backends, self._settings, self._who, purpose, self._report) as lease:
             check_window(self._settings, outside_window, datetime.now(UTC))  # it may have closed meanwhile
             plan = self.plan(release)
             if plan.released is not None and plan.nothing_to_do:
                 return Release(plan, plan.released)
+            accepted = accepted_changes(plan, release, self._settings, accept_major)
             lease.check()
             self._claim(release)
             lease.check()  # a claim lasts for as long as whoever made it may still begin
-            begun = plan.resumes or self._ledger.append(self._begun(release, plan.changes, outside_window))
+            begun = plan.resumes or self._ledger.append(self._begun(release, plan.changes, outside_window, accepted))
             production = _Production(self._backends, plan.changes, lease)
             with _explained(release, plan.changes, production):
                 # A cleanup looks for a record like this one, after it has written its decision into the build's own:
@@ -110,9 +115,12 @@ class Releaser:
 
                 import_all(_tested(release), production, self._report, may_move)
                 lease.check()
-            return Release(plan, self._ledger.complete(begun, self._who, outside_window=outside_window))
+            done = self._ledger.complete(begun, self._who, outside_window=outside_window, accepted_major=accepted)
+            return Release(plan, done)
 
-    def _begun(self, release: ReleaseJson, changes: tuple[TagChange, ...], outside_window: str) -> ReleaseRecord:
+    def _begun(
+        self, release: ReleaseJson, changes: tuple[TagChange, ...], outside_window: str, accepted: tuple[str, ...]
+    ) -> ReleaseRecord:
         return ReleaseRecord(
             number=0,
             action="release",
@@ -125,6 +133,7 @@ class Releaser:
             release_tag=release.release_tag,
             changes=changes,
             outside_window=outside_window,
+            accepted_major=accepted,
         )
 
     def _claim(self, release: ReleaseJson) -> None:

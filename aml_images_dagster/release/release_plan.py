@@ -14,6 +14,7 @@ from aml_images_dagster.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from aml_images_dagster.builds.image_difference import ImageDifference
     from aml_images_dagster.registry.interface import Registry
     from aml_images_dagster.release.release_json import ReleaseJson
 
@@ -29,12 +30,23 @@ class ReleasePlan:
         resumes: The record of the same, incomplete release that continues.
         released: The record of the same release that was completed.
         lacks: What an image lacks, e.g. tests, for the person who releases it. It stops no release.
+        differences: What changes for users of each `:latest` that moves, by image.
+        not_compared: Why that is not known, by image.
     """
 
     changes: tuple[TagChange, ...]
     resumes: ReleaseRecord | None
     released: ReleaseRecord | None
     lacks: Mapping[str, str] = field(default_factory=dict)
+    differences: Mapping[str, ImageDifference] = field(default_factory=dict)
+    not_compared: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def major(self) -> tuple[str, ...]:
+        """What may break users, image by image, e.g. `base/cpu: Python 3.8 → 3.10`; also that it is not known."""
+        known = [f"{image}: {each}" for image, found in self.differences.items() for each in found.major]
+        unknown = [f"{image}: what changed is not known: {why}" for image, why in self.not_compared.items()]
+        return (*known, *unknown)
 
     @property
     def nothing_to_do(self) -> bool:

@@ -79,6 +79,11 @@ class ReleaseSettings(Group):
         default="offer",
         description="Images FROM a released one: offer to build them, or build them by a sensor.",
     )
+    major_changes: Literal["block", "report"] = Field(
+        default="block",
+        description="Changes that may break users, such as another minor version of Python: refuse to release them "
+        "until a person accepts them, or only report them.",
+    )
     public_names: str = Field(
         default="",
         description=(

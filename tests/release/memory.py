@@ -135,7 +135,8 @@ class MemoryWorld:
         )
         self.artifacts = Artifacts(str(folder / "artifacts"))
         self.settings = load_settings(repo=folder, home=folder / "home")
-        self.configure(wait_minutes=0)
+        # There is nothing behind its digests that could be compared.
+        self.configure(wait_minutes=0, major_changes="report")
         builder = SimpleNamespace(abandon=lambda *_: None)
         runner = SimpleNamespace(cancel=lambda _: [], live=lambda _: [])
         self.backends: Any = SimpleNamespace(

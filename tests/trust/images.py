@@ -120,6 +120,13 @@ class MemoryRegistry:
         registry.put_manifest(repository, tag, manifest)
         return Reference(registry.host, repository, digest=manifest.digest)
 
+    def digest(self, reference: Reference) -> str | None:
+        return reference.digest if reference.digest in self.manifests else None
+
+    def size_bytes(self, reference: Reference) -> int:
+        document = read_manifest(self.manifests[reference.digest])
+        return sum(blob["size"] for blob in (document["config"], *document["layers"]))
+
     def manifest(self, reference: Reference) -> Manifest | None:
         return self.manifests.get(reference.digest)
 

@@ -76,11 +76,11 @@ def staged_asset(image: Image, source: Source) -> dg.AssetsDefinition:
                     if gate.is_closed:
                         yield evaluation(key, check)
                         raise gate.failure(image.id)
+                if is_fine(results) and _is_tested_here(session, image):
+                    _pass_without_test(context, session, record)
             except FactoryError as error:
                 yield from failure_events(context, session, key, error)
                 raise
-            if is_fine(results) and _is_tested_here(session, image):
-                _pass_without_test(context, session, record)
             yield dg.MaterializeResult(
                 metadata=staged_metadata(session, record),
                 data_version=dg.DataVersion(record.digest),

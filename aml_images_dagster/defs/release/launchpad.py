@@ -55,7 +55,7 @@ def build_link(images: Collection[str]) -> dg.MarkdownMetadataValue:
 
 
 def _release(build: str) -> str:
-    return _launchpad(RELEASE_JOB, RELEASED, {"build": build, "outside_window": "", "who": ""})
+    return _launchpad(RELEASE_JOB, RELEASED, {"build": build, "outside_window": "", "accept_major": False, "who": ""})
 
 
 def _launchpad(job: str, op: str, config: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from aml_images_dagster.builds.difference_markdown import as_markdown
 from aml_images_dagster.builds.ledger import LATEST, Ledger, ReleaseRecord, TagChange
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.reference import short_digest
@@ -29,6 +30,7 @@ from aml_images_dagster.release.candidate import completed
 from aml_images_dagster.release.dependents import dependents
 from aml_images_dagster.release.production import Releaser, window_closed
 from aml_images_dagster.release.public_availability import PublicTag, await_promotion, problems
+from aml_images_dagster.release.release_plan import ReleasePlan
 from aml_images_dagster.settings import Settings
 
 
@@ -42,6 +44,9 @@ class ReleaseOptions(dg.Config):
     dry_run: bool = Field(default=False, description="Only show what would change, tag by tag.")
     outside_window: str = Field(
         default="", description="Why it is released outside of the release windows; recorded. Default: it is not."
+    )
+    accept_major: bool = Field(
+        default=False, description="Release changes that may break users, as the dry run names them; recorded."
     )
     who: str = Field(default="", description="Who releases it; recorded. Default: the setting release.who.")
 
@@ -95,14 +100,16 @@ def released_assets(images: Sequence[Image], settings: Settings) -> dg.AssetsDef
                 plan = releaser.plan(release)
                 closed = window_closed(factory.settings, datetime.now(UTC))
                 for image, planned in by_image(plan.changes).items():
-                    shown = _plan_metadata(planned, plan.lacks.get(image, ""), closed)
+                    shown = _plan_metadata(planned, plan.lacks.get(image, ""), closed) | difference_metadata(
+                        plan, image
+                    )
                     shown["release"] = release_link(release.build)
                     context.log_event(dg.AssetObservation(released_key(image), metadata=shown))
                 return
             if selected:
-                done = releaser.release(release, outside_window=config.outside_window)
+                done = releaser.release(release, outside_window=config.outside_window, accept_major=config.accept_major)
                 for image in by_image(done.record.changes):
-                    metadata = release_metadata(done.record, image, factory)
+                    metadata = release_metadata(done.record, image, factory) | difference_metadata(done.plan, image)
                     if released_key(image) in selected:
                         yield dg.MaterializeResult(released_key(image), metadata=metadata)
                     else:  # a build is released as a whole, whatever was clicked on
@@ -180,10 +187,21 @@ def release_metadata(record: ReleaseRecord, image: str, factory: Factory) -> dic
         metadata["outside_window"] = record.outside_window
     if record.reason:
         metadata["reason"] = record.reason
+    accepted = [each for each in record.accepted_major if each.startswith(f"{image}:")]
+    if accepted:
+        metadata["accepted_major"] = "; ".join(accepted)
     if record.action == "release":
         following = dependents(record, factory.source.catalog, factory.backends.artifacts, ledger.records())
         metadata["to_build_next"] = build_link(following)
     return metadata
+
+
+def difference_metadata(plan: ReleasePlan, image: str) -> dict[str, Any]:
+    """What a release changes for users of an image."""
+    found = plan.differences.get(image)
+    if found is None:
+        return {"what_changed": plan.not_compared[image]} if image in plan.not_compared else {}
+    return {"what_changed": dg.MetadataValue.md(as_markdown(found))}
 
 
 def announce_change(

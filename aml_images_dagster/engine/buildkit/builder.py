@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aml_images_dagster.catalog.builder_features import SEVERAL_PLATFORMS, BuilderFeatures
 from aml_images_dagster.catalog.reference import Reference, is_digest
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # another build that older image is published. Source: https://github.com/docker/buildx/commit/4f7d145c0.
 _PUSHES_ONCE = (0, 22)
 _AS_WRITTEN: dict[str, Any] = {"filter": "tar"} if hasattr(tarfile, "tar_filter") else {}
-"""How Python unpacks what the factory has packed: with links and modes as they are. 3.11.2, of Debian 12, has no filters."""
+"""How Python unpacks what the factory has packed: with links and modes. That of Debian 12, 3.11.2, has no filters."""
 _NO_IMAGE_STORE = "the engine keeps no images in containerd's store (features.containerd-snapshotter in daemon.json)"
 
 
@@ -204,7 +204,7 @@ class BuildKitBuilder:
             # Of a context that comes as a tar file BuildKit does not read .dockerignore: it would let `COPY . /` have
             # the rendered Dockerfile with its private part.
             with tarfile.open(request.context) as tar:
-                tar.extractall(context, **_AS_WRITTEN)
+                tar.extractall(context, **_AS_WRITTEN)  # noqa: S202 - the factory has packed it
             hidden = [login.password for login in request.logins.values()] + list(request.secrets.values())
             progress = Progress(log, hidden, pushes if "," in request.platform else lambda _: None)
             secrets = {f"AML_IMAGES_SECRET_{number}": value for number, value in enumerate(request.secrets.values())}

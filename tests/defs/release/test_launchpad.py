@@ -41,7 +41,7 @@ def test_the_location_is_that_of_the_workspace() -> None:
 
 
 def test_a_release_and_its_dry_run() -> None:
-    release = {RELEASED: {"config": {"build": BUILD, "outside_window": "", "who": ""}}}
+    release = {RELEASED: {"config": {"build": BUILD, "outside_window": "", "accept_major": False, "who": ""}}}
     dry_run = {RELEASED: {"config": {"build": BUILD, "dry_run": True}}}
     assert launchpads(release_links(BUILD).value) == {
         "Dry run": (setup(RELEASE_JOB), dry_run),

@@ -1,0 +1,114 @@
+"""`aml-images diff IMAGE [FROM] [TO]`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from rich.markup import escape
+
+from aml_images_dagster.builds.difference_markdown import PACKAGE_TYPES, as_markdown, named
+from aml_images_dagster.builds.image_difference import ImageComparison, package_rows
+from aml_images_dagster.builds.image_versions import ImageVersions
+from aml_images_dagster.builds.source import load_catalog
+from aml_images_dagster.catalog.reference import short_digest
+from aml_images_dagster.catalog.tree import WorkingTree
+from aml_images_dagster.cli.arguments import IMAGE
+from aml_images_dagster.cli.console import Facts, new_table, open_console, print_highlighted
+from aml_images_dagster.cli.options import common_options, print_json
+from aml_images_dagster.profiles import backends_for
+from aml_images_dagster.text import counted
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from aml_images_dagster.builds.image_difference import ImageDifference, PlatformDifference
+    from aml_images_dagster.settings import Settings
+
+
+@click.command("diff")
+@click.argument("image", type=IMAGE)
+@click.argument("older", metavar="[FROM]", required=False)
+@click.argument("newer", metavar="[TO]", required=False)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "markdown", "json"]),
+    default="table",
+    show_default=True,
+    help="Format of the output.",
+)
+@common_options
+def command(settings: Settings, as_json: bool, image: str, older: str | None, newer: str | None, form: str) -> None:
+    """Show what changed between two versions of an image: packages, layers, bases, commits, the Dockerfile.
+
+    FROM and TO are release tags, builds (the start of the number is enough), digests, or latest. Without FROM it is
+    what production serves as :latest; without TO it is the newest image in staging. Nothing is run or pulled.
+    """
+    catalog = load_catalog(settings, WorkingTree(settings.repo))
+    found = catalog.get(image)
+    repository = settings.production_names.format(name=found.name, family=found.family)
+    versions = ImageVersions(found.id, repository, backends_for(settings))
+    was = versions.find(older) if older else versions.latest()
+    now = versions.find(newer) if newer else versions.newest()
+    difference = ImageComparison(settings).compare(found.id, was, now)
+    if as_json or form == "json":
+        print_json(difference.document())
+    elif form == "markdown":
+        click.echo(as_markdown(difference), nl=False)
+    else:
+        _show(open_console(), difference)
+
+
+def _show(console: Console, difference: ImageDifference) -> None:
+    console.print(f"{difference.image}: {escape(difference.older)} → {escape(difference.newer)}")
+    for change in difference.major:
+        console.print(f"[bold yellow]may break users[/]: {escape(str(change))}")
+    for platform in difference.platforms:
+        if len(difference.platforms) > 1:
+            console.print(f"\n[bold]{platform.platform}[/]")
+        _show_packages(console, platform)
+        _show_layers(console, platform)
+    if difference.bases:
+        bases = new_table("base", "before", "now")
+        for base in difference.bases:
+            before, after = (short_digest(digest) or "-" for digest in (base.before, base.after))
+            bases.add_row(escape(base.reference), before, after)
+        console.print()
+        console.print(bases)
+    if difference.commits:
+        console.print()
+        console.print("[bold]commits[/]")
+        console.print(
+            Facts((f"{commit.name[:12]} {commit.date}", escape(commit.subject)) for commit in difference.commits)
+        )
+    if difference.dockerfile:
+        console.print()
+        print_highlighted(console, difference.dockerfile, "diff")
+    for remark in difference.remarks:
+        console.print(f"[yellow]{escape(remark)}[/]")
+
+
+def _show_packages(console: Console, platform: PlatformDifference) -> None:
+    if not platform.packages:
+        console.print("The same packages in the same versions.")
+    for kind, rows in package_rows(platform.packages).items():
+        table = new_table(PACKAGE_TYPES.get(kind, kind), "before", "now", "")
+        for row in rows:
+            what = "" if row.before and row.after else "[green]added[/]" if row.after else "[red]removed[/]"
+            table.add_row(escape(named(row)), escape(row.before) or "-", escape(row.after) or "-", what)
+        console.print()
+        console.print(table)
+
+
+def _show_layers(console: Console, platform: PlatformDifference) -> None:
+    new = [layer for layer in platform.layers if layer.is_new]
+    console.print(
+        f"\nSize {_megabytes(platform.before_bytes)} → {_megabytes(platform.after_bytes)}: {len(new)} of "
+        f"{counted(len(platform.layers), 'layer')} new, {_megabytes(platform.new_bytes)}"
+    )
+    console.print(Facts((_megabytes(layer.size_bytes), escape(layer.created_by or layer.digest)) for layer in new))
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
