@@ -121,12 +121,15 @@ def test_the_same_build_as_in_the_profile_local_and_its_release(
     for image, name in names:
         there = Reference.parse(f"{cloud.production.host}/{name}")
         assert serves(cloud.production.plain, there) == image["staging"]["digest"]
-    modes = [(json.loads(r.body)["mode"], json.loads(r.body)["targetTags"]) for r in imports(cloud)]
+    asked = [json.loads(request.body) for request in imports(cloud)]
+    modes = [(each["mode"], each["targetTags"]) for each in asked if "targetTags" in each]
+    attached = [each for each in asked if "untaggedTargetRepositories" in each]
+    assert len(attached) == sum(len(image["evidence"]) for image in release["images"])
     assert modes == sorted(modes, key=lambda mode: mode[0] == "Force")  # latest moves last of all
     assert [tags[0].endswith(":latest") for mode, tags in modes if mode == "Force"] == [True] * len(release["images"])
     again = repository.run("release", azure["build"], **cloud.environment)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert len(imports(cloud)) == len(names)
+    assert len(imports(cloud)) == len(names) + len(attached)
 
 
 def imports(cloud: EmulatedCloud) -> list[Any]:

@@ -9,17 +9,16 @@ import pytest
 
 from aml_images_dagster.builds.artifacts import Artifacts
 from aml_images_dagster.builds.ledger import Ledger, TagChange
-from tests.image_repository import ImageRepository
 from tests.records import begun_release, build_record, staged_image
 from tests.trust.images import MemoryRegistry
 from tests.trust.test_inventory import deb, dist_info
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from aml_images_dagster.catalog.reference import Reference
     from aml_images_dagster.registry.oci import OciRegistry
+    from tests.image_repository import ImageRepository
 
 pytestmark = pytest.mark.engine
 
@@ -33,9 +32,9 @@ LAYER = {
 
 
 @pytest.fixture
-def images(tmp_path: Path, staging: OciRegistry, production: OciRegistry) -> ImageRepository:
+def images(image_repository: ImageRepository) -> ImageRepository:
     """Image folders, and the real registries."""
-    return ImageRepository.create(tmp_path / "repository", staging.host, production.host)
+    return image_repository
 
 
 @pytest.fixture
@@ -44,22 +43,21 @@ def artifacts(images: ImageRepository) -> Artifacts:
 
 
 @pytest.fixture
-def push(staging: OciRegistry, repository: str) -> Callable[..., Reference]:
-    """Pushes an image of these layers into staging."""
+def push(staging: OciRegistry, images: ImageRepository) -> Callable[..., Reference]:
+    """Pushes an image of these layers into staging, where images of `apps` are."""
 
     def push(*layers: object) -> Reference:
         memory = MemoryRegistry()
-        return memory.copy_to(staging, repository, memory.push(*layers))
+        return memory.copy_to(staging, images.families["apps"], memory.push(*layers))
 
     return push
 
 
 def stage(artifacts: Artifacts, reference: Reference) -> None:
+    image, tag = f"{reference.repository}/other", reference.with_tag(f"other--{BUILD}")
     folder = artifacts.build(BUILD)
-    folder.write_build(build_record(BUILD, images=("apps/other",), status="succeeded"))
-    folder.write_staged(
-        staged_image("apps/other", BUILD, reference=str(reference.with_tag(f"other--{BUILD}")), digest=reference.digest)
-    )
+    folder.write_build(build_record(BUILD, images=(image,), status="succeeded"))
+    folder.write_staged(staged_image(image, BUILD, reference=str(tag), digest=reference.digest))
 
 
 def test_a_reference(images, push):
@@ -102,7 +100,7 @@ def test_the_newest_image_in_staging_with_what_it_declares(images, artifacts, pu
     images.write(images.folder("apps/other") / "image.json", json.dumps({"contains": contains}))
     stage(artifacts, push(LAYER))
     document = images.json("inventory", "other")
-    assert document["image"] == "apps/other"
+    assert document["image"] == images.image("apps/other")
     (inventory,) = document["platforms"]
     assert [package["name"] for package in inventory["packages"]] == ["bash", "tool"]
     assert inventory["unowned"] == []
@@ -113,10 +111,12 @@ def test_a_released_image_that_staging_has_no_longer(images, artifacts, push, pr
     released = memory.copy_to(production, repository, memory.push(dist_info("released", "1")))
     gone = released.with_digest(f"sha256:{'0' * 64}")
     stage(artifacts, push(LAYER).with_digest(gone.digest))
-    change = TagChange(image="apps/other", repository=repository, tag="latest", before=None, after=released.digest)
+    change = TagChange(
+        image=images.image("apps/other"), repository=repository, tag="latest", before=None, after=released.digest
+    )
     begun = Ledger(artifacts).append(begun_release(BUILD, changes=(change,)))
     Ledger(artifacts).append(begun_release(BUILD, changes=(change,), begun=begun.number))
-    document = images.json("inventory", "apps/other")
+    document = images.json("inventory", images.image("apps/other"))
     assert document["reference"] == str(released)
     assert document["platforms"][0]["packages"][0]["name"] == "released"
 
@@ -147,7 +147,7 @@ def test_an_image_of_two_platforms(images, staging, repository):
     ("text", "message"),
     [
         ("absent", "there is no image 'absent'"),
-        ("apps/other", "the image is neither in staging nor released"),
+        ("other", "the image is neither in staging nor released"),
         ("127.0.0.1:5000/tests/absent:1", "the registry has no such image"),
         ("127.0.0.1:5000/UPPER", "is not an image reference"),
     ],
