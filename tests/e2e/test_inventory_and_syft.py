@@ -62,7 +62,7 @@ def staged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Refer
         image["image"]: Reference.parse(image["staged"]["reference"]).with_digest(image["staged"]["digest"])
         for image in build["images"]
     }
-    aml_images(home, "cleanup", build["build"])
+    aml_images(home, "cleanup", build["build"], "--yes")
 
 
 @pytest.fixture(scope="module")
