@@ -26,8 +26,8 @@ def scrape(port: int, process: subprocess.Popen[str]) -> str:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            return requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
-        except requests.ConnectionError:
+            return requests.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text
+        except requests.RequestException:
             time.sleep(0.2)
     raise AssertionError(process.communicate(timeout=10))
 
