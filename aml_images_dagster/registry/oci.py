@@ -220,8 +220,7 @@ class OciRegistry:
                 seen.add(url)
                 if not answer.ok:
                     return None
-                entries = self._document(answer.content, what).get("manifests", "")
-                entries = [] if entries is None else entries  # as programs in Go write an empty list
+                entries = self._document(answer.content, what).get("manifests")
                 if not isinstance(entries, list) or not all(map(is_descriptor, entries)):
                     raise self._not_a_registry(what)
                 found.extend(entries)
