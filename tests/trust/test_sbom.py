@@ -138,7 +138,7 @@ TEXTS = st.text(max_size=30)
         st.builds(
             Package,
             type=st.sampled_from(["deb", "rpm", "apk", "pypi", "conda", "generic"]),
-            name=st.text(min_size=1, max_size=20).filter(lambda name: name.strip(" /\t\n") != ""),
+            name=st.text(min_size=1, max_size=20).filter(lambda name: name.strip().strip("/").strip() != ""),
             version=st.text(min_size=1, max_size=20),
             architecture=TEXTS,
             source=TEXTS,

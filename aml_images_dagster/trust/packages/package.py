@@ -72,9 +72,7 @@ class Package:
         if self.type == "rpm":  # in its package URL the epoch is a qualifier
             epoch, _, version = version.rpartition(":")
             qualifiers |= {"epoch": epoch} if epoch else {}
-        # A package URL strips blanks and slashes, and needs a name.
-        name = self.name if self.name.strip().strip("/").strip() else "unnamed"
-        return PackageURL(self.type, self.namespace or None, name, version or None, qualifiers)
+        return PackageURL(self.type, self.namespace or None, self.name, version or None, qualifiers)
 
     @classmethod
     def read(cls, document: dict[str, Any]) -> Package:
