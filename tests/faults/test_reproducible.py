@@ -31,7 +31,7 @@ def test_a_commit_that_is_built_again_on_another_engine_makes_the_same_digests(
     names = [repository.image(image) for image in IMAGES]
     first = repository.json("build", *names, "--force")
     port = int(world.front.host.partition(":")[2])
-    with OwnEngine(world.engine.folder.with_name("second"), (port,), namespace="-2") as engine:
+    with OwnEngine(world.engine.folder.with_name("again"), (port,), namespace="-2") as engine:
         second = repository.json("build", *names, "--force", AML_IMAGES_DOCKER_HOST=engine.url)
     made = [[digest_in(scene, name, build) for name in names] for build in (first, second)]
     assert None not in (*made[0], *made[1])
