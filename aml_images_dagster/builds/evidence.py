@@ -17,12 +17,15 @@ from aml_images_dagster.builds.records import AttachedArtifact, EvidenceRecord, 
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.trust.certificates import name_of
+from aml_images_dagster.trust.dsse import BUNDLE
 from aml_images_dagster.trust.inventory import read_inventory
 from aml_images_dagster.trust.layer_records import LayerRecords
+from aml_images_dagster.trust.notary import ARTIFACT_TYPE
 from aml_images_dagster.trust.referrers import Artifact, Descriptor, attach
 from aml_images_dagster.trust.sbom import MEDIA_TYPES, sbom
 from aml_images_dagster.trust.signing import EvidenceSigner, descriptor_of
 from aml_images_dagster.trust.statements import Dependency, ImageBuild, TestRun, provenance, results_of_tests
+from aml_images_dagster.trust.verification import SBOM_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -177,12 +180,7 @@ def _short(kind: str) -> str:
     return _NAMES.get(kind, kind)
 
 
-_NAMES = {
-    "application/spdx+json": "SPDX",
-    "application/vnd.cyclonedx+json": "CycloneDX",
-    "application/vnd.dev.sigstore.bundle.v0.3+json": "provenance",
-    "application/vnd.cncf.notary.signature": "signature",
-}
+_NAMES = {**SBOM_TYPES, BUNDLE: "provenance", ARTIFACT_TYPE: "signature"}
 
 
 def provenance_of(

@@ -146,7 +146,7 @@ class OddRegistry:
             server.server_close()
 
     def begin(self, state: State, change: Change) -> None:
-        """Begin anew with other content."""
+        """Begin again with other content."""
         self.state, self.change, self.seen, self.elsewhere = state, change, [], []
 
     def _answer(self, asked: Asked) -> Told:

@@ -62,7 +62,7 @@ class JobState:
     """One job from its submission to its end.
 
     Args:
-        timeout_seconds: How long the job may run, from its last start on: one whose nodes were taken away starts anew.
+        timeout_seconds: How long the job may run, from its last start on: one whose nodes were taken away starts again.
         timeouts: How long to wait for all else.
         now: The time of the submission, as all times here in seconds of a clock that never goes back.
     """
