@@ -456,8 +456,11 @@ def test_a_report_that_cannot_be_made_stops_no_other(ticks: Ticks, monkeypatch: 
         return write(host, number, *rest)
 
     monkeypatch.setattr(GitHubHost, "write_comment", broken)
-    ticks.tick()
-    assert "#7 could not be reported; it will be tried again: KeyError(7)" in ticks.said or ticks.tick() == []
+    said = []
+    for _ in range(3):  # on a busy machine the tick that takes it up is over before it is planned
+        ticks.tick()
+        said.append(ticks.said)
+    assert any("#7 could not be reported; it will be tried again: KeyError(7)" in each for each in said)
     assert ticks.github.outcomes(other) == ["pending"]
 
 
