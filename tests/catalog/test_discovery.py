@@ -344,7 +344,7 @@ def oracle(before, after):
         return {p.removesuffix("/Dockerfile") for p in tree if p.startswith(ROOT) and p.endswith("/Dockerfile")}
 
     def own_files(folder, images, tree):
-        """All files of its context, those of images in it too; what speaks to the factory of these alone is not in it."""
+        """All files of its context, also those of images in it, but for what these say to the factory."""
         theirs = {f"{other}/tests.json" for other in images if other.startswith(f"{folder}/")}
         return {path: content for path, content in tree.items() if path.startswith(f"{folder}/") and path not in theirs}
 
