@@ -23,6 +23,7 @@ from aml_images_dagster.catalog.image import (
     TESTS_FILE,
 )
 from aml_images_dagster.catalog.image_name import group_name, name_fault, plain_name
+from aml_images_dagster.catalog.notices import check_notices
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.catalog.scenario_files import scenario_path
 from aml_images_dagster.catalog.tree import FileMode
@@ -80,6 +81,7 @@ def validate(
                 _check_name(image),
                 clashes[image.id],
                 _check_files(image, existing, publishes),
+                check_notices(image, catalog, tree),
                 _check_instructions(image, tree, features_of),
                 _check_syntax(image, frontends),
                 _check_scenarios(image, catalog, tree, existing),

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from aml_images_dagster.registry.interface import Registry
     from aml_images_dagster.trust.layer_records import Change, LayerRecords
 
+DECLARED = "image.json"
+"""Where the licence of a declared content comes from."""
 MOST_UNOWNED = 200
 """Paths of files of no package that are listed."""
 _MOST_UNREAD = 100
@@ -239,7 +241,7 @@ def _declared(tree: FileTree, contents: Iterable[Content], unread: list[str]) ->
             content.name,
             content.version,
             licence=expression(content.licence),
-            licence_origin="image.json",
+            licence_origin=DECLARED,
             location=path,
             comment=content.reason,
         )
