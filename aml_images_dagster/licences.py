@@ -99,8 +99,9 @@ def all_of(expressions: Iterable[str]) -> str:
 
 
 def matching(text: str, patterns: Collection[str]) -> tuple[str, ...]:
-    """The licences in an expression that fit a pattern, as far as nobody can choose others: those of all sides of AND,
-    and those of OR only if each side has one.
+    """The licences in an expression that fit a pattern, and that nobody can avoid.
+
+    Of AND those of all sides count; of OR none does while one side is free of them.
 
     Args:
         text: An SPDX expression; empty is the licence `NOASSERTION`, as SPDX names what is not known.

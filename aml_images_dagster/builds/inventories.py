@@ -56,28 +56,29 @@ def of_bases(
     """
     records = LayerRecords(settings.layer_records)
     for base in bases:
-        place = _place(base, catalog, backends, settings, log)
-        for image in images_of(place.registry, place.reference).values() if place else ():
-            yield read_inventory(place.registry, image, records)
+        for place in _places(base, catalog, backends, settings, log):
+            for image in images_of(place.registry, place.reference).values():
+                yield read_inventory(place.registry, image, records)
 
 
-def _place(
+def _places(
     base: BaseImage, catalog: Catalog, backends: Backends, settings: Settings, log: LogLine
-) -> FoundImage | None:
-    """Where a base is; None if only the engine has it, or no registry any more."""
+) -> Iterator[FoundImage]:
+    """Where a base is; nowhere if only the engine has it, or no registry any more."""
     parent = catalog.published.resolve(base.reference)
     if parent is None:
         try:
             found = find_reference(settings, backends, base.reference)
         except BadInput as error:
             log(f"what {base.reference} has cannot be told from what the image adds: {error.what}")
-            return None
-        return FoundImage(found.registry, found.reference.with_digest(base.digest), found.name)
+            return
+        yield FoundImage(found.registry, found.reference.with_digest(base.digest), found.name)
+        return
     image = catalog.get(parent)
     for registry, place in (
         (backends.staging, Reference(backends.staging.host, image.family)),
         (backends.production, in_production(image, backends, settings)),
     ):
         if registry.digest(place.with_digest(base.digest)) is not None:
-            return FoundImage(registry, place.with_digest(base.digest), parent)
-    return None
+            yield FoundImage(registry, place.with_digest(base.digest), parent)
+            return

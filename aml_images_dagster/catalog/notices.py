@@ -132,8 +132,8 @@ def head_of(text: str) -> str:
 def new_head(image: Image) -> str:
     """The head of a file that is not there yet."""
     return (
-        f"THIRD-PARTY SOFTWARE NOTICES: {image.name}\n\nEach component below is under its own licence, named by its SPDX "
-        "identifier where there is one."
+        f"THIRD-PARTY SOFTWARE NOTICES: {image.name}\n\n"
+        "Each component below is under its own licence, named by its SPDX identifier where there is one."
     )
 
 
