@@ -270,7 +270,9 @@ def notices_result(session: BuildSession, staged: StagedImage, log: LogLine) -> 
         bases = of_bases(staged.bases, session.source.catalog, session.backends, session.settings, log)
         found = components_of(inventories, pins, of_base | keys_of(bases))
         changes = drift(tree, image, found)
-    session.folder.write_components(InstalledComponents(image=staged.image, digest=staged.digest, components=found))
+    session.folder.write_components(
+        InstalledComponents(image=staged.image, digest=staged.digest, components=found, drift=tuple(map(str, changes)))
+    )
     blocks = session.settings.trust.notices == "block" and not session.pull_request
     return NoticesResult(changes, is_blocked=blocks and any(not change.component.base for change in changes))
 

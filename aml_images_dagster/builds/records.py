@@ -410,11 +410,13 @@ class InstalledComponents(Record):
         image: `<family>/<name>`.
         digest: The image.
         components: What it has.
+        drift: What of that the lock does not say, a sentence for each.
     """
 
     image: str
     digest: str
     components: tuple[Component, ...]
+    drift: tuple[str, ...] = ()
 
 
 class PassedImage(Record):

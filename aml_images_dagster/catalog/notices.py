@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from itertools import groupby
+from textwrap import TextWrapper
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
 
 GENERATED = "==== Written by `aml-images notices` from what is in the image: change nothing below this line ===="
 _NOT_STATED = "not stated by the package"
+_LICENCE = TextWrapper(
+    110,
+    initial_indent="    Licence:   ",
+    subsequent_indent=" " * 15,
+    break_long_words=False,
+    break_on_hyphens=False,
+)
 _HEADINGS = {
     "apk": "Packages of the distribution",
     "conda": "Packages of conda",
@@ -159,7 +167,8 @@ def _lines(head: str, lock: NoticesLock) -> Iterator[tuple[str, Component | None
         yield "", None
         for component in components:
             yield " ".join(filter(None, (component.name, component.version))), component
-            yield f"    Licence:   {component.licence or _NOT_STATED}", None
+            for line in _LICENCE.wrap(component.licence or _NOT_STATED):
+                yield line, None
 
 
 def check_notices(image: Image, catalog: Catalog, tree: Tree) -> Iterator[Finding]:

@@ -9,7 +9,6 @@ import pytest
 
 from aml_images_dagster.builds.notices import FoundComponents, NoticesResult, find_components, notices_result
 from aml_images_dagster.builds.records import BaseImage
-from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.catalog.image import NOTICES_FILE, NOTICES_LOCK
 from aml_images_dagster.catalog.notices import Component, NoticesLock, notices_text
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from aml_images_dagster.builds.session import BuildSession
     from aml_images_dagster.catalog.reference import Reference
 
 IMAGE = "apps/a"
