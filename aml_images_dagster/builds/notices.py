@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
     from aml_images_dagster.builds.backends import Backends
-    from aml_images_dagster.builds.records import StagedImage
+    from aml_images_dagster.builds.records import BaseImage, StagedImage
     from aml_images_dagster.builds.session import BuildSession
     from aml_images_dagster.catalog.catalog import Catalog
     from aml_images_dagster.catalog.image import Image
@@ -267,7 +267,7 @@ def notices_result(session: BuildSession, staged: StagedImage, log: LogLine) -> 
     found = components_of(inventories, pins, of_base)
     changes = drift(tree, image, found)
     if any(change.what == "added" for change in changes):  # only then it matters who brings it
-        bases = of_bases(staged.bases, session.source.catalog, session.backends, session.settings, log)
+        bases = of_bases(_from(image, staged.bases), session.source.catalog, session.backends, session.settings, log)
         found = components_of(inventories, pins, of_base | keys_of(bases))
         changes = drift(tree, image, found)
     session.folder.write_components(
@@ -275,6 +275,11 @@ def notices_result(session: BuildSession, staged: StagedImage, log: LogLine) -> 
     )
     blocks = session.settings.trust.notices == "block" and not session.pull_request
     return NoticesResult(changes, is_blocked=blocks and any(not change.component.base for change in changes))
+
+
+def _from(image: Image, bases: Iterable[BaseImage]) -> list[BaseImage]:
+    """The base that an image is FROM; what COPY --from takes out of others is of the image itself."""
+    return [base for base in bases if base.reference == image.dockerfile.base]
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,5 +353,5 @@ def _read(
         read_inventory(found.registry, each, records, image.settings.contains) for each in found.platforms().values()
     ]
     known = {component.key for component in lock.components if component.base}
-    of_base = keys_of(of_bases(found.bases, catalog, backends, settings, log)) or known
+    of_base = keys_of(of_bases(_from(image, found.bases), catalog, backends, settings, log)) or known
     return FoundComponents(of, components_of(inventories, pinned_packages(tree, image), of_base))

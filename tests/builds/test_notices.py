@@ -206,6 +206,12 @@ def test_what_the_base_brings_is_told_and_blocks_nothing(folder: Folder) -> None
     assert (first.said, folder.check(own, newer).is_blocked) == ("pypi own was removed", True)
 
 
+def test_images_of_other_stages_are_no_base(folder: Folder) -> None:
+    write(folder.path / "Dockerfile", "FROM base:1 AS build\nFROM scratch\nCOPY --from=build / /\n")
+    image = folder.push(LAYER)
+    assert not any(component.base for component in folder.look(image, image).components)
+
+
 def test_a_package_that_the_folder_pins_is_its_own_though_the_base_has_it(folder: Folder) -> None:
     base = folder.push(LAYER)
     found = {component.name: component for component in folder.look(base, base).components}
