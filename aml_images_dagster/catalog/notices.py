@@ -8,8 +8,8 @@ folder itself pins one, and what the base brings is marked.
 from __future__ import annotations
 
 import json
-from collections import Counter
-from itertools import groupby
+from collections import Counter, defaultdict
+from itertools import groupby, takewhile
 from textwrap import TextWrapper
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from aml_images_dagster.catalog.validated_file import StrictModel, json_lines, r
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from aml_images_dagster.catalog.catalog import Catalog
     from aml_images_dagster.catalog.image import Image
@@ -103,7 +103,7 @@ def read_lock(tree: Tree, image: Image) -> NoticesLock | None:
     path = image.file(NOTICES_LOCK)
     if path not in tree.files():
         return None
-    lock, findings = _read(tree, image)
+    lock, findings = _parsed(tree.read(path), image)
     if lock is None:
         first = findings[0]
         raise BadInput(
@@ -114,9 +114,8 @@ def read_lock(tree: Tree, image: Image) -> NoticesLock | None:
     return lock
 
 
-def _read(tree: Tree, image: Image) -> tuple[NoticesLock | None, tuple[Finding, ...]]:
+def _parsed(content: bytes, image: Image) -> tuple[NoticesLock | None, tuple[Finding, ...]]:
     path = image.file(NOTICES_LOCK)
-    content = tree.read(path)
     lock, findings = read_model_file(NoticesLock, content, path, image=image.id)
     if lock is None:
         return None, findings
@@ -171,27 +170,47 @@ def _lines(head: str, lock: NoticesLock) -> Iterator[tuple[str, Component | None
                 yield line, None
 
 
-def check_notices(image: Image, catalog: Catalog, tree: Tree) -> Iterator[Finding]:
-    """What is wrong with the lock of an image's folder, and whether the notices say what it says."""
+def check_notices(images: Iterable[Image], tree: Tree) -> Iterator[Finding]:
+    """What is wrong with the locks of folders, and whether the notices say what these say.
+
+    Args:
+        images: The images that are looked at, with all others of their folders.
+        tree: The files of the repository.
+    """
     files = tree.files()
+    in_folder: dict[str, list[Image]] = defaultdict(list)
+    for image in images:
+        if image.file(NOTICES_LOCK) in files:
+            in_folder[image.path].append(image)
+    names = [image.file(name) for image, *_ in in_folder.values() for name in (NOTICES_LOCK, NOTICES_FILE)]
+    try:  # git reads many at once
+        contents = dict(tree.read_many(name for name in names if name in files))
+    except BadInput:
+        contents = {}
+    for image, *others in in_folder.values():
+        if others:
+            all_of_them = " and ".join(each.id for each in (image, *others))
+            message = f"a lock is of one image, and this folder has {all_of_them}; remove it"
+            yield from (Finding(each.id, "error", message, each.file(NOTICES_LOCK)) for each in (image, *others))
+            continue
+        try:
+            yield from _check(image, tree, contents)
+        except BadInput as fault:
+            yield Finding(image.id, "error", fault.what, fault.where or image.file(NOTICES_LOCK))
+
+
+def _check(image: Image, tree: Tree, contents: Mapping[str, bytes]) -> Iterator[Finding]:
     path, notices = image.file(NOTICES_LOCK), image.file(NOTICES_FILE)
-    if path not in files:
-        return
-    others = sharing(image, catalog)
-    if others:
-        message = f"a lock is of one image, and this folder has {' and '.join([image.id, *others])}; remove it"
-        yield Finding(image.id, "error", message, path)
-        return
-    lock, findings = _read(tree, image)
+    lock, findings = _parsed(contents[path] if path in contents else tree.read(path), image)
     yield from findings
-    if lock is None or notices not in files:
+    if lock is None or notices not in tree.files():
         return
-    text = tree.read(notices).decode("utf-8", "replace")
+    text = (contents[notices] if notices in contents else tree.read(notices)).decode("utf-8", "replace")
     said, meant = text.splitlines(), notices_text(head_of(text), lock).splitlines()
     if said != meant:
-        line = next((n for n, (a, b) in enumerate(zip(said, meant), 1) if a != b), min(len(said), len(meant)) + 1)  # noqa: B905
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(said, meant, strict=False)))
         message = f"it does not say what {NOTICES_LOCK} says; `aml-images notices {image.id} --write` writes both"
-        yield Finding(image.id, "error", message, notices, line)
+        yield Finding(image.id, "error", message, notices, same + 1)
 
 
 def sharing(image: Image, catalog: Catalog) -> Sequence[str]:

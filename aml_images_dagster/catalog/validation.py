@@ -81,7 +81,6 @@ def validate(
                 _check_name(image),
                 clashes[image.id],
                 _check_files(image, existing, publishes),
-                check_notices(image, catalog, tree),
                 _check_instructions(image, tree, features_of),
                 _check_syntax(image, frontends),
                 _check_scenarios(image, catalog, tree, existing),
@@ -96,6 +95,9 @@ def validate(
             if image.id in cycles:
                 cycle = f"images are built FROM each other: {' → '.join(cycles[image.id])}"
                 findings.append(Finding(image.id, "error", cycle, image.dockerfile_path))
+    folders = {image.path for image in catalog.every_image() if ids is None or image.id in ids}
+    of_folders = [image for image in catalog.every_image() if image.path in folders]
+    findings += [each for each in check_notices(of_folders, tree) if ids is None or each.image in ids]
     return sorted(set(findings), key=lambda f: (f.image, f.path, f.line or 0, f.severity, f.message))
 
 

@@ -142,5 +142,15 @@ def test_a_folder_of_several_images_keeps_no_lock(git_repository: GitRepository)
     messages = [message for _, _, message in faults(git_repository)]
     assert messages == [
         "a lock is of one image, and this folder has base/a-x and base/a-y; remove it",
-        "a lock is of one image, and this folder has base/a-y and base/a-x; remove it",
+        "a lock is of one image, and this folder has base/a-x and base/a-y; remove it",
     ]
+
+
+def test_a_lock_in_place_of_which_there_is_a_link_stops_no_other_image(git_repository: GitRepository) -> None:
+    keep(git_repository, text=HEAD)
+    other = git_repository.image("base/b")
+    (git_repository.root / other / NOTICES_LOCK).symlink_to("/nowhere")
+
+    of_a, of_b = faults(git_repository)
+    assert of_a[0] == NOTICES_FILE
+    assert (of_b[0], of_b[2]) == (NOTICES_LOCK, "not valid JSON: expecting value, at column 1")
