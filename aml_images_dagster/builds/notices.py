@@ -261,20 +261,32 @@ def notices_result(session: BuildSession, staged: StagedImage, log: LogLine) -> 
     lock = read_lock(tree, image)
     if lock is None:
         return None
-    inventories = of_staged(session, staged).values()
-    pins = pinned_packages(tree, image)
-    of_base = {component.key for component in lock.components if component.base}
-    found = components_of(inventories, pins, of_base)
+    found = _recorded(session, staged) or _installed(session, staged, lock, log)
     changes = drift(tree, image, found)
-    if any(change.what == "added" for change in changes):  # only then it matters who brings it
-        bases = of_bases(_from(image, staged.bases), session.source.catalog, session.backends, session.settings, log)
-        found = components_of(inventories, pins, of_base | keys_of(bases))
-        changes = drift(tree, image, found)
     session.folder.write_components(
         InstalledComponents(image=staged.image, digest=staged.digest, components=found, drift=tuple(map(str, changes)))
     )
     blocks = session.settings.trust.notices == "block" and not session.pull_request
     return NoticesResult(changes, is_blocked=blocks and any(not change.component.base for change in changes))
+
+
+def _recorded(session: BuildSession, staged: StagedImage) -> tuple[Component, ...]:
+    """What the build has recorded that the image is reused from: a build may reuse a thousand, and read no layer."""
+    known = session.backends.artifacts.build(staged.built_in).read_components(staged.image)
+    return known.components if known and known.digest == staged.digest else ()
+
+
+def _installed(session: BuildSession, staged: StagedImage, lock: NoticesLock, log: LogLine) -> tuple[Component, ...]:
+    image = session.image(staged.image)
+    inventories = of_staged(session, staged).values()
+    pins = pinned_packages(session.source.tree, image)
+    of_base = {component.key for component in lock.components if component.base}
+    found = components_of(inventories, pins, of_base)
+    if {component.key for component in found} <= {component.key for component in lock.components}:
+        return found
+    bases = _from(image, staged.bases)  # now it matters who brings what is new
+    known = keys_of(of_bases(bases, session.source.catalog, session.backends, session.settings, log))
+    return components_of(inventories, pins, of_base | known)
 
 
 def _from(image: Image, bases: Iterable[BaseImage]) -> list[BaseImage]:

@@ -248,6 +248,22 @@ def test_after_a_build_that_drift_has_stopped_the_folder_is_brought_up_to_date_w
     assert kept.check(kept.push(LAYER, ADDED)).changes == ()
 
 
+def test_for_an_image_that_is_reused_no_layer_is_read_again(kept: Folder) -> None:
+    image = kept.push(LAYER)
+    first, second = kept.session(), kept.session()
+    staged = staged_image(IMAGE, first.number, digest=image.digest)
+    assert notices_result(first, staged, kept.log.append) == NoticesResult((), is_blocked=False)
+    recorded = first.folder.read_components(IMAGE)
+    assert recorded is not None
+    kept.registry.manifests.clear()
+    kept.keep(tuple(each for each in recorded.components if each.name != "curl"))
+
+    result = notices_result(second, staged, kept.log.append)
+    assert result is not None
+    assert [change.said for change in result.changes] == ["deb curl was added (curl)"]
+    assert second.folder.read_components(IMAGE) is not None
+
+
 def test_builds_of_pull_requests_are_looked_at_only_by_their_name(kept: Folder) -> None:
     image, number = kept.push(LAYER, ADDED), "20261127.bbbbbbbb"
     folder = kept.world.backends.artifacts.build(number)
