@@ -113,7 +113,7 @@ STAGED_CHECKS = (
 NOTICES_DRIFT = "notices_drift"
 VULNERABILITIES = "vulnerabilities"
 _MOST_SHOWN = 200
-"""Vulnerabilities that the page of a check lists."""
+"""Rows that the page of a check lists."""
 
 
 _GATES = {
