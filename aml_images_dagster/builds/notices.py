@@ -16,7 +16,7 @@ from aml_images_dagster.builds.image_versions import builds_of
 from aml_images_dagster.builds.inventories import of_bases, of_staged
 from aml_images_dagster.builds.records import InstalledComponents
 from aml_images_dagster.catalog.image import NOTICES_FILE, NOTICES_LOCK
-from aml_images_dagster.catalog.notices import Component, NoticesLock, head_of, notices_lines, read_lock
+from aml_images_dagster.catalog.notices import Component, NoticesLock, head_of, notices_lines, notices_text, read_lock
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.catalog.requirements import pinned_packages
 from aml_images_dagster.catalog.validated_file import json_lines
@@ -184,6 +184,7 @@ class _Lines:
         }
         head = head_of(tree.read(text).decode("utf-8", "replace")) if text in files else ""
         self._notices = notices_lines(head, lock)
+        self._after = (max(self._lock.values(), default=1) + 1, notices_text(head, lock).count("\n") + 1)
 
     def change(
         self, what: Literal["added", "removed", "licence", "version"], component: Component, before: str, after: str
@@ -193,17 +194,9 @@ class _Lines:
         if key not in self._lock:
             following = next((each for each in self._sorted if each.place > component.place), None)
             if following is None:  # it comes after the last one
-                return NoticesChange(what, component, before, after, self._after_lock, self._after_notices)
+                return NoticesChange(what, component, before, after, *self._after)
             key = following.key
         return NoticesChange(what, component, before, after, self._lock[key], self._notices[key])
-
-    @property
-    def _after_lock(self) -> int:
-        return max(self._lock.values(), default=1) + 1
-
-    @property
-    def _after_notices(self) -> int:
-        return max(self._notices.values(), default=0) + 2
 
 
 @dataclass(frozen=True, slots=True)

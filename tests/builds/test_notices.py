@@ -171,8 +171,11 @@ def test_drift_is_named_with_its_line_in_both_files_and_fails_the_build(
         assert is_there is (change.what != "added")
 
 
-def test_what_comes_after_the_last_component_has_the_line_after_it(kept: Folder) -> None:
-    last = kept.push(LAYER, dist_info("zope", "1", "License-Expression: ZPL-2.1"))
+def test_what_comes_after_the_last_component_has_the_line_after_it(folder: Folder) -> None:
+    several = " AND ".join(f"LicenseRef-number-{number}" for number in range(20))  # more than a line of the notices
+    layer = LAYER | dist_info("yarl", "1", f"License-Expression: {several}")
+    folder.keep(folder.look(folder.push(layer)).components)
+    kept, last = folder, folder.push(layer, dist_info("zope", "1", "License-Expression: ZPL-2.1"))
     (change,) = kept.check(last).changes
     lines = [len((kept.path / file).read_text().splitlines()) for file in (NOTICES_LOCK, NOTICES_FILE)]
     assert (change.lock_line, change.notices_line) == (lines[0] - 1, lines[1] + 1)
