@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import TYPE_CHECKING
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from license_expression import Licensing
 
 LICENCE_REF = "LicenseRef-"
+NOT_KNOWN = "NOASSERTION"
+"""What SPDX calls a licence of which nothing is known."""
 _LONGEST = 400
 _LONGEST_REF = 60
 
@@ -93,6 +96,31 @@ def all_of(expressions: Iterable[str]) -> str:
     if len(several) == 1:
         return several.pop()
     return " AND ".join(f"({one})" if " OR " in one else one for one in sorted(several))
+
+
+def matching(text: str, patterns: Collection[str]) -> tuple[str, ...]:
+    """The licences in an expression that fit a pattern, and that nobody can avoid.
+
+    Of AND those of all sides count; of OR none does while one side is free of them.
+
+    Args:
+        text: An SPDX expression; empty is the licence `NOASSERTION`, as SPDX names what is not known.
+        patterns: Identifiers, or patterns with `*`, in any case. A licence WITH an exception is one of its own.
+    """
+    from license_expression import LicenseWithExceptionSymbol
+
+    wanted = [pattern.casefold() for pattern in patterns]
+
+    def fits(name: str) -> bool:
+        return any(fnmatchcase(name.casefold(), pattern) for pattern in wanted)
+
+    def found(node: Any) -> set[str]:
+        if isinstance(node, LicenseWithExceptionSymbol) or not getattr(node, "args", ()):
+            return {str(node)} if fits(str(node)) else set()
+        sides = [found(side) for side in node.args]
+        return set() if node.operator.strip() == "OR" and not all(sides) else set().union(*sides)
+
+    return tuple(sorted(found(_spdx().parse(text or NOT_KNOWN, validate=False))))
 
 
 def references(text: str) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aml_images_dagster.licences import all_of, expression, is_valid, references
+from aml_images_dagster.licences import all_of, expression, is_valid, matching, references
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,22 @@ def test_what_is_no_expression_is_not_valid(text):
 
 def test_references_in_an_expression():
     assert references("MIT AND (LicenseRef-a.b OR LicenseRef-c-1)") == ["LicenseRef-a.b", "LicenseRef-c-1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "patterns", "found"),
+    [
+        ("AGPL-3.0-only", ["AGPL-3.0-only"], ("AGPL-3.0-only",)),
+        ("MIT AND (AGPL-3.0-only AND GPL-3.0-only)", ["agpl-*", "GPL-3.0-only"], ("AGPL-3.0-only", "GPL-3.0-only")),
+        ("MIT OR AGPL-3.0-only", ["AGPL-*"], ()),
+        ("GPL-3.0-only OR AGPL-3.0-only", ["*GPL-*"], ("AGPL-3.0-only", "GPL-3.0-only")),
+        ("GPL-2.0-only WITH GCC-exception-3.1", ["GPL-2.0-only"], ()),
+        ("GPL-2.0-only WITH GCC-exception-3.1", ["GPL-2.0-only*"], ("GPL-2.0-only WITH GCC-exception-3.1",)),
+        ("LicenseRef-Proprietary", ["LicenseRef-*"], ("LicenseRef-Proprietary",)),
+        ("", ["NOASSERTION"], ("NOASSERTION",)),
+        ("", ["MIT"], ()),
+        ("MIT", [], ()),
+    ],
+)
+def test_licences_that_fit_a_pattern_and_cannot_be_avoided(text, patterns, found):
+    assert matching(text, patterns) == found

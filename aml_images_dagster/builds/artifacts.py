@@ -26,6 +26,7 @@ from aml_images_dagster.builds.records import (
     BuildStatus,
     EvidenceRecord,
     FinalStatus,
+    InstalledComponents,
     JobRecord,
     PassedImage,
     Plan,
@@ -449,6 +450,14 @@ class BuildFolder:
     def write_evidence(self, record: EvidenceRecord) -> None:
         """Write `evidence.json`."""
         _write(self.image(record.image) / "evidence.json", record)
+
+    def read_components(self, image: str) -> InstalledComponents | None:
+        """`components.json` of an image; None when its folder kept no lock."""
+        return _read(self.image(image) / "components.json", InstalledComponents, lambda record: record.image == image)
+
+    def write_components(self, record: InstalledComponents) -> None:
+        """Write `components.json`."""
+        _write(self.image(record.image) / "components.json", record)
 
     def write_log(self, image: str, name: str, text: str) -> UPath:
         """Keep a log of an image and return where it is."""

@@ -20,6 +20,7 @@ from aml_images_dagster.trust.certificates import name_of
 from aml_images_dagster.trust.dsse import BUNDLE
 from aml_images_dagster.trust.inventory import read_inventory
 from aml_images_dagster.trust.layer_records import LayerRecords
+from aml_images_dagster.trust.licence_texts import LICENCE_TEXTS, licence_texts
 from aml_images_dagster.trust.notary import ARTIFACT_TYPE
 from aml_images_dagster.trust.referrers import Artifact, Descriptor, attach
 from aml_images_dagster.trust.sbom import MEDIA_TYPES, sbom
@@ -42,12 +43,12 @@ class _Documents:
     Attributes:
         image: The image, by digest.
         inventory: What is in it.
-        sboms: Its SBOMs, to be attached to it.
+        documents: Its SBOMs and the texts of its licences, to be attached to it.
     """
 
     image: Reference
     inventory: Inventory
-    sboms: tuple[Artifact, ...]
+    documents: tuple[Artifact, ...]
 
 
 class Evidence:
@@ -102,9 +103,10 @@ class Evidence:
         digests = [each.digest for each in self._staged.platforms] or [self._staged.digest]
         documents = []
         for image in map(self._image.with_digest, digests):
-            inventory = read_inventory(staging, image, records, contents)
+            inventory = read_inventory(staging, image, records, contents, with_texts=True)
             sboms = (Artifact(kind, sbom(inventory, self._staged.image, form)) for form, kind in MEDIA_TYPES.items())
-            documents.append(_Documents(image, inventory, tuple(sboms)))
+            texts = licence_texts(inventory, self._staged.image)
+            documents.append(_Documents(image, inventory, (*sboms, *([texts] if texts else []))))
         return documents
 
     def _attach(self, documents: list[_Documents], tested: TestedImage) -> EvidenceRecord:
@@ -116,9 +118,9 @@ class Evidence:
         # The images of an index first: who finds the evidence of the index finds that of its images, too.
         for of in documents if self._staged.platforms else ():
             descriptor = Descriptor.of(staging.existing(of.image))
-            to_attach.append((of.image, signer.evidence(descriptor, of.sboms, ())))
+            to_attach.append((of.image, signer.evidence(descriptor, of.documents, ())))
         whole = Descriptor.of(staging.existing(self._image))
-        own = () if self._staged.platforms else documents[0].sboms
+        own = () if self._staged.platforms else documents[0].documents
         to_attach.append((self._image, signer.evidence(whole, own, statements)))
         for image, all_of_it in to_attach:
             artifacts += _as_attached(all_of_it, Descriptor.of(staging.existing(image)))
@@ -180,7 +182,7 @@ def _short(kind: str) -> str:
     return _NAMES.get(kind, kind)
 
 
-_NAMES = {**SBOM_TYPES, BUNDLE: "provenance", ARTIFACT_TYPE: "signature"}
+_NAMES = {**SBOM_TYPES, LICENCE_TEXTS: "licence texts", BUNDLE: "provenance", ARTIFACT_TYPE: "signature"}
 
 
 def provenance_of(

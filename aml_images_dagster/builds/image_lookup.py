@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aml_images_dagster.builds.backends import Backends
+    from aml_images_dagster.builds.records import BaseImage, StagedImage
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.catalog.image_file import Content
     from aml_images_dagster.registry.interface import Registry
@@ -33,12 +34,14 @@ class FoundImage:
         reference: The image there.
         name: `<family>/<name>` of an image of the repository, else its repository in the registry.
         contents: What image.json declares to be in it.
+        bases: What it is built on, as far as a record of a build says.
     """
 
     registry: Registry
     reference: Reference
     name: str
     contents: Sequence[Content] = ()
+    bases: Sequence[BaseImage] = ()
 
     def platforms(self, wanted: str | None = None) -> dict[str, Reference]:
         """The image of each platform, by platform.
@@ -73,7 +76,8 @@ def find_image(settings: Settings, backends: Backends, text: str) -> FoundImage:
     """
     image = _of_repository(settings, text)
     if image is not None:
-        return FoundImage(*_newest(backends, image.id), image.id, image.settings.contains)
+        registry, reference, staged = _newest(backends, image.id)
+        return FoundImage(registry, reference, image.id, image.settings.contains, staged.bases if staged else ())
     return find_reference(settings, backends, text)
 
 
@@ -109,26 +113,27 @@ def _of_repository(settings: Settings, text: str) -> Image | None:
     try:
         catalog = load_catalog(settings, WorkingTree(settings.repo))
     except BadInput:
-        if _is_reference(text):
+        if is_reference(text):
             return None
         raise
-    return None if _is_reference(text) and text not in catalog.images else catalog.get(text)
+    return None if is_reference(text) and text not in catalog.images else catalog.get(text)
 
 
-def _is_reference(text: str) -> bool:
+def is_reference(text: str) -> bool:
     """Whether a text begins with the host of a registry; without one it is the name of an image of the repository."""
     host, slash, _ = text.partition("/")
     return bool(slash) and (host in ("localhost", DOCKER_HUB) or bool(set(".:") & set(host)))
 
 
-def _newest(backends: Backends, image: str) -> tuple[Registry, Reference]:
+def _newest(backends: Backends, image: str) -> tuple[Registry, Reference, StagedImage | None]:
     staged = newest_staged(image, backends)
     if staged is not None:
-        return staged.registry, staged.reference
+        return staged.registry, staged.reference, staged.staged
     for release in reversed(Ledger(backends.artifacts).records()):
         change = release.change(image, LATEST) if release.done else None
         if change is not None and change.after is not None:
-            return backends.production, Reference(backends.production.host, change.repository, digest=change.after)
+            production = Reference(backends.production.host, change.repository, digest=change.after)
+            return backends.production, production, backends.artifacts.build(release.build).read_staged(image)
     raise BadInput(
         "the image is neither in staging nor released", where=image, hint=f"`aml-images build {image}` builds it."
     )

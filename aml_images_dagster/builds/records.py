@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from aml_images_dagster.catalog.content_key import ContentKey
+from aml_images_dagster.catalog.notices import Component
 from aml_images_dagster.testing.interface import JobStatus
 
 BuildStatus = Literal["running", "partial", "succeeded", "failed", "canceled", "expired", "removed"]
@@ -400,6 +401,22 @@ class EvidenceRecord(Record):
     without_licence: int
     unread: tuple[str, ...] = ()
     attached_in: str
+
+
+class InstalledComponents(Record):
+    """`components.json`: what an image has whose folder keeps a lock of its notices.
+
+    Attributes:
+        image: `<family>/<name>`.
+        digest: The image.
+        components: What it has.
+        drift: What of that the lock does not say, a sentence for each.
+    """
+
+    image: str
+    digest: str
+    components: tuple[Component, ...]
+    drift: tuple[str, ...] = ()
 
 
 class PassedImage(Record):

@@ -22,8 +22,9 @@ TESTS_FILE = "tests.json"
 IMAGE_FILE = "image.json"
 LICENSE_FILE = "LICENSE.txt"
 NOTICES_FILE = "ThirdPartyNotices.txt"
+NOTICES_LOCK = "ThirdPartyNotices.lock.json"
 
-FACTORY_FILES = frozenset({PRIVATE_DOCKERFILE, TESTS_FILE, IMAGE_FILE})
+FACTORY_FILES = frozenset({PRIVATE_DOCKERFILE, TESTS_FILE, IMAGE_FILE, NOTICES_LOCK})
 """Files at the top of an image folder that speak to the factory; they never reach a build."""
 
 

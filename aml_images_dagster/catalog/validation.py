@@ -23,6 +23,7 @@ from aml_images_dagster.catalog.image import (
     TESTS_FILE,
 )
 from aml_images_dagster.catalog.image_name import group_name, name_fault, plain_name
+from aml_images_dagster.catalog.notices import check_notices
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.catalog.scenario_files import scenario_path
 from aml_images_dagster.catalog.tree import FileMode
@@ -94,6 +95,9 @@ def validate(
             if image.id in cycles:
                 cycle = f"images are built FROM each other: {' → '.join(cycles[image.id])}"
                 findings.append(Finding(image.id, "error", cycle, image.dockerfile_path))
+    folders = {image.path for image in catalog.every_image() if ids is None or image.id in ids}
+    of_folders = [image for image in catalog.every_image() if image.path in folders]
+    findings += [each for each in check_notices(of_folders, tree) if ids is None or each.image in ids]
     return sorted(set(findings), key=lambda f: (f.image, f.path, f.line or 0, f.severity, f.message))
 
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "show": ("show", "Show everything about an image."),
     "inventory": ("inventory", "Show what is in an image: packages, licences, its SBOM."),
     "vulnerabilities": ("vulnerabilities", "Show known vulnerabilities of an image, and what policy.yaml says."),
+    "notices": ("notices", "Show what an image's notices do not name, and bring them up to date."),
     "diff": ("diff", "Show what changed between two versions of an image."),
     "graph": ("graph", "Show what is built FROM what."),
     "validate": ("validate", "Check image folders, all findings at once."),

@@ -45,7 +45,7 @@ _COLOURS = {"not allowed": "red", "of the base": "red", "in grace": "yellow", "e
 @click.option("--platform", metavar="OS/ARCH", help="Only this platform of an image of several.")
 @common_options
 def command(settings: Settings, as_json: bool, image: str, reports: tuple[str, ...], platform: str | None) -> None:
-    """Show the known vulnerabilities of an image, who has looked for them, and what policy.yaml says.
+    """Show the known vulnerabilities of an image, who has looked for them, and what policy.yaml says; licences, too.
 
     IMAGE is the newest one in staging, else the last one that was released. REFERENCE is any image in a registry, with
     the registry's host: docker.io/library/debian:12. Without policy.yaml nothing is forbidden.
@@ -56,13 +56,13 @@ def command(settings: Settings, as_json: bool, image: str, reports: tuple[str, .
     read = _reports(reports)
     found = find_image(settings, backends_for(settings), image)
     records = LayerRecords(settings.layer_records)
-    asked = of_all_platforms(
-        each
-        for one in found.platforms(platform).values()
-        for each in scan(read_inventory(found.registry, one, records, found.contents), one, settings)
-    )
+    inventories = {
+        one: read_inventory(found.registry, one, records, found.contents) for one in found.platforms(platform).values()
+    }
+    asked = of_all_platforms(each for one, inventory in inventories.items() for each in scan(inventory, one, settings))
     scans = (*(each for each in asked if each.source not in read), *read.values())
-    assessment = assess(scans, policy or WITHOUT_POLICY, found.name, datetime.now(UTC).date())
+    packages = [package for inventory in inventories.values() for package in inventory.packages]
+    assessment = assess(scans, policy or WITHOUT_POLICY, found.name, datetime.now(UTC).date(), packages=packages)
     is_allowed = bool(assessment.looked) and (assessment.passed or policy is None or policy.action == "report")
     if as_json:
         print_json(_document(found, scans, assessment, is_allowed=is_allowed))

@@ -24,6 +24,11 @@ class TrustSettings(Group):
         description="Attach SBOM, provenance, test results and a signature to each image that has passed, unless it is "
         "of a pull request.",
     )
+    notices: Literal["block", "report"] = Field(
+        default="block",
+        description="What becomes of a build whose image has other components than the lock of its notices says; "
+        "report: it is shown. Folders without a lock are not looked at, and pull requests are never stopped.",
+    )
     release_verified: bool | None = Field(
         default=None,
         description="Release only images that verify in staging, as `aml-images verify` does; default: in the profile "

@@ -79,6 +79,7 @@ class FileTree:
         self._documents += sum(map(len, document.files)) + _OVERHEAD * (
             len(document.files) + 10 * len(document.packages)
         )
+        self._documents += sum(map(len, document.facts.values()))
         return self._documents <= MOST_OF_DOCUMENTS
 
     def begin_layer(self) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import itertools
 import posixpath
 import re
-from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from aml_images_dagster.registry.oci import read_manifest
 from aml_images_dagster.registry.platforms import platform_of
 from aml_images_dagster.text import printable_line
 from aml_images_dagster.trust.file_tree import MOST_NODES, File, FileTree, Link, TooManyFiles
-from aml_images_dagster.trust.packages import DISTRIBUTIONS, Document, Package
+from aml_images_dagster.trust.packages import DISTRIBUTIONS, TEXT, Document, Package
 from aml_images_dagster.trust.packages.deb import copyright_of
 
 if TYPE_CHECKING:
@@ -30,9 +30,12 @@ if TYPE_CHECKING:
     from aml_images_dagster.registry.interface import Registry
     from aml_images_dagster.trust.layer_records import Change, LayerRecords
 
+DECLARED = "image.json"
+"""Where the licence of a declared content comes from."""
 MOST_UNOWNED = 200
 """Paths of files of no package that are listed."""
 _MOST_UNREAD = 100
+_COMMON_LICENCES, _RPM_LICENCES = "usr/share/common-licenses/", "usr/share/licenses/"
 _SECONDS = 3600
 _STATE = re.compile(
     r"(?:dev|etc|proc|run|sys|tmp|var/(?:backups|cache|lib|log|mail|run|spool|tmp))(?:/.*)?"
@@ -58,6 +61,19 @@ class Unowned:
 
 
 @dataclass(frozen=True, slots=True)
+class LicenceText:
+    """The text of a licence, or of the notices that come with it.
+
+    Attributes:
+        text: The text.
+        of: Whose it is: packages by type, name and version, or a file that texts of Debian refer to.
+    """
+
+    text: str
+    of: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Inventory:
     """What is in an image of one platform.
 
@@ -71,6 +87,7 @@ class Inventory:
         unowned: Files that no package knows, without configuration and state; not all if these are many.
         unowned_files: How many these are.
         unread: What could not be read, and why; with this something may be missing above.
+        texts: The texts of licences in the image, each once; empty where they were not asked for.
     """
 
     digest: str
@@ -82,17 +99,25 @@ class Inventory:
     unowned: tuple[Unowned, ...]
     unowned_files: int
     unread: tuple[str, ...]
+    texts: tuple[LicenceText, ...] = field(default=(), repr=False)
 
     def document(self) -> dict[str, Any]:
-        """The inventory for programs."""
-        return asdict(self) | {
+        """The inventory for programs, without texts."""
+        document = asdict(replace(self, texts=())) | {
             "created": self.created.isoformat(),
             "packages": [{"purl": str(package.purl), **package.written()} for package in self.packages],
         }
+        del document["texts"]
+        return document
 
 
 def read_inventory(
-    registry: Registry, image: Reference, records: LayerRecords, contents: Sequence[Content] = ()
+    registry: Registry,
+    image: Reference,
+    records: LayerRecords,
+    contents: Sequence[Content] = (),
+    *,
+    with_texts: bool = False,
 ) -> Inventory:
     """Read what is in an image of one platform.
 
@@ -101,6 +126,7 @@ def read_inventory(
         image: The image, by digest.
         records: Records of layers that were read before.
         contents: What image.json declares to be in it.
+        with_texts: Read the texts of licences as well, which are a megabyte or so.
 
     Raises:
         BadInput: There is no such image, or it is an index of several platforms.
@@ -136,6 +162,7 @@ def read_inventory(
         unowned=unowned,
         unowned_files=unowned_files,
         unread=tuple(dict.fromkeys(unread))[:_MOST_UNREAD],
+        texts=_texts(tree, packages) if with_texts else (),
     )
 
 
@@ -187,7 +214,7 @@ def _packages(tree: FileTree, distribution: Mapping[str, str]) -> Iterator[Packa
     documents = [
         (path, node, node.document)
         for path, node in tree.nodes()
-        if isinstance(node, File) and node.document and not _is_in_cache_of_conda(path)
+        if isinstance(node, File) and node.document and node.document.kind != TEXT and not _is_in_cache_of_conda(path)
     ]
     # What a package of a distribution brings is that package: known before Python's packages are looked at. What one of
     # conda brings is both: advisories for conda are few, and name the package of Python.
@@ -239,10 +266,50 @@ def _declared(tree: FileTree, contents: Iterable[Content], unread: list[str]) ->
             content.name,
             content.version,
             licence=expression(content.licence),
-            licence_origin="image.json",
+            licence_origin=DECLARED,
             location=path,
             comment=content.reason,
         )
+
+
+def _texts(tree: FileTree, packages: Iterable[Package]) -> tuple[LicenceText, ...]:
+    """Texts of licences that are in the image, each once, whatever its blanks are."""
+    by_folder: dict[str, list[str]] = defaultdict(list)
+    found: list[tuple[str, str]] = []
+    for path, node in tree.nodes():
+        if isinstance(node, File) and node.document and node.document.kind == TEXT:
+            text = node.document.facts.get("text", "")
+            if path.startswith(_COMMON_LICENCES):
+                found.append((text, f"/{path}"))
+            else:
+                by_folder[_folder_of_texts(path)].append(text)
+    for package in packages:
+        whose = f"{package.type} {package.name} {package.version}"
+        file = tree.file(copyright_of(package.name)) if package.type == "deb" else None
+        if file and file.document:
+            found.append((file.document.facts.get("text", ""), whose))
+        folder = f"{_RPM_LICENCES}{package.name}" if package.type == "rpm" else posixpath.dirname(package.location)
+        found += [(text, whose) for text in by_folder.get(folder, ())]
+    texts: dict[str, str] = {}
+    of: dict[str, set[str]] = defaultdict(set)
+    for text, whose in found:
+        words = " ".join(text.split())
+        if words:
+            texts.setdefault(words, text)
+            of[words].add(whose)
+    return tuple(
+        sorted(
+            (LicenceText(text.strip("\n"), tuple(sorted(of[words]))) for words, text in texts.items()),
+            key=lambda each: each.of,
+        )
+    )
+
+
+def _folder_of_texts(path: str) -> str:
+    """The folder that says whose a text is: that of `.dist-info`, or that of a package of RPM."""
+    if path.startswith(_RPM_LICENCES):
+        return "/".join(path.split("/")[:4])
+    return path[: path.rindex(".dist-info/")] + ".dist-info"
 
 
 def _unowned(tree: FileTree) -> tuple[tuple[Unowned, ...], int, int]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.registry.interface import Registry
 
-_FORM = 2
+_FORM = 3
 _END = b"null\n"
 """The last line; without it a record is not whole."""
 _REMOVED, _ALL_REMOVED = ".wh.", ".wh..wh..opq"

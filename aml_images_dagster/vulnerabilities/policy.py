@@ -1,4 +1,4 @@
-"""`policy.yaml`: which vulnerabilities an image may be released with, and what it says of those that were found."""
+"""`policy.yaml`: which vulnerabilities and licences an image may be released with, and what it says of those found."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from pydantic import Field, field_validator
 
 from aml_images_dagster.catalog.validated_file import StrictModel, read_model_file
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.vulnerabilities.vulnerability import Severity, merged, rank
+from aml_images_dagster.licences import NOT_KNOWN, is_valid, matching
+from aml_images_dagster.vulnerabilities.vulnerability import LICENCES, Severity, Vulnerability, merged, rank
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from aml_images_dagster.catalog.finding import Finding
     from aml_images_dagster.catalog.tree import Tree
-    from aml_images_dagster.vulnerabilities.vulnerability import Scan, Vulnerability
+    from aml_images_dagster.trust.packages import Package
+    from aml_images_dagster.vulnerabilities.vulnerability import Scan
 
 POLICY_FILE = "policy.yaml"
 _EXPIRES_SOON = timedelta(days=14)
@@ -26,10 +28,30 @@ _EXPIRES_SOON = timedelta(days=14)
 Source = Literal["updates", "trivy", "grype", "defender"]
 
 
-class PolicyException(StrictModel):
-    """A vulnerability that is accepted for a time."""
+class LicencePolicy(StrictModel):
+    """Licences that nothing in an image may have."""
 
-    id: str = Field(min_length=1, description="CVE-…, GHSA-…, or the identifier that the source gives it.")
+    forbidden: tuple[str, ...] = Field(
+        default=(),
+        description="SPDX identifiers, or patterns with *; NOASSERTION is a package of which no licence was found. Of "
+        "A OR B another side may be chosen, and a licence WITH an exception is one of its own.",
+    )
+
+    @field_validator("forbidden")
+    @classmethod
+    def _are_licences(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            if "*" not in each and each != NOT_KNOWN and (not is_valid(each) or " " in each.replace(" WITH ", "")):
+                raise ValueError(f"{each!r} is no SPDX identifier, such as AGPL-3.0-only (https://spdx.org/licenses)")
+        return value
+
+
+class PolicyException(StrictModel):
+    """A vulnerability, or a licence, that is accepted for a time."""
+
+    id: str = Field(
+        min_length=1, description="CVE-…, GHSA-…, or the identifier that the source gives it; or the forbidden licence."
+    )
     package: str = Field(default="*", min_length=1, description="Name of the package, or a pattern with *.")
     images: tuple[str, ...] = Field(
         default=("*",), min_length=1, description="<family>/<name>, or patterns with *, of the images that it is for."
@@ -79,8 +101,9 @@ class Policy(StrictModel):
     sources: tuple[Source, ...] = Field(
         default=(), description="Sources that must have looked; one that could not closes the gate."
     )
+    licences: LicencePolicy = Field(default=LicencePolicy(), description="Licences that are not allowed.")
     exceptions: tuple[PolicyException, ...] = Field(
-        default=(), description="Vulnerabilities that are accepted, each with a reason and an end."
+        default=(), description="Vulnerabilities and licences that are accepted, each with a reason and an end."
     )
 
 
@@ -191,21 +214,23 @@ def assess(
     image: str,
     today: date,
     *,
+    packages: Collection[Package] = (),
     of_base: Collection[Vulnerability] | None = None,
 ) -> Assessment:
-    """Hold what sources have found against the policy.
+    """Hold what sources have found, and the licences of packages, against the policy.
 
     Args:
         scans: One for each source that was asked.
         policy: The policy.
         image: `<family>/<name>`.
         today: The day, UTC.
+        packages: What is in the image, on all platforms.
         of_base: What the image's base has, if that is not to block here: for a pull request, which did not bring it.
     """
     inherited_keys = {(each.id, each.package, each.installed) for each in of_base or ()}
     blocking, inherited, in_grace, allowed = [], [], [], []
     excepted: list[tuple[Vulnerability, PolicyException]] = []
-    for each in merged(tuple(scans)):
+    for each in (*merged(tuple(scans)), *forbidden_licences(packages, policy)):
         exception = next((e for e in policy.exceptions if e.is_for(each, image) and e.expires >= today), None)
         if not _is_forbidden(each, policy):
             allowed.append(each)
@@ -235,7 +260,30 @@ def assess(
     )
 
 
+def forbidden_licences(packages: Collection[Package], policy: Policy) -> tuple[Vulnerability, ...]:
+    """The licences of packages that a policy forbids, as findings."""
+    if not policy.licences.forbidden:
+        return ()
+    found = {
+        (licence, package.name, package.version): Vulnerability(
+            id=licence,
+            package=package.name,
+            type=package.type,
+            installed=package.version,
+            fixed_in="",
+            severity="unknown",
+            source=LICENCES,
+            title=package.licence,
+        )
+        for package in packages
+        for licence in matching(package.licence, policy.licences.forbidden)
+    }
+    return tuple(found[key] for key in sorted(found))
+
+
 def _is_forbidden(vulnerability: Vulnerability, policy: Policy) -> bool:
+    if vulnerability.source == LICENCES:
+        return True
     if policy.security_updates and vulnerability.is_security_update:
         return True
     return rank(vulnerability.severity) >= rank(policy.severity) and bool(

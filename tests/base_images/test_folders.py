@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from aml_images_dagster.catalog.catalog import Catalog
-from aml_images_dagster.catalog.image import FACTORY_FILES, LICENSE_FILE, NOTICES_FILE, PRIVATE_DOCKERFILE
+from aml_images_dagster.catalog.image import (
+    IMAGE_FILE,
+    LICENSE_FILE,
+    NOTICES_FILE,
+    NOTICES_LOCK,
+    PRIVATE_DOCKERFILE,
+    TESTS_FILE,
+)
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.catalog.validation import validate
 
@@ -72,7 +79,7 @@ def test_the_historic_example_is_not_built_by_default(catalog: Catalog) -> None:
 @EVERY_FOLDER
 def test_folder_is_complete(folder: Path) -> None:
     present = {path.name for path in folder.iterdir()}
-    assert present >= {"Dockerfile", LICENSE_FILE, NOTICES_FILE, *FACTORY_FILES}
+    assert present >= {"Dockerfile", LICENSE_FILE, NOTICES_FILE, PRIVATE_DOCKERFILE, TESTS_FILE, IMAGE_FILE}
     settings = json.loads(text_of(folder, "image.json"))
     assert all(image["description"] for image in settings.get("variants", {"": settings}).values())
     assert settings["owners"]
@@ -100,6 +107,16 @@ def test_notices_name_what_is_pinned(folder: Path) -> None:
     assert pins, "requirements.txt pins nothing"
     missing = [f"{name} {version}" for name, version in pins if f" {version}\n" not in notices]
     assert missing == []
+
+
+def test_images_that_are_built_here_keep_a_lock_of_their_notices() -> None:
+    """tests/e2e/test_inventory_and_syft.py builds these, and holds them against it."""
+    assert {f"{folder.parent.name}/{folder.name}" for folder in FOLDERS if (folder / NOTICES_LOCK).exists()} == {
+        "base/intelmpi2021-debian12",
+        "base/openmpi4.1-debian12",
+        "framework/lightgbm",
+        "framework/scikit-learn",
+    }
 
 
 @EVERY_FOLDER

@@ -20,6 +20,8 @@ from aml_images_dagster.release.candidate import check_verified
 from aml_images_dagster.release.production import Releaser
 from aml_images_dagster.release.release_files import publish
 from aml_images_dagster.settings import load_settings
+from aml_images_dagster.trust.licence_texts import LICENCE_TEXTS
+from aml_images_dagster.trust.notary import ARTIFACT_TYPE
 from aml_images_dagster.trust.referrers import content_of, delete, listed, walk
 from aml_images_dagster.trust.signing import trust_of
 from aml_images_dagster.trust.verification import verify_image
@@ -83,6 +85,27 @@ def test_an_image_that_has_passed_is_signed_and_has_sbom_and_provenance(
     bundle = next(each for each in listed(backends.staging, there) if "sigstore" in each.artifact_type)
     _, content = content_of(backends.staging, there.repository, bundle)
     assert b"PRIVATE KEY" not in content
+
+
+def test_texts_of_licences_in_the_image_are_attached_and_signed(
+    new_session: Callable[..., BuildSession],
+    backends: Backends,
+    image: str,
+    image_repository: ImageRepository,
+) -> None:
+    folder = image_repository.folder("tools/shell")
+    with (folder / "Dockerfile").open("a") as dockerfile:
+        dockerfile.write("COPY greeting /usr/share/common-licenses/GREETING\n")
+    image_repository.commit("a licence")
+    session = new_session("tools/shell")
+    staged, _ = _passed(session, image)
+    there = _by_digest(staged, backends.staging)
+
+    (texts,) = (each for each in listed(backends.staging, there) if each.artifact_type == LICENCE_TEXTS)
+    _, content = content_of(backends.staging, there.repository, texts)
+    assert "/usr/share/common-licenses/GREETING\n" in content.decode()
+    assert content.endswith(b"\nhello\n")
+    assert _kinds(backends.staging, there.with_digest(texts.digest)) == [ARTIFACT_TYPE]
 
 
 def test_an_image_that_is_reused_keeps_its_own_and_gets_none_twice(

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.catalog import Catalog
-from aml_images_dagster.catalog.requirements import required_packages
+from aml_images_dagster.catalog.requirements import pinned_packages, required_packages
 from aml_images_dagster.catalog.tree import WorkingTree
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from aml_images_dagster.catalog.image import Image
 
 CONDA = """
 name: project
@@ -23,15 +25,20 @@ dependencies:
 """
 
 
-def named(root: Path, **files: str) -> set[str]:
-    """What these files, whose names have `__` for a dot, make a folder require."""
+def folder_of(root: Path, **files: str) -> tuple[WorkingTree, Image]:
+    """A folder with these files, whose names have `__` for a dot."""
     folder = root / "images" / "base" / "cpu"
     folder.mkdir(parents=True)
     (folder / "Dockerfile").write_text("FROM debian:12\n")
     for name, content in files.items():
         (folder / name.replace("__", ".")).write_text(content)
     tree = WorkingTree(root)
-    return set(required_packages(tree, Catalog.load(tree, "images", ()).get("base/cpu")))
+    return tree, Catalog.load(tree, "images", ()).get("base/cpu")
+
+
+def named(root: Path, **files: str) -> set[str]:
+    """What such a folder requires."""
+    return set(required_packages(*folder_of(root, **files)))
 
 
 def test_requirements_of_pip(tmp_path: Path) -> None:
@@ -52,3 +59,17 @@ def test_a_conda_environment(tmp_path: Path) -> None:
 
 def test_other_yaml_and_broken_yaml_name_nothing(tmp_path: Path) -> None:
     assert named(tmp_path, a__yaml="- 1\n", b__yml="dependencies: [unclosed\n", c__yml="dependencies: 5\n") == set()
+
+
+def test_what_is_pinned_has_exactly_one_version(tmp_path: Path) -> None:
+    text = "NumPy==2.4.6\ntorch == 2.5.1+cpu\npandas>=3\nscipy==1.*\nplain\nlocal===1-odd\n"
+    environment = "dependencies: [python=3.10, pytz==2026.1, mkl==2*, {pip: [joblib==1.6]}]\n"
+    pins = pinned_packages(*folder_of(tmp_path, requirements__txt=text, conda__yml=environment))
+
+    assert {name: str(versions) for name, versions in pins.items()} == {
+        "numpy": "==2.4.6",
+        "torch": "==2.5.1+cpu",
+        "local": "===1-odd",
+        "pytz": "==2026.1",
+        "joblib": "==1.6",
+    }

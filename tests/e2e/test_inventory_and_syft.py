@@ -1,4 +1,6 @@
-"""The four debian12 images of this repository: our inventory beside that of syft, a program that is not ours."""
+"""The four debian12 images of this repository: our inventory beside that of syft, a program that is not ours; and what
+their notices say.
+"""
 
 from __future__ import annotations
 
@@ -54,9 +56,13 @@ def aml_images(home: Path, *arguments: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def staged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Reference]]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def staged(home: Path) -> Iterator[dict[str, Reference]]:
     """The four images, built and staged as quickstart does, and removed at the end."""
-    home = tmp_path_factory.mktemp("home")
     build = aml_images(home, "build", *IMAGES)
     yield {
         image["image"]: Reference.parse(image["staged"]["reference"]).with_digest(image["staged"]["digest"])
@@ -100,3 +106,12 @@ def test_the_packages_are_those_that_syft_finds(staged, records, image, tmp_path
     for form in ("spdx", "cyclonedx"):
         again = read_inventory(OciRegistry(reference.registry), reference, LayerRecords(tmp_path / form))
         assert sbom(again, image, form) == sbom(inventory, image, form)
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_the_notices_name_what_is_in_the_image(staged, home, image):
+    # A build records what it has found; a reference is read anew.
+    for source in ((), ("--of", str(staged[image]))):
+        document = aml_images(home, "notices", image, *source)
+        assert (document["lock"], document["drift"]) == (True, [])
+    assert len(document["components"]) > 120

@@ -360,3 +360,41 @@ def test_lists_of_files_that_do_not_fit_are_named(read, monkeypatch):
     inventory = read(conda("a", "1"), conda("b", "1"), {"opt/conda-meta/c.json": "{}", **conda("c", "1")})
     assert versions(inventory) == {"a": "1", "b": "1"}
     assert inventory.unread[-1].endswith("c-1-0.json: the image has more lists of files than fit")
+
+
+def test_texts_of_licences_are_read_once_each_with_the_packages_whose_they_are(registry, records):
+    grant = "Permission is hereby granted.\n"
+    files = {
+        "var/lib/dpkg/status": deb("libssl3", "3.0", Source="openssl") + deb("openssl", "3.0"),
+        "usr/share/doc/libssl3/copyright": "Apache, see\n/usr/share/common-licenses/Apache-2.0.\n",
+        "usr/share/doc/openssl": Link("libssl3"),
+        "usr/share/common-licenses/Apache-2.0": "the terms\n",
+        "usr/share/common-licenses/Apache": Link("Apache-2.0"),
+        "usr/share/licenses/zlib/LICENSE": "of a package of RPM that is not there\n",
+        **dist_info("a", "1"),
+        "usr/lib/python3/site-packages/a-1.dist-info/licenses/vendored/LICENSE.md": grant,
+        **dist_info("b", "2"),
+        "usr/lib/python3/site-packages/b-2.dist-info/LICENSE": grant.replace(" ", "\n"),
+        "usr/lib/python3/site-packages/b-2.dist-info/entry_points.txt": "no text of a licence\n",
+    }
+    image = registry.push(files)
+    found = read_inventory(registry, image, records, with_texts=True)
+
+    assert [(each.of, " ".join(each.text.split())) for each in found.texts] == [
+        (("/usr/share/common-licenses/Apache-2.0",), "the terms"),
+        (("deb libssl3 3.0", "deb openssl 3.0"), "Apache, see /usr/share/common-licenses/Apache-2.0."),
+        (("pypi a 1", "pypi b 2"), "Permission is hereby granted."),
+    ]
+    assert read_inventory(registry, image, records).texts == ()
+    assert "texts" not in found.document()
+
+
+def test_a_text_of_a_package_of_rpm(read, registry, records):
+    files = {"var/lib/rpm/rpmdb.sqlite": RPM_DATABASE, "usr/share/licenses/widget/COPYING": "of the widget"}
+    (text,) = read_inventory(registry, registry.push(files), records, with_texts=True).texts
+    assert text.of == ("rpm widget 2:1.4-3",)
+
+
+def test_a_text_that_somebody_has_put_there_is_of_no_package(read):
+    inventory = read({"usr/share/licenses/strange/COPYING": "of nobody"})
+    assert inventory.unowned_files == 1

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.vulnerabilities.policy import WITHOUT_POLICY, Policy, PolicyException, assess, read_policy
+from aml_images_dagster.trust.packages import Package
+from aml_images_dagster.vulnerabilities.policy import (
+    WITHOUT_POLICY,
+    LicencePolicy,
+    Policy,
+    PolicyException,
+    assess,
+    forbidden_licences,
+    read_policy,
+)
 from aml_images_dagster.vulnerabilities.vulnerability import Scan, Vulnerability, merged
 
 if TYPE_CHECKING:
@@ -92,6 +101,8 @@ exceptions:
             "line 4: exceptions[0].expires: write a day as YYYY-MM-DD",
         ),
         ("exceptions:\n  - id: CVE-1\n    reason: ''\n    expires: 2026-12-30\n", "line 3: exceptions[0].reason"),
+        ("licences: {forbidden: [AGPL3]}\n", "line 1: licences.forbidden: 'AGPL3' is no SPDX identifier"),
+        ("licences: {forbidden: [MIT OR GPL-2.0-only]}\n", "'MIT OR GPL-2.0-only' is no SPDX identifier"),
         ("a: [\n", "not valid YAML"),
         ("- a\n", ""),
     ],
@@ -246,3 +257,38 @@ def test_each_vulnerability_counts_once_and_none_is_lost(
     ]
     assert len(parts) == len(set(parts))
     assert set(parts) == set(merged((Scan("trivy", tuple(found)),)))
+
+
+GHOSTSCRIPT = Package("deb", "ghostscript", "10.0", licence="AGPL-3.0-or-later AND MIT")
+
+
+def test_a_forbidden_licence_is_a_finding_like_others() -> None:
+    policy = Policy(licences=LicencePolicy(forbidden=("AGPL-*", "NOASSERTION", "GPL-2.0-only WITH GCC-exception-3.1")))
+    packages = [GHOSTSCRIPT, Package("pypi", "tool", "1"), Package("pypi", "free", "1", licence="MIT OR AGPL-3.0-only")]
+    assessment = assess([_scan()], policy, "base/a", TODAY, packages=packages)
+
+    assert [each.said for each in assessment.blocking] == [
+        "ghostscript 10.0 is under AGPL-3.0-or-later",
+        "tool 1 is under NOASSERTION",
+    ]
+    assert {each.source for each in assessment.blocking} == {"licences"}
+    assert assessment.looked == ("trivy",)  # reading licences is not looking for vulnerabilities
+    assert assess([_scan()], Policy(), "base/a", TODAY, packages=packages).passed
+
+
+def test_an_exception_allows_a_forbidden_licence_until_it_expires() -> None:
+    allowed = _exception(id="AGPL-3.0-or-later", package="ghostscript", images=["base/*"])
+    policy = Policy(licences=LicencePolicy(forbidden=("AGPL-*",)), exceptions=(allowed,))
+
+    on_the_last = assess([_scan()], policy, "base/a", allowed.expires, packages=[GHOSTSCRIPT])
+    after_it = assess([_scan()], policy, "base/a", allowed.expires + timedelta(days=1), packages=[GHOSTSCRIPT])
+    assert (on_the_last.passed, after_it.passed) == (True, False)
+    assert assess([_scan()], policy, "base/a", TODAY).unused == (allowed,)
+
+
+def test_a_forbidden_licence_that_the_base_brings_is_told_in_a_pull_request() -> None:
+    policy = Policy(licences=LicencePolicy(forbidden=("AGPL-*",)))
+    of_base = forbidden_licences([GHOSTSCRIPT], policy)
+    assessment = assess([_scan()], policy, "base/a", TODAY, packages=[GHOSTSCRIPT], of_base=of_base)
+
+    assert (assessment.passed, assessment.inherited) == (True, of_base)

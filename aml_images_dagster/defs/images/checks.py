@@ -7,13 +7,16 @@ from dataclasses import dataclass
 
 import dagster as dg
 
+from aml_images_dagster.builds.notices import NoticesResult, notices_result
 from aml_images_dagster.builds.records import ScenarioRecord, StagedImage, TestedImage, sizes_in_words
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.staging import staged_by_digest
-from aml_images_dagster.builds.vulnerability_gate import GateResult
-from aml_images_dagster.catalog.image import Image
+from aml_images_dagster.builds.vulnerability_gate import GateResult, gate_result
+from aml_images_dagster.catalog.image import NOTICES_FILE, NOTICES_LOCK, Image
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.catalog.tree import Tree
+from aml_images_dagster.engine.interface import LogLine
+from aml_images_dagster.errors import BuildFailed
 from aml_images_dagster.registry.platforms import images_of
 from aml_images_dagster.vulnerabilities.policy import POLICY_FILE
 
@@ -107,22 +110,72 @@ STAGED_CHECKS = (
     StagedCheck("notices", "Licence and third-party notices are in the image.", False, _notices),
 )
 
+NOTICES_DRIFT = "notices_drift"
 VULNERABILITIES = "vulnerabilities"
 _MOST_SHOWN = 200
-"""Vulnerabilities that the page of a check lists."""
+"""Rows that the page of a check lists."""
 
 
-def gate_specs(tree: Tree, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
-    """The check of vulnerabilities, in a repository that has a policy."""
-    if POLICY_FILE not in tree.files():
-        return []
-    return [
-        dg.AssetCheckSpec(
-            VULNERABILITIES,
-            asset=key,
-            description="Known vulnerabilities are such as policy.yaml allows, and those have looked who have to.",
+_GATES = {
+    VULNERABILITIES: "Known vulnerabilities and licences are such as policy.yaml allows, and those have looked who "
+    "have to.",
+    NOTICES_DRIFT: f"{NOTICES_LOCK} names what is in the image.",
+}
+
+
+def _gates(image: Image, tree: Tree) -> list[str]:
+    """The gates of an image: a repository may have a policy, and a folder a lock of its notices."""
+    files = tree.files()
+    kept = {VULNERABILITIES: POLICY_FILE, NOTICES_DRIFT: image.file(NOTICES_LOCK)}
+    return [name for name, path in kept.items() if path in files]
+
+
+def has_gate(session: BuildSession, image: str) -> bool:
+    """Whether there is a gate for an image of a build."""
+    return bool(_gates(session.image(image), session.source.tree))
+
+
+def gate_specs(image: Image, tree: Tree, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    """The checks of the gates of an image."""
+    return [dg.AssetCheckSpec(name, asset=key, description=_GATES[name]) for name in _gates(image, tree)]
+
+
+def gate_results(
+    session: BuildSession, record: StagedImage, log: LogLine
+) -> Iterator[tuple[dg.AssetCheckResult, BuildFailed | None]]:
+    """Ask every gate about an image: the result of each that there is, and what the build has to fail with."""
+    notices = notices_result(session, record, log)
+    if notices:
+        yield notices_check(notices), notices.failure(record.image) if notices.is_blocked else None
+    gate = gate_result(session, record, log)
+    if gate:
+        yield gate_check(gate), gate.failure(record.image) if gate.is_closed else None
+
+
+def notices_check(result: NoticesResult) -> dg.AssetCheckResult:
+    """What a build says of the notices of an image."""
+    rows = [
+        dg.TableRecord(
+            {
+                "what": change.what,
+                "type": change.component.type,
+                "component": change.component.name,
+                "lock": change.before,
+                "image": change.after,
+                "of the base": change.component.base,
+                NOTICES_LOCK: change.lock_line,
+                NOTICES_FILE: change.notices_line,
+            }
         )
+        for change in result.changes[:_MOST_SHOWN]
     ]
+    return dg.AssetCheckResult(
+        check_name=NOTICES_DRIFT,
+        passed=not result.changes,
+        severity=dg.AssetCheckSeverity.ERROR if result.is_blocked else dg.AssetCheckSeverity.WARN,
+        description=result.found,
+        metadata={"drift": dg.MetadataValue.table(rows)} if rows else {},
+    )
 
 
 def gate_check(result: GateResult) -> dg.AssetCheckResult:

@@ -9,14 +9,12 @@ from aml_images_dagster.builds.records import StagedImage
 from aml_images_dagster.builds.scenarios import test
 from aml_images_dagster.builds.session import BuildSession, Source
 from aml_images_dagster.builds.staging import stage
-from aml_images_dagster.builds.vulnerability_gate import gate_result
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.image_name import group_name
 from aml_images_dagster.defs.images.checks import (
     STAGED_CHECKS,
-    VULNERABILITIES,
     evaluation,
-    gate_check,
+    gate_results,
     gate_specs,
     is_fine,
     staged_checks,
@@ -51,7 +49,7 @@ def staged_asset(image: Image, source: Source) -> dg.AssetsDefinition:
         owners=owners(image),
         metadata=code_references(image, source),
         pool=WINDOWS_BUILD_POOL if image.os == "windows" else BUILD_POOL,
-        check_specs=[*(check.spec(key) for check in STAGED_CHECKS), *gate_specs(source.tree, key)],
+        check_specs=[*(check.spec(key) for check in STAGED_CHECKS), *gate_specs(image, source.tree, key)],
         hooks={cleanup_hook},
     )
     def staged(
@@ -68,14 +66,13 @@ def staged_asset(image: Image, source: Source) -> dg.AssetsDefinition:
                 begin_checked(session)
                 record = stage(session, image.id, step_log)
                 results = staged_checks(session, record)
-                gate = gate_result(session, record, step_log)
-                if gate:
-                    check = gate_check(gate)
-                    if dg.AssetCheckKey(key, VULNERABILITIES) in context.selected_asset_check_keys:
-                        results.append(check)
-                    if gate.is_closed:
-                        yield evaluation(key, check)
-                        raise gate.failure(image.id)
+                gates = list(gate_results(session, record, step_log))
+                failures = [failure for _, failure in gates if failure]
+                if failures:
+                    yield from (evaluation(key, check) for check, _ in gates)
+                    raise failures[0]
+                selected = context.selected_asset_check_keys
+                results += [each for each, _ in gates if dg.AssetCheckKey(key, str(each.check_name)) in selected]
                 if is_fine(results) and _is_tested_here(session, image):
                     _pass_without_test(context, session, record)
             except FactoryError as error:

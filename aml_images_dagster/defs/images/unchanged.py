@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from aml_images_dagster.builds.unchanged import record_unchanged
-from aml_images_dagster.builds.vulnerability_gate import gate_result, has_gate
-from aml_images_dagster.defs.images.checks import SIZE, check_result, evaluation, gate_check, staged_checks
+from aml_images_dagster.defs.images.checks import (
+    SIZE,
+    check_result,
+    evaluation,
+    gate_results,
+    has_gate,
+    staged_checks,
+)
 from aml_images_dagster.defs.images.description import staged_metadata, tested_metadata
 from aml_images_dagster.defs.keys import asset_key
 from aml_images_dagster.defs.run import step_log
@@ -37,21 +43,20 @@ def report_unchanged(context: dg.AssetExecutionContext, session: BuildSession) -
 
 
 def gate_unchanged(session: BuildSession) -> Iterator[dg.AssetCheckEvaluation]:
-    """Ask the gate about images that the plan reuses: fixes that they lack may have come out since they were built.
+    """Ask the gates about images that the plan reuses: fixes that they lack may have come out since they were built.
 
     A step that fails loses the events that it has only logged, so these are yielded.
 
     Raises:
-        BuildFailed: The policy does not allow the vulnerabilities of one; all were asked about before.
+        BuildFailed: A gate does not allow one; all were asked about before.
     """
     closed: list[BuildFailed] = []
-    for planned in session.plan.images if session.plan and has_gate(session) else ():
-        staged = session.folder.read_staged(planned.image) if planned.is_unchanged else None
-        gate = gate_result(session, staged, step_log) if staged else None
-        if gate:
-            yield evaluation(asset_key(planned.image, "staged"), gate_check(gate))
-            if gate.is_closed:
-                closed.append(gate.failure(planned.image))
+    for planned in session.plan.images if session.plan else ():
+        if planned.is_unchanged and has_gate(session, planned.image):
+            staged = session.folder.read_staged(planned.image)
+            for check, failure in gate_results(session, staged, step_log) if staged else ():
+                yield evaluation(asset_key(planned.image, "staged"), check)
+                closed += [failure] if failure else []
     if closed:
         others = ", ".join(error.where for error in closed[1:])
         first = closed[0]

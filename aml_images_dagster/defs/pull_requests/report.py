@@ -15,7 +15,7 @@ from aml_images_dagster.pull_requests.report import FailureReport, ImageReport, 
 from aml_images_dagster.pull_requests.tracking import Pause
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import dagster as dg
 
@@ -123,6 +123,13 @@ def report_of(tracked: Tracked, factory: Factory, instance: dg.DagsterInstance) 
     return Report(head, "pending", first_line or "waiting to be evaluated", notes=notes)
 
 
+def _drift(images: Iterable[ImageReport], folder: BuildFolder) -> Iterator[str]:
+    """What the notices of images do not name, which stops no build of a pull request."""
+    for image in images:
+        components = folder.read_components(image.name)
+        yield from (f"{image.name}: {change}" for change in (components.drift if components else ()))
+
+
 def _report_of_run(tracked: Tracked, record: dg.RunRecord, factory: Factory, instance: dg.DagsterInstance) -> Report:
     run = record.dagster_run
     build = build_number(run.run_id, record.create_timestamp)
@@ -133,7 +140,7 @@ def _report_of_run(tracked: Tracked, record: dg.RunRecord, factory: Factory, ins
         tracked.head,
         "pending",
         f"{count} waiting for a build slot",
-        notes=tracked.notes,
+        notes=(*tracked.notes, *_drift(images, folder)),
         build=build,
         url=run_url(factory, run),
         images=images,

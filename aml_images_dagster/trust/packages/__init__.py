@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.trust.packages import apk, conda, deb, os_release, pypi, rpm
-from aml_images_dagster.trust.packages.package import DISTRIBUTIONS, Document, Package, UnreadableDocument
+from aml_images_dagster.trust.packages.package import (
+    DISTRIBUTIONS,
+    TEXT,
+    Document,
+    Package,
+    UnreadableDocument,
+    read_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +53,8 @@ _READERS = {
     "dpkg_status": Reader(r"var/lib/dpkg/status(?:\.d/[^/]+)?", 32 * _MEBIBYTE, deb.read_status),
     "dpkg_list": Reader(r"var/lib/dpkg/info/[^/]+\.list", 8 * _MEBIBYTE, deb.read_list),
     "copyright": Reader(r"usr/share/doc/[^/]+/copyright", 4 * _MEBIBYTE, deb.read_copyright),
+    "common_licence": Reader(r"usr/share/common-licenses/[^/]+", _MEBIBYTE, read_text),
+    "rpm_licence": Reader(r"usr/share/licenses/[^/]+/.+", _MEBIBYTE, read_text),
     "apk": Reader(r"(?:usr/)?lib/apk/db/installed", 32 * _MEBIBYTE, apk.read_installed),
     "rpm_other": Reader(rf"{_RPM}/Packages(?:\.db)?", 2**40, rpm.refuse_database, has_content=False),
     "python": Reader(
@@ -53,6 +62,9 @@ _READERS = {
         rf"|{PYTHON_PACKAGES}/[^/]+\.egg/EGG-INFO/PKG-INFO)",
         4 * _MEBIBYTE,
         pypi.read_metadata,
+    ),
+    "python_licence": Reader(
+        r"(?:.*/)?[^/]+\.dist-info/(?:licenses/.+|(?:LICEN[CS]E|COPYING|NOTICE|AUTHORS)[^/]*)", _MEBIBYTE, read_text
     ),
     "python_record": Reader(r"(?:.*/)?[^/]+\.dist-info/RECORD", 16 * _MEBIBYTE, pypi.read_record),
     "python_files": Reader(r"(?:.*/)?[^/]+\.egg-info/installed-files\.txt", 16 * _MEBIBYTE, pypi.read_installed_files),
@@ -67,4 +79,14 @@ def reader_of(path: str) -> Reader | None:
     return _READERS[found.lastgroup] if found and found.lastgroup else None
 
 
-__all__ = ["DISTRIBUTIONS", "RPM_DATABASE", "Document", "Package", "Reader", "UnreadableDocument", "reader_of", "rpm"]
+__all__ = [
+    "DISTRIBUTIONS",
+    "RPM_DATABASE",
+    "TEXT",
+    "Document",
+    "Package",
+    "Reader",
+    "UnreadableDocument",
+    "reader_of",
+    "rpm",
+]

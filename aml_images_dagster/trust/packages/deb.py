@@ -72,10 +72,11 @@ def read_copyright(content: bytes) -> Document:
             first = False
         if said:
             licence = all_of(map(expression, itertools.islice(said, _MOST_LICENCES)))
-            return Document("copyright", facts={"licence": licence, "origin": "copyright file"})
+            return Document("copyright", facts={"licence": licence, "origin": "copyright file", "text": text})
     common = sorted(set(_COMMON.findall(text)))
     named = [name if name in _UNAMBIGUOUS else f"LicenseRef-common-licenses-{name.replace('+', '')}" for name in common]
-    return Document("copyright", facts={"licence": all_of(named), "origin": "text"} if named else {})
+    found = {"licence": all_of(named), "origin": "text"} if named else {}
+    return Document("copyright", facts={**found, "text": text})
 
 
 def copyright_of(package: str) -> str:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 DISTRIBUTIONS = ("deb", "rpm", "apk")
 """Types of packages of a distribution of Linux."""
+TEXT = "text"
+"""The kind of a document that is the text of a licence."""
 
 
 _LONGEST = 1000
@@ -90,7 +92,7 @@ class Document:
     """What one file of an image tells.
 
     Attributes:
-        kind: What it is: the type of its packages, `files`, `copyright` or `os`.
+        kind: What it is: the type of its packages, `files`, `copyright`, `text` or `os`.
         packages: Packages that are installed.
         files: Paths of files that belong to a package.
         files_below: Where these paths begin: 1 is the folder of the document, 2 the one around it; 0 is the image's
@@ -134,6 +136,11 @@ def _short(text: str) -> str:
 def text_of(content: bytes) -> str:
     """A file as text; bytes that are no UTF-8 are replaced."""
     return content.decode("utf-8", "replace")
+
+
+def read_text(content: bytes) -> Document:
+    """The text of a licence, or of the notices that come with it."""
+    return Document(TEXT, facts={"text": text_of(content)})
 
 
 def paragraphs(text: str) -> Iterable[dict[str, str]]:

@@ -12,6 +12,7 @@ import pytest
 
 from aml_images_dagster.builds.artifacts import write_atomically
 from aml_images_dagster.builds.naming import build_number
+from aml_images_dagster.builds.records import InstalledComponents
 from aml_images_dagster.definitions import definitions
 from aml_images_dagster.defs.keys import BUILD_JOB, ENDING_JOB
 from aml_images_dagster.defs.pinned_catalog import PinnedCatalog
@@ -408,6 +409,19 @@ def test_a_closed_one_that_had_ended_keeps_its_status(ticks: Ticks) -> None:
     for _ in range(3):
         ticks.tick()
     assert ticks.github.outcomes(head) == ["pending", "failure"]
+
+
+def test_what_the_notices_do_not_name_is_told_in_the_comment(ticks: Ticks) -> None:
+    ticks.open(7, edit_hello)
+    ticks.tick()
+    run = ticks.instance.get_run_record_by_id(ticks.runs[0].run_id)
+    folder = backends_for(ticks.settings).artifacts.build(build_number(run.dagster_run.run_id, run.create_timestamp))
+    drift = ("deb zlib was added (Zlib) [ThirdPartyNotices.lock.json:3, ThirdPartyNotices.txt:9]",)
+    folder.write_components(InstalledComponents(image="apps/hello", digest="sha256:1", components=(), drift=drift))
+    ticks.instance.report_run_failed(ticks.runs[0])
+    ticks.tick()
+    (comment,) = ticks.github.comments[7]
+    assert f"- `apps/hello: {drift[0]}`" in comment["body"]
 
 
 def test_a_damaged_record_of_a_closed_one_stops_no_other(ticks: Ticks) -> None:

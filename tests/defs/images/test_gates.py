@@ -1,4 +1,4 @@
-"""The gate in runs of builds. What looks is a program made for these tests, which prints a report as Trivy does."""
+"""The gates in runs of builds. What looks is a program made for these tests, which prints a report as Trivy does."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import dagster as dg
 import pytest
 
 from aml_images_dagster.builds.preflight import check_folders
+from aml_images_dagster.catalog.image import NOTICES_FILE, NOTICES_LOCK
+from aml_images_dagster.catalog.notices import Component, NoticesLock, notices_text
 from aml_images_dagster.defs.request import PULL_REQUEST_TAG
 from aml_images_dagster.errors import BadInput
 from tests.builds.in_memory import write
@@ -65,9 +67,9 @@ def _run(scene: Scene, **tags: str) -> Run:
     return scene.run(scene.plan(tags.get(PULL_REQUEST_TAG, "")), **tags)
 
 
-def _evaluations(done: Run) -> dict[str, dg.AssetCheckEvaluation]:
+def _evaluations(done: Run, check: str = "vulnerabilities") -> dict[str, dg.AssetCheckEvaluation]:
     found = done.result.get_asset_check_evaluations()
-    return {each.asset_key.path[-1]: each for each in found if each.check_name == "vulnerabilities"}
+    return {each.asset_key.path[-1]: each for each in found if each.check_name == check}
 
 
 def test_without_a_policy_nobody_is_asked_and_there_is_no_check(scene: Scene, trivy: Trivy) -> None:
@@ -157,3 +159,50 @@ def test_a_wrong_policy_is_refused_before_anything_is_built(scene: Scene, trivy:
     with pytest.raises(BadInput, match=r'policy\.yaml:2: error: unknown key "severty"'):
         check_folders(scene.factory.source, ALL, scene.world.backends)
     assert trivy.asked == 0
+
+
+def _keep_a_lock(scene: Scene, *names: str) -> None:
+    """The images of a scene have no packages: whatever a lock names was removed."""
+    lock = NoticesLock(components=tuple(Component(type="deb", name=name) for name in names))
+    folder = scene.repo / "images" / "apps" / "other"
+    write(folder / NOTICES_LOCK, lock.text())
+    write(folder / NOTICES_FILE, notices_text("NOTICES", lock))
+
+
+def test_an_image_that_has_what_its_lock_says_passes_and_others_have_no_such_check(scene: Scene) -> None:
+    _keep_a_lock(scene)
+    done = scene.build()
+
+    assert {name: check.passed for name, check in _evaluations(done, "notices_drift").items()} == {"other.staged": True}
+
+
+def test_drift_fails_the_build_and_its_page_names_the_component_with_its_line(scene: Scene) -> None:
+    _keep_a_lock(scene, "curl")
+    done = _run(scene)
+
+    assert not done.result.success
+    check = _evaluations(done, "notices_drift")["other.staged"]
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert f"deb curl was removed [{NOTICES_LOCK}:3" in str(check.description)
+    assert "deb curl was removed" in done.page("apps/other", "staged")["reason"]
+    assert not done.made & FILES
+
+
+def test_an_image_that_is_reused_is_held_against_the_lock_of_the_new_commit(scene: Scene) -> None:
+    scene.build()
+    _keep_a_lock(scene, "curl")
+    (scene.repo / "images" / "apps" / "other" / NOTICES_FILE).unlink()  # it would be another image
+    closed = _run(scene)
+
+    assert closed.steps == ["release_files"]
+    assert not closed.result.success
+    assert _evaluations(closed, "notices_drift")["other.staged"].severity == dg.AssetCheckSeverity.ERROR
+
+
+def test_drift_is_told_in_a_pull_request(scene: Scene) -> None:
+    _keep_a_lock(scene, "curl")
+    done = _run(scene, **{PULL_REQUEST_TAG: "7"})
+
+    assert done.result.success
+    check = _evaluations(done, "notices_drift")["other.staged"]
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)

@@ -1,0 +1,84 @@
+"""What is in a staged image, and in the images that it is built on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aml_images_dagster.builds.image_lookup import FoundImage, find_reference
+from aml_images_dagster.builds.parents import in_production
+from aml_images_dagster.builds.staging import staged_by_digest
+from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.errors import BadInput
+from aml_images_dagster.registry.platforms import images_of
+from aml_images_dagster.trust.inventory import read_inventory
+from aml_images_dagster.trust.layer_records import LayerRecords
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from aml_images_dagster.builds.backends import Backends
+    from aml_images_dagster.builds.records import BaseImage, StagedImage
+    from aml_images_dagster.builds.session import BuildSession
+    from aml_images_dagster.catalog.catalog import Catalog
+    from aml_images_dagster.engine.interface import LogLine
+    from aml_images_dagster.settings import Settings
+    from aml_images_dagster.trust.inventory import Inventory
+
+
+def of_staged(session: BuildSession, staged: StagedImage) -> dict[Reference, Inventory]:
+    """What a staged image has on each of its platforms, by the image of the platform.
+
+    Raises:
+        BadInput: The image was deleted.
+        Unreachable: Staging does not answer.
+    """
+    staging, records = session.backends.staging, LayerRecords(session.settings.layer_records)
+    contents = session.image(staged.image).settings.contains
+    images = images_of(staging, staged_by_digest(session, staged)).values()
+    return {image: read_inventory(staging, image, records, contents) for image in images}
+
+
+def of_bases(
+    bases: Iterable[BaseImage], catalog: Catalog, backends: Backends, settings: Settings, log: LogLine
+) -> Iterator[Inventory]:
+    """What the bases of an image have, on each platform.
+
+    Args:
+        bases: What the image is built on.
+        catalog: The images that are not external.
+        backends: Registries.
+        settings: Names in production, and where records of layers are.
+        log: Receives a line for a base that cannot be looked into.
+
+    Raises:
+        BadInput: A base was deleted while it was read.
+        Unreachable: A registry does not answer.
+    """
+    records = LayerRecords(settings.layer_records)
+    for base in bases:
+        for place in _places(base, catalog, backends, settings, log):
+            for image in images_of(place.registry, place.reference).values():
+                yield read_inventory(place.registry, image, records)
+
+
+def _places(
+    base: BaseImage, catalog: Catalog, backends: Backends, settings: Settings, log: LogLine
+) -> Iterator[FoundImage]:
+    """Where a base is; nowhere if only the engine has it, or no registry any more."""
+    parent = catalog.published.resolve(base.reference)
+    if parent is None:
+        try:
+            found = find_reference(settings, backends, base.reference)
+        except BadInput as error:
+            log(f"what {base.reference} has cannot be told from what the image adds: {error.what}")
+            return
+        yield FoundImage(found.registry, found.reference.with_digest(base.digest), found.name)
+        return
+    image = catalog.get(parent)
+    for registry, place in (
+        (backends.staging, Reference(backends.staging.host, image.family)),
+        (backends.production, in_production(image, backends, settings)),
+    ):
+        if registry.digest(place.with_digest(base.digest)) is not None:
+            yield FoundImage(registry, place.with_digest(base.digest), parent)
+            return
