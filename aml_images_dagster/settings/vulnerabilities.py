@@ -18,6 +18,12 @@ class VulnerabilitySettings(Group):
         description="Who looks, separated by ';': updates (security updates of Debian and Ubuntu, asked of apt), and "
         "the scanners trivy and grype on PATH.",
     )
+    patch_within_days: int = Field(
+        default=30,
+        ge=1,
+        le=365,
+        description="Days after a fix became available in which production is to serve an image that has it.",
+    )
     apt_mirrors: Annotated[dict[Literal["debian", "debian-security", "ubuntu"], str], NoDecode] = Field(
         default_factory=dict,
         description="Mirrors that apt asks, separated by ';': debian=URL;debian-security=URL;ubuntu=URL; default: "

@@ -139,7 +139,7 @@ class AptUpdates:
         try:
             found = self._found(distribution, archive, keyring, tuple(packages))
         except Unreachable as error:
-            return Scan(SOURCE, None, error.what)
+            return Scan(SOURCE, None, error.what, failed=True)
         return Scan(SOURCE, found, "it knows fixes that the distribution has published, and no others")
 
     def _found(
