@@ -11,6 +11,7 @@ of the policy's severity, without an exception that is valid today. Days of grac
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Literal
@@ -19,6 +20,7 @@ from pydantic import AwareDatetime, Field, ValidationError
 
 from aml_images_dagster.builds.artifacts import below, read_whole, write_atomically
 from aml_images_dagster.builds.records import Account
+from aml_images_dagster.text import counted
 from aml_images_dagster.vulnerabilities.policy import WITHOUT_POLICY, assess
 from aml_images_dagster.vulnerabilities.vulnerability import Scan, Severity, Vulnerability, merged
 
@@ -86,6 +88,7 @@ class ProductionScan(Account):
         found: How many vulnerabilities were found, with and without a fix, by severity.
         rebuilds: What has to be rebuilt for the fixes that it lacks.
         waits_for: The build that has all these fixes and was not released yet; else empty.
+        by_person: Whether a person has asked, and not the sensor: then rebuilds that were given up are tried again.
     """
 
     image: str
@@ -96,6 +99,7 @@ class ProductionScan(Account):
     found: dict[Severity, int] = Field(default_factory=dict)
     rebuilds: tuple[Rebuild, ...] = ()
     waits_for: str = ""
+    by_person: bool = False
 
     @classmethod
     def of(
@@ -133,6 +137,19 @@ class ProductionScan(Account):
         """Sources that have not looked, each with the reason."""
         return {each.source: each.detail for each in self.sources if not each.looked}
 
+    @property
+    def failed(self) -> dict[str, str]:
+        """Those of them that are worth asking again soon."""
+        return {each.source: each.detail for each in self.sources if each.failed}
+
+    @property
+    def remedy(self) -> str:
+        """What brings the fixes that it lacks, in a sentence; empty where no build and no rebuild does."""
+        if self.waits_for:
+            return f"Build {self.waits_for} has what it lacks: release it."
+        images = sorted({rebuild.image for rebuild in self.rebuilds})
+        return f"A rebuild of {', '.join(images)} is to bring it." if images else ""
+
 
 class ProductionScans:
     """The scans of an artifacts store.
@@ -151,6 +168,22 @@ class ProductionScans:
         except (FileNotFoundError, ValidationError):
             return None
         return scan if scan.image == image else None
+
+    def read_all(self) -> dict[str, ProductionScan]:
+        """The last scan of every image that has one, by `<family>/<name>`."""
+        filesystem, folder = self._folder.fs, self._folder.path
+        filesystem.invalidate_cache(folder)
+        paths = [path for path in filesystem.find(folder) if path.endswith(".json")]
+        found = {}
+        for data in (filesystem.cat(paths) if paths else {}).values():
+            with suppress(ValidationError):
+                scan = ProductionScan.model_validate_json(data)
+                found[scan.image] = scan
+        return found
+
+    def remove(self, image: str) -> None:
+        """Forget an image that production does not serve any more."""
+        self._path(image).unlink(missing_ok=True)
 
     def write(self, scan: ProductionScan) -> None:
         """Keep a scan in the place of the last one of its image."""
@@ -180,6 +213,20 @@ class PatchStatus:
     asked: datetime | None = None
     not_looked: Mapping[str, str] = field(default_factory=dict)
     found: Mapping[Severity, int] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> str:
+        """All of it, in a sentence or two."""
+        if self.asked is None:
+            return "No source was asked yet about what production serves."
+        not_looked = "".join(f" {source} has not looked: {why}." for source, why in self.not_looked.items())
+        if self.oldest is None or self.days_left is None:
+            asked = "" if self.state == "patched" else f" Asked on {self.asked:%Y-%m-%d}."
+            return f"No missing fix is known.{asked}{not_looked}"
+        (fix,) = fixes_in_words([self.oldest])
+        others = len(self.missing) - 1
+        more = f" {others} more {'is' if others == 1 else 'are'} missing." if others else ""
+        return f"{fix}, available since {self.oldest.fixed_since}: {_days(self.days_left)}.{more}{not_looked}"
 
     @property
     def oldest(self) -> Vulnerability | None:
@@ -245,6 +292,12 @@ def _state(scan: ProductionScan, days_left: int | None, within_days: int, now: d
             return "overdue"
         return "due soon" if days_left * _SOON <= within_days else "missing"
     return "unknown" if scan.not_looked or not scan.sources or now - scan.asked > _TOO_OLD else "patched"
+
+
+def _days(left: int) -> str:
+    if left < 0:
+        return f"{counted(-left, 'day')} overdue"
+    return f"{counted(left, 'day')} left" if left else "to be in production today"
 
 
 def _key(vulnerability: Vulnerability) -> tuple[str, str, str]:
