@@ -128,7 +128,7 @@ def patches_sensor(factory: Factory, main: MainBranch, scan_job: AssetJob, build
             raise FactoryError(
                 f"{before.failures} scans of production failed, one after the other: {before.why}",
                 where=PATCH_SENSOR,
-                hint=f"The log of the job {SCAN_JOB} says more. It is tried again by itself.",
+                hint=f"The log of the job {SCAN_JOB} says more. It is tried again automatically.",
             )
         said = "; ".join((*_report(state, scans, now, every), *of_main.left_out))
         context.log.info(said)
