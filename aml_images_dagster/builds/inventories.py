@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.builds.image_lookup import FoundImage, find_reference
-from aml_images_dagster.builds.parents import in_production
+from aml_images_dagster.builds.image_lookup import find_base
 from aml_images_dagster.builds.staging import staged_by_digest
-from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.registry.platforms import images_of
 from aml_images_dagster.trust.inventory import read_inventory
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.builds.records import BaseImage, StagedImage
     from aml_images_dagster.builds.session import BuildSession
     from aml_images_dagster.catalog.catalog import Catalog
+    from aml_images_dagster.catalog.reference import Reference
     from aml_images_dagster.engine.interface import LogLine
     from aml_images_dagster.settings import Settings
     from aml_images_dagster.trust.inventory import Inventory
@@ -56,29 +55,11 @@ def of_bases(
     """
     records = LayerRecords(settings.layer_records)
     for base in bases:
-        for place in _places(base, catalog, backends, settings, log):
-            for image in images_of(place.registry, place.reference).values():
-                yield read_inventory(place.registry, image, records)
-
-
-def _places(
-    base: BaseImage, catalog: Catalog, backends: Backends, settings: Settings, log: LogLine
-) -> Iterator[FoundImage]:
-    """Where a base is; nowhere if only the engine has it, or no registry any more."""
-    parent = catalog.published.resolve(base.reference)
-    if parent is None:
         try:
-            found = find_reference(settings, backends, base.reference)
+            found = find_base(base, catalog, backends, settings)
         except BadInput as error:
             log(f"what {base.reference} has cannot be told from what the image adds: {error.what}")
-            return
-        yield FoundImage(found.registry, found.reference.with_digest(base.digest), found.name)
-        return
-    image = catalog.get(parent)
-    for registry, place in (
-        (backends.staging, Reference(backends.staging.host, image.family)),
-        (backends.production, in_production(image, backends, settings)),
-    ):
-        if registry.digest(place.with_digest(base.digest)) is not None:
-            yield FoundImage(registry, place.with_digest(base.digest), parent)
-            return
+            continue
+        if found is not None:
+            for image in images_of(found.registry, found.reference).values():
+                yield read_inventory(found.registry, image, records)

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from aml_images_dagster.builds.history import History
 from aml_images_dagster.builds.ledger import LATEST, Ledger, released_images
+from aml_images_dagster.builds.patches import ProductionScans, patch_status
 from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog.reference import Reference, short_digest
 from aml_images_dagster.catalog.tree import WorkingTree
@@ -20,6 +21,7 @@ from aml_images_dagster.cli.list_images import describe
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import FactoryError
 from aml_images_dagster.profiles import backends_for
+from aml_images_dagster.vulnerabilities.policy import find_policy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +38,7 @@ _BUILDS = 10
 @click.argument("image", type=IMAGE)
 @common_options
 def command(settings: Settings, as_json: bool, image: str) -> None:
-    """Show everything about IMAGE: bases, dependents, last build, release, size, tests and Dockerfile."""
+    """Show everything about IMAGE: bases, dependents, last build, release, missing fixes, size, tests, Dockerfile."""
     tree = WorkingTree(settings.repo)
     catalog = load_catalog(settings, tree)
     found = catalog.get(image)
@@ -45,6 +47,7 @@ def command(settings: Settings, as_json: bool, image: str) -> None:
     descendants = sorted(catalog.descendants([found.id]))
     dockerfile = found.dockerfile.text
     past = _past(settings, found.id)
+    past |= {"patched": _patched(settings, found.id, past["release"])}
     if as_json:
         print_json(
             describe(found)
@@ -66,6 +69,7 @@ def command(settings: Settings, as_json: bool, image: str) -> None:
         "end of life": _end_of_life(found),
         "last build": _last_build(past),
         "release": _release(past),
+        "patched": past["patched"]["summary"] if past["patched"] else "",
         "size": _size(past["builds"]),
         "tests": "\n".join(_scenario(s.model_dump(exclude_none=True)) for s in found.scenarios) or "not tested",
     }
@@ -114,6 +118,34 @@ def _served(image: str, backends: Backends) -> dict[str, Any] | None:
         return {"digest": digest, "tag": None, "build": None, "when": None, "completed": None}
     about = {"digest": digest, "tag": record.release_tag, "build": record.build}
     return about | {"when": record.when.isoformat(), "completed": record.done}
+
+
+def _patched(settings: Settings, image: str, release: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The fixes that production lacks of an image, for programs; None if production serves none."""
+    if release is None:
+        return None
+    scan = ProductionScans(backends_for(settings).artifacts).read(image)
+    policy, _ = find_policy(WorkingTree(settings.repo))  # `validate` says what is wrong with it
+    within_days = settings.vulnerabilities.patch_within_days
+    status = patch_status(scan, release["digest"], policy, within_days, datetime.now(UTC))
+    remedy = scan.remedy if scan and status.missing else ""
+    return {
+        "state": status.state,
+        "days_left": status.days_left,
+        "missing": [
+            {
+                "id": each.id,
+                "package": each.package,
+                "installed": each.installed,
+                "fixed_in": each.fixed_in,
+                "fixed_since": str(each.fixed_since),
+            }
+            for each in status.missing
+        ],
+        "asked": status.asked.isoformat() if status.asked else None,
+        "not_looked": dict(status.not_looked),
+        "summary": f"{status.summary} {remedy}".strip(),
+    }
 
 
 def _last_build(past: dict[str, Any]) -> str:

@@ -42,6 +42,7 @@ RELEASE_FILES = (RELEASE_JSON, IMPORT_CFG, DROP)
 
 PRODUCTION_GROUP = "production"
 PROMOTED = "promoted"
+PATCHED = "patched"
 
 LOCATION = "aml_images_dagster"
 """The code location, as workspace.yaml names it."""
@@ -50,6 +51,7 @@ REQUEST_JOB = "build"
 """What a person opens in the UI; it plans a build and starts its run."""
 BUILD_JOB = "build_images"
 """The job of every run that is a build and has a plan."""
+SCAN_JOB = "scan_production"
 CLEANUP_JOB = "cleanup"
 ENDING_JOB = "end_pull_request_builds"
 RELEASE_JOB = "release"

@@ -121,6 +121,7 @@ def main_build(
     trigger: str,
     tags: Mapping[str, str],
     force: bool = False,
+    job_name: str | None = None,
 ) -> dg.RunRequest:
     """Ask for a build of images of the main branch, and of the parents that they need.
 
@@ -136,6 +137,7 @@ def main_build(
         trigger: What starts it, in a word or two.
         tags: Further tags of the run.
         force: Build and test again even if the image has passed already.
+        job_name: The job, for a sensor that starts runs of several.
     """
     factory.backends.resolver.forget()
     try:
@@ -160,7 +162,7 @@ def main_build(
     )
     return dg.RunRequest(
         run_key=run_key,
-        job_name=None,
+        job_name=job_name,
         asset_selection=requested.keys,
         run_config=build_config(release_num=number, source_commit=main.commit, force=force, **requested.options),
         tags={

@@ -110,10 +110,12 @@ class AptUpdates:
         folder: Keeps apt's lists and what changelogs say.
         mirrors: Where to fetch from, by archive: debian, debian-security, ubuntu; the mirrors of this machine's apt,
             else the public ones, for those that are not named.
+        keyring: What has signed what they serve; None for the keyring of the distribution.
     """
 
-    def __init__(self, folder: Path, mirrors: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, mirrors: Mapping[str, str], keyring: Path | None = None) -> None:
         self._folder = folder
+        self._keyring = keyring
         self._mirrors = {**_mirrors_of_this_machine(), **mirrors}
 
     def scan(self, distribution: Distribution | None, packages: Iterable[Package]) -> Scan:
@@ -131,15 +133,14 @@ class AptUpdates:
             return Scan(SOURCE, None, "os-release names no version of the distribution")
         if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
             return Scan(SOURCE, None, "this machine has no apt")
-        keyring = Path("/usr/share/keyrings") / archive.keyring
+        keyring = self._keyring or Path("/usr/share/keyrings") / archive.keyring
         if not keyring.exists():
-            return Scan(
-                SOURCE, None, f"the keys of the archive are missing: apt-get install {archive.package_of_keyring}"
-            )
+            hint = f"apt-get install {archive.package_of_keyring}" if self._keyring is None else f"no file {keyring}"
+            return Scan(SOURCE, None, f"the keys of the archive are missing: {hint}")
         try:
             found = self._found(distribution, archive, keyring, tuple(packages))
         except Unreachable as error:
-            return Scan(SOURCE, None, error.what)
+            return Scan(SOURCE, None, error.what, failed=True)
         return Scan(SOURCE, found, "it knows fixes that the distribution has published, and no others")
 
     def _found(

@@ -46,14 +46,14 @@ def run_scanner(name: str, reference: str) -> Scan:
             env={**os.environ, "NO_COLOR": "1"},
         )
     except subprocess.TimeoutExpired:
-        return Scan(name, None, f"it did not end within {_TIMEOUT_SECONDS // 60} minutes")
+        return Scan(name, None, f"it did not end within {_TIMEOUT_SECONDS // 60} minutes", failed=True)
     except OSError as error:
-        return Scan(name, None, f"it cannot be started: {error.strerror}")
+        return Scan(name, None, f"it cannot be started: {error.strerror}", failed=True)
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         reason = printable_line(said[-1] if said else f"exit code {done.returncode}")
-        return Scan(name, None, f"it failed: {reason[:_LONGEST_REASON]}")
+        return Scan(name, None, f"it failed: {reason[:_LONGEST_REASON]}", failed=True)
     try:
         return read_report(name, done.stdout, f"what {name} has printed")
     except BadInput as error:
-        return Scan(name, None, error.what)
+        return Scan(name, None, error.what, failed=True)

@@ -38,7 +38,7 @@ def scan(inventory: Inventory, reference: Reference, settings: Settings) -> tupl
         One for each source, also for one that could not look.
     """
     mirrors = {str(archive): url for archive, url in settings.vulnerabilities.apt_mirrors.items()}
-    updates = AptUpdates(settings.apt_lists, mirrors)
+    updates = AptUpdates(settings.apt_lists, mirrors, settings.vulnerabilities.apt_keyring)
     return tuple(
         updates.scan(_distribution(inventory), inventory.packages)
         if source == SOURCE

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING
 
 import pytest
 
 from aml_images_dagster.trust.packages import Package
 from aml_images_dagster.vulnerabilities.apt_updates import AptUpdates, Distribution
+from tests.debian_archive import DebianArchive
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +71,7 @@ def test_a_mirror_that_does_not_answer_is_not_a_clean_image(folder: Path) -> Non
 
     scan = AptUpdates(folder / "away", mirrors).scan(BOOKWORM, _openssl("3.0.11-1~deb12u1"))
 
-    assert not scan.has_looked
+    assert (scan.has_looked, scan.failed) == (False, True)
     assert "apt-get failed" in scan.detail
 
 
@@ -85,5 +87,23 @@ def test_a_mirror_that_does_not_answer_is_not_a_clean_image(folder: Path) -> Non
 def test_what_it_cannot_look_into_it_says(folder: Path, distribution: Distribution | None, said: str) -> None:
     scan = AptUpdates(folder, {}).scan(distribution, [])
 
-    assert not scan.has_looked
+    assert (scan.has_looked, scan.failed) == (False, False)
     assert said in scan.detail
+
+
+def test_a_mirror_with_a_key_of_its_own_is_believed_with_its_keyring_alone(tmp_path: Path) -> None:
+    installed = [Package("deb", "libdemo1", "1.0-1", "amd64")]
+    with DebianArchive(tmp_path) as archive:
+        archive.publish("libdemo1", "1.0-1", "First.", date(2026, 1, 1))
+        archive.publish("libdemo1", "1.0-1+deb12u1", "Fix CVE-2026-0001.", date(2026, 11, 6), security=True)
+
+        believed = AptUpdates(tmp_path / "apt", archive.mirrors, archive.keyring).scan(BOOKWORM, installed)
+        unknown = AptUpdates(tmp_path / "others", archive.mirrors).scan(BOOKWORM, installed)
+        missing = AptUpdates(tmp_path / "apt", archive.mirrors, tmp_path / "none").scan(BOOKWORM, installed)
+
+    (found,) = believed.vulnerabilities or ()
+    assert (found.id, found.fixed_in, found.fixed_since) == ("CVE-2026-0001", "1.0-1+deb12u1", date(2026, 11, 6))
+    assert found.is_security_update
+    assert (unknown.has_looked, unknown.failed) == (False, True)
+    assert (missing.has_looked, missing.failed) == (False, False)
+    assert "no file" in missing.detail

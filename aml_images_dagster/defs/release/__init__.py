@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from aml_images_dagster.defs.keys import RELEASE_JOB, released_key
+from aml_images_dagster.defs.keys import PROMOTED, RELEASE_JOB, released_key
 from aml_images_dagster.defs.release.production_jobs import production_jobs
 from aml_images_dagster.defs.release.release_files import release_files
 from aml_images_dagster.defs.release.released import released_assets
@@ -28,7 +28,7 @@ def definitions(images: Sequence[Image], factory: Factory, main: MainBranch) -> 
     """The files of a build, the step that releases it, the jobs and sensors of production."""
     release_job = dg.define_asset_job(
         RELEASE_JOB,
-        selection=dg.AssetSelection.assets(*(released_key(image.id) for image in images)),
+        selection=_released(images, factory),
         description="Release a build: import its images into production, and move :latest last of all.",
         # In the process of the run: who ends the run ends the release.
         executor_def=dg.in_process_executor,
@@ -42,3 +42,12 @@ def definitions(images: Sequence[Image], factory: Factory, main: MainBranch) -> 
             production_records_sensor(factory),
         ],
     )
+
+
+def _released(images: Sequence[Image], factory: Factory) -> dg.AssetSelection:
+    """What production serves, with the check of the step itself; others of these assets are no part of a release."""
+    keys = [released_key(image.id) for image in images]
+    assets = dg.AssetSelection.assets(*keys).without_checks()
+    if not factory.settings.release.public_names or not keys:
+        return assets
+    return assets | dg.AssetSelection.checks(*(dg.AssetCheckKey(key, PROMOTED) for key in keys))
