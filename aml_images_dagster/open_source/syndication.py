@@ -16,7 +16,7 @@ from aml_images_dagster.catalog import git
 from aml_images_dagster.catalog.image import DOCKERFILE, LICENSE_FILE, NOTICES_FILE
 from aml_images_dagster.catalog.tree import FileMode
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.open_source.image_table import ListedImage, list_images
+from aml_images_dagster.open_source.image_table import ListedImage, list_images, notes_of
 from aml_images_dagster.open_source.leak_check import LeakRules
 from aml_images_dagster.open_source.proposal import Proposal, open_place, propose
 from aml_images_dagster.open_source.public_part import PublicFile
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from aml_images_dagster.catalog.git import ChangedFile
     from aml_images_dagster.settings import Settings
 
+_LONGEST = 25_000
+"""Characters of a page that Docker Hub takes."""
 README = "README.md"
 TAGS_FILE = "tags.yml"
 
@@ -113,6 +115,7 @@ def image_readme(listed: ListedImage, settings: Settings, today: date) -> str:
     rows = [
         ("tags", ", ".join(f"`{tag}`" for tag in listed.tags)),
         ("operating system", listed.system),
+        *([("capabilities", listed.capabilities)] if listed.capabilities else []),
         ("platform", ", ".join(f"`{platform}`" for platform in image.platforms)),
         ("base", f"`{listed.base}`"),
     ]
@@ -124,7 +127,9 @@ def image_readme(listed: ListedImage, settings: Settings, today: date) -> str:
     ]
     if links:
         sections.append(f"Source: {', '.join(links)}.")
-    return "\n\n".join(sections) + "\n"
+    readme = "\n\n".join(sections) + "\n"
+    notes = "\n\n".join(notes_of(listed, listed.current_notes)) if listed.current_notes else ""
+    return f"{readme}\n{notes}\n" if notes and len(readme) + len(notes) < _LONGEST else readme
 
 
 def _file_url(name: str, listed: ListedImage, settings: Settings) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from aml_images_dagster.builds.preflight import begin_checked
+from aml_images_dagster.builds.production_difference import against_production
 from aml_images_dagster.builds.records import StagedImage
 from aml_images_dagster.builds.scenarios import test
 from aml_images_dagster.builds.session import BuildSession, Source
@@ -19,6 +20,8 @@ from aml_images_dagster.defs.images.checks import (
     gate_check,
     gate_specs,
     is_fine,
+    major_check,
+    major_spec,
     staged_checks,
     without_result,
 )
@@ -51,7 +54,7 @@ def staged_asset(image: Image, source: Source) -> dg.AssetsDefinition:
         owners=owners(image),
         metadata=code_references(image, source),
         pool=WINDOWS_BUILD_POOL if image.os == "windows" else BUILD_POOL,
-        check_specs=[*(check.spec(key) for check in STAGED_CHECKS), *gate_specs(source.tree, key)],
+        check_specs=[*(check.spec(key) for check in STAGED_CHECKS), *gate_specs(source.tree, key), major_spec(key)],
         hooks={cleanup_hook},
     )
     def staged(
@@ -76,6 +79,8 @@ def staged_asset(image: Image, source: Source) -> dg.AssetsDefinition:
                     if gate.is_closed:
                         yield evaluation(key, check)
                         raise gate.failure(image.id)
+                if session.pull_request:
+                    results.append(major_check(against_production(session, record)))
                 if is_fine(results) and _is_tested_here(session, image):
                     _pass_without_test(context, session, record)
             except FactoryError as error:
