@@ -47,14 +47,16 @@ def sections(difference: ImageDifference, *, public_bases: Iterable[str] | None 
 
     Args:
         difference: What changed.
-        public_bases: Show only what everybody may see: of the bases these, no commits, no Dockerfile, and nothing of
-            what is not known. None shows all.
+        public_bases: Show only what everybody may see: of the bases these, no instructions, no commits, no Dockerfile,
+            and nothing of what is not known. None shows all.
     """
-    shown = [*_major(difference), *_vulnerabilities(difference), *_platforms(difference)]
+    shown = [*_major(difference), *_vulnerabilities(difference)]
     if public_bases is not None:
         known = set(public_bases)
-        return [*shown, *bases_as_markdown(each for each in difference.bases if each.reference in known)]
-    shown += [*bases_as_markdown(difference.bases), *_commits(difference)]
+        shown += _platforms(difference, _MOST_ROWS)
+        return [*shown, *_bases((each for each in difference.bases if each.reference in known), _MOST_ROWS)]
+    shown += [*_platforms(difference, _MOST_ROWS, with_layers=True), *_bases(difference.bases, _MOST_ROWS)]
+    shown += _commits(difference)
     if difference.dockerfile:
         shown.append(f"**Dockerfile**\n\n{code_block(difference.dockerfile, 'diff')}")
     return [*shown, *_remarks(difference)]
@@ -62,11 +64,13 @@ def sections(difference: ImageDifference, *, public_bases: Iterable[str] | None 
 
 def short_sections(difference: ImageDifference) -> list[str]:
     """What reviewers of a pull request want to know, in bounded length; they have the commits and the Dockerfile."""
-    shown = [*_vulnerabilities(difference, _MOST_ROWS_IN_SHORT)]
-    for platform in difference.platforms:
-        title = f"{platform.platform}: " if len(difference.platforms) > 1 else ""
-        shown += [_tables(platform, _MOST_ROWS_IN_SHORT), f"{title}{_size(platform)}"]
-    return [*shown, *bases_as_markdown(difference.bases, _MOST_ROWS_IN_SHORT), *_remarks(difference)]
+    most = _MOST_ROWS_IN_SHORT
+    return [
+        *_vulnerabilities(difference, most),
+        *_platforms(difference, most),
+        *_bases(difference.bases, most),
+        *_remarks(difference),
+    ]
 
 
 def _major(difference: ImageDifference) -> Iterator[str]:
@@ -75,14 +79,14 @@ def _major(difference: ImageDifference) -> Iterator[str]:
         yield f"**May break users**\n\n{lines}"
 
 
-def _platforms(difference: ImageDifference) -> Iterator[str]:
+def _platforms(difference: ImageDifference, most: int, *, with_layers: bool = False) -> Iterator[str]:
     for platform in difference.platforms:
         if len(difference.platforms) > 1:
             yield f"**{platform.platform}**"
-        yield _tables(platform, _MOST_ROWS)
+        yield _tables(platform, most)
         yield _size(platform)
         new = [layer for layer in platform.layers if layer.is_new]
-        if new:
+        if new and with_layers:
             rows = (f"| {_cell(layer.created_by or layer.digest)} | {_megabytes(layer.size_bytes)} |" for layer in new)
             yield _rows("| new layer | size |", rows)
 
@@ -214,7 +218,7 @@ def _cell(text: str) -> str:
     return code(text).replace("|", "\\|") if text else "-"
 
 
-def bases_as_markdown(bases: Iterable[BaseChange], most: int = _MOST_ROWS) -> Iterator[str]:
+def _bases(bases: Iterable[BaseChange], most: int) -> Iterator[str]:
     """Bases that are not the same, as a table; nothing where they are."""
     rows = [
         f"| {_cell(base.reference)} | {_cell(short_digest(base.before))} | {_cell(short_digest(base.after))} |"

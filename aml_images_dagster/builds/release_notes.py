@@ -88,9 +88,10 @@ def write_notes(folder: BuildFolder, notes: ReleaseNotes) -> None:
 def read_notes(folder: BuildFolder, image: str) -> ReleaseNotes | None:
     """The notes of an image in the release of a build; None if there are none, or another version has written them."""
     try:
-        return _JSON.validate_json(read_whole(folder.image(image) / _FILE))
+        found = _JSON.validate_json(read_whole(folder.image(image) / _FILE))
     except (FileNotFoundError, ValidationError):
         return None
+    return found if (found.image, found.build) == (image, folder.build) else None
 
 
 def with_notes(records: Iterable[ReleaseRecord], artifacts: Artifacts) -> list[ReleaseRecord]:

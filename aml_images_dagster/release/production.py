@@ -138,6 +138,11 @@ class Releaser:
         """Nothing waits for them, and no fault of them makes a release fail that is complete."""
         try:
             return self._notes.write(release, record)
+        except KeyboardInterrupt:
+            raise ReleaseInterrupted(
+                f"the release of build {release.build} is complete; its notes are not",
+                hint=f"Run `aml-images release {release.build}` again to write them.",
+            ) from None
         except (FactoryError, OSError) as error:
             self._report(f"The release notes could not be written: {error}. Release it again to write them.")
             return None

@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aml_images_dagster.builds.ledger import LATEST
-from aml_images_dagster.builds.release_notes import PAGE, public_notes, read_notes, served_notes, with_notes
-from aml_images_dagster.errors import Unreachable
+from aml_images_dagster.builds.release_notes import (
+    PAGE,
+    public_notes,
+    read_notes,
+    served_notes,
+    with_notes,
+    write_notes,
+)
+from aml_images_dagster.errors import ReleaseInterrupted, Unreachable
 from tests.release.memory import MemoryWorld
 from tests.release.test_major_changes import build as build  # a fixture
 from tests.vulnerabilities.trivy_program import TrivyProgram, finding
@@ -198,6 +205,27 @@ def test_notes_that_cannot_be_written_fail_no_release_and_are_written_by_the_nex
     assert again.plan.nothing_to_do
     assert str(again.notes) == str(world.artifacts.build(release.build).root / PAGE)
     assert len(with_notes(world.ledger.records(), world.artifacts)) == 2
+
+
+def test_who_interrupts_the_writing_of_notes_is_told_that_the_release_is_complete(
+    world: MemoryWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("aml_images_dagster.release.notes_writer.write_page", interrupt)
+    with pytest.raises(ReleaseInterrupted, match="is complete; its notes are not"):
+        world.release(world.build(1))
+    assert world.ledger.records()[-1].done
+
+
+def test_notes_of_another_build_are_not_believed(world: MemoryWorld) -> None:
+    first, second = world.build(1), world.build(2)
+    world.release(first)
+    notes = read_notes(world.artifacts.build(first.build), "base/a")
+    assert notes is not None
+    write_notes(world.artifacts.build(second.build), notes)
+    assert read_notes(world.artifacts.build(second.build), "base/a") is None
 
 
 def test_a_release_without_notes_is_not_waited_for_for_ever(world: MemoryWorld) -> None:
