@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter, ValidationError
 
 from aml_images_dagster.builds.artifacts import read_whole, write_atomically
-from aml_images_dagster.builds.difference_markdown import sections, vulnerabilities_left, who_looked
+from aml_images_dagster.builds.difference_markdown import sections as difference_sections
+from aml_images_dagster.builds.difference_markdown import vulnerabilities_left, who_looked
 from aml_images_dagster.builds.history import History
 from aml_images_dagster.builds.image_difference import ImageDifference  # noqa: TC001 - pydantic reads the annotations
 from aml_images_dagster.builds.ledger import LATEST, Ledger, released_images
@@ -22,7 +23,7 @@ from aml_images_dagster.text import code
 from aml_images_dagster.vulnerabilities.vulnerability import VulnerabilityChanges  # noqa: TC001 - likewise
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator
 
     from upath import UPath
 
@@ -145,9 +146,9 @@ def forget_in_notes(image: str, tag: str, backends: Backends) -> None:
         BadInput: A record cannot be read.
         Unreachable: Production does not answer.
     """
-    history = History(Ledger(backends.artifacts).records())
-    for record, change in _releases(history, image):
-        if change.tag == tag:
+    for record, _ in _releases(History(Ledger(backends.artifacts).records()), image):
+        notes = read_notes(backends.artifacts.build(record.build), image)
+        if notes and tag in (notes.tag, notes.since, notes.same_as):
             write_page(record.build, sorted(released_images([record])), backends)
 
 
@@ -161,26 +162,32 @@ def write_page(build: str, images: Iterable[str], backends: Backends) -> UPath:
     folder = backends.artifacts.build(build)
     history = History(Ledger(backends.artifacts).records())
     every = [notes for image in images if (notes := read_notes(folder, image))]
-    served = [notes for notes in every if _is_served(notes, history, backends)]
+    sections = [f"# Release notes of build {build}"]
+    for notes in every:
+        sections.append(f"## {notes.image}")
+        if _is_served(notes, history, backends):
+            others = {notes.since, notes.same_as} - {""}
+            sections += notes_as_markdown(
+                notes, [tag for tag in others if _has(notes.repository, tag, history, backends)]
+            )
+        else:
+            sections.append("Production does not serve this release any more.")
+    if not every:
+        sections.append("Production serves nothing of it.")
     path = folder.root / PAGE
-    write_atomically(path, ("\n\n".join(_page(build, every, served)) + "\n").encode())
+    write_atomically(path, ("\n\n".join(sections) + "\n").encode())
     return path
 
 
-def _page(build: str, every: Sequence[ReleaseNotes], served: Sequence[ReleaseNotes]) -> Iterator[str]:
-    yield f"# Release notes of build {build}"
-    for notes in served:
-        yield f"## {notes.image}"
-        yield from notes_as_markdown(notes)
-    gone = [notes.image for notes in every if notes not in served]
-    if gone:
-        yield f"Production does not serve this release of {', '.join(map(code, gone))} any more."
-    if not every:
-        yield "Production serves nothing of it."
+def _has(repository: str, tag: str, history: History, backends: Backends) -> bool:
+    """Whether production has a tag that nobody is about to withdraw."""
+    production = backends.production
+    is_withdrawn = history.withdrawal(f"{repository}:{tag}") is not None
+    return not is_withdrawn and production.digest(Reference(production.host, repository, tag)) is not None
 
 
-def notes_as_markdown(notes: ReleaseNotes) -> Iterator[str]:
-    """The notes of one image, for those who run the factory."""
+def notes_as_markdown(notes: ReleaseNotes, served: Collection[str]) -> Iterator[str]:
+    """The notes of one image, for those who run the factory; of other tags only those are named that are served."""
     yield (
         f"`{notes.repository}:{notes.tag}`, `{notes.digest}`, released by {code(notes.who)} on "
         f"{notes.released:%Y-%m-%d %H:%M} UTC from build {notes.build}, commit `{notes.commit[:12]}`"
@@ -189,7 +196,7 @@ def notes_as_markdown(notes: ReleaseNotes) -> Iterator[str]:
         yield "**Why it was built**\n\n" + "\n".join(f"- {code(reason)}" for reason in notes.reasons)
     if notes.accepted_major:
         yield f"Accepted by {code(notes.who)}: " + ", ".join(map(code, notes.accepted_major))
-    yield from _changes(notes, None, {notes.since, notes.same_as})
+    yield from _changes(notes, None, served)
 
 
 def public_notes(
@@ -211,8 +218,8 @@ def public_notes(
 def _changes(notes: ReleaseNotes, public_bases: Iterable[str] | None, served: Collection[str]) -> Iterator[str]:
     found = notes.vulnerabilities
     if notes.difference:
-        yield f"Changes since {f'`{notes.since}`' if notes.since in served and notes.since else 'the last release'}:"
-        yield from sections(notes.difference, public_bases=public_bases)
+        yield f"Changes since {f'`{notes.since}`' if notes.since in served else 'the last release'}:"
+        yield from difference_sections(notes.difference, public_bases=public_bases)
         found = notes.difference.vulnerabilities
     elif notes.same_as:
         yield f"The same image as {f'`{notes.same_as}`' if notes.same_as in served else 'one released before'}."

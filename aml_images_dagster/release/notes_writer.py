@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.builds.image_difference import ImageDifference
 from aml_images_dagster.builds.ledger import LATEST, Ledger
 from aml_images_dagster.builds.release_notes import ReleaseNotes, read_notes, serves, write_notes, write_page
-from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.catalog.reference import Reference, is_tag
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.trust.layer_records import LayerRecords
 from aml_images_dagster.vulnerabilities.scanning import scan_image
@@ -78,7 +78,7 @@ class NotesWriter:
             moved = change.model_copy(update={"tag": LATEST, "before": before})
             found = self._comparison.compared(moved, image, release, scanned=True)
         difference = found if isinstance(found, ImageDifference) else None
-        since = difference.older if difference else ""
+        since = difference.older if difference and is_tag(difference.older) else ""
         return ReleaseNotes(
             image=change.image,
             repository=change.repository,

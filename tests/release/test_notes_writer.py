@@ -76,6 +76,9 @@ def test_the_same_image_under_another_tag(world: MemoryWorld) -> None:
     again = world.build(2, {"base/a": "1"})
     world.release(again)
     assert "The same image as `v1`." in page(world, again)
+    world.release(world.build(3))
+    world.withdraw("v1")
+    assert "v1" not in page(world, again)
 
 
 def test_a_withdrawn_tag_is_named_no_more(world: MemoryWorld) -> None:
@@ -83,7 +86,7 @@ def test_a_withdrawn_tag_is_named_no_more(world: MemoryWorld) -> None:
     world.release(first)
     world.release(world.build(2, IMAGES))
     world.withdraw("v1")
-    assert "Production does not serve this release of `base/a` any more." in page(world, first)
+    assert "## base/a\n\nProduction does not serve this release any more." in page(world, first)
     assert named_tags(world) >= {"public/azureml/b:v1", "public/azureml/a:v2"}
     assert [notes.tag for notes in served_notes("base/a", world.backends)] == ["v2"]
     check(world)

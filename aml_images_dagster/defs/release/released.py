@@ -190,7 +190,9 @@ def release_metadata(record: ReleaseRecord, image: str, factory: Factory) -> dic
         metadata["reason"] = record.reason
     notes = read_notes(factory.backends.artifacts.build(record.build), image)
     if latest is not None and notes is not None:
-        metadata["release_notes"] = dg.MetadataValue.md("\n\n".join(notes_as_markdown(notes)))
+        metadata["release_notes"] = dg.MetadataValue.md(
+            "\n\n".join(notes_as_markdown(notes, (notes.since, notes.same_as)))
+        )
     accepted = [each for each in record.accepted_major if each.startswith(f"{image}:")]
     if accepted:
         metadata["accepted_major"] = "; ".join(accepted)
