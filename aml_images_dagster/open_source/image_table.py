@@ -38,6 +38,7 @@ _LINUX = re.compile(r"(ubuntu|debian|alpine|azurelinux|mariner|rockylinux|fedora
 _WINDOWS = re.compile(r"windows/(?:(?P<edition>servercore|nanoserver|server):)?.*?(?P<version>ltsc\d+|\d{4}|20H2)?$")
 _EDITIONS = {"servercore": "Windows Server Core", "nanoserver": "Nano Server", "server": "Windows Server"}
 _MOST_RELEASES = 50
+_VERSION = re.compile(r"`\d[\w.+:~, -]*`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,11 @@ def notes_page(listed: ListedImage) -> str:
     if len(listed.notes) > _MOST_RELEASES:
         page.append("Earlier releases are not listed.")
     return "\n\n".join(page) + "\n"
+
+
+def without_versions(notes: str) -> str:
+    """Release notes as the leak check reads them: a version such as `10.3.2.106` looks like a private address."""
+    return _VERSION.sub("``", notes)
 
 
 def notes_of(listed: ListedImage, notes: ReleaseNotes) -> Iterable[str]:

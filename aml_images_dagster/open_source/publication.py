@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.image import DOCKERFILE
 from aml_images_dagster.catalog.tree import FileMode
-from aml_images_dagster.open_source.image_table import image_table, list_images, notes_page, notes_path, with_table
+from aml_images_dagster.open_source.image_table import (
+    image_table,
+    list_images,
+    notes_page,
+    notes_path,
+    with_table,
+    without_versions,
+)
 from aml_images_dagster.open_source.leak_check import LeakRules, private_files
 from aml_images_dagster.open_source.proof import prove_that_they_build
 from aml_images_dagster.open_source.proposal import Proposal, open_place, propose
@@ -76,7 +83,7 @@ def publish_source(
         repository.write(wanted.readme, with_table(readme, table, f"{wanted.readme} of {wanted.repository}").encode())
 
         published = {f"{folder}/{name}": file for folder, part in public.items() for name, file in part.files.items()}
-        texts = {wanted.readme: table} | notes
+        texts = {wanted.readme: table} | {path: without_versions(page) for path, page in notes.items()}
         published |= {path: PublicFile(FileMode.REGULAR, text.encode()) for path, text in texts.items()}
 
         def touched(changes: Sequence[ChangedFile]) -> list[PublicPart]:

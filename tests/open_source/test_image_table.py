@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
@@ -10,8 +12,10 @@ import pytest
 from aml_images_dagster.builds.image_difference import BaseChange, ImageDifference, LayerChange, PlatformDifference
 from aml_images_dagster.builds.release_notes import ReleaseNotes
 from aml_images_dagster.builds.source import load_catalog
-from aml_images_dagster.catalog.tree import WorkingTree
-from aml_images_dagster.open_source.image_table import ListedImage, image_table, notes_page
+from aml_images_dagster.catalog.tree import FileMode, WorkingTree
+from aml_images_dagster.open_source.image_table import ListedImage, image_table, notes_page, without_versions
+from aml_images_dagster.open_source.leak_check import LeakRules, check_for_leaks
+from aml_images_dagster.open_source.public_part import PublicFile
 from aml_images_dagster.open_source.syndication import image_readme
 from aml_images_dagster.settings import load_settings
 from aml_images_dagster.trust.difference import PackageChange, capabilities
@@ -87,6 +91,27 @@ def test_public_notes_have_nothing_of_the_source(settings: Settings) -> None:
     assert "| `busybox` |" in page
     for private in ("the private part", "secret.corp", "-FROM a", "no commit", "Dockerfile.private", "somebody"):
         assert private not in page
+
+
+def test_versions_are_no_private_addresses(settings: Settings) -> None:
+    found = notes("v2", "v1")
+    assert found.difference is not None
+    platform = replace(
+        found.difference.platforms[0],
+        packages=(PackageChange("pypi", "nvidia-curand", "nvidia-curand", (), ("10.3.2.106", "2.0")),),
+    )
+    found = replace(found, difference=replace(found.difference, platforms=(platform,)))
+    page = notes_page(listed(settings, found))
+    assert "| `nvidia-curand` | - | `10.3.2.106, 2.0` |" in page
+    rules = LeakRules(tuple(map(re.compile, settings.open_source.internal_name_patterns)), frozenset(), {}, ())
+
+    def leaks(text: str) -> list[str]:
+        files = {"release-notes/a.md": PublicFile(FileMode.REGULAR, text.encode())}
+        return [leak.what for leak in check_for_leaks(files, rules)]
+
+    assert leaks(page) == ["the internal name '10.3.2.106'"]
+    assert leaks(without_versions(page)) == []
+    assert leaks(without_versions(f"{page}\nfrom `vault.corp`, at `10.1.2.3/x`")) != []
 
 
 def test_an_image_without_notes_has_no_page(settings: Settings) -> None:
