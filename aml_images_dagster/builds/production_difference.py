@@ -70,7 +70,7 @@ def _compared(session: BuildSession, staged: StagedImage) -> ProductionDifferenc
         versions = ImageVersions(image.id, in_production(image, backends, settings).repository, backends)
         older = versions.served_now()
         if older is None:
-            return ProductionDifference(staged.digest, None, "it is not released yet", is_first=True)
+            return ProductionDifference(staged.digest, None, "not released yet", is_first=True)
         reference = staged_by_digest(session, staged)
         newer = ImageVersion(session.number, backends.staging, reference, session.number, session.source.commit, staged)
         difference = ImageComparison(settings).compare(image.id, older, newer, scanned=True)

@@ -13,7 +13,7 @@ from aml_images_dagster.pull_requests.hosts.interface import MARKER, Status
 from aml_images_dagster.text import code, code_block, printable, printable_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from aml_images_dagster.pull_requests.hosts.interface import Outcome
 
@@ -153,21 +153,27 @@ def _warnings(images: Sequence[ImageReport]) -> list[str]:
 def _changes(images: Sequence[ImageReport], longest: int) -> list[str]:
     """What changes for users of each image, collapsed, as much as there is room for."""
     lines: list[str] = []
+    without_details: dict[str, list[str]] = {}
     for image in images:
-        for block in _blocks(image.name, image.changes) if image.changes else ():
-            if len("\n".join([*lines, *block])) < longest:
-                lines += block
-                break
+        block = _details(image.name, image.changes) if image.changes else []
+        if block and len("\n".join([*lines, *block])) < longest:
+            lines += block
+        elif image.changes:
+            without_details.setdefault(image.changes.summary, []).append(image.name)
+    for summary, names in without_details.items():
+        more = f" and {len(names) - _SHOWN_NOTES} more" if len(names) > _SHOWN_NOTES else ""
+        block = ["", f"{', '.join(map(_code, names[:_SHOWN_NOTES]))}{more}: {_code(summary)}"]
+        if len("\n".join([*lines, *block])) < longest:
+            lines += block
     return lines
 
 
-def _blocks(name: str, changes: ChangesReport) -> Iterator[list[str]]:
-    """What changes, and the same without the details."""
-    if changes.details:
-        # In HTML, where Markdown means nothing, and mentions nothing in code.
-        title = escape(printable_line(f"{name} {changes.summary}"[:_SHOWN_SUMMARY]))
-        yield ["", f"<details><summary><code>{title}</code></summary>", "", changes.details, "", "</details>"]
-    yield ["", f"{_code(name)} {_code(changes.summary)}"]
+def _details(name: str, changes: ChangesReport) -> list[str]:
+    if not changes.details:
+        return []
+    # In HTML, where Markdown means nothing, and mentions nothing in code.
+    title = escape(printable_line(f"{name} {changes.summary}"[:_SHOWN_SUMMARY]))
+    return ["", f"<details><summary><code>{title}</code></summary>", "", changes.details, "", "</details>"]
 
 
 def _table(images: Sequence[ImageReport], longest: int) -> list[str]:

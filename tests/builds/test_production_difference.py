@@ -72,7 +72,7 @@ def test_another_minor_version_of_python_may_break_users(scene: Scene) -> None:
 def test_what_production_does_not_serve_yet_breaks_nobody(scene: Scene) -> None:
     found = scene.compare(scene.push(libc6="2.36"))
     assert (found.difference, found.may_break, found.is_first) == (None, (), True)
-    assert found.unknown == "it is not released yet"
+    assert found.unknown == "not released yet"
 
 
 def test_a_production_that_does_not_answer_is_said_in_a_line(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ def evaluations(done: Run) -> list[dg.AssetCheckEvaluation]:
         (difference(PYTHON), False, "may break users: Python 3.10 → 3.12; its release needs --accept-major"),
         (difference(), True, "no platform that both have"),
         (ProductionDifference(DIGEST, None, "no answer"), False, "what changed is not known: no answer"),
-        (ProductionDifference(DIGEST, None, "it is not released yet", is_first=True), True, "it is not released yet"),
+        (ProductionDifference(DIGEST, None, "not released yet", is_first=True), True, "not released yet"),
     ],
 )
 def test_it_warns_in_a_pull_request_and_stops_nothing(
