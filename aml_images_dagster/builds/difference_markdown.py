@@ -42,15 +42,20 @@ def as_markdown(difference: ImageDifference) -> str:
     return "\n\n".join((title, *sections(difference))) + "\n"
 
 
-def sections(difference: ImageDifference, *, public_bases: Iterable[str] | None = None) -> list[str]:
+def sections(
+    difference: ImageDifference, *, public_bases: Iterable[str] | None = None, with_left: bool = False
+) -> list[str]:
     """The whole difference, without a title.
 
     Args:
         difference: What changed.
         public_bases: Show only what everybody may see: of the bases these, no instructions, no commits, no Dockerfile,
             and nothing of what is not known. None shows all.
+        with_left: Also list the vulnerabilities that the newer image has, new or not.
     """
     shown = [*_major(difference), *_vulnerabilities(difference)]
+    if with_left and difference.vulnerabilities:
+        shown += vulnerabilities_left(difference.vulnerabilities)
     if public_bases is not None:
         known = set(public_bases)
         shown += _platforms(difference, _MOST_ROWS)

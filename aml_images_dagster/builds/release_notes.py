@@ -216,23 +216,19 @@ def public_notes(
 
 
 def _changes(notes: ReleaseNotes, public_bases: Iterable[str] | None, served: Collection[str]) -> Iterator[str]:
-    found = notes.vulnerabilities
     if notes.difference:
         yield f"Changes since {f'`{notes.since}`' if notes.since in served else 'the last release'}:"
-        yield from difference_sections(notes.difference, public_bases=public_bases)
-        found = notes.difference.vulnerabilities
-    elif notes.same_as:
+        yield from difference_sections(notes.difference, public_bases=public_bases, with_left=True)
+        return
+    if notes.same_as:
         yield f"The same image as {f'`{notes.same_as}`' if notes.same_as in served else 'one released before'}."
     elif notes.unknown:
         yield "What changed is not known" + (f": {code(notes.unknown)}" if public_bases is None else ".")
     else:
         yield "First release."
-    if found is None:
-        yield "Nobody was asked for vulnerabilities."
-        return
-    yield from vulnerabilities_left(found)
-    if not notes.difference:
-        yield who_looked(found)
+    if notes.vulnerabilities:
+        yield from vulnerabilities_left(notes.vulnerabilities)
+        yield who_looked(notes.vulnerabilities)
 
 
 _JSON = TypeAdapter(ReleaseNotes)
