@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.builds.image_difference import package_rows
 from aml_images_dagster.catalog.reference import short_digest
 from aml_images_dagster.text import code, code_block, counted
+from aml_images_dagster.vulnerabilities.vulnerability import counted_vulnerabilities
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,6 +35,7 @@ PACKAGE_TYPES = {
 _MOST_ROWS = 300
 _MOST_ROWS_IN_SHORT = 20
 _MOST_NAMED = 100
+_UNNAMED = "a security update that names no CVE"
 
 
 def as_markdown(difference: ImageDifference) -> str:
@@ -131,10 +133,10 @@ def _vulnerabilities(difference: ImageDifference, most: int = _MOST_ROWS) -> Ite
             f"| {_cell(name)} | {_cell(before)} | {_cell(after)} | {_named_ids(several)} |"
             for (name, before, after), several in _by_package(difference, found.fixed).items()
         ]
-        number = len({each.id for each in found.fixed})
+        number = counted_vulnerabilities(found.fixed)
         yield f"**Vulnerabilities fixed: {number}**\n\n{_rows('| package | before | now | fixed |', rows, most)}"
     if found.new:
-        yield f"**New vulnerabilities: {len({each.id for each in found.new})}**\n\n{_list(found.new, most)}"
+        yield f"**New vulnerabilities: {counted_vulnerabilities(found.new)}**\n\n{_list(found.new, most)}"
     yield who_looked(found)
 
 
@@ -143,7 +145,7 @@ def vulnerabilities_left(found: VulnerabilityChanges) -> Iterator[str]:
     fixable = [each for each in found.left if each.fixed_in]
     others = {each.id for each in found.left} - {each.id for each in fixable}
     if fixable:
-        number = len({each.id for each in fixable})
+        number = counted_vulnerabilities(fixable)
         yield f"**Vulnerabilities left that have a fix: {number}**\n\n{_list(fixable, _MOST_ROWS)}"
     if others:
         names = sorted(others, key=_in_order)
@@ -182,9 +184,11 @@ def _named_ids(several: Iterable[Vulnerability]) -> str:
     """Identifiers, each with its advisories: `CVE-2023-5363` (`DSA-5532-1`)."""
     advisories: dict[str, dict[str, None]] = {}
     for each in several:
-        advisories.setdefault(each.id, {}).update(dict.fromkeys(each.advisories))
+        name = each.id if each.has_identifier else _UNNAMED
+        advisories.setdefault(name, {}).update(dict.fromkeys(each.advisories))
     return ", ".join(
-        _cell(identifier) + (f" ({', '.join(map(_cell, advisories[identifier]))})" if advisories[identifier] else "")
+        (identifier if identifier == _UNNAMED else _cell(identifier))
+        + (f" ({', '.join(map(_cell, advisories[identifier]))})" if advisories[identifier] else "")
         for identifier in sorted(advisories, key=_in_order)
     )
 

@@ -21,7 +21,7 @@ from aml_images_dagster.trust.difference import MajorChange, PackageChange, diff
 from aml_images_dagster.trust.inventory import read_inventory
 from aml_images_dagster.trust.layer_records import LayerRecords
 from aml_images_dagster.vulnerabilities.scanning import of_all_platforms, scan
-from aml_images_dagster.vulnerabilities.vulnerability import VulnerabilityChanges, changes_of
+from aml_images_dagster.vulnerabilities.vulnerability import VulnerabilityChanges, changes_of, counted_vulnerabilities
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -182,9 +182,9 @@ def vulnerabilities_in_words(found: VulnerabilityChanges) -> str:
     missing = [f"{who}: {why}" for who, why in found.missing]
     if not found.compared:
         return "; ".join(("vulnerabilities: not known", *(missing or ["nobody was asked"])))
-    fixed, new = (len({each.id for each in several}) for several in (found.fixed, found.new))
+    fixed, new = map(counted_vulnerabilities, (found.fixed, found.new))
     said = "; ".join((", ".join(found.compared), *missing))
-    return f"vulnerabilities: {fixed or 'none'} fixed, {new or 'none'} new ({said})"
+    return f"vulnerabilities: {fixed} fixed, {new} new ({said})"
 
 
 def summary(difference: ImageDifference) -> str:
