@@ -1,11 +1,12 @@
-"""What changed between two versions of an image: packages, layers, bases, commits, the Dockerfile."""
+"""What changed between two versions of an image: packages, vulnerabilities, layers, bases, commits, the Dockerfile."""
 
 from __future__ import annotations
 
 import difflib
 import re
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from aml_images_dagster.builds.source import load_catalog
@@ -19,9 +20,13 @@ from aml_images_dagster.text import printable, printable_line
 from aml_images_dagster.trust.difference import MajorChange, PackageChange, difference
 from aml_images_dagster.trust.inventory import read_inventory
 from aml_images_dagster.trust.layer_records import LayerRecords
+from aml_images_dagster.vulnerabilities.scanning import of_all_platforms, scan
+from aml_images_dagster.vulnerabilities.vulnerability import VulnerabilityChanges, changes_of, counted_vulnerabilities
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+
+    from pydantic import TypeAdapter
 
     from aml_images_dagster.builds.image_versions import ImageVersion
     from aml_images_dagster.catalog.catalog import Catalog
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.catalog.reference import Reference
     from aml_images_dagster.registry.interface import Registry
     from aml_images_dagster.settings import Settings
+    from aml_images_dagster.vulnerabilities.vulnerability import Scan
 
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
@@ -106,6 +112,7 @@ class ImageDifference:
         commits: Commits between them that changed the folder, or one of an image that it is FROM; newest first.
         dockerfile: Unified diff of the Dockerfiles that were built, where both builds are known; else empty.
         remarks: What is not known, and why.
+        vulnerabilities: What became of vulnerabilities; None where nobody was asked.
     """
 
     image: str
@@ -119,10 +126,20 @@ class ImageDifference:
     commits: tuple[git.Commit, ...]
     dockerfile: str
     remarks: tuple[str, ...]
+    vulnerabilities: VulnerabilityChanges | None = None
 
     def document(self) -> dict[str, Any]:
         """The difference for programs."""
-        return asdict(self) | {"major": [{"text": str(each), **asdict(each)} for each in self.major]}
+        document: dict[str, Any] = _as_json().dump_python(self, mode="json")
+        texts = map(str, self.major)
+        return document | {"major": [{"text": next(texts), **each} for each in document["major"]]}
+
+
+@cache
+def _as_json() -> TypeAdapter[ImageDifference]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(ImageDifference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +174,19 @@ def package_rows(changes: Iterable[PackageChange]) -> dict[str, list[PackageRow]
     }
 
 
+def vulnerabilities_in_words(found: VulnerabilityChanges) -> str:
+    """How many vulnerabilities are fixed and new, and who says so: `vulnerabilities: 3 fixed, none new (updates)`.
+
+    A source that has not looked is named with the reason: it says nothing.
+    """
+    missing = [f"{who}: {why}" for who, why in found.missing]
+    if not found.compared:
+        return "; ".join(("vulnerabilities: not known", *(missing or ["nobody was asked"])))
+    fixed, new = map(counted_vulnerabilities, (found.fixed, found.new))
+    said = "; ".join((", ".join(found.compared), *missing))
+    return f"vulnerabilities: {fixed} fixed, {new} new ({said})"
+
+
 def summary(difference: ImageDifference) -> str:
     """How much changed, in a line, e.g. `packages: 2 changed, 1 added; 12.1 MB of new layers`."""
     said = []
@@ -169,6 +199,8 @@ def summary(difference: ImageDifference) -> str:
         packages = f"packages: {', '.join(counts)}" if counts else "the same packages"
         text = f"{packages}; {platform.new_bytes / 1e6:.1f} MB of new layers"
         said.append(f"{text} ({platform.platform})" if len(difference.platforms) > 1 else text)
+    if difference.vulnerabilities:
+        said.append(vulnerabilities_in_words(difference.vulnerabilities))
     return "; ".join(said) or "no platform that both have"
 
 
@@ -176,7 +208,7 @@ class ImageComparison:
     """Compares versions of images. What several images share is read once.
 
     Args:
-        settings: The repository, and where what was read of layers is kept.
+        settings: The repository, who is asked for vulnerabilities, and where what was read of layers is kept.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -184,8 +216,17 @@ class ImageComparison:
         self._records = LayerRecords(settings.layer_records)
         self._catalogs: dict[str, tuple[CommitTree, Catalog] | None] = {}
 
-    def compare(self, image: str, older: ImageVersion, newer: ImageVersion) -> ImageDifference:
+    def compare(
+        self, image: str, older: ImageVersion, newer: ImageVersion, *, scanned: bool = False
+    ) -> ImageDifference:
         """What changed.
+
+        Args:
+            image: `<family>/<name>`.
+            older: The version that was.
+            newer: The version that is to be.
+            scanned: Also ask the sources of vulnerabilities about both, which takes them seconds to minutes. One that
+                cannot look is part of the result.
 
         Raises:
             BadInput: A version cannot be read.
@@ -198,6 +239,7 @@ class ImageComparison:
         after = images_of(newer.registry, newer.reference)
         major: dict[MajorChange, None] = {}
         platforms = []
+        scans: tuple[list[Scan], list[Scan]] = ([], [])
         for platform in sorted(before.keys() | after.keys()):
             if platform not in after:
                 major[MajorChange("platform", platform, "")] = None
@@ -212,6 +254,9 @@ class ImageComparison:
             major |= dict.fromkeys(found.major)
             platforms.append(_platform(platform, found.packages, older, before[platform], newer, after[platform]))
             remarks += [f"not read: {text}" for each in (was, now) for text in each.unread]
+            if scanned:
+                for found_in, inventory, one in zip(scans, (was, now), (before, after), strict=True):
+                    found_in += scan(inventory, one[platform], self._settings)
         return ImageDifference(
             image=image,
             older=older.name,
@@ -224,6 +269,7 @@ class ImageComparison:
             commits=tuple(self._commits(image, older, newer, remarks)),
             dockerfile=_dockerfile(older, newer),
             remarks=tuple(dict.fromkeys(remarks)),
+            vulnerabilities=changes_of(*map(of_all_platforms, scans)) if scanned else None,
         )
 
     def _folder(self, image: str, version: ImageVersion, remarks: list[str]) -> tuple[CommitTree, Image] | None:

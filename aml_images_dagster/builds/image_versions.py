@@ -125,15 +125,24 @@ class ImageVersions:
             BadInput: Nothing.
             Unreachable: Production does not answer.
         """
-        production = self._backends.production
-        served = production.digest(Reference(production.host, self._repository, LATEST))
-        if served is None:
+        found = self.served_now()
+        if found is None:
             raise BadInput(
                 "production serves no :latest of it",
-                where=f"{production.host}/{self._repository}",
+                where=f"{self._backends.production.host}/{self._repository}",
                 hint="Name two builds or releases to compare.",
             )
-        return self.served(served)
+        return found
+
+    def served_now(self) -> ImageVersion | None:
+        """What production serves as `:latest` now; None for nothing.
+
+        Raises:
+            Unreachable: Production does not answer.
+        """
+        production = self._backends.production
+        served = production.digest(Reference(production.host, self._repository, LATEST))
+        return self.served(served) if served else None
 
     def served(self, digest: str) -> ImageVersion:
         """What production serves as `:latest`, by the digest that it serves."""

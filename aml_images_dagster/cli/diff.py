@@ -8,7 +8,7 @@ import click
 from rich.markup import escape
 
 from aml_images_dagster.builds.difference_markdown import PACKAGE_TYPES, as_markdown, named
-from aml_images_dagster.builds.image_difference import ImageComparison, package_rows
+from aml_images_dagster.builds.image_difference import ImageComparison, package_rows, vulnerabilities_in_words
 from aml_images_dagster.builds.image_versions import ImageVersions
 from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog.reference import short_digest
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.builds.image_difference import ImageDifference, PlatformDifference
     from aml_images_dagster.settings import Settings
+    from aml_images_dagster.vulnerabilities.vulnerability import VulnerabilityChanges
 
 
 @click.command("diff")
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 )
 @common_options
 def command(settings: Settings, as_json: bool, image: str, older: str | None, newer: str | None, form: str) -> None:
-    """Show what changed between two versions of an image: packages, layers, bases, commits, the Dockerfile.
+    """Show what changed between two versions of an image: packages, vulnerabilities, layers, bases, commits.
 
     FROM and TO are release tags, builds (the start of the number is enough), digests, or latest. Without FROM it is
     what production serves as :latest; without TO it is the newest image in staging. Nothing is run or pulled.
@@ -51,7 +52,7 @@ def command(settings: Settings, as_json: bool, image: str, older: str | None, ne
     versions = ImageVersions(found.id, repository, backends_for(settings))
     was = versions.find(older) if older else versions.latest()
     now = versions.find(newer) if newer else versions.newest()
-    difference = ImageComparison(settings).compare(found.id, was, now)
+    difference = ImageComparison(settings).compare(found.id, was, now, scanned=True)
     if as_json or form == "json":
         print_json(difference.document())
     elif form == "markdown":
@@ -69,6 +70,8 @@ def _show(console: Console, difference: ImageDifference) -> None:
             console.print(f"\n[bold]{platform.platform}[/]")
         _show_packages(console, platform)
         _show_layers(console, platform)
+    if difference.vulnerabilities:
+        _show_vulnerabilities(console, difference.vulnerabilities)
     if difference.bases:
         bases = new_table("base", "before", "now")
         for base in difference.bases:
@@ -87,6 +90,17 @@ def _show(console: Console, difference: ImageDifference) -> None:
         print_highlighted(console, difference.dockerfile, "diff")
     for remark in difference.remarks:
         console.print(f"[yellow]{escape(remark)}[/]")
+
+
+def _show_vulnerabilities(console: Console, found: VulnerabilityChanges) -> None:
+    console.print(f"\n{escape(vulnerabilities_in_words(found))}")
+    table = new_table("vulnerability", "package", "installed", "fixed in", "severity", "")
+    for several, said in ((found.fixed, "[green]fixed[/]"), (found.new, "[red]new[/]")):
+        for each in several:
+            row = (each.id, each.package, each.installed, each.fixed_in)
+            table.add_row(*map(escape, row), each.severity, said)
+    if found.fixed or found.new:
+        console.print(table)
 
 
 def _show_packages(console: Console, platform: PlatformDifference) -> None:

@@ -75,7 +75,7 @@ def command(
 
 def show_plan(settings: Settings, backends: Backends, release: ReleaseJson, as_json: bool) -> None:
     """The dry run of a release."""
-    plan = Releaser(backends, settings, actor(settings), lambda _: None).plan(release)
+    plan = Releaser(backends, settings, actor(settings), lambda _: None).plan(release, scanned=True)
     closed = window_closed(settings, datetime.now(UTC))
     if as_json:
         about = {"build": release.build, "release_tag": release.release_tag, "lacks": plan.lacks, "must_wait": closed}
@@ -121,12 +121,16 @@ def run_release(
             f"was released already, by {escape(done.record.who)}, {when}" if done.plan.nothing_to_do else "is released"
         )
         console.print(f"\n[green]build [bold]{release.build}[/] {already}[/] as {release.release_tag}")
+        if done.notes:
+            console.print(f"Release notes: {done.notes}", markup=False, soft_wrap=True)
     following = offer_dependents(settings, backends, done.record, console)
     tags = await_promotion(done.record.changes, settings, report) if wait else []
     wrong, late = problems(tags, "wrong"), problems(tags, "late")
     if as_json:
         record = done.record.model_dump(mode="json")
-        print_json(record | {"to_build_next": following, "promotion": {"late": late, "wrong": wrong}})
+        notes = str(done.notes) if done.notes else None
+        promotion = {"late": late, "wrong": wrong}
+        print_json(record | {"to_build_next": following, "promotion": promotion, "release_notes": notes})
     else:
         _tell_promotion(console, wrong, late, bool(tags))
     return 1 if wrong else 0

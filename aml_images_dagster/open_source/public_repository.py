@@ -70,6 +70,11 @@ class PublicRepository:
         file.write_bytes(content)
         file.chmod(0o755 if mode is FileMode.EXECUTABLE else 0o644)
 
+    def remove(self, path: str) -> None:
+        """Remove a file, if it is there."""
+        if self.read(path) is not None:
+            (self.root / path).unlink()
+
     def replace_folder(self, folder: str, files: Mapping[str, PublicFile]) -> None:
         """Make a folder hold exactly these files. Folders inside of it that are images of their own stay.
 

@@ -16,7 +16,7 @@ from aml_images_dagster.catalog import git
 from aml_images_dagster.catalog.image import DOCKERFILE, LICENSE_FILE, NOTICES_FILE
 from aml_images_dagster.catalog.tree import FileMode
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.open_source.image_table import ListedImage, list_images
+from aml_images_dagster.open_source.image_table import ListedImage, list_images, notes_of, without_versions
 from aml_images_dagster.open_source.leak_check import LeakRules
 from aml_images_dagster.open_source.proposal import Proposal, open_place, propose
 from aml_images_dagster.open_source.public_part import PublicFile
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from aml_images_dagster.catalog.git import ChangedFile
     from aml_images_dagster.settings import Settings
 
+_LONGEST = 25_000
+"""Characters of a page that Docker Hub takes."""
 README = "README.md"
 TAGS_FILE = "tags.yml"
 
@@ -64,14 +66,15 @@ def publish_docs(
     if images is not None and never:
         raise BadInput(f"never released: {', '.join(never)}", hint="There is nothing to document before a release.")
     with open_place(wanted.docs_place, settings) as repository:
-        published = {}
+        published: dict[str, PublicFile] = {}
         for one in listed:
             if one.tags:
                 folder = wanted.docs_folder.format(family=one.image.family, name=one.image.name)
-                published[f"{folder}/{TAGS_FILE}"] = _text(tags_metadata(one, settings))
-                published[f"{folder}/{README}"] = _text(image_readme(one, settings, today))
-        for path, file in published.items():
-            repository.write(path, file.content)
+                tags, readme, notes = tags_metadata(one, settings), image_readme(one, settings, today), _notes(one)
+                repository.write(f"{folder}/{TAGS_FILE}", tags.encode())
+                repository.write(f"{folder}/{README}", readme.encode())
+                checked = readme.replace(notes, without_versions(notes)) if notes else readme
+                published |= {f"{folder}/{TAGS_FILE}": _text(tags), f"{folder}/{README}": _text(checked)}
 
         def describe(changes: Sequence[ChangedFile]) -> tuple[str, str]:
             return "Update the documentation of images", "\n".join(f"- {change.path}" for change in changes)
@@ -113,6 +116,7 @@ def image_readme(listed: ListedImage, settings: Settings, today: date) -> str:
     rows = [
         ("tags", ", ".join(f"`{tag}`" for tag in listed.tags)),
         ("operating system", listed.system),
+        *([("capabilities", listed.capabilities)] if listed.capabilities else []),
         ("platform", ", ".join(f"`{platform}`" for platform in image.platforms)),
         ("base", f"`{listed.base}`"),
     ]
@@ -124,7 +128,14 @@ def image_readme(listed: ListedImage, settings: Settings, today: date) -> str:
     ]
     if links:
         sections.append(f"Source: {', '.join(links)}.")
-    return "\n\n".join(sections) + "\n"
+    readme = "\n\n".join(sections) + "\n"
+    notes = _notes(listed)
+    return f"{readme}\n{notes}\n" if notes and len(readme) + len(notes) < _LONGEST else readme
+
+
+def _notes(listed: ListedImage) -> str:
+    """The notes of the release that is served as the latest; empty without."""
+    return "\n\n".join(notes_of(listed, listed.current_notes)) if listed.current_notes else ""
 
 
 def _file_url(name: str, listed: ListedImage, settings: Settings) -> str:

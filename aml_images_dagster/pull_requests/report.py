@@ -6,10 +6,11 @@ Names and logs come from strangers: they are shown as code, where Markdown and @
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.pull_requests.hosts.interface import MARKER, Status
-from aml_images_dagster.text import code, code_block, printable
+from aml_images_dagster.text import code, code_block, printable, printable_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,7 @@ _SHOWN_REASONS = 4
 _SHOWN_NOTES = 20
 _SHOWN_LINE = 200
 _SHOWN_LOG = 4000
+_SHOWN_SUMMARY = 500
 _STYLED = 4
 """As many times longer may a text be before its colours go."""
 _TITLES: dict[Outcome, str] = {
@@ -31,6 +33,21 @@ _TITLES: dict[Outcome, str] = {
     "failure": "❌ failure",
     "canceled": "🚫 canceled",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class ChangesReport:
+    """What would change for users of an image.
+
+    Attributes:
+        summary: In a line, against what production serves; or why that is not known.
+        may_break: Changes that a release refuses until a person accepts them.
+        details: All of it, in Markdown in which whatever strangers have written is code; may be empty.
+    """
+
+    summary: str
+    may_break: tuple[str, ...] = ()
+    details: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +60,7 @@ class ImageReport:
         result: Its state: `built`, `reused`, `failed`, …; empty when nothing has yet.
         size_bytes: Its compressed size; None when it is not staged.
         size_before_bytes: The size of the last one that passed, builds of pull requests aside; None when none has.
+        changes: What would change for users; None when nothing is known of it yet.
     """
 
     name: str
@@ -50,6 +68,7 @@ class ImageReport:
     result: str = ""
     size_bytes: int | None = None
     size_before_bytes: int | None = None
+    changes: ChangesReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +131,49 @@ class Report:
             if self.failure.log:
                 end += ["", "The end of its log:", "", _block(self.failure.log)]
         end += ["", f"Commit {self.head[:12]}{build}" + (f", [run]({self.url})" if self.url else ""), ""]
+        lines += _warnings(self.images)
         room = _LONGEST - len("\n".join([*lines, *end]))
-        return "\n".join([*lines, *(["", *_table(self.images, room)] if self.images else []), *end])
+        if self.images:
+            lines += ["", *_table(self.images, room)]
+        lines += _changes(self.images, _LONGEST - len("\n".join([*lines, *end])))
+        return "\n".join([*lines, *end])
+
+
+def _warnings(images: Sequence[ImageReport]) -> list[str]:
+    """What may break users, a line for each image."""
+    found = [(image.name, image.changes.may_break) for image in images if image.changes and image.changes.may_break]
+    lines = [f"- {_code(name)}: {', '.join(map(_code, changes[:_SHOWN_NOTES]))}" for name, changes in found]
+    if not lines:
+        return []
+    more = [f"- and {len(lines) - _SHOWN_NOTES} more"] if len(lines) > _SHOWN_NOTES else []
+    title = "⚠️ **May break users**, so that a release needs `--accept-major`:"
+    return ["", title, "", *lines[:_SHOWN_NOTES], *more]
+
+
+def _changes(images: Sequence[ImageReport], longest: int) -> list[str]:
+    """What changes for users of each image, collapsed, as much as there is room for."""
+    lines: list[str] = []
+    without_details: dict[str, list[str]] = {}
+    for image in images:
+        block = _details(image.name, image.changes) if image.changes else []
+        if block and len("\n".join([*lines, *block])) < longest:
+            lines += block
+        elif image.changes:
+            without_details.setdefault(image.changes.summary, []).append(image.name)
+    for summary, names in without_details.items():
+        more = f" and {len(names) - _SHOWN_NOTES} more" if len(names) > _SHOWN_NOTES else ""
+        block = ["", f"{', '.join(map(_code, names[:_SHOWN_NOTES]))}{more}: {_code(summary)}"]
+        if len("\n".join([*lines, *block])) < longest:
+            lines += block
+    return lines
+
+
+def _details(name: str, changes: ChangesReport) -> list[str]:
+    if not changes.details:
+        return []
+    # In HTML, where Markdown means nothing, and mentions nothing in code.
+    title = escape(printable_line(f"{name} {changes.summary}"[:_SHOWN_SUMMARY]))
+    return ["", f"<details><summary><code>{title}</code></summary>", "", changes.details, "", "</details>"]
 
 
 def _table(images: Sequence[ImageReport], longest: int) -> list[str]:

@@ -31,17 +31,22 @@ class ReleaseComparison:
     def __init__(self, backends: Backends, settings: Settings) -> None:
         self._backends = backends
         self._comparison = ImageComparison(settings)
-        self._known: dict[tuple[str, str | None, str | None], ImageDifference | str] = {}
+        self._known: dict[tuple[str, str | None, str | None, bool], ImageDifference | str] = {}
 
-    def add(self, release: ReleaseJson, plan: ReleasePlan) -> ReleasePlan:
+    def add(self, release: ReleaseJson, plan: ReleasePlan, *, scanned: bool = False) -> ReleasePlan:
         """The plan with what it changes for users. Nothing is read for a `:latest` that stays, or is the first.
+
+        Args:
+            release: What the build made.
+            plan: What a release of it would change.
+            scanned: Also ask for vulnerabilities, which a release does not wait for.
 
         Raises:
             Unreachable: A registry does not answer.
         """
         images = {f"{image.family}/{image.name}": image for image in release.images}
         found = {
-            change.image: self._compared(change, images[change.image], release)
+            change.image: self.compared(change, images[change.image], release, scanned=scanned)
             for change in plan.changes
             if change.tag == LATEST and change.before not in (None, change.after)
         }
@@ -51,21 +56,36 @@ class ReleaseComparison:
             not_compared={image: each for image, each in found.items() if isinstance(each, str)},
         )
 
-    def _compared(self, change: TagChange, image: ReleaseImage, release: ReleaseJson) -> ImageDifference | str:
-        key = (change.image, change.before, change.after)
+    def compared(
+        self, change: TagChange, image: ReleaseImage, release: ReleaseJson, *, scanned: bool
+    ) -> ImageDifference | str:
+        """What changes when a `:latest` moves, or why that is not known.
+
+        Args:
+            change: The move.
+            image: The image that it moves to.
+            release: The build that made it.
+            scanned: Also ask for vulnerabilities.
+
+        Raises:
+            Unreachable: A registry does not answer.
+        """
+        key = (change.image, change.before, change.after, scanned)
         if key not in self._known:
             try:
-                self._known[key] = self._compare(change, image, release)
+                self._known[key] = self._compare(change, image, release, scanned=scanned)
             except BadInput as fault:
                 self._known[key] = str(fault)
         return self._known[key]
 
-    def _compare(self, change: TagChange, image: ReleaseImage, release: ReleaseJson) -> ImageDifference:
+    def _compare(
+        self, change: TagChange, image: ReleaseImage, release: ReleaseJson, *, scanned: bool
+    ) -> ImageDifference:
         versions = ImageVersions(change.image, change.repository, self._backends)
         reference = Reference.parse(image.staging.reference).with_digest(image.staging.digest)
         staged = self._backends.artifacts.build(release.build).read_staged(change.image)
         newer = ImageVersion(release.build, self._backends.staging, reference, release.build, release.commit, staged)
-        return self._comparison.compare(change.image, versions.served(change.before or ""), newer)
+        return self._comparison.compare(change.image, versions.served(change.before or ""), newer, scanned=scanned)
 
 
 def accepted_changes(

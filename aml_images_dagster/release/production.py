@@ -14,6 +14,7 @@ from aml_images_dagster.errors import BadInput, FactoryError, ReleaseFailed, Rel
 from aml_images_dagster.release.candidate import check_staging, check_traceable, check_verified, claim, completed, lacks
 from aml_images_dagster.release.lease import Lease
 from aml_images_dagster.release.major_changes import ReleaseComparison, accepted_changes
+from aml_images_dagster.release.notes_writer import NotesWriter
 from aml_images_dagster.release.reason import stated
 from aml_images_dagster.release.release_plan import ReleasePlan, plan_release
 from aml_images_dagster.release.shell.import_images import ImportRefused, Tested, import_all
@@ -22,6 +23,8 @@ from aml_images_dagster.trust.referrers import copy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+    from upath import UPath
 
     from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.ledger import TagChange
@@ -37,10 +40,12 @@ class Release:
     Attributes:
         plan: What it changed; `before` is what production served when it was called.
         record: The record of its completion.
+        notes: Its release notes; None if they could not be written.
     """
 
     plan: ReleasePlan
     record: ReleaseRecord
+    notes: UPath | None
 
 
 class Releaser:
@@ -60,9 +65,14 @@ class Releaser:
         self._report = report
         self._ledger = Ledger(backends.artifacts)
         self._comparison = ReleaseComparison(backends, settings)
+        self._notes = NotesWriter(backends, settings, self._comparison)
 
-    def plan(self, release: ReleaseJson) -> ReleasePlan:
+    def plan(self, release: ReleaseJson, *, scanned: bool = False) -> ReleasePlan:
         """What a release would change. Nothing is changed.
+
+        Args:
+            release: What the build made.
+            scanned: Also ask for vulnerabilities; a source that cannot look is part of the result.
 
         Raises:
             BadInput: The build may not be released.
@@ -72,10 +82,11 @@ class Releaser:
         check_staging(release, self._backends.staging)
         check_verified(release, self._backends.staging, self._settings)
         plan = plan_release(release, self._backends.production, self._ledger.records())
-        return self._comparison.add(release, replace(plan, lacks=lacks(release, self._backends.artifacts)))
+        plan = replace(plan, lacks=lacks(release, self._backends.artifacts))
+        return self._comparison.add(release, plan, scanned=scanned)
 
     def release(self, release: ReleaseJson, *, outside_window: str = "", accept_major: bool = False) -> Release:
-        """Release a build, or complete an incomplete release.
+        """Release a build, or complete an incomplete release, and write its notes.
 
         Args:
             release: What the build made.
@@ -87,7 +98,12 @@ class Releaser:
             ReleaseFailed: It did not complete; what is done stays done, and the same call continues where it stopped.
             ReleaseInterrupted: A person has interrupted it; likewise.
         """
-        outside_window = stated(outside_window, "outside_window")
+        plan, record = self._released(release, stated(outside_window, "outside_window"), accept_major)
+        return Release(plan, record, self._write_notes(release, record))
+
+    def _released(
+        self, release: ReleaseJson, outside_window: str, accept_major: bool
+    ) -> tuple[ReleasePlan, ReleaseRecord]:
         check_window(self._settings, outside_window, datetime.now(UTC))
         # What can be refused is refused before the wait for the lease.
         accepted_changes(self.plan(release), release, self._settings, accept_major)
@@ -96,7 +112,7 @@ class Releaser:
             check_window(self._settings, outside_window, datetime.now(UTC))  # it may have closed meanwhile
             plan = self.plan(release)
             if plan.released is not None and plan.nothing_to_do:
-                return Release(plan, plan.released)
+                return plan, plan.released
             accepted = accepted_changes(plan, release, self._settings, accept_major)
             lease.check()
             self._claim(release)
@@ -116,7 +132,20 @@ class Releaser:
                 import_all(_tested(release), production, self._report, may_move)
                 lease.check()
             done = self._ledger.complete(begun, self._who, outside_window=outside_window, accepted_major=accepted)
-            return Release(plan, done)
+            return plan, done
+
+    def _write_notes(self, release: ReleaseJson, record: ReleaseRecord) -> UPath | None:
+        """Nothing waits for them, and no fault of them makes a release fail that is complete."""
+        try:
+            return self._notes.write(release, record)
+        except KeyboardInterrupt:
+            raise ReleaseInterrupted(
+                f"the release of build {release.build} is complete; its notes are not",
+                hint=f"Run `aml-images release {release.build}` again to write them.",
+            ) from None
+        except (FactoryError, OSError) as error:
+            self._report(f"The release notes could not be written: {error}. Release it again to write them.")
+            return None
 
     def _begun(
         self, release: ReleaseJson, changes: tuple[TagChange, ...], outside_window: str, accepted: tuple[str, ...]

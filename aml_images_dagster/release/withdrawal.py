@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.history import History
 from aml_images_dagster.builds.ledger import LATEST, Ledger, TagChange
+from aml_images_dagster.builds.release_notes import forget_in_notes
 from aml_images_dagster.catalog.reference import Reference
-from aml_images_dagster.errors import BadInput
+from aml_images_dagster.errors import BadInput, FactoryError
 from aml_images_dagster.release.production import exclusively
 from aml_images_dagster.release.reason import stated
 from aml_images_dagster.release.rollback import plan_rollback
@@ -88,6 +89,10 @@ def withdraw(
             lease.check()
         backends.production.untag(Reference(backends.production.host, version.repository, tag))
         report(f"{change.name} is withdrawn")
+        try:
+            forget_in_notes(image, tag, backends)
+        except (FactoryError, OSError) as error:
+            report(f"The release notes in the artifacts still name it: {error}")
         lease.check()
         return ledger.complete(begun, who, reason=reason)
 

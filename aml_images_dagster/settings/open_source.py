@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from aml_images_dagster.settings.group import Group
@@ -59,6 +59,11 @@ class OpenSourceSettings(Group):
         default="{family}/{name}", description="Folder of an image in the public repository; {family} and {name}."
     )
     readme: str = Field(default="README.md", description="File of the public repository with the image table.")
+    notes_file: str = Field(
+        default="release-notes/{family}/{name}.md",
+        description="File of the public repository with the release notes of an image; {family} and {name}. Empty: no "
+        "release notes are published.",
+    )
     token: SecretStr | None = Field(
         default=None, description="Token for pushing to the public repository and for opening pull requests."
     )
@@ -106,15 +111,17 @@ class OpenSourceSettings(Group):
                 raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
         return value
 
-    @field_validator("image_folder", "docs_folder")
+    @field_validator("image_folder", "docs_folder", "notes_file")
     @classmethod
-    def _names_every_image(cls, value: str) -> str:
+    def _names_every_image(cls, value: str, field: ValidationInfo) -> str:
+        if not value and field.field_name == "notes_file":
+            return value
         try:
             fields = {field for _, field, _, _ in Formatter().parse(value) if field is not None}
         except ValueError:
             raise ValueError("a brace is not closed") from None
         if not {"name"} <= fields <= {"name", "family"} or value.startswith("/") or ".." in value.split("/"):
-            raise ValueError("write a relative folder with {name} and perhaps {family}, e.g. {family}/{name}")
+            raise ValueError("write a relative path with {name} and perhaps {family}, e.g. {family}/{name}")
         return value.strip("/")
 
     @field_validator("repository", "docs_repository")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Collection, Iterable
 
     from aml_images_dagster.trust.inventory import Inventory
     from aml_images_dagster.trust.packages import Package
@@ -98,8 +98,9 @@ def _versions(packages: Iterable[Package]) -> dict[tuple[str, str], tuple[str, .
 
 
 def _major(older: Inventory, newer: Inventory, required: Collection[str]) -> Iterable[MajorChange]:
-    for component, version_in in _COMPONENTS.items():
-        before, after = version_in(older), version_in(newer)
+    components = _components(newer)
+    for component, before in _components(older).items():
+        after = components[component]
         if before and before != after:
             yield MajorChange(component, before, after)
     was, now = _python(older), _python(newer)
@@ -140,19 +141,29 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, leading[1].split("."))) if leading else ()
 
 
-def _component(pattern: str, parts: int) -> Callable[[Inventory], str]:
-    """Reads the versions, to a number of parts, of the packages whose type and name fit a pattern."""
-    fits = re.compile(pattern, re.IGNORECASE)
+def _components(inventory: Inventory) -> dict[str, str]:
+    """What users compile against or write for, to as many numbers of its version as matter; empty if it is missing."""
+    return {"distribution": _distribution(inventory)} | {
+        name: _versions_of(pattern, parts, inventory) for name, (pattern, parts, _) in _COMPONENTS.items()
+    }
 
-    def of(inventory: Inventory) -> str:
-        numbers = {
-            _numbers(package.version)[:parts]
-            for package in inventory.packages
-            if fits.fullmatch(f"{package.type}/{package.name}")
-        }
-        return ", ".join(".".join(map(str, each)) for each in sorted(numbers - {()}))
 
-    return of
+def capabilities(inventory: Inventory) -> dict[str, str]:
+    """The components that users choose an image for, with versions for people: `{"Python": "3.11.2"}`."""
+    found = {
+        name: _versions_of(pattern, shown, inventory) for name, (pattern, _, shown) in _COMPONENTS.items() if shown
+    }
+    return {name: version for name, version in found.items() if version}
+
+
+def _versions_of(pattern: str, parts: int, inventory: Inventory) -> str:
+    """The versions, to a number of parts, of the packages whose type and name fit a pattern."""
+    numbers = {
+        _numbers(package.version)[:parts]
+        for package in inventory.packages
+        if re.fullmatch(pattern, f"{package.type}/{package.name}", re.IGNORECASE)
+    }
+    return ", ".join(".".join(map(str, each)) for each in sorted(numbers - {()}))
 
 
 def _distribution(inventory: Inventory) -> str:
@@ -160,13 +171,13 @@ def _distribution(inventory: Inventory) -> str:
     return " ".join(filter(None, (values.get("ID", ""), values.get("VERSION_ID", ""))))
 
 
-_COMPONENTS: dict[str, Callable[[Inventory], str]] = {
-    "distribution": _distribution,
+_COMPONENTS: dict[str, tuple[str, int, int]] = {
     # Debian has a package for each minor version, and its libraries stay when a version goes.
-    "Python": _component(r"deb/python3\.\d+-minimal|(?:apk|rpm)/python3|conda/python", 2),
-    "glibc": _component(r"deb/libc6|rpm/glibc", 2),
-    "Open MPI": _component(r"deb/openmpi-bin|(?:conda|rpm|generic)/open[- ]?mpi", 2),
-    "Intel MPI": _component(r"pypi/impi[-_]rt|deb/intel-oneapi-mpi|conda/impi_rt|generic/intel[- ]?mpi", 1),
-    "CUDA": _component(r"(?:deb|rpm)/cuda-cudart-\d+-\d+|conda/cuda-cudart|generic/cuda", 1),
+    "Python": (r"deb/python3\.\d+-minimal|(?:apk|rpm)/python3|conda/python", 2, 3),
+    "glibc": (r"deb/libc6|rpm/glibc", 2, 0),
+    "Open MPI": (r"deb/openmpi-bin|(?:conda|rpm|generic)/open[- ]?mpi", 2, 3),
+    "Intel MPI": (r"pypi/impi[-_]rt|deb/intel-oneapi-mpi|conda/impi_rt|generic/intel[- ]?mpi", 1, 2),
+    "CUDA": (r"(?:deb|rpm)/cuda-cudart-\d+-\d+|conda/cuda-cudart|generic/cuda", 1, 2),
 }
-"""What users compile against or write for, and to how many numbers of its version."""
+"""The packages that a component is known by; how many numbers of its version matter to what is built upon it, and how
+many are shown as what an image is capable of: none for what every image has."""

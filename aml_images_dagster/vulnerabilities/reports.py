@@ -56,6 +56,7 @@ class _TrivyVulnerability(_Pascal):
     severity: _Text = ""
     title: _Text = ""
     primary_url: _Text = Field(default="", alias="PrimaryURL")
+    vendor_ids: Annotated[tuple[str, ...], BeforeValidator(_no_list)] = Field(default=(), alias="VendorIDs")
 
 
 class _TrivyResult(_Pascal):
@@ -85,6 +86,7 @@ def trivy(document: object) -> tuple[Vulnerability, ...]:
             "trivy",
             each.title,
             each.primary_url,
+            each.vendor_ids,
         )
         for result in _Trivy.model_validate(document).results
         for each in result.vulnerabilities
@@ -95,12 +97,17 @@ class _GrypeFix(_Camel):
     versions: Annotated[tuple[str, ...], BeforeValidator(_no_list)] = ()
 
 
+class _GrypeAdvisory(_Camel):
+    id: str = Field(min_length=1)
+
+
 class _GrypeVulnerability(_Camel):
     id: str = Field(min_length=1)
     severity: _Text = ""
     fix: _GrypeFix = _GrypeFix()
     description: _Text = ""
     data_source: _Text = ""
+    advisories: Annotated[tuple[_GrypeAdvisory, ...], BeforeValidator(_no_list)] = ()
 
 
 class _GrypeArtifact(_Camel):
@@ -135,6 +142,7 @@ def grype(document: object) -> tuple[Vulnerability, ...]:
             "grype",
             match.vulnerability.description,
             match.vulnerability.data_source,
+            tuple(advisory.id for advisory in match.vulnerability.advisories),
         )
         for match in _Grype.model_validate(document).matches
     )
@@ -217,6 +225,7 @@ def _vulnerability(
     source: str,
     title: str,
     url: str,
+    advisories: tuple[str, ...] = (),
 ) -> Vulnerability:
     kind = kind.lower()
     return Vulnerability(
@@ -229,6 +238,7 @@ def _vulnerability(
         source=source,
         title=printable_line(title)[:_LONGEST_TITLE],
         url=printable_line(url),
+        advisories=tuple(map(printable_line, advisories)),
     )
 
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.registry.platforms import images_of
+from aml_images_dagster.trust.inventory import read_inventory
 from aml_images_dagster.vulnerabilities.apt_updates import SOURCE, AptUpdates, Distribution
 from aml_images_dagster.vulnerabilities.scanners import run_scanner
 from aml_images_dagster.vulnerabilities.vulnerability import Scan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from aml_images_dagster.catalog.image_file import Content
     from aml_images_dagster.catalog.reference import Reference
+    from aml_images_dagster.registry.interface import Registry
     from aml_images_dagster.settings import Settings
     from aml_images_dagster.trust.inventory import Inventory
+    from aml_images_dagster.trust.layer_records import LayerRecords
 
 _ARCHITECTURES = {
     "386": "i386",
@@ -44,6 +49,33 @@ def scan(inventory: Inventory, reference: Reference, settings: Settings) -> tupl
         if source == SOURCE
         else run_scanner(source, str(reference))
         for source in settings.vulnerabilities.sources
+    )
+
+
+def scan_image(
+    registry: Registry,
+    reference: Reference,
+    records: LayerRecords,
+    settings: Settings,
+    contents: Sequence[Content] = (),
+) -> tuple[Scan, ...]:
+    """Ask every source about an image, of one platform or of several.
+
+    Args:
+        registry: Where it is.
+        reference: The image, by digest.
+        records: Records of layers that were read before.
+        settings: Which sources are asked, and where they look.
+        contents: What image.json declares to be in it.
+
+    Raises:
+        BadInput: There is no such image.
+        Unreachable: The registry does not answer.
+    """
+    return of_all_platforms(
+        each
+        for image in images_of(registry, reference).values()
+        for each in scan(read_inventory(registry, image, records, contents), image, settings)
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aml_images_dagster.builds.difference_markdown import as_markdown
+from aml_images_dagster.builds.difference_markdown import as_markdown, sections, short_sections, vulnerabilities_left
 from aml_images_dagster.builds.image_difference import ImageComparison, ImageDifference, package_rows, summary
 from aml_images_dagster.builds.image_versions import ImageVersion
 from aml_images_dagster.builds.records import BaseImage
@@ -15,6 +15,7 @@ from tests.image_repository import ImageRepository
 from tests.records import staged_image
 from tests.trust.images import MemoryRegistry
 from tests.trust.test_inventory import deb, dist_info
+from tests.vulnerabilities.trivy_program import TrivyProgram, finding
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +35,11 @@ def images(tmp_path: Path) -> ImageRepository:
 @pytest.fixture
 def registry() -> MemoryRegistry:
     return MemoryRegistry()
+
+
+@pytest.fixture
+def trivy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrivyProgram:
+    return TrivyProgram.on_path(tmp_path / "trivy", monkeypatch)
 
 
 def compare(images: ImageRepository, older: ImageVersion, newer: ImageVersion) -> ImageDifference:
@@ -72,6 +78,61 @@ def test_packages_layers_and_sizes(images: ImageRepository, registry: MemoryRegi
     assert "| `openssl (2 packages)` | `3.0.15-1` | `3.0.17-1` |" in as_markdown(found)
 
 
+def test_vulnerabilities_that_are_fixed_new_and_left(
+    images: ImageRepository, registry: MemoryRegistry, trivy: TrivyProgram
+) -> None:
+    older, newer = (version(f"v{n}", registry, registry.push(files)) for n, files in ((1, OLD), (2, NEW)))
+    old = {"InstalledVersion": "3.0.15-1", "FixedVersion": "3.0.16-1"}
+    trivy.finds(
+        older.digest,
+        *(finding("CVE-2026-900", name, VendorIDs=["DSA-6000-1"], **old) for name in ("openssl", "libssl3")),
+        finding("CVE-2026-10000", "libssl3", **old),
+        finding("CVE-2026-7", "openssl"),
+    )
+    trivy.finds(newer.digest, finding("CVE-2026-7", "openssl"), finding("CVE-2026-8", "openssl", FixedVersion="4"))
+
+    found = ImageComparison(load_settings(repo=images.root)).compare(IMAGE, older, newer, scanned=True)
+
+    assert found.vulnerabilities is not None
+    fixed, new, left = (
+        {each.id for each in several}
+        for several in (found.vulnerabilities.fixed, found.vulnerabilities.new, found.vulnerabilities.left)
+    )
+    assert (fixed, new) == ({"CVE-2026-900", "CVE-2026-10000"}, {"CVE-2026-8"})
+    assert left == {"CVE-2026-7", "CVE-2026-8"}
+    assert summary(found).endswith("; vulnerabilities: 2 fixed, 1 new (trivy)")
+    for text in (as_markdown(found), "\n".join(short_sections(found))):
+        assert "**Vulnerabilities fixed: 2**" in text
+        assert "| `openssl` | `3.0.15-1` | `3.0.17-1` | `CVE-2026-900` (`DSA-6000-1`), `CVE-2026-10000` |" in text
+        assert "| `CVE-2026-8` | `openssl` | - | `4` | high |" in text
+        assert "Looked at by trivy." in text
+    assert "**Vulnerabilities left without a fix: 1**\n\n`CVE-2026-7`" in list(
+        vulnerabilities_left(found.vulnerabilities)
+    )
+    document = found.document()
+    assert [each["id"] for each in document["vulnerabilities"]["new"]] == ["CVE-2026-8"]
+
+
+def test_a_source_that_looked_at_one_of_the_two_makes_nothing_fixed_or_new(
+    images: ImageRepository, registry: MemoryRegistry, trivy: TrivyProgram
+) -> None:
+    older, newer = (version(f"v{n}", registry, registry.push(files)) for n, files in ((1, OLD), (2, NEW)))
+    trivy.knows_no_other()
+    trivy.finds(newer.digest, finding("CVE-2026-8", "openssl"))
+
+    found = ImageComparison(load_settings(repo=images.root)).compare(IMAGE, older, newer, scanned=True)
+
+    assert found.vulnerabilities is not None
+    assert (found.vulnerabilities.fixed, found.vulnerabilities.new) == ((), ())
+    assert [each.id for each in found.vulnerabilities.left] == ["CVE-2026-8"]
+    assert "vulnerabilities: not known; trivy has not looked at the older image: it failed: no database" in summary(
+        found
+    )
+    assert "Looked at by trivy. trivy has not looked at the older image: `it failed: no database`." in as_markdown(
+        found
+    )
+
+
 def test_what_requirements_name_counts_as_of_both_commits(images: ImageRepository, registry: MemoryRegistry) -> None:
     requirements = images.folder(IMAGE) / "requirements.txt"
     images.write(requirements, "pandas\n")
@@ -107,7 +168,7 @@ def test_commits_of_the_folder_and_of_what_it_is_built_from(images: ImageReposit
 
     assert [commit.subject for commit in found.commits] == ["More of it", "Another greeting"]
     assert (after[:12] in as_markdown(found), "More of it" in as_markdown(found)) == (True, True)
-    assert "More of it" not in as_markdown(found, with_source=False)
+    assert "More of it" not in "".join(sections(found, public_bases=()))
     back = compare(images, newer, older)
     assert (back.commits, back.remarks) == ((), ("v1 lacks 2 commits of v2: it is of another branch, or older",))
 

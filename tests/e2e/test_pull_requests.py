@@ -8,6 +8,7 @@ import os
 import subprocess
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -18,6 +19,7 @@ from tests.dagster_instance import open_instance
 from tests.emulators.github import REPOSITORY, TOKEN, GitHub, OpenPullRequest
 from tests.image_repository import ImageRepository
 from tests.pull_requests.remote_repository import RemoteRepository, edit_docs, edit_hello, edit_shell, ref
+from tests.trust.test_inventory import deb
 
 pytestmark = [pytest.mark.engine, pytest.mark.e2e]
 
@@ -196,6 +198,52 @@ def test_from_opening_to_closing(scene):
     scene.until(lambda: scene.tags() == [], lambda: str(scene.tags()))
     for commit in (writes, edits, adds, slow, quick):
         print(commit[:8], scene.github.outcomes(commit), scene.github.statuses[commit][-1]["description"])
+
+
+def test_a_major_change_is_a_warning_until_it_is_released(scene, production):
+    factory, author = scene.remote.factory, scene.remote.author
+    image = factory.image("apps/other")
+
+    def has_python(version):
+        def change(r):
+            minor = version.rpartition(".")[0]
+            r.write(r.folder("apps/other") / "status", deb(f"python{minor}-minimal", f"{version}-1"))
+            dockerfile = r.folder("apps/other") / "Dockerfile"
+            if "status" not in dockerfile.read_text():
+                r.write(dockerfile, f"{dockerfile.read_text()}COPY status /var/lib/dpkg/status\n")
+
+        return change
+
+    has_python("3.10.2")(factory)
+    factory.commit("Python 3.10")
+    factory.git("push", "-q", "origin", "HEAD:main")
+    author.git("fetch", "-q", "origin")
+    factory.json("release", factory.json("build", image, "--release-tag", "v1")["build"])
+
+    head = scene.remote.push(31, has_python("3.12.1"), onto="origin/main")
+    scene.push(31, head)
+    assert scene.ended(head)["state"] == "success", scene.body(31)
+    scene.until(lambda: "✅ success" in scene.body(31), lambda: scene.body(31))
+    print(scene.body(31))
+    warning = f"⚠️ **May break users**, so that a release needs `--accept-major`:\n\n- `{image}`: `Python 3.10 → 3.12`\n"
+    assert warning in scene.body(31)
+    assert f"<details><summary><code>{image} against v1: packages: 1 added, 1 removed; " in scene.body(31)
+
+    factory.git("pull", "-q", "origin", ref(31))
+    build = factory.json("build", image, "--release-tag", "v2")["build"]
+    refused = factory.run("release", build)
+    assert (refused.returncode, f"{image}: Python 3.10 → 3.12" in refused.stderr) == (2, True), refused.stderr
+    record = factory.json("release", build, "--accept-major")
+    assert record["accepted_major"] == [f"{image}: Python 3.10 → 3.12"]
+    notes = Path(record["release_notes"]).read_text()
+    assert "Accepted by" in notes
+    assert "`Python 3.10 → 3.12`" in notes
+
+    scene.close(31)
+    empty(production, [change["repository"] for change in record["changes"][:1]])
+    for each in scene.staging.tags(image.partition("/")[0]):
+        if build in each:
+            scene.staging.delete(Reference(scene.staging.host, image.partition("/")[0], each))
 
 
 def newer_run(scene, commit, than):

@@ -1,19 +1,28 @@
 """The public part of image folders reaches a bare public repository, and nothing else does."""
 
+# ruff: noqa: F811 - fixtures of another folder are imported by name
+
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.registry.copy import copy_image
+from tests.release.conftest import complete_build, house, staged_build  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aml_images_dagster.engine.docker_engine import DockerEngine
     from aml_images_dagster.registry.oci import OciRegistry
+    from aml_images_dagster.release.release_json import ReleaseJson
     from tests.image_repository import ImageRepository
     from tests.open_source.conftest import BareRepository
+    from tests.release.conftest import House
 
 pytestmark = pytest.mark.engine
 
@@ -45,7 +54,7 @@ def test_the_public_tree_is_all_that_is_needed_and_nothing_more(
     assert "100755" in public.git("ls-tree", BRANCH, f"{apps}/other/python")
     readme = public.read(BRANCH, "README.md")
     assert "Written by people." in readme
-    assert "| `registry.example/shell` | not released yet | Busybox | `busybox` |  |" in readme
+    assert "| `registry.example/shell` | Busybox |  | not released yet | `busybox` |  |" in readme
     # Nothing of the proof stays in the engine.
     assert engine.local_digest(f"aml-images.public/{tools}:shell") is None
 
@@ -199,6 +208,45 @@ def test_files_that_are_gone_are_removed_there_and_those_of_people_stay(
     assert "CONTRIBUTING.md" in public.files(BRANCH)
 
 
+def test_release_notes_are_those_of_tags_that_are_served(
+    image_repository: ImageRepository,
+    public: BareRepository,
+    house: House,
+    complete_build: Callable[..., ReleaseJson],
+) -> None:
+    shell = image_repository.image("tools/shell")
+    path = f"release-notes/{shell}.md"
+
+    def published() -> tuple[str, list[str]]:
+        code, out, err = publish(image_repository, shell)
+        assert code == 0, out + err
+        text = public.read(BRANCH, path)
+        return text, re.findall(r"^## (\S+)$", text, re.MULTILINE)
+
+    first = complete_build("tools/shell", tag="v1", age=timedelta(hours=1))
+    for release in (first, complete_build("tools/shell", tag="v2")):
+        house.releaser().release(release)
+    text, tags = published()
+    assert tags == ["v2", "v1"]
+    assert "`latest` is `v2`." in text
+    assert f"`registry.example/shell:v1`, `{first.images[0].staging.digest}`" in text
+    assert "Changes since `v1`:" in text
+    assert f"`v2`, `latest` ([release notes]({path}))" in public.read(BRANCH, "README.md")
+
+    assert image_repository.run("rollback", shell, "--reason", "it is broken").returncode == 0
+    assert "`latest` is `v1`." in published()[0]
+    assert image_repository.run("withdraw", shell, "v2", "--reason", "it is broken").returncode == 0
+    text, tags = published()
+    assert (tags, "v2" in text) == (["v1"], False)
+
+    production = house.backends.production
+    repository = first.images[0].destinations[0].rpartition(":")[0]
+    for tag in ("v1", "latest"):
+        production.untag(Reference(production.host, repository, tag))
+    assert publish(image_repository, shell)[0] == 0
+    assert path not in public.files(BRANCH)
+
+
 def test_the_table_tells_tags_and_end_of_life(
     image_repository: ImageRepository,
     public: BareRepository,
@@ -218,6 +266,6 @@ def test_the_table_tells_tags_and_end_of_life(
     code, out, err = publish(image_repository)
     assert code == 0, out + err
     readme = public.read(BRANCH, "README.md")
-    assert "| `registry.example/shell` | `20261122.v10`, `latest` |" in readme
+    assert "| `registry.example/shell` | Busybox |  | `20261122.v10`, `latest` |" in readme
     assert "since 2021-04-30: not built any more" in readme
     assert f"{image_repository.families['apps']}/other/Dockerfile" not in public.files(BRANCH)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aml_images_dagster.pull_requests.hosts.interface import MARKER
-from aml_images_dagster.pull_requests.report import FailureReport, ImageReport, Report
+from aml_images_dagster.pull_requests.report import ChangesReport, FailureReport, ImageReport, Report
 
 HEAD = "0123456789abcdef0123456789abcdef01234567"
 HELLO = ImageReport("apps/hello", ("modified: images/apps/hello/Dockerfile", "FROM tools/shell"), "built", 12_300_000)
@@ -51,6 +54,55 @@ def test_many_images_are_shortened() -> None:
     assert "| `apps/i0` |" in comment
     shown = comment.count("| `apps/")
     assert f"| and {1000 - shown} more |" in comment
+
+
+def test_what_changes_for_users_is_collapsed_and_what_may_break_them_is_not() -> None:
+    changes = ChangesReport(
+        "against v1: packages: 1 changed", ("Python 3.10 → 3.12",), "| a | b |\n|---|---|\n| 1 | 2 |"
+    )
+    new = [replace(HELLO, name=f"apps/{name}", changes=ChangesReport("not released yet")) for name in ("new", "newer")]
+    comment = Report(HEAD, "success", "x", images=(replace(HELLO, changes=changes), *new)).comment
+    assert (
+        """⚠️ **May break users**, so that a release needs `--accept-major`:
+
+- `apps/hello`: `Python 3.10 → 3.12`
+"""
+        in comment
+    )
+    assert (
+        """
+<details><summary><code>apps/hello against v1: packages: 1 changed</code></summary>
+
+| a | b |
+|---|---|
+| 1 | 2 |
+
+</details>
+
+`apps/new`, `apps/newer`: `not released yet`
+"""
+        in comment
+    )
+
+
+def test_a_name_ends_no_summary() -> None:
+    evil = "x</code></summary></details>\n\n@everyone"
+    changes = ChangesReport(evil, (evil,), "details")
+    comment = Report(HEAD, "success", "x", images=(replace(HELLO, changes=changes),)).comment
+    (line,) = [line for line in comment.split("\n") if line.startswith("<details>")]
+    assert line.count("</") == 2
+    assert "&lt;/summary&gt;" in line
+    assert "\n@everyone" not in comment
+
+
+def test_details_for_which_there_is_no_room_are_left_out() -> None:
+    images = tuple(
+        replace(HELLO, name=f"apps/i{n}", changes=ChangesReport("against v1", (), "x" * 20_000)) for n in range(200)
+    )
+    comment = Report(HEAD, "success", "x", images=images).comment
+    assert 2 <= comment.count("<details>") == comment.count("</details>") < 4
+    assert re.search(r"`apps/i\d+` and 17\d more: `against v1`", comment)
+    assert len(comment) <= 60_000
 
 
 @settings(deadline=None)

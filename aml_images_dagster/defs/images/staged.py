@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from aml_images_dagster.builds.preflight import begin_checked
+from aml_images_dagster.builds.production_difference import against_production
 from aml_images_dagster.builds.records import StagedImage
 from aml_images_dagster.builds.scenarios import test
 from aml_images_dagster.builds.session import BuildSession, Source
@@ -17,6 +18,8 @@ from aml_images_dagster.defs.images.checks import (
     gate_results,
     gate_specs,
     is_fine,
+    major_check,
+    major_spec,
     staged_checks,
     without_result,
 )
@@ -49,7 +52,11 @@ def staged_asset(image: Image, source: Source) -> dg.AssetsDefinition:
         owners=owners(image),
         metadata=code_references(image, source),
         pool=WINDOWS_BUILD_POOL if image.os == "windows" else BUILD_POOL,
-        check_specs=[*(check.spec(key) for check in STAGED_CHECKS), *gate_specs(image, source.tree, key)],
+        check_specs=[
+            *(check.spec(key) for check in STAGED_CHECKS),
+            *gate_specs(image, source.tree, key),
+            major_spec(key),
+        ],
         hooks={cleanup_hook},
     )
     def staged(
@@ -73,6 +80,8 @@ def staged_asset(image: Image, source: Source) -> dg.AssetsDefinition:
                     raise failures[0]
                 selected = context.selected_asset_check_keys
                 results += [each for each, _ in gates if dg.AssetCheckKey(key, str(each.check_name)) in selected]
+                if session.pull_request:
+                    results.append(major_check(against_production(session, record)))
                 if is_fine(results) and _is_tested_here(session, image):
                     _pass_without_test(context, session, record)
             except FactoryError as error:

@@ -20,6 +20,9 @@ class PublishOptions(dg.Config):
     """The launchpad block of a publication."""
 
     images: list[str] = Field(default=[], description="Images as FAMILY/IMAGE. Default: all.")
+    only_tags: bool = Field(
+        default=False, description="Publish no sources: only the table of images and the release notes."
+    )
     source_commit: str = Field(
         default="", description="Publish from this commit. Default: the one that the code location has loaded."
     )
@@ -29,11 +32,14 @@ class PublishOptions(dg.Config):
 def publication_assets(settings: OpenSourceSettings) -> list[dg.AssetsDefinition]:
     """One for each repository that is configured; materializing it publishes."""
 
-    def sources(factory: Factory, source: Source, images: list[str] | None, dry_run: bool) -> Proposal:
-        return publish_source(source, factory.backends, factory.settings, step_log, images=images, dry_run=dry_run)
+    def sources(factory: Factory, source: Source, config: PublishOptions, images: list[str] | None) -> Proposal:
+        chosen = [] if config.only_tags else images
+        return publish_source(
+            source, factory.backends, factory.settings, step_log, images=chosen, dry_run=config.dry_run
+        )
 
-    def docs(factory: Factory, source: Source, images: list[str] | None, dry_run: bool) -> Proposal:
-        return publish_docs(source, factory.backends, factory.settings, images=images, dry_run=dry_run)
+    def docs(factory: Factory, source: Source, config: PublishOptions, images: list[str] | None) -> Proposal:
+        return publish_docs(source, factory.backends, factory.settings, images=images, dry_run=config.dry_run)
 
     assets = []
     if settings.repository:
@@ -48,7 +54,7 @@ def publication_assets(settings: OpenSourceSettings) -> list[dg.AssetsDefinition
 def _publication(
     key: dg.AssetKey,
     description: str,
-    propose: Callable[[Factory, Source, list[str] | None, bool], Proposal],
+    propose: Callable[[Factory, Source, PublishOptions, list[str] | None], Proposal],
 ) -> dg.AssetsDefinition:
     @dg.asset(key=key, group_name=OPERATIONS_GROUP, description=description, kinds={"git"}, output_required=False)
     def publication(
@@ -59,7 +65,7 @@ def _publication(
             if config.source_commit:
                 source = load_source(factory.settings, config.source_commit)
             images = [source.catalog.get(image).id for image in config.images]
-            proposal = propose(factory, source, images or None, config.dry_run)
+            proposal = propose(factory, source, config, images or None)
         if config.dry_run:  # it proposes nothing
             context.log_event(dg.AssetObservation(key, metadata=_metadata(proposal)))
         else:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from aml_images_dagster.builds.ledger import Ledger
+from aml_images_dagster.builds.release_notes import with_notes
 from aml_images_dagster.defs.keys import PUBLIC_DOCS, PUBLIC_SOURCE
 from aml_images_dagster.defs.ticks import sensor_status, skips_while_unreachable
 
@@ -37,13 +38,19 @@ def publish_after_release_sensor(factory: Factory) -> list[dg.SensorDefinition]:
     )
     @skips_while_unreachable
     def publish_after_release(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        records = Ledger(factory.backends.artifacts).records()
-        last = str(records[-1].number if records else 0)
+        artifacts = factory.backends.artifacts
+        records = Ledger(artifacts).records()
         if context.cursor is None:  # releases before the first tick are ignored
-            return dg.SensorResult(skip_reason="watching from now on", cursor=last)
-        done = [record for record in records if record.number > int(context.cursor) and record.done]
-        requests = [request for record in done for request in _requests(record, published)]
-        return dg.SensorResult(run_requests=requests, skip_reason=None if requests else "no new releases", cursor=last)
+            last = records[-1].number if records else 0
+            return dg.SensorResult(skip_reason="watching from now on", cursor=str(last))
+        seen = int(context.cursor)
+        new = with_notes((record for record in records if record.number > seen), artifacts)
+        requests = [request for record in new if record.done for request in _requests(record, published)]
+        return dg.SensorResult(
+            run_requests=requests,
+            skip_reason=None if requests else "no new releases",
+            cursor=str(new[-1].number if new else seen),
+        )
 
     return [publish_after_release]
 
@@ -52,9 +59,11 @@ def _requests(record: ReleaseRecord, published: Sequence[dg.AssetKey]) -> list[d
     images = sorted({change.image for change in record.changes})
     # A commit with changes that were never committed can't be read again: what is loaded is next to it.
     commit = "" if record.commit.endswith(_DIRTY) else record.commit
-    options: dict[dg.AssetKey, dict[str, object]] = {PUBLIC_DOCS: {}}
-    if record.action == "release":  # after a rollback or a withdrawal the sources are what they were
-        options[PUBLIC_SOURCE] = {"source_commit": commit, "images": images}
+    # After a rollback or a withdrawal the sources are what they were, and tags and release notes are others.
+    sources: dict[str, object] = {"only_tags": True}
+    if record.action == "release":
+        sources = {"source_commit": commit, "images": images}
+    options: dict[dg.AssetKey, dict[str, object]] = {PUBLIC_DOCS: {}, PUBLIC_SOURCE: sources}
     return [
         dg.RunRequest(
             run_key=f"{SENSOR} {record.number} {key.path[-1]}",
@@ -63,5 +72,4 @@ def _requests(record: ReleaseRecord, published: Sequence[dg.AssetKey]) -> list[d
             tags={"aml-images/published-build": record.build},
         )
         for key in published
-        if key in options
     ]

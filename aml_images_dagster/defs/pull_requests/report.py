@@ -6,12 +6,15 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from aml_images_dagster.builds.difference_markdown import short_sections
+from aml_images_dagster.builds.image_difference import summary
 from aml_images_dagster.builds.naming import build_number
+from aml_images_dagster.builds.production_difference import ProductionDifference, read_production_difference
 from aml_images_dagster.defs.request import RESOURCE
 from aml_images_dagster.defs.run_state import first_failure
 from aml_images_dagster.errors import FactoryError, Unreachable
 from aml_images_dagster.pull_requests.hosts.interface import Status
-from aml_images_dagster.pull_requests.report import FailureReport, ImageReport, Report
+from aml_images_dagster.pull_requests.report import ChangesReport, FailureReport, ImageReport, Report
 from aml_images_dagster.pull_requests.tracking import Pause
 
 if TYPE_CHECKING:
@@ -192,4 +195,18 @@ def _image(name: str, reasons: tuple[str, ...], folder: BuildFolder, factory: Fa
             tests += f", **not tested on {' and '.join(tested.untested)}**"
     before = last.staged.size_bytes if last is not None else None
     because = () if is_reused else staged.because
-    return ImageReport(name, (*reasons, *because), how + tests, staged.size_bytes, before)
+    report = ImageReport(name, (*reasons, *because), how + tests, staged.size_bytes, before)
+    # The build that has built it has compared it; what production serves may be another since, and is named.
+    built_in = factory.backends.artifacts.build(staged.built_in)
+    found = read_production_difference(folder, name, staged.digest) or read_production_difference(
+        built_in, name, staged.digest
+    )
+    return replace(report, changes=_changes(found)) if found else report
+
+
+def _changes(found: ProductionDifference) -> ChangesReport:
+    """A staged image against what production serves."""
+    if found.difference is None:
+        return ChangesReport(found.unknown if found.is_first else f"what changed is not known: {found.unknown}")
+    said = f"against {found.difference.older}: {summary(found.difference)}"
+    return ChangesReport(said, found.may_break, "\n\n".join(short_sections(found.difference)))

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from aml_images_dagster.builds.difference_markdown import as_markdown
 from aml_images_dagster.builds.ledger import LATEST, Ledger, ReleaseRecord, TagChange
+from aml_images_dagster.builds.release_notes import notes_as_markdown, read_notes
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.reference import short_digest
 from aml_images_dagster.defs.images.checks import without_result
@@ -97,7 +98,7 @@ def released_assets(images: Sequence[Image], settings: Settings) -> dg.AssetsDef
                 who = acting(context.run, config.who, factory.settings)
                 releaser = Releaser(factory.backends, factory.settings, who, step_log)
             if config.dry_run:
-                plan = releaser.plan(release)
+                plan = releaser.plan(release, scanned=True)
                 closed = window_closed(factory.settings, datetime.now(UTC))
                 for image, planned in by_image(plan.changes).items():
                     shown = _plan_metadata(planned, plan.lacks.get(image, ""), closed) | difference_metadata(
@@ -109,7 +110,7 @@ def released_assets(images: Sequence[Image], settings: Settings) -> dg.AssetsDef
             if selected:
                 done = releaser.release(release, outside_window=config.outside_window, accept_major=config.accept_major)
                 for image in by_image(done.record.changes):
-                    metadata = release_metadata(done.record, image, factory) | difference_metadata(done.plan, image)
+                    metadata = release_metadata(done.record, image, factory)
                     if released_key(image) in selected:
                         yield dg.MaterializeResult(released_key(image), metadata=metadata)
                     else:  # a build is released as a whole, whatever was clicked on
@@ -187,6 +188,11 @@ def release_metadata(record: ReleaseRecord, image: str, factory: Factory) -> dic
         metadata["outside_window"] = record.outside_window
     if record.reason:
         metadata["reason"] = record.reason
+    notes = read_notes(factory.backends.artifacts.build(record.build), image)
+    if latest is not None and notes is not None:
+        metadata["release_notes"] = dg.MetadataValue.md(
+            "\n\n".join(notes_as_markdown(notes, (notes.since, notes.same_as)))
+        )
     accepted = [each for each in record.accepted_major if each.startswith(f"{image}:")]
     if accepted:
         metadata["accepted_major"] = "; ".join(accepted)
@@ -197,7 +203,7 @@ def release_metadata(record: ReleaseRecord, image: str, factory: Factory) -> dic
 
 
 def difference_metadata(plan: ReleasePlan, image: str) -> dict[str, Any]:
-    """What a release changes for users of an image."""
+    """What a release would change for users of an image."""
     found = plan.differences.get(image)
     if found is None:
         return {"what_changed": plan.not_compared[image]} if image in plan.not_compared else {}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from aml_images_dagster.builds.ledger import Ledger
+from aml_images_dagster.builds.release_notes import with_notes
 from aml_images_dagster.defs.keys import BUILD_JOB, RELEASE_JOB, RELEASED
 from aml_images_dagster.defs.main_branch import main_build
 from aml_images_dagster.defs.release.released import announce_change
@@ -120,7 +121,8 @@ def production_records_sensor(factory: Factory) -> dg.SensorDefinition:
     def production_records(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         seen = int(context.cursor or 0)
         report = context.instance.report_runless_asset_event
-        records = [record for record in Ledger(factory.backends.artifacts).records() if record.number > seen]
+        artifacts = factory.backends.artifacts
+        records = with_notes((record for record in Ledger(artifacts).records() if record.number > seen), artifacts)
         shown = [r for r in records if r.done and announce_change(context.instance, r, factory, report)]
         said = "; ".join(f"{record.action} of {record.release_tag} by {record.who}" for record in shown)
         last = records[-1].number if records else seen

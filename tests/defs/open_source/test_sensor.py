@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
+from aml_images_dagster.builds.artifacts import write_atomically
 from aml_images_dagster.builds.ledger import Action, Ledger, TagChange
+from aml_images_dagster.builds.release_notes import PAGE
 from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.defs.open_source.public_source import publication_assets
 from aml_images_dagster.defs.open_source.sensor import publish_after_release_sensor
@@ -43,6 +45,10 @@ def do(factory: Factory, action: Action, commit: str = "c0ffee") -> None:
     ledger.complete(begun, "somebody")
 
 
+def write_notes(factory: Factory) -> None:
+    write_atomically(factory.backends.artifacts.build("20261123.aaaaaaaa").root / PAGE, b"notes")
+
+
 def tick(factory: Factory, cursor: str | None) -> tuple[dict[str, object], str | None]:
     """What a tick asks for, configuration by operation, and the cursor after it."""
     (sensor,) = publish_after_release_sensor(factory)
@@ -60,6 +66,8 @@ def test_a_release_is_published_once(factory: Factory) -> None:
     asked, cursor = tick(factory, None)
     assert (asked, cursor) == ({}, "2")
     do(factory, "release")
+    assert tick(factory, cursor) == ({}, "3"), "its notes are still being written"
+    write_notes(factory)
     asked, cursor = tick(factory, cursor)
     assert asked == {
         "operations__public_source": {"source_commit": "c0ffee", "images": ["apps/hello", "tools/shell"]},
@@ -68,13 +76,15 @@ def test_a_release_is_published_once(factory: Factory) -> None:
     assert tick(factory, cursor)[0] == {}
 
 
-def test_a_roll_back_renews_the_documentation(factory: Factory) -> None:
-    do(factory, "rollback")
-    assert tick(factory, "0")[0] == {"operations__public_docs": {}}
+@pytest.mark.parametrize("action", ["rollback", "withdrawal"])
+def test_a_change_of_tags_renews_documentation_table_and_notes(factory: Factory, action: Action) -> None:
+    do(factory, action)
+    assert tick(factory, "0")[0] == {"operations__public_docs": {}, "operations__public_source": {"only_tags": True}}
 
 
 def test_a_commit_with_uncommitted_changes_is_not_asked_for(factory: Factory) -> None:
     do(factory, "release", "c0ffee-dirty")
+    write_notes(factory)
     assert tick(factory, "0")[0]["operations__public_source"] == {
         "source_commit": "",
         "images": ["apps/hello", "tools/shell"],

@@ -94,6 +94,7 @@ def test_a_release(ui: Ui, complete_build: Callable[..., ReleaseJson]) -> None:
     assert (shown["build"], shown["release_tag"]) == (release.build, release.release_tag)
     assert (shown["who"], shown["record"]) == ("the release engineer", 2)
     assert shown["digest"] in wanted.values()
+    assert "First release." in shown["release_notes"]
     assert done.get_asset_check_evaluations() == [], "without a public registry nothing is promoted"
 
 
