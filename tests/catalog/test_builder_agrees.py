@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from aml_images_dagster.catalog.catalog import Catalog
 from aml_images_dagster.catalog.content_key import ContentKey
 from aml_images_dagster.catalog.context import BuildContext
-from aml_images_dagster.catalog.dockerfile import parse_dockerfile, without_directives
+from aml_images_dagster.catalog.dockerfile import combine, parse_dockerfile, without_directives
 from aml_images_dagster.catalog.dockerfile.expansion import ExpansionError
 from aml_images_dagster.catalog.dockerfile.instructions import read_instructions
 from aml_images_dagster.catalog.dockerfile.scope import Scope, pairs
@@ -334,6 +334,33 @@ def test_generated_dockerfiles(
     with ThreadPoolExecutor(AT_ONCE) as pool:
         answers = pool.map(lambda text: difference(text, builder, features, context), texts)
         assert list(filter(None, answers)) == []
+
+
+STAGES = """FROM scratch AS one
+COPY a.txt /one
+FROM scratch AS Two
+COPY --from=one / /
+COPY b.txt /two
+FROM two AS three
+COPY a.txt /three
+FROM scratch AS three
+COPY --from=1 / /last
+FROM scratch
+COPY b.txt /
+"""
+
+
+@pytest.mark.parametrize("target", ["one", "Two", "two", "ONE", "three", "four"])
+def test_targets(builder: RealBuilder, context: Path, target: str) -> None:
+    theirs = builder.files(STAGES, context, target)
+    try:
+        ours = combine(STAGES.encode(), None, target=target)
+    except BadInput:
+        assert isinstance(theirs, str)
+        assert "could not be found" in theirs
+    else:
+        assert builder.files(ours, context) == theirs
+        assert isinstance(theirs, dict)
 
 
 # (b) Contexts
