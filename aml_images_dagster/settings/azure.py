@@ -57,8 +57,8 @@ class AzureSettings(Group):
     task_agent_pool: str = Field(default="", description="Pool of agents for ACR Tasks; default: the shared agents.")
     task_buildx: str = Field(
         default="",
-        description="Image whose entry point is buildx, for Linux builds by ACR Tasks with the BuildKit of their agents "
-        "(docs/azure.md); default: none, the classic builder builds.",
+        description="Image whose entry point is buildx, for Linux builds by ACR Tasks with the BuildKit of their "
+        "agents (docs/azure.md); default: none, the classic builder builds.",
     )
     task_poll_seconds: float = Field(
         default=5, gt=0, description="Time between two polls of a run of ACR Tasks, in seconds."
