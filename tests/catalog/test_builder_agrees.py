@@ -70,6 +70,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
 EXPLAINED = {
     r"--from": (r"failed to calculate checksum of ref|no such file or directory|not found", "what a stage holds"),
     r"": (r"network is unreachable|no such host|dial (tcp|udp)|server misbehaving", "bases are not here"),
+    r"COPY|ADD": (r"cannot copy to non-directory", "what is where files are copied to"),
     r"--chown": (
         r"invalid user index|/etc/passwd|/etc/group|unable to find (user|group)|no such file",
         "users of a base",

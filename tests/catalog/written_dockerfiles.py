@@ -310,5 +310,6 @@ KNOWN_DIFFERENCES = {
     "what a stage holds is known when it is built": (
         "FROM scratch AS x\nCOPY a.txt /\nFROM scratch\nCOPY --from=x nothing /\n"
     ),
+    "what is where a folder is copied to is known when it is built": "FROM scratch\nCOPY a.txt /\nADD . a.txt\n",
 }
 """What the builder refuses although validation does not, by the reason."""
