@@ -1,7 +1,8 @@
 """Asks the engine's BuildKit what it does with a Dockerfile and a context, without the factory in between.
 
-Two Dockerfiles end the engine of Docker 26.1.5: one without FROM, and one with a pattern that is empty, `${X#}`.
-`is_harmless` tells them apart; nothing else is given to an engine that others use.
+Three Dockerfiles end the engine of Docker 26.1.5: one without FROM, one with a pattern that is empty, `${X#}`, and one
+with a stage that takes files from a stage which is FROM it. `is_harmless` tells them apart; nothing else is given to an
+engine that others use.
 """
 
 from __future__ import annotations
@@ -26,12 +27,30 @@ _SECONDS = 120
 _FIRST = re.compile(r"(?:(?:#[^\n]*|[ \t]*|ARG [A-Za-z=${}_]+)\n)*FROM [a-z$]", re.IGNORECASE)
 _PERHAPS_EMPTY = re.compile(r"[#%](?![\w*?.#%])")
 _IN_BRACES = re.compile(r"\{[^ \n]*")
+_STAGE = re.compile(r"^[ \t]*FROM[ \t]+([^\s-]\S*)?(?:.*[ \t]AS[ \t]+(\S+))?", re.IGNORECASE | re.MULTILINE)
+_TAKEN = re.compile(r"from=[\"']?([^\s,\"']+)", re.IGNORECASE)
 
 
 def is_harmless(text: str) -> bool:
     """Whether a Dockerfile cannot end the engine."""
-    return bool(_FIRST.match(text.removeprefix("\ufeff").replace("\r", ""))) and not any(
-        _PERHAPS_EMPTY.search(braces) for braces in _IN_BRACES.findall(text)
+    return (
+        bool(_FIRST.match(text.removeprefix("\ufeff").replace("\r", "")))
+        and not any(_PERHAPS_EMPTY.search(braces) for braces in _IN_BRACES.findall(text))
+        and not _perhaps_circular(text)
+    )
+
+
+def _perhaps_circular(text: str) -> bool:
+    """Whether a stage takes files from itself or from one below, and a stage is FROM another."""
+    stages = list(_STAGE.finditer(text))
+    last = {stage[2].lower(): index for index, stage in enumerate(stages) if stage[2]}
+    if not any(stage[1] and stage[1].lower() in last for stage in stages):
+        return False
+    ends = [stage.start() for stage in stages[1:]] + [len(text)]
+    return any(
+        (int(source) if source.lstrip("+-").isdecimal() else last.get(source.lower(), -1)) >= index
+        for index, (stage, end) in enumerate(zip(stages, ends, strict=True))
+        for source in _TAKEN.findall(text, stage.end(), end)
     )
 
 
@@ -59,9 +78,9 @@ class RealBuilder:
         refusal, _ = self._build(text, context, "type=cacheonly", *([] if builds else ["--print=outline"]))
         return refusal
 
-    def files(self, text: str, context: Path) -> dict[str, str] | str:
-        """What is in the image: paths, and what is there. A text says why it is refused."""
-        refusal, content = self._build(text, context, "type=tar,dest={}")
+    def files(self, text: str, context: Path, target: str = "") -> dict[str, str] | str:
+        """What is in the image, or in a stage: paths, and what is there. A text says why it is refused."""
+        refusal, content = self._build(text, context, "type=tar,dest={}", f"--target={target}")
         if refusal:
             return refusal
         with tarfile.open(content) as tar:

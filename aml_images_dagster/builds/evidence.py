@@ -209,6 +209,7 @@ def provenance_of(
             content_key=key.digest,
             dockerfile=key.dockerfile,
             build_args=key.build_args,
+            target=key.target,
             dependencies=tuple(
                 Dependency(base.reference, base.digest, parents.get(base.reference, "")) for base in staged.bases
             ),

@@ -57,6 +57,7 @@ def recipe_of(image: Image, source: Source, bases: Sequence[PinnedBase]) -> Reci
         platform=",".join(image.platforms),
         bases={base.reference: base.digest for base in bases},
         secrets=(*image.settings.secrets, *(["ssh"] if image.settings.ssh else [])),
+        target=image.settings.target,
     )
     dockerfile = pin(image.dockerfile, {base.reference: base.pull for base in bases})
     return Recipe(image, dockerfile, context, tuple(bases), key)

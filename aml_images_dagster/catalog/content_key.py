@@ -23,13 +23,15 @@ class ContentKey(BaseModel):
 
     Attributes:
         version: Version of this list. A new one makes every image be built again.
-        dockerfile: sha256 of the Dockerfile, the public and the private part combined, before its bases are pinned.
+        dockerfile: sha256 of the Dockerfile up to its target, the public and the private part combined, before its
+            bases are pinned.
         files: Path in the context → mode as git writes it and sha256, e.g. `100644 9f86d0…`; of a folder without files,
             whose path ends with `/`, only the mode.
         build_args: Values for ARG.
         platform: e.g. `linux/amd64`.
         bases: Every image that the Dockerfile names, as written there → digest that it points to.
         secrets: Ids of the secrets that RUN may read, and `ssh`; never their values.
+        target: The stage that makes the image; empty for the last one.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -41,6 +43,7 @@ class ContentKey(BaseModel):
     platform: str
     bases: dict[str, str]
     secrets: tuple[str, ...] = ()
+    target: str = ""
 
     @classmethod
     def of(
@@ -52,6 +55,7 @@ class ContentKey(BaseModel):
         platform: str,
         bases: Mapping[str, str],
         secrets: Sequence[str] = (),
+        target: str = "",
     ) -> ContentKey:
         """The key of an image.
 
@@ -62,6 +66,7 @@ class ContentKey(BaseModel):
             platform: What the image is built for.
             bases: Reference as in the Dockerfile → digest.
             secrets: Ids of the secrets that RUN may read.
+            target: The stage that makes the image.
         """
         return cls(
             dockerfile=hashlib.sha256(dockerfile.encode("utf-8", "surrogateescape")).hexdigest(),
@@ -71,13 +76,14 @@ class ContentKey(BaseModel):
             platform=platform,
             bases=dict(bases),
             secrets=tuple(sorted(secrets)),
+            target=target,
         )
 
     @property
     def digest(self) -> str:
         """The key itself: sha256, in hexadecimal, of the canonical JSON of all parts."""
-        # Images without secrets keep the key that they had before there were any.
-        parts = self.model_dump(exclude=None if self.secrets else {"secrets"})
+        # Images without them keep the key that they had before there were any.
+        parts = self.model_dump(exclude={name for name in ("secrets", "target") if not getattr(self, name)})
         canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
@@ -90,7 +96,9 @@ def explain(old: ContentKey, new: ContentKey) -> list[str]:
 def _differences(old: ContentKey, new: ContentKey) -> Iterator[str]:
     if old.version != new.version:
         yield "content keys are computed in another way since"
-    if old.dockerfile != new.dockerfile:
+    if old.target != new.target:
+        yield f"target {old.target or '(the last stage)'} → {new.target or '(the last stage)'}"
+    elif old.dockerfile != new.dockerfile:
         yield "Dockerfile changed"
     files = [*_compared(old.files, new.files)]
     if files:

@@ -2,7 +2,8 @@
 
 COPY and ADD match with Go's filepath.Match, https://pkg.go.dev/path/filepath#Match. What is sent to the builder, and
 what .dockerignore leaves out, is matched by https://github.com/moby/patternmatcher. There patterns become regular
-expressions, and what is no pattern of a file name keeps its meaning in them: `|` is an alternative, where a `*` is.
+expressions, and what is no pattern of a file name keeps its meaning in them: where a `*` is, `|` is an alternative,
+to the anchors at both ends as well. `a|b*` is all that begins with a, or has a last part with a b.
 """
 
 from __future__ import annotations
@@ -74,10 +75,10 @@ def path_matcher(glob: str) -> Callable[[str], bool]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of brackets in classes
         try:
-            expression = re.compile(_expression(glob), re.ASCII)
+            expression = re.compile(rf"\A{_expression(glob)}\Z", re.ASCII)
         except re.error as error:
             raise GlobError(str(error)) from None
-    return lambda path: expression.fullmatch(path) is not None
+    return lambda path: expression.search(path) is not None
 
 
 def _expression(glob: str) -> str:

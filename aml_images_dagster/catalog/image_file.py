@@ -71,6 +71,12 @@ class _ImageKeys(StrictModel):
     build_args: dict[str, str] = Field(
         default_factory=dict, description="Values for ARG. No secrets: they are visible in the image."
     )
+    target: str = Field(
+        default="",
+        max_length=100,
+        pattern=form(r"^([A-Za-z][A-Za-z0-9._-]*)?$", "the name of a stage, from FROM … AS NAME"),
+        description="Stage of the Dockerfile that makes the image, as its FROM … AS names it; default: the last one.",
+    )
     secrets: tuple[SecretId, ...] = Field(
         default=(),
         description="Secrets that RUN --mount=type=secret,id=… may read, by id; the setting build_secrets names where "
@@ -110,7 +116,7 @@ class Variant(_ImageKeys):
 
     name: str = Field(default="", description="Name of the image; default: that of the folder, - and the variant's.")
     base: str = Field(
-        default="", description="Image that it is built FROM, instead of the one that the Dockerfile's last stage is."
+        default="", description="Image that it is built FROM, instead of the one that the stage that makes it is."
     )
     tests: str = Field(
         default="",

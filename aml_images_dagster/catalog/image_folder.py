@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.catalog.dockerfile import Dockerfile, parse_combined, with_base
+from aml_images_dagster.catalog.dockerfile import Dockerfile, NoSuchStageError, parse_combined, with_base
 from aml_images_dagster.catalog.finding import Finding
 from aml_images_dagster.catalog.image import IMAGE_FILE, TESTS_FILE
 from aml_images_dagster.catalog.image_file import ImageFile, Variant
 from aml_images_dagster.catalog.layout import PRIVATE_SUFFIX, ImagePlace, Layout, context_folder
 from aml_images_dagster.catalog.tests_file import TestPlan
 from aml_images_dagster.catalog.tree import FileMode, Tree
-from aml_images_dagster.catalog.validated_file import read_model_file
+from aml_images_dagster.catalog.validated_file import json_lines, read_model_file
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.messages import lower_first
 
@@ -159,6 +159,7 @@ class _Reader:
                         place.dockerfile_path,
                         platform=platform,
                         template_tags=self._layout.template_tags,
+                        target=settings.target,
                     )
                     for platform in settings.platforms or (settings.platform or LINUX,)
                 }
@@ -166,6 +167,11 @@ class _Reader:
                 problems += _differing_bases(dockerfile, others, image, place.dockerfile_path)
                 if settings.platforms or settings.platform:
                     problems += _other_platforms(by_platform, image, place.dockerfile_path)
+            except NoSuchStageError as error:
+                key_path = ("variants", key, "target") if variant and variant.target else ("target",)
+                line = json_lines(self._contents[settings_path]).line(key_path)
+                message = f"target: {error.what}; {lower_first(error.hint)}"
+                problems.append(Finding(image, "error", message, settings_path, line))
             except BadInput as error:
                 problems.append(_as_finding(error, image, place.dockerfile_path))
         if dockerfile and variant and variant.base:
@@ -186,8 +192,8 @@ class _Reader:
             tests=tests,
             problems=tuple(problems),
             public_lines=None
-            if private is None or public is None
-            else public.count(b"\n") + (not public.endswith(b"\n")),
+            if private is None or dockerfile is None
+            else dockerfile.text.count("\n") - private.count(b"\n"),
         )
 
     def _content(self, path: str) -> bytes | None:

@@ -9,6 +9,7 @@ from aml_images_dagster.catalog.context_files import ContextFiles
 from aml_images_dagster.catalog.dockerfile import (
     Dockerfile,
     copy_sources,
+    parse_combined,
     parse_dockerfile,
     pin,
     with_arguments,
@@ -39,7 +40,8 @@ class PublicPart:
     Attributes:
         image: The image.
         dockerfile: The public Dockerfile by itself, read without the build arguments of image.json, which no one
-            else has; that of a variant has its arguments and its base in the text.
+            else has; that of a variant has its arguments and its base in the text. It ends with the stage
+            that makes the image.
         files: Every file by its name relative to the image folder, sorted.
     """
 
@@ -70,8 +72,12 @@ class PublicPart:
                     where=image.file(name),
                     hint="Add it: sources are published only with this file.",
                 )
-        dockerfile = parse_dockerfile(
-            tree.read(image.file(DOCKERFILE)), path=image.file(DOCKERFILE), platform=image.platform
+        dockerfile = parse_combined(
+            tree.read(image.file(DOCKERFILE)),
+            None,
+            path=image.file(DOCKERFILE),
+            platform=image.platform,
+            target=image.settings.target,
         )
         if image.variant:
             dockerfile = _of_variant(dockerfile, image)

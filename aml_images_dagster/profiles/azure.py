@@ -53,6 +53,7 @@ def azure_backends(settings: Settings) -> Backends:
             credential,
             endpoints,
             agent_pool=azure.task_agent_pool,
+            buildx=azure.task_buildx if os == "linux" else "",
             poll_seconds=azure.task_poll_seconds,
         )
 

@@ -55,6 +55,11 @@ class AzureSettings(Group):
         description="What builds Windows images: the engine of windows_docker_host, or ACR Tasks of staging_registry.",
     )
     task_agent_pool: str = Field(default="", description="Pool of agents for ACR Tasks; default: the shared agents.")
+    task_buildx: str = Field(
+        default="",
+        description="Image whose entry point is buildx, for Linux builds by ACR Tasks with the BuildKit of their "
+        "agents (docs/azure.md); default: none, the classic builder builds.",
+    )
     task_poll_seconds: float = Field(
         default=5, gt=0, description="Time between two polls of a run of ACR Tasks, in seconds."
     )

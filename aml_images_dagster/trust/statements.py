@@ -54,6 +54,7 @@ class ImageBuild:
         content_key: One hash of all inputs.
         dockerfile: sha256 of the Dockerfile, before its bases are pinned, in hexadecimal.
         build_args: Values for ARG.
+        target: The stage of the Dockerfile that makes the image; empty for the last one.
         dependencies: What it is built on.
         reasons: Why it is part of the build, and why it was built.
         build: Number of the build.
@@ -84,6 +85,7 @@ class ImageBuild:
     started: datetime
     finished: datetime | None = None
     build_args: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,8 @@ def provenance(build: ImageBuild) -> dict[str, Any]:
     """
     source = _source(build)
     external = {"image": build.image, "platform": build.platform, "source": source, "buildArgs": dict(build.build_args)}
+    if build.target:
+        external["target"] = build.target
     internal = {
         "contentKey": build.content_key,
         "dockerfile": build.dockerfile,

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from aml_images_dagster.catalog.catalog import Catalog
 from aml_images_dagster.catalog.content_key import ContentKey
 from aml_images_dagster.catalog.context import BuildContext
-from aml_images_dagster.catalog.dockerfile import parse_dockerfile, without_directives
+from aml_images_dagster.catalog.dockerfile import combine, parse_dockerfile, without_directives
 from aml_images_dagster.catalog.dockerfile.expansion import ExpansionError
 from aml_images_dagster.catalog.dockerfile.instructions import read_instructions
 from aml_images_dagster.catalog.dockerfile.scope import Scope, pairs
@@ -70,6 +70,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
 EXPLAINED = {
     r"--from": (r"failed to calculate checksum of ref|no such file or directory|not found", "what a stage holds"),
     r"": (r"network is unreachable|no such host|dial (tcp|udp)|server misbehaving", "bases are not here"),
+    r"COPY|ADD": (r"cannot copy to non-directory", "what is where files are copied to"),
     r"--chown": (
         r"invalid user index|/etc/passwd|/etc/group|unable to find (user|group)|no such file",
         "users of a base",
@@ -336,6 +337,33 @@ def test_generated_dockerfiles(
         assert list(filter(None, answers)) == []
 
 
+STAGES = """FROM scratch AS one
+COPY a.txt /one
+FROM scratch AS Two
+COPY --from=one / /
+COPY b.txt /two
+FROM two AS three
+COPY a.txt /three
+FROM scratch AS three
+COPY --from=1 / /last
+FROM scratch
+COPY b.txt /
+"""
+
+
+@pytest.mark.parametrize("target", ["one", "Two", "two", "ONE", "three", "four"])
+def test_targets(builder: RealBuilder, context: Path, target: str) -> None:
+    theirs = builder.files(STAGES, context, target)
+    try:
+        ours = combine(STAGES.encode(), None, target=target)
+    except BadInput:
+        assert isinstance(theirs, str)
+        assert "could not be found" in theirs
+    else:
+        assert builder.files(ours, context) == theirs
+        assert isinstance(theirs, dict)
+
+
 # (b) Contexts
 
 NAMES = [
@@ -414,6 +442,16 @@ LINKED = st.dictionaries(
 )
 
 
+def compared(files: Mapping[str, str] | str, real: Mapping[str, str]) -> dict[str, str]:
+    """What has to be the same in two images: all but .dockerignore, which the factory does not send, and folders in
+    which there is nothing else, because a COPY that matches nothing makes none."""
+    assert not isinstance(files, str), files
+    hidden = [path for path in real if path.endswith("/.dockerignore")]
+    folders = [path.rpartition("/")[0] for path in hidden]
+    alone = [folder for folder in folders if sum(path.startswith(f"{folder}/") for path in real) == 1]
+    return {path: what for path, what in files.items() if path not in (*hidden, *alone)}
+
+
 def copied(text: str, files: Mapping[str, str], links: Mapping[str, str], ignore: str, builder: RealBuilder) -> None:
     """The image from what the factory sends is that from what the real client sends."""
     with tempfile.TemporaryDirectory() as folder:
@@ -435,7 +473,7 @@ def copied(text: str, files: Mapping[str, str], links: Mapping[str, str], ignore
         sent.write_tar(Path(folder) / "sent.tar", text)
         shutil.unpack_archive(Path(folder) / "sent.tar", Path(folder) / "sent")
         ours = builder.files(text, Path(folder) / "sent")
-        assert ours == {path: what for path, what in theirs.items() if not path.endswith("/.dockerignore")}, shown
+        assert compared(ours, theirs) == compared(theirs, theirs), shown
         key = ContentKey.of(dockerfile=text, context=sent, build_args={}, platform="", bases={})
         assert set(key.files) == {each.path for each in sent.files} | {f"{each}/" for each in sent.folders}
 

@@ -72,6 +72,15 @@ def test_what_ends_the_engine_is_never_given_to_it(errors: Errors, lines: str) -
     assert not is_harmless(text)
 
 
+def test_stages_in_a_circle_through_from_are_never_given_to_the_engine(errors: Errors) -> None:
+    text = "FROM scratch AS a\nCOPY a.txt /\nFROM scratch AS b\n{}\nFROM b AS a\nCOPY b.txt /\n"
+    for line in ("COPY --from=a / /", "COPY --from=2 / /", "RUN --mount=from=A,target=/x true"):
+        circular = text.format(line)
+        assert any("names a stage that is not complete here" in error for error in errors(circular))
+        assert not is_harmless(circular)
+    assert is_harmless(text.format("COPY --from=0 / /"))
+
+
 def test_patterns_of_a_shell_are_no_error(errors: Errors) -> None:
     assert (
         errors('FROM debian:12\nARG B=b\nRUN for f in *; do mv $f ${f%$e}; echo "${f#"$e"}" ${f##*/} ${#f}; done\n')

@@ -200,6 +200,8 @@ FILES = [
         ("[^a].md", ["b.md"]),
         (".", []),
         (" #odd", ["#odd"]),
+        # An alternative of what begins with the one, and of what ends with the other; dir/sub does.
+        ("a|b*", ["a.txt", "b.md", "dir/sub/a.txt", "dir/sub/b.md"]),
     ],
 )
 def test_dockerignore(ignore, gone):

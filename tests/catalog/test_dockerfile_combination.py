@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aml_images_dagster.catalog.dockerfile import combine, parse_combined, pin
+from aml_images_dagster.catalog.dockerfile import NoSuchStageError, combine, parse_combined, pin
 from aml_images_dagster.errors import BadInput
 
 
@@ -68,3 +68,59 @@ def test_a_private_part_sees_the_stages_and_is_pinned() -> None:
     dockerfile = parse_combined(b"FROM a AS one\nFROM b\n", b"COPY --from=one x y\nCOPY --from=c:1 x y\n")
     assert [use.reference for use in dockerfile.uses] == ["a", "b", "c:1"]
     assert pin(dockerfile, {"c:1": "c@sha256:" + "0" * 64}).endswith(f"COPY --from=c@sha256:{'0' * 64} x y\n")
+
+
+STAGES = b"""# escape=`
+ARG V=1
+FROM a AS Build
+RUN make `
+ FROM x
+# of the next stage
+  FROM b AS runtime
+COPY --from=build x y
+ONBUILD RUN z
+FROM runtime AS debug
+RUN gdb
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "end", "base"),
+    [
+        ("build", b"# of the next stage\n", "a"),
+        ("BUILD", b"# of the next stage\n", "a"),
+        ("runtime", b"ONBUILD RUN z\n", "b"),
+        ("debug", b"RUN gdb\n", "b"),
+    ],
+)
+def test_a_target_is_the_last_stage(target: str, end: bytes, base: str) -> None:
+    expected = STAGES[: STAGES.index(end) + len(end)].decode()
+    assert combine(STAGES, None, target=target) == expected
+    dockerfile = parse_combined(STAGES, b"# escape=`\nRUN private\n", target=target)
+    assert dockerfile.text == f"{expected}# escape=`\nRUN private\n"
+    assert dockerfile.stages[-1].name == target.lower()
+    assert dockerfile.base == base
+
+
+def test_of_two_stages_with_a_name_the_target_is_the_last() -> None:
+    assert combine(b"FROM a AS x\nFROM b AS X\nFROM c\n", None, target="x") == "FROM a AS x\nFROM b AS X\n"
+
+
+@pytest.mark.parametrize(
+    ("public", "hint"), [(STAGES, "It has build, runtime, debug."), (b"FROM a\n", "Name one: FROM … AS NAME.")]
+)
+def test_a_target_that_does_not_exist_is_refused(public: bytes, hint: str) -> None:
+    with pytest.raises(NoSuchStageError) as caught:
+        combine(public, None, target="run-time")
+    assert caught.value.hint == hint
+    assert "no stage 'run-time'" in caught.value.what
+
+
+def test_a_target_takes_no_files_from_below() -> None:
+    public = b"FROM a AS other\nCOPY --from=tools x y\nFROM b AS runtime\nCOPY --from=other x y\nFROM c AS tools\n"
+    with pytest.raises(BadInput) as caught:
+        parse_combined(public, None, target="runtime", path="i/Dockerfile")
+    assert caught.value.what == "COPY --from=tools names a stage that is not complete here (below the target)"
+    assert caught.value.where == "i/Dockerfile:2"
+    unneeded = parse_combined(public.replace(b"=other x", b"=d:1 x"), None, target="runtime")
+    assert [use.reference for use in unneeded.uses] == ["a", "b", "d:1"]

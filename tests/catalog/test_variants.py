@@ -7,7 +7,7 @@ from datetime import date
 
 import pytest
 
-from aml_images_dagster.catalog.content_key import ContentKey
+from aml_images_dagster.catalog.content_key import ContentKey, explain
 from aml_images_dagster.catalog.context import BuildContext
 from aml_images_dagster.catalog.context_files import ContextFiles
 from aml_images_dagster.catalog.discovery import discover
@@ -176,3 +176,92 @@ def test_a_base_in_place_of_scratch_is_refused(repository):
     repository.write("base_images/docker/public/gpu/x/Dockerfile", "FROM scratch\n")
     (image,) = repository.catalog().images.values()
     assert [problem.message for problem in image.problems] == ["variants.a.base: the last stage is FROM scratch"]
+
+
+STAGES = """\
+FROM debian:12 AS build
+COPY tool-12.4 /
+FROM debian:13 AS runtime
+COPY tool-12.6 /
+FROM runtime AS debug
+COPY gdb /
+"""
+
+
+def write_stages(repository, image_file):
+    folder = repository.image("gpu/x", STAGES, image__json=json.dumps(image_file, indent=1))
+    repository.write(f"{folder}/Dockerfile.private", "COPY tool-12.4 /private\n")
+    for name in ("tool-12.4", "tool-12.6", "gdb"):
+        repository.write(f"{folder}/{name}")
+    return {image.name: image for image in repository.catalog().images.values()}
+
+
+def test_a_target_is_the_stage_that_makes_the_image(repository):
+    images = write_stages(
+        repository, {"target": "runtime", "variants": {"a": {}, "b": {"target": "build"}, "c": {"target": ""}}}
+    )
+    assert [image.dockerfile.base for image in images.values()] == ["debian:13", "debian:12", "debian:13"]
+    own = {name: ContextFiles(repository.tree(), image).names for name, image in images.items()}
+    assert all("gdb" in names for names in own.values()), "the folder is the context"
+    assert images["x-a"].place(5) == (images["x-a"].private_path, 1)
+    assert images["x-c"].place(6) == (images["x-c"].dockerfile_path, 6)
+    errors = [f for f in validate(repository.catalog(), repository.tree()) if f.severity == "error"]
+    assert errors == []
+
+
+def test_a_variant_with_a_base_and_a_target_replaces_the_base_of_the_target(repository):
+    images = write_stages(repository, {"variants": {"a": {"target": "build", "base": "debian:11"}}})
+    assert images["x-a"].bases == ("debian:11",)
+
+
+@pytest.mark.parametrize(
+    ("image_file", "line"),
+    [({"target": "x"}, 2), ({"variants": {"a": {"target": "x"}}}, 4), ({"target": "x", "variants": {"a": {}}}, 2)],
+)
+def test_a_target_that_is_no_stage_is_an_error_with_its_line(repository, image_file, line):
+    (image,) = write_stages(repository, image_file).values()
+    found = [(problem.message, problem.line) for problem in image.problems]
+    message = "target: the Dockerfile has no stage 'x'; it has build, runtime, debug."
+    assert found == [(message, line)]
+    assert image.problems[0].path == image.settings_path
+
+
+def test_what_is_below_the_target_does_not_count_in_the_key(repository):
+    def key():
+        image = repository.catalog().images["gpu/x"]
+        return ContentKey.of(
+            dockerfile=image.dockerfile.text,
+            context=BuildContext.of(repository.tree(), image),
+            build_args={},
+            platform=image.platform,
+            bases={},
+            target=image.settings.target,
+        )
+
+    # In a context that is only the image's folder, the Dockerfile is one of the files that count.
+    write_stages(repository, {"target": "runtime", "context": "repository"})
+    before = key()
+    path = "base_images/docker/public/gpu/x/Dockerfile"
+    repository.write(path, STAGES.replace("COPY gdb", "RUN true\nCOPY gdb"))
+    assert key() == before
+    repository.write(path, STAGES.replace("debian:13", "debian:14"))
+    assert explain(before, key()) == ["Dockerfile changed"]
+    write_stages(repository, {"target": "build", "context": "repository"})
+    assert explain(before, key()) == ["target runtime → build"]
+    write_stages(repository, {"context": "repository"})
+    assert explain(before, key()) == ["target runtime → (the last stage)"]
+
+
+def test_a_change_of_a_target_selects_the_image(repository):
+    write_stages(repository, {"variants": {"a": {"target": "build"}, "b": {}}})
+    repository.commit()
+    repository.git("tag", "-f", "base")
+    write_stages(repository, {"variants": {"a": {"target": "runtime"}, "b": {}}})
+    assert found(repository) == {"gpu/x-a": ("a", "modified")}
+
+
+def test_what_is_published_ends_with_the_target(repository):
+    images = write_stages(repository, {"target": "runtime"})
+    part = PublicPart.of(images["x"], repository.tree())
+    assert part.files["Dockerfile"].content.decode() == STAGES.partition("FROM runtime")[0]
+    assert list(part.files) == ["Dockerfile", "LICENSE.txt", "ThirdPartyNotices.txt", "tool-12.4", "tool-12.6"]

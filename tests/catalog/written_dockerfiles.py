@@ -51,6 +51,7 @@ ACCEPTED = {
     "empty cmd": _stage("CMD", "ENTRYPOINT", "CMD []", "ENTRYPOINT []"),
     "labels": _stage('LABEL a=b c=\'d e\' f="g h" "i j"=k', "LABEL old form of it", "LABEL a.b.c=1 x=\\", ""),
     "label quotes": _stage('LABEL a="b\\"c" d=\'e"f\'', "LABEL a=b\\ c", "LABEL x=$Y${Z}"),
+    "label and env old form with an equals sign": _stage("LABEL a =b\\ c", "ENV A =b", "ENV B b =c"),
     "env": _stage("ENV A=1 B=$A C='$A'", "ENV D e f g", "ENV E=", 'ENV F "a b" c'),
     "env modifiers": _stage(
         "ENV A=abcabc",
@@ -310,5 +311,6 @@ KNOWN_DIFFERENCES = {
     "what a stage holds is known when it is built": (
         "FROM scratch AS x\nCOPY a.txt /\nFROM scratch\nCOPY --from=x nothing /\n"
     ),
+    "what is where a folder is copied to is known when it is built": "FROM scratch\nCOPY a.txt /\nADD . a.txt\n",
 }
 """What the builder refuses although validation does not, by the reason."""

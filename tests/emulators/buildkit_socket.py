@@ -7,9 +7,15 @@ https://github.com/moby/moby, api/server/router/grpc.
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 import threading
+import uuid
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
+
+from aml_images_dagster.engine.buildkit.buildx import Buildx
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,6 +76,34 @@ class BuildKitSocket:
             await asyncio.gather(_splice(reader, up_writer), _splice(up_reader, writer))
         for each in (writer, up_writer):
             each.close()
+
+
+@dataclass
+class RemoteBuilder:
+    """A builder of buildx on the BuildKit of an engine, as if that were elsewhere.
+
+    Attributes:
+        engine: URL of the engine.
+        folder: Where the socket is made; short, because a socket's path is short.
+        configuration: Where buildx keeps its builders, see BUILDX_CONFIG.
+        name: For `builder` in the settings.
+        socket: A context manager; while it is not entered the builder is lost.
+    """
+
+    engine: str
+    folder: Path
+    configuration: Path
+    name: str = field(default_factory=lambda: f"remote-{uuid.uuid4().hex[:8]}")
+    socket: BuildKitSocket = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.socket = BuildKitSocket(self.engine, self.folder)
+        subprocess.run(
+            [str(Buildx().program), "create", "--name", self.name, "--driver", "remote", self.socket.url],
+            check=True,
+            capture_output=True,
+            env={**os.environ, "DOCKER_CONFIG": str(self.folder), "BUILDX_CONFIG": str(self.configuration)},
+        )
 
 
 async def _splice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 import signal
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.emulators.buildkit_socket import RemoteBuilder
 from tests.emulators.faulty_registry import Fault as Answer
 from tests.faults.matrix import FILE
 from tests.faults.own_engine import is_alive
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from tests.faults.scene import Build, Scene, Started
 
 Inflict = Callable[["Scene", "Started"], "Build"]
+LOST = "the engine was lost while it built"
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Fault:
         inflict: Lets it happen.
         daemon: Whether the Dagster daemon has to run, because nobody else is there to clean up.
         by_hand: Left out where time is short: it is slow, or a variant of another one.
+        says: Regular expression for what the command line says of it; empty where nobody is left to say it.
     """
 
     name: str
@@ -39,6 +44,7 @@ class Fault:
     inflict: Inflict
     daemon: bool
     by_hand: bool
+    says: str = ""
 
     def __str__(self) -> str:
         return re.sub(r"\W+", "-", f"{self.name} by {self.started}")
@@ -48,10 +54,10 @@ FAULTS: list[Fault] = []
 
 
 def fault(
-    name: str, *started: Started, daemon: bool = False, by_hand: tuple[Started, ...] = ()
+    name: str, *started: Started, daemon: bool = False, by_hand: tuple[Started, ...] = (), says: str = ""
 ) -> Callable[[Inflict], Inflict]:
     def register(inflict: Inflict) -> Inflict:
-        FAULTS.extend(Fault(name, how, inflict, daemon or how == "UI", how in by_hand) for how in started)
+        FAULTS.extend(Fault(name, how, inflict, daemon or how == "UI", how in by_hand, says) for how in started)
         return inflict
 
     return register
@@ -71,7 +77,7 @@ def soon_over(scene: Scene, build: Build) -> Build:
 # Exceptions
 
 
-@fault("RUN fails", "command line", "UI", by_hand=("UI",))
+@fault("RUN fails", "command line", "UI", by_hand=("UI",), says="did not complete successfully: exit code: 1")
 def run_fails(scene: Scene, started: Started) -> Build:
     scene.instruction("false")
     return soon_over(scene, scene.start(started))
@@ -102,28 +108,28 @@ def answered(scene: Scene, started: Started, answer: Answer) -> Build:
     return soon_over(scene, scene.start(started))
 
 
-@fault("push: auth refused", "command line")
+@fault("push: auth refused", "command line", says="could not push .* 401 Unauthorized.* Sign in")
 def auth_refused(scene: Scene, started: Started) -> Build:
     return answered(scene, started, Answer("status", "PUT", pushed_to(scene), status=401))
 
 
-@fault("push: registry answers 500", "command line")
+@fault("push: registry answers 500", "command line", says="could not push .* 500 Internal Server Error")
 def registry_500(scene: Scene, started: Started) -> Build:
     return answered(scene, started, Answer("status", "PUT", pushed_to(scene), status=500))
 
 
-@fault("push: connection dropped", "command line", by_hand=("command line",))
+@fault("push: connection dropped", "command line", by_hand=("command line",), says="could not push .* EOF")
 def registry_drops(scene: Scene, started: Started) -> Build:
     return answered(scene, started, Answer("drop", "PUT", pushed_to(scene)))
 
 
-@fault("push: registry hangs", "command line")
+@fault("push: registry hangs", "command line", says="could not push .*: not finished after 3 s")
 def registry_hangs(scene: Scene, started: Started) -> Build:
     scene.environment["AML_IMAGES_TRANSFER_TIMEOUT_MINUTES"] = "0.05"
     return answered(scene, started, Answer("hang", "PUT", pushed_to(scene)))
 
 
-@fault("registry stopped in mid-push", "command line", daemon=True)
+@fault("registry stopped in mid-push", "command line", daemon=True, says="could not push")
 def registry_stopped(scene: Scene, started: Started) -> Build:
     scene.content()
     front = scene.world.front
@@ -358,14 +364,14 @@ def engine_killed_in_test(scene: Scene, started: Started) -> Build:
     return engine_ended_in_test(scene, started, signal.SIGKILL)
 
 
-@fault("kill -9 of the client in build", "command line")
+@fault("kill -9 of the client in build", "command line", says="buildx was killed by SIGKILL.* ran out of memory")
 def client_killed_in_build(scene: Scene, started: Started) -> Build:
     build = in_mid_build(scene, started, seconds=60)
     scene.strike(build, lambda: kill(*scene.clients(build)))
     return soon_over(scene, build)
 
 
-@fault("push: too many requests", "command line", by_hand=("command line",))
+@fault("push: too many requests", "command line", by_hand=("command line",), says="has too many requests: wait")
 def too_many_requests(scene: Scene, started: Started) -> Build:
     return answered(scene, started, Answer("status", "PUT", pushed_to(scene), status=429))
 
@@ -381,17 +387,29 @@ def engine_ended_in_build(scene: Scene, started: Started, how: signal.Signals) -
     return build
 
 
-@fault("engine stopped in build, longer than a build waits for it", "command line", daemon=True)
+@fault("engine stopped in build, longer than a build waits for it", "command line", daemon=True, says=LOST)
 def engine_stopped_in_build(scene: Scene, started: Started) -> Build:
     return engine_ended_in_build(scene, started, signal.SIGTERM)
 
 
-@fault("engine killed in build, longer than a build waits for it", "command line", daemon=True)
+@fault("engine killed in build, longer than a build waits for it", "command line", daemon=True, says=LOST)
 def engine_killed_in_build(scene: Scene, started: Started) -> Build:
     return engine_ended_in_build(scene, started, signal.SIGKILL)
 
 
-@fault("disk full in build", "command line")
+@fault("remote builder lost in build", "command line", says=f"builder remote-.* {LOST}")
+def remote_builder_lost(scene: Scene, started: Started) -> Build:
+    scene.environment["AML_IMAGES_ENGINE_PATIENCE_SECONDS"] = "1"
+    with tempfile.TemporaryDirectory(prefix="remote-") as folder:
+        builder = RemoteBuilder(scene.world.engine.url, Path(folder), Path(folder))
+        with builder.socket:
+            scene.environment |= {"AML_IMAGES_BUILDER": builder.name, "BUILDX_CONFIG": str(builder.configuration)}
+            build = in_mid_build(scene, started, seconds=60)
+            scene.strike(build, builder.socket.end)
+            return soon_over(scene, build)
+
+
+@fault("disk full in build", "command line", says="the engine's disk is full: .* Free space")
 def disk_full(scene: Scene, started: Started) -> Build:
     build = in_mid_build_that_writes(scene, started)
     scene.strike(build, scene.world.engine.fill_disk)

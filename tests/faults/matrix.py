@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 PROPERTY = "fault"
 FILE = "FAULT_MATRIX"
-"""Environment variable: a page with two marks, between which the matrix is written."""
+"""Environment variable: a page with two marks, between which the matrix is written. Rows of faults that were not run
+stay."""
 
 
 class Row(NamedTuple):
@@ -45,15 +46,31 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     from tests.faults.faults import FAULTS  # only here, because every run of pytest loads this module
 
     order = {(fault.name, fault.started): place for place, fault in enumerate(FAULTS)}
-    table = markdown(sorted(rows, key=lambda row: order.get((row.fault, row.started), len(order))))
+    page = Path(os.environ[FILE]) if os.environ.get(FILE) else None
+    kept = {row[:2]: row for row in (*(rows_of(page) if page else ()), *rows)}
+    table = markdown(sorted(kept.values(), key=lambda row: order.get((row.fault, row.started), len(order))))
     terminalreporter.section("faults")
     terminalreporter.write_line(table)
-    if file := os.environ.get(FILE):
-        write_into(Path(file), "matrix", table)
+    if page:
+        write_into(page, "matrix", table)
+
+
+def rows_of(page: Path) -> list[Row]:
+    """The rows that are in a page."""
+    lines = between(page.read_text(), "matrix")[1].strip().split("\n")[2:]
+    cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines]
+    return [Row(*texts, seconds=float(seconds)) for *texts, seconds in cells]
 
 
 def write_into(page: Path, name: str, text: str) -> None:
     """Replace what a page has between the two marks of a name."""
+    before, _, after = between(page.read_text(), name)
+    page.write_text(f"{before}\n{text}\n{after}")
+
+
+def between(page: str, name: str) -> tuple[str, str, str]:
+    """What is before, between and behind the two marks of a name, which belong to what is around them."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    before, _, rest = page.read_text().partition(begin)
-    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")
+    before, _, rest = page.partition(begin)
+    text, _, after = rest.partition(end)
+    return before + begin, text, end + after

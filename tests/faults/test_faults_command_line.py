@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.faults import Fault, chosen, in_mid_build
+from tests.emulators.faulty_registry import Fault as Answer
+from tests.faults.faults import Fault, chosen, in_mid_build, pushed_to
 from tests.faults.matrix import PROPERTY
 from tests.faults.verification import nothing_is_left
 
@@ -43,6 +44,20 @@ def test_a_build_that_is_killed_between_plan_and_run_leaves_a_plan_that_is_remov
     plan.rename(long_ago)
     scene.succeed("command line")
     assert not long_ago.exists()
+    assert scene.damaged() == []
+
+
+@pytest.mark.parametrize(("status", "times"), [(429, 20), (500, 8)])
+def test_a_push_is_repeated_until_the_registry_takes_it(scene: Scene, status: int, times: int) -> None:
+    """BuildKit alone gives up after fewer requests, within ten seconds."""
+    scene.content()
+    scene.world.front.faults = [Answer("status", "PUT", pushed_to(scene), status=status, times=times)]
+    build = scene.start("command line")
+    scene.wait_for_end(build)
+    build.observer.stop()
+    assert scene.eyes.status(build.number) == "succeeded", build.output
+    assert "pushing again in 1 s" in scene.repository.run("logs", build.number).stdout
+    scene.keep(build)
     assert scene.damaged() == []
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import threading
 import uuid
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +16,7 @@ from aml_images_dagster.engine.buildkit.buildx import Buildx
 from aml_images_dagster.engine.interface import BuildRequest
 from aml_images_dagster.errors import Unreachable
 from aml_images_dagster.registry.oci import OciRegistry
-from tests.emulators.buildkit_socket import BuildKitSocket
+from tests.emulators.buildkit_socket import BuildKitSocket, RemoteBuilder
 from tests.faults.alone import naming
 from tests.faults.own_engine import OwnEngine
 
@@ -40,29 +39,19 @@ def remote(
     """Makes builders of buildx on sockets."""
     # The plugin stays where it is found; the builders are this test's own.
     monkeypatch.setenv("BUILDX_CONFIG", str(tmp_path / "buildx"))
-    sockets: list[BuildKitSocket] = []
+    stack = ExitStack()
 
     def new(engine: OwnEngine) -> tuple[BuildKitBuilder, BuildKitSocket]:
         folder = engine.folder / uuid.uuid4().hex[:6]
         folder.mkdir()
-        socket = BuildKitSocket(engine.url, folder)
-        socket.__enter__()
-        sockets.append(socket)
-        name = f"remote-{uuid.uuid4().hex[:8]}"
-        buildx = Buildx(builder=name)
-        subprocess.run(
-            [str(buildx.program), "create", "--name", name, "--driver", "remote", socket.url],
-            check=True,
-            capture_output=True,
-            env={**os.environ, "DOCKER_CONFIG": str(tmp_path)},
-        )
+        builder = RemoteBuilder(engine.url, folder, tmp_path / "buildx")
+        stack.enter_context(builder.socket)
         options = {"wait_seconds": 0, "push_seconds": 60, "pauses": ()}
-        builder = BuildKitBuilder(buildx, None, lambda _: None, features_file=tmp_path / "features.json", **options)
-        return builder, socket
+        kept = {"features_file": tmp_path / "features.json", **options}
+        return BuildKitBuilder(Buildx(builder=builder.name), None, lambda _: None, **kept), builder.socket
 
-    yield new
-    for socket in sockets:
-        socket.end()
+    with stack:
+        yield new
 
 
 def request_for(world: World, make_context: MakeContext, text: str, **fields: object) -> BuildRequest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -55,7 +56,9 @@ def nothing_is_left(fault: Fault, scene: Scene) -> Row:
     scene.fix()
     scene.succeed(fault.started)
     if build.process is not None:
-        build.process.wait(60)
+        scene.wait_for_end(build, 60)
+        said = " ".join(build.output.split())
+        assert re.search(fault.says, said), f"{fault.says!r} is not in {build.output}"
     again = scene.eyes.look(build.number)
     assert again.clean, f"{build.number} has come back: {again}"
     assert scene.damaged() == []

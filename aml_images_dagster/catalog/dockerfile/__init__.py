@@ -1,6 +1,6 @@
 """Reading, joining and pinning Dockerfiles."""
 
-from aml_images_dagster.catalog.dockerfile.combination import combine, parse_combined
+from aml_images_dagster.catalog.dockerfile.combination import NoSuchStageError, combine, parse_combined
 from aml_images_dagster.catalog.dockerfile.copies import (
     CopySource,
     RemoteSource,
@@ -28,6 +28,7 @@ __all__ = [
     "Dockerfile",
     "ImageUse",
     "InstructionFault",
+    "NoSuchStageError",
     "RemoteSource",
     "Stage",
     "combine",

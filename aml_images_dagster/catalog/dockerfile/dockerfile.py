@@ -172,10 +172,11 @@ def read_dockerfile(
     place: Place,
     platform: str,
     template_tags: Sequence[str] = TEMPLATE_TAGS,
+    below: Sequence[str] = (),
 ) -> Dockerfile:
-    """`parse_dockerfile` for a text whose lines `place` names."""
+    """`parse_dockerfile` for a text whose lines `place` names, and below which there were stages of these names."""
     directives = read_directives(text, place)
-    read = _Reader(text, directives.get("escape", "\\"), build_args, place, platform, template_tags).read()
+    read = _Reader(text, directives.get("escape", "\\"), build_args, place, platform, template_tags, below).read()
     return replace(read, syntax=directives.get("syntax", ""))
 
 
@@ -188,6 +189,7 @@ class _Reader:
         place: Place,
         platform: str,
         template_tags: Sequence[str],
+        below: Sequence[str],
     ) -> None:
         self._text = text
         self._escape = escape
@@ -206,10 +208,12 @@ class _Reader:
         self._named: dict[str, int] = {}
         """The last stage of every name: what COPY --from means, before it or behind it."""
         self._number_of_stages = 0
+        self._below = below
 
     def read(self) -> Dockerfile:
         instructions = read_instructions(self._text, self._place, self._escape)
-        self._named, self._number_of_stages = _stage_names(instructions)
+        self._named, self._number_of_stages = stage_names(instructions)
+        self._named |= dict.fromkeys(self._below, self._number_of_stages)
         for instruction in instructions:
             self._note_needs(instruction)
             if instruction.keyword == "FROM":
@@ -238,7 +242,7 @@ class _Reader:
         while waiting:
             stage = waiting.pop()
             needed.add(stage)
-            waiting |= self._made_from[stage] - needed
+            waiting |= {source for source in self._made_from[stage] - needed if source < len(self._stages)}
         return frozenset(needed)
 
     def _check_order(self) -> None:
@@ -249,9 +253,10 @@ class _Reader:
             if taken.source < taken.stage:
                 continue
             if taken.stage in needed:
-                line = self._stages[taken.source].line
+                below = taken.source >= len(self._stages)
+                which = "below the target" if below else f"line {self._stages[taken.source].line}"
                 raise BadInput(
-                    f"{taken.written} names a stage that is not complete here (line {line})",
+                    f"{taken.written} names a stage that is not complete here ({which})",
                     where=self._place(taken.line),
                     hint="Move that stage above this one.",
                 )
@@ -458,7 +463,7 @@ class _Taken:
     line: int
 
 
-def _stage_names(instructions: Sequence[Instruction]) -> tuple[dict[str, int], int]:
+def stage_names(instructions: Sequence[Instruction]) -> tuple[dict[str, int], int]:
     """Indexes of the named stages, the last of each name, and how many stages there are."""
     found: dict[str, int] = {}
     stages = [each for each in instructions if each.keyword == "FROM" and not each.on_build]

@@ -275,7 +275,10 @@ def _check_arguments(instruction: Instruction, listed: list[str] | None, escape:
         case "ENV" | "LABEL" | "ARG" if not text:
             raise _RefusedError(f"{keyword} has no name")
         case "ENV" | "LABEL" | "ARG":
-            if any(word.startswith("=") for word in words(text, escape)):
+            given = words(text, escape)
+            if keyword != "ARG" and "=" not in given[0]:
+                given = given[:1]  # the old form, in which all that follows is the value
+            if any(word.startswith("=") for word in given):
                 raise _RefusedError("a name is missing in front of =")
         case "MAINTAINER" | "WORKDIR" | "USER" | "STOPSIGNAL" | "EXPOSE" if not text:
             raise _RefusedError(f"{keyword} has no value")

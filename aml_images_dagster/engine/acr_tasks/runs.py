@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from azure.mgmt.containerregistrytasks import ContainerRegistryTasksMgmtClient
-    from azure.mgmt.containerregistrytasks.models import DockerBuildRequest, Run, RunProperties
+    from azure.mgmt.containerregistrytasks.models import Run, RunProperties, RunRequest
 
     from aml_images_dagster.engine.interface import LogLine
 
@@ -72,7 +72,7 @@ class TaskRuns:
             blob.upload_blob(content, overwrite=True)
         return name
 
-    def schedule(self, request: DockerBuildRequest, started: Callable[[str], None]) -> str:
+    def schedule(self, request: RunRequest, started: Callable[[str], None]) -> str:
         """Start a run; its id.
 
         The service continues a request whose sender was interrupted. So an interrupt waits until the answer is
@@ -160,7 +160,7 @@ class TaskRuns:
                 )
             time.sleep(min(self.poll_seconds, 1))
 
-    def _schedule(self, request: DockerBuildRequest) -> str:
+    def _schedule(self, request: RunRequest) -> str:
         with self._explained("to schedule a run"):
             run = self.client.registries.schedule_run(self.group, self.registry, request)
         return str(_properties(run).run_id)

@@ -19,7 +19,7 @@ _LOOK_SECONDS = 1.0
 _END_SECONDS = 10.0
 _PIECE_BYTES = 65536
 
-Ending = Literal["done", "failed", "deadline", "push deadline"]
+Ending = Literal["done", "failed", "killed", "deadline", "push deadline"]
 
 
 def follow_call(
@@ -71,7 +71,8 @@ def follow_call(
                 if now >= looked + _LOOK_SECONDS:
                     looked = now
                     still_wanted()
-        return "failed" if process.wait(_END_SECONDS) else "done"
+        code = process.wait(_END_SECONDS)
+        return "killed" if code == -signal.SIGKILL else "failed" if code else "done"
     finally:
         _end(process)
         progress.end()

@@ -69,6 +69,13 @@ def fault_of(
     if ending == "push deadline":
         late = StreamFault("deadline", f"not finished after {push_seconds:g} s", progress.tail)
         return transfer_fault(late, "push", request.tag, registry)
+    if ending == "killed":
+        return BuildFailed(
+            "buildx was killed by SIGKILL while it built",
+            where=request.tag,
+            hint="Most likely this machine ran out of memory: see `dmesg`, build fewer images at once (parallel).",
+            log=progress.tail,
+        )
     if ending == "deadline":
         fault = StreamFault("deadline", "", progress.tail)
     elif _LOST.search(said) or ((not progress.error or "context canceled" in said) and not answers()):

@@ -1,17 +1,22 @@
 """ACR Tasks: source archives, runs and their logs, of the emulated registries.
 
 Linux agents really build, on the engine of this machine, and push into the emulated registry. Windows agents follow the
-protocol only: they look for the Dockerfile in the archive and push an image without an operating system.
+protocol only: they look for the Dockerfile in the archive and push an image without an operating system. Of encoded
+tasks they know those that run buildx, with the words that our tasks have, in place of which they start that of this
+machine.
 Source: https://learn.microsoft.com/rest/api/containerregistry/registries/schedule-run.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import gzip
 import hashlib
 import io
 import json
+import os
+import subprocess
 import tarfile
 import tempfile
 import threading
@@ -21,8 +26,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import docker
+import yaml
 
 from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.engine.buildkit.buildx import Buildx
 from aml_images_dagster.engine.docker_engine import DockerEngine
 from aml_images_dagster.engine.interface import BuildRequest, RegistryLogin
 from aml_images_dagster.errors import BuildFailed, FactoryError
@@ -175,6 +182,9 @@ class AcrTasks:
 
     def _build(self, run: Run, acr: Acr) -> None:
         archive = gzip.decompress(self._storage.containers[CONTAINER][run.request["sourceLocation"]].content)
+        if run.request["type"] == "EncodedTaskRunRequest":
+            self._run_task(run, acr, archive)
+            return  # the service knows the images of its own steps only
         build = self._on_windows if run.request["platform"]["os"] == "Windows" else self._on_linux
         tag = Reference.parse(f"{acr.host}/{run.request['imageNames'][0]}")
         digest = build(run, acr, tag, archive)
@@ -222,6 +232,44 @@ class AcrTasks:
             return digest
         finally:
             engine.forget(str(tag))
+
+    def _run_task(self, run: Run, acr: Acr, archive: bytes) -> None:
+        task = yaml.safe_load(base64.b64decode(run.request["encodedTaskContent"]))
+        assert task["version"] == "v1.1.0"
+        assert task["stepTimeout"] == run.request["timeout"]
+        (step,) = task["steps"]
+        image, *words = step["cmd"].split()
+        assert image == f"{acr.host}/buildx"
+        logins = {
+            host: {"auth": base64.b64encode(f"{given['userName']['value']}:{given['password']['value']}".encode())}
+            for host, given in run.request["credentials"].get("customRegistries", {}).items()
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            workspace, home = Path(folder) / "workspace", Path(folder) / "home"
+            home.mkdir()
+            (home / "config.json").write_text(json.dumps({"auths": logins}, default=bytes.decode))
+            with tarfile.open(fileobj=io.BytesIO(self._reached(archive, "context/Dockerfile"))) as files:
+                files.extractall(workspace)
+            bake = workspace / "docker-bake.json"
+            bake.write_text(bake.read_text().replace(acr.host, acr.plain.host))
+            set_by_step = dict(variable.split("=", 1) for variable in step["env"])
+            with subprocess.Popen(
+                [str(Buildx().program), *words],
+                cwd=workspace,
+                env={**os.environ, "DOCKER_CONFIG": str(home), **set_by_step},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            ) as process:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    self._say(run, line.rstrip())
+                    if run.status == "Canceled":
+                        process.terminate()
+                        raise _Cancelled
+        if process.returncode:
+            raise BuildFailed("failed during run, err: exit status 1")
 
     def _reached(self, archive: bytes, dockerfile: str) -> bytes:
         """A context whose Dockerfile names the registries behind the emulated ones.

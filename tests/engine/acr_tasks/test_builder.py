@@ -61,6 +61,11 @@ def backends(tasks: AcrTasks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
+def with_buildx(monkeypatch: pytest.MonkeyPatch, cloud: EmulatedCloud) -> None:
+    monkeypatch.setenv("AML_IMAGES_AZURE__TASK_BUILDX", f"{cloud.staging.host}/buildx")
+
+
+@pytest.fixture
 def lines() -> list[str]:
     return []
 
@@ -118,6 +123,69 @@ def test_an_image_is_built_and_pushed_there(
     assert "said hello" in lines
     assert started == ["ca1"]
     assert tasks.runs["ca1"].request["timeout"] == 300, "the shortest that the service takes"
+
+
+@pytest.mark.usefixtures("with_buildx")
+def test_a_task_with_buildx_builds_with_buildkit(
+    build: Build, busybox: Reference, backends: Backends, tag: Reference, lines: list[str], tasks: AcrTasks
+) -> None:
+    word = '${A} %{if true} "$5" {{.Run.ID}}'
+    text = f"""FROM {busybox} AS unneeded
+RUN exit 3
+FROM {busybox}
+ARG WORD TARGETARCH
+COPY --chmod=640 . /x
+RUN --mount=type=cache,target=/cache echo "said $WORD on $TARGETARCH"
+LABEL word="$WORD"
+"""
+    assert build(text, build_args={"WORD": word}, files={"note": "a note"}).digest is None
+    assert backends.staging.config(tag)["config"]["Labels"] == {"word": word}
+    assert any(f"said {word} on amd64" in line for line in lines)
+    assert files_in(backends.staging, tag, ["/x/note", "/x/docker-bake.json"]) == {
+        "/x/note": True,
+        "/x/docker-bake.json": False,
+    }
+    features = backends.builder.features()
+    assert "RUN --mount" in features.supported
+    assert SEVERAL_PLATFORMS not in features.supported
+    assert backends.builder_for("windows").features().supported == frozenset()
+    assert word not in tasks.runs["ca1"].request["encodedTaskContent"]
+
+
+@pytest.mark.usefixtures("with_buildx")
+def test_a_task_with_buildx_that_fails_or_is_not_wanted(
+    build: Build, busybox: Reference, backends: Backends, tag: Reference, tasks: AcrTasks, lines: list[str]
+) -> None:
+    with pytest.raises(BuildFailed, match="run ca1 failed") as failed:
+        build(f"FROM {busybox}\nRUN echo before; exit 3\n", no_cache=True)
+    assert "before" in failed.value.log
+
+    def still_wanted() -> None:
+        if any("waiting" in line for line in lines):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(f"FROM {busybox}\n{FOREVER}\n", still_wanted=still_wanted)
+    assert tasks.runs["ca2"].status == "Canceled"
+    tasks.wait()
+    assert backends.staging.digest(tag) is None
+
+
+@pytest.mark.usefixtures("with_buildx")
+def test_a_base_of_a_task_with_buildx_may_need_a_login(
+    build: Build, busybox: Reference, staging: OciRegistry, backends: Backends, tag: Reference
+) -> None:
+    with TokenRegistry(staging.host, {"someone": "correct-horse-battery"}) as guarded:
+        base = f"{guarded.host}/{busybox.repository}@{busybox.digest}"
+        build(f"FROM {base}\nLABEL a=1\n", logins={guarded.host: RegistryLogin("someone", "correct-horse-battery")})
+    assert backends.staging.digest(tag) is not None
+
+
+@pytest.mark.parametrize("wanted", [{"secrets": {"word": "x"}}, {"ssh": True}])
+def test_agents_get_no_secrets(build: Build, tasks: AcrTasks, wanted: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="no secrets and no ssh"):
+        build("FROM scratch\n", **wanted)
+    assert not tasks.runs
 
 
 def test_a_run_that_does_not_name_its_images(

@@ -170,6 +170,12 @@ def test_a_builder_that_is_lost_and_back_builds_once_more(build, tmp_path) -> No
     assert count.read_text() == "x\nx\n"
 
 
+def test_a_client_that_was_killed_is_named(build) -> None:
+    with pytest.raises(BuildFailed, match="buildx was killed by SIGKILL") as caught:
+        build("kill -9 $$")
+    assert "ran out of memory" in caught.value.hint
+
+
 def test_an_end_without_a_digest_is_no_success(build) -> None:
     with pytest.raises(BuildFailed, match="does not say what it pushed"):
         build("exit 0")
