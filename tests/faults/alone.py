@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 3600
 _PLACE = re.compile(r"faults-(\d+)-(\d+)")
-"""Suite and process: a folder, and the network namespace of its engine."""
+"""Suite and process: a folder, and the start of the names of its network namespaces."""
 
 
 @contextmanager
@@ -75,11 +75,16 @@ def naming(text: str) -> Iterator[int]:
 
 def _clear(folder: Path) -> None:
     """Remove what a suite that was killed has left."""
-    listed = subprocess.run(["ip", "netns", "pids", folder.name], capture_output=True, text=True).stdout
-    for pid in {*map(int, listed.split()), *naming(f"{folder}/")}:
+    namespaces = [path.name for path in Path("/var/run/netns").glob(f"{folder.name}*")]
+    pids = {*naming(f"{folder}/")}
+    for namespace in namespaces:
+        listed = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True).stdout
+        pids |= {*map(int, listed.split())}
+    for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    subprocess.run(["ip", "netns", "delete", folder.name], capture_output=True)
+    for namespace in namespaces:
+        subprocess.run(["ip", "netns", "delete", namespace], capture_output=True)
     for line in Path("/proc/mounts").read_text().splitlines():
         if (mounted := line.split()[1]).startswith(f"{folder}/"):
             subprocess.run(["umount", "--lazy", mounted], check=True)

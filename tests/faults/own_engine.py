@@ -72,7 +72,7 @@ class OwnEngine:
             _run("ip", "netns", "exec", self._namespace, "ip", "link", "set", "lo", "up")
             stack.callback(self._end_all)
             for port in self._ports:
-                stack.enter_context(_Tunnel(self._namespace, port))
+                stack.enter_context(Tunnel(self._namespace, port))
             self.start()
             self._stack = stack.pop_all()
         return self
@@ -181,7 +181,7 @@ def _dockerd() -> str:
     return str(unpacked) if unpacked.exists() else "dockerd"
 
 
-class _Tunnel:
+class Tunnel:
     """A loopback port inside of a network namespace that leads to the same port outside.
 
     A socket belongs to the namespace of the thread that made it, whoever uses it.
