@@ -302,7 +302,7 @@ class Site(ExitStack):
         ]
 
     def _records(self) -> dict[str, Any]:
-        """The record of every build that has begun, as every program has to read it: its outcome is a file beside it."""
+        """The record of every build that has begun."""
         found = {}
         for name, blob in list(self._blobs.containers["factory"].items()):
             _, build, file = [*name.split("/", 2), "", ""][:3]
