@@ -11,6 +11,7 @@ benchmark's own (Debian's, as root).
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import statistics
@@ -45,6 +46,11 @@ if TYPE_CHECKING:
 
 ON_POSTGRES = Path(__file__).parents[1] / "deploy" / "dagster-postgres.yaml"
 FAR_SECONDS = 0.05
+CONFIG = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": f"sha256:{'0' * 64}", "size": 2}
+MANIFEST = json.dumps(
+    {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": CONFIG, "layers": []}
+).encode()
+DIGEST = f"sha256:{hashlib.sha256(MANIFEST).hexdigest()}"
 SCHEDULE = """\
 name: everything
 description: Every image, every night.
@@ -62,16 +68,24 @@ class Registry(BaseHTTPRequestHandler):
     asked = 0
 
     def do_GET(self) -> None:
-        """The token server."""
-        time.sleep(FAR_SECONDS)
-        self._send(200, {"Content-Type": "application/json"}, json.dumps({"token": "t", "expires_in": 300}).encode())
+        """The token server, and manifests."""
+        if self.path.startswith("/token"):
+            time.sleep(FAR_SECONDS)
+            answer = json.dumps({"token": "t", "expires_in": 300}).encode()
+            self._send(200, {"Content-Type": "application/json"}, answer)
+        else:
+            self._answer(MANIFEST)
 
     def do_HEAD(self) -> None:
-        """A manifest."""
+        """Whether there is a manifest."""
+        self._answer(b"")
+
+    def _answer(self, body: bytes) -> None:
         Registry.asked += 1
         time.sleep(FAR_SECONDS)
         if self.headers.get("Authorization") == "Bearer t":
-            self._send(200, {"Docker-Content-Digest": f"sha256:{'0' * 64}"}, b"")
+            headers = {"Docker-Content-Digest": DIGEST, "Content-Type": "application/vnd.oci.image.manifest.v1+json"}
+            self._send(200, headers, body)
         else:
             realm = f'Bearer realm="http://{self.headers["Host"]}/token",service="x",scope="repository:x:pull"'
             self._send(401, {"WWW-Authenticate": realm}, b"")
@@ -134,6 +148,7 @@ def main() -> None:
             instance = stack.enter_context(dg.instance_for_test())
         root = Path(folder, "repository")
         make_repository(root, options.images, options.bases, f"127.0.0.1:{server.server_port}")
+        os.environ["AML_IMAGES_TRUSTED_REGISTRIES"] = f"127.0.0.1:{server.server_port}"
         settings = load_settings(repo=root)
         factory = Factory(settings, load_source(settings), backends_for(settings))
         branch = MainBranch(factory)
