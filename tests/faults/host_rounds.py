@@ -44,8 +44,11 @@ if TYPE_CHECKING:
 IMAGE = "apps/other"
 MIRROR = "127.0.0.1:5000"
 HOST_PATIENCE_SECONDS = 15
-LATEST_MOMENT_SECONDS = 35.0
-"""After their start, when a host may be killed; by then most builds have ended."""
+LATEST_MOMENT_SECONDS = 20.0
+"""When a host may be killed, after the start of its processes or of its build; by then most builds have ended."""
+IN_A_BUILD = 0.75
+"""The share of hosts that are killed after their build has started."""
+START_SECONDS = 120
 CLEAN_SECONDS = 240
 """How long after the death of a host something of it may be left. Dagster gives a run 180 s to start."""
 
@@ -93,7 +96,7 @@ class Figures:
         phases = Counter(death.phase for death in self.deaths)
         killed = ", ".join(f"{count} {phase}" for phase, count in sorted(phases.items()))
         ended = ", ".join(f"{count} {status}" for status, count in sorted(self.outcomes.items()))
-        longest = max((death.clean - death.at for death in self.deaths if death.clean), default=0.0)
+        longest = max((death.clean - death.at for death in self.deaths if death.clean and death.runs), default=0.0)
         return (
             f"{self.rounds} rounds, {self.outcomes.total()} builds ({ended}), {len(self.released)} releases, "
             f"{len(self.removed)} removals, {len(self.deaths)} hosts killed ({killed}); "
@@ -146,7 +149,7 @@ class Site(ExitStack):
         self.figures = Figures()
         self._kept: dict[str, str] = {}
         # The first command makes the tables, which two at once do not.
-        first = self._build(self.hosts[0])
+        first = self.build(self.hosts[0])
         assert first.wait() == 0, first.said
         self.serve(self.hosts[0])
         return self
@@ -163,7 +166,7 @@ class Site(ExitStack):
         figures.rounds += 1
         complete = self._complete()
         releases, removes = chance.sample(self.hosts, 2)
-        running = [(host, "build", self._build(host)) for host in self.hosts]
+        running = [(host, "build", self.build(host)) for host in self.hosts]
         if newest := next((build for build in reversed(complete) if build not in figures.removed), None):
             figures.released.append(newest)
             running.append((releases, "release", releases.aml_images("release", newest)))
@@ -172,8 +175,11 @@ class Site(ExitStack):
             self._kept = {tag: digest for tag, digest in self._kept.items() if not tag.endswith(f"--{old}")}
             running.append((removes, "cleanup", removes.aml_images("cleanup", old, "--yes")))
         victim = chance.choice(self.hosts)
-        deadline = time.monotonic() + chance.uniform(1, LATEST_MOMENT_SECONDS)
-        wait(lambda: time.monotonic() > deadline or not any(p.is_running for _, _, p in running), LATEST_MOMENT_SECONDS)
+        mine = [process for host, _, process in running if host is victim]
+        if chance.random() < IN_A_BUILD:
+            wait(lambda: bool(self.builds_on(victim)) or not mine[0].is_running, START_SECONDS, every=0.3)
+        deadline = time.monotonic() + chance.uniform(0, LATEST_MOMENT_SECONDS)
+        wait(lambda: time.monotonic() > deadline or not any(one.is_running for one in mine), LATEST_MOMENT_SECONDS)
         figures.deaths.append(self._kill(victim))
         survivor = next(host for host in self.hosts if host is not victim)
         if not all(service.is_running for service in self._services):
@@ -184,10 +190,10 @@ class Site(ExitStack):
         victim.start()
         self.look()
 
-    def _build(self, host: Host) -> HostProcess:
+    def build(self, host: Host, instruction: str = "") -> HostProcess:
         """Begin to build what nobody has built."""
         folder = host.root / "images" / self._family / "other"
-        (folder / "Dockerfile.private").write_text(f"# {uuid.uuid4()}\n{PRIVATE}")
+        (folder / "Dockerfile.private").write_text(f"# {uuid.uuid4()}\n{PRIVATE}{instruction}\n")
         who = [f"-c user.{name}=h@example.com" for name in ("name", "email")]
         commit = f"git {' '.join(who)} commit -q -a -m change"
         assert host.execute("sh", "-c", commit).wait() == 0
@@ -195,40 +201,46 @@ class Site(ExitStack):
 
     def _complete(self) -> list[str]:
         """Builds that have succeeded, oldest first."""
-        found = [record for record in self._records().values() if record["status"] == "succeeded"]
+        found = [record for record in self.records().values() if record["status"] == "succeeded"]
         return [str(one["build"]) for one in sorted(found, key=lambda one: datetime.fromisoformat(one["created"]))]
 
     def _kill(self, host: Host) -> Death:
+        host.kill()
+        at, runs = time.time(), self._runs_on(host)
+        build = next(filter(None, runs.values()), "")
+        if not build:
+            phase = "while they built nothing"
+        elif not (files := self._files(build)):
+            phase = "before a build had a record"
+        else:
+            staged = any(name.endswith("/staged.json") for name in files)
+            phase = "in a test" if staged else "in a build"
+        return Death(host.name, at, runs, phase)
+
+    def _runs_on(self, host: Host) -> dict[str, str]:
+        """The runs that a host executes, and the build of each; empty for one that is no build."""
         with self._instance() as instance:
-            host.kill()
-            at = time.time()
             records = instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED))
-        runs = {
+        return {
             record.dagster_run.run_id: build_number(record.dagster_run.run_id, record.create_timestamp)
             if record.dagster_run.job_name == BUILD_JOB
             else ""
             for record in records
             if record.dagster_run.tags.get(PROCESS_TAG, "").startswith(f"{host.name}:")
         }
-        build = next(filter(None, runs.values()), "")
-        if not build:
-            phase = "without a run of a build"
-        elif not (files := self._files(build)):
-            phase = "before the build had a record"
-        else:
-            staged = any(name.endswith("/staged.json") for name in files)
-            phase = "in the test" if staged else "in the build"
-        return Death(host.name, at, runs, phase)
+
+    def builds_on(self, host: Host) -> list[str]:
+        """The builds that run on a host."""
+        return list(filter(None, self._runs_on(host).values()))
 
     # What is seen
 
     def look(self) -> None:
         """Note what is wrong, and which hosts nothing is left of."""
-        records, tags = self._records(), self._tags()
+        records, tags = self.records(), self._tags()
         for build in self._complete():
-            self._kept |= {
-                t: d for t, d in tags.items() if t.endswith(f"--{build}") and build not in self.figures.removed
-            }
+            if build not in self.figures.removed:
+                self._kept |= {tag: digest for tag, digest in tags.items() if tag.endswith(f"--{build}")}
         lost = [tag for tag, digest in self._kept.items() if tags.get(tag) != digest]
         self.figures.wrong += [f"{tag} of a complete build is gone or has moved" for tag in lost]
         for tag in lost:
@@ -244,14 +256,14 @@ class Site(ExitStack):
 
         def is_clean() -> bool:
             self.look()
-            return all(death.clean for death in figures.deaths) and not self._left()
+            return all(death.clean for death in figures.deaths) and not self.left()
 
         if not wait(is_clean, CLEAN_SECONDS, every=1):
-            records = self._records()
+            records = self.records()
             with self._instance() as instance:
                 left = [(death, self._left_by(death, instance, records)) for death in figures.deaths if not death.clean]
             figures.wrong += [f"{death.host}, killed {death.phase}, left {found}" for death, found in left]
-            figures.wrong += self._left()
+            figures.wrong += self.left()
         with self._instance() as instance:
             if runs := instance.get_runs(dg.RunsFilter(statuses=UNFINISHED, job_name=BUILD_JOB)):
                 figures.wrong.append(f"runs have not ended: {runs}")
@@ -263,7 +275,7 @@ class Site(ExitStack):
         )
         if served not in {d for t, d in self._tags().items() if t.endswith(f"--{self._complete()[-1]}")}:
             figures.wrong.append(f":latest is {served}")
-        figures.outcomes = Counter(record["status"] for record in self._records().values())
+        figures.outcomes = Counter(record["status"] for record in self.records().values())
         return figures
 
     def _left_by(self, death: Death, instance: dg.DagsterInstance, records: dict[str, Any]) -> list[str]:
@@ -276,10 +288,10 @@ class Site(ExitStack):
                 found += self._of(build)
         return found
 
-    def _left(self) -> list[str]:
+    def left(self) -> list[str]:
         """What is there of builds that did not succeed."""
         found = []
-        for build, record in self._records().items():
+        for build, record in self.records().items():
             if record["status"] in ("running", "partial"):
                 found.append(f"{build} is {record['status']}")
             elif record["status"] != "succeeded":
@@ -301,7 +313,7 @@ class Site(ExitStack):
             name.removeprefix(prefix) for name in list(self._blobs.containers["factory"]) if name.startswith(prefix)
         ]
 
-    def _records(self) -> dict[str, Any]:
+    def records(self) -> dict[str, Any]:
         """The record of every build that has begun."""
         found = {}
         for name, blob in list(self._blobs.containers["factory"].items()):

@@ -66,6 +66,7 @@ class Host:
             "PYTHONPATH": str(ROOT),
         }
         self._stack = ExitStack()
+        self._tunnels: list[Tunnel] = []
         self._first: subprocess.Popen[str] | None = None
         self._pid = 0
         self._logs = 0
@@ -81,8 +82,7 @@ class Host:
             _run("ip", "netns", "add", self.name)
             stack.callback(_run, "ip", "netns", "delete", self.name)
             _run("ip", "netns", "exec", self.name, "ip", "link", "set", "lo", "up")
-            for port in self._ports:
-                stack.enter_context(Tunnel(self.name, port))
+            self._tunnels = [stack.enter_context(Tunnel(self.name, port)) for port in self._ports]
             stack.callback(self.kill)
             self.start()
             self._stack = stack.pop_all()
@@ -115,6 +115,16 @@ class Host:
         while _run("ip", "netns", "pids", self.name).split() not in ([], [str(os.getpid())]):
             assert time.monotonic() < deadline, f"processes of {self.name} do not end"
             time.sleep(0.05)
+
+    def cut_off(self) -> None:
+        """Let it reach nothing but the engine any more."""
+        for tunnel in self._tunnels:
+            tunnel.cut()
+
+    def reconnect(self) -> None:
+        """Undo that."""
+        for tunnel in self._tunnels:
+            tunnel.mend()
 
     @property
     def is_up(self) -> bool:
