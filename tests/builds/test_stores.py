@@ -62,7 +62,8 @@ def test_commands_show_what_is_in_it(repository: ImageRepository, store: Path, o
     done = repository.json("releases", **own)
     assert [record["action"] for record in done] == ["rollback", "release", "release"]
     assert {record["who"] for record in done} == {"ada"}
-    assert repository.json("show", other, **own)["released"]["release_tag"] == done[-1]["release_tag"]
+    # Production does not answer here, so the release that it serves is unknown.
+    assert [b["build"] for b in repository.json("show", other, **own)["builds"]] == [b["build"] for b in builds]
     failed, *succeeded = [repository.json("status", build["build"], **own) for build in builds]
     assert failed["failure"]["message"]
     assert all(build["images"] for build in succeeded)
