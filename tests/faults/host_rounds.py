@@ -116,7 +116,7 @@ class Site(ExitStack):
         self.enter_context(mock.patch.dict(os.environ))
         for name in [name for name in os.environ if name.startswith(("AML_IMAGES_", "AZURE_", "IDENTITY_", "MSI_"))]:
             del os.environ[name]
-        folder = self.enter_context(place())
+        folder = self.enter_context(place(alone=False))
         postgres = self.enter_context(PostgresServer())
         cloud = self._cloud = self.enter_context(EmulatedCloud(folder))
         self._blobs = cloud.start(BlobStorage(cloud))

@@ -57,7 +57,7 @@ def succeed(repository: ImageRepository, *arguments: str, **environment: str) ->
 
 
 def anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    """Without the names of this machine's users, and without what the release system unpacks, which no command reads."""
+    """Without the names of users, and without what only the release system unpacks."""
     if member.name.endswith("/import.tar"):
         return None
     member.uid = member.gid = 0
