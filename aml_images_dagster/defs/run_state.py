@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 HIDDEN = ".dagster/aml-images"
 """Start of the names of tags for processes: Dagster's pages show no tag that starts with `.dagster/`."""
 PROCESS_TAG = f"{HIDDEN}/process"
-"""The name of the process that executes a run; see `builds.process`."""
+"""The name of the process that executes a run, see `builds.process`, and the run's id; see `process_tag`."""
+_PARTS = 6
+"""Of the name of a process."""
 STOPPED = "stopped"
 """Metadata of the failure of a step that is not to blame: its build had failed elsewhere or was canceled."""
 UNFINISHED = [
@@ -42,8 +44,20 @@ def name_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     Called in a step's process, whose parent is the process of the run or a server that ends with it. Dagster itself
     does not notice the end of a run when the server that launched it is killed together with it.
     """
-    if PROCESS_TAG not in run.tags:
-        instance.add_run_tags(run.run_id, {PROCESS_TAG: named(os.getppid())})
+    if not process_of(run):
+        instance.add_run_tags(run.run_id, process_tag(run, named(os.getppid())))
+
+
+def process_tag(run: dg.DagsterRun, process: str) -> dict[str, str]:
+    """The tag that names the process of a run, and the run: Dagster copies tags to runs that execute it again."""
+    return {PROCESS_TAG: f"{process}:{run.run_id}"}
+
+
+def process_of(run: dg.DagsterRun) -> str:
+    """The process that executes a run; empty before it has said so."""
+    tag = run.tags.get(PROCESS_TAG, "")
+    of_run = tag.split(":")[_PARTS:]
+    return tag if not of_run or of_run == [run.run_id] else ""
 
 
 class InstanceRuns:
@@ -90,7 +104,7 @@ class InstanceRuns:
         for record in self._instance.get_run_records(dg.RunsFilter(job_name=job, statuses=UNFINISHED)):
             run = record.dagster_run
             if run.status is dg.DagsterRunStatus.QUEUED or (
-                not self._is_dead(run) if PROCESS_TAG in run.tags else record.create_timestamp > lately
+                not self._is_dead(run) if process_of(run) else record.create_timestamp > lately
             ):
                 return True
         return False
@@ -116,7 +130,7 @@ class InstanceRuns:
         self._instance.event_log_storage.free_concurrency_slots_for_run(run_id)
 
     def _is_dead(self, run: dg.DagsterRun) -> bool:
-        process = run.tags.get(PROCESS_TAG, "")
+        process = process_of(run)
         if run.is_finished or is_seen_from_here(process):
             return not run.is_finished and is_dead(process)
         return is_dead(process) or is_silent(self._instance, run.run_id, self._patience)

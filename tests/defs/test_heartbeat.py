@@ -10,7 +10,7 @@ import pytest
 
 from aml_images_dagster.builds.process import this_process
 from aml_images_dagster.defs.heartbeat import beat, is_silent, seconds_between_beats
-from aml_images_dagster.defs.run_state import PROCESS_TAG, InstanceRuns
+from aml_images_dagster.defs.run_state import PROCESS_TAG, InstanceRuns, process_of, process_tag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,6 +82,25 @@ def test_a_run_that_has_never_beaten_is_not_silent(instance: dg.DagsterInstance,
     for _ in range(3):
         clock.now += 20 * PATIENCE
         assert not is_silent(instance, "run", PATIENCE), "an earlier version executes it"
+
+
+@pytest.mark.parametrize("process", [this_process() + "1", ELSEWHERE])
+def test_a_run_that_executes_a_dead_one_again_has_its_tags_and_not_its_process(
+    process: str, instance: dg.DagsterInstance, clock: Clock
+) -> None:
+    dead = instance.get_run_by_id(run_of(instance, ""))
+    assert dead is not None
+    tags = process_tag(dead, process)
+    again = instance.get_run_by_id(run_of(instance, tags[PROCESS_TAG]))
+    assert again is not None
+    clock.now += 20 * PATIENCE
+    assert process_of(again) == ""
+    assert InstanceRuns(instance, PATIENCE).state(again.run_id) == "alive"
+    assert InstanceRuns(instance, PATIENCE).dead() == []
+    instance.add_run_tags(again.run_id, process_tag(again, process))
+    tagged = instance.get_run_by_id(again.run_id)
+    assert tagged is not None
+    assert process_of(tagged) == f"{process}:{again.run_id}"
 
 
 @pytest.mark.parametrize(("process", "state"), [(ELSEWHERE, "failed"), ("", "failed"), (this_process(), "alive")])

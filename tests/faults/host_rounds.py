@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import sys
 import time
 import uuid
@@ -44,11 +45,12 @@ if TYPE_CHECKING:
 IMAGE = "apps/other"
 MIRROR = "127.0.0.1:5000"
 HOST_PATIENCE_SECONDS = 15
-LATEST_MOMENT_SECONDS = 20.0
+LATEST_MOMENT_SECONDS = 12.0
 """When a host may be killed, after the start of its processes or of its build; by then most builds have ended."""
 IN_A_BUILD = 0.75
 """The share of hosts that are killed after their build has started."""
 START_SECONDS = 120
+JOB_SECONDS = 6
 CLEAN_SECONDS = 240
 """How long after the death of a host something of it may be left. Dagster gives a run 180 s to start."""
 
@@ -121,7 +123,7 @@ class Site(ExitStack):
         cloud = self._cloud = self.enter_context(EmulatedCloud(folder))
         self._blobs = cloud.start(BlobStorage(cloud))
         self._blobs.create("factory")
-        self._workspace = MachineLearning(cloud, self._blobs, Clockwork(running_seconds=3))
+        self._workspace = MachineLearning(cloud, self._blobs, Clockwork(running_seconds=JOB_SECONDS))
         suffix = f"-{uuid.uuid4().hex[:6]}"
         repository = ImageRepository.create(folder / "repository", MIRROR, MIRROR, suffix)
         self._image, self._family = repository.image(IMAGE), repository.families["apps"]
@@ -360,6 +362,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else the hosts would outlive it
     figures = rounds(options.rounds, options.seed)
     print("\n".join([f"seed {options.seed}: {figures}", *figures.wrong]))
     return 1 if figures.wrong else 0

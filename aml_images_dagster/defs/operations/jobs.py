@@ -10,7 +10,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from aml_images_dagster.builds.process import this_process
 from aml_images_dagster.defs.heartbeat import beating
-from aml_images_dagster.defs.run_state import PROCESS_TAG
+from aml_images_dagster.defs.run_state import process_tag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,7 @@ def operations_job(name: str, asset: dg.AssetKey, description: str) -> AssetJob:
 @contextmanager
 def begun(context: dg.AssetExecutionContext, settings: Settings) -> Iterator[None]:
     """Let sensors see that the run is running, as long as this process lives."""
-    context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: this_process()})
+    context.instance.add_run_tags(context.run.run_id, process_tag(context.run, this_process()))
     with beating(context.instance, context.run.run_id, settings.host_patience_seconds):
         yield
 
