@@ -111,6 +111,7 @@ class Site(ExitStack):
 
     Attributes:
         hosts: Both.
+        serving: The one that has the daemon.
         figures: What was seen so far.
     """
 
@@ -159,6 +160,7 @@ class Site(ExitStack):
     def serve(self, host: Host) -> None:
         """Start code server and daemon on a host, as whoever looks after a cluster does when it was on another one."""
         self._services = [host.serve(), host.start_daemon()]
+        self.serving = host
 
     # A round
 
