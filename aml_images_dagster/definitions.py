@@ -22,6 +22,7 @@ from aml_images_dagster.defs import (
     schedules,
     upstream,
 )
+from aml_images_dagster.defs.heartbeat import beat, seconds_between_beats
 from aml_images_dagster.defs.images.request_job import request_job
 from aml_images_dagster.defs.keys import BUILD_JOB, images_with_assets
 from aml_images_dagster.defs.main_branch import MainBranch
@@ -80,14 +81,14 @@ def definitions(settings: Settings, pinned: PinnedCatalog | None = None) -> dg.D
 
 def _executor(factory: Factory) -> dg.ExecutorDefinition:
     settings = factory.settings
-    if settings.executor == "fork":
-        # A build is all or nothing: what a failed build has not begun need not be stopped.
-        return fork_executor(settings.parallel, fork_server.PRELOADED, factory.prepare, fail_fast=True)
-    return dg.multiprocess_executor.configured(
-        {
-            "max_concurrent": settings.parallel,
-            "start_method": {"forkserver": {"preload_modules": fork_server.PRELOADED}},
-        }
+    return fork_executor(
+        settings.parallel,
+        fork_server.PRELOADED,
+        factory.prepare,
+        forks=settings.executor == "fork",
+        fail_fast=True,  # a build is all or nothing: what a failed build has not begun need not be stopped
+        beat=lambda instance, run: beat(instance, run.run_id),
+        beat_seconds=seconds_between_beats(settings.host_patience_seconds),
     )
 
 

@@ -1,25 +1,31 @@
 """How long a tick of the sensors and schedules takes over a large repository.
 
-    python benchmarks/automation.py [--images 1000] [--bases 200] [--rounds 5]
+    python benchmarks/automation.py [--images 1000] [--bases 200] [--rounds 5] [--postgres]
 
 Makes a repository in a temporary folder and a registry on loopback that wants a token for every repository, loads the
 definitions once, as a code server does, and evaluates ticks: the first, which reads the main branch, and those after
-it. The registry answers after 50 ms, as far away as a public one.
+it. The registry answers after 50 ms, as far away as a public one. With --postgres the instance is in a Postgres of the
+benchmark's own (Debian's, as root).
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import statistics
+import sys
 import tempfile
 import threading
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import dagster as dg
 from discover import ROOT, commit, git
@@ -32,11 +38,19 @@ from aml_images_dagster.defs.schedules.schedules import schedule_definitions, sc
 from aml_images_dagster.defs.upstream.sensor import upstream_sensor
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.settings import load_settings
+from tests.dagster_instance import open_instance
+from tests.postgres_server import PostgresServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+ON_POSTGRES = Path(__file__).parents[1] / "deploy" / "dagster-postgres.yaml"
 FAR_SECONDS = 0.05
+CONFIG = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": f"sha256:{'0' * 64}", "size": 2}
+MANIFEST = json.dumps(
+    {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": CONFIG, "layers": []}
+).encode()
+DIGEST = f"sha256:{hashlib.sha256(MANIFEST).hexdigest()}"
 SCHEDULE = """\
 name: everything
 description: Every image, every night.
@@ -54,16 +68,24 @@ class Registry(BaseHTTPRequestHandler):
     asked = 0
 
     def do_GET(self) -> None:
-        """The token server."""
-        time.sleep(FAR_SECONDS)
-        self._send(200, {"Content-Type": "application/json"}, json.dumps({"token": "t", "expires_in": 300}).encode())
+        """The token server, and manifests."""
+        if self.path.startswith("/token"):
+            time.sleep(FAR_SECONDS)
+            answer = json.dumps({"token": "t", "expires_in": 300}).encode()
+            self._send(200, {"Content-Type": "application/json"}, answer)
+        else:
+            self._answer(MANIFEST)
 
     def do_HEAD(self) -> None:
-        """A manifest."""
+        """Whether there is a manifest."""
+        self._answer(b"")
+
+    def _answer(self, body: bytes) -> None:
         Registry.asked += 1
         time.sleep(FAR_SECONDS)
         if self.headers.get("Authorization") == "Bearer t":
-            self._send(200, {"Docker-Content-Digest": f"sha256:{'0' * 64}"}, b"")
+            headers = {"Docker-Content-Digest": DIGEST, "Content-Type": "application/vnd.oci.image.manifest.v1+json"}
+            self._send(200, headers, body)
         else:
             realm = f'Bearer realm="http://{self.headers["Host"]}/token",service="x",scope="repository:x:pull"'
             self._send(401, {"WWW-Authenticate": realm}, b"")
@@ -108,14 +130,25 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--bases", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--postgres", action="store_true")
     options = parser.parse_args()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Registry)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     for name in [name for name in os.environ if name.startswith(("AML_IMAGES_", "DAGSTER_"))]:
         del os.environ[name]
-    with tempfile.TemporaryDirectory(prefix="automation-benchmark-") as folder, dg.instance_for_test() as instance:
-        root = Path(folder)
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="automation-benchmark-"))
+        if options.postgres:
+            os.environ.update(stack.enter_context(PostgresServer()).environment)
+            home = Path(folder, "dagster")
+            home.mkdir()
+            (home / "dagster.yaml").symlink_to(ON_POSTGRES)
+            instance = stack.enter_context(open_instance(home))
+        else:
+            instance = stack.enter_context(dg.instance_for_test())
+        root = Path(folder, "repository")
         make_repository(root, options.images, options.bases, f"127.0.0.1:{server.server_port}")
+        os.environ["AML_IMAGES_TRUSTED_REGISTRIES"] = f"127.0.0.1:{server.server_port}"
         settings = load_settings(repo=root)
         factory = Factory(settings, load_source(settings), backends_for(settings))
         branch = MainBranch(factory)

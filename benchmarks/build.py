@@ -1,7 +1,11 @@
 """What building trivial images costs, beside the same work done by others, in turn, in one run.
 
 python benchmarks/build.py [--images 20] [--rounds 3] [--rows nothing,forced,leaf,step] [--other NAME=PYTHON]
-[--chartpress PATH]
+[--chartpress PATH] [--postgres]
+
+The rows `plan` (a dry run of all) and `commit` (a build of what a commit has changed, one image) need no image that
+was built before, so they are for many: --images 1000 --rows plan,commit. With --postgres the instance of Dagster is in
+a Postgres of the benchmark's own (Debian's, as root), whose processor seconds are not counted either.
 
 Seconds, and processor seconds of all processes but the engine and the registries, medians. --other measures another
 checkout beside this one: the interpreter of its environment. Without --chartpress that peer is left out; it is
@@ -35,10 +39,12 @@ from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.registry.oci import OciRegistry
 from tests.faults.own_registry import OwnRegistry
+from tests.postgres_server import PostgresServer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+ON_POSTGRES = Path(__file__).parents[1] / "deploy" / "dagster-postgres.yaml"
 MIRROR = "127.0.0.1:5000"
 BUSYBOX = "mirror/docker.io/library/busybox"
 PR_SET_CHILD_SUBREAPER = 36
@@ -166,6 +172,13 @@ class Scene:
             subprocess.run([*git, "add", "-A"], check=True)
             subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "images"], check=True)
 
+    def keep_instances_in(self, configuration: Path, products: Sequence[str]) -> None:
+        """Let instances have another configuration. All products share its database."""
+        for name in products:
+            home = self.ours / ".aml-images" / name / "dagster"
+            home.mkdir(parents=True)
+            (home / "dagster.yaml").symlink_to(configuration)
+
     def product(self, python: str, *arguments: str, home: str = ".aml-images") -> Cost:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("AML_IMAGES_", "DAGSTER_"))}
         environment |= {"AML_IMAGES_HOME": home, "PYTHONWARNINGS": "ignore"}
@@ -195,31 +208,36 @@ def measure(scene: Scene, rounds: int, rows: Sequence[str], others: Mapping[str,
         print(f"{row:10}{who:24}{cost.seconds:8.1f} s{cost.processor:8.1f} CPU s", file=sys.stderr, flush=True)
 
     # Everything is built once, so that "nothing changed" is true for all.
-    for name, python in products.items():
-        note("first", name, scene.product(python, "--all", home=f".aml-images/{name}"))
-    scene.docker_py(every, "cached")
-    scene.shell(every, "cached")
-    if chartpress:
-        scene.chartpress(chartpress)
+    if not {*rows} <= {"plan", "commit"}:
+        for name, python in products.items():
+            note("first", name, scene.product(python, "--all", home=f".aml-images/{name}"))
+        scene.docker_py(every, "cached")
+        scene.shell(every, "cached")
+        if chartpress:
+            scene.chartpress(chartpress)
     for _ in range(rounds):
         for row in rows:
-            if row == "leaf":
+            if row in ("leaf", "commit"):
                 scene.change(leaf)
                 scene.commit()
             for name, python in products.items():
                 home = f".aml-images/{name}"
-                if row == "leaf" and name != "aml-images":
+                if row in ("leaf", "commit") and name != "aml-images":
                     scene.change(leaf)  # else it would reuse what the other has just built
                     scene.commit()
                 match row:
                     case "nothing" | "leaf":
                         note(row, name, scene.product(python, "--all", home=home))
+                    case "plan":
+                        note(row, name, scene.product(python, "--all", "--dry-run", home=home))
+                    case "commit":
+                        note(row, name, scene.product(python, "--base", "HEAD~1", home=home))
                     case "forced":
                         note(row, name, scene.product(python, "--all", "--force", home=home))
                     case "step":
                         note(row, name, scene.product(python, *half, "--force", home=home))
-            names = [leaf] if row == "leaf" else every
-            if row in ("nothing", "forced", "leaf"):
+            names = [leaf] if row in ("leaf", "commit") else every
+            if row in ("nothing", "forced", "leaf", "commit"):
                 note(row, "docker-py, 2 threads", scene.docker_py(names, row))
                 note(row, "xargs -P2 docker", scene.shell(names, row))
             if row == "nothing" and chartpress:
@@ -246,6 +264,7 @@ def main() -> None:
     parser.add_argument("--rows", default="nothing,forced,leaf,step")
     parser.add_argument("--other", action="append", default=[], metavar="NAME=PYTHON")
     parser.add_argument("--chartpress", default="", metavar="PATH")
+    parser.add_argument("--postgres", action="store_true")
     options = parser.parse_args()
     others = dict(other.split("=", 1) for other in options.other)
     with ExitStack() as stack:
@@ -253,6 +272,9 @@ def main() -> None:
         staging, production = registries(stack, root)
         try:
             scene = Scene(root, staging.host, production.host, options.images)
+            if options.postgres:
+                os.environ.update(stack.enter_context(PostgresServer()).environment)
+                scene.keep_instances_in(ON_POSTGRES, ["aml-images", *others])
             measure(scene, options.rounds, options.rows.split(","), others, options.chartpress)
         finally:
             remove_images(staging.host)

@@ -35,6 +35,7 @@ from aml_images_dagster.builds.records import (
     StagedImage,
     TestedImage,
     is_newer,
+    written_by_newer,
 )
 from aml_images_dagster.catalog.reference import Reference, is_digest
 from aml_images_dagster.errors import BadInput
@@ -206,7 +207,10 @@ def _read(path: UPath, model: type[R], is_ours: Callable[[R], bool] = lambda _: 
     try:
         record = model.model_validate_json(data)
     except ValidationError as error:
-        raise (BadInput if is_newer(error) else DamagedRecord)(
+        if is_newer(error):
+            hint = "Use that version, here and on every other machine, or start a new build."
+            raise BadInput(written_by_newer(error), where=str(path), hint=hint) from None
+        raise DamagedRecord(
             f"not a record of this version: {counted(error.error_count(), 'fault')}",
             where=str(path),
             hint="The file was changed, or written by another version: use that one, or start a new build.",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import AwareDatetime, ValidationError
 
 from aml_images_dagster.builds.artifacts import create_atomically
-from aml_images_dagster.builds.records import Record, is_newer
+from aml_images_dagster.builds.records import Record, is_newer, written_by_newer
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.text import counted
 
@@ -214,11 +214,12 @@ def _read(path: str, data: bytes) -> ReleaseRecord:
     try:
         return ReleaseRecord.model_validate_json(data)
     except ValidationError as error:
+        if is_newer(error):
+            hint = "Use that version, here and on every other machine."
+            raise BadInput(written_by_newer(error), where=path, hint=hint) from None
         raise BadInput(
             f"not a release record of this version: {counted(error.error_count(), 'fault') if data else 'it is empty'}",
             where=path,
-            hint="A newer version has written it: use that one."
-            if is_newer(error)
-            else "Release records are never changed: restore this one from a backup. Without one, compare what "
+            hint="Release records are never changed: restore this one from a backup. Without one, compare what "
             "production serves with the records around it, write the missing records, and move the file elsewhere.",
         ) from None

@@ -46,6 +46,11 @@ def is_dead(process: str) -> bool:
     return _started(int(pid)) != started
 
 
+def is_seen_from_here(process: str) -> bool:
+    """Whether `is_dead` knows: the process is, or was, among those that this one sees."""
+    return process.startswith(f"{_here()}:")
+
+
 def _here() -> str:
     """Where process ids mean the same as here: host, machine, start of the machine, and their namespace.
 

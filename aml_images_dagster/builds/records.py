@@ -37,6 +37,12 @@ def is_newer(error: ValidationError) -> bool:
     return all(fault["type"] in ("extra_forbidden", "literal_error") for fault in error.errors())
 
 
+def written_by_newer(error: ValidationError) -> str:
+    """What to say of a record that a newer version has written: the fields that this version does not understand."""
+    fields = dict.fromkeys(".".join(map(str, fault["loc"])) for fault in error.errors())
+    return f"a newer version has written it, and this one does not understand: {', '.join(fields)}"
+
+
 class Account(Record):
     """A record that is only shown; unknown keys of a newer version are ignored."""
 

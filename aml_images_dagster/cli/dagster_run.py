@@ -15,6 +15,7 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepo
 from aml_images_dagster import fork_server
 from aml_images_dagster.builds.process import this_process
 from aml_images_dagster.cli.instance import database_away
+from aml_images_dagster.defs.heartbeat import beat
 from aml_images_dagster.defs.keys import BUILD_JOB, LOCATION
 from aml_images_dagster.defs.pinned_catalog import PinnedCatalog
 from aml_images_dagster.defs.request import (
@@ -69,6 +70,7 @@ def execute_located_job(
         job_code_origin=job.get_python_origin(),
         remote_job_origin=repository.get_job_origin(definition.name),
     )
+    beat(instance, run.run_id)  # this process may end before the executor begins to
     execute_run(job, run, instance)
 
 

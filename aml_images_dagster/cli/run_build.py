@@ -42,7 +42,9 @@ def run_build(settings: Settings, backends: Backends, request: BuildCommand, as_
     """
     instance = open_instance(settings)
     # Where no daemon runs, this is what finds the builds whose process was killed.
-    announce(instance, sweep(backends, settings, InstanceRuns(instance), datetime.now(UTC)), backends.artifacts)
+    runs = InstanceRuns(instance, settings.host_patience_seconds)
+    runs.end_dead()
+    announce(instance, sweep(backends, settings, runs, datetime.now(UTC)), backends.artifacts)
     invocation = uuid.uuid4().hex
     log = settings.home / "logs" / f"{invocation[:8]}.log"
     log.parent.mkdir(parents=True, exist_ok=True)

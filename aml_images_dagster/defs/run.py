@@ -28,7 +28,7 @@ from aml_images_dagster.defs.request import (
     images_tag,
     options_of,
 )
-from aml_images_dagster.defs.run_state import PROCESS_TAG, STOPPED, name_process
+from aml_images_dagster.defs.run_state import STOPPED, name_process, process_tag
 from aml_images_dagster.defs.stop import stopped_with
 from aml_images_dagster.errors import BadInput, BuildFailed, BuildStopped, FactoryError, refused_by_system
 from aml_images_dagster.instance.sign_in import SIGNED_IN_TAG
@@ -139,7 +139,7 @@ class Factory:
             # Connections to a store are not for forks: elsewhere than on a disk each step reads the plan itself.
             read = self._plan_of(number, plan, source) if self.backends.artifacts.on_disk else None
             tags = _shown(run, number, read, planned)
-            instance.add_run_tags(run.run_id, {PROCESS_TAG: this_process(), **tags})
+            instance.add_run_tags(run.run_id, {**process_tag(run, this_process()), **tags})
             self._begun = _Begun(run.run_id, number, created, planned, source, read)
             if self.backends.artifacts.on_disk:
                 # Its steps may have to wait; until then people ask for it all the same.

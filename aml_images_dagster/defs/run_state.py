@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from aml_images_dagster.builds.process import is_dead, named
+from aml_images_dagster.builds.process import is_dead, is_seen_from_here, named
 from aml_images_dagster.builds.records import BuildFailure
+from aml_images_dagster.defs.heartbeat import is_silent
 from aml_images_dagster.defs.keys import BUILD_JOB
 from aml_images_dagster.defs.pools import BUILD_POOL, TEST_POOL, WINDOWS_BUILD_POOL
 from aml_images_dagster.text import counted, printable
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
 HIDDEN = ".dagster/aml-images"
 """Start of the names of tags for processes: Dagster's pages show no tag that starts with `.dagster/`."""
 PROCESS_TAG = f"{HIDDEN}/process"
-"""The name of the process that executes a run; see `builds.process`."""
+"""The name of the process that executes a run, see `builds.process`, and the run's id; see `process_tag`."""
+_PARTS = 6
+"""Of the name of a process."""
 STOPPED = "stopped"
 """Metadata of the failure of a step that is not to blame: its build had failed elsewhere or was canceled."""
 UNFINISHED = [
@@ -30,6 +34,8 @@ UNFINISHED = [
     if status not in (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 ]
 """The statuses of runs that have not ended."""
+_START = timedelta(seconds=60)
+"""How long a run may take from the queue to its step; longer, and it may be lost."""
 
 
 def name_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
@@ -38,23 +44,44 @@ def name_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     Called in a step's process, whose parent is the process of the run or a server that ends with it. Dagster itself
     does not notice the end of a run when the server that launched it is killed together with it.
     """
-    if PROCESS_TAG not in run.tags:
-        instance.add_run_tags(run.run_id, {PROCESS_TAG: named(os.getppid())})
+    if not process_of(run):
+        instance.add_run_tags(run.run_id, process_tag(run, named(os.getppid())))
+
+
+def process_tag(run: dg.DagsterRun, process: str) -> dict[str, str]:
+    """The tag that names the process of a run, and the run: Dagster copies tags to runs that execute it again."""
+    return {PROCESS_TAG: f"{process}:{run.run_id}"}
+
+
+def process_of(run: dg.DagsterRun) -> str:
+    """The process that executes a run; empty before it has said so."""
+    tag = run.tags.get(PROCESS_TAG, "")
+    of_run = tag.split(":")[_PARTS:]
+    return tag if not of_run or of_run == [run.run_id] else ""
 
 
 class InstanceRuns:
-    """The runs of a Dagster instance; see `Runs`."""
+    """The runs of a Dagster instance; see `Runs`.
 
-    def __init__(self, instance: dg.DagsterInstance) -> None:
+    Args:
+        instance: The instance.
+        patience_seconds: After which a run whose process cannot be seen from here, and that gives no sign of life, is
+            dead.
+    """
+
+    def __init__(self, instance: dg.DagsterInstance, patience_seconds: float) -> None:
         self._instance = instance
+        self._patience = patience_seconds
 
     def state(self, run_id: str) -> RunState:
         """See `Runs.state`."""
         run = self._instance.get_run_by_id(run_id)
+        if run is not None and self._is_dead(run):
+            run = self._instance.get_run_by_id(run_id)  # it may have ended well meanwhile, and its process with it
+            if run is not None and not run.is_finished:
+                return "failed"
         if run is None:
             return "unknown"
-        if _is_dead(run):
-            return "failed"
         match run.status:
             case dg.DagsterRunStatus.SUCCESS:
                 return "succeeded"
@@ -67,11 +94,46 @@ class InstanceRuns:
     def failure(self, run_id: str) -> BuildFailure | None:
         """See `Runs.failure`. A run whose process is gone is reported as failed to the instance."""
         run = self._instance.get_run_by_id(run_id)
-        if run is not None and _is_dead(run):
-            # Nothing else detects this: the daemon watches only the runs that it has launched.
-            self._instance.report_run_failed(run, message="The process that executed the run is gone.")
-            self._instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+        if run is not None and self._is_dead(run):
+            self._end(run_id)
         return first_failure(self._instance, run_id)
+
+    def is_under_way(self, job: str) -> bool:
+        """Whether a run of a job is queued, starting, or running in a process that is not dead."""
+        lately = datetime.now(UTC) - _START
+        for record in self._instance.get_run_records(dg.RunsFilter(job_name=job, statuses=UNFINISHED)):
+            run = record.dagster_run
+            if run.status is dg.DagsterRunStatus.QUEUED or (
+                not self._is_dead(run) if process_of(run) else record.create_timestamp > lately
+            ):
+                return True
+        return False
+
+    def dead(self) -> list[dg.DagsterRun]:
+        """Runs of any job that have not ended although the process that executed them is dead."""
+        unfinished = dg.RunsFilter(statuses=[each for each in UNFINISHED if each is not dg.DagsterRunStatus.QUEUED])
+        return [run for run in self._instance.get_runs(unfinished) if self._is_dead(run)]
+
+    def end_dead(self) -> None:
+        """Report the dead runs as failed to the instance, also those that were not builds or had not begun one."""
+        for run in self.dead():
+            self._end(run.run_id)
+
+    def _end(self, run_id: str) -> None:
+        """Report a run whose process is dead as failed, unless it has ended before.
+
+        Nothing else does: the daemon of Dagster watches only the runs that it has launched.
+        """
+        run = self._instance.get_run_by_id(run_id)
+        if run is not None and not run.is_finished:
+            self._instance.report_run_failed(run, message="The process that executed the run is gone.")
+        self._instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+
+    def _is_dead(self, run: dg.DagsterRun) -> bool:
+        process = process_of(run)
+        if run.is_finished or is_seen_from_here(process):
+            return not run.is_finished and is_dead(process)
+        return is_dead(process) or is_silent(self._instance, run.run_id, self._patience)
 
 
 _STEPS = {BUILD_POOL: "builds", WINDOWS_BUILD_POOL: "Windows builds", TEST_POOL: "tests"}
@@ -98,10 +160,6 @@ def waiting(instance: dg.DagsterInstance, run_id: str) -> str:
         if run_id in info.pending_run_ids and not found:
             found = f"waiting: {info.active_slot_count} of {info.slot_count} {steps} run"
     return found
-
-
-def _is_dead(run: dg.DagsterRun) -> bool:
-    return not run.is_finished and is_dead(run.tags.get(PROCESS_TAG, ""))
 
 
 def first_failure(instance: dg.DagsterInstance, run_id: str) -> BuildFailure | None:

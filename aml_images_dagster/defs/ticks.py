@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import TYPE_CHECKING, TypeVar
 
 import dagster as dg
 
-from aml_images_dagster.builds.process import is_dead
-from aml_images_dagster.defs.run_state import PROCESS_TAG, UNFINISHED
 from aml_images_dagster.errors import Unreachable
 
 if TYPE_CHECKING:
@@ -20,8 +17,6 @@ if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
 
 _IN_A_ROW = 3
-_PATIENCE = timedelta(seconds=60)
-"""How long a run may take from the queue to its step; longer, and it may be lost."""
 
 Result = TypeVar("Result")
 
@@ -48,19 +43,6 @@ def last_ticks(instance: dg.DagsterInstance) -> Iterator[tuple[InstigatorState, 
         if state.is_running:
             ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=_IN_A_ROW)
             yield from [(state, tick) for tick in ticks if tick.is_completed][:1]
-
-
-def is_under_way(instance: dg.DagsterInstance, job: str) -> bool:
-    """Whether a run of a job is queued, starting, or running in a process that is not dead."""
-    lately = datetime.now(UTC) - _PATIENCE
-    for record in instance.get_run_records(dg.RunsFilter(job_name=job, statuses=UNFINISHED)):
-        run = record.dagster_run
-        process = run.tags.get(PROCESS_TAG)
-        if run.status is dg.DagsterRunStatus.QUEUED or (
-            not is_dead(process) if process else record.create_timestamp > lately
-        ):
-            return True
-    return False
 
 
 def skips_while_unreachable(

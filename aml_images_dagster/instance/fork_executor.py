@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from dagster._core.execution.plan.step import ExecutionStep
 
     Prepare = Callable[[dg.DagsterInstance, dg.DagsterRun], None]
+    Beat = Callable[[dg.DagsterInstance, dg.DagsterRun], None]
 
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.2
@@ -75,7 +76,10 @@ def fork_executor(
     prepare: Prepare | None = None,
     grace_seconds: float = _GRACE_SECONDS,
     *,
+    forks: bool = True,
     fail_fast: bool = False,
+    beat: Beat | None = None,
+    beat_seconds: float = 30,
 ) -> dg.ExecutorDefinition:
     """An executor that runs each step in a fork of the run's process.
 
@@ -84,12 +88,25 @@ def fork_executor(
         preload: Modules that the server of the multiprocess executor imports where steps cannot be forked.
         prepare: Called once per run before the first step, in the process that steps are forked from.
         grace_seconds: How long a step that was interrupted may take to end, before it is killed.
+        forks: Whether to fork at all, and not to use the multiprocess executor for all steps.
         fail_fast: Whether no step is started any more once one has failed. Those that run are left to their end.
+            The multiprocess executor does not know this.
+        beat: Called as long as the run is executed, also where steps cannot be forked. What it raises is ignored.
+        beat_seconds: How long after one call the next one comes.
     """
 
-    @dg.executor(name="fork", requirements=dg.multiple_process_executor_requirements())
+    @dg.executor(name="fork" if forks else "multiprocess", requirements=dg.multiple_process_executor_requirements())
     def fork(_: dg.InitExecutorContext) -> ForkExecutor:
-        return ForkExecutor(max_concurrent, preload, prepare, grace_seconds, fail_fast=fail_fast)
+        return ForkExecutor(
+            max_concurrent,
+            preload,
+            prepare,
+            grace_seconds,
+            forks=forks,
+            fail_fast=fail_fast,
+            beat=beat,
+            beat_seconds=beat_seconds,
+        )
 
     return fork
 
@@ -104,13 +121,19 @@ class ForkExecutor(dg.Executor):
         prepare: Prepare | None,
         grace_seconds: float,
         *,
+        forks: bool,
         fail_fast: bool,
+        beat: Beat | None,
+        beat_seconds: float,
     ) -> None:
         self._max_concurrent = max_concurrent
         self._preload = preload
         self._prepare = prepare
         self._grace_seconds = grace_seconds
+        self._forks = forks
         self._fail_fast = fail_fast
+        self._beat = beat
+        self._beat_seconds = beat_seconds
 
     @property
     def retries(self) -> RetryMode:
@@ -119,7 +142,9 @@ class ForkExecutor(dg.Executor):
 
     def execute(self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan) -> Iterator[DagsterEvent]:
         """Run the steps of a plan."""
-        obstacle = _obstacle()
+        pulse = self._pulse_of(plan_context.instance, plan_context.dagster_run)
+        pulse()
+        obstacle = _obstacle() if self._forks else "the multiprocess executor was chosen"
         if obstacle:
             yield DagsterEvent.engine_event(plan_context, f"Steps are not forked: {obstacle}", EngineEventData())
             substitute = MultiprocessExecutor(
@@ -128,7 +153,8 @@ class ForkExecutor(dg.Executor):
                 start_method="forkserver",
                 explicit_forkserver_preload=list(self._preload),
             )
-            yield from substitute.execute(plan_context, execution_plan)
+            with _in_a_thread(pulse):
+                yield from substitute.execute(plan_context, execution_plan)
             return
         yield DagsterEvent.engine_event(
             plan_context,
@@ -152,12 +178,27 @@ class ForkExecutor(dg.Executor):
         _ = context.instance.compute_log_manager  # made when it is first asked for: here, and not in every step
         try:
             with _nothing_is_garbage():
-                yield from self._run_steps(context, execution_plan)
+                yield from self._run_steps(context, execution_plan, pulse)
         finally:
             for _event in manager.shutdown_context():
                 pass
 
-    def _run_steps(self, context: PlanExecutionContext, execution_plan: ExecutionPlan) -> Iterator[DagsterEvent]:
+    def _pulse_of(self, instance: dg.DagsterInstance, run: dg.DagsterRun) -> Callable[[], None]:
+        """Called often, it beats as often as it should."""
+        beat, due = self._beat, 0.0
+
+        def pulse() -> None:
+            nonlocal due
+            if beat is not None and time.monotonic() >= due:
+                due = time.monotonic() + self._beat_seconds
+                with suppress(Exception):  # an instance that does not answer now is no reason to end the run
+                    beat(instance, run)
+
+        return pulse
+
+    def _run_steps(
+        self, context: PlanExecutionContext, execution_plan: ExecutionPlan, pulse: Callable[[], None]
+    ) -> Iterator[DagsterEvent]:
         with ExitStack() as stack:
             slots = stack.enter_context(InstanceConcurrencyContext(context.instance, context.dagster_run))
             active = stack.enter_context(
@@ -190,6 +231,7 @@ class ForkExecutor(dg.Executor):
                             break
                         for step in steps:
                             running[step.key] = _Fork.of(context, step, active.get_known_state())
+                    pulse()
                     handles = (handle for fork in running.values() for handle in (fork.messages, fork.process.sentinel))
                     wait([*handles], _POLL_SECONDS)
                     for key, fork in list(running.items()):
@@ -244,6 +286,24 @@ class ForkExecutor(dg.Executor):
         yield ended
         active.handle_event(ended)
         return ended.is_step_up_for_retry
+
+
+@contextmanager
+def _in_a_thread(pulse: Callable[[], None]) -> Iterator[None]:
+    """For an executor that has no place to call it."""
+    ended = threading.Event()
+
+    def go_on() -> None:
+        while not ended.wait(_POLL_SECONDS):
+            pulse()
+
+    thread = threading.Thread(target=go_on, name="pulse", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @dataclass

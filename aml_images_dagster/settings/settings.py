@@ -130,6 +130,12 @@ class Settings(BaseSettings):
     engine_patience_seconds: float = Field(
         default=120, ge=0, description="How long a build waits for an engine that stopped answering, before it fails."
     )
+    host_patience_seconds: float = Field(
+        default=300,
+        gt=0,
+        description="How long a run on another machine, or in another container, may give no sign of life before it "
+        "counts as dead and its build is cleaned up.",
+    )
     keep_failed_hours: float = Field(default=24, gt=0, description="How long --keep-failed keeps a failed build.")
     keep_staged_days: float = Field(
         default=15, gt=0, description="How long a build that was not released stays in staging."

@@ -466,7 +466,7 @@ def test_a_record_of_a_newer_version_is_left_alone_and_unhealthy(house: House) -
     newer = path.read_text().replace("{", '{"color": "blue",', 1)
     path.write_text(newer)
     (report,) = house.sweep("failed")
-    assert "not a record of this version" in report.rows[0].detail
+    assert "a newer version has written it, and this one does not understand: color" in report.rows[0].detail
     assert not_clean(house.backends.artifacts) == [BUILD]
     assert house.sweep("failed", report.finished + timedelta(seconds=14)) == []
     assert not cleanup(BUILD, house.backends, "failed").clean

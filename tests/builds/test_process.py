@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from aml_images_dagster.builds import process
-from aml_images_dagster.builds.process import is_dead, named, this_process
+from aml_images_dagster.builds.process import is_dead, is_seen_from_here, named, this_process
 
 
 def test_this_process_lives():
@@ -61,4 +61,10 @@ def test_containers_of_one_image_on_two_machines_are_not_one_machine_that_was_st
 
 def test_a_process_of_another_container_with_the_same_host_name_is_not_dead():
     assert is_dead(elsewhere())
+    assert is_seen_from_here(elsewhere())
     assert not is_dead(elsewhere(namespace="1"))
+
+
+@pytest.mark.parametrize("part", ["host", "machine", "boot", "namespace"])
+def test_a_process_elsewhere_is_not_seen_from_here(part: str):
+    assert not is_seen_from_here(elsewhere(**{part: "another"}))

@@ -8,12 +8,13 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import dagster as dg
 import pytest
 
-from aml_images_dagster.builds.artifacts import Artifacts
-from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord
+from tests.dagster_instance import open_instance
+from tests.image_repository import ImageRepository
 from tests.postgres_server import PostgresServer
-from tests.records import NOW, build_record
+from tests.release.memory import MemoryWorld
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.services
 
 BACKUP = Path(__file__).parents[2] / "deploy" / "backup"
-BUILD = "20261123.4f2a9c1e"
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> ImageRepository:
+    return ImageRepository.create(tmp_path / "repository")
 
 
 @pytest.fixture
@@ -35,35 +40,51 @@ def run(server: PostgresServer, *command: str) -> subprocess.CompletedProcess[st
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
 
 
-def test_what_was_wiped_is_restored(server: PostgresServer, tmp_path: Path) -> None:
+def test_after_a_wipe_and_a_restore_releases_are_known_and_rolled_back_as_before(
+    server: PostgresServer, tmp_path: Path, repository: ImageRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
     state, backups = tmp_path / "state", tmp_path / "backups"
-    artifacts = Artifacts(str(state / "artifacts"))
-    artifacts.build(BUILD).write_build(build_record(BUILD, status="succeeded"))
-    about = {"who": "ada", "when": NOW, "build": BUILD, "commit": "", "built": NOW, "release_tag": "v1", "changes": ()}
-    record = Ledger(artifacts).append(
-        ReleaseRecord.model_validate({"number": 1, "action": "release", "begun": 1, **about})
-    )
-    server.query("create table runs (id text)")
-    server.query("insert into runs values ('one')")
+    state.mkdir()
+    world = MemoryWorld(state)
+    for number in (1, 2, 3):
+        world.release(world.build(number))
+    world.build(4)
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    home = state / "dagster"
+    home.mkdir()
+    (home / "dagster.yaml").symlink_to(BACKUP.with_name("dagster-postgres.yaml"))
+    with open_instance(home) as instance:
+        run_id = instance.create_run_for_job(dg.GraphDefinition("build").to_job()).run_id
+        instance.daemon_cursor_storage.set_cursor_values({"a sensor": "its cursor"})
 
+    own = {"AML_IMAGES_ARTIFACTS": str(state / "artifacts")}
+    commands = (("releases",), ("releases", "base/a"), ("builds",), ("status", "20261123.00000003"))
+    before = [repository.json(*command, **own) for command in commands]
+    assert [record["release_tag"] for record in before[0]] == ["v3", "v2", "v1"]
     done = run(server, str(BACKUP), str(state), str(backups))
     assert done.returncode == 0, done.stderr
     (made,) = backups.iterdir()
 
     shutil.rmtree(state / "artifacts")
-    server.query("drop table runs")
+    server.query("drop schema public cascade; create schema public")
+    assert repository.json("releases", **own) == []
     restored = run(server, "pg_restore", "--clean", "--if-exists", "--dbname", "postgres", str(made / "dagster.dump"))
     assert restored.returncode == 0, restored.stderr
-    assert (
-        run(server, "tar", "--extract", "--file", str(made / "artifacts.tar"), "--directory", str(state)).returncode
-        == 0
-    )
+    extract = ("tar", "--extract", "--file", str(made / "artifacts.tar"), "--directory", str(state))
+    assert run(server, *extract).returncode == 0
 
-    assert server.query("select id from runs") == "one"
-    assert Ledger(artifacts).records() == (record,)
-    read = artifacts.build(BUILD).read_build()
-    assert read is not None
-    assert read.status == "succeeded"
+    with open_instance(home) as instance:
+        assert instance.get_run_by_id(run_id) is not None
+        assert instance.daemon_cursor_storage.get_cursor_values({"a sensor"}) == {"a sensor": "its cursor"}
+    assert [repository.json(*command, **own) for command in commands] == before
+    world.roll_back()
+    assert world.served() == "2"
+    world.roll_back()
+    assert world.served() == "1"
+    world.release(world.build(5))
+    assert world.served() == "5"
+    assert [record.number for record in world.ledger.records()] == list(range(1, 13))
 
 
 def test_a_back_up_that_fails_leaves_nothing_that_looks_like_one(server: PostgresServer, tmp_path: Path) -> None:

@@ -18,23 +18,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PATIENCE_SECONDS = 3600
-_PLACE = re.compile(r"faults-(\d+)-(\d+)")
-"""Suite and process: a folder, and the network namespace of its engine."""
+_PLACE = re.compile(r"(faults|hosts)-(\d+)-(\d+)")
+"""Suite and process: a folder, and the start of the names of its network namespaces."""
 
 
 @contextmanager
-def place() -> Iterator[Path]:
+def place(*, alone: bool = True) -> Iterator[Path]:
     """A folder for a process of this suite, once no other suite runs. Its name is free for a network namespace, too.
 
     The processes of pytest-xdist are one suite: they have the same parent.
+
+    Args:
+        alone: Whether the load of others would look like a fault.
     """
     suite = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
     # Not below pytest's folders: the path of a socket is short.
-    folder = Path(tempfile.gettempdir()) / f"faults-{suite}-{os.getpid()}"
+    folder = Path(tempfile.gettempdir()) / f"{'faults' if alone else 'hosts'}-{suite}-{os.getpid()}"
     # One looks at a time: two would both find nobody, or clear away the same things.
     with folder.with_name("faults.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _wait_until_alone(suite)
+        _clear_after_the_dead(suite)
+        if alone:
+            _wait_until_alone(suite)
         folder.mkdir()
     try:
         yield folder
@@ -45,17 +50,22 @@ def place() -> Iterator[Path]:
 def _wait_until_alone(suite: int) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
-        others = 0
-        for folder in Path(tempfile.gettempdir()).iterdir():
-            if found := _PLACE.fullmatch(folder.name):
-                if not Path(f"/proc/{found[2]}").exists():
-                    _clear(folder)
-                elif int(found[1]) != suite:
-                    others += 1
-        if not others:
+        if not _clear_after_the_dead(suite):
             return
         assert time.monotonic() < deadline, f"another fault suite has not ended after {PATIENCE_SECONDS} s"
         time.sleep(1)
+
+
+def _clear_after_the_dead(suite: int) -> int:
+    """How many processes of other suites that want to be alone live."""
+    others = 0
+    for folder in Path(tempfile.gettempdir()).iterdir():
+        if found := _PLACE.fullmatch(folder.name):
+            if not Path(f"/proc/{found[3]}").exists():
+                _clear(folder)
+            elif found[1] == "faults" and int(found[2]) != suite:
+                others += 1
+    return others
 
 
 def command_of(pid: int) -> bytes:
@@ -75,11 +85,16 @@ def naming(text: str) -> Iterator[int]:
 
 def _clear(folder: Path) -> None:
     """Remove what a suite that was killed has left."""
-    listed = subprocess.run(["ip", "netns", "pids", folder.name], capture_output=True, text=True).stdout
-    for pid in {*map(int, listed.split()), *naming(f"{folder}/")}:
+    namespaces = [path.name for path in Path("/var/run/netns").glob(f"{folder.name}*")]
+    pids = {*naming(f"{folder}/")}
+    for namespace in namespaces:
+        listed = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True).stdout
+        pids |= {*map(int, listed.split())}
+    for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    subprocess.run(["ip", "netns", "delete", folder.name], capture_output=True)
+    for namespace in namespaces:
+        subprocess.run(["ip", "netns", "delete", namespace], capture_output=True)
     for line in Path("/proc/mounts").read_text().splitlines():
         if (mounted := line.split()[1]).startswith(f"{folder}/"):
             subprocess.run(["umount", "--lazy", mounted], check=True)

@@ -72,7 +72,7 @@ class OwnEngine:
             _run("ip", "netns", "exec", self._namespace, "ip", "link", "set", "lo", "up")
             stack.callback(self._end_all)
             for port in self._ports:
-                stack.enter_context(_Tunnel(self._namespace, port))
+                stack.enter_context(Tunnel(self._namespace, port))
             self.start()
             self._stack = stack.pop_all()
         return self
@@ -181,7 +181,7 @@ def _dockerd() -> str:
     return str(unpacked) if unpacked.exists() else "dockerd"
 
 
-class _Tunnel:
+class Tunnel:
     """A loopback port inside of a network namespace that leads to the same port outside.
 
     A socket belongs to the namespace of the thread that made it, whoever uses it.
@@ -189,6 +189,8 @@ class _Tunnel:
 
     def __init__(self, namespace: str, port: int) -> None:
         self._port = port
+        self._is_cut = False
+        self._open: set[socket.socket] = set()
         made: list[socket.socket] = []
 
         def listen() -> None:
@@ -209,18 +211,34 @@ class _Tunnel:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
+    def cut(self) -> None:
+        """End all connections, and take no new ones."""
+        self._is_cut = True
+        for connection in list(self._open):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def mend(self) -> None:
+        """Take connections again."""
+        self._is_cut = False
+
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 inner, _ = self._listener.accept()
+                if self._is_cut:
+                    inner.close()
+                    continue
                 threading.Thread(target=self._serve, args=(inner,), daemon=True).start()
 
     def _serve(self, inner: socket.socket) -> None:
         with inner, suppress(OSError), socket.create_connection(("127.0.0.1", self._port)) as outer:
+            self._open |= {inner, outer}
             back = threading.Thread(target=_pump, args=(outer, inner), daemon=True)
             back.start()
             _pump(inner, outer)
             back.join()
+            self._open -= {inner, outer}
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:

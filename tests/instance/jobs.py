@@ -128,6 +128,12 @@ def alone(context: dg.OpExecutionContext) -> None:
     mark(f"alone-{context.run_id}", f"{began} {time.time()}")
 
 
+def beats(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    with (folder() / "beats").open("a") as file:
+        file.write(f"{os.getpid()} {run.run_id}\n")
+    raise ConnectionError(f"{instance} is away")
+
+
 fork = partial(fork_executor, 2)
 
 
@@ -192,6 +198,16 @@ def pooled_sleep() -> None:
 
 @dg.job(executor_def=fork(prepare=lambda _, run: mark("prepared", f"{os.getpid()} {run.run_id}")))
 def prepared() -> None:
+    where()
+
+
+@dg.job(executor_def=fork(beat=beats, beat_seconds=0.3))
+def beating() -> None:
+    after(before=sleeps_for_a_while())
+
+
+@dg.job(executor_def=fork(forks=False))
+def not_forked() -> None:
     where()
 
 

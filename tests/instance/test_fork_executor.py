@@ -121,6 +121,23 @@ def test_a_run_is_prepared_once_where_steps_are_forked(runs: Runs) -> None:
     assert runs.mark("prepared") == f"{runs.mark('process')} {run.run_id}"
 
 
+@pytest.mark.parametrize("options", [(), ("thread",)])
+def test_a_run_beats_as_long_as_its_steps_take_forked_or_not_and_whatever_happens(
+    runs: Runs, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECONDS_OF_THE_STEP", "2")
+    run = runs.finish("beating", *options)
+    assert run.status is DagsterRunStatus.SUCCESS
+    beats = runs.mark("beats").splitlines()
+    assert {*beats} == {f"{runs.mark('process')} {run.run_id}"}
+    assert len(beats) > 3
+
+
+def test_steps_are_not_forked_where_they_should_not_be(runs: Runs) -> None:
+    assert runs.finish("not_forked").status is DagsterRunStatus.SUCCESS
+    assert runs.mark("parent") != runs.mark("process")
+
+
 def of_the_group(pid: int, number: int) -> None:
     """As a terminal does it on Ctrl-C."""
     os.killpg(pid, number)

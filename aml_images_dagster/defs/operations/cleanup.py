@@ -14,7 +14,7 @@ from aml_images_dagster.builds.naming import build_number, split_staging_tag
 from aml_images_dagster.builds.records import EndStatus
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.defs.keys import CLEANUP, NOTHING_LEFT, OPERATIONS_GROUP, asset_key, is_of_build
-from aml_images_dagster.defs.operations.jobs import begin
+from aml_images_dagster.defs.operations.jobs import begun
 from aml_images_dagster.defs.pools import OPERATIONS_POOL
 from aml_images_dagster.defs.run import FACTORY, Factory, created_at, explained, planned_keys, with_stacks
 from aml_images_dagster.defs.run_state import InstanceRuns, first_failure
@@ -49,9 +49,8 @@ def cleanup_asset() -> dg.AssetsDefinition:
     def cleanup(
         context: dg.AssetExecutionContext, config: CleanupOptions, factory: dg.ResourceParam[Factory]
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        begin(context)
         instance, artifacts = context.instance, factory.backends.artifacts
-        with explained():
+        with begun(context, factory.settings), explained():
             if config.runs:
                 ended = {run_id: _ended(run_id, instance) for run_id in config.runs}
                 reports = [clean_up(run_id, status, factory, instance) for run_id, status in ended.items() if status]
@@ -94,7 +93,9 @@ def clean_up(run_id: str, status: EndStatus, factory: Factory, instance: dg.Dags
 
 def sweep_now(factory: Factory, instance: dg.DagsterInstance) -> list[CleanupReport]:
     """Clean up every build that is due."""
-    return sweep(factory.backends, factory.settings, InstanceRuns(instance), datetime.now(UTC))
+    runs = InstanceRuns(instance, factory.settings.host_patience_seconds)
+    runs.end_dead()
+    return sweep(factory.backends, factory.settings, runs, datetime.now(UTC))
 
 
 def announce(instance: dg.DagsterInstance, reports: list[CleanupReport], artifacts: Artifacts) -> None:

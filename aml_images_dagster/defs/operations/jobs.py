@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from aml_images_dagster.builds.process import this_process
-from aml_images_dagster.defs.run_state import PROCESS_TAG
+from aml_images_dagster.defs.heartbeat import beating
+from aml_images_dagster.defs.run_state import process_tag
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aml_images_dagster.settings import Settings
 
 AssetJob = UnresolvedAssetJobDefinition
 """What `dg.define_asset_job` returns; Dagster has no public name for it."""
@@ -28,9 +35,12 @@ def operations_job(name: str, asset: dg.AssetKey, description: str) -> AssetJob:
     )
 
 
-def begin(context: dg.AssetExecutionContext) -> None:
+@contextmanager
+def begun(context: dg.AssetExecutionContext, settings: Settings) -> Iterator[None]:
     """Let sensors see that the run is running, as long as this process lives."""
-    context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: this_process()})
+    context.instance.add_run_tags(context.run.run_id, process_tag(context.run, this_process()))
+    with beating(context.instance, context.run.run_id, settings.host_patience_seconds):
+        yield
 
 
 def operations_config(asset: dg.AssetKey, **options: Any) -> dict[str, Any]:

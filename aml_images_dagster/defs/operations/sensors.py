@@ -12,7 +12,7 @@ from aml_images_dagster.defs.keys import CLEANUP, CLEANUP_JOB
 from aml_images_dagster.defs.operations.cleanup import is_build
 from aml_images_dagster.defs.operations.jobs import operations_config
 from aml_images_dagster.defs.run_state import InstanceRuns
-from aml_images_dagster.defs.ticks import is_under_way, skips_while_unreachable
+from aml_images_dagster.defs.ticks import skips_while_unreachable
 
 if TYPE_CHECKING:
     from aml_images_dagster.defs.operations.jobs import AssetJob
@@ -56,12 +56,14 @@ def _janitor(factory: Factory, job: AssetJob) -> dg.SensorDefinition:
     )
     @skips_while_unreachable
     def janitor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        if is_under_way(context.instance, CLEANUP_JOB):
+        runs = InstanceRuns(context.instance, factory.settings.host_patience_seconds)
+        if runs.is_under_way(CLEANUP_JOB):
             return dg.SkipReason("a cleanup is starting or running")
-        due = due_builds(factory.backends, factory.settings, InstanceRuns(context.instance), datetime.now(UTC))
-        if not due:
+        due = due_builds(factory.backends, factory.settings, runs, datetime.now(UTC))
+        dead = [run.run_id for run in runs.dead()]
+        if not due and not dead:
             return dg.SkipReason("nothing to clean up")
-        context.log.info(f"to clean up: {', '.join(due)}")
+        context.log.info(f"to clean up: {', '.join(due)}; runs of dead processes: {', '.join(dead)}")
         return dg.RunRequest()
 
     return janitor

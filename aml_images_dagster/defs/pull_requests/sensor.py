@@ -24,7 +24,8 @@ from aml_images_dagster.defs.operations.jobs import operations_config
 from aml_images_dagster.defs.planning import pull_request_to_do
 from aml_images_dagster.defs.pull_requests.report import Reporter
 from aml_images_dagster.defs.pull_requests.runs import NewImages, PullRequestRuns, commit_of, number_of, seen_of
-from aml_images_dagster.defs.ticks import is_under_way, sensor_status, skips_while_unreachable
+from aml_images_dagster.defs.run_state import InstanceRuns
+from aml_images_dagster.defs.ticks import sensor_status, skips_while_unreachable
 from aml_images_dagster.pull_requests.assessment import Assessor
 from aml_images_dagster.pull_requests.declaration import unknown_images
 from aml_images_dagster.pull_requests.hosts.opening import open_host
@@ -143,7 +144,8 @@ class _Poll:
         self._images = NewImages(watch.factory, watch.known, location)
         self._reporter = Reporter(watch.host, watch.factory, context.instance, self._runs) if watch.host else None
         self._requests: list[dg.RunRequest] = []
-        self._is_ending = is_under_way(context.instance, ENDING_JOB)
+        runs = InstanceRuns(context.instance, watch.factory.settings.host_patience_seconds)
+        self._is_ending = runs.is_under_way(ENDING_JOB)
         self._cancel: list[str] = []
         self._remove: list[str] = []
         self._said: list[str] = []

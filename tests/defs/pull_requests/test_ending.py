@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BUILD = "20261123.aaaaaaaa"
+SETTINGS = SimpleNamespace(host_patience_seconds=300)
 
 
 class Coordinator:
@@ -46,11 +47,11 @@ def instance(monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def end(instance: dg.DagsterInstance, factory: object = None, **options: list[str]) -> dg.ExecuteInProcessResult:
+def end(instance: dg.DagsterInstance, backends: object = None, **options: list[str]) -> dg.ExecuteInProcessResult:
     return dg.materialize(
         [ending_asset()],
         run_config=operations_config(ENDED_BUILDS, **options),
-        resources={FACTORY: factory or SimpleNamespace()},
+        resources={FACTORY: SimpleNamespace(settings=SETTINGS, backends=backends)},
         instance=instance,
         raise_on_error=False,
     )
@@ -79,7 +80,7 @@ def test_a_build_that_cannot_be_removed_fails_the_run(instance: dg.DagsterInstan
     backends = SimpleNamespace(
         artifacts=artifacts, staging=service, runner=service, builder=service, windows_builder=None
     )
-    ended = end(instance, SimpleNamespace(backends=backends), remove=[BUILD])
+    ended = end(instance, backends, remove=[BUILD])
     assert not ended.success
     (failure,) = ended.get_step_failure_events()
     assert f"build {BUILD} cannot be removed completely" in str(failure.step_failure_data.user_failure_data.description)
