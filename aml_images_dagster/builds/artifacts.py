@@ -682,6 +682,13 @@ class Artifacts:
         """The last image of this name that passed, whatever it was made from."""
         return _read_memory(below(self.root / "last_passed", f"{image}.json"))
 
+    def last_passed_at(self, image: str) -> datetime | None:
+        """When an image of this name passed last, built or reused, by the clock of the store; None if none has."""
+        try:
+            return written_at(below(self.root / "last_passed", f"{image}.json"))
+        except FileNotFoundError:
+            return None
+
     def write_passed(self, record: PassedImage, *, by_pull_request: bool = False) -> None:
         """Record an image that may be reused.
 

@@ -272,14 +272,17 @@ def missing_fixes(scan: ProductionScan, policy: Policy | None, today: date) -> t
 def fixes_in_words(missing: Iterable[Vulnerability]) -> tuple[str, ...]:
     """What a rebuild is to bring, a line for each update, e.g. `openssl 3.0.15-1 → 3.0.16-1 (CVE-2026-1, CVE-2026-2)`.
 
-    Packages of one update, which have the same versions and vulnerabilities, share a line.
+    Of several fixes of a package the newest names the version, which has the others as well. Packages of one update,
+    which have the same versions and vulnerabilities, share a line.
     """
-    identifiers: dict[tuple[str, str, str], dict[str, None]] = {}
+    by_package: dict[tuple[str, str], list[Vulnerability]] = {}
     for each in missing:
-        identifiers.setdefault((each.package, each.installed, each.fixed_in), {})[each.id] = None
+        by_package.setdefault((each.package, each.installed), []).append(each)
     packages: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
-    for (package, installed, fixed_in), ids in identifiers.items():
-        packages.setdefault((installed, fixed_in, tuple(ids)), []).append(package)
+    for (package, installed), several in by_package.items():
+        newest = max(several, key=lambda each: each.fixed_since or date.min)
+        ids = tuple(dict.fromkeys(each.id for each in several))
+        packages.setdefault((installed, newest.fixed_in, ids), []).append(package)
     return tuple(
         f"{_listed(names)} {installed} → {fixed_in} ({_listed(ids)})"
         for (installed, fixed_in, ids), names in packages.items()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.builds.records import Plan
 
 TRIGGER_TAG = "aml-images/trigger"
-"""What started a build: `command line`, `schedule`, `upstream bases`, `release`, `pull request`."""
+"""What started a build: `command line`, `schedule`, `upstream bases`, `missing fixes`, `release`, `pull request`."""
 COMMAND_LINE = "command line"
 DAGSTER_UI = "Dagster UI"
 """What started a build that has no such tag: Dagster gives a click none."""

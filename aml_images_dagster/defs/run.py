@@ -35,6 +35,7 @@ from aml_images_dagster.instance.sign_in import SIGNED_IN_TAG
 from aml_images_dagster.release.actor import actor
 from aml_images_dagster.schedules.schedule import read_timetable
 from aml_images_dagster.text import code_block, printable
+from aml_images_dagster.trust import sbom
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -128,6 +129,9 @@ class Factory:
         planned = planned_keys(instance, run.run_id)
         if not any(map(is_of_build, planned)) or not all(isinstance(each, str) for each in (commit, folders, plan)):
             return
+        staged = [key for key in planned if (split := image_of(key)) and split[1] == "staged"]
+        if len(staged) > 1 and self.settings.trust.attach and PULL_REQUEST_TAG not in run.tags:
+            sbom.load()
         with suppress(FactoryError, OSError):
             created = created_at(instance, run.run_id)
             number = build_number(run.run_id, created)

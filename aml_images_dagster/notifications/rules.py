@@ -29,6 +29,7 @@ Kind = Literal[
     "withdrawal_done",
     "release_late",
     "base_paused",
+    "fix_overdue",
     "cleanup_unhealthy",
     "sensor_failing",
 ]

@@ -177,11 +177,20 @@ def attach(registry: Registry, image: Reference, artifacts: Sequence[Artifact]) 
         BadInput: There is no such image.
         Unreachable: The registry does not answer, refuses, or does not list what was attached.
     """
-    subject = Descriptor.of(registry.existing(image))
-    return _attach(registry, image.repository, subject, artifacts)
+    lists: dict[str, list[Attached]] = {}
+    pushed = _push(registry, image.repository, Descriptor.of(registry.existing(image)), artifacts, lists)
+    _settle(registry, image.repository, lists)
+    return [each.digest for each in pushed]
 
 
-def _attach(registry: Registry, repository: str, subject: Descriptor, artifacts: Sequence[Artifact]) -> list[str]:
+def _push(
+    registry: Registry,
+    repository: str,
+    subject: Descriptor,
+    artifacts: Sequence[Artifact],
+    lists: dict[str, list[Attached]],
+) -> list[Attached]:
+    """Push artifacts, and add what the list of each subject must have: who finds one finds its signature, too."""
     pushed = []
     for artifact in artifacts:
         manifest = artifact.manifest(subject)
@@ -191,11 +200,10 @@ def _attach(registry: Registry, repository: str, subject: Descriptor, artifacts:
         registry.put_manifest(repository, manifest.digest, manifest)
         descriptor = Descriptor.of(manifest)
         pushed.append(Attached(descriptor, artifact.artifact_type, artifact.annotations, subject.digest))
-        # Before the index of the image is written: who finds the artifact finds its signature, too.
-        _attach(registry, repository, descriptor, artifact.attached)
+        _push(registry, repository, descriptor, artifact.attached, lists)
     if pushed:
-        _settle(registry, repository, subject.digest, pushed)
-    return [each.digest for each in pushed]
+        lists[subject.digest] = pushed
+    return pushed
 
 
 def listed(registry: Registry, image: Reference) -> list[Attached]:
@@ -293,14 +301,14 @@ def copy(
     for attached in walk(source, image):
         by_subject.setdefault(attached.subject, []).append(attached)
     # The signature of an artifact before the artifact, and last what is attached to the image.
-    for subject, group in reversed(by_subject.items()):
-        for attached in group:
-            artifact = image.with_digest(attached.digest)
-            if bring is None:
-                copy_image(source, target, artifact, repository)
-            else:
-                bring(artifact, repository)
-        _settle(target, repository, subject, group)
+    lists = dict(reversed(by_subject.items()))
+    for attached in (attached for group in lists.values() for attached in group):
+        artifact = image.with_digest(attached.digest)
+        if bring is None:
+            copy_image(source, target, artifact, repository)
+        else:
+            bring(artifact, repository)
+    _settle(target, repository, lists)
     return [attached.digest for group in by_subject.values() for attached in group]
 
 
@@ -358,33 +366,41 @@ def sweep(registry: Registry, repository: str) -> list[str]:
     return [gone for subject in found for gone in delete(registry, place.with_digest(subject)) if gone not in found]
 
 
-def _settle(registry: Registry, repository: str, subject: str, wanted: Sequence[Attached]) -> None:
-    """See to it that the list of a subject has some artifacts; keep the list where the registry keeps none."""
+def _settle(registry: Registry, repository: str, lists: Mapping[str, Sequence[Attached]]) -> None:
+    """See to it that the list of each subject has some artifacts; keep the lists where the registry keeps none.
+
+    They are written in their order, and then waited for together.
+    """
     give_up = time.monotonic() + _SETTLE_SECONDS
-    digests = {attached.digest for attached in wanted}
-    calm = tries = 0
-    while time.monotonic() < give_up:
-        entries = registry.referrers(repository, subject)
-        keeps_list = entries is not None
-        if entries is None:
-            entries = _index_entries(registry, repository, subject)
-        if digests <= {entry["digest"] for entry in entries}:
-            calm += 1
-            if keeps_list or calm == _CALM:
-                return
-        elif not keeps_list:
-            calm = 0
-            _write_index(registry, repository, subject, [*entries, *(attached.entry for attached in wanted)])
+    calm = dict.fromkeys(lists, 0)
+    tries = 0
+    while calm and time.monotonic() < give_up:
+        is_written = False
+        for subject in [*calm]:
+            entries = registry.referrers(repository, subject)
+            keeps_list = entries is not None
+            if entries is None:
+                entries = _index_entries(registry, repository, subject)
+            if {attached.digest for attached in lists[subject]} <= {entry["digest"] for entry in entries}:
+                calm[subject] += 1
+                if keeps_list or calm[subject] == _CALM:
+                    del calm[subject]
+            elif not keeps_list:
+                calm[subject] = 0
+                _write_index(registry, repository, subject, [*entries, *(each.entry for each in lists[subject])])
+                is_written = True
+        if is_written:
             # The first write is looked at again at once; who meets others gives way for longer each time.
             time.sleep(random.random() * 0.05 * tries)  # noqa: S311
             tries += 1
-            continue
-        time.sleep(random.uniform(*_PAUSE_SECONDS))  # noqa: S311
-    raise Unreachable(
-        "the registry does not list what was attached",
-        where=f"{registry.host}/{repository}@{subject}",
-        hint="Something else changes the list all the time, or the registry loses it.",
-    )
+        elif calm:
+            time.sleep(random.uniform(*_PAUSE_SECONDS))  # noqa: S311
+    if calm:
+        raise Unreachable(
+            "the registry does not list what was attached",
+            where=f"{registry.host}/{repository}@{next(iter(calm))}",
+            hint="Something else changes the list all the time, or the registry loses it.",
+        )
 
 
 def _write_index(registry: Registry, repository: str, subject: str, entries: Iterable[Mapping[str, Any]]) -> None:

@@ -125,6 +125,30 @@ def test_days_of_grace_are_none_of_the_promise() -> None:
     assert patch_status(_found(UPDATE), DIGEST, Policy(grace_days=365), 30, NOW).oldest == UPDATE
 
 
+@pytest.mark.parametrize(
+    ("days", "said"),
+    [(20, "10 days left"), (29, "1 day left"), (30, "to be in production today"), (32, "2 days overdue")],
+)
+def test_the_summary_names_the_fix_and_the_days(days: int, said: str) -> None:
+    since = NOW.date() - timedelta(days=days)
+    update = replace(UPDATE, fixed_since=since)
+    scan = _scan(Scan("updates", (update, LATER)), Scan("trivy", None, "there is no trivy on PATH"))
+
+    summary = patch_status(scan, DIGEST, None, 30, NOW).summary
+
+    first, *rest = summary.split(". ")
+    assert first == f"libssl3 3.0.15-1 → 3.0.16-1 (CVE-2026-1), available since {since}: {said}"
+    assert rest == ["1 more is missing", "trivy has not looked: there is no trivy on PATH."]
+
+
+def test_the_summary_of_what_is_not_known_says_so() -> None:
+    old = _scan(Scan("updates", ()), asked=NOW - timedelta(days=9))
+
+    assert patch_status(None, DIGEST, None, 30, NOW).summary == "No source was asked yet about what production serves."
+    assert patch_status(old, DIGEST, None, 30, NOW).summary == "No missing fix is known. Asked on 2026-11-17."
+    assert patch_status(_found(), DIGEST, None, 30, NOW).summary == "No missing fix is known."
+
+
 def test_a_scan_is_read_as_it_was_written_and_replaces_the_last_one(tmp_path: Path) -> None:
     scans = ProductionScans(Artifacts(str(tmp_path)))
     scans.write(_found(LATER))
@@ -143,11 +167,11 @@ def test_a_damaged_scan_is_none(tmp_path: Path, content: bytes) -> None:
     assert ProductionScans(Artifacts(str(tmp_path))).read("base/a") is None
 
 
-def test_packages_of_one_update_share_a_line() -> None:
-    other = replace(UPDATE, id="CVE-2026-5")
+def test_packages_of_one_update_share_a_line_with_its_newest_version() -> None:
+    other = replace(UPDATE, id="CVE-2026-5", fixed_in="3.0.17-1", fixed_since=date(2026, 11, 7))
     of_tool = [replace(each, package="openssl") for each in (UPDATE, other)]
 
     assert fixes_in_words([UPDATE, other, *of_tool, LATER]) == (
-        "libssl3, openssl 3.0.15-1 → 3.0.16-1 (CVE-2026-1, CVE-2026-5)",
+        "libssl3, openssl 3.0.15-1 → 3.0.17-1 (CVE-2026-1, CVE-2026-5)",
         "libexpat1 2.5 → 2.6 (CVE-2026-2)",
     )

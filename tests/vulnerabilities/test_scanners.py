@@ -48,7 +48,7 @@ def test_a_scanner_that_is_not_there_has_not_looked(install: Callable[[str, str]
 
     scan = run_scanner("trivy", REFERENCE)
 
-    assert (scan.has_looked, scan.detail) == (False, "there is no trivy on PATH")
+    assert (scan.has_looked, scan.failed, scan.detail) == (False, False, "there is no trivy on PATH")
 
 
 @pytest.mark.parametrize(
@@ -68,5 +68,5 @@ def test_a_scanner_that_fails_has_not_looked_whatever_it_has_printed(
 
     scan = run_scanner("trivy", REFERENCE)
 
-    assert not scan.has_looked
+    assert (scan.has_looked, scan.failed) == (False, True)
     assert said in scan.detail

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from aml_images_dagster.defs.keys import CLEANUP, LOCATION, NOTHING_LEFT, REBUILT, base_key, images_with_assets
+from aml_images_dagster.defs.keys import (
+    CLEANUP,
+    LOCATION,
+    NOTHING_LEFT,
+    PATCHED,
+    REBUILT,
+    base_key,
+    images_with_assets,
+    released_key,
+)
 from aml_images_dagster.defs.notifications.events import page
 from aml_images_dagster.defs.schedules.release_day import RELEASED_ON_ITS_DAY, schedule_checks, schedule_key
 from aml_images_dagster.defs.ticks import last_ticks
@@ -67,14 +76,24 @@ def watched_checks(factory: Factory) -> list[WatchedCheck]:
         for schedule in factory.timetable.schedules
         if RELEASED_ON_ITS_DAY in schedule_checks(schedule)
     ]
+    images_here = images_with_assets(factory.source.catalog)
+    overdue = [
+        WatchedCheck(
+            "fix_overdue",
+            dg.AssetCheckKey(released_key(image.id), PATCHED),
+            f"A fix that {image.id} lacks is overdue",
+            (image.id,),
+        )
+        for image in images_here
+    ]
     paused = [
         WatchedCheck(
             "base_paused", dg.AssetCheckKey(base_key(base), REBUILT), f"Builds for the base {base} are paused", images
         )
-        for base, images in external_bases(images_with_assets(factory.source.catalog)).items()
+        for base, images in external_bases(images_here).items()
         if not is_fixed(base)
     ]
-    return [nothing_left, *late, *paused]
+    return [nothing_left, *late, *paused, *overdue]
 
 
 def failing_checks(

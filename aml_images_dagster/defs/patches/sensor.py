@@ -15,7 +15,9 @@ from aml_images_dagster.catalog.dependents import with_descendants
 from aml_images_dagster.defs.keys import BUILD_JOB, PATCHED, SCAN_JOB, images_with_assets, released_key
 from aml_images_dagster.defs.main_branch import main_build
 from aml_images_dagster.defs.patches.rebuilds import WantedRebuild, next_rebuilds
-from aml_images_dagster.defs.request import images_tag
+from aml_images_dagster.defs.request import PULL_REQUEST_TAG, images_tag
+from aml_images_dagster.defs.run import images_of
+from aml_images_dagster.defs.run_state import UNFINISHED
 from aml_images_dagster.defs.ticks import is_under_way, sensor_status, skips_while_unreachable
 from aml_images_dagster.errors import BadInput, FactoryError
 from aml_images_dagster.text import counted
@@ -104,7 +106,7 @@ def patches_sensor(factory: Factory, main: MainBranch, scan_job: AssetJob, build
             state = state.model_copy(update={"scan": scan.run_key, "asked": now, **whole})
             return dg.SensorResult(run_requests=[scan], cursor=state.model_dump_json())
         requests = []
-        if chosen := next_rebuilds(state.images, now):
+        if chosen := _to_rebuild(state, factory, instance, now):
             key = f"{PATCH_SENSOR} {now.isoformat()}"
             requests.append(
                 main_build(
@@ -126,7 +128,7 @@ def patches_sensor(factory: Factory, main: MainBranch, scan_job: AssetJob, build
             raise FactoryError(
                 f"{before.failures} scans of production failed, one after the other: {before.why}",
                 where=PATCH_SENSOR,
-                hint=f"The log of the job {SCAN_JOB} says more. It is tried again by itself.",
+                hint=f"The log of the job {SCAN_JOB} says more. It is tried again automatically.",
             )
         said = "; ".join((*_report(state, scans, now, every), *of_main.left_out))
         context.log.info(said)
@@ -221,7 +223,12 @@ def _next_scan(
     keys: list[dg.AssetCheckKey] | None = None
     if state.whole is not None and now - state.whole < every:
         retry = state.retry_at(every)
-        images: Set[str] = (_released_since(state, scans, factory) | _rebuilt(state, scans, instance)) & known
+        since = (
+            _released_since(state, scans, factory),
+            _rebuilt(state, scans, instance),
+            _passed_since(state, scans, factory, now),
+        )
+        images: Set[str] = set().union(*since) & known
         if retry is not None and now >= retry:
             failed = {image for image, scan in scans.items() if scan.failed}
             images = images | failed if failed else known  # a run that broke off may have left out any of them
@@ -267,6 +274,31 @@ def _rebuilt(state: PatchState, scans: Mapping[str, ProductionScan], instance: d
         for rebuild in scan.rebuilds
         if rebuild.image in ended and _is_older(scan, ended[rebuild.image])
     }
+
+
+def _passed_since(state: PatchState, scans: Mapping[str, ProductionScan], factory: Factory, now: datetime) -> set[str]:
+    """Images of which a scan wants something rebuilt that another build may have repaired since."""
+    due = (image for image, wanted in state.images.items() if wanted.phase(now) == "due")
+    passed = {image: at for image in due if (at := factory.backends.artifacts.last_passed_at(image))}
+    return {
+        name
+        for name, scan in scans.items()
+        for rebuild in scan.rebuilds
+        if rebuild.image in passed and scan.asked < passed[rebuild.image]
+    }
+
+
+def _to_rebuild(state: PatchState, factory: Factory, instance: dg.DagsterInstance, now: datetime) -> list[str]:
+    """The images to rebuild now, without those that another build is at: it may repair them."""
+    chosen = next_rebuilds(state.images, now)
+    runs = instance.get_run_records(dg.RunsFilter(job_name=BUILD_JOB, statuses=UNFINISHED)) if chosen else ()
+    being_built = {
+        image
+        for record in runs
+        if PULL_REQUEST_TAG not in record.dagster_run.tags
+        for image in images_of(record, factory.backends.artifacts)
+    }
+    return [image for image in chosen if image not in being_built]
 
 
 def _run(instance: dg.DagsterInstance, key: str) -> dg.RunRecord | None:

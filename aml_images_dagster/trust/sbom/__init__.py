@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aml_images_dagster.trust.inventory import Inventory
 
 SbomFormat = Literal["spdx", "cyclonedx"]
@@ -27,10 +29,21 @@ def sbom(inventory: Inventory, name: str, form: SbomFormat) -> bytes:
         name: Name of the image, without registry and tag.
         form: Which format.
     """
+    return _writer(form)(inventory, name)
+
+
+def load() -> None:
+    """Import the libraries of all formats, in a process whose forks will write them."""
+    for form in MEDIA_TYPES:
+        _writer(form)
+
+
+def _writer(form: SbomFormat) -> Callable[[Inventory, str], bytes]:
+    # Their libraries take long to import, and most processes write no SBOM.
     if form == "spdx":
         from aml_images_dagster.trust.sbom.spdx import write_spdx
 
-        return write_spdx(inventory, name)
+        return write_spdx
     from aml_images_dagster.trust.sbom.cyclonedx import write_cyclonedx
 
-    return write_cyclonedx(inventory, name)
+    return write_cyclonedx

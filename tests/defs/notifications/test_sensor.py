@@ -15,7 +15,7 @@ from dagster._utils.error import SerializableErrorInfo
 
 from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord, TagChange
 from aml_images_dagster.builds.source import load_source
-from aml_images_dagster.defs.keys import CLEANUP, NOTHING_LEFT, REBUILT, asset_key, base_key
+from aml_images_dagster.defs.keys import CLEANUP, NOTHING_LEFT, PATCHED, REBUILT, asset_key, base_key, released_key
 from aml_images_dagster.defs.notifications import definitions
 from aml_images_dagster.defs.request import PULL_REQUEST_TAG
 from aml_images_dagster.defs.run import Factory
@@ -38,7 +38,7 @@ owners:
 rules:
   - events: [build_failed]
     to: [owners]
-  - events: [release_done, rollback_done, release_late, base_paused, cleanup_unhealthy, sensor_failing]
+  - events: [release_done, rollback_done, release_late, base_paused, fix_overdue, cleanup_unhealthy, sensor_failing]
     to: [operators]
 """
 SCHEDULE = """\
@@ -53,6 +53,7 @@ BUSYBOX = "docker.io/library/busybox:latest"
 PAUSED = dg.AssetCheckKey(base_key(BUSYBOX), REBUILT)
 LATE = dg.AssetCheckKey(dg.AssetKey(["schedules", "monthly"]), RELEASED_ON_ITS_DAY)
 LEFT = dg.AssetCheckKey(CLEANUP, NOTHING_LEFT)
+OVERDUE = dg.AssetCheckKey(released_key("tools/shell"), PATCHED)
 UI = "http://127.0.0.1:3000"
 
 
@@ -199,6 +200,7 @@ def test_a_release_is_sent_when_it_is_done(scene: Scene, service: MessageService
         (LEFT, "The cleanup of a build is not complete"),
         (LATE, "The build of schedule monthly was not released on its day"),
         (PAUSED, f"Builds for the base {BUSYBOX} are paused"),
+        (OVERDUE, "A fix that tools/shell lacks is overdue"),
     ],
 )
 def test_a_check_that_turns_is_sent_once_until_it_passes_again(

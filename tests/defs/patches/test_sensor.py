@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -12,6 +14,7 @@ from dagster._core.storage.tags import RUN_KEY_TAG
 
 from aml_images_dagster.builds.ledger import LATEST, Ledger, TagChange
 from aml_images_dagster.builds.patches import ProductionScan, ProductionScans, Rebuild
+from aml_images_dagster.builds.records import PassedImage, TestedImage
 from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.defs.images import build_job
 from aml_images_dagster.defs.keys import BUILD_JOB, SCAN_JOB, released_key
@@ -23,11 +26,10 @@ from aml_images_dagster.defs.run import Factory
 from aml_images_dagster.errors import BadInput, FactoryError
 from aml_images_dagster.vulnerabilities.vulnerability import Scan, Vulnerability
 from tests.builds.in_memory import MemoryFactory, write, write_image
-from tests.records import begun_release
+from tests.records import begun_release, staged_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from aml_images_dagster.builds.records import Plan
 
@@ -118,6 +120,14 @@ class Scene:
         ledger = Ledger(self.artifacts)
         begun = ledger.append(begun_release("20261126.aaaaaaaa", changes=(change,), when=Clock.time))
         ledger.append(begun.model_copy(update={"begun": begun.number, "when": Clock.time}))
+
+    def passed(self, image: str) -> None:
+        """Another build of an image has passed now."""
+        staged = staged_image(image, "20261126.cccccccc")
+        tested = TestedImage(image=image, digest=staged.digest, scenarios=())
+        self.artifacts.write_passed(PassedImage(staged=staged, tested=tested))
+        path = Path(str(self.artifacts.root)) / "last_passed" / f"{image}.json"
+        os.utime(path, (Clock.time.timestamp(),) * 2)
 
     def plan(self, request: dg.RunRequest) -> Plan:
         plan = self.artifacts.read_plan(request.run_config["resources"][RESOURCE]["config"]["plan"])
@@ -336,6 +346,36 @@ def test_a_source_that_knows_no_such_images_is_not_asked_again_before_the_next_d
     scene.wait(12 * HOUR)
 
     assert scene.tick() == []
+
+
+def test_what_another_build_is_at_waits_for_it_and_is_scanned_before_it_is_rebuilt(scene: Scene) -> None:
+    scene.found("base/a", _rebuild("base/a"))
+    (scan,) = scene.tick()
+    scene.end(scan)
+    keys = frozenset({dg.AssetKey(["base", "a.staged"])})
+    other = dg.DagsterRun(BUILD_JOB, status=dg.DagsterRunStatus.STARTED, asset_selection=keys)
+    scene.instance.add_run(other)
+    assert scene.tick() == []
+    assert "base/a is to be rebuilt" in scene.said
+
+    scene.instance.delete_run(other.run_id)
+    scene.passed("base/a")
+
+    (scan,) = scene.tick()
+    assert scan.asset_check_keys == [dg.AssetCheckKey(released_key("base/a"), "patched")]
+    scene.end(scan)
+    (build,) = scene.tick()
+    assert build.job_name == BUILD_JOB
+
+
+def test_a_build_of_a_pull_request_is_not_waited_for(scene: Scene) -> None:
+    scene.found("base/a", _rebuild("base/a"))
+    keys = frozenset({dg.AssetKey(["base", "a.staged"])})
+    tags = {"aml-images/pull-request": "7"}
+    run = dg.DagsterRun(BUILD_JOB, status=dg.DagsterRunStatus.STARTED, asset_selection=keys, tags=tags)
+    scene.instance.add_run(run)
+
+    assert len(scene.builds()) == 1
 
 
 def test_an_image_past_its_end_of_life_is_not_rebuilt(scene: Scene) -> None:
