@@ -107,7 +107,11 @@ class _Collection:
 
     def fleet(self) -> Fleet:
         images = self._source.catalog.images
-        unfinished = {change.image: record.build for record in self._history.unfinished() for change in record.changes}
+        unfinished = {
+            change.image: f"{record.action} of build {record.build}"
+            for record in self._history.unfinished()
+            for change in record.changes
+        }
         with ThreadPoolExecutor(_AT_ONCE, "fleet") as pool:
             asked = [each for each in pool.map(self._ask, self._images()) if each.image in images or each.digest]
             recorded = dict(zip([each.image for each in asked], pool.map(self._recorded, asked), strict=True))
@@ -239,7 +243,7 @@ class _Collection:
         planned = plan.by_name.get(image) if plan else None
         staged = None if planned else _readable(lambda: folder.read_staged(image))
         of_image = planned or staged
-        reasons = (of_image.because or of_image.reasons) if of_image else ()
+        reasons = (*of_image.reasons, *of_image.because) if of_image else ()
         failure = record.failure if record.status == "failed" else None
         return LastBuild(
             build=record.build,

@@ -82,7 +82,7 @@ class LastBuild:
         build: Its number.
         status: How it ended.
         when: When it was started, UTC.
-        why: Why it built the image, or what it was reused from, and what started it.
+        why: Why the image was part of it, why it was built or what it was reused from, and what started the build.
         failure: Why it failed; else empty.
         failed_here: Whether it was this image that failed, or nobody knows which one.
     """
@@ -125,7 +125,7 @@ class FleetImage:
         owners: Who owns it.
         eol: From this day on it is built only if it is named.
         size_budget_mb: Size in 10^6 bytes from which on it is too large.
-        unfinished: Build of a release of it that was not completed; else empty.
+        unfinished: What was not completed, e.g. `release of build 20261123.4f2a9c1e`; else empty.
         origin: Whether a release or a rollback has put what is served there; `elsewhere` is what has replaced that,
             `unrecorded` is an image that was never released here.
         must_be_signed: Whether builds sign what has passed.
@@ -314,7 +314,7 @@ def _of_production(image: FleetImage) -> Iterator[Concern]:
     if image.unknown:
         yield Concern("watch", "not known what production serves")
     if image.unfinished:
-        yield Concern("act", f"release of build {image.unfinished} not completed")
+        yield Concern("act", f"{image.unfinished} not completed")
     if served is None:
         return
     if image.origin == "elsewhere":

@@ -14,7 +14,7 @@ from aml_images_dagster.errors import Unreachable
 from aml_images_dagster.registry.interface import NoAnswer
 from aml_images_dagster.vulnerabilities.vulnerability import Scan, Vulnerability
 from tests.fleet.conftest import DEBIAN, NOW
-from tests.records import build_record, staged_image
+from tests.records import begun_release, build_record, staged_image
 
 if TYPE_CHECKING:
     from aml_images_dagster.catalog.reference import Reference
@@ -173,6 +173,15 @@ def test_production_that_was_changed_elsewhere_needs_a_person(world: FleetWorld)
 def test_an_image_that_was_released_before_the_factory_is_shown(world: FleetWorld) -> None:
     world.production.put("public/azureml/a", "latest", f"sha256:{'9' * 64}")
     assert "released elsewhere" in concerns(world)
+
+
+def test_a_release_that_was_not_completed_needs_a_person(world: FleetWorld) -> None:
+    release = world.record(world.build(1))
+    digest = release.images[0].staging.digest
+    moved = {"image": "base/a", "repository": "public/azureml/a", "tag": "latest", "before": None, "after": digest}
+    world.ledger.append(begun_release(release.build, changes=(moved,)))
+    assert concerns(world) == ["release of build 20261123.00000001 not completed"]
+    assert world.row().status == "act"
 
 
 def test_an_image_without_a_folder_is_shown_as_long_as_production_serves_it(world: FleetWorld) -> None:

@@ -43,7 +43,9 @@ def fleet_asset() -> dg.AssetsDefinition:
             found = collect_fleet(factory.source, factory.backends, factory.settings, datetime.now(UTC))
             page = store_page(found, factory.backends.artifacts)
         context.log.info(found.summary)
-        return dg.MaterializeResult(metadata={"summary": found.summary, "page": str(page), "images": _table(found)})
+        return dg.MaterializeResult(
+            metadata={"summary": found.summary, "page": dg.MetadataValue.path(str(page)), "images": _table(found)}
+        )
 
     return fleet
 
@@ -55,7 +57,7 @@ def fleet_sensor(factory: Factory, job: AssetJob) -> dg.SensorDefinition:
         name=SENSOR,
         description="Collects the fleet again after a change or a scan of production, and once a day.",
         job=job,
-        minimum_interval_seconds=60,
+        minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     @skips_while_unreachable
