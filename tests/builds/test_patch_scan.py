@@ -307,3 +307,13 @@ def test_images_that_share_a_base_ask_about_it_once(world: World) -> None:
         scanner.scan(source.catalog.images[image], None, NOW)
 
     assert world.asked.count(newer.digest) == 1
+
+
+def test_layers_that_were_read_before_are_not_read_again(world: World) -> None:
+    world.release("base/a", _packages(libc6="1", openssl="1"), world.base(libc6="1"))
+    world.scan()
+    read = [*world.production.opened, *world.staging.opened]
+
+    assert world.rebuilds() == (_rebuild("base/a", forced=True),)
+    assert read
+    assert [*world.production.opened, *world.staging.opened] == read
