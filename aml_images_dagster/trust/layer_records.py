@@ -164,7 +164,7 @@ def _write(registry: Registry, repository: str, digest: str, record: Path) -> bo
     """Write the record of a layer; False when the layer could not be read to its end."""
     added = record.with_name("added")
     unreadable: Change | None = None
-    with gzip.open(added, "wb", _COMPRESSION) as lines, tempfile.TemporaryDirectory(dir=record.parent) as databases:
+    with _compressed(added) as lines, tempfile.TemporaryDirectory(dir=record.parent) as databases:
         reading = _Reading(lines, Path(databases))
         try:
             with open_layer(registry, repository, digest) as layer:
@@ -174,13 +174,18 @@ def _write(registry: Registry, repository: str, digest: str, record: Path) -> bo
             unreadable = Change("unread", "", f"layer {digest}: {error}")
         reading.finish()
         lines.write(_END)
-    with gzip.open(record, "wb", _COMPRESSION) as lines:
+    with _compressed(record) as lines:
         for change in filter(None, (unreadable, *reading.removed)):
             lines.write(change.written())
     # What is written by gzip one after the other is one content.
     with record.open("ab") as whole, added.open("rb") as rest:
         shutil.copyfileobj(rest, whole)
     return unreadable is None
+
+
+def _compressed(path: Path) -> gzip.GzipFile:
+    # Without the time: the same layer has the same record.
+    return gzip.GzipFile(path, "wb", _COMPRESSION, mtime=0)
 
 
 class _Reading:

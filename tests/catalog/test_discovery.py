@@ -344,12 +344,9 @@ def oracle(before, after):
         return {p.removesuffix("/Dockerfile") for p in tree if p.startswith(ROOT) and p.endswith("/Dockerfile")}
 
     def own_files(folder, images, tree):
-        nested = [other for other in images if other != folder and other.startswith(f"{folder}/")]
-        return {
-            path: content
-            for path, content in tree.items()
-            if path.startswith(f"{folder}/") and not any(path.startswith(f"{inner}/") for inner in nested)
-        }
+        """All files of its context, also those of images in it, but for what these say to the factory."""
+        theirs = {f"{other}/tests.json" for other in images if other.startswith(f"{folder}/")}
+        return {path: content for path, content in tree.items() if path.startswith(f"{folder}/") and path not in theirs}
 
     old, new = image_folders(before), image_folders(after)
     selected = {}

@@ -446,7 +446,7 @@ def test_a_closed_one_that_cannot_be_forgotten_stops_no_other(ticks: Ticks, monk
 
 
 def test_a_report_that_cannot_be_made_stops_no_other(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
-    ticks.open(7, edit_hello)
+    first = ticks.open(7, edit_hello)
     other = ticks.open(8, edit_shell)
     write = GitHubHost.write_comment
 
@@ -456,8 +456,9 @@ def test_a_report_that_cannot_be_made_stops_no_other(ticks: Ticks, monkeypatch: 
         return write(host, number, *rest)
 
     monkeypatch.setattr(GitHubHost, "write_comment", broken)
-    ticks.tick()
-    assert "#7 could not be reported; it will be tried again: KeyError(7)" in ticks.said or ticks.tick() == []
+    for _ in range(3):  # on a busy machine a tick is over before both are planned
+        ticks.tick()
+    assert {run.tags[COMMIT_TAG] for run in ticks.runs} == {first, other}
     assert ticks.github.outcomes(other) == ["pending"]
 
 
