@@ -19,7 +19,7 @@ from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
 from aml_images_dagster.fleet.fleet import NOT_ASKED, BaseState, Fleet, FleetImage, LastBuild, Served
 from aml_images_dagster.registry.interface import NoAnswer
 from aml_images_dagster.upstream.bases import base_name, is_fixed
-from aml_images_dagster.vulnerabilities.policy import find_policy
+from aml_images_dagster.vulnerabilities.policy import read_policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -57,7 +57,7 @@ def collect_fleet(source: Source, backends: Backends, settings: Settings, now: d
 
     Raises:
         NoAnswer: Production does not answer at all.
-        BadInput: A release record cannot be read.
+        BadInput: A release record cannot be read, or policy.yaml is wrong.
     """
     return _Collection(source, backends, settings, now).fleet()
 
@@ -102,7 +102,7 @@ class _Collection:
         self._now = now
         self._history = History(Ledger(backends.artifacts).records())
         self._scans = ProductionScans(backends.artifacts)
-        self._policy, _ = find_policy(source.tree)
+        self._policy = read_policy(source.tree)
         self._plan: Callable[[BuildFolder], Plan | None] = cache(_plan_of)
 
     def fleet(self) -> Fleet:
@@ -116,7 +116,7 @@ class _Collection:
             asked = [each for each in pool.map(self._ask, self._images()) if each.image in images or each.digest]
             recorded = dict(zip([each.image for each in asked], pool.map(self._recorded, asked), strict=True))
             patches = dict(zip(recorded, pool.map(self._patches, recorded.items()), strict=True))
-            builds = self._last_builds([each.image for each in asked], pool.map)
+            builds = self._last_builds([each.image for each in asked], pool)
         bases = _Bases(self._source, self._backends, recorded)
         facts = []
         for each in asked:
@@ -226,17 +226,16 @@ class _Collection:
         status = patch_status(scan, recorded.served.digest, self._policy, within, self._now)
         return status, tuple(each.source for each in scan.sources if each.looked)
 
-    def _last_builds(
-        self, images: Iterable[str], read_all: Callable[..., Iterable[BuildRecord | None]]
-    ) -> dict[str, LastBuild]:
+    def _last_builds(self, images: Iterable[str], pool: ThreadPoolExecutor) -> dict[str, LastBuild]:
         """The newest build of each image, without those of pull requests."""
         folders = sorted(self._backends.artifacts.folders(), key=lambda folder: folder.build, reverse=True)[:_BUILDS]
-        records = zip(folders, read_all(lambda folder: _readable(folder.read_build), folders), strict=True)
+        records = zip(folders, pool.map(lambda folder: _readable(folder.read_build), folders), strict=True)
         begun = [(folder, record) for folder, record in records if record and not record.pull_request]
         newest: dict[str, tuple[BuildFolder, BuildRecord]] = {}
         for folder, record in sorted(begun, key=lambda each: each[1].created):
             newest |= dict.fromkeys(record.images, (folder, record))
-        return {image: self._last_build(image, *newest[image]) for image in images if image in newest}
+        built = [image for image in images if image in newest]
+        return dict(zip(built, pool.map(lambda image: self._last_build(image, *newest[image]), built), strict=True))
 
     def _last_build(self, image: str, folder: BuildFolder, record: BuildRecord) -> LastBuild:
         plan = self._plan(folder)
@@ -269,11 +268,19 @@ class _Bases:
         self._digests = {image: each.served.digest for image, each in recorded.items() if each}
         staged = [each.staged for each in recorded.values() if each and each.staged]
         named = {base.reference for each in staged for base in each.bases}
-        external = {reference: base_name(reference) for reference in sorted(named) if self._is_external(reference)}
         self._answers: dict[str, ResolvedBase | BadInput] = {}
+        external = {}
+        for reference in sorted(named):
+            try:
+                ours = self._published.resolve(reference) or self._published.release(reference)
+            except BadInput as error:  # several images are published under it
+                self._answers[reference] = error
+                continue
+            if ours is None and not is_fixed(reference):
+                external[reference] = base_name(reference)
         if external:
             answers = backends.resolver.observe(dict.fromkeys(external.values()))
-            self._answers = {reference: answers[name] for reference, name in external.items()}
+            self._answers |= {reference: answers[name] for reference, name in external.items()}
 
     def state(self, staged: StagedImage | None) -> BaseState:
         """The state of what an image was built on, the least good of its bases first."""
@@ -288,24 +295,17 @@ class _Bases:
         return BaseState(order[worst], ", ".join(details))  # type: ignore[arg-type]
 
     def _of(self, reference: str, digest: str) -> BaseState:
-        parent = self._published.resolve(reference)
-        if parent is not None:
-            if parent not in self._digests:
-                return BaseState("unknown", f"{parent} is not in production")
-            return BaseState("current") if self._digests[parent] == digest else BaseState("behind", parent)
-        if reference not in self._answers:
-            return BaseState("pinned")
-        answer = self._answers[reference]
+        answer = self._answers.get(reference)
         if isinstance(answer, BadInput):
-            return BaseState("unknown", f"{answer.where}: {answer.what}")
-        return BaseState("current") if answer.digest == digest else BaseState("behind", reference)
-
-    def _is_external(self, reference: str) -> bool:
-        return (
-            not is_fixed(reference)
-            and not self._published.resolve(reference)
-            and not self._published.release(reference)
-        )
+            return BaseState("unknown", ": ".join(filter(None, (answer.where, answer.what))))
+        if answer is not None:
+            return BaseState("current") if answer.digest == digest else BaseState("behind", reference)
+        parent = self._published.resolve(reference)
+        if parent is None:
+            return BaseState("pinned")
+        if parent not in self._digests:
+            return BaseState("unknown", f"{parent} is not in production")
+        return BaseState("current") if self._digests[parent] == digest else BaseState("behind", parent)
 
 
 def _plan_of(folder: BuildFolder) -> Plan | None:

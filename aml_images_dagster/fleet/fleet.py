@@ -299,12 +299,10 @@ def by_severity(found: Mapping[Severity, int]) -> dict[Severity, int]:
 def _concerns(image: FleetImage, today: date) -> Iterator[Concern]:
     yield from _of_vulnerabilities(image)
     build = image.last_build
-    if build and build.status == "failed":
-        yield (
-            Concern("act", "last build failed")
-            if build.failed_here
-            else Concern("watch", "last build failed elsewhere")
-        )
+    if build and build.status == "failed" and build.failed_here:
+        yield Concern("act", "last build failed")
+    elif build and build.status == "failed":
+        yield Concern("watch", "last build failed elsewhere")
     yield from _of_production(image)
     yield from _of_the_folder(image, today)
 

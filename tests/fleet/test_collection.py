@@ -10,7 +10,7 @@ import pytest
 
 from aml_images_dagster.builds.patches import ProductionScan, ProductionScans
 from aml_images_dagster.builds.records import BuildFailure
-from aml_images_dagster.errors import Unreachable
+from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.registry.interface import NoAnswer
 from aml_images_dagster.vulnerabilities.vulnerability import Scan, Vulnerability
 from tests.fleet.conftest import DEBIAN, NOW
@@ -146,6 +146,21 @@ def test_a_base_that_is_named_by_its_digest_is_not_asked_for(world: FleetWorld) 
     pinned = {"reference": f"debian@sha256:{'d' * 64}", "digest": f"sha256:{'d' * 64}"}
     world.release(world.record(world.build(1), bases=(pinned,)))
     assert (world.row().facts.base.state, world.bases.asked) == ("pinned", [])
+
+
+def test_a_base_that_is_the_name_of_two_images_is_not_current(world: FleetWorld) -> None:
+    world.add("apps/a")
+    ours = {"reference": "registry.example/a", "digest": f"sha256:{'d' * 64}"}
+    world.release(world.record(world.build(1), bases=(ours,)))
+    base = world.row().facts.base
+    assert base.state == "unknown"
+    assert "is the published name of" in base.detail
+
+
+def test_a_wrong_policy_is_no_policy_that_allows_all(world: FleetWorld) -> None:
+    (world.folder / "policy.yaml").write_text("severity: worst\n")
+    with pytest.raises(BadInput, match=r"policy\.yaml"):
+        world.fleet()
 
 
 def test_an_image_is_behind_when_its_parent_was_released_without_it(world: FleetWorld) -> None:

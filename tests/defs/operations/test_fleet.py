@@ -66,7 +66,7 @@ def test_a_table_of_many_images_says_what_it_leaves_out(
 
 
 def test_it_is_collected_after_each_change_of_production(world: FleetWorld, definitions: dg.Definitions) -> None:
-    sensor = definitions.get_sensor_def(module.SENSOR)
+    sensor = definitions.get_repository_def().get_sensor_def(module.SENSOR)
     with dg.DagsterInstance.ephemeral() as instance:
 
         def tick(cursor: str | None) -> tuple[int, str | None, str | None]:
