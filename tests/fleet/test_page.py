@@ -14,8 +14,12 @@ from typing import Any
 import pytest
 
 import aml_images_dagster.fleet as package
+from aml_images_dagster.catalog.tree import FileMode
 from aml_images_dagster.fleet.fleet import BaseState
 from aml_images_dagster.fleet.page import Curve, fleet_page, size_in_words
+from aml_images_dagster.open_source.leak_check import LeakRules, check_for_leaks
+from aml_images_dagster.open_source.public_part import PublicFile
+from aml_images_dagster.settings.open_source import OpenSourceSettings
 from tests.fleet import fleets
 from tests.hostile_text import HOSTILE, active_in
 
@@ -152,6 +156,12 @@ def test_the_public_page_is_the_same_all_day_and_says_nothing_of_the_team() -> N
     for private in ("contoso.com", "team:", "Last build", "Owner", "81b0c7d2", "NCCL", "framework/jax"):
         assert private not in Reader(page).text
     assert "patch 6 days late" in page
+
+
+def test_the_leak_check_takes_nothing_of_the_page_itself_for_a_secret() -> None:
+    page = PublicFile(FileMode.REGULAR, page_of(*fleets.of_each_kind(), public=True).encode())
+    names = tuple(re.compile(pattern, re.IGNORECASE) for pattern in OpenSourceSettings().internal_name_patterns)
+    assert check_for_leaks({"fleet.html": page}, LeakRules(names, frozenset(), {}, ())) == []
 
 
 def test_a_curve_of_sizes_that_hardly_differ_is_nearly_flat() -> None:
