@@ -100,7 +100,7 @@ class DebianArchive:
         self._index(archive, suite)
 
     def _index(self, archive: str, suite: str) -> None:
-        """Write the lists of a suite: of all packages of its archive, for each archive here has one with packages."""
+        """Write and sign the lists of a suite, which has all packages of its archive."""
         root = self._root / archive
         stanzas = []
         for deb in sorted((root / "pool").glob("*.deb")):

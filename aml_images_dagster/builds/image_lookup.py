@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.image_versions import newest_staged
 from aml_images_dagster.builds.ledger import LATEST, Ledger
+from aml_images_dagster.builds.parents import in_production
 from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog.reference import DOCKER_HUB, Reference
 from aml_images_dagster.catalog.tree import WorkingTree
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aml_images_dagster.builds.backends import Backends
+    from aml_images_dagster.builds.records import BaseImage
+    from aml_images_dagster.builds.session import Source
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.catalog.image_file import Content
     from aml_images_dagster.registry.interface import Registry
@@ -102,6 +105,33 @@ def find_reference(settings: Settings, backends: Backends, text: str) -> FoundIm
         host, backends.login_for(host), trusted=settings.trusts(host), setting=settings.naming(host)
     )
     return FoundImage(own or elsewhere, place, reference.repository)
+
+
+def find_base(base: BaseImage, source: Source, backends: Backends, settings: Settings) -> FoundImage | None:
+    """Find what an image was built on; None where it is gone.
+
+    Args:
+        base: As the record of the image has it.
+        source: Says which bases are images of the catalog.
+        backends: Registries.
+        settings: Names in production.
+
+    Raises:
+        BadInput: Nobody has a base of that name any more, or only an engine has it.
+        Unreachable: A registry does not answer.
+    """
+    parent = source.catalog.published.resolve(base.reference)
+    if parent is None:
+        found = find_reference(settings, backends, base.reference)
+        return FoundImage(found.registry, found.reference.with_digest(base.digest), found.name)
+    image = source.catalog.images[parent]
+    for registry, place in (
+        (backends.staging, Reference(backends.staging.host, image.family)),
+        (backends.production, in_production(image, backends, settings)),
+    ):
+        if registry.digest(place.with_digest(base.digest)) is not None:
+            return FoundImage(registry, place.with_digest(base.digest), parent)
+    return None
 
 
 def _of_repository(settings: Settings, text: str) -> Image | None:

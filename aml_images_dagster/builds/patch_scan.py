@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.builds.image_lookup import find_reference
+from aml_images_dagster.builds.image_lookup import find_base, find_reference
 from aml_images_dagster.builds.image_versions import ImageVersions
 from aml_images_dagster.builds.parents import in_production, released
 from aml_images_dagster.builds.patches import ProductionScan, Rebuild, fixes_in_words, missing_fixes
@@ -35,7 +35,7 @@ from aml_images_dagster.vulnerabilities.scanning import of_all_platforms, scan
 from aml_images_dagster.vulnerabilities.vulnerability import Scan, merged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from aml_images_dagster.builds.backends import Backends
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from aml_images_dagster.catalog.image_file import Content
     from aml_images_dagster.registry.interface import Registry
     from aml_images_dagster.settings import Settings
-    from aml_images_dagster.trust.inventory import Inventory
     from aml_images_dagster.vulnerabilities.vulnerability import Vulnerability
 
 _APT = r"\b(?:apt|apt-get|aptitude)\b"
@@ -90,7 +89,7 @@ class ProductionScanner:
         self._settings = settings
         self._policy = read_policy(source.tree)
         self._records = LayerRecords(settings.layer_records)
-        self._inventories: dict[str, Inventory] = {}
+        self._packages: dict[tuple[str, tuple[str, ...]], set[tuple[str, str, str]]] = {}
         self._scans: dict[str, tuple[Scan, ...]] = {}
 
     def scan(self, image: Image, before: ProductionScan | None, now: datetime) -> ProductionScan | None:
@@ -125,7 +124,7 @@ class ProductionScanner:
     def _rebuilds(self, served: _Version, missing: Sequence[Vulnerability]) -> tuple[list[Rebuild], str]:
         """The rebuilds that bring fixes, and the build that has them all and was not released yet."""
         newest = self._newest(served.image) or served
-        wanted = self._still_in(newest, missing)
+        wanted = _still_in(self._scanned(newest), missing)
         if not wanted:
             return [], newest.staged.built_in if newest.staged else ""
         by_image: dict[tuple[str, bool], list[Vulnerability]] = defaultdict(list)
@@ -163,7 +162,7 @@ class ProductionScanner:
         newest = self._newest(self._source.catalog.images[parent])
         if newest is None:
             return
-        still = self._still_in(newest, missing)
+        still = _still_in(self._scanned(newest), missing)
         yield from self._bringing(newest, still)
         if newest.is_released:  # else it is to be released first: builds are FROM releases
             yield from ((image.id, False, each) for each in missing if each not in still)
@@ -175,16 +174,10 @@ class ProductionScanner:
             now = find_reference(self._settings, self._backends, base.reference)
             if now.reference.digest in ("", base.digest):
                 return
-            found = _keys(merged(self._scanned_at(now.registry, now.reference, image.platforms)))
+            still = _still_in(self._scanned_at(now.registry, now.reference, image.platforms), missing)
         except (BadInput, Unreachable):
             return
-        yield from ((image.id, False, each) for each in missing if _key(each) not in found)
-
-    def _still_in(self, version: _Version, missing: Sequence[Vulnerability]) -> list[Vulnerability]:
-        """What a version lacks as well; what a source has found that cannot look into this one counts."""
-        scans = self._scanned(version)
-        found, blind = _keys(merged(scans)), {scan.source for scan in scans if not scan.has_looked}
-        return [each for each in missing if _key(each) in found or blind.intersection(each.source.split(", "))]
+        yield from ((image.id, False, each) for each in missing if each not in still)
 
     def _served(self, image: Image, served: Reference) -> _Version:
         repository = in_production(image, self._backends, self._settings).repository
@@ -214,39 +207,28 @@ class ProductionScanner:
             self._scans[reference.digest] = of_all_platforms(
                 each
                 for image in images
-                for each in scan(self._inventory(registry, image, contents), image, self._settings)
+                for each in scan(read_inventory(registry, image, self._records, contents), image, self._settings)
             )
         return self._scans[reference.digest]
 
-    def _inventory(self, registry: Registry, image: Reference, contents: Sequence[Content] = ()) -> Inventory:
-        if image.digest not in self._inventories:
-            self._inventories[image.digest] = read_inventory(registry, image, self._records, contents)
-        return self._inventories[image.digest]
-
     def _packages_of(self, version: _Version, base: BaseImage) -> set[tuple[str, str, str]]:
         """The packages of what an image was built on: type, name and version; none where it is gone."""
-        found: set[tuple[str, str, str]] = set()
-        for registry, place in self._places(base):
+        key = (base.digest, version.image.platforms)
+        if key not in self._packages:
+            self._packages[key] = set()
             with suppress(BadInput):
-                for image in _for_platforms(images_of(registry, place), version.image.platforms):
-                    packages = self._inventory(registry, image).packages
-                    found |= {(each.type, each.name, each.version) for each in packages}
-                return found
-        return found
+                self._packages[key] = self._read_packages(base, version.image.platforms)
+        return self._packages[key]
 
-    def _places(self, base: BaseImage) -> Iterator[tuple[Registry, Reference]]:
-        """Where a base may be."""
-        parent = self._source.catalog.published.resolve(base.reference)
-        if parent is None:
-            with suppress(BadInput):
-                found = find_reference(self._settings, self._backends, base.reference)
-                yield found.registry, found.reference.with_digest(base.digest)
-            return
-        image = self._source.catalog.images[parent]
-        staging = self._backends.staging
-        yield staging, Reference(staging.host, image.family, digest=base.digest)
-        production = in_production(image, self._backends, self._settings)
-        yield self._backends.production, production.with_digest(base.digest)
+    def _read_packages(self, base: BaseImage, platforms: Sequence[str]) -> set[tuple[str, str, str]]:
+        found = find_base(base, self._source, self._backends, self._settings)
+        if found is None:
+            return set()
+        return {
+            (package.type, package.name, package.version)
+            for image in _for_platforms(images_of(found.registry, found.reference), platforms)
+            for package in read_inventory(found.registry, image, self._records).packages
+        }
 
 
 def _for_platforms(images: Mapping[str, Reference], platforms: Sequence[str]) -> list[Reference]:
@@ -263,9 +245,12 @@ def _is_renewed(image: Image, package: str) -> bool:
     return any(_UPGRADES.search(line) or named.search(line) for line in instructions)
 
 
+def _still_in(scans: Sequence[Scan], missing: Sequence[Vulnerability]) -> list[Vulnerability]:
+    """What another version lacks as well; what a source has found that could not look into that one counts."""
+    found = set(map(_key, merged(tuple(scans))))
+    blind = {scan.source for scan in scans if not scan.has_looked}
+    return [each for each in missing if _key(each) in found or blind.intersection(each.source.split(", "))]
+
+
 def _key(vulnerability: Vulnerability) -> tuple[str, str, str]:
     return vulnerability.id, vulnerability.type, vulnerability.package
-
-
-def _keys(vulnerabilities: Iterable[Vulnerability]) -> set[tuple[str, str, str]]:
-    return set(map(_key, vulnerabilities))

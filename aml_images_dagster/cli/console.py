@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleDimensions
+from rich.measure import Measurement
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any, TextIO
 
     from rich.console import ConsoleOptions, RenderableType, RenderResult
+    from rich.table import Column
 
 _WIDTH_OF_A_FILE = 200
 _UNBROKEN = 10_000
@@ -177,8 +179,11 @@ class NameTable(Table):
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """See `rich.console`."""
-        if options.max_width >= _NARROW and self._fits(console, options):
-            yield from super().__rich_console__(console, options)
+        widths = self._widths(console, options)
+        if widths is not None:
+            for column, width in zip(self.columns, widths, strict=True):
+                column.width = width
+            yield from super().__rich_console__(console, options.update(max_width=sum(widths) + self._gaps))
             return
         # A column without a heading may be there for the eye only.
         _, *shown = [column for column in self.columns if column.header or _says_something(column.cells)]
@@ -188,10 +193,37 @@ class NameTable(Table):
             yield text
             yield Facts(((str(column.header), [*column.cells][number]) for column in shown), indent=2)
 
-    def _fits(self, console: Console, options: ConsoleOptions) -> bool:
-        """Whether no word has to be broken; in a file a row is a line in any case."""
-        is_file = isinstance(console, _PrintableConsole) and not console.breaks_lines
-        return is_file or self.__rich_measure__(console, options).minimum <= options.max_width
+    def _widths(self, console: Console, options: ConsoleOptions) -> list[int] | None:
+        """The width of each column, so that no word has to be broken; None where there is no room for that.
+
+        What the longest words leave goes to those that want least first. In a file a row is a line in any case.
+        """
+        least, most = zip(*(self._measured(console, options, column) for column in self.columns), strict=True)
+        if isinstance(console, _PrintableConsole) and not console.breaks_lines:
+            return [*most]
+        widths = [*least]
+        room = options.max_width - sum(widths) - self._gaps
+        if options.max_width < _NARROW or room < 0:
+            return None
+        wanted = [width - enough for enough, width in zip(least, most, strict=True)]
+        for number, at in enumerate(sorted(range(len(widths)), key=wanted.__getitem__)):
+            more = min(wanted[at], room // (len(widths) - number))
+            widths[at] += more
+            room -= more
+        return widths
+
+    @property
+    def _gaps(self) -> int:
+        _, right, _, left = self.padding
+        return len(self.columns) * (left + right)
+
+    @staticmethod
+    def _measured(console: Console, options: ConsoleOptions, column: Column) -> Measurement:
+        """From the longest word of a column, or line if it is not to be broken, to its longest line."""
+        cells = (console.render_str(cell) if isinstance(cell, str) else cell for cell in (column.header, *column.cells))
+        each = [Measurement.get(console, options.update(max_width=_UNBROKEN), cell) for cell in cells]
+        longest = max(one.maximum for one in each)
+        return Measurement(longest if column.no_wrap else max(one.minimum for one in each), longest)
 
 
 def _says_something(cells: Iterable[RenderableType]) -> bool:

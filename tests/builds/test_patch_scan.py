@@ -65,13 +65,13 @@ class World:
         self.backends = backends
         self.fixed: dict[str, str] = {"openssl": "2"}
         self.asked: list[str] = []
-        self.away = ""
+        self.away = self.unreadable = ""
         self.since = date(2026, 11, 20)
         monkeypatch.setattr(patch_scan, "scan", self._scan)
 
     def _scan(self, inventory: Any, image: Reference, _settings: object) -> tuple[Scan, ...]:
         self.asked.append(image.digest)
-        if self.away:
+        if self.away or image.digest == self.unreadable:
             return (Scan("updates", None, self.away, failed=True),)
         return (
             Scan(
@@ -198,6 +198,14 @@ def test_what_run_renews_of_its_base_comes_with_a_forced_rebuild(world: World, r
 def test_another_package_in_run_renews_nothing(world: World, run: str) -> None:
     write_image(world.repo, "base/a", f"FROM debian:12\nRUN {run}\n")
     world.release("base/a", _packages(openssl="1"), world.base(openssl="1"))
+
+    assert world.rebuilds() == ()
+
+
+def test_a_newer_base_that_a_source_could_not_look_into_is_no_reason(world: World) -> None:
+    write_image(world.repo, "base/a", "FROM debian:12\nRUN true\n")
+    world.release("base/a", _packages(openssl="1"), world.base(openssl="1"))
+    world.unreadable = world.base(openssl="2").digest
 
     assert world.rebuilds() == ()
 

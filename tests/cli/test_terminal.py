@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from unittest import mock
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aml_images_dagster.builds.artifacts import Artifacts
 from aml_images_dagster.builds.ledger import Ledger, TagChange
 from aml_images_dagster.builds.records import BuildFailure
 from aml_images_dagster.cli.changes import changes_table
-from aml_images_dagster.cli.console import open_console
+from aml_images_dagster.cli.console import new_table, open_console
 from tests.hostile_text import HOSTILE
 from tests.records import DIGEST, begun_release, build_record, staged_image
 
@@ -191,3 +193,21 @@ def test_a_message_on_a_narrow_terminal_is_broken_between_words_and_in_a_file_no
         open_console(file=file).print(f"{message} {message} {message}")
     assert told.getvalue() == f"Artifacts of build {BUILD} are\nbelow the folder\n{path}\nnow\n"
     assert file.getvalue() == f"{message} {message} {message}\n"
+
+
+@given(
+    st.lists(st.lists(st.text("abc -\n", max_size=40), min_size=3, max_size=3), min_size=1, max_size=3),
+    st.integers(20, 200),
+)
+def test_no_word_of_a_table_is_broken_and_no_line_is_too_long_at_any_width(rows: list[list[str]], width: int) -> None:
+    written = io.StringIO()
+    table = new_table("name", "first", "second")
+    for number, row in enumerate(rows):
+        table.add_row(f"image{number}", *row[1:])
+    with mock.patch.dict(os.environ, {"COLUMNS": str(width)}):
+        open_console(file=written).print(table)
+    lines = written.getvalue().splitlines()
+    words = sorted(word for row in rows for cell in row[1:] for word in cell.split())
+    found = sorted(word for line in lines for word in line.split())
+    assert set(words) <= set(found)
+    assert all(len(line) <= width or len(line.split()) <= 2 for line in lines)
