@@ -90,7 +90,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         age_in_words(row),
         left_in_words(row) if served else "",
         found_in_words(row) if served else "",
-        escape("\n".join(filter(None, (base_in_words(row), image.base.detail if served else "")))),
+        base_in_words(row),
         escape(f"{build.build} {build.status}\n{build.failure or build.why}".strip()) if build else "-",
         tests_in_words(row),
         size_in_words(served.sizes[-1]) if served and served.sizes else "",

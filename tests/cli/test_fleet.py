@@ -37,7 +37,7 @@ def run(repository: ImageRepository, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def test_a_row_has_all_of_an_image_and_the_urgent_ones_come_first(run: Run) -> None:
-    shown = run().stdout.splitlines()
+    shown = run(columns=400).stdout.splitlines()
     assert shown[1].split()[:5] == ["base/openmpi4.1-debian12", "Action", "needed", "20261010.v1", "47"]
     for said in ("6 days", "1 critical, 3 high", "current", "20261124.81b0c7d2", "3 passed", "831 MB", "signed"):
         assert said in "\n".join(shown[1:5])

@@ -107,10 +107,14 @@ class Scene:
         """The last result of the check of what production serves."""
         with open_instance(self.home) as instance:
             key = dg.AssetCheckKey(released_key(self.other), PATCHED)
-            (record,) = instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
-        assert record.event is not None
-        assert record.event.dagster_event is not None
-        return record.event.dagster_event.asset_check_evaluation_data
+            records = instance.event_log_storage.get_asset_check_execution_history(key, limit=10)
+        events = (record.event.dagster_event for record in records if record.event)
+        # The newest may be one that is planned.
+        return next(
+            event.asset_check_evaluation_data
+            for event in events
+            if event and event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION
+        )
 
 
 @pytest.fixture
