@@ -1,6 +1,7 @@
 """Take the pictures of the docs from a running Dagster UI; by hand, after a build and a release of the images below.
 
-scripts/ui & python docs/screenshots.py [URL [PICTURE...]] && pngquant --force --ext .png --strip docs/images/*.png
+scripts/ui & PYTHONPATH=. python docs/screenshots.py [URL [PICTURE...]]
+pngquant --force --ext .png --strip docs/images/*.png
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from playwright.sync_api import ViewportSize, sync_playwright
+
+from aml_images_dagster.fleet.page import fleet_page
+from tests.fleet import fleets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,6 +125,11 @@ def upstream(page: Page, _: str) -> None:
     page.mouse.dblclick(110, 880)  # on the empty canvas: fit the graph in
 
 
+def fleet(page: Page, _: str) -> None:
+    """The fleet of the tests, each image in another state; no UI is needed for it."""
+    page.set_content(fleet_page(fleets.fleet(fleets.of_each_kind())))
+
+
 # Width and height in CSS pixels: nothing is cut off.
 SCALE = 1.25
 PICTURES: dict[Callable[[Page, str], None], tuple[int, int]] = {
@@ -135,6 +144,7 @@ PICTURES: dict[Callable[[Page, str], None], tuple[int, int]] = {
     automation: (1600, 870),
     schedule: (1600, 900),
     upstream: (1500, 900),
+    fleet: (1600, 740),
 }
 
 

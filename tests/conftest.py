@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and what is printed would be as narrow
 
+# How long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile("short", deadline=None)
+hypothesis.settings.load_profile("short")
 hypothesis.settings.register_profile("long", max_examples=300, stateful_step_count=40, deadline=None)
 """For the tests of state machines, by hand: `--hypothesis-profile=long`."""
 

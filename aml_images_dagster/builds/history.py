@@ -112,10 +112,14 @@ class History:
     def __init__(self, records: Sequence[ReleaseRecord]) -> None:
         last = {record.begun or record.number: record for record in records}
         self.changes = sorted(last.values(), key=lambda record: record.number)
+        self._moves: dict[str, list[tuple[ReleaseRecord, TagChange]]] = {}
+        for record in self.changes:
+            for name, change in {each.name: each for each in reversed(record.changes)}.items():
+                self._moves.setdefault(name, []).append((record, change))
 
     def of(self, name: str) -> list[tuple[ReleaseRecord, TagChange]]:
         """What was done to a tag, `<repository>:<tag>`, oldest first."""
-        return [(record, change) for record in self.changes if (change := record.named(name))]
+        return self._moves.get(name, [])
 
     def withdrawal(self, name: str) -> ReleaseRecord | None:
         """The last withdrawal of a tag, as soon as it has started."""

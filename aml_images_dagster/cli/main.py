@@ -18,6 +18,7 @@ from aml_images_dagster.errors import INTERRUPTED, FactoryError, refused_by_syst
 
 COMMANDS = {
     "list": ("list_images", "Show all images."),
+    "fleet": ("fleet", "Show every image in production, what needs a person first."),
     "show": ("show", "Show everything about an image."),
     "inventory": ("inventory", "Show what is in an image: packages, licences, its SBOM."),
     "vulnerabilities": ("vulnerabilities", "Show known vulnerabilities of an image, and what policy.yaml says."),

@@ -28,6 +28,7 @@ RELEASE_JSON = AssetKey(["release", "release.json"])
 IMPORT_CFG = AssetKey(["release", "import.cfg"])
 OPERATIONS_GROUP = "operations"
 CLEANUP = AssetKey(["operations", "cleanup"])
+FLEET = AssetKey(["operations", "fleet"])
 ENDED_BUILDS = AssetKey(["operations", "ended_builds"])
 SCHEDULES_GROUP = "schedules"
 UPSTREAM_GROUP = "upstream"
@@ -53,6 +54,7 @@ BUILD_JOB = "build_images"
 """The job of every run that is a build and has a plan."""
 SCAN_JOB = "scan_production"
 CLEANUP_JOB = "cleanup"
+FLEET_JOB = "fleet"
 ENDING_JOB = "end_pull_request_builds"
 RELEASE_JOB = "release"
 ROLLBACK_JOB = "rollback"

@@ -1,5 +1,7 @@
 """Syndication: what the pages of the registry and of Docker Hub show of an image, a repository YAML and a README.
 
+Beside them is the page of the fleet, without what is of the team alone.
+
 The YAML has the form of the tags metadata that Microsoft's own image factory writes for its container registry.
 Source: https://github.com/dotnet/docker-tools, McrTagsMetadataGenerator.cs.
 What the registry makes of it is not public.
@@ -16,6 +18,8 @@ from aml_images_dagster.catalog import git
 from aml_images_dagster.catalog.image import DOCKERFILE, LICENSE_FILE, NOTICES_FILE
 from aml_images_dagster.catalog.tree import FileMode
 from aml_images_dagster.errors import BadInput
+from aml_images_dagster.fleet.collection import collect_fleet
+from aml_images_dagster.fleet.page import fleet_page
 from aml_images_dagster.open_source.image_table import ListedImage, list_images, notes_of, without_versions
 from aml_images_dagster.open_source.leak_check import LeakRules
 from aml_images_dagster.open_source.proposal import Proposal, open_place, propose
@@ -45,7 +49,7 @@ def publish_docs(
     images: Collection[str] | None = None,
     dry_run: bool = False,
 ) -> Proposal:
-    """Propose YAML and README of released images to the repository of the registry's documentation.
+    """Propose YAML and README of released images, and the page of the fleet, to the repository of the documentation.
 
     Args:
         source: Where the image folders come from.
@@ -60,7 +64,8 @@ def publish_docs(
         Unreachable: The production registry or the repository does not answer.
     """
     wanted = settings.open_source
-    today = datetime.now(UTC).date()
+    now = datetime.now(UTC)
+    today = now.date()
     listed = [one for one in list_images(source, backends, settings) if images is None or one.image.id in images]
     never = [one.image.id for one in listed if not one.tags]
     if images is not None and never:
@@ -75,6 +80,10 @@ def publish_docs(
                 repository.write(f"{folder}/{README}", readme.encode())
                 checked = readme.replace(notes, without_versions(notes)) if notes else readme
                 published |= {f"{folder}/{TAGS_FILE}": _text(tags), f"{folder}/{README}": _text(checked)}
+        if wanted.docs_fleet:
+            page = fleet_page(collect_fleet(source, backends, settings, now), public=True)
+            repository.write(wanted.docs_fleet, page.encode())
+            published[wanted.docs_fleet] = _text(page)
 
         def describe(changes: Sequence[ChangedFile]) -> tuple[str, str]:
             return "Update the documentation of images", "\n".join(f"- {change.path}" for change in changes)

@@ -96,6 +96,11 @@ class OpenSourceSettings(Group):
         default="teams/azureml/{name}", description="Folder of an image's documentation there; {family} and {name}."
     )
 
+    docs_fleet: str = Field(
+        default="fleet.html",
+        description="File of the documentation repository with the page of all images in production; empty: none.",
+    )
+
     @field_validator("internal_names", "binary_files", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -123,6 +128,13 @@ class OpenSourceSettings(Group):
         if not {"name"} <= fields <= {"name", "family"} or value.startswith("/") or ".." in value.split("/"):
             raise ValueError("write a relative path with {name} and perhaps {family}, e.g. {family}/{name}")
         return value.strip("/")
+
+    @field_validator("docs_fleet")
+    @classmethod
+    def _is_a_page(cls, value: str) -> str:
+        if value and (not value.endswith(".html") or value.startswith("/") or ".." in value.split("/")):
+            raise ValueError("write a relative path that ends with .html, e.g. fleet.html")
+        return value
 
     @field_validator("repository", "docs_repository")
     @classmethod

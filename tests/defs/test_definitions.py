@@ -14,6 +14,7 @@ from aml_images_dagster.defs.keys import (
     CLEANUP,
     DROP,
     ENDED_BUILDS,
+    FLEET,
     IMPORT_CFG,
     OPERATIONS_GROUP,
     PRODUCTION_GROUP,
@@ -65,6 +66,7 @@ def test_every_asset(repository: ImageRepository, load: Load) -> None:
         DROP,
         CLEANUP,
         ENDED_BUILDS,
+        FLEET,
         BUSYBOX,
         *RELEASED,
     }
@@ -72,7 +74,7 @@ def test_every_asset(repository: ImageRepository, load: Load) -> None:
         if key == BUSYBOX:
             continue
         split = image_of(key)
-        operations = dict.fromkeys((CLEANUP, ENDED_BUILDS), OPERATIONS_GROUP)
+        operations = dict.fromkeys((CLEANUP, ENDED_BUILDS, FLEET), OPERATIONS_GROUP)
         others = {**operations, **dict.fromkeys(RELEASED, PRODUCTION_GROUP)}.get(key, RELEASE_GROUP)
         assert node.group_name == (split[0].partition("/")[0] if split else others)
         assert node.description
@@ -83,7 +85,8 @@ def test_every_asset(repository: ImageRepository, load: Load) -> None:
 
 def test_every_asset_takes_the_build_back_when_it_fails(repository: ImageRepository, load: Load) -> None:
     for asset in load(repository).resolve_asset_graph().assets_defs:
-        if asset.keys in (set(), {CLEANUP}, {ENDED_BUILDS}, {BUSYBOX}, RELEASED):  # no part of a build, or checks alone
+        # No part of a build, or checks alone.
+        if asset.keys in (set(), {CLEANUP}, {ENDED_BUILDS}, {FLEET}, {BUSYBOX}, RELEASED):
             continue
         assert {hook.name for hook in asset.hook_defs} == {"cleanup_build"}, asset
 
@@ -254,7 +257,7 @@ def test_images_that_are_from_each_other_keep_no_other_from_loading(repository: 
 def test_a_repository_without_images_loads(repository: ImageRepository, load: Load) -> None:
     for image in IMAGES:
         (repository.folder(image) / "Dockerfile").unlink()
-    assert set(nodes(load(repository))) == {CLEANUP, ENDED_BUILDS}
+    assert set(nodes(load(repository))) == {CLEANUP, ENDED_BUILDS, FLEET}
 
 
 @pytest.mark.parametrize("executor", ["fork", "multiprocess"])

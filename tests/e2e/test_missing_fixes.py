@@ -93,6 +93,16 @@ class Scene:
         found: dict[str, Any] = json.loads(path.read_text())
         return found
 
+    def fleet(self) -> dict[str, Any]:
+        """What the fleet says of the image."""
+        images = self.repository.json("fleet")["images"]
+        return next(image for image in images if image["image"] == self.other)
+
+    def fleet_page(self) -> str:
+        """The page that the daemon keeps in the artifacts."""
+        page = self.repository.artifacts / "fleet" / "fleet.html"
+        return page.read_text("utf-8") if page.exists() else ""
+
     def check(self) -> dg.AssetCheckEvaluation:
         """The last result of the check of what production serves; while it is executed, the one before."""
         with open_instance(self.home) as instance:
@@ -194,6 +204,12 @@ def test_a_missing_security_update(scene: Scene) -> None:
         ]
         status = scene.repository.json("show", scene.other)["patched"]
         assert (status["state"], status["days_left"]) == ("due soon", 10)
+        before = scene.fleet()
+        assert [concern["text"] for concern in before["concerns"]] == ["10 days left to patch"]
+        assert (before["status"], before["patches"]["days_left"]) == ("watch", 10)
+        assert (before["served"]["build"], before["last_build"]["build"]) == (first_build, build)
+        assert before["last_build"]["why"] == f"libdemo1 {FIRST} → {SECOND} (CVE-2026-0001); forced; missing fixes"
+        until(ui, lambda: "10 days left to patch" in scene.fleet_page(), "the page of the fleet is not written")
 
         # Released, it is scanned again, and nothing is missing.
         released = scene.repository.run("release", build)
@@ -201,6 +217,11 @@ def test_a_missing_security_update(scene: Scene) -> None:
         until(ui, lambda: scene.check().passed, "what was released is not scanned")
         assert scene.repository.json("show", scene.other)["patched"]["state"] == "patched"
         assert len(runs(ui)) == 1
+        after = scene.fleet()
+        assert (after["status"], after["concerns"], after["patches"]["state"]) == ("good", [], "patched")
+        assert (after["served"]["build"], len(after["served"]["sizes"])) == (build, 2)
+        assert after["served"]["signed_by"]
+        until(ui, lambda: "fully patched" in scene.fleet_page(), "the page of the fleet is not written again")
 
     # The next update is excepted for a week; then the gate is closed again.
     scene.publish(THIRD, "Fix CVE-2026-0002.", 1)

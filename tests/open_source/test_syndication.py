@@ -47,9 +47,13 @@ def test_released_images_are_documented(image_repository: ImageRepository, docs:
     done = image_repository.run("publish-docs")
     assert done.returncode == 0, done.stderr
     assert [path for path in docs.files(BRANCH) if path != "README.md"] == [
+        "fleet.html",
         "teams/azureml/shell/README.md",
         "teams/azureml/shell/tags.yml",
     ]
+    fleet = docs.read(BRANCH, "fleet.html")
+    assert "released elsewhere" not in fleet  # how production came there is of the team alone
+    assert "shell</span>" in fleet
     source = f"https://github.com/contoso/images/blob/main/{folder.parent.name}/shell"
     assert yaml.safe_load(docs.read(BRANCH, "teams/azureml/shell/tags.yml")) == {
         "repos": [
@@ -91,7 +95,7 @@ def test_what_was_proposed_and_is_not_merged_stays_proposed(
     for image in ("shell", "other"):
         done = image_repository.run("publish-docs", image)
         assert done.returncode == 0, done.stderr
-    folders = {path.split("/")[2] for path in docs.files(BRANCH) if path != "README.md"}
+    folders = {path.split("/")[2] for path in docs.files(BRANCH) if path.startswith("teams/")}
     assert folders == {"shell", "other"}
 
 

@@ -1,4 +1,4 @@
-"""Cleanup of failed, canceled and expired builds."""
+"""Cleanup of failed, canceled and expired builds; the fleet at a glance."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from aml_images_dagster.defs.keys import CLEANUP, CLEANUP_JOB
+from aml_images_dagster.defs.keys import CLEANUP, CLEANUP_JOB, FLEET, FLEET_JOB
 from aml_images_dagster.defs.operations.cleanup import cleanup_asset
+from aml_images_dagster.defs.operations.fleet import fleet_asset, fleet_sensor
 from aml_images_dagster.defs.operations.jobs import operations_job
 from aml_images_dagster.defs.operations.sensors import cleanup_sensors
 
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 
 
 def definitions(factory: Factory) -> dg.Definitions:
-    """The cleanup as an asset, the job that does it, and the sensors that ask for it."""
-    job = operations_job(CLEANUP_JOB, CLEANUP, "Clean up failed, canceled and expired builds.")
-    return dg.Definitions(assets=[cleanup_asset()], jobs=[job], sensors=cleanup_sensors(factory, job))
+    """The cleanup and the fleet as assets, the jobs that make them, and the sensors that ask for these."""
+    cleanup_job = operations_job(CLEANUP_JOB, CLEANUP, "Clean up failed, canceled and expired builds.")
+    fleet_job = operations_job(FLEET_JOB, FLEET, "Collect what is known of every image in production.")
+    return dg.Definitions(
+        assets=[cleanup_asset(), fleet_asset()],
+        jobs=[cleanup_job, fleet_job],
+        sensors=[*cleanup_sensors(factory, cleanup_job), fleet_sensor(factory, fleet_job)],
+    )

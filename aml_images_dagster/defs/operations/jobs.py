@@ -36,7 +36,7 @@ def operations_job(name: str, asset: dg.AssetKey, description: str) -> AssetJob:
 
 
 @contextmanager
-def begun(context: dg.AssetExecutionContext, settings: Settings) -> Iterator[None]:
+def begun(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, settings: Settings) -> Iterator[None]:
     """Let sensors see that the run is running, as long as this process lives."""
     context.instance.add_run_tags(context.run.run_id, process_tag(context.run, this_process()))
     with beating(context.instance, context.run.run_id, settings.host_patience_seconds):

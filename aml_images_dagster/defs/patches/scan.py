@@ -14,12 +14,11 @@ from aml_images_dagster.builds.patches import (
     fixes_in_words,
     patch_status,
 )
-from aml_images_dagster.builds.process import this_process
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.defs.keys import PATCHED, released_key
 from aml_images_dagster.defs.main_branch import MainBranch
+from aml_images_dagster.defs.operations.jobs import begun
 from aml_images_dagster.defs.run import Factory, explained, step_log
-from aml_images_dagster.defs.run_state import PROCESS_TAG
 from aml_images_dagster.vulnerabilities.policy import read_policy
 
 _MOST_SHOWN = 50
@@ -45,8 +44,7 @@ def patched_checks(images: Sequence[Image], main: MainBranch) -> dg.AssetChecksD
     def scan_production(
         context: dg.AssetCheckExecutionContext, factory: dg.ResourceParam[Factory]
     ) -> Iterator[dg.AssetCheckResult]:
-        with explained():
-            context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: this_process()})
+        with begun(context, factory.settings), explained():
             source, settings = main.images().source, factory.settings
             scanner, scans = (
                 ProductionScanner(source, factory.backends, settings),

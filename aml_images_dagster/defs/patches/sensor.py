@@ -17,8 +17,8 @@ from aml_images_dagster.defs.main_branch import main_build
 from aml_images_dagster.defs.patches.rebuilds import WantedRebuild, next_rebuilds
 from aml_images_dagster.defs.request import PULL_REQUEST_TAG, images_tag
 from aml_images_dagster.defs.run import images_of
-from aml_images_dagster.defs.run_state import UNFINISHED
-from aml_images_dagster.defs.ticks import is_under_way, sensor_status, skips_while_unreachable
+from aml_images_dagster.defs.run_state import UNFINISHED, InstanceRuns
+from aml_images_dagster.defs.ticks import sensor_status, skips_while_unreachable
 from aml_images_dagster.errors import BadInput, FactoryError
 from aml_images_dagster.text import counted
 
@@ -94,7 +94,7 @@ def patches_sensor(factory: Factory, main: MainBranch, scan_job: AssetJob, build
     def patches(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         now, instance = datetime.now(UTC), context.instance
         of_main, state = main.images(), _read(context.cursor)
-        if is_under_way(instance, SCAN_JOB):
+        if InstanceRuns(instance, settings.host_patience_seconds).is_under_way(SCAN_JOB):
             return dg.SensorResult(skip_reason="production is being scanned", cursor=context.cursor)
         scans = ProductionScans(factory.backends.artifacts).read_all()
         scans = {image: scan for image, scan in scans.items() if image in known}
