@@ -1,16 +1,22 @@
-"""What building trivial images costs, beside the same work done by others, in turn, in one run.
+"""What building images costs, beside the same work done by others, in turn, in one run.
 
-python benchmarks/build.py [--images 20] [--rounds 3] [--rows nothing,forced,leaf,step] [--other NAME=PYTHON]
-[--chartpress PATH] [--postgres]
+python benchmarks/build.py [--images 20] [--rounds 3] [--rows nothing,forced,leaf,step] [--without-evidence]
+[--other NAME=PYTHON] [--chartpress PATH] [--postgres]
+python benchmarks/build.py --repository . --names base/openmpi4.1-debian12,framework/scikit-learn --without-evidence
+--rows cold,nothing
 
 The rows `plan` (a dry run of all) and `commit` (a build of what a commit has changed, one image) need no image that
 was built before, so they are for many: --images 1000 --rows plan,commit. With --postgres the instance of Dagster is in
 a Postgres of the benchmark's own (Debian's, as root), whose processor seconds are not counted either.
 
-Seconds, and processor seconds of all processes but the engine and the registries, medians. --other measures another
-checkout beside this one: the interpreter of its environment. Without --chartpress that peer is left out; it is
-`pip install chartpress` in an environment of its own. Needs the engine, docker-registry, and busybox in the mirror of
-the staging registry on 127.0.0.1:5000; both registries of the benchmark are its own.
+Seconds, and processor seconds of all processes but the engine and the registries, medians. --without-evidence measures
+the product a second time with `trust.attach` off: what evidence costs. --other measures another checkout beside this
+one: the interpreter of its environment. Without --chartpress that peer is left out; it is `pip install chartpress` in
+an environment of its own. The images are trivial, or those of the last commit of a --repository, with their tests and
+without peers. The row `cold` is `forced` by a factory that has read no layer before.
+
+Needs the engine, docker-registry, and the bases (busybox) in the mirror of the staging registry on 127.0.0.1:5000; both
+registries of the benchmark are its own.
 """
 
 from __future__ import annotations
@@ -19,6 +25,7 @@ import argparse
 import ctypes
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -46,8 +53,10 @@ if TYPE_CHECKING:
 
 ON_POSTGRES = Path(__file__).parents[1] / "deploy" / "dagster-postgres.yaml"
 MIRROR = "127.0.0.1:5000"
-BUSYBOX = "mirror/docker.io/library/busybox"
+BASES = "mirror/docker.io"
+BUSYBOX = f"{BASES}/library/busybox"
 PR_SET_CHILD_SUBREAPER = 36
+THIS, WITHOUT_EVIDENCE = "aml-images", "aml-images, no evidence"
 COMMAND = "import sys; from aml_images_dagster.cli.main import main; sys.argv[0] = 'aml-images'; main()"
 SETTINGS = """
 [tool.aml-images]
@@ -90,6 +99,21 @@ class Cost:
 
     seconds: float
     processor: float
+
+
+@dataclass(frozen=True)
+class Product:
+    """The factory, as one of those that are measured.
+
+    Attributes:
+        python: Interpreter of its environment.
+        home: Its state, below the repository.
+        attach: Whether it attaches evidence.
+    """
+
+    python: str
+    home: str
+    attach: bool = True
 
 
 def run(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> Cost:
@@ -136,7 +160,7 @@ class Scene:
     """A repository of trivial images, each with a file of its own, as the product and its peers know it."""
 
     def __init__(self, root: Path, staging: str, production: str, images: int) -> None:
-        self.root, self.staging = root, staging
+        self.root, self.staging, self.settings = root, staging, dict[str, str]()
         self.ours, self.theirs = root / "ours", root / "theirs"
         self.names = [f"image{number:04}" for number in range(images)]
         for name in self.names:
@@ -172,17 +196,26 @@ class Scene:
             subprocess.run([*git, "add", "-A"], check=True)
             subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "images"], check=True)
 
-    def keep_instances_in(self, configuration: Path, products: Sequence[str]) -> None:
+    def keep_instances_in(self, configuration: Path, products: Sequence[Product]) -> None:
         """Let instances have another configuration. All products share its database."""
-        for name in products:
-            home = self.ours / ".aml-images" / name / "dagster"
+        for product in products:
+            home = self.ours / product.home / "dagster"
             home.mkdir(parents=True)
             (home / "dagster.yaml").symlink_to(configuration)
 
-    def product(self, python: str, *arguments: str, home: str = ".aml-images") -> Cost:
+    @property
+    def all(self) -> list[str]:
+        """What names all images to the product."""
+        return ["--all"]
+
+    def product(self, product: Product, *arguments: str) -> Cost:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("AML_IMAGES_", "DAGSTER_"))}
-        environment |= {"AML_IMAGES_HOME": home, "PYTHONWARNINGS": "ignore"}
-        return run([python, "-c", COMMAND, "build", *arguments], self.ours, environment)
+        environment |= {"AML_IMAGES_HOME": product.home, "PYTHONWARNINGS": "ignore"} | self.settings
+        environment["AML_IMAGES_TRUST__ATTACH"] = str(product.attach).lower()
+        return run([product.python, "-c", COMMAND, "build", *arguments], self.ours, environment)
+
+    def forget_layers(self, product: Product) -> None:
+        shutil.rmtree(self.ours / product.home / "layers", ignore_errors=True)
 
     def docker_py(self, names: Sequence[str], cached: str) -> Cost:
         folders = [str(self.theirs / name) for name in names]
@@ -197,8 +230,25 @@ class Scene:
         return run([program, "--push"], self.theirs)
 
 
-def measure(scene: Scene, rounds: int, rows: Sequence[str], others: Mapping[str, str], chartpress: str) -> None:
-    products = {"aml-images": sys.executable, **others}
+class RealScene(Scene):
+    """Images of a repository, at its last commit, with its own tests."""
+
+    def __init__(self, root: Path, repository: Path, names: Sequence[str], staging: str, production: str) -> None:
+        self.root, self.staging, self.ours, self.names = root, staging, root / "ours", [*names]
+        subprocess.run(["git", "clone", "-q", repository, self.ours], check=True)
+        self.settings = {
+            "AML_IMAGES_STAGING_REGISTRY": staging,
+            "AML_IMAGES_PRODUCTION_REGISTRY": production,
+            "AML_IMAGES_BASE_MIRRORS": f"docker.io={staging}/{BASES}",
+        }
+
+    @property
+    def all(self) -> list[str]:
+        return self.names
+
+
+def measure(scene: Scene, rounds: int, rows: Sequence[str], products: Mapping[str, Product], chartpress: str) -> None:
+    has_peers = not isinstance(scene, RealScene)
     every, leaf = scene.names, scene.names[-1]
     half = [f"bench/{name}" for name in every[: len(every) // 2]]
     costs: dict[tuple[str, str], list[Cost]] = {}
@@ -209,35 +259,35 @@ def measure(scene: Scene, rounds: int, rows: Sequence[str], others: Mapping[str,
 
     # Everything is built once, so that "nothing changed" is true for all.
     if not {*rows} <= {"plan", "commit"}:
-        for name, python in products.items():
-            note("first", name, scene.product(python, "--all", home=f".aml-images/{name}"))
-        scene.docker_py(every, "cached")
-        scene.shell(every, "cached")
+        for name, product in products.items():
+            note("first", name, scene.product(product, *scene.all))
+        if has_peers:
+            scene.docker_py(every, "cached")
+            scene.shell(every, "cached")
         if chartpress:
             scene.chartpress(chartpress)
     for _ in range(rounds):
         for row in rows:
-            if row in ("leaf", "commit"):
-                scene.change(leaf)
-                scene.commit()
-            for name, python in products.items():
-                home = f".aml-images/{name}"
-                if row in ("leaf", "commit") and name != "aml-images":
-                    scene.change(leaf)  # else it would reuse what the other has just built
+            for name, product in products.items():
+                if row in ("leaf", "commit"):  # for each: else it would reuse what another has just built
+                    scene.change(leaf)
                     scene.commit()
                 match row:
                     case "nothing" | "leaf":
-                        note(row, name, scene.product(python, "--all", home=home))
+                        note(row, name, scene.product(product, *scene.all))
                     case "plan":
-                        note(row, name, scene.product(python, "--all", "--dry-run", home=home))
+                        note(row, name, scene.product(product, *scene.all, "--dry-run"))
                     case "commit":
-                        note(row, name, scene.product(python, "--base", "HEAD~1", home=home))
+                        note(row, name, scene.product(product, "--base", "HEAD~1"))
                     case "forced":
-                        note(row, name, scene.product(python, "--all", "--force", home=home))
+                        note(row, name, scene.product(product, *scene.all, "--force"))
+                    case "cold":
+                        scene.forget_layers(product)
+                        note(row, name, scene.product(product, *scene.all, "--force"))
                     case "step":
-                        note(row, name, scene.product(python, *half, "--force", home=home))
+                        note(row, name, scene.product(product, *half, "--force"))
             names = [leaf] if row in ("leaf", "commit") else every
-            if row in ("nothing", "forced", "leaf", "commit"):
+            if has_peers and row in ("nothing", "forced", "leaf", "commit"):
                 note(row, "docker-py, 2 threads", scene.docker_py(names, row))
                 note(row, "xargs -P2 docker", scene.shell(names, row))
             if row == "nothing" and chartpress:
@@ -255,6 +305,10 @@ def measure(scene: Scene, rounds: int, rows: Sequence[str], others: Mapping[str,
             steps = 2 * (len(every) - len(half))
             each = (processor["forced", who] - processor["step", who]) / steps
             print(f"\n{who}: one step more, {len(half)} to {len(every)} images forced: {each:.2f} CPU s")
+    for row in rows if WITHOUT_EVIDENCE in products else ():
+        dearer = middle[row, THIS] / middle[row, WITHOUT_EVIDENCE] - 1
+        added = (processor[row, THIS] - processor[row, WITHOUT_EVIDENCE]) / len(every)
+        print(f"\n{row}: evidence adds {dearer:+.1%} seconds, {added:+.2f} CPU s for each image")
 
 
 def main() -> None:
@@ -263,33 +317,43 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", default="nothing,forced,leaf,step")
     parser.add_argument("--other", action="append", default=[], metavar="NAME=PYTHON")
+    parser.add_argument("--without-evidence", action="store_true")
+    parser.add_argument("--repository", type=Path)
+    parser.add_argument("--names", default="", metavar="FAMILY/NAME,...")
     parser.add_argument("--chartpress", default="", metavar="PATH")
     parser.add_argument("--postgres", action="store_true")
     options = parser.parse_args()
-    others = dict(other.split("=", 1) for other in options.other)
+    pythons = {THIS: sys.executable, **dict(other.split("=", 1) for other in options.other)}
+    products = {name: Product(python, f".aml-images/{name}") for name, python in pythons.items()}
+    if options.without_evidence:
+        products[WITHOUT_EVIDENCE] = Product(sys.executable, ".aml-images/without-evidence", attach=False)
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        staging, production = registries(stack, root)
+        hosts = [registry.host for registry in registries(stack, root)]
+        scene = (
+            RealScene(root, options.repository.resolve(), options.names.split(","), *hosts)
+            if options.repository
+            else Scene(root, *hosts, options.images)
+        )
         try:
-            scene = Scene(root, staging.host, production.host, options.images)
             if options.postgres:
                 os.environ.update(stack.enter_context(PostgresServer()).environment)
-                scene.keep_instances_in(ON_POSTGRES, ["aml-images", *others])
-            measure(scene, options.rounds, options.rows.split(","), others, options.chartpress)
+                scene.keep_instances_in(ON_POSTGRES, [*products.values()])
+            measure(scene, options.rounds, options.rows.split(","), products, options.chartpress)
         finally:
-            remove_images(staging.host)
+            remove_images(hosts[0])
 
 
 def registries(stack: ExitStack, root: Path) -> tuple[OwnRegistry, OwnRegistry]:
-    """Staging, with busybox, and production; empty else."""
+    """Staging, with the bases that are mirrored here, and production; empty else."""
     staging, production = (stack.enter_context(OwnRegistry(root / name)) for name in ("staging", "production"))
-    mirror = OciRegistry(MIRROR)
-    base = Reference(MIRROR, BUSYBOX, "latest")
-    digest = mirror.digest(base)
-    assert digest is not None, f"{base} is missing"
-    own = OciRegistry(staging.host)
-    copy_image(mirror, own, base.with_digest(digest), BUSYBOX)
-    own.tag(Reference(own.host, BUSYBOX, digest=digest), "latest")
+    mirror, own = OciRegistry(MIRROR), OciRegistry(staging.host)
+    for repository in (name for name in mirror.repositories() if name.startswith(f"{BASES}/library/")):
+        for tag in mirror.tags(repository):
+            digest = mirror.digest(Reference(MIRROR, repository, tag))
+            if digest:
+                copy_image(mirror, own, Reference(MIRROR, repository, digest=digest), repository, [tag])
+    assert BUSYBOX in own.repositories(), f"{MIRROR}/{BUSYBOX} is missing"
     return staging, production
 
 

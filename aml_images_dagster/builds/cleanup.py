@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,7 +21,7 @@ from aml_images_dagster.builds.reuse import forget
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
 from aml_images_dagster.registry.platforms import manifests_below
-from aml_images_dagster.trust.referrers import delete, walk
+from aml_images_dagster.trust.referrers import delete, detach, lists, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +30,16 @@ if TYPE_CHECKING:
     from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.records import BaseImage, StagedImage
 
-Kind = Literal["record", "release file", "job", "staged image", "temporary folder", "unfinished image", "build"]
+Kind = Literal[
+    "record",
+    "release file",
+    "job",
+    "staged image",
+    "orphaned evidence",
+    "temporary folder",
+    "unfinished image",
+    "build",
+]
 Outcome = Literal["removed", "digest kept, tag removed", "repaired", "left", "kept"]
 
 
@@ -299,7 +308,7 @@ def _staged_image(reference: Reference, build: str, backends: Backends) -> list[
 
 def _untagged(build: str, backends: Backends) -> list[Reference]:
     """Images of a build that staging holds without any tag: a cleanup was killed before it could delete them."""
-    folder = backends.artifacts.build(build)
+    folder, is_there = backends.artifacts.build(build), _presence(backends)
     found = _parts_left(build, backends)
     for image in _images(folder):
         tagged: StagedImage | BaseImage | None = None
@@ -308,7 +317,7 @@ def _untagged(build: str, backends: Backends) -> list[Reference]:
         if tagged is not None:
             reference = Reference.parse(tagged.reference)
             digest = reference.with_digest(tagged.digest)
-            if backends.staging.digest(digest) and not _is_shared(reference, tagged.digest, backends, and_own_tag=True):
+            if is_there(digest) and not _is_shared(reference, tagged.digest, backends, and_own_tag=True):
                 found.append(digest)
     return found
 
@@ -318,16 +327,50 @@ def _parts_left(build: str, backends: Backends) -> list[Reference]:
 
     Images of an index without that, and artifacts that are attached to nothing.
     """
-    folder = backends.artifacts.build(build)
+    folder, is_there = backends.artifacts.build(build), _presence(backends)
     found = []
     for image in _images(folder):
         family, _, name = image.partition("/")
         own = staging_reference(backends.staging.host, family, name, build)
         parts = [own.with_digest(digest) for digest in folder.untagged(image)]
-        there = [part for part in parts if backends.staging.digest(part)]
+        there = [part for part in parts if is_there(part)]
         kept = _referenced(own, backends, and_own_tag=True) if there else ()
         found += [part for part in there if part.digest not in kept]
     return found
+
+
+def _presence(backends: Backends) -> Callable[[Reference], bool]:
+    """Whether staging has a manifest, or still the index of what was attached to it.
+
+    A process that was killed may have sent the index before, and it arrives after a cleanup.
+    """
+    staging = backends.staging
+    listed = cache(partial(lists, staging))
+    return lambda image: image.digest in listed(image.repository) or staging.digest(image) is not None
+
+
+def remove_orphans(repository: str, backends: Backends) -> list[CleanupRow]:
+    """Remove what is attached to images that are gone: what deletes an image may know of no evidence.
+
+    Args:
+        repository: In staging.
+        backends: Where to look.
+
+    Returns:
+        What was found. What could not be removed is found again by the next call.
+    """
+    return _attempt("orphaned evidence", repository, lambda: _orphans(repository, backends))
+
+
+def _orphans(repository: str, backends: Backends) -> list[CleanupRow]:
+    staging, rows = backends.staging, []
+    for digest in sorted(lists(staging, repository)):
+        image = Reference(staging.host, repository, digest=digest)
+        if staging.digest(image) is None:
+            with backends.artifacts.deletion(digest):  # a build may be pushing the same image, see _remove
+                if staging.digest(image) is None and detach(staging, image):
+                    rows.append(CleanupRow(kind="orphaned evidence", name=str(image), outcome="removed"))
+    return rows
 
 
 def _temporary_folders(build: str) -> list[CleanupRow]:

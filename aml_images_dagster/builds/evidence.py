@@ -7,6 +7,7 @@ a pull request gets none: nothing that a stranger may have made is signed.
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import Future
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,7 +18,7 @@ from aml_images_dagster.builds.records import AttachedArtifact, EvidenceRecord, 
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.trust.certificates import name_of
-from aml_images_dagster.trust.dsse import BUNDLE
+from aml_images_dagster.trust.dsse import PREDICATE_ANNOTATION
 from aml_images_dagster.trust.inventory import read_inventory
 from aml_images_dagster.trust.layer_records import LayerRecords
 from aml_images_dagster.trust.licence_texts import LICENCE_TEXTS, licence_texts
@@ -25,7 +26,15 @@ from aml_images_dagster.trust.notary import ARTIFACT_TYPE
 from aml_images_dagster.trust.referrers import Artifact, Descriptor, attach
 from aml_images_dagster.trust.sbom import MEDIA_TYPES, sbom
 from aml_images_dagster.trust.signing import EvidenceSigner, descriptor_of
-from aml_images_dagster.trust.statements import Dependency, ImageBuild, TestRun, provenance, results_of_tests
+from aml_images_dagster.trust.statements import (
+    PROVENANCE,
+    TEST_RESULT,
+    Dependency,
+    ImageBuild,
+    TestRun,
+    provenance,
+    results_of_tests,
+)
 from aml_images_dagster.trust.verification import SBOM_TYPES
 
 if TYPE_CHECKING:
@@ -34,6 +43,9 @@ if TYPE_CHECKING:
     from aml_images_dagster.builds.records import BuildRecord, StagedImage, TestedImage
     from aml_images_dagster.builds.session import BuildSession
     from aml_images_dagster.trust.inventory import Inventory
+
+_MOST_COMMON = 10
+"""Licences that the record of an image names; the SBOM has all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +97,7 @@ class Evidence:
         record = self._known
         if self._documents is not None:
             record = self._attach(self._documents.result(), tested)
-            log(f"attached {', '.join(sorted({_short(each.kind) for each in record.artifacts}))}")
+            log(f"attached {', '.join(sorted({each.name for each in record.artifacts}))}")
             log(f"signed by {record.signed_by}")
         if record is not None:
             self._session.folder.write_evidence(record)
@@ -138,6 +150,7 @@ class Evidence:
             is_test_key=signer.signer.is_test,
             packages=len(first.packages),
             without_licence=sum(not package.licence for package in first.packages),
+            licences=_most_common_licences(first),
             unread=first.unread,
             attached_in=session.number,
         )
@@ -174,15 +187,28 @@ def _beside(work: Callable[[], list[_Documents]]) -> Future[list[_Documents]]:
 def _as_attached(artifacts: list[Artifact], subject: Descriptor) -> Iterator[AttachedArtifact]:
     for artifact in artifacts:
         descriptor = descriptor_of(artifact, subject)
-        yield AttachedArtifact(kind=artifact.artifact_type, digest=descriptor.digest, subject=subject.digest)
+        yield AttachedArtifact(
+            kind=artifact.artifact_type,
+            digest=descriptor.digest,
+            subject=subject.digest,
+            name=_NAMES[artifact.annotations.get(PREDICATE_ANNOTATION, artifact.artifact_type)],
+            content=artifact.content_digest,
+        )
         yield from _as_attached([*artifact.attached], descriptor)
 
 
-def _short(kind: str) -> str:
-    return _NAMES.get(kind, kind)
+_NAMES = {
+    **SBOM_TYPES,
+    LICENCE_TEXTS: "licence texts",
+    PROVENANCE: "provenance",
+    TEST_RESULT: "test results",
+    ARTIFACT_TYPE: "signature",
+}
 
 
-_NAMES = {**SBOM_TYPES, LICENCE_TEXTS: "licence texts", BUNDLE: "provenance", ARTIFACT_TYPE: "signature"}
+def _most_common_licences(inventory: Inventory) -> dict[str, int]:
+    licences = Counter(sorted(package.licence for package in inventory.packages if package.licence))
+    return dict(licences.most_common(_MOST_COMMON))
 
 
 def provenance_of(

@@ -18,11 +18,13 @@ from aml_images_dagster.builds.cleanup import (
     cleanup,
     not_done,
     read_report,
+    remove_orphans,
     staged_references,
 )
 from aml_images_dagster.builds.ledger import Ledger, is_claimed
 from aml_images_dagster.builds.records import ENDED
 from aml_images_dagster.builds.repair import repair
+from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import Unreachable
 
 if TYPE_CHECKING:
@@ -69,7 +71,19 @@ def sweep(backends: Backends, settings: Settings, runs: Runs, now: datetime) -> 
             reports += _look_at(folder, backends, settings, runs, released, now)
         except Exception as error:  # noqa: BLE001 - one build must not keep the others from being cleaned up
             reports.append(not_done(folder, error))
-    return reports
+    return _with_orphans(reports, backends)
+
+
+def _with_orphans(reports: list[CleanupReport], backends: Backends) -> list[CleanupReport]:
+    """Look for orphaned evidence wherever an image was removed: to look for it every time would cost too much."""
+    with_orphans, looked_at = [], set[str]()
+    for report in reports:
+        removed = [row.name for row in report.rows if row.kind == "staged image" and row.outcome != "left"]
+        repositories = {Reference.parse(name).repository for name in removed} - looked_at
+        looked_at |= repositories
+        rows = tuple(row for repository in sorted(repositories) for row in remove_orphans(repository, backends))
+        with_orphans.append(report.model_copy(update={"rows": (*report.rows, *rows)}))
+    return with_orphans
 
 
 def due_builds(backends: Backends, settings: Settings, runs: Runs, now: datetime) -> list[str]:

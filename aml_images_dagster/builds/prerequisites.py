@@ -23,6 +23,7 @@ from aml_images_dagster.errors import BadInput, FactoryError
 from aml_images_dagster.settings import ENV_PREFIX, Settings
 from aml_images_dagster.settings.group import Group, every_setting
 from aml_images_dagster.text import counted
+from aml_images_dagster.trust.checks import trust_checks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -64,7 +65,7 @@ def prerequisites(settings: Settings, backends: Backends, images: Collection[str
         named = [source.catalog.images[source.catalog.get(image).id] for image in images]
         resolve = _resolving(source, backends, settings)
         checks += _needed_by_images(named, backends, resolve) if named else _needed_by_any(source, backends, resolve)
-    return (*checks, Check("artifacts store", lambda: _artifacts(backends.artifacts)))
+    return (*checks, Check("artifacts store", lambda: _artifacts(backends.artifacts)), *trust_checks(settings))
 
 
 def _settings(settings: Settings) -> str:

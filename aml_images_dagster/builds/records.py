@@ -376,11 +376,16 @@ class AttachedArtifact(Record):
         kind: Its artifact type.
         digest: Of its manifest.
         subject: Digest of what it is attached to: the image, an image of an index, or another artifact.
+        name: What it is, in a word or two: SPDX, CycloneDX, provenance, test results, signature; empty in records of
+            earlier versions.
+        content: Digest of its content, a blob of the same repository; likewise.
     """
 
     kind: str
     digest: str
     subject: str
+    name: str = ""
+    content: str = ""
 
 
 class EvidenceRecord(Record):
@@ -394,6 +399,7 @@ class EvidenceRecord(Record):
         is_test_key: Whether that is a test key, which proves nothing.
         packages: How many packages the image has; of the first platform if there are several.
         without_licence: How many of these have no licence that was found.
+        licences: The licences that most packages have, as SPDX expressions, each with the number of its packages.
         unread: What of the image could not be read, and why.
         attached_in: The build that attached it: this one, or that from which the image is reused.
     """
@@ -405,6 +411,7 @@ class EvidenceRecord(Record):
     is_test_key: bool
     packages: int
     without_licence: int
+    licences: dict[str, int] = {}
     unread: tuple[str, ...] = ()
     attached_in: str
 

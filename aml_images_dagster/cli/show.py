@@ -21,6 +21,7 @@ from aml_images_dagster.cli.list_images import describe
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import FactoryError
 from aml_images_dagster.profiles import backends_for
+from aml_images_dagster.text import counted
 from aml_images_dagster.vulnerabilities.policy import find_policy
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def command(settings: Settings, as_json: bool, image: str) -> None:
         "release": _release(past),
         "patched": past["patched"]["summary"] if past["patched"] else "",
         "size": _size(past["builds"]),
+        "evidence": _evidence(past["evidence"]),
         "tests": "\n".join(_scenario(s.model_dump(exclude_none=True)) for s in found.scenarios) or "not tested",
     }
     console = open_console()
@@ -91,12 +93,14 @@ def _past(settings: Settings, image: str) -> dict[str, Any]:
             size = staged.size_bytes if staged else None
             about = {"build": record.build, "status": record.status, "created": record.created.isoformat()}
             builds.append(about | {"size_bytes": size})
+        evidence = next(filter(None, (folder.read_evidence(image) for folder, _ in of_it[:_BUILDS])), None)
+        attached = evidence.model_dump(mode="json") if evidence else None
     except (FactoryError, OSError) as error:  # the image is shown all the same
-        return {"builds": [], "release": None, "unknown": str(error)}
+        return {"builds": [], "evidence": None, "release": None, "unknown": str(error)}
     try:
-        return {"builds": builds, "release": _served(image, backends), "unknown": ""}
+        return {"builds": builds, "evidence": attached, "release": _served(image, backends), "unknown": ""}
     except (FactoryError, OSError) as error:
-        return {"builds": builds, "release": None, "unknown": str(error)}
+        return {"builds": builds, "evidence": attached, "release": None, "unknown": str(error)}
 
 
 def _served(image: str, backends: Backends) -> dict[str, Any] | None:
@@ -169,6 +173,18 @@ def _size(builds: Sequence[dict[str, Any]]) -> str:
     sizes = [f"{build['size_bytes'] / 1e6:.1f}" for build in reversed(builds) if build["size_bytes"] is not None]
     course = [size for size, _ in groupby(sizes)]
     return f"{course[-1]} MB" + (f" ({' → '.join(course)})" if len(course) > 1 else "") if course else ""
+
+
+def _evidence(evidence: dict[str, Any] | None) -> str:
+    """What is attached to the newest image that has something, in a line."""
+    if evidence is None:
+        return "none"
+    kinds = ", ".join(dict.fromkeys(each["name"] or each["kind"] for each in evidence["artifacts"]))
+    test_key = ", a test key that proves nothing" if evidence["is_test_key"] else ""
+    return (
+        f"{counted(evidence['packages'], 'package')}, {evidence['without_licence']} without a licence; {kinds}; "
+        f"signed by {evidence['signed_by']}{test_key}; build {evidence['attached_in']}"
+    )
 
 
 def _end_of_life(image: Image) -> str:

@@ -67,6 +67,11 @@ class TrustSettings(Group):
         default=(),
         description="PEM files with the root certificates of trusted timestamp services, separated by ';'.",
     )
+    revocation_lists: Texts = Field(
+        default=(),
+        description="Files with revocation lists (CRL, PEM or DER) of those who have issued signing certificates, "
+        "separated by ';'; default: nothing is looked up.",
+    )
     required: Annotated[tuple[Evidence, ...], NoDecode] = Field(
         default=("signature", "provenance", "sbom"),
         description="What an image must have to be verified, separated by ';': signature, provenance, sbom.",
@@ -76,7 +81,7 @@ class TrustSettings(Group):
         description="URI that names this factory as the builder in provenance.",
     )
 
-    @field_validator("roots", "identities", "timestamp_roots", "required", mode="before")
+    @field_validator("roots", "identities", "timestamp_roots", "revocation_lists", "required", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(filter(None, map(str.strip, value.split(";")))) if isinstance(value, str) else value

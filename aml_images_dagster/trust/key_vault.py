@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 _VERSION = {"api-version": "7.4"}
 _TIMEOUT = (10.0, 60.0)
-_ROLES = "Key Vault Crypto User and Key Vault Certificate User"
+_ROLES = "Key Vault Crypto User and Key Vault Reader"
+"""Not Key Vault Certificate User, which may read an exportable private key."""
 
 
 class KeyVaultSigner:

@@ -1,8 +1,7 @@
 """Signatures of the Notary Project, in JWS envelopes: the ones that `notation` makes and verifies.
 
 Source: https://github.com/notaryproject/specifications/blob/v1.1.0/specs/signature-specification.md and
-signature-envelope-jws.md. Envelopes in COSE are not read. Certificates are not looked up in revocation lists (CRL,
-OCSP).
+signature-envelope-jws.md. Envelopes in COSE are not read.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from aml_images_dagster.trust.encoding import (
 )
 from aml_images_dagster.trust.keys import PublicKey, digest_of, fits, jws_algorithm
 from aml_images_dagster.trust.referrers import Artifact, Descriptor
+from aml_images_dagster.trust.revocation import RevocationList, check_revocation
 from aml_images_dagster.trust.timestamps import check_timestamp
 
 if TYPE_CHECKING:
@@ -58,12 +58,14 @@ class Trust:
         identities: What the subject of a signing certificate must have, one of these; none: anybody.
         timestamp_roots: Root certificates of trusted timestamp services.
         is_test: Whether the root is this machine's test key, which proves nothing.
+        revocation_lists: Of issuers of the certificates; none: nothing is looked up.
     """
 
     roots: tuple[x509.Certificate, ...]
     identities: tuple[x509.Name, ...] = ()
     timestamp_roots: tuple[x509.Certificate, ...] = ()
     is_test: bool = False
+    revocation_lists: tuple[RevocationList, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def sign(
 def verify(envelope: bytes, target: Descriptor, trust: Trust, now: datetime) -> Signed:
     """What a signature says of an image or of another manifest.
 
-    All checks of the Notary Project's level `strict` are made, but revocation.
+    All checks of the Notary Project's level `strict` are made; revocation by the lists that are given.
 
     Args:
         envelope: The content of the signature.
@@ -187,6 +189,7 @@ def _verify(document: Mapping[str, Any], target: Descriptor, trust: Trust, now: 
         is_timestamped = True
     check_chain(chain, moment)
     _check_signer(chain, trust)
+    check_revocation(chain, trust.revocation_lists, now, signed if is_timestamped else None)
     if expires and expires <= now:
         raise Refused(f"the signature has expired ({expires:%Y-%m-%d})")
     said = json_object(from_base64url(payload))

@@ -103,10 +103,15 @@ class Artifact:
     annotations: Mapping[str, str] = field(default_factory=dict)
     attached: tuple[Artifact, ...] = ()
 
+    @property
+    def content_digest(self) -> str:
+        """Digest of its content."""
+        return _sha256(self.content)
+
     def manifest(self, subject: Descriptor) -> Manifest:
         """The manifest of the artifact when it is attached to a subject."""
         media_type = self.media_type or self.artifact_type
-        layer = {"mediaType": media_type, "digest": _sha256(self.content), "size": len(self.content)}
+        layer = {"mediaType": media_type, "digest": self.content_digest, "size": len(self.content)}
         document = {
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
@@ -321,7 +326,6 @@ def missing(source: Registry, target: Registry, image: Reference, repository: st
 def delete(registry: Registry, image: Reference) -> list[str]:
     """Delete an image and all that is attached to it; absent is fine.
 
-    Artifacts go first, and what is attached to them before them, so that what an interruption leaves is found again.
     The images of an index of several platforms keep theirs: another index may have the same image.
 
     Args:
@@ -337,33 +341,40 @@ def delete(registry: Registry, image: Reference) -> list[str]:
     digest = image.digest or registry.digest(image)
     if digest is None:
         return []
-    gone = [attached.digest for attached in reversed([*_walk(registry, image.with_digest(digest), set(), 1)])]
-    for each in gone:
-        _drop_index(registry, image.repository, each)
-        registry.delete(image.with_digest(each))
-    _drop_index(registry, image.repository, digest)
+    gone = detach(registry, image.with_digest(digest))
     registry.delete(image.with_digest(digest))
     return [*gone, digest]
 
 
-def orphans(registry: Registry, repository: str) -> list[str]:
-    """The digests of manifests that are gone while the index of what was attached to them is still there."""
-    subjects = (subject_of_tag(tag) for tag in registry.referrers_tags(repository))
-    place = Reference(registry.host, repository)
-    return [subject for subject in subjects if registry.digest(place.with_digest(subject)) is None]
+def detach(registry: Registry, image: Reference) -> list[str]:
+    """Delete all that is attached to an image, which may be gone, and leave the image itself.
 
+    What is attached to an artifact goes before the artifact, so that what an interruption leaves is found again.
 
-def sweep(registry: Registry, repository: str) -> list[str]:
-    """Delete what is left of images that are gone: an image may be deleted by what knows of no artifacts.
-
-    A registry with the referrers API does so itself.
+    Args:
+        registry: Where the image is, or was.
+        image: A reference with a digest.
 
     Returns:
         The digests that were deleted.
+
+    Raises:
+        Unreachable: The registry does not answer or refuses.
     """
-    place = Reference(registry.host, repository)
-    found = orphans(registry, repository)
-    return [gone for subject in found for gone in delete(registry, place.with_digest(subject)) if gone not in found]
+    gone = [attached.digest for attached in reversed([*_walk(registry, image, set(), 1)])]
+    for each in gone:
+        _drop_index(registry, image.repository, each)
+        registry.delete(image.with_digest(each))
+    _drop_index(registry, image.repository, image.digest)
+    return gone
+
+
+def lists(registry: Registry, repository: str) -> set[str]:
+    """The digests of manifests that have an index of what is attached to them; they themselves may be gone.
+
+    A registry with the referrers API has none: it deletes what is attached with the image.
+    """
+    return {subject_of_tag(tag) for tag in registry.referrers_tags(repository)}
 
 
 def _settle(registry: Registry, repository: str, lists: Mapping[str, Sequence[Attached]]) -> None:

@@ -14,6 +14,7 @@ from aml_images_dagster.trust.dsse import sign_statement
 from aml_images_dagster.trust.keys import read_key_file
 from aml_images_dagster.trust.laptop_key import laptop_key, laptop_key_file
 from aml_images_dagster.trust.notary import Trust, sign
+from aml_images_dagster.trust.revocation import read_revocation_lists
 from aml_images_dagster.trust.timestamps import new_timestamp
 
 if TYPE_CHECKING:
@@ -53,6 +54,11 @@ def signer_of(settings: Settings) -> Signer:
     return laptop_key(settings.home)
 
 
+def signs_with_test_key(settings: Settings) -> bool:
+    """Whether this machine's test key signs, which proves nothing."""
+    return settings.profile == "local" and not settings.trust.signing_key
+
+
 def trust_of(settings: Settings) -> Trust:
     """Whose signatures count.
 
@@ -61,7 +67,7 @@ def trust_of(settings: Settings) -> Trust:
     """
     trust = settings.trust
     roots = [*trust.roots]
-    is_test = not roots and settings.profile == "local" and not trust.signing_key
+    is_test = not roots and signs_with_test_key(settings)
     if is_test:
         laptop_key(settings.home)
         roots = [str(laptop_key_file(settings.home))]
@@ -76,6 +82,7 @@ def trust_of(settings: Settings) -> Trust:
         tuple(map(parse_identity, trust.identities)),
         tuple(read_certificates(_path(settings, name) for name in trust.timestamp_roots)),
         is_test,
+        tuple(read_revocation_lists(_path(settings, name) for name in trust.revocation_lists)),
     )
 
 

@@ -1,5 +1,6 @@
-// What the factory needs in Azure, in one resource group: two registries, a storage account for artifacts, one identity
-// that builds and one that releases, and the least roles for each. The Azure ML workspace exists already.
+// What the factory needs in Azure, in one resource group: two registries, a storage account for artifacts, a key vault for
+// the key that signs, one identity that builds and one that releases, and the least roles for each. The Azure ML workspace
+// exists already.
 // docs/azure.md tells what each role is for.
 
 targetScope = 'resourceGroup'
@@ -29,6 +30,11 @@ param storageAccountName string
 @description('Container for artifacts in that account.')
 param artifactsContainer string = 'artifacts'
 
+@description('Name of the key vault for the key that signs images.')
+@minLength(3)
+@maxLength(24)
+param keyVaultName string
+
 @description('Name of the Azure ML workspace that runs the tests; it has to exist in this resource group.')
 param workspaceName string
 
@@ -43,6 +49,8 @@ var roles = {
   acrImporter: '577a9874-89fd-4f24-9dbd-b5034d0ad23a'
   blobDataContributor: 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
   amlDataScientist: 'f6c7c914-8db3-469d-8ca1-694a8f32e121'
+  keyVaultCryptoUser: '12338af0-0e69-4776-bea7-57ae8d297424'
+  keyVaultReader: '21090545-7ca7-4776-b22c-e363652d74d2'
 }
 
 resource builder 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = {
@@ -110,6 +118,21 @@ resource container 'Microsoft.Storage/storageAccounts/blobServices/containers@20
   name: artifactsContainer
 }
 
+resource vault 'Microsoft.KeyVault/vaults@2023-07-01' = {
+  name: keyVaultName
+  location: location
+  properties: {
+    tenantId: subscription().tenantId
+    sku: {
+      family: 'A'
+      name: 'standard'
+    }
+    enableRbacAuthorization: true
+    enablePurgeProtection: true
+    softDeleteRetentionInDays: 90
+  }
+}
+
 resource workspace 'Microsoft.MachineLearningServices/workspaces@2024-04-01' existing = {
   name: workspaceName
 }
@@ -171,6 +194,26 @@ resource builderSubmitsJobs 'Microsoft.Authorization/roleAssignments@2022-04-01'
     principalId: builder.properties.principalId
     principalType: 'ServicePrincipal'
     roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.amlDataScientist)
+  }
+}
+
+resource builderSigns 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(vault.id, builder.id, roles.keyVaultCryptoUser)
+  scope: vault
+  properties: {
+    principalId: builder.properties.principalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.keyVaultCryptoUser)
+  }
+}
+
+resource builderReadsCertificate 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(vault.id, builder.id, roles.keyVaultReader)
+  scope: vault
+  properties: {
+    principalId: builder.properties.principalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.keyVaultReader)
   }
 }
 
@@ -251,6 +294,9 @@ output storageAccount string = storage.name
 
 @description('For AML_IMAGES_ARTIFACTS.')
 output artifacts string = 'az://${artifactsContainer}'
+
+@description('For AML_IMAGES_TRUST__SIGNING_KEY, with certificates/NAME behind it.')
+output keyVault string = vault.properties.vaultUri
 
 @description('For AML_IMAGES_AZURE__IDENTITY_CLIENT_ID where builds run.')
 output builderClientId string = builder.properties.clientId

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from datetime import UTC, datetime
+import uuid
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,11 +13,14 @@ import pytest
 from aml_images_dagster.builds import scenarios
 from aml_images_dagster.builds.cleanup import anything_left, cleanup
 from aml_images_dagster.builds.evidence import Evidence
+from aml_images_dagster.builds.janitor import sweep
 from aml_images_dagster.builds.records import TestedImage
 from aml_images_dagster.builds.staging import stage
 from aml_images_dagster.catalog import git
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, BuildStopped, Unreachable
+from aml_images_dagster.registry.interface import Manifest
+from aml_images_dagster.registry.oci import OCI_INDEX, referrers_tag
 from aml_images_dagster.release.candidate import check_verified
 from aml_images_dagster.release.production import Releaser
 from aml_images_dagster.release.release_files import publish
@@ -25,12 +30,14 @@ from aml_images_dagster.trust.notary import ARTIFACT_TYPE
 from aml_images_dagster.trust.referrers import content_of, delete, listed, walk
 from aml_images_dagster.trust.signing import trust_of
 from aml_images_dagster.trust.verification import verify_image
+from tests.records import build_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aml_images_dagster.builds.backends import Backends
-    from aml_images_dagster.builds.records import StagedImage
+    from aml_images_dagster.builds.janitor import RunState
+    from aml_images_dagster.builds.records import BuildFailure, StagedImage
     from aml_images_dagster.builds.session import BuildSession
     from aml_images_dagster.registry.interface import Registry
     from aml_images_dagster.release.release_json import ReleaseJson
@@ -160,6 +167,109 @@ def test_an_image_that_two_builds_share_keeps_its_evidence_until_the_last_is_cle
     assert cleanup(second.number, backends, "failed").clean
     assert backends.staging.digest(there) is None
     assert backends.staging.referrers_tags(there.repository) == []
+
+
+class Over:
+    """Every run has failed."""
+
+    def state(self, _: str) -> RunState:
+        return "failed"
+
+    def failure(self, _: str) -> BuildFailure | None:
+        return None
+
+
+def _begun(session: BuildSession, image: str, **fields: Any) -> None:
+    """The record of a build, without which the janitor knows of none."""
+    record = build_record(session.number, images=(image,), created=session.created, **fields)
+    session.folder.create_build(record)
+
+
+def _of_the_image(staged: StagedImage, registry: Registry) -> list[str]:
+    """What there is of an image: itself, and what is attached to it."""
+    there = _by_digest(staged, registry)
+    found = [staged.digest, *(attached.digest for attached in walk(registry, there))]
+    return [digest for digest in found if registry.digest(there.with_digest(digest))]
+
+
+def test_the_janitor_removes_the_evidence_of_a_build_that_has_expired(
+    new_session: Callable[..., BuildSession], backends: Backends, settings: Settings, image: str
+) -> None:
+    session = new_session("tools/shell")
+    _begun(session, image, status="succeeded")
+    staged, _ = _passed(session, image)
+    everything = _of_the_image(staged, backends.staging)
+    expires = session.created + timedelta(days=settings.keep_staged_days)
+
+    assert sweep(backends, settings, Over(), expires - timedelta(minutes=1)) == []
+    assert _verified(backends.staging, _by_digest(staged, backends.staging), settings)
+    (report,) = sweep(backends, settings, Over(), expires + timedelta(minutes=1))
+
+    assert report.clean
+    there = _by_digest(staged, backends.staging)
+    assert [digest for digest in everything if backends.staging.digest(there.with_digest(digest))] == []
+    assert backends.staging.referrers_tags(there.repository) == []
+
+
+def test_a_failed_build_that_is_kept_keeps_its_evidence_as_long_as_its_images(
+    new_session: Callable[..., BuildSession], backends: Backends, settings: Settings, image: str
+) -> None:
+    session = new_session("tools/shell")
+    until = session.created + timedelta(hours=1)
+    _begun(session, image, keep_until=until)
+    staged, _ = _passed(session, image)
+
+    sweep(backends, settings, Over(), until - timedelta(minutes=1))
+    assert _verified(backends.staging, _by_digest(staged, backends.staging), settings)
+
+    sweep(backends, settings, Over(), until + timedelta(minutes=1))
+    assert _of_the_image(staged, backends.staging) == []
+    assert backends.staging.referrers_tags(image.partition("/")[0]) == []
+
+
+def test_the_janitor_removes_evidence_whose_image_others_have_deleted(
+    new_session: Callable[..., BuildSession],
+    backends: Backends,
+    settings: Settings,
+    image_repository: ImageRepository,
+    image: str,
+) -> None:
+    def passed(status: str) -> StagedImage:
+        image_repository.write(image_repository.folder("tools/shell") / "greeting", uuid.uuid4().hex)
+        session = new_session("tools/shell")
+        _begun(session, image, status=status)
+        return _passed(session, image)[0]
+
+    stays, goes = passed("succeeded"), passed("succeeded")
+    left = _of_the_image(goes, backends.staging)
+    backends.staging.delete(_by_digest(goes, backends.staging))
+    passed("running")
+
+    (report,) = sweep(backends, settings, Over(), datetime.now(UTC))
+
+    assert report.clean
+    there = _by_digest(goes, backends.staging)
+    assert [row.name for row in report.rows if row.kind == "orphaned evidence"] == [str(there)]
+    assert [digest for digest in left if backends.staging.digest(there.with_digest(digest))] == []
+    assert _verified(backends.staging, _by_digest(stays, backends.staging), settings)
+
+
+def test_a_list_that_arrives_after_the_cleanup_is_found(
+    new_session: Callable[..., BuildSession], backends: Backends, image: str
+) -> None:
+    """A process was killed, and what it had sent before was on its way. This registry takes no list of what is gone."""
+    session = new_session("tools/shell")
+    staged, _ = _passed(session, image)
+    staging, there = backends.staging, _by_digest(staged, backends.staging)
+    sbom = next(each for each in listed(staging, there) if "spdx" in each.artifact_type)
+    cleanup(session.number, backends, "failed")
+    body = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).encode()
+    late = Manifest(f"sha256:{hashlib.sha256(body).hexdigest()}", OCI_INDEX, body)
+    staging.put_manifest(there.repository, referrers_tag(sbom.digest), late)
+
+    assert anything_left(session.number, backends)
+    assert cleanup(session.number, backends, "failed").clean
+    assert staging.referrers_tags(there.repository) == []
 
 
 @pytest.mark.parametrize("pushed", range(0, 8, 2))

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pycep import BicepParser
 
 from aml_images_dagster.settings.group import every_setting
 from aml_images_dagster.settings.settings import ENV_PREFIX, Settings
+from aml_images_dagster.trust.certificates import parse_identity
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/azure.md").read_text("utf-8")
@@ -26,12 +28,15 @@ BUILT_IN = {
     "Container Registry Data Importer and Data Reader": "577a9874-89fd-4f24-9dbd-b5034d0ad23a",
     "Storage Blob Data Contributor": "ba92f5b4-2d11-453d-a403-e96b0029c9fe",
     "AzureML Data Scientist": "f6c7c914-8db3-469d-8ca1-694a8f32e121",
+    "Key Vault Crypto User": "12338af0-0e69-4776-bea7-57ae8d297424",
+    "Key Vault Reader": "21090545-7ca7-4776-b22c-e363652d74d2",
 }
 SCOPES = {
     "staging registry": "staging",
     "production registry": "production",
     "artifacts container": "container",
     "workspace": "workspace",
+    "key vault": "vault",
 }
 
 
@@ -80,6 +85,18 @@ def test_who_builds_may_not_write_into_production(assignments: dict[str, dict[st
         if one["scope"] == "production" and "builder" in names_in(one["properties"]["principalId"])
     ]
     assert [found & {"acrPull", "acrPush", "acrImporter", "acrDelete"} for found in reached] == [{"acrPull"}]
+
+
+def test_the_certificate_is_one_that_signs_images_and_its_key_stays_in_the_vault() -> None:
+    policy = json.loads((ROOT / "deploy/azure/signing-certificate.json").read_text("utf-8"))
+    key, certificate = policy["keyProperties"], policy["x509CertificateProperties"]
+    assert not key["exportable"]
+    assert (key["keyType"], key["keySize"]) in {("RSA", 2048), ("RSA", 3072), ("RSA", 4096)}
+    assert certificate["keyUsage"] == ["digitalSignature"]
+    assert certificate["ekus"] == [ExtendedKeyUsageOID.CODE_SIGNING.dotted_string]
+    subject = parse_identity(certificate["subject"])
+    assert {NameOID.COUNTRY_NAME, NameOID.STATE_OR_PROVINCE_NAME, NameOID.ORGANIZATION_NAME} <= {a.oid for a in subject}
+    assert f"AML_IMAGES_TRUST__IDENTITIES={certificate['subject']}" in PAGE
 
 
 def test_every_parameter_without_a_default_is_given(template: dict[str, Any]) -> None:

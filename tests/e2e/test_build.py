@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import signal
 import time
 import uuid
@@ -9,6 +10,7 @@ import uuid
 import dagster as dg
 import docker
 import pytest
+import requests
 
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.defs.keys import STAGES
@@ -34,6 +36,10 @@ def events_of(repository, build, kind):
     with open_instance(repository.root / ".aml-images" / "dagster") as instance:
         records = instance.get_records_for_run(build["run_id"], of_type=kind).records
         return [record.event_log_entry.dagster_event for record in records]
+
+
+def unwrapped(text):
+    return " ".join(text.split())
 
 
 def steps_of(repository, build):
@@ -80,6 +86,17 @@ def test_build_reuse_and_rebuild_of_what_changed(repository, staging):
     assert sorted(job["image"] for job in jobs) == sorted([shell, hello, other])
     assert all(job["status"] == "passed" for job in jobs)
     assert "running on" in (folder / ".records" / hello / "logs" / "runs.node0.log").read_text()
+    observed = {
+        event.asset_key.path[-1]: event for event in events_of(repository, first, dg.DagsterEventType.ASSET_OBSERVATION)
+    }
+    shown = observed[f"{hello.partition('/')[2]}.staged"].asset_observation_data.asset_observation.metadata
+    (spdx,) = re.findall(r"\[SPDX\]\((\S+)\)", shown["sbom"].value)
+    assert requests.get(spdx, timeout=10).json()["spdxVersion"] == "SPDX-2.3"
+    assert "proves nothing" in shown["signed_by"].value
+    assert repository.json("show", hello)["evidence"]["packages"] == shown["packages"].value
+    assert "SPDX, signature, CycloneDX, provenance, test results; signed by" in unwrapped(
+        repository.run("show", hello).stdout
+    )
 
     assert set(actions(repository.json("build", "--all", "--dry-run")).values()) == {"reuse"}
     second = repository.json("build", "--all")

@@ -10,6 +10,7 @@ import pytest
 from aml_images_dagster.builds.artifacts import Artifacts
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.registry.platforms import images_of
+from aml_images_dagster.trust.referrers import content_of, listed
 from tests.emulators.faulty_registry import Fault, FaultyRegistry
 from tests.image_repository import PYTHON, TESTS
 
@@ -56,6 +57,14 @@ def released(production: OciRegistry, image: dict[str, Any]) -> dict[str, list[R
     return found
 
 
+def image_of_sbom(registry: OciRegistry, image: Reference) -> str:
+    """The digest of the image that the SBOM of an image is about."""
+    (sbom,) = [each for each in listed(registry, image) if each.artifact_type == "application/spdx+json"]
+    _, content = content_of(registry, image.repository, sbom)
+    (root,) = [each for each in json.loads(content)["packages"] if each.get("primaryPackagePurpose") == "CONTAINER"]
+    return f"sha256:{root['checksums'][0]['checksumValue']}"
+
+
 def test_an_image_for_two_platforms_from_its_build_to_its_withdrawal(
     two_platforms: ImageRepository, staging: OciRegistry, production: OciRegistry
 ) -> None:
@@ -88,6 +97,9 @@ def test_an_image_for_two_platforms_from_its_build_to_its_withdrawal(
         of_it = released(production, images[name])
         assert [reference.digest for reference in of_it["v1"]] == digests
         assert of_it["latest"] == of_it["v1"]
+        verified = two_platforms.run("verify", str(of_it["latest"][0]))
+        assert verified.returncode == 0, verified.stdout + verified.stderr
+        assert [image_of_sbom(production, part) for part in of_it["latest"][1:]] == digests[1:]
 
     two_platforms.write(two_platforms.folder("tools/shell") / "greeting", "good day\n")
     two_platforms.commit("greeting")

@@ -19,6 +19,7 @@ from tests.faults.alone import naming
 if TYPE_CHECKING:
     from aml_images_dagster.registry.oci import OciRegistry
     from tests.faults.own_engine import OwnEngine
+    from tests.faults.own_registry import OwnRegistry
 
 RELEASE_FILES = ("release.json", "import.cfg", "drop")
 LABEL = "aml-images.build"
@@ -29,9 +30,11 @@ class Left:
     """Names of what is left, by kind.
 
     `instructions` are processes of RUN, which have a word in their command line that only this repository has.
+    `unreachable_manifests` are of no build in particular: what staging holds and no tag leads to.
     """
 
     staged_tags: tuple[str, ...] = ()
+    unreachable_manifests: tuple[str, ...] = ()
     local_tags: tuple[str, ...] = ()
     containers: tuple[str, ...] = ()
     instructions: tuple[str, ...] = ()
@@ -68,6 +71,7 @@ class Eyes:
     Attributes:
         engine: An engine that nobody else uses.
         registry: Staging, asked directly.
+        disk: What staging stores, below the same host.
         families: Repositories of the registry.
         artifacts: Folder of all builds.
         mark: A word in every RUN that may be running.
@@ -75,6 +79,7 @@ class Eyes:
 
     engine: OwnEngine
     registry: OciRegistry
+    disk: OwnRegistry
     families: tuple[str, ...]
     artifacts: Path
     mark: str
@@ -97,6 +102,10 @@ class Eyes:
             f"{family}:{tag}" for family in self.families for tag in self.registry.tags(family) if tag.endswith(build)
         )
 
+    def unreachable(self) -> tuple[str, ...]:
+        """What staging holds, and no tag leads to."""
+        return tuple(f"{family}@{name}" for family in self.families for name in self.disk.stored(family).unreachable())
+
     def instructions(self) -> tuple[str, ...]:
         """Processes of RUN that are alive."""
         return tuple(str(pid) for pid in naming(self.mark))
@@ -112,6 +121,7 @@ class Eyes:
         folder = self.artifacts / build
         return Left(
             staged_tags=self.tags(f"--{build}"),
+            unreachable_manifests=self.unreachable(),
             local_tags=tuple(t for image in images for t in image["RepoTags"] or () if t.endswith(f"--{build}")),
             containers=tuple(name for name, label in labels.items() if label == build),
             instructions=self.instructions(),

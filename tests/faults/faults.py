@@ -136,8 +136,13 @@ def registry_stopped(scene: Scene, started: Started) -> Build:
     front.close_gate(pushed_to(scene))
     build = scene.start(started)
     scene.until(front.waiting.is_set, "nothing was pushed")
+    return registry_stopped_while(scene, build)
+
+
+def registry_stopped_while(scene: Scene, build: Build) -> Build:
+    """The registry is stopped while a request waits at the gate, and started when the run has ended."""
     scene.strike(build, lambda: scene.world.registry.end(signal.SIGTERM))
-    front.gate.set()
+    scene.world.front.gate.set()
     scene.wait_for_end(build)
     scene.world.registry.start()
     build.recovered_at = time.time()
@@ -154,6 +159,75 @@ def registry_stopped_in_test(scene: Scene, started: Started) -> Build:
     scene.world.registry.start()
     build.recovered_at = time.time()
     return build
+
+
+# Evidence, which is attached when the tests have passed
+
+
+def artifacts_of(scene: Scene) -> str:
+    """Where the artifacts of an image are pushed to, by digest."""
+    return f"{pushed_to(scene)}sha256:"
+
+
+def lists_of(scene: Scene) -> str:
+    """Where the lists of what is attached are pushed to; a list is written after its artifacts."""
+    return f"{pushed_to(scene)}sha256-"
+
+
+def in_mid_attach(scene: Scene, started: Started, path: str) -> Build:
+    scene.content()
+    front = scene.world.front
+    front.close_gate(path)
+    build = scene.start(started)
+    scene.until(front.waiting.is_set, "nothing was attached")
+    return build
+
+
+def step_killed(scene: Scene, build: Build) -> Build:
+    scene.strike(build, lambda: kill(*scene.steps(build)))
+    return soon_over(scene, build)
+
+
+@fault("kill -9 of the step between push and attach", "command line")
+def step_killed_before_attach(scene: Scene, started: Started) -> Build:
+    return step_killed(scene, in_mid_attach(scene, started, artifacts_of(scene)))
+
+
+@fault("kill -9 of the step between artifact and list", "command line")
+def step_killed_in_attach(scene: Scene, started: Started) -> Build:
+    return step_killed(scene, in_mid_attach(scene, started, lists_of(scene)))
+
+
+@fault("kill -9 of the run worker between artifact and list", "UI")
+def worker_killed_in_attach(scene: Scene, started: Started) -> Build:
+    build = in_mid_attach(scene, started, lists_of(scene))
+    scene.strike(build, lambda: kill(scene.worker(build)))
+    return build
+
+
+@fault("attach: forbidden", "command line")
+def attach_forbidden(scene: Scene, started: Started) -> Build:
+    return answered(scene, started, Answer("status", "PUT", artifacts_of(scene), status=403))
+
+
+@fault("attach: list refused", "command line", by_hand=("command line",))
+def list_refused(scene: Scene, started: Started) -> Build:
+    return answered(scene, started, Answer("status", "PUT", lists_of(scene), status=403))
+
+
+@fault("attach: too many requests", "command line", by_hand=("command line",))
+def attach_throttled(scene: Scene, started: Started) -> Build:
+    return answered(scene, started, Answer("status", "PUT", artifacts_of(scene), status=429))
+
+
+@fault("attach: registry answers 500", "command line")
+def attach_500(scene: Scene, started: Started) -> Build:
+    return answered(scene, started, Answer("status", "PUT", lists_of(scene), status=500))
+
+
+@fault("registry stopped in mid-attach", "command line", daemon=True)
+def registry_stopped_in_attach(scene: Scene, started: Started) -> Build:
+    return registry_stopped_while(scene, in_mid_attach(scene, started, lists_of(scene)))
 
 
 # Interrupted by a person, or by what runs the command
@@ -230,16 +304,12 @@ def kill(*pids: int) -> None:
 
 @fault("kill -9 of the step in test", "command line", "UI", by_hand=("UI",))
 def step_killed_in_test(scene: Scene, started: Started) -> Build:
-    build = in_mid_test(scene, started)
-    scene.strike(build, lambda: kill(*scene.steps(build)))
-    return soon_over(scene, build)
+    return step_killed(scene, in_mid_test(scene, started))
 
 
 @fault("kill -9 of the step in build", "command line", by_hand=("command line",))
 def step_killed_in_build(scene: Scene, started: Started) -> Build:
-    build = in_mid_build(scene, started)
-    scene.strike(build, lambda: kill(*scene.steps(build)))
-    return soon_over(scene, build)
+    return step_killed(scene, in_mid_build(scene, started))
 
 
 @fault("kill -9 of the run worker in test", "command line", "UI", daemon=True, by_hand=("command line",))
@@ -324,9 +394,7 @@ def in_mid_recording(scene: Scene) -> Build:
 
 @fault("kill -9 of the step that records what is reused", "command line")
 def step_killed_in_recording(scene: Scene, started: Started) -> Build:
-    build = in_mid_recording(scene)
-    scene.strike(build, lambda: kill(*scene.steps(build)))
-    return soon_over(scene, build)
+    return step_killed(scene, in_mid_recording(scene))
 
 
 @fault("kill -9 of the run worker while what is reused is recorded", "command line", daemon=True)

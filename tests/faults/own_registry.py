@@ -1,20 +1,64 @@
-"""A registry of the tests' own, which they may stop and start again."""
+"""A registry of the tests' own, which they may stop and start again, and what it holds."""
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
 import time
-from typing import TYPE_CHECKING, Self
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 from aml_images_dagster.errors import FactoryError
 from aml_images_dagster.registry.oci import OciRegistry
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 _SECONDS = 20
+_LIST = "sha256-"
+"""How the tag of the list of what is attached to a manifest begins."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a registry holds of a repository, as its disk says: also what no request lists.
+
+    Attributes:
+        manifests: Digest → manifest.
+        tags: Tag → digest.
+    """
+
+    manifests: Mapping[str, Mapping[str, Any]]
+    tags: Mapping[str, str]
+
+    def attached(self, digest: str) -> set[str]:
+        """Digests of everything that is attached to a manifest, and to that."""
+        entries = self.manifests.get(self.tags.get(digest.replace(":", "-"), ""), {}).get("manifests", ())
+        found = {entry["digest"] for entry in entries} & self.manifests.keys()
+        return found.union(*map(self.attached, found))
+
+    def unreachable(self) -> tuple[str, ...]:
+        """What no tag of an image leads to: untagged images, artifacts, and the lists of what is gone.
+
+        Earlier versions of a list are left out: registries keep them until they collect garbage.
+        """
+        reached: set[str] = set()
+        for tag, digest in self.tags.items():
+            if not tag.startswith(_LIST):
+                below = {each["digest"] for each in self.manifests.get(digest, {}).get("manifests", ())}
+                for each in {digest, *below}:
+                    reached |= {each, *self.attached(each)}
+        manifests = (
+            digest
+            for digest, document in self.manifests.items()
+            if "manifests" not in document and digest not in reached
+        )
+        lists = (tag for tag in self.tags if tag.startswith(_LIST) and tag.replace("-", ":") not in reached)
+        return (*manifests, *lists)
 
 
 class OwnRegistry:
@@ -48,6 +92,18 @@ class OwnRegistry:
     def __exit__(self, *_: object) -> None:
         self.end(signal.SIGTERM)
 
+    def stored(self, repository: str) -> Stored:
+        """What it holds of a repository; also while it does not run."""
+        root = self._folder / "docker" / "registry" / "v2"
+        own = root / "repositories" / repository / "_manifests"
+        manifests: dict[str, Mapping[str, Any]] = {}
+        for link in own.glob("revisions/sha256/*/link"):
+            digest = link.parent.name
+            with suppress(FileNotFoundError):  # deleted at this moment
+                content = (root / "blobs" / "sha256" / digest[:2] / digest / "data").read_bytes()
+                manifests[f"sha256:{digest}"] = json.loads(content)
+        return Stored(manifests, dict(_links(own / "tags")))
+
     def start(self) -> None:
         """Start the registry unless it runs, and wait until it answers."""
         if self._process is not None and self._process.poll() is None:
@@ -74,3 +130,9 @@ class OwnRegistry:
         assert self._process is not None
         self._process.send_signal(how)
         self._process.wait(_SECONDS)
+
+
+def _links(tags: Path) -> Iterator[tuple[str, str]]:
+    for link in tags.glob("*/current/link"):
+        with suppress(FileNotFoundError):
+            yield link.parents[1].name, link.read_text()

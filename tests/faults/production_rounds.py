@@ -31,6 +31,7 @@ from unittest import mock
 
 from aml_images_dagster.builds.artifacts import write_atomically
 from aml_images_dagster.builds.ledger import LATEST, Ledger
+from aml_images_dagster.builds.records import AttachedArtifact
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import FactoryError
 from aml_images_dagster.identity.credential import shared_credential
@@ -38,12 +39,16 @@ from aml_images_dagster.registry.interface import Manifest
 from aml_images_dagster.registry.oci import OciRegistry, read_manifest
 from aml_images_dagster.release.drop import release_bytes
 from aml_images_dagster.release.release_json import ReleaseImage, ReleaseJson, StagedReference
+from aml_images_dagster.trust.referrers import Descriptor, attach, walk
+from aml_images_dagster.trust.signing import EvidenceSigner, trust_of
+from aml_images_dagster.trust.verification import verify_image
 from tests.emulators.azure.blob_storage import BlobStorage
 from tests.emulators.azure.cloud import EmulatedCloud
 from tests.faults.own_registry import OwnRegistry
 from tests.faults.production_actors import open_factory
 from tests.image_repository import ImageRepository
 from tests.records import build_record
+from tests.trust.samples import SBOM, statements
 
 if TYPE_CHECKING:
     from aml_images_dagster.builds.ledger import ReleaseRecord
@@ -108,6 +113,8 @@ class Arena(ExitStack):
         self.settings, backends = open_factory(self.repository.root)
         self.artifacts = backends.artifacts
         self.ledger = Ledger(self.artifacts)
+        self._signer = EvidenceSigner.of(self.settings)
+        self._trust = trust_of(self.settings)
         return self
 
     def _end(self) -> None:
@@ -172,6 +179,7 @@ class Arena(ExitStack):
                     staging=StagedReference(
                         reference=f"{self.staging.host}/{family}:{name}--{build}", digest=manifest.digest
                     ),
+                    evidence=self._evidence(Reference(self.staging.host, family, digest=manifest.digest)),
                     destinations=(f"{production}:{tag}", f"{production}:{LATEST}"),
                     content_key="c",
                     bases=(),
@@ -191,6 +199,26 @@ class Arena(ExitStack):
         write_atomically(folder.root / "release.json", release_bytes(release))
         self.builds.append(release)
         return release
+
+    def _evidence(self, image: Reference) -> tuple[AttachedArtifact, ...]:
+        """What is attached to an image, once it has some."""
+        if not any(walk(self.staging, image)):
+            target = Descriptor.of(self.staging.existing(image))
+            attach(self.staging, image, self._signer.evidence(target, [SBOM], statements(image.digest)))
+        return tuple(
+            AttachedArtifact(kind=each.artifact_type, digest=each.digest, subject=each.subject)
+            for each in walk(self.staging, image)
+        )
+
+    def lacks(self, name: str, digest: str) -> str:
+        """What production lacks of an image and its evidence; empty if nothing."""
+        image = Reference(self.production.host, name.rpartition(":")[0], digest=digest)
+        document = read_manifest(self.production.existing(image))
+        blobs = (document["config"], *document["layers"])
+        missing = [each["digest"] for each in blobs if not self.production.has_blob(image.repository, each["digest"])]
+        verified = verify_image(self.production, image, self._trust, self.settings.trust.required, datetime.now(UTC))
+        wrong = [f"{check.name}: {check.found}" for check in verified.failed]
+        return "; ".join([*missing, *wrong])
 
     def _existing(self, family: str, digest: str) -> Manifest | None:
         return self.staging.manifest(Reference(self.staging.host, family, digest=digest))
@@ -223,7 +251,7 @@ def push(registry: OciRegistry, repository: str, tag: str) -> Manifest:
 
 
 class Witness:
-    """Sees from outside what every `:latest` stands for, one after the other, and whether it is whole."""
+    """Sees from outside what every `:latest` stands for, one after the other, and whether it has all its evidence."""
 
     def __init__(self, arena: Arena) -> None:
         self._arena = arena
@@ -252,15 +280,9 @@ class Witness:
                     self.seen[name].append(served)
                     if served not in tested:
                         self.wrong.append(f"{name} was {served}, which nobody has tested")
-                    elif not self._is_whole(name, served):
-                        self.wrong.append(f"{name} was {served}, of which backends are missing")
+                    elif served and (lacks := self._arena.lacks(name, served)):
+                        self.wrong.append(f"{name} was {served}, which lacks {lacks}")
             self.looks += 1
-
-    def _is_whole(self, name: str, digest: str) -> bool:
-        repository = name.rpartition(":")[0]
-        registry = self._arena.production
-        document = read_manifest(registry.existing(Reference(registry.host, repository, digest=digest)))
-        return all(registry.has_blob(repository, blob["digest"]) for blob in (document["config"], *document["layers"]))
 
 
 class Judge:
@@ -311,6 +333,8 @@ class Judge:
         wrong = [f"{name} is {served}, which is withdrawn" for tag in tags if tag in withdrawn]
         if served is not None and not any(self._arena.served(tag) == served for tag in tags):
             wrong.append(f"{name} is {served}, which has no release tag")
+        if served is not None and (lacks := self._arena.lacks(name, served)):
+            wrong.append(f"{name} is {served}, which lacks {lacks}")
         created: dict[str | None, datetime] = {}
         for build in self._arena.builds:
             for image in build.images:

@@ -46,6 +46,8 @@ open_instance(load_settings())"""
 REMOVED = r"(job|staged image|temporary folder) \S+: (removed|digest kept)"
 IMAGES = ("tools/shell", "apps/other")
 FAULTY = "apps/other"
+EVIDENCE = 7
+"""Artifacts of an image: two SBOMs, each with a signature, provenance, test results, and the image's signature."""
 PATIENCE_SECONDS = 60
 """How long after recovery something of a build may be left."""
 LONGEST_BUILD_SECONDS = 240
@@ -127,12 +129,14 @@ class Scene:
         ui: Serves the repository's own instance, so that it also sees what the command line runs; None without.
         environment: Settings of the next builds that the command line starts.
         intact: Staging tags of every build that succeeded, with their digests: no fault may take them away.
+        evidence: Of each, the digests of what is attached to it.
     """
 
     world: World
     repository: ImageRepository
     ui: DagsterUi | None = None
     intact: dict[str, str] = field(default_factory=dict)
+    evidence: dict[str, set[str]] = field(default_factory=dict)
     mark: str = field(default_factory=lambda: f"instruction-{uuid.uuid4().hex}")
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -158,7 +162,7 @@ class Scene:
     def eyes(self) -> Eyes:
         families = tuple(self.repository.families.values())
         registry = OciRegistry(self.world.registry.host, timeout_seconds=5)
-        return Eyes(self.world.engine, registry, families, self.repository.artifacts, self.mark)
+        return Eyes(self.world.engine, registry, self.world.registry, families, self.repository.artifacts, self.mark)
 
     # What is built
 
@@ -260,7 +264,9 @@ class Scene:
         for tag in self.eyes.tags(f"--{build.number}"):
             family, _, version = tag.partition(":")
             reference = Reference(self.eyes.registry.host, family, version)
-            self.intact[str(reference)] = str(self.eyes.registry.digest(reference))
+            digest = self.intact[str(reference)] = str(self.eyes.registry.digest(reference))
+            self.evidence[str(reference)] = self.world.registry.stored(family).attached(digest)
+            assert len(self.evidence[str(reference)]) >= EVIDENCE
         assert len([tag for tag in self.intact if tag.endswith(build.number)]) == len(IMAGES)
 
     def first_build(self) -> None:
@@ -274,9 +280,21 @@ class Scene:
         self.succeed("command line")
 
     def damaged(self) -> list[str]:
-        """Tags of successful builds that are gone or have moved."""
+        """Tags of successful builds that are gone or have moved, or whose image has lost evidence."""
         digest = self.eyes.registry.digest
-        return [tag for tag, kept in self.intact.items() if digest(Reference.parse(tag)) != kept]
+        stored = {family: self.world.registry.stored(family) for family in self.eyes.families}
+
+        def is_whole(tag: str, kept: str) -> bool:
+            reference = Reference.parse(tag)
+            there = stored[reference.repository].attached(kept)
+            return digest(reference) == kept and self.evidence[tag] <= there
+
+        return [tag for tag, kept in self.intact.items() if not is_whole(tag, kept)]
+
+    def forget(self, build: Build) -> None:
+        """A person cleans up a build that has succeeded: what it has in staging may go."""
+        for tag in [tag for tag in self.intact if tag.endswith(build.number)]:
+            del self.intact[tag]
 
     # Waiting for the moment, and striking
 

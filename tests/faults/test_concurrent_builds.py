@@ -11,10 +11,10 @@ import pytest
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.defs.request import BUILD_TAG
 from tests.faults.evidence import LABEL
-from tests.faults.scene import FAULTY, LONGEST_BUILD_SECONDS
+from tests.faults.scene import EVIDENCE, FAULTY, LONGEST_BUILD_SECONDS
 
 if TYPE_CHECKING:
-    from tests.faults.scene import Scene
+    from tests.faults.scene import Build, Scene
 
 pytestmark = [pytest.mark.engine, pytest.mark.faults]
 
@@ -48,6 +48,48 @@ def test_two_builds_of_one_image_at_once(command_line: Scene) -> None:
     assert scene.damaged() == []
 
 
+def test_evidence_that_two_builds_have_attached_to_one_image_goes_with_the_last_of_them(command_line: Scene) -> None:
+    scene = command_line
+    scene.fix()
+    scene.scenario("while [ ! -e /go ]; do sleep 0.1; done")
+    builds = [scene.start("command line"), scene.start("command line")]
+    for build in builds:
+        scene.wait_for_job(build)
+    with scene.world.engine.client() as client:
+        for job in client.containers.list(filters={"label": LABEL}):
+            job.exec_run(["touch", "/go"])
+    for build in builds:
+        scene.wait_for_end(build)
+        build.observer.stop()
+        assert scene.eyes.status(build.number) == "succeeded", build.output
+        scene.keep(build)
+    first, last = builds
+    digest = digest_in(scene, last.number)
+    assert digest_in(scene, first.number) == digest
+    family = scene.repository.families["apps"]
+    both = scene.world.registry.stored(family).attached(str(digest))
+    assert len(both) > EVIDENCE, "both have attached theirs"
+
+    clean_up(scene, first)
+
+    assert scene.damaged() == []
+    assert scene.world.registry.stored(family).attached(str(digest)) == both
+    verified = scene.repository.run("verify", f"{scene.world.front.host}/{family}@{digest}")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+    clean_up(scene, last)
+
+    assert digest_in(scene, last.number) is None
+    assert scene.eyes.unreachable() == ()
+    assert scene.damaged() == []
+
+
+def clean_up(scene: Scene, build: Build) -> None:
+    done = scene.repository.run("cleanup", build.number, "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    scene.forget(build)
+
+
 def test_a_canceled_build_leaves_the_image_that_it_has_reused(command_line: Scene) -> None:
     scene = command_line
     scene.fix()
@@ -78,10 +120,7 @@ def test_an_image_that_goes_while_it_is_reused_stays(command_line: Scene) -> Non
     front.close_gate(f"/manifests/{FAULTY.partition('/')[2]}--(?!{re.escape(owner.number)})")
     second = scene.start("command line")
     scene.until(front.waiting.is_set, "nothing is tagged")
-    done = scene.repository.run("cleanup", owner.number, "--yes")
-    assert done.returncode == 0, done.stdout + done.stderr
-    for tag in [tag for tag in scene.intact if tag.endswith(owner.number)]:
-        del scene.intact[tag]
+    clean_up(scene, owner)
     front.gate.set()
     scene.wait_for_end(second)
     second.observer.stop()
@@ -99,10 +138,7 @@ def test_an_image_that_goes_between_plan_and_run_is_built(command_line: Scene) -
     known = {run.run_id for run in scene.instance.get_runs()}
     process, _ = scene.plan_and_stop()
     assert {run.run_id for run in scene.instance.get_runs()} == known
-    done = scene.repository.run("cleanup", owner.number, "--yes")
-    assert done.returncode == 0, done.stdout + done.stderr
-    for tag in [tag for tag in scene.intact if tag.endswith(owner.number)]:
-        del scene.intact[tag]
+    clean_up(scene, owner)
     process.send_signal(signal.SIGCONT)
     out, err = process.communicate(timeout=LONGEST_BUILD_SECONDS)
     (run,) = [run for run in scene.instance.get_runs() if run.run_id not in known]

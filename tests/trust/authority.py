@@ -80,7 +80,7 @@ class Authority:
         root: Its certificate.
     """
 
-    def __init__(self, name: str = "test root") -> None:
+    def __init__(self, name: str = "test root", days: float = 3650) -> None:
         self._key = ec.generate_private_key(ec.SECP384R1())
         self.root = certify(
             subject(name),
@@ -89,7 +89,7 @@ class Authority:
             self._key,
             (x509.BasicConstraints(ca=True, path_length=1), True),
             usage("key_cert_sign", "crl_sign"),
-            days=3650,
+            days=days,
             start=datetime.now(UTC) - timedelta(days=1000),
         )
 
@@ -100,6 +100,32 @@ class Authority:
         key = KEYS[kind]()
         leaf = certify(subject(name), key.public_key(), self.root.subject, self._key, *extensions, **dates)
         return KeySigner(key, (leaf, self.root))
+
+    def revoke(
+        self,
+        *signers: KeySigner,
+        last: datetime | None = None,
+        following: datetime | None = None,
+        extensions: Any = (),
+        of_list: Any = (),
+    ) -> x509.CertificateRevocationList:
+        """Its list of revoked certificates; the extensions are of each entry, and of the list."""
+        now = datetime.now(UTC)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self.root.subject)
+            .last_update(last or now - timedelta(hours=1))
+            .next_update(following or now + timedelta(days=1))
+        )
+        for extension, critical in of_list:
+            builder = builder.add_extension(extension, critical)
+        for signer in signers:
+            serial = signer.chain[0].serial_number
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now - timedelta(hours=1))
+            for extension in extensions:
+                entry = entry.add_extension(extension, critical=False)
+            builder = builder.add_revoked_certificate(entry.build())
+        return builder.sign(self._key, hashes.SHA384())
 
     def write_root(self, path: Path) -> Path:
         path.write_bytes(pem(self.root))

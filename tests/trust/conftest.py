@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aml_images_dagster.registry.oci import OciRegistry
+from aml_images_dagster.settings import load_settings
 from aml_images_dagster.trust import referrers
 from aml_images_dagster.trust.inventory import Inventory, read_inventory
 from aml_images_dagster.trust.layer_records import LayerRecords
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from aml_images_dagster.catalog.reference import Reference
+    from aml_images_dagster.settings import Settings
 
 
 @pytest.fixture
@@ -62,13 +65,30 @@ def image(real_registry: OciRegistry, pushed: Reference, staging: OciRegistry) -
     image = type(pushed)(real_registry.host, pushed.repository, digest=pushed.digest)
     yield image
     referrers.delete(real_registry, image)
-    referrers.sweep(staging, pushed.repository)
+    for left in referrers.lists(staging, pushed.repository):
+        referrers.detach(staging, image.with_digest(left))
 
 
 @pytest.fixture(scope="session")
 def authority() -> Authority:
     """A certificate authority."""
     return Authority()
+
+
+@pytest.fixture
+def settings_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Settings]:
+    """Settings of trust in the profile local, or another."""
+    for name in os.environ:
+        if name.startswith("AML_IMAGES_"):
+            monkeypatch.delenv(name)
+
+    def load(profile: str = "local", **values: object) -> Settings:
+        monkeypatch.setenv("AML_IMAGES_PROFILE", profile)
+        for name, value in values.items():
+            monkeypatch.setenv(f"AML_IMAGES_TRUST__{name.upper()}", str(value))
+        return load_settings(repo=tmp_path)
+
+    return load
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,15 @@ from spdx_tools.spdx.validation.document_validator import validate_full_spdx_doc
 
 from aml_images_dagster.catalog.image_file import Content
 from aml_images_dagster.licences import all_of, expression
-from aml_images_dagster.trust.inventory import Inventory, Unowned
+from aml_images_dagster.registry.platforms import images_of
+from aml_images_dagster.trust.inventory import Inventory, Unowned, read_inventory
 from aml_images_dagster.trust.packages import Package
 from aml_images_dagster.trust.sbom import sbom
 from tests.trust.test_inventory import ALPINE, DEP5, FEDORA, RPM_DATABASE, UBUNTU, conda, deb, dist_info
 
 FORMATS = ["spdx", "cyclonedx"]
+ARCHITECTURES = {"amd64": "1", "arm64": "2"}
+"""Each with the version of the package that it has."""
 CONTENTS = [Content(name="OpenBLAS", version="0.3.29", licence="BSD-3-Clause", reason="inside of numpy")]
 IMAGES = {
     "ubuntu": {"etc/os-release": UBUNTU, "var/lib/dpkg/status": deb("curl", "8"), "usr/share/doc/curl/copyright": DEP5},
@@ -110,6 +113,24 @@ def test_cyclonedx_says_what_is_in_the_image(read):
     assert numpy["licenses"] == [{"acknowledgement": "declared", "expression": "BSD-3-Clause"}]
     dependencies = {entry["ref"]: entry.get("dependsOn", []) for entry in document["dependencies"]}
     assert dependencies[image["bom-ref"]] == [numpy["bom-ref"]]
+
+
+def test_each_platform_of_an_image_has_an_sbom_of_its_own(registry, records):
+    pushed = {
+        arch: registry.push(dist_info("a", version), architecture=arch) for arch, version in ARCHITECTURES.items()
+    }
+    entries = [
+        {"digest": image.digest, "size": 1, "platform": {"os": "linux", "architecture": architecture}}
+        for architecture, image in pushed.items()
+    ]
+    images = images_of(registry, registry.push_index(*entries))
+    assert [*images] == ["linux/amd64", "linux/arm64"]
+    for image, version in zip(images.values(), ARCHITECTURES.values(), strict=True):
+        inventory = read_inventory(registry, image, records)
+        assert faults_of(inventory) == []
+        spdx = json.loads(sbom(inventory, "framework/image", "spdx"))
+        assert {package["versionInfo"] for package in spdx["packages"] if package["name"] == "a"} == {version}
+        assert image.digest.removeprefix("sha256:") in json.dumps(spdx)
 
 
 def test_what_is_declared_makes_it_another_document(read):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -31,22 +30,6 @@ if TYPE_CHECKING:
 IMAGE = Descriptor("application/vnd.oci.image.manifest.v1+json", f"sha256:{'a' * 64}", 5)
 PASSWORD = "correct horse battery staple"
 NOW = datetime.now(UTC)
-
-
-@pytest.fixture
-def settings_of(tmp_path, monkeypatch):
-    """Settings of trust in the profile local, or another."""
-    for name in os.environ:
-        if name.startswith("AML_IMAGES_"):
-            monkeypatch.delenv(name)
-
-    def load(profile: str = "local", **values: str):
-        monkeypatch.setenv("AML_IMAGES_PROFILE", profile)
-        for name, value in values.items():
-            monkeypatch.setenv(f"AML_IMAGES_TRUST__{name.upper()}", str(value))
-        return load_settings(repo=tmp_path)
-
-    return load
 
 
 def signs(signer, authority: Authority) -> None:

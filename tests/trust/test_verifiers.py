@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from aml_images_dagster.builds import scenarios
+from aml_images_dagster.builds.staging import stage
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.registry.copy import copy_image
+from aml_images_dagster.release.production import Releaser
+from aml_images_dagster.release.release_files import publish
+from aml_images_dagster.release.rollback import roll_back
 from aml_images_dagster.trust import referrers
 from aml_images_dagster.trust.dsse import BUNDLE
 from aml_images_dagster.trust.encoding import from_base64url, json_object, to_base64url, to_json
@@ -23,7 +33,7 @@ from aml_images_dagster.trust.signing import EvidenceSigner
 from aml_images_dagster.trust.statements import PROVENANCE, TEST_RESULT
 from aml_images_dagster.trust.timestamps import new_timestamp
 from aml_images_dagster.trust.verification import verify_image
-from tests.trust.authority import KEYS, key_pem, pem, public_pem
+from tests.trust.authority import KEYS, LEAF, key_pem, pem, public_pem
 from tests.trust.samples import SBOM, statements
 from tests.trust.timestamp_service import TimestampService
 
@@ -195,6 +205,44 @@ def test_notation_accepts_a_timestamped_signature_of_a_certificate_that_has_expi
     programs.notation(image, accepted=True)
 
 
+@contextmanager
+def served_list(content):
+    """The URL of a revocation list whose content is made when it is asked for."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = content().public_bytes(Encoding.DER)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/list.crl"
+        server.shutdown()
+
+
+def test_notation_and_we_refuse_what_the_list_of_the_issuer_revokes(real_registry, image, authority, programs):
+    target, signers = Descriptor.of(real_registry.existing(image)), []
+
+    def revoked_list():
+        return authority.revoke(signers[0])
+
+    with served_list(revoked_list) as url:
+        place = x509.DistributionPoint([x509.UniformResourceIdentifier(url)], None, None, None)
+        listed_at = (x509.CRLDistributionPoints([place]), False)
+        signers += [authority.signer(extensions=(*LEAF, listed_at)) for _ in range(2)]
+        trust = Trust((authority.root,), revocation_lists=(revoked_list(),))
+        for signer, accepted in zip(signers, (False, True), strict=True):
+            referrers.attach(real_registry, image, [EvidenceSigner(signer).sign(target)])
+            programs.notation(image, accepted=accepted)
+            assert verify_image(real_registry, image, trust, ("signature",), datetime.now(UTC)).ok == accepted
+
+
 def test_notation_accepts_the_test_key_of_a_laptop_only_from_who_trusts_it(image, with_evidence, programs, tmp_path):
     signer = with_evidence(laptop_key(tmp_path))
     programs.notation(image, accepted=False)
@@ -295,6 +343,46 @@ def test_everything_is_accepted_in_production_after_a_copy(
     trust = Trust((authority.root,))
     verify_image(production, copy, trust, ("signature", "provenance", "sbom"), datetime.now(UTC)).require()
     referrers.delete(production, copy)
+
+
+def test_programs_of_others_accept_what_production_serves_before_and_after_a_rollback(
+    new_session, backends, settings, image_repository, verifiers, tmp_path
+):
+    signer, programs = laptop_key(settings.home), Programs(verifiers)
+    anybody = STRICT["trustPolicies"][0] | {"trustedIdentities": ["*"]}
+    programs.trust(pem(signer.chain[0]), STRICT | {"trustPolicies": [anybody]})
+    name = image_repository.image("tools/shell")
+    served = []
+
+    def served_now():
+        """What `:latest` of the image is, accepted by all of them."""
+        (latest,) = [each for each in releases[0].images[0].destinations if each.endswith(":latest")]
+        repository = latest.rpartition(":")[0]
+        tag = Reference(backends.production.host, repository, "latest")
+        there = tag.with_digest(backends.production.digest(tag))
+        programs.notation(there, accepted=True)
+        programs.cosign(there, key_file(signer, tmp_path), "slsaprovenance1", accepted=True)
+        said = verifiers.accept("oras", "discover", "--plain-http", "--format", "json", "--depth", "3", there)
+        found = {each["digest"] for each in _nodes(json.loads(said).get("referrers", []))}
+        staged = Reference(backends.staging.host, name.partition("/")[0], digest=there.digest)
+        assert found == {each.digest for each in referrers.walk(backends.staging, staged)}
+        sboms = [each for each in referrers.listed(backends.production, there) if "spdx" in each.artifact_type]
+        programs.notation(there.with_digest(sboms[0].digest), accepted=True)
+        return there.digest
+
+    releases = []
+    for tag in ("v1", "v2"):
+        image_repository.write(image_repository.folder("tools/shell") / "greeting", tag)
+        session = replace(new_session("tools/shell", commit=image_repository.commit(tag)), release_tag=tag)
+        session.folder.write_run_information()
+        scenarios.test(session, stage(session, name, str), str)
+        releases.append(publish(session).release)
+        Releaser(backends, settings, "somebody", str).release(releases[-1])
+        served.append(served_now())
+    roll_back(name, "", "it is broken", backends, settings, "somebody", str)
+
+    assert served[0] != served[1]
+    assert served_now() == served[0]
 
 
 def _nodes(referrers_of_oras: list[dict]) -> list[dict]:

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from aml_images_dagster.defs.keys import asset_key
 from aml_images_dagster.text import code, code_block
 
 if TYPE_CHECKING:
-    from aml_images_dagster.builds.records import StagedImage, TestedImage
+    from collections.abc import Iterator
+
+    from aml_images_dagster.builds.records import EvidenceRecord, StagedImage, TestedImage
     from aml_images_dagster.builds.session import BuildSession, Source
     from aml_images_dagster.catalog.image import Image
 
@@ -42,14 +45,12 @@ def code_references(image: Image, source: Source) -> dict[str, Any]:
 
 def staged_metadata(session: BuildSession, record: StagedImage) -> dict[str, dg.MetadataValue]:
     """What the UI shows of a staged image."""
-    staging = session.backends.staging
-    family = record.image.partition("/")[0]
     metadata: dict[str, dg.MetadataValue] = {
         "reasons": dg.MetadataValue.md("\n".join(f"- {code(reason)}" for reason in record.reasons)),
         "because": dg.MetadataValue.md("\n".join(f"- {code(because)}" for because in record.because)),
         "reference": dg.MetadataValue.text(record.reference),
         "digest": dg.MetadataValue.text(record.digest),
-        "manifest": dg.MetadataValue.url(f"{staging.url}/v2/{family}/manifests/{record.digest}"),
+        "manifest": dg.MetadataValue.url(f"{_staging_repository(session, record.image)}/manifests/{record.digest}"),
         "size_mb": dg.MetadataValue.float(round(record.size_bytes / 1e6, 3)),
         "layers": dg.MetadataValue.int(record.layers),
         "reused": dg.MetadataValue.bool(record.reused(session.number)),
@@ -88,23 +89,54 @@ def staged_metadata(session: BuildSession, record: StagedImage) -> dict[str, dg.
     return metadata
 
 
-def evidence_metadata(session: BuildSession, image: str) -> dict[str, dg.MetadataValue]:
-    """What the UI shows of what is attached to an image; nothing if nothing is."""
-    record = session.folder.read_evidence(image)
-    if record is None:
+def evidence_metadata(evidence: EvidenceRecord | None, repository: str) -> dict[str, dg.MetadataValue]:
+    """What the UI shows of what is attached to an image; nothing if nothing is.
+
+    Args:
+        evidence: What is attached.
+        repository: URL of the repository that has the image, `https://HOST/v2/NAME`.
+    """
+    if evidence is None:
         return {}
-    blobs = f"{session.backends.staging.url}/v2/{image.partition('/')[0]}/manifests"
-    rows = [dg.TableRecord({"artifact": each.kind, "manifest": f"{blobs}/{each.digest}"}) for each in record.artifacts]
+    rows = [
+        dg.TableRecord({"artifact": each.name or each.kind, "manifest": f"{repository}/manifests/{each.digest}"})
+        for each in evidence.artifacts
+    ]
     columns = [dg.TableColumn("artifact", "string"), dg.TableColumn("manifest", "string")]
+    test_key = " (a test key, which proves nothing)" if evidence.is_test_key else ""
+    licences = [*evidence.licences.items(), *([("none", evidence.without_licence)] if evidence.without_licence else ())]
     metadata: dict[str, dg.MetadataValue] = {
-        "packages": dg.MetadataValue.int(record.packages),
-        "without_licence": dg.MetadataValue.int(record.without_licence),
-        "signed_by": dg.MetadataValue.text(record.signed_by),
+        "packages": dg.MetadataValue.int(evidence.packages),
+        "licences": dg.MetadataValue.md(", ".join(f"{code(name)} {count}" for name, count in licences)),
+        "signed_by": dg.MetadataValue.text(f"{evidence.signed_by}{test_key}"),
         "evidence": dg.MetadataValue.table(rows, schema=dg.TableSchema(columns=columns)),
     }
-    if record.unread:
-        metadata["not_read"] = dg.MetadataValue.md("\n".join(f"- {code(what)}" for what in record.unread))
+    for shown, names in _EVIDENCE.items():
+        found = [each for each in evidence.artifacts if each.name in names]
+        if found:
+            links = (f"[{each.name}]({repository}/blobs/{each.content})" for each in found)
+            metadata[shown] = dg.MetadataValue.md(", ".join(links))
+    if evidence.unread:
+        metadata["not_read"] = dg.MetadataValue.md("\n".join(f"- {code(what)}" for what in evidence.unread))
     return metadata
+
+
+_EVIDENCE = {"sbom": ("SPDX", "CycloneDX"), "provenance": ("provenance",), "test_results": ("test results",)}
+
+
+def evidence_observation(session: BuildSession, image: str) -> Iterator[dg.AssetObservation]:
+    """What to show on the page of a staged image once it has evidence: that is attached when it has passed."""
+    evidence = session.folder.read_evidence(image)
+    if evidence is not None:
+        yield dg.AssetObservation(
+            asset_key(image, "staged"),
+            description="what is in it and where it comes from is attached and signed",
+            metadata=evidence_metadata(evidence, _staging_repository(session, image)),
+        )
+
+
+def _staging_repository(session: BuildSession, image: str) -> str:
+    return f"{session.backends.staging.url}/v2/{image.partition('/')[0]}"
 
 
 def tested_metadata(session: BuildSession, record: TestedImage) -> dict[str, dg.MetadataValue]:
@@ -140,6 +172,6 @@ def tested_metadata(session: BuildSession, record: TestedImage) -> dict[str, dg.
         "test_seconds": dg.MetadataValue.float(sum((r.seconds for r in record.scenarios), 0.0)),
         "logs": dg.MetadataValue.path(str(session.folder.image(record.image) / "logs")),
         "build": dg.MetadataValue.text(session.number),
-        **evidence_metadata(session, record.image),
+        **evidence_metadata(session.folder.read_evidence(record.image), _staging_repository(session, record.image)),
         **({"not_tested_on": dg.MetadataValue.text(", ".join(record.untested))} if record.untested else {}),
     }

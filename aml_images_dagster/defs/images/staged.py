@@ -23,7 +23,14 @@ from aml_images_dagster.defs.images.checks import (
     staged_checks,
     without_result,
 )
-from aml_images_dagster.defs.images.description import code_references, kinds, owners, staged_metadata, tested_metadata
+from aml_images_dagster.defs.images.description import (
+    code_references,
+    evidence_observation,
+    kinds,
+    owners,
+    staged_metadata,
+    tested_metadata,
+)
 from aml_images_dagster.defs.images.failure import StepEvent, failure_events
 from aml_images_dagster.defs.images.left_out import left_out
 from aml_images_dagster.defs.keys import STAGE_TAG, asset_key, base_key
@@ -113,3 +120,5 @@ def _pass_without_test(context: dg.AssetExecutionContext, session: BuildSession,
             tags={"dagster/data_version": tested.digest},
         )
     )
+    for observation in evidence_observation(session, record.image):
+        context.log_event(observation)

@@ -12,7 +12,13 @@ from aml_images_dagster.builds.staging import reuse_staged, stage_once
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.image_name import group_name
 from aml_images_dagster.defs.images.checks import scenario_checks, scenario_results, without_result
-from aml_images_dagster.defs.images.description import code_references, kinds, owners, tested_metadata
+from aml_images_dagster.defs.images.description import (
+    code_references,
+    evidence_observation,
+    kinds,
+    owners,
+    tested_metadata,
+)
 from aml_images_dagster.defs.images.failure import StepEvent, failure_events
 from aml_images_dagster.defs.images.left_out import left_out
 from aml_images_dagster.defs.images.unchanged import report_unchanged
@@ -66,6 +72,8 @@ def tested_asset(image: Image, source: Source) -> dg.AssetsDefinition:
                 context.log.warning(f"{image.id} is not tested on {', '.join(record.untested)}: no test machine is")
             for warning in sorted({scenario.warning for scenario in record.scenarios if scenario.warning}):
                 context.log.warning(warning)
+            for observation in evidence_observation(session, image.id):
+                context.log_event(observation)
             results = scenario_results(record, context.selected_asset_check_keys)
             yield dg.MaterializeResult(
                 metadata=tested_metadata(session, record),

@@ -1,6 +1,7 @@
 """Production: one asset per image, materialized by releasing a build, and the check of its promotion."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,11 +10,12 @@ from pydantic import Field
 
 from aml_images_dagster.builds.difference_markdown import as_markdown
 from aml_images_dagster.builds.ledger import LATEST, Ledger, ReleaseRecord, TagChange
+from aml_images_dagster.builds.records import EvidenceRecord
 from aml_images_dagster.builds.release_notes import notes_as_markdown, read_notes
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.reference import short_digest
 from aml_images_dagster.defs.images.checks import without_result
-from aml_images_dagster.defs.images.description import kinds, owners
+from aml_images_dagster.defs.images.description import evidence_metadata, kinds, owners
 from aml_images_dagster.defs.keys import (
     PRODUCTION_GROUP,
     PROMOTED,
@@ -184,6 +186,8 @@ def release_metadata(record: ReleaseRecord, image: str, factory: Factory) -> dic
         metadata["digest"] = latest.after or ""
         metadata["before"] = latest.before or ""
         metadata["roll_back"] = rollback_link(image)
+        evidence = _evidence_of(record, image, factory)
+        metadata |= evidence_metadata(evidence, f"{factory.backends.production.url}/v2/{latest.repository}")
     if record.outside_window:
         metadata["outside_window"] = record.outside_window
     if record.reason:
@@ -200,6 +204,13 @@ def release_metadata(record: ReleaseRecord, image: str, factory: Factory) -> dic
         following = dependents(record, factory.source.catalog, factory.backends.artifacts, ledger.records())
         metadata["to_build_next"] = build_link(following)
     return metadata
+
+
+def _evidence_of(record: ReleaseRecord, image: str, factory: Factory) -> EvidenceRecord | None:
+    """What the build of a release has attached; None if its records are gone or cannot be read."""
+    with suppress(BadInput):
+        return factory.backends.artifacts.build(record.build).read_evidence(image)
+    return None
 
 
 def difference_metadata(plan: ReleasePlan, image: str) -> dict[str, Any]:

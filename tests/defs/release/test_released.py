@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 
 from aml_images_dagster.builds.ledger import Ledger
+from aml_images_dagster.builds.records import AttachedArtifact, EvidenceRecord
 from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.definitions import definitions
 from aml_images_dagster.defs.keys import PROMOTED, RELEASE_JOB, RELEASED, ROLLBACK_JOB, WITHDRAW_JOB, released_key
@@ -96,6 +97,36 @@ def test_a_release(ui: Ui, complete_build: Callable[..., ReleaseJson]) -> None:
     assert shown["digest"] in wanted.values()
     assert "First release." in shown["release_notes"]
     assert done.get_asset_check_evaluations() == [], "without a public registry nothing is promoted"
+
+
+def test_a_release_shows_what_is_attached(ui: Ui, complete_build: Callable[..., ReleaseJson]) -> None:
+    release = complete_build("apps/other")
+    (image,) = release.images
+    name = f"{image.family}/{image.name}"
+    sbom = AttachedArtifact(
+        kind="application/spdx+json",
+        digest=f"sha256:{'5' * 64}",
+        subject=image.staging.digest,
+        name="SPDX",
+        content=f"sha256:{'c' * 64}",
+    )
+    ui.house.backends.artifacts.build(release.build).write_evidence(
+        EvidenceRecord(
+            image=name,
+            digest=image.staging.digest,
+            artifacts=(sbom,),
+            signed_by="CN=image factory",
+            is_test_key=False,
+            packages=3,
+            without_licence=1,
+            attached_in=release.build,
+        )
+    )
+    assert ui.release(release.build).success
+    shown = ui.shown("apps/other")
+    repository = image.destinations[0].rpartition(":")[0]
+    assert (shown["packages"], shown["signed_by"]) == (3, "CN=image factory")
+    assert shown["sbom"] == f"[SPDX]({ui.house.backends.production.url}/v2/{repository}/blobs/{sbom.content})"
 
 
 def test_the_check_alone_looks_at_what_was_released_last(ui: Ui, complete_build: Callable[..., ReleaseJson]) -> None:
