@@ -164,6 +164,15 @@ def test_a_group_of_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "AML_IMAGES_AZURE (environment): this is a group of settings" in refusal(tmp_path)
 
 
+def test_the_code_location_is_reloaded_by_the_ui_unless_a_sign_in_stands_before_it(tmp_path: Path) -> None:
+    table(tmp_path, 'pull-requests = {ui-url = "https://images.example"}')
+    assert load_settings(repo=tmp_path).pull_requests.reload_url == "https://images.example"
+    inner = 'pull-requests = {ui-url = "https://images.example", webserver-url = "http://127.0.0.1:3001"}'
+    table(tmp_path, inner)
+    settings = load_settings(repo=tmp_path).pull_requests
+    assert (settings.ui_url, settings.reload_url) == ("https://images.example", "http://127.0.0.1:3001")
+
+
 def test_a_secret_is_refused_where_it_would_be_committed(tmp_path: Path) -> None:
     table(tmp_path, f'staging-client-secret = "{SECRET}"')
     with pytest.raises(BadInput, match="STAGING_CLIENT_SECRET") as refused:

@@ -44,8 +44,8 @@ def become_dagster_dev(settings: Settings, workspace: str, port: str) -> NoRetur
     _check_port(port)
     _check_daemon(home)
     os.environ[f"{ENV_PREFIX}REPO"] = str(settings.repo)
-    if "ui_url" not in settings.pull_requests.model_fields_set:
-        os.environ[f"{ENV_PREFIX}PULL_REQUESTS__UI_URL"] = f"http://{_HOST}:{port}"
+    for address in {"ui_url", "webserver_url"} - settings.pull_requests.model_fields_set:
+        os.environ[f"{ENV_PREFIX}PULL_REQUESTS__{address.upper()}"] = f"http://{_HOST}:{port}"
     # It puts the .env of the folder that it is started in above the environment. The settings read that of the
     # repository by themselves, below the environment.
     os.chdir(home)

@@ -78,7 +78,12 @@ class PullRequestSettings(Group):
     )
     ui_url: str = Field(
         default="http://127.0.0.1:3000",
-        description="Address of the Dagster UI: for links to runs, and for a reload when a pull request adds an image.",
+        description="Address at which others reach the Dagster UI, for links to runs.",
+    )
+    webserver_url: str = Field(
+        default="",
+        description="Address at which the factory reaches the webserver, without a sign-in between them: for a reload "
+        "when a pull request adds an image; default: ui_url.",
     )
 
     @field_validator("allow")
@@ -96,6 +101,11 @@ class PullRequestSettings(Group):
         if value and (value.count("*") != 1 or not value.startswith("refs/")):
             raise ValueError("write one * in the place of the number, e.g. refs/pull/*/head")
         return value
+
+    @property
+    def reload_url(self) -> str:
+        """Address of the webserver that is asked to reload the code location."""
+        return self.webserver_url or self.ui_url
 
     @property
     def rules(self) -> tuple[str, ...]:

@@ -108,6 +108,7 @@ def test_settings_are_those_of_the_repository_and_a_signal_ends_it_all(
     assert settings["staging_registry"] == "environment.example"
     assert settings["production_registry"] != "ours.example"
     assert settings["pull_requests"]["ui_url"] == (address or f"http://127.0.0.1:{port}")
+    assert settings["pull_requests"]["webserver_url"] == f"http://127.0.0.1:{port}"
 
 
 def test_a_wrong_setting_is_one_message(repository: ImageRepository) -> None:

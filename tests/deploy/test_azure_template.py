@@ -1,4 +1,4 @@
-"""deploy/azure/main.bicep, as far as it can be looked at without Azure: it parses, and says what docs/azure.md says."""
+"""deploy/azure, as far as one can look at it without Azure: it parses, fits together, is what docs/azure.md says."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pycep import BicepParser
 
@@ -30,6 +31,7 @@ BUILT_IN = {
     "AzureML Data Scientist": "f6c7c914-8db3-469d-8ca1-694a8f32e121",
     "Key Vault Crypto User": "12338af0-0e69-4776-bea7-57ae8d297424",
     "Key Vault Reader": "21090545-7ca7-4776-b22c-e363652d74d2",
+    "Network Contributor": "4d97b98b-1d4f-495f-ae58-64e0a4f9b6a5",
 }
 SCOPES = {
     "staging registry": "staging",
@@ -37,18 +39,27 @@ SCOPES = {
     "artifacts container": "container",
     "workspace": "workspace",
     "key vault": "vault",
+    "subnet of the cluster": "clusterSubnet",
 }
+HOLDERS = {
+    "compute of the workspace": "computePrincipalId",
+    "machines of the cluster": "cluster",
+    "the cluster": "clusterIdentity",
+}
+TEMPLATES = ("main", "cluster")
 
 
-@pytest.fixture(scope="module")
-def template() -> dict[str, Any]:
-    return dict(BicepParser().parse(text=(ROOT / "deploy/azure/main.bicep").read_text("utf-8")))
+def text_of(name: str) -> str:
+    return (ROOT / "deploy" / "azure" / f"{name}.bicep").read_text("utf-8")
 
 
-@pytest.fixture(scope="module")
-def assignments(template: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def parsed(name: str) -> dict[str, Any]:
+    return dict(BicepParser().parse(text=text_of(name)))
+
+
+def assignments_in(name: str) -> dict[str, dict[str, Any]]:
     kind = "Microsoft.Authorization/roleAssignments"
-    return {name: found["config"] for name, found in template["resources"].items() if found["type"] == kind}
+    return {found: one["config"] for found, one in parsed(name)["resources"].items() if one["type"] == kind}
 
 
 def names_in(expression: object) -> set[str]:
@@ -60,28 +71,26 @@ def names_in(expression: object) -> set[str]:
     return {str(expression)}
 
 
-def test_the_page_has_a_row_for_every_role_assignment(
-    template: dict[str, Any], assignments: dict[str, dict[str, Any]]
-) -> None:
-    roles = template["variables"]["roles"]["value"]
+def test_the_page_has_a_row_for_every_role_assignment() -> None:
     found = {}
-    for name, assignment in assignments.items():
-        properties = assignment["properties"]
-        [role] = names_in(properties["roleDefinitionId"]) & roles.keys()
-        assert role in names_in(assignment["name"]), f"{name}: two roles would get the same name"
-        who = names_in(properties["principalId"]) & {"builder", "releaser", "computePrincipalId"}
-        found[name] = (who, roles[role], assignment["scope"])
-    shown = {}
-    for name, who, role, scope in ROW.findall(PAGE):
-        holder = "computePrincipalId" if who.startswith("compute") else who
-        shown[name] = ({holder}, BUILT_IN[role], SCOPES[scope])
+    for template in TEMPLATES:
+        roles = parsed(template)["variables"]["roles"]["value"]
+        for name, assignment in assignments_in(template).items():
+            properties = assignment["properties"]
+            [role] = names_in(properties["roleDefinitionId"]) & roles.keys()
+            assert role in names_in(assignment["name"]), f"{name}: two roles would get the same name"
+            [who] = names_in(properties["principalId"]) & {"builder", "releaser", *HOLDERS.values()}
+            found[name] = (who, roles[role], assignment["scope"])
+    shown = {
+        name: (HOLDERS.get(who, who), BUILT_IN[role], SCOPES[scope]) for name, who, role, scope in ROW.findall(PAGE)
+    }
     assert shown == found
 
 
-def test_who_builds_may_not_write_into_production(assignments: dict[str, dict[str, Any]]) -> None:
+def test_who_builds_may_not_write_into_production() -> None:
     reached = [
         names_in(one["properties"]["roleDefinitionId"])
-        for one in assignments.values()
+        for one in assignments_in("main").values()
         if one["scope"] == "production" and "builder" in names_in(one["properties"]["principalId"])
     ]
     assert [found & {"acrPull", "acrPush", "acrImporter", "acrDelete"} for found in reached] == [{"acrPull"}]
@@ -99,27 +108,45 @@ def test_the_certificate_is_one_that_signs_images_and_its_key_stays_in_the_vault
     assert f"AML_IMAGES_TRUST__IDENTITIES={certificate['subject']}" in PAGE
 
 
-def test_every_parameter_without_a_default_is_given(template: dict[str, Any]) -> None:
-    given = json.loads((ROOT / "deploy/azure/main.parameters.json").read_text("utf-8"))["parameters"]
-    needed = {name for name, parameter in template["parameters"].items() if parameter["default"] is None}
-    assert needed <= given.keys() <= template["parameters"].keys()
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_every_parameter_without_a_default_is_given_but_for_secrets(name: str) -> None:
+    parameters = parsed(name)["parameters"]
+    given = json.loads((ROOT / "deploy" / "azure" / f"{name}.parameters.json").read_text("utf-8"))["parameters"]
+    secret = {found for found, one in parameters.items() if {"type": "secure"} in one["decorators"]}
+    needed = {found for found, one in parameters.items() if one["default"] is None}
+    assert needed - secret <= given.keys() <= parameters.keys() - secret
 
 
-def test_what_is_referred_to_is_declared(template: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_what_is_referred_to_is_declared(name: str) -> None:
+    template = parsed(name)
     declared = {*template["parameters"], *template["variables"], *template["resources"]}
-    text = (ROOT / "deploy/azure/main.bicep").read_text("utf-8")
-    used = set(re.findall(r"(?<![\w.'@])([a-z]\w*)\.(?:id|name|properties|\w+\b)", re.sub(r"'[^']*'|//.*", "", text)))
+    used = set(
+        re.findall(r"(?<![\w.'@])([a-z]\w*)\.(?:id|name|properties|\w+\b)", re.sub(r"'[^']*'|//.*", "", text_of(name)))
+    )
     assert used
     assert used - {"roles"} <= declared
 
 
-def test_outputs_and_page_name_settings_that_exist(template: dict[str, Any]) -> None:
+def test_the_cluster_uses_what_the_other_template_makes() -> None:
+    """And runs as pods are who builds: the subject is the service account of deploy/kubernetes."""
+    resources, made = parsed("cluster")["resources"], parsed("main")["resources"]
+    assert resources["builder"]["existing"] is True
+    assert resources["builder"]["config"]["name"] == made["builder"]["config"]["name"]
+    subject = parsed("cluster")["parameters"]["runsAccount"]["default"]
+    launcher = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "instance.yaml").read_text("utf-8").split("---")[0])
+    config = yaml.safe_load(launcher["data"]["dagster.yaml"])["run_launcher"]["config"]
+    assert subject == f"system:serviceaccount:{config['job_namespace']}:{config['service_account_name']}"
+
+
+def test_outputs_and_page_name_settings_that_exist() -> None:
     known = {ENV_PREFIX + "__".join(path).upper() for path, _ in every_setting(Settings)}
-    descriptions = json.dumps(template["outputs"])
+    descriptions = json.dumps([parsed(name)["outputs"] for name in TEMPLATES])
     named = set(re.findall(r"AML_IMAGES_[A-Z_]+[A-Z]", descriptions + PAGE))
     assert len(named) > 8
     assert named <= known
 
 
-def test_outputs_are_on_the_page(template: dict[str, Any]) -> None:
-    assert [name for name in template["outputs"] if f"<{name}>" not in PAGE and name != "releaserClientId"] == []
+def test_outputs_are_on_the_page() -> None:
+    outputs = {output for name in TEMPLATES for output in parsed(name)["outputs"]}
+    assert [name for name in outputs if f"<{name}>" not in PAGE and name != "releaserClientId"] == []

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ import pytest
 import requests
 
 from aml_images_dagster.instance.sign_in import SIGNED_IN_TAG, USER_HEADER
+from tests.emulators.json_api import JsonApi, Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,11 +56,26 @@ def free_port() -> int:
         return port
 
 
+class SignInService(JsonApi):
+    """What oauth2-proxy answers to Caddy: its cookie is the user. Nothing else of it is here.
+
+    Source: https://oauth2-proxy.github.io/oauth2-proxy/features/endpoints
+    """
+
+    def answer(self, request: Request) -> tuple[Any, ...]:
+        """Who has signed in; `nameless` has an account without an e-mail address."""
+        user = request.headers.get("Cookie", "").removeprefix("_oauth2_proxy=")
+        if request.path == "/oauth2/auth":
+            return (202, None, {} if user == "nameless" else {"X-Auth-Request-Email": user}) if user else (401, None)
+        return 302, None, {"Location": "https://login.example/"}
+
+
 @dataclass(frozen=True)
 class Site:
-    """The proxy, and the instance behind it."""
+    """The proxy, and the instance behind it; on another port the same with accounts of an organization."""
 
     port: int
+    accounts_port: int
     home: Path
     passwords: dict[str, str]
 
@@ -69,6 +86,11 @@ class Site:
     def ask(self, method: str, path: str, user: str | None, **options: Any) -> requests.Response:
         auth = (user, self.passwords[user]) if user else None
         return requests.request(method, f"{self.origin}{path}", auth=auth, timeout=60, allow_redirects=False, **options)
+
+    def ask_with_account(self, method: str, path: str, user: str = "", **options: Any) -> requests.Response:
+        headers = {**({"Cookie": f"_oauth2_proxy={user}"} if user else {}), **options.pop("headers", {})}
+        url = f"http://127.0.0.1:{self.accounts_port}{path}"
+        return requests.request(method, url, headers=headers, timeout=60, allow_redirects=False, **options)
 
     def graphql(self, user: str, query: str, headers: dict[str, str] | None = None, **variables: Any) -> Any:
         body = {"query": query, "variables": variables}
@@ -129,7 +151,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         for name, word in passwords.items()
     }
     (folder / "users").write_text("".join(f"{name} {done.stdout.strip()}\n" for name, done in hashes.items()))
-    proxy, writing, reading = free_port(), free_port(), free_port()
+    proxy, accounts, writing, reading = (free_port() for _ in range(4))
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("AML_IMAGES_", "DAGSTER_"))}
     environment = clean | {
         "HOME": str(folder),
@@ -142,26 +164,36 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         "AML_IMAGES_WEBSERVER_READ_ONLY": f"127.0.0.1:{reading}",
     }
     webserver = [sys.executable, "-m", "dagster_webserver", "-w", str(folder / "workspace.yaml"), "-h", "127.0.0.1"]
-    commands = [
-        ["caddy", "run", "--config", str(CADDYFILE), "--adapter", "caddyfile"],
-        [*webserver, "-p", str(writing)],
-        [*webserver, "-p", str(reading), "--read-only"],
-    ]
-    with (folder / "log").open("wb") as log:
-        processes = [
-            subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log, start_new_session=True)
-            for command in commands
+    caddy = ["caddy", "run", "--config", str(CADDYFILE), "--adapter", "caddyfile"]
+    with SignInService() as sign_in, (folder / "log").open("wb") as log:
+        of_accounts = {
+            "AML_IMAGES_SIGN_IN": "oauth2_proxy",
+            "AML_IMAGES_OAUTH2_PROXY": sign_in.url.removeprefix("http://"),
+            "AML_IMAGES_SITE": f"http://127.0.0.1:{accounts}",
+            "AML_IMAGES_ORIGIN": f"http://127.0.0.1:{accounts}",
+        }
+        started: list[tuple[list[str], dict[str, str]]] = [
+            (caddy, {}),
+            (caddy, of_accounts),
+            ([*webserver, "-p", str(writing)], {}),
+            ([*webserver, "-p", str(reading), "--read-only"], {}),
         ]
-    try:
-        found = Site(proxy, home, passwords)
-        for user in passwords:
-            wait_for_site(found, user, processes, folder / "log")
-        yield found
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait(60)
+        processes = [
+            subprocess.Popen(
+                command, env=environment | more, cwd=folder, stdout=log, stderr=log, start_new_session=True
+            )
+            for command, more in started
+        ]
+        try:
+            found = Site(proxy, accounts, home, passwords)
+            for user in passwords:
+                wait_for_site(found, user, processes, folder / "log")
+            yield found
+        finally:
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.wait(60)
 
 
 def wait_for_site(site: Site, user: str, processes: list[subprocess.Popen[bytes]], log: Path) -> None:
@@ -223,3 +255,41 @@ def test_the_pages_of_the_site_itself_work(site: Site) -> None:
     assert site.graphql("ada", TERMINATE, own)["terminateRun"]["__typename"] == "RunNotFoundError"
     assert site.handshake("ada", site.origin) == 101
     assert site.handshake("eve", site.origin) == 101
+
+
+def test_who_has_no_account_is_sent_to_the_sign_in(site: Site) -> None:
+    answer = site.ask_with_account("GET", "/runs?q=1")
+    assert answer.status_code == 302
+    assert answer.headers["Location"] == f"/oauth2/sign_in?rd=http://127.0.0.1:{site.accounts_port}/runs?q=1"
+    assert site.ask_with_account("GET", "/oauth2/sign_in").headers["Location"] == "https://login.example/"
+    assert site.ask_with_account("POST", "/graphql", json={"query": VERSION}).status_code == 302
+
+
+def test_an_account_is_who_has_started_a_run_whatever_the_request_says(site: Site) -> None:
+    body = {"query": LAUNCH, "variables": {"tags": []}}
+    answer = site.ask_with_account("POST", "/graphql", "ada", headers={USER_HEADER: "eve"}, json=body).json()
+    assert site.tags(answer["data"]["launchRun"]["run"]["runId"])[SIGNED_IN_TAG] == "ada"
+    forged = site.ask_with_account("POST", "/graphql", "eve", headers={USER_HEADER: "ada"}, json=body).json()
+    assert forged["data"]["launchRun"]["__typename"] == "UnauthorizedError"
+    for headers in ({}, {USER_HEADER: "ada"}):
+        assert site.ask_with_account("POST", "/graphql", "nameless", headers=headers, json=body).status_code == 403
+
+
+def test_accounts_are_protected_from_pages_of_other_sites(site: Site) -> None:
+    body = {"query": TERMINATE}
+    refused = [
+        site.ask_with_account("GET", "/graphql", "ada", params=body),
+        site.ask_with_account("POST", "/graphql", "ada", params=body),
+        site.ask_with_account("POST", "/graphql", "ada", json=body, headers={"Origin": "http://evil.example"}),
+        site.ask_with_account("POST", "/report_asset_materialization/x", "eve", json={}),
+    ]
+    assert [answer.status_code for answer in refused] == [403] * len(refused)
+
+
+def test_the_configuration_of_oauth2_proxy_gives_what_caddy_asks_for() -> None:
+    text = CADDYFILE.with_name("oauth2-proxy.cfg").read_text("utf-8")
+    settings = tomllib.loads(text)
+    assert settings["set_xauthrequest"] is True
+    assert settings["redirect_url"].endswith("/oauth2/callback")
+    assert f"{{$AML_IMAGES_OAUTH2_PROXY:{settings['http_address']}}}" in CADDYFILE.read_text("utf-8")
+    assert not [name for name in settings if "secret" in name]

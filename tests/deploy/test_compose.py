@@ -27,7 +27,7 @@ def test_it_is_a_file_of_the_compose_specification() -> None:
 def test_files_that_are_mounted_are_there() -> None:
     mounted = {volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", ())}
     files = {path for path in mounted if path.startswith("../")}
-    assert files == {"../dagster-postgres.yaml", "../caddy/Caddyfile", "../backup"}
+    assert files == {"../dagster-postgres.yaml", "../caddy/Caddyfile", "../caddy/oauth2-proxy.cfg", "../backup"}
     assert [path for path in files if not (COMPOSE.parent / path).is_file()] == []
     named = {name for name in mounted if re.fullmatch(r"\w+", name)}
     assert named == set(FILE["volumes"])
@@ -47,6 +47,7 @@ def test_only_the_code_server_has_the_engine_and_none_of_ours_is_root() -> None:
         service = SERVICES[name]
         assert service["cap_drop"] == ["ALL"], name
         assert service["read_only"] is True
+        assert service["tmpfs"] == ["/tmp:exec"], "without exec no image can be pushed"
         assert service["security_opt"] == ["no-new-privileges:true"]
     assert "\nUSER 10001\n" in (DEPLOY / "Dockerfile").read_text("utf-8")
 
@@ -59,6 +60,21 @@ def test_every_process_of_dagster_has_the_same_instance() -> None:
         assert instance in SERVICES[name]["volumes"], name
         assert "state:/var/lib/aml-images" in SERVICES[name]["volumes"]
         assert wanted <= SERVICES[name]["environment"].keys()
+
+
+def test_every_port_may_be_another() -> None:
+    ports = dict(re.findall(r"\$\{(PGPORT|\w+_PORT):-(\d+)\}", TEXT))
+    assert len(ports) == 6
+    assert len(set(ports.values())) == len(ports)
+    bare = re.sub(r"\$\{\w+:-\d+\}", "", TEXT)
+    assert [port for port in ports.values() if port in bare] == []
+
+
+def test_the_factory_reaches_the_webserver_behind_the_sign_in() -> None:
+    """To reload the code location: `pull_requests.webserver_url`."""
+    code, proxy = SERVICES["code"]["environment"], SERVICES["proxy"]["environment"]
+    assert code["AML_IMAGES_PULL_REQUESTS__WEBSERVER_URL"] == f"http://{proxy['AML_IMAGES_WEBSERVER']}"
+    assert code["AML_IMAGES_PULL_REQUESTS__UI_URL"] == proxy["AML_IMAGES_ORIGIN"]
 
 
 def test_a_run_that_was_killed_with_its_container_is_known_to_be_dead() -> None:
@@ -77,7 +93,7 @@ def test_services_wait_for_healthy_ones_and_come_back() -> None:
 
 def test_the_proxy_gets_every_variable_of_its_configuration() -> None:
     caddyfile = (DEPLOY / "caddy" / "Caddyfile").read_text("utf-8")
-    assert set(re.findall(r"\{\$(\w+)\}", caddyfile)) == set(SERVICES["proxy"]["environment"])
+    assert set(re.findall(r"\{\$(\w+)[:}]", caddyfile)) == set(SERVICES["proxy"]["environment"])
 
 
 def test_no_secret_stands_in_it() -> None:

@@ -64,6 +64,7 @@ def test_what_a_pod_names_is_there(workload: dict[str, Any]) -> None:
     pod = spec["template"]["spec"]
     assert spec["selector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
     assert pod["serviceAccountName"] in named("ServiceAccount")
+    assert pod["enableServiceLinks"] is False, "services are named as settings are"
     volumes = {volume["name"] for volume in pod["volumes"]}
     maps = {volume["configMap"]["name"] for volume in pod["volumes"] if "configMap" in volume}
     for container in containers(workload):
@@ -106,6 +107,7 @@ def test_pods_of_runs_are_confined_as_their_namespace_demands() -> None:
     run = instance["run_launcher"]["config"]["run_k8s_config"]
     pod = run["pod_spec_config"]
     assert pod["security_context"]["run_as_non_root"] is True
+    assert pod["enable_service_links"] is False
     assert pod["security_context"]["seccomp_profile"] == {"type": "RuntimeDefault"}
     for container in (run["container_config"], *pod["init_containers"]):
         confined = {"allow_privilege_escalation": False, "capabilities": {"drop": ["ALL"]}}

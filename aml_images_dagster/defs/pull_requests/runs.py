@@ -119,7 +119,7 @@ class NewImages:
         self._known = known
         self._location = location
         self._root = factory.backends.artifacts.root
-        self._ui_url = factory.settings.pull_requests.ui_url
+        self._webserver = factory.settings.pull_requests.reload_url
 
     def declare(self, number: int, images: tuple[DeclaredImage, ...]) -> None:
         """Record what a pull request adds, in place of its last record."""
@@ -160,7 +160,7 @@ class NewImages:
         for tracked in waiting:
             tracked.reloads += 1
         try:
-            reload_code_location(self._ui_url, self._location)
+            reload_code_location(self._webserver, self._location)
         except Unreachable as fault:
             return str(fault)
         return "the code location is reloaded"
@@ -179,11 +179,11 @@ _SECONDS = 40
 """Shorter than the minute after which Dagster ends the tick of a sensor."""
 
 
-def reload_code_location(ui_url: str, location: str) -> None:
+def reload_code_location(webserver: str, location: str) -> None:
     """Load a code location again, so that it sees other images. Runs in progress keep the images that they have loaded.
 
     Args:
-        ui_url: Address of the Dagster UI.
+        webserver: Address of the webserver; one that asks for a sign-in does not answer.
         location: Name of the code location.
 
     Raises:
@@ -191,7 +191,7 @@ def reload_code_location(ui_url: str, location: str) -> None:
     """
     from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError, ReloadRepositoryLocationStatus
 
-    url = urlsplit(ui_url)
+    url = urlsplit(webserver)
     where = f"{url.hostname}{f':{url.port}' if url.port else ''}{url.path.rstrip('/')}"
     try:
         client = DagsterGraphQLClient(where, use_https=url.scheme == "https", timeout=_SECONDS)
@@ -199,8 +199,8 @@ def reload_code_location(ui_url: str, location: str) -> None:
     except (DagsterGraphQLClientError, OSError) as error:
         raise Unreachable(
             "the Dagster UI does not answer, and only it can reload the code location",
-            where=ui_url,
-            hint="Start it, or set pull_requests.ui_url to its address.",
+            where=webserver,
+            hint="Start it, or set pull_requests.webserver_url to its address, behind any sign-in.",
         ) from error
     if answer.status is not ReloadRepositoryLocationStatus.SUCCESS:
         raise Unreachable(f"the code location does not reload: {answer.message}", where=location)
