@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.engine]
 
 PATIENCE_SECONDS = 300
 TODAY = datetime.now(UTC).date()
-FIRST, SECOND, THIRD = "1.0-1", "1.0-1+deb12u1", "1.0-1+deb12u2"
+FIRST, SECOND = "1.0-1", "1.0-1+deb12u1"
 DOCKERFILE = """FROM debian:12
 RUN rm -f /etc/apt/sources.list.d/* && printf '{sources}' > /etc/apt/sources.list && \\
     apt-get update && apt-get install -y libdemo1
@@ -40,7 +40,7 @@ COPY python /bin/python
 """
 POLICY = "security_updates: true\nsources: [updates]\n"
 EXCEPTION = """exceptions:
-  - id: CVE-2026-0002
+  - id: CVE-2026-0001
     reason: no program in this image reads such certificates
     expires: {day}
 """
@@ -165,7 +165,9 @@ def last_tick(ui: DagsterUi) -> str:
     return str(ticks[0]["skipReason"] if ticks else "")
 
 
-def test_a_missing_security_update(scene: Scene) -> None:
+def test_a_missing_security_update_closes_the_gate_and_the_rebuild_that_the_sensor_starts_opens_it(
+    scene: Scene,
+) -> None:
     first = scene.build()
     assert first.returncode == 0, first.stdout + first.stderr
     first_build = json.loads(first.stdout)["build"]
@@ -223,14 +225,18 @@ def test_a_missing_security_update(scene: Scene) -> None:
         assert after["served"]["signed_by"]
         until(ui, lambda: "fully patched" in scene.fleet_page(), "the page of the fleet is not written again")
 
-    # The next update is excepted for a week; then the gate is closed again.
-    scene.publish(THIRD, "Fix CVE-2026-0002.", 1)
-    exception = EXCEPTION.format(day=TODAY + timedelta(days=7))
-    scene.repository.write(scene.repository.root / "policy.yaml", POLICY + exception)
+
+def test_an_exception_opens_the_gate_until_it_expires(scene: Scene) -> None:
+    first = scene.build()
+    assert first.returncode == 0, first.stdout + first.stderr
+    scene.publish(SECOND, "Fix CVE-2026-0001.", 1)
+    last_day = TODAY + timedelta(days=7)
+    scene.repository.write(scene.repository.root / "policy.yaml", POLICY + EXCEPTION.format(day=last_day))
     scene.repository.commit("an exception")
-    excepted = scene.build()
+
+    excepted = scene.build_on_a_later_day(7)
     assert excepted.returncode == 0, excepted.stdout + excepted.stderr
-    expired = scene.build_on_a_later_day(8)
-    said = refusal(expired)
-    assert f"libdemo1 {SECOND} → {THIRD} (CVE-2026-0002)" in said
-    assert f"The exception for CVE-2026-0002 has expired on {TODAY + timedelta(days=7)}." in said
+
+    said = refusal(scene.build_on_a_later_day(8))
+    assert f"libdemo1 {FIRST} → {SECOND} (CVE-2026-0001)" in said
+    assert f"The exception for CVE-2026-0001 has expired on {last_day}." in said
