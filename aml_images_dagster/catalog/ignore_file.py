@@ -83,5 +83,10 @@ def _pattern(written: str) -> tuple[bool, Callable[[str], bool]]:
     text = written[is_exception:].strip(SPACES)
     if not text:
         raise GlobError("nothing stands behind !")
-    text = posixpath.normpath(text.lstrip("/") or "/") if text.startswith("/") else posixpath.normpath(text)
+    if text.startswith("/"):
+        text = posixpath.normpath("/" + text.lstrip("/"))[1:] or "/"
+        if is_exception and text == "/":
+            raise GlobError("only the whole context stands behind !")
+    else:
+        text = posixpath.normpath(text)
     return is_exception, path_matcher(text)

@@ -200,6 +200,8 @@ FILES = [
         ("[^a].md", ["b.md"]),
         (".", []),
         (" #odd", ["#odd"]),
+        ("/../a.txt", ["a.txt"]),
+        ("/dir/../..", []),
         # An alternative of what begins with the one, and of what ends with the other; dir/sub does.
         ("a|b*", ["a.txt", "b.md", "dir/sub/a.txt", "dir/sub/b.md"]),
     ],
@@ -207,3 +209,10 @@ FILES = [
 def test_dockerignore(ignore, gone):
     ignores = IgnoreFile(ignore.encode()).ignores
     assert [name for name in FILES if ignores(name)] == gone
+
+
+@pytest.mark.parametrize("pattern", ["!", "!/", "! /", "!/..", "!/dir/..", "!//"])
+def test_an_exception_for_nothing_or_everything_is_refused(pattern):
+    with pytest.raises(BadInput, match="stands behind !") as error:
+        IgnoreFile(f"dir\n{pattern}\n".encode())
+    assert error.value.where == ".dockerignore:2"
