@@ -42,6 +42,7 @@ def is_harmless(text: str) -> bool:
 
 def _perhaps_circular(text: str) -> bool:
     """Whether a stage takes files from itself or from one below, and a stage is FROM another."""
+    text = text.removeprefix("\ufeff")
     stages = list(_STAGE.finditer(text))
     last = {stage[2].lower(): index for index, stage in enumerate(stages) if stage[2]}
     if not any(stage[1] and stage[1].lower() in last for stage in stages):
