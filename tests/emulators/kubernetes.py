@@ -205,8 +205,8 @@ class Kubernetes(AzureService):
 
     def refuse(self, request: Request) -> Answer | None:
         """What is answered to who has no token, or no role that allows the request."""
-        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if not self.identity.accepts(token, AUDIENCE):
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not self.identity.accepts(token, AUDIENCE):  # clients write it either way
             return self.error(401, "Unauthorized", "Unauthorized")
         account = self.identity.issued[token].client_id
         asked = _PATH.fullmatch(request.path)
