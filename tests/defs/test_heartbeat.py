@@ -84,7 +84,7 @@ def test_a_run_that_has_never_beaten_is_not_silent(instance: dg.DagsterInstance,
         assert not is_silent(instance, "run", PATIENCE), "an earlier version executes it"
 
 
-@pytest.mark.parametrize("process", [this_process() + "1", ELSEWHERE])
+@pytest.mark.parametrize("process", [this_process() + "1", ELSEWHERE], ids=["here", "elsewhere"])
 def test_a_run_that_executes_a_dead_one_again_has_its_tags_and_not_its_process(
     process: str, instance: dg.DagsterInstance, clock: Clock
 ) -> None:
@@ -103,7 +103,11 @@ def test_a_run_that_executes_a_dead_one_again_has_its_tags_and_not_its_process(
     assert process_of(tagged) == f"{process}:{again.run_id}"
 
 
-@pytest.mark.parametrize(("process", "state"), [(ELSEWHERE, "failed"), ("", "failed"), (this_process(), "alive")])
+@pytest.mark.parametrize(
+    ("process", "state"),
+    [(ELSEWHERE, "failed"), ("", "failed"), (this_process(), "alive")],
+    ids=["elsewhere", "unnamed", "here"],
+)
 def test_a_process_that_is_seen_decides_itself_and_every_other_one_by_its_silence(
     process: str, state: str, instance: dg.DagsterInstance, clock: Clock
 ) -> None:
