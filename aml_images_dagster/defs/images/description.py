@@ -121,7 +121,12 @@ def evidence_metadata(evidence: EvidenceRecord | None, repository: str) -> dict[
     return metadata
 
 
-_EVIDENCE = {"sbom": ("SPDX", "CycloneDX"), "provenance": ("provenance",), "test_results": ("test results",)}
+_EVIDENCE = {
+    "sbom": ("SPDX", "CycloneDX"),
+    "licence_texts": ("licence texts",),
+    "provenance": ("provenance",),
+    "test_results": ("test results",),
+}
 
 
 def evidence_observation(session: BuildSession, image: str) -> Iterator[dg.AssetObservation]:
