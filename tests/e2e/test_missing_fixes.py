@@ -108,7 +108,8 @@ class Scene:
         with open_instance(self.home) as instance:
             key = dg.AssetCheckKey(released_key(self.other), PATCHED)
             history = instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
-        return next(record.evaluation for record in history if record.evaluation)
+        found = (record.evaluation for record in history)  # of one that is planned, its plan
+        return next(each for each in found if isinstance(each, dg.AssetCheckEvaluation))
 
 
 @pytest.fixture
