@@ -261,5 +261,5 @@ def test_everything_is_healthy_and_backed_up(deployed: Deployed) -> None:
     states = [json.loads(line) for line in deployed.compose("ps", "--all", "--format", "json").splitlines()]
     assert {state["State"] for state in states} == {"running"}
     assert {state["Health"] for state in states} <= {"healthy", ""}
-    (backup, *_) = sorted((deployed.folder.parents[1] / "backups").iterdir())
+    *_, backup = sorted((deployed.folder.parents[1] / "backups").iterdir())
     assert {file.name for file in backup.iterdir()} == {"dagster.dump", "artifacts.tar"}
