@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from dagster import AssetCheckEvaluation
     from dagster._core.scheduler.instigation import InstigatorState
+    from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
     from aml_images_dagster.defs.run import Factory
     from aml_images_dagster.notifications.rules import Kind
@@ -103,10 +104,10 @@ def failing_checks(
     latest = instance.event_log_storage.get_latest_asset_check_execution_by_key([each.check for each in watched])
     for each in watched:
         record = latest.get(each.check)
-        evaluation = record.evaluation if record else None
+        evaluation = _result(record) if record else None
         if record and evaluation is None:  # it is being executed: what it said before counts
             history = instance.event_log_storage.get_asset_check_execution_history(each.check, limit=_LOOKED_BACK)
-            evaluation = next((earlier.evaluation for earlier in history if earlier.evaluation), None)
+            evaluation = next(filter(None, map(_result, history)), None)
         if evaluation is not None and each.fails(evaluation):
             left = evaluation.metadata.get("left")
             yield Notification(
@@ -117,6 +118,12 @@ def failing_checks(
                 link=page(factory, f"assets/{'/'.join(each.check.asset_key.path)}?view=checks"),
                 images=each.images,
             )
+
+
+def _result(record: AssetCheckExecutionRecord) -> AssetCheckEvaluation | None:
+    """What an execution has said; None while it runs, when Dagster has its plan there."""
+    evaluation = record.evaluation
+    return evaluation if isinstance(evaluation, dg.AssetCheckEvaluation) else None
 
 
 def failing_sensors(instance: dg.DagsterInstance, factory: Factory) -> Iterator[Notification]:

@@ -1,6 +1,5 @@
 """The asset `operations/fleet`: its table shows every image in production, what needs a person first."""
 
-from contextlib import nullcontext
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -39,9 +38,7 @@ def fleet_asset() -> dg.AssetsDefinition:
         kinds={"docker"},
     )
     def fleet(context: dg.AssetExecutionContext, factory: dg.ResourceParam[Factory]) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        # In a run of another job, that job names its process.
-        is_own = context.run.job_name == FLEET_JOB
-        with begun(context, factory.settings) if is_own else nullcontext(), explained():
+        with begun(context, factory.settings), explained():
             found = collect_fleet(factory.source, factory.backends, factory.settings, datetime.now(UTC))
             page = store_page(found, factory.backends.artifacts)
         context.log.info(found.summary)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
 from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.events import DagsterEvent, DagsterEventType
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData, TickData
 from dagster._core.scheduler.instigation import TickStatus as Status
@@ -97,6 +99,16 @@ class Scene:
                 description=f"{check.name} is {passed}",
             )
         )
+
+    def plan(self, check: dg.AssetCheckKey) -> None:
+        """A run begins that is to execute a check."""
+        run = dg.DagsterRun("scan_production", status=dg.DagsterRunStatus.STARTED)
+        self.instance.add_run(run)
+        planned = AssetCheckEvaluationPlanned(asset_key=check.asset_key, check_name=check.name)
+        event = DagsterEvent(
+            DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED.value, run.job_name, event_specific_data=planned
+        )
+        self.instance.report_dagster_event(event, run.run_id)
 
     def sensor_ticks(self, name: str, status: Status) -> None:
         location = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("images"), "repository")
@@ -220,6 +232,13 @@ def test_a_check_that_turns_is_sent_once_until_it_passes_again(
     scene.evaluate(check, passed=False)
     scene.tick()
     assert service.titles == [("operators", title)] * 2
+
+
+def test_a_check_that_is_being_executed_has_its_last_result(scene: Scene, service: MessageService) -> None:
+    scene.evaluate(OVERDUE, passed=False)
+    scene.plan(OVERDUE)
+    scene.tick()
+    assert service.titles == [("operators", "A fix that tools/shell lacks is overdue")]
 
 
 def test_a_sensor_is_sent_when_it_turns_red(scene: Scene, service: MessageService) -> None:
