@@ -7,10 +7,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from aml_images_dagster.builds.difference_markdown import short_sections
-from aml_images_dagster.builds.image_difference import summary
 from aml_images_dagster.builds.notices import NoticesResult, notices_result
-from aml_images_dagster.builds.production_difference import ProductionDifference
 from aml_images_dagster.builds.records import ScenarioRecord, StagedImage, TestedImage, sizes_in_words
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.staging import staged_by_digest
@@ -112,36 +109,6 @@ STAGED_CHECKS = (
     SIZE,
     StagedCheck("notices", "Licence and third-party notices are in the image.", False, _notices),
 )
-
-MAJOR_CHANGES = "major_changes"
-
-
-def major_spec(key: dg.AssetKey) -> dg.AssetCheckSpec:
-    """The check that a release of the image would not be refused for what it changes."""
-    return dg.AssetCheckSpec(
-        MAJOR_CHANGES,
-        asset=key,
-        description="In builds of pull requests: nothing changes that may break users of what production serves.",
-    )
-
-
-def major_check(found: ProductionDifference) -> dg.AssetCheckResult:
-    """A warning: a change that may break users is refused when it is released, until a person accepts it."""
-    if found.difference is None:
-        said = found.unknown if found.is_first else f"what changed is not known: {found.unknown}"
-    elif found.may_break:
-        said = f"may break users: {', '.join(found.may_break)}; its release needs --accept-major"
-    else:
-        said = summary(found.difference)
-    markdown = "\n\n".join(short_sections(found.difference)) if found.difference else ""
-    return dg.AssetCheckResult(
-        check_name=MAJOR_CHANGES,
-        passed=found.is_first or (found.difference is not None and not found.may_break),
-        severity=dg.AssetCheckSeverity.WARN,
-        description=said,
-        metadata={"what_changed": dg.MetadataValue.md(markdown)} if markdown else {},
-    )
-
 
 NOTICES_DRIFT = "notices_drift"
 VULNERABILITIES = "vulnerabilities"

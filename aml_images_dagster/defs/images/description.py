@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from aml_images_dagster.builds.difference_markdown import short_sections
+from aml_images_dagster.builds.image_difference import summary
 from aml_images_dagster.defs.keys import asset_key
 from aml_images_dagster.text import code, code_block
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from aml_images_dagster.builds.production_difference import ProductionDifference
     from aml_images_dagster.builds.records import EvidenceRecord, StagedImage, TestedImage
     from aml_images_dagster.builds.session import BuildSession, Source
     from aml_images_dagster.catalog.image import Image
@@ -180,3 +183,17 @@ def tested_metadata(session: BuildSession, record: TestedImage) -> dict[str, dg.
         **evidence_metadata(session.folder.read_evidence(record.image), _staging_repository(session, record.image)),
         **({"not_tested_on": dg.MetadataValue.text(", ".join(record.untested))} if record.untested else {}),
     }
+
+
+def change_observation(key: dg.AssetKey, found: ProductionDifference) -> dg.AssetObservation:
+    """What a build of a pull request would change for users of an image; what may break them comes first."""
+    metadata: dict[str, Any] = {}
+    if found.difference is None:
+        said = found.unknown if found.is_first else f"what changed is not known: {found.unknown}"
+    else:
+        said = summary(found.difference)
+        metadata["what_changed"] = dg.MetadataValue.md("\n\n".join(short_sections(found.difference)))
+    if found.may_break:
+        metadata = {"may_break_users": ", ".join(found.may_break), **metadata}
+        said = f"may break users: {', '.join(found.may_break)}; its release needs --accept-major"
+    return dg.AssetObservation(key, description=said, metadata=metadata)

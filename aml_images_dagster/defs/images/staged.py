@@ -18,12 +18,11 @@ from aml_images_dagster.defs.images.checks import (
     gate_results,
     gate_specs,
     is_fine,
-    major_check,
-    major_spec,
     staged_checks,
     without_result,
 )
 from aml_images_dagster.defs.images.description import (
+    change_observation,
     code_references,
     evidence_observation,
     kinds,
@@ -59,11 +58,7 @@ def staged_asset(image: Image, source: Source) -> dg.AssetsDefinition:
         owners=owners(image),
         metadata=code_references(image, source),
         pool=WINDOWS_BUILD_POOL if image.os == "windows" else BUILD_POOL,
-        check_specs=[
-            *(check.spec(key) for check in STAGED_CHECKS),
-            *gate_specs(image, source.tree, key),
-            major_spec(key),
-        ],
+        check_specs=[*(check.spec(key) for check in STAGED_CHECKS), *gate_specs(image, source.tree, key)],
         hooks={cleanup_hook},
     )
     def staged(
@@ -88,7 +83,7 @@ def staged_asset(image: Image, source: Source) -> dg.AssetsDefinition:
                 selected = context.selected_asset_check_keys
                 results += [each for each, _ in gates if dg.AssetCheckKey(key, str(each.check_name)) in selected]
                 if session.pull_request:
-                    results.append(major_check(against_production(session, record)))
+                    yield from _compare(context, session, record, key)
                 if is_fine(results) and _is_tested_here(session, image):
                     _pass_without_test(context, session, record)
             except FactoryError as error:
@@ -102,6 +97,16 @@ def staged_asset(image: Image, source: Source) -> dg.AssetsDefinition:
             yield from without_result(context, {dg.AssetCheckKey(key, str(result.check_name)) for result in results})
 
     return staged
+
+
+def _compare(
+    context: dg.AssetExecutionContext, session: BuildSession, record: StagedImage, key: dg.AssetKey
+) -> Iterator[dg.AssetObservation]:
+    found = against_production(session, record)
+    observation = change_observation(key, found)
+    if found.may_break:
+        context.log.warning(observation.description)
+    yield observation
 
 
 def _is_tested_here(session: BuildSession, image: Image) -> bool:
