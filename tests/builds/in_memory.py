@@ -89,6 +89,9 @@ class MemoryRegistry:
     def referrers(self, _repository: str, _digest: str) -> Sequence[Mapping[str, Any]]:
         return []
 
+    def referrers_tags(self, _repository: str) -> Sequence[str]:
+        return ()
+
     def size_bytes(self, reference: Reference) -> int:
         return len(reference.digest)
 
