@@ -6,8 +6,10 @@ import hashlib
 import io
 import json
 import os
+import signal
 import tarfile
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,6 +51,19 @@ hypothesis.settings.register_profile("long", max_examples=300, stateful_step_cou
 MakeContext = Callable[[Mapping[str, str | bytes]], Path]
 PushNewImage = Callable[[str, str], Reference]
 NewSession = Callable[..., BuildSession]
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_before() -> Iterator[None]:
+    """Let no test leave SIGINT or SIGTERM blocked or ignored: the processes that later ones start would inherit that."""
+    yield
+    numbers = {signal.SIGINT, signal.SIGTERM}
+    left = signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers) & numbers
+    left |= {number for number in numbers if signal.getsignal(number) is signal.SIG_IGN}
+    for number in left:
+        signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
+    if left:
+        warnings.warn(f"a test has left blocked or ignored: {sorted(left)}", stacklevel=1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -257,7 +257,7 @@ def number_of(scene, run):
 
 def test_malicious_pull_requests(scene):
     """Each gets a clear message on its page; nothing leaks, and honest ones are built beside them."""
-    other = scene.remote.factory.image("apps/other")
+    other, before = scene.remote.factory.image("apps/other"), scene.tags()
 
     def spies(r):
         lines = "RUN env; cat /proc/1/environ /proc/self/environ | tr '\\\\0' '\\\\n'; ls -l / /run /var/run; exit 7\n"
@@ -314,7 +314,7 @@ def test_malicious_pull_requests(scene):
         assert not any(secret in text for text in everything)
     hostname = os.uname().nodename
     assert hostname not in scene.body(12)
-    assert [tag for tag in scene.tags() if other.partition("/")[2] in tag] == []
+    assert [tag for tag in scene.tags() if other.partition("/")[2] in tag and tag not in before] == []
     for number in (*heads, 19):
         scene.close(number)
     scene.until(lambda: scene.tags() == [], lambda: str(scene.tags()))
