@@ -55,7 +55,7 @@ NewSession = Callable[..., BuildSession]
 
 @pytest.fixture(autouse=True)
 def _signals_as_before() -> Iterator[None]:
-    """Let no test leave SIGINT or SIGTERM blocked or ignored: the processes that later ones start would inherit that."""
+    """Let no test leave SIGINT or SIGTERM blocked or ignored: processes that later ones start would inherit that."""
     yield
     numbers = {signal.SIGINT, signal.SIGTERM}
     left = signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers) & numbers
