@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -82,6 +83,8 @@ def _serve(exporter: Exporter, listen: str, interval: float) -> NoReturn:
             where=f"--listen {listen}",
             hint="End what listens there, or give another address.",
         ) from None
+    # Dagster takes SIGTERM as it takes SIGINT, which a shell lets what it starts in the background ignore.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     click.echo(f"Metrics at http://{listen}/metrics", err=True)
     while True:
         time.sleep(interval)
