@@ -110,7 +110,7 @@ def test_the_packages_are_those_that_syft_finds(staged, records, image, tmp_path
 
 @pytest.mark.parametrize("image", IMAGES)
 def test_the_notices_name_what_is_in_the_image(staged, home, image):
-    # A build records what it has found; a reference is read anew.
+    # A build records what it has found; a reference is read each time.
     for source in ((), ("--of", str(staged[image]))):
         document = aml_images(home, "notices", image, *source)
         assert (document["lock"], document["drift"]) == (True, [])

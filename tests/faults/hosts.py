@@ -124,7 +124,7 @@ class Host:
     def reconnect(self) -> None:
         """Undo that."""
         for tunnel in self._tunnels:
-            tunnel.mend()
+            tunnel.repair()
 
     @property
     def is_up(self) -> bool:

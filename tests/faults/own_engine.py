@@ -218,7 +218,7 @@ class Tunnel:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Take connections again."""
         self._is_cut = False
 
