@@ -675,16 +675,16 @@ class Artifacts:
             for mark in marks:
                 mark.unlink(missing_ok=True)
 
-    def is_being_deleted(self, digest: str) -> bool:
-        """Whether a process that may still run has said so (`deletion`)."""
+    def is_being_deleted(self, *digests: str) -> bool:
+        """Whether a process that may still run has said so of any of these (`deletion`)."""
         folder = self.root / "deletions"
-        prefix = f"{below(folder, digest).name}."
+        prefixes = tuple(f"{below(folder, digest).name}." for digest in digests)
         try:
             marks = list(folder.iterdir())
         except (FileNotFoundError, NotADirectoryError):  # object stores have no empty folders
             return False
         for mark in marks:
-            if mark.name.startswith(prefix):
+            if mark.name.startswith(prefixes):
                 with suppress(FileNotFoundError):  # it is done
                     if not is_dead(read_whole(mark).decode("utf-8", "replace")):
                         return True

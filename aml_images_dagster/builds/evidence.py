@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from aml_images_dagster.builds.records import AttachedArtifact, EvidenceRecord, on_platform
 from aml_images_dagster.catalog.reference import Reference
-from aml_images_dagster.errors import BadInput
+from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.trust.certificates import name_of
 from aml_images_dagster.trust.dsse import PREDICATE_ANNOTATION
 from aml_images_dagster.trust.inventory import read_inventory
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.builds.session import BuildSession
     from aml_images_dagster.trust.inventory import Inventory
 
+_ATTEMPTS = 3
 _MOST_COMMON = 10
 """Licences that the record of an image names; the SBOM has all."""
 
@@ -138,9 +139,7 @@ class Evidence:
             artifacts += _as_attached(all_of_it, Descriptor.of(staging.existing(image)))
         for each in artifacts:
             session.folder.write_untagged(self._staged.image, each.digest)
-        session.begin()  # a build that has ended meanwhile was cleaned up, and gets nothing more
-        for image, all_of_it in to_attach:
-            attach(staging, image, all_of_it)
+        self._attach_all(to_attach, [self._image.with_digest(each.digest) for each in artifacts])
         first = documents[0].inventory
         return EvidenceRecord(
             image=self._staged.image,
@@ -153,6 +152,26 @@ class Evidence:
             licences=_most_common_licences(first),
             unread=first.unread,
             attached_in=session.number,
+        )
+
+    def _attach_all(self, to_attach: list[tuple[Reference, list[Artifact]]], pushed: list[Reference]) -> None:
+        """Attach, again if the cleanup of another build with the same bytes has deleted what no list had yet."""
+        session, refusal = self._session, None
+        for _ in range(_ATTEMPTS):
+            session.begin()  # a build that has ended meanwhile was cleaned up, and gets nothing more
+            try:
+                for image, artifacts in to_attach:
+                    attach(session.backends.staging, image, artifacts)
+            except Unreachable as error:  # registries refuse lists of what was deleted
+                refusal = error
+            else:
+                refusal = None
+            if session.keeps(pushed) and refusal is None:
+                return
+        raise refusal or Unreachable(
+            "the registry does not keep what is attached",
+            where=str(self._image),
+            hint="Something deletes what no tag names: let it leave what is attached to an image.",
         )
 
     def _provenance(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from aml_images_dagster.catalog.reference import Reference
     from aml_images_dagster.catalog.tree import Tree
     from aml_images_dagster.settings import Settings
+
+_DELETION_SECONDS = 60.0
+"""How long a deletion may take; one that takes longer was begun by a process that has ended on another machine."""
+_WAIT_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -135,6 +140,24 @@ class BuildSession:
                 f"build {self.number} was stopped: its status is {record.status}",
                 hint="See the step that failed first, and start a new build.",
             )
+
+    def keeps(self, pushed: Sequence[Reference]) -> bool:
+        """Whether staging has all of what this build has pushed, once nobody deletes any of it any more.
+
+        The cleanup of another build with the same bytes may not have seen what names them, when it looked for that.
+
+        Args:
+            pushed: By digest. What names them, a tag or a list of what is attached, is written.
+
+        Raises:
+            BuildStopped: This build was stopped meanwhile.
+        """
+        until = time.monotonic() + _DELETION_SECONDS
+        digests = [reference.digest for reference in pushed]
+        while self.backends.artifacts.is_being_deleted(*digests) and time.monotonic() < until:
+            time.sleep(_WAIT_SECONDS)
+            self.begin()
+        return all(self.backends.staging.digest(reference) is not None for reference in pushed)
 
     def _create(self) -> BuildRecord:
         """Write `build.json`; the one that is there if another step was faster, and may have failed since."""

@@ -50,8 +50,6 @@ if TYPE_CHECKING:
 
 _WAIT_SECONDS = 0.5
 _PUSHES = 3
-_DELETION_SECONDS = 60.0
-"""How long a deletion may take; one that takes longer was begun by a process that has ended on another machine."""
 
 
 def stage(session: BuildSession, name: str, log: LogLine) -> StagedImage:
@@ -323,12 +321,9 @@ def _is_complete(session: BuildSession, reference: Reference, pushed: PushedImag
     digest = pushed.digest or staging.digest(reference)
     if digest is None:
         return False
-    parts = manifests_below(staging, reference.with_digest(digest))
-    until = time.monotonic() + _DELETION_SECONDS
-    while any(map(session.backends.artifacts.is_being_deleted, (digest, *parts))) and time.monotonic() < until:
-        time.sleep(_WAIT_SECONDS)
-        session.begin()
-    return staging.digest(reference) is not None and all(staging.digest(reference.with_digest(part)) for part in parts)
+    whole = reference.with_digest(digest)
+    parts = [whole.with_digest(part) for part in manifests_below(staging, whole)]
+    return session.keeps([whole, *parts]) and staging.digest(reference) is not None
 
 
 def _platforms(image: Image, pushed: Reference, told: PushedImage, staging: Registry) -> tuple[StagedPlatform, ...]:

@@ -169,6 +169,53 @@ def test_an_image_that_two_builds_share_keeps_its_evidence_until_the_last_is_cle
     assert backends.staging.referrers_tags(there.repository) == []
 
 
+@pytest.mark.parametrize("when", ["before its first list", "after its first list", "before its last list"])
+def test_the_cleanup_of_a_build_with_the_same_bytes_takes_nothing_that_is_being_attached(
+    new_session: Callable[..., BuildSession],
+    backends: Backends,
+    settings: Settings,
+    image: str,
+    when: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its SBOM has the digest that the other build had recorded, and no list has it yet."""
+    first, second = new_session("tools/shell"), new_session("tools/shell")
+    _passed(first, image)
+    assert cleanup(first.number, backends, "failed").clean
+    second.folder.write_run_information()
+    staged = stage(second, image, _silent)
+    there = _by_digest(staged, backends.staging)
+    assert not anything_left(first.number, backends)
+    send, found = backends.staging.send_manifest, list[bool]()
+
+    def clean_up_beside() -> None:
+        if not found:
+            found.append(anything_left(first.number, backends))
+            cleanup(first.number, backends, "failed")
+
+    def send_beside(repository: str, version: str, manifest: Manifest) -> Any:
+        is_list, is_last = version.startswith("sha256-"), version == referrers_tag(staged.digest)
+        if is_last if when == "before its last list" else is_list and when == "before its first list":
+            clean_up_beside()
+        answer = send(repository, version, manifest)
+        if is_list and when == "after its first list":
+            clean_up_beside()
+        return answer
+
+    monkeypatch.setattr(backends.staging, "send_manifest", send_beside)
+    scenarios.test(second, staged, _silent)
+
+    assert found == [True], "the other build was not looked at in between"
+    assert _verified(backends.staging, there, settings)
+    record = second.folder.read_evidence(image)
+    assert record is not None
+    assert {each.digest for each in record.artifacts} == {each.digest for each in walk(backends.staging, there)}
+    assert cleanup(second.number, backends, "failed").clean
+    assert not anything_left(first.number, backends)
+    assert not anything_left(second.number, backends)
+    assert backends.staging.referrers_tags(there.repository) == []
+
+
 class Over:
     """Every run has failed."""
 
