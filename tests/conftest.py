@@ -245,7 +245,8 @@ def _registry(variable: str, default: str) -> OciRegistry:
 
 
 def _empty(registry: OciRegistry, repository: str) -> None:
-    for tag in registry.tags(repository):
+    """Delete what the tags lead to, lists of what is attached included."""
+    for tag in (*registry.tags(repository), *registry.referrers_tags(repository)):
         tagged = Reference(registry.host, repository, tag)
         parts = manifests_below(registry, tagged)
         registry.delete(tagged)
