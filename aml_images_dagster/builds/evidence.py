@@ -11,6 +11,7 @@ from collections import Counter
 from concurrent.futures import Future
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import chain
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from aml_images_dagster.trust.inventory import read_inventory
 from aml_images_dagster.trust.layer_records import LayerRecords
 from aml_images_dagster.trust.licence_texts import LICENCE_TEXTS, licence_texts
 from aml_images_dagster.trust.notary import ARTIFACT_TYPE
-from aml_images_dagster.trust.referrers import Artifact, Descriptor, attach
+from aml_images_dagster.trust.referrers import Artifact, Descriptor, push, settle
 from aml_images_dagster.trust.sbom import MEDIA_TYPES, sbom
 from aml_images_dagster.trust.signing import EvidenceSigner, descriptor_of
 from aml_images_dagster.trust.statements import (
@@ -156,19 +157,19 @@ class Evidence:
 
     def _attach_all(self, to_attach: list[tuple[Reference, list[Artifact]]], pushed: list[Reference]) -> None:
         """Attach, again if the cleanup of another build with the same bytes has deleted what no list had yet."""
-        session, refusal = self._session, None
+        session, staging = self._session, self._session.backends.staging
         for _ in range(_ATTEMPTS):
             session.begin()  # a build that has ended meanwhile was cleaned up, and gets nothing more
+            lists = dict(chain.from_iterable(push(staging, *each).items() for each in to_attach))
             try:
-                for image, artifacts in to_attach:
-                    attach(session.backends.staging, image, artifacts)
-            except Unreachable as error:  # registries refuse lists of what was deleted
-                refusal = error
+                settle(staging, self._image.repository, lists)
+            except Unreachable:  # registries refuse lists of what was deleted
+                if session.keeps(pushed):
+                    raise
             else:
-                refusal = None
-            if session.keeps(pushed) and refusal is None:
-                return
-        raise refusal or Unreachable(
+                if session.keeps(pushed):
+                    return
+        raise Unreachable(
             "the registry does not keep what is attached",
             where=str(self._image),
             hint="Something deletes what no tag names: let it leave what is attached to an image.",

@@ -182,10 +182,30 @@ def attach(registry: Registry, image: Reference, artifacts: Sequence[Artifact]) 
         BadInput: There is no such image.
         Unreachable: The registry does not answer, refuses, or does not list what was attached.
     """
+    subject = Descriptor.of(registry.existing(image))
+    pushed = push(registry, image.with_digest(subject.digest), artifacts)
+    settle(registry, image.repository, pushed)
+    return [each.digest for each in pushed[subject.digest]] if artifacts else []
+
+
+def push(registry: Registry, image: Reference, artifacts: Sequence[Artifact]) -> dict[str, list[Attached]]:
+    """Push all that is to be attached to an image; `settle` says so in the lists.
+
+    Args:
+        registry: Where the image is.
+        image: The image, by digest.
+        artifacts: What to attach.
+
+    Returns:
+        What the list of each subject is to have, in the order in which they are to be written.
+
+    Raises:
+        BadInput: There is no such image.
+        Unreachable: The registry does not answer or refuses.
+    """
     lists: dict[str, list[Attached]] = {}
-    pushed = _push(registry, image.repository, Descriptor.of(registry.existing(image)), artifacts, lists)
-    _settle(registry, image.repository, lists)
-    return [each.digest for each in pushed]
+    _push(registry, image.repository, Descriptor.of(registry.existing(image)), artifacts, lists)
+    return lists
 
 
 def _push(
@@ -194,7 +214,7 @@ def _push(
     subject: Descriptor,
     artifacts: Sequence[Artifact],
     lists: dict[str, list[Attached]],
-) -> list[Attached]:
+) -> None:
     """Push artifacts, and add what the list of each subject must have: who finds one finds its signature, too."""
     pushed = []
     for artifact in artifacts:
@@ -208,7 +228,6 @@ def _push(
         _push(registry, repository, descriptor, artifact.attached, lists)
     if pushed:
         lists[subject.digest] = pushed
-    return pushed
 
 
 def listed(registry: Registry, image: Reference) -> list[Attached]:
@@ -313,7 +332,7 @@ def copy(
             copy_image(source, target, artifact, repository)
         else:
             bring(artifact, repository)
-    _settle(target, repository, lists)
+    settle(target, repository, lists)
     return [attached.digest for group in by_subject.values() for attached in group]
 
 
@@ -377,10 +396,13 @@ def lists(registry: Registry, repository: str) -> set[str]:
     return {subject_of_tag(tag) for tag in registry.referrers_tags(repository)}
 
 
-def _settle(registry: Registry, repository: str, lists: Mapping[str, Sequence[Attached]]) -> None:
+def settle(registry: Registry, repository: str, lists: Mapping[str, Sequence[Attached]]) -> None:
     """See to it that the list of each subject has some artifacts; keep the lists where the registry keeps none.
 
     They are written in their order, and then waited for together.
+
+    Raises:
+        Unreachable: The registry does not answer, refuses, or does not list what was attached.
     """
     give_up = time.monotonic() + _SETTLE_SECONDS
     calm = dict.fromkeys(lists, 0)
