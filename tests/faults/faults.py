@@ -225,8 +225,7 @@ def attach_500(scene: Scene, started: Started) -> Build:
     return answered(scene, started, Answer("status", "PUT", lists_of(scene), status=500))
 
 
-# It has not passed yet.
-@fault("registry stopped in mid-attach", "command line", daemon=True, by_hand=("command line",))
+@fault("registry stopped in mid-attach", "command line", daemon=True)
 def registry_stopped_in_attach(scene: Scene, started: Started) -> Build:
     return registry_stopped_while(scene, in_mid_attach(scene, started, lists_of(scene)))
 
