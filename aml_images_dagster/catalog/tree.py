@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 _SUBMODULE = 0o160000
+_SMALL_BYTES = 1024
+"""Of a file that is kept once it was read: a process of git costs more than that."""
 _MOST_FILES = 100_000
 """Outside of git: a disk or a home is not searched for seconds."""
 _FORBIDDEN_PARTS = frozenset({"", ".", "..", ".git"})
@@ -239,6 +241,7 @@ class CommitTree(Tree):
         self.root = root
         self._commit = commit
         self._prefixes = tuple(prefixes)
+        self._small: dict[str, bytes] = {}
 
     @property
     @override
@@ -270,8 +273,11 @@ class CommitTree(Tree):
 
     @override
     def read_many(self, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        """One git process serves all files."""
-        wanted = [(path, self._files[path].oid) for path in paths]
+        """One git process serves all files; none is started for small ones that were read before."""
+        wanted = [(path, self._files[path].oid or "") for path in paths]
+        if all(oid in self._small for _, oid in wanted):
+            yield from ((path, self._small[oid]) for path, oid in wanted)
+            return
         with tempfile.TemporaryFile() as names:
             # A file, not a pipe: git may answer before it was asked everything, and nobody waits for the other.
             names.writelines(f"{oid}\n".encode("ascii") for _, oid in wanted)
@@ -294,6 +300,8 @@ class CommitTree(Tree):
                         )
                     size = int(header[2])
                     content = process.stdout.read(size + 1)[:size]
+                    if size <= _SMALL_BYTES:
+                        self._small[oid] = content
                     yield path, content
 
     @property

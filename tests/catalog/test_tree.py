@@ -151,6 +151,24 @@ def test_reading_stops_without_reading_all(full_repository):
     reader.close()
 
 
+def test_small_files_of_a_commit_are_read_from_git_once(git_repository, monkeypatch):
+    git_repository.write("empty", "")
+    git_repository.write("small", "s" * 1024)
+    git_repository.write("large", "l" * 1025)
+    git_repository.commit()
+    tree = git_repository.tree("HEAD")
+    before = contents(tree)
+
+    def no_process(*_, **__):
+        raise AssertionError("git was asked again")
+
+    monkeypatch.setattr("aml_images_dagster.catalog.tree.subprocess.Popen", no_process)
+    assert dict(tree.read_many(["small", "empty", "small"])) == {path: before[path][1] for path in ("small", "empty")}
+    assert list(tree.read_many([])) == []
+    with pytest.raises(AssertionError, match="asked again"):
+        tree.read("large")
+
+
 def test_no_such_folder(tmp_path):
     with pytest.raises(BadInput, match="no such folder"):
         WorkingTree(tmp_path / "nosuch")
