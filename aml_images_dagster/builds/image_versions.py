@@ -113,7 +113,6 @@ class ImageVersions:
             return _in_staging(record, staged, self._backends) or self._existing(self._by_record(record, staged))
         raise BadInput(
             f"{self._image} has no release and no build {text!r}",
-            where=self._image,
             hint=f"`aml-images releases {self._image}` and `aml-images builds --image {self._image}` show what there "
             "is; a digest and `latest` are fine, too.",
         )

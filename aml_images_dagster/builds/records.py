@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from typing import Literal, get_args
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from aml_images_dagster.catalog.content_key import ContentKey
+from aml_images_dagster.catalog.image_name import plain_name
 from aml_images_dagster.catalog.notices import Component
 from aml_images_dagster.testing.interface import JobStatus
 
@@ -64,6 +66,11 @@ class BuildFailure(Record):
     step: str
     message: str
     log: str = Field(default="", repr=False)
+
+    def is_of(self, image: str) -> bool:
+        """Whether the step is `staged` or `tested` of an image, whatever is between the words of its name."""
+        name = plain_name(*image.split("/", 1))
+        return re.sub(r"[^a-z0-9]+", "_", self.step.lower()) in (f"{name}_staged", f"{name}_tested")
 
 
 class BuildRecord(Record):

@@ -18,6 +18,7 @@ from aml_images_dagster.catalog.image import (
 )
 from aml_images_dagster.catalog.image_name import name_fault, plain_name
 from aml_images_dagster.catalog.layout import FOLDER
+from aml_images_dagster.catalog.notices import NOTHING_ADDED
 from aml_images_dagster.catalog.published import fields_of
 from aml_images_dagster.errors import BadInput
 
@@ -53,7 +54,7 @@ _PRIVATE = "# Appended to Dockerfile when the image is built; never published.\n
 _NOTICES = """\
 THIRD-PARTY SOFTWARE NOTICES: {name}
 
-This image is built on {parent}. It adds no third-party software of its own
+This image is built on {parent}. {nothing_added}
 yet: name here what its Dockerfile installs, each with its licence and home page.
 
 The notices of that image apply as well.
@@ -149,7 +150,7 @@ def _files(name: str, parent: Image, catalog: Catalog, tree: Tree) -> dict[str, 
     return {
         LICENSE_FILE: _LICENSE,
         **inherited,
-        NOTICES_FILE: _NOTICES.format(name=name, parent=published),
+        NOTICES_FILE: _NOTICES.format(name=name, parent=published, nothing_added=NOTHING_ADDED),
         IMAGE_FILE: json.dumps(settings, indent=2, ensure_ascii=False) + "\n",
         PRIVATE_DOCKERFILE: f"{_PRIVATE}COPY {LICENSE_FILE} {NOTICES_FILE} {root}\n",
         DOCKERFILE: f"FROM {published if has_tag else f'{published}:latest'}\n",

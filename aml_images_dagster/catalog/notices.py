@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.catalog.tree import Tree
 
 GENERATED = "==== Written by `aml-images notices` from what is in the image: change nothing below this line ===="
+NOTHING_ADDED = "It adds no third-party software of its own"
 _NOT_STATED = "not stated by the package"
 _LICENCE = TextWrapper(
     110,
@@ -134,6 +135,11 @@ def head_of(text: str) -> str:
     """What a person has written of `ThirdPartyNotices.txt`: all of it where nothing was generated yet."""
     head, _, _ = text.partition(GENERATED)
     return head.rstrip()
+
+
+def says_nothing_added(text: str) -> bool:
+    """Whether notices say that the folder installs nothing: the sentence that a new folder has."""
+    return NOTHING_ADDED.lower() in " ".join(text.split()).lower()
 
 
 def new_head(image: Image) -> str:

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.catalog.builder_features import CLASSIC, SEVERAL_PLATFORMS, usual_features
 from aml_images_dagster.catalog.context import context_faults
 from aml_images_dagster.catalog.context_files import ContextFiles
-from aml_images_dagster.catalog.dockerfile import instruction_faults, is_literal, odd_blanks, remote_sources
+from aml_images_dagster.catalog.dockerfile import (
+    installs,
+    instruction_faults,
+    is_literal,
+    odd_blanks,
+    remote_sources,
+)
 from aml_images_dagster.catalog.finding import Finding
 from aml_images_dagster.catalog.frontends import asks_for_more, is_dockerfile_frontend, mirrored_frontend
 from aml_images_dagster.catalog.graph import all_cycles
@@ -23,7 +29,7 @@ from aml_images_dagster.catalog.image import (
     TESTS_FILE,
 )
 from aml_images_dagster.catalog.image_name import group_name, name_fault, plain_name
-from aml_images_dagster.catalog.notices import check_notices
+from aml_images_dagster.catalog.notices import check_notices, says_nothing_added
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.catalog.scenario_files import scenario_path
 from aml_images_dagster.catalog.tree import FileMode
@@ -82,6 +88,7 @@ def validate(
                 clashes[image.id],
                 _check_files(image, existing, publishes),
                 _check_instructions(image, tree, features_of),
+                _check_installs(image, tree),
                 _check_syntax(image, frontends),
                 _check_scenarios(image, catalog, tree, existing),
                 _check_bases(image, catalog),
@@ -184,12 +191,27 @@ def _check_instructions(image: Image, tree: Tree, features_of: FeaturesOf) -> It
                 continue
             if image.os != "windows" and context.may_match_nothing(source.pattern):
                 continue
-        message = f"{source.keyword} {source.written}: there is nothing of this name in the build context"
+        which = "" if image.context == image.path else f", {image.context or 'the repository'}"
+        message = f"{source.keyword} {source.written}: there is nothing of this name in the build context{which}"
         if source.pattern in FACTORY_FILES:
             message = (
                 f"{source.keyword} {source.written}: only the factory reads this file; it is not in the build context"
             )
         yield _at(image, "error", message, source.line)
+
+
+def _check_installs(image: Image, tree: Tree) -> Iterator[Finding]:
+    """What differs with the day of the build, and what the notices do not know of."""
+    found = list(installs(image.parsed)) if image.parsed else []
+    for each in found:
+        for package in each.unpinned:
+            message = f"pip install {package}: each build may get another version; pin it with =="
+            yield _at(image, "warning", message, each.line)
+    notices = image.file(NOTICES_FILE)
+    if found and notices in tree.files() and says_nothing_added(tree.read(notices).decode("utf-8", "replace")):
+        path, line = image.place(found[0].line)
+        message = f"it says that nothing is added, and {found[0].manager} installs something ({path}:{line})"
+        yield Finding(image.id, "warning", message, notices)
 
 
 def _check_syntax(image: Image, frontends: Mapping[str, str]) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from aml_images_dagster.builds.cleanup import cleanup, read_report
 from aml_images_dagster.builds.naming import build_number, release_tag_for
 from aml_images_dagster.builds.records import BuildRecord
-from aml_images_dagster.catalog import git
+from aml_images_dagster.cli.build import why_unreleasable
 from aml_images_dagster.cli.cleanup import report_table
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import print_json
@@ -123,8 +123,8 @@ def _show_success(outcome: Outcome, record: BuildRecord) -> None:
     console.print(images_table(outcome.folder, record))
     console.print(f"\n[green]build [bold]{record.build}[/] succeeded[/], release tag {record.release_tag}")
     console.print(f"release.json, import.cfg and drop: {outcome.folder.root}", markup=False)
-    if record.commit.endswith(git.DIRTY):
-        console.print("[yellow]The working tree has uncommitted changes: this build cannot be released.[/]")
+    if unreleasable := why_unreleasable(record.commit):
+        console.print(f"[yellow]{unreleasable}[/]")
 
 
 def _show_failure(outcome: Outcome) -> None:

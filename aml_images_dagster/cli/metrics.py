@@ -47,9 +47,13 @@ def command(settings: Settings, as_json: bool, listen: str | None, textfile: Pat
     processes of the factory. docs/operate.md lists them.
     """
     if (listen is None) is (textfile is None):
-        raise BadInput("give --listen or --textfile", where="aml-images metrics", hint="One of them, and not both.")
+        raise BadInput("give --listen or --textfile", where="metrics", hint="One of them, and not both.")
     if as_json:
         raise BadInput("the format is Prometheus' own", where="--json", hint="Leave it out.")
+    if textfile is not None and not textfile.parent.is_dir():
+        raise BadInput(
+            "there is no such folder", where=f"--textfile {textfile.parent}", hint="Name another, or make it."
+        )
     exporter = _exporter(settings)
     if textfile is not None:
         exporter.refresh()
@@ -72,7 +76,8 @@ def _exporter(settings: Settings) -> Exporter:
 
 def _serve(exporter: Exporter, listen: str, interval: float) -> NoReturn:
     host, _, port = listen.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) <= _MOST_PORTS:
+    is_host = host and (":" not in host or (host.startswith("[") and host.endswith("]")))
+    if not is_host or not port.isdecimal() or not 0 < int(port) <= _MOST_PORTS:
         raise BadInput(f"{listen!r} is no address", where="--listen", hint="Write HOST:PORT, e.g. 127.0.0.1:9464.")
     exporter.refresh()
     try:

@@ -36,4 +36,10 @@ def command(settings: Settings, as_json: bool, image: str, parent: str) -> None:
     console.print(f"{written.path}: {', '.join(written.files)}", markup=False)
     if TESTS_FILE not in written.files:
         console.print(f"The parent has no {TESTS_FILE}: the image is not tested until you write one.")
-    console.print(f"Next: write its Dockerfile and notices, then aml-images validate {written.name}", markup=False)
+    console.print(
+        "Next: write its Dockerfile and notices, and a test of its own: "
+        f"a script below {catalog.tests_path}, named in {written.path}/{TESTS_FILE}. "
+        f"Then aml-images validate {written.name}",
+        markup=False,
+        soft_wrap=True,
+    )

@@ -154,7 +154,8 @@ def images_table(folder: BuildFolder, record: BuildRecord) -> Table:
     for image in record.images:
         staged, tested = folder.read_staged(image), folder.read_tested(image)
         if staged is None:
-            table.add_row(escape(image), "-")
+            reasons = planned[image].reasons if image in planned else ()
+            table.add_row(escape(image), "-", "-", _not_staged(image, record), "-", escape("\n".join(reasons)))
             continue
         if staged.reused(record.build):
             how = f"reused from {staged.built_in}"
@@ -178,6 +179,13 @@ def images_table(folder: BuildFolder, record: BuildRecord) -> Table:
             escape("\n".join(staged.reasons)),
         )
     return table
+
+
+def _not_staged(image: str, record: BuildRecord) -> str:
+    """What became of an image of which nothing is staged."""
+    if record.failure and record.failure.is_of(image):
+        return "[red]failed[/]"
+    return "not built" if record.status in ENDED else "-"
 
 
 def _jobs_of(image: str, jobs: Sequence[JobRecord]) -> list[str]:

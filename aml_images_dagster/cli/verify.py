@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.markup import escape
 
+from aml_images_dagster.builds.image_lookup import is_reference
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
+from aml_images_dagster.errors import BadInput
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.registry.oci import OciRegistry
 from aml_images_dagster.trust.laptop_key import WARNING
@@ -35,6 +37,12 @@ def command(settings: Settings, as_json: bool, reference: str) -> None:
 
     Exit codes: 0 verified, 1 refused, 2 there is no such image or it cannot be asked for.
     """
+    if not is_reference(reference):
+        raise BadInput(
+            f"{reference!r} does not begin with a registry",
+            where="REFERENCE",
+            hint=f"Write registry, name, and tag or digest, e.g. {settings.production_registry}/NAME:latest.",
+        )
     image = Reference.parse(reference)
     trust = trust_of(settings)
     found = verify_image(_registry(settings, image.registry), image, trust, settings.trust.required, datetime.now(UTC))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, TypeVar
 from aml_images_dagster.builds.history import History
 from aml_images_dagster.builds.ledger import LATEST, Ledger
 from aml_images_dagster.builds.patches import ProductionScans, patch_status
-from aml_images_dagster.catalog.image_name import plain_name
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
 from aml_images_dagster.fleet.fleet import NOT_ASKED, BaseState, Fleet, FleetImage, LastBuild, Served
@@ -327,12 +325,5 @@ def _day(build: str) -> date:
 
 def _may_have_failed(image: str, record: BuildRecord) -> bool:
     """Whether the step that failed first is one of the image, or of nobody who is known."""
-    step = re.sub(r"[^a-z0-9]+", "_", record.failure.step.lower()) if record.failure else ""
-    failed = [each for each in record.images if step in _steps(each)]
+    failed = [each for each in record.images if record.failure and record.failure.is_of(each)]
     return not failed or image in failed
-
-
-def _steps(image: str) -> tuple[str, str]:
-    """The steps of an image, as `BuildFailure.step` names them but for what is between their words."""
-    name = plain_name(*image.split("/", 1))
-    return f"{name}_staged", f"{name}_tested"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 
 import pytest
@@ -330,3 +331,52 @@ def test_everything_at_once(good):
     found = findings(good)
     assert len(found) == 8
     assert found == sorted(found, key=lambda f: (f[0], f[2], f[3] or 0))
+
+
+@pytest.mark.parametrize(
+    ("run", "unpinned"),
+    [
+        ("pip install humanize", ["humanize"]),
+        ("apt-get update && python3.11 -m pip install --no-cache-dir --upgrade pip humanize==4.1", ["pip"]),
+        ("/opt/conda/bin/pip install -q 'numpy>=1' \\\n    && true", ["numpy>=1"]),
+        ("""["pip3", "install", "a[b]", "c==1.*"]""", ["a[b]", "c==1.*"]),
+        ("<<EOF\nset -e\npip install humanize # a reason\nEOF", ["humanize"]),
+        ('pip install humanize==4.11.0 \'x==1; python_version<"4"\' "y==${Y}"', []),
+        ("pip install --no-cache-dir -r requirements.txt -e . ./local a.whl git+https://a.example/b#egg=c", []),
+        ("pip install -c constraints.txt humanize", []),
+        ("pip install --no-binary humanize humanize==4.1 && pip check", []),
+        ("echo pip install humanize", []),
+        ("python -m pip download humanize", []),
+    ],
+)
+def test_pip_without_a_version_is_a_warning_with_its_line(good, run, unpinned):
+    good.write(f"{ROOT}/base/good/Dockerfile", f"FROM debian:12\nRUN {run}\n")
+    assert findings(good) == [
+        ("base/good", "warning", "base/good/Dockerfile", 2, f"pip install {each}: {more}")
+        for each in unpinned
+        for more in ["each build may get another version; pin it with =="]
+    ]
+
+
+def test_a_stage_that_the_image_is_not_made_from_installs_nothing(good):
+    good.write(f"{ROOT}/base/good/Dockerfile", "FROM debian:12 AS other\nRUN pip install a\nFROM debian:12\n")
+    assert findings(good) == []
+
+
+@pytest.mark.parametrize("run", ["apt-get install -y git", "pip install -r requirements.txt", "conda create -n a b=1"])
+def test_notices_that_say_nothing_was_added_while_something_is(good, run):
+    notices = "This image is built on good. It adds no third-party software of its own\nyet: name here what ..."
+    good.image("base/child", f"FROM debian:12\nRUN {run}\n", tests__json=PLAN, ThirdPartyNotices__txt=notices)
+    manager = run.split()[0]
+    message = f"it says that nothing is added, and {manager} installs something ({ROOT}/base/child/Dockerfile:2)"
+    assert findings(good) == [("base/child", "warning", "base/child/ThirdPartyNotices.txt", None, message)]
+    good.write(f"{ROOT}/base/child/Dockerfile", "FROM debian:12\nRUN apt-get update\n")
+    assert findings(good) == []
+
+
+@pytest.mark.parametrize(("context", "shown"), [("src", f"{ROOT}/base/good/src"), ("repository", "the repository")])
+def test_a_build_context_elsewhere_is_named_where_a_file_is_not_in_it(good, context, shown):
+    good.write(f"{ROOT}/base/good/image.json", json.dumps({"context": context}))
+    good.write(f"{ROOT}/base/good/Dockerfile", "FROM debian:12\nCOPY file /\n")
+    message = f"COPY file: there is nothing of this name in the build context, {shown}"
+    assert findings(good) == [("base/good", "error", "base/good/Dockerfile", 2, message)]

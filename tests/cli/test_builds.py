@@ -17,6 +17,7 @@ from aml_images_dagster.builds.cleanup import cleanup
 from aml_images_dagster.builds.ledger import Ledger, TagChange
 from aml_images_dagster.builds.records import (
     BaseImage,
+    BuildFailure,
     BuildStatus,
     JobRecord,
     Plan,
@@ -305,6 +306,27 @@ def test_status_of_a_failed_build_shows_what_passed_and_what_failed(repository: 
     shown = repository.run("status", LATER, COLUMNS="200").stdout
     assert "contract passed 1.0 s" in shown
     assert "runs failed 2.0 s" in shown
+
+
+def test_status_of_a_failed_build_says_of_every_image_what_became_of_it(repository: ImageRepository) -> None:
+    failure = BuildFailure(step="apps__un_staged_staged", message="exit code: 1")
+    folder = rewrite(repository, "failed", failure=failure, images=("apps/un-staged", "apps/later"))
+    planned = [
+        PlannedImage(image=image, action="build", because=(), reasons=(f"added: {image}",), bases=(), scenarios=())
+        for image in ("apps/un-staged", "apps/later")
+    ]
+    folder.write_plan(Plan(commit="abc", images=tuple(planned)))
+
+    def rows() -> list[list[str]]:
+        lines = repository.run("status", LATER, COLUMNS="200").stdout.splitlines()
+        return [re.split(r"  +", line.strip()) for line in lines if line.startswith(" apps/")]
+
+    assert rows() == [
+        ["apps/un-staged", "-", "-", "failed", "-", "added: apps/un-staged"],
+        ["apps/later", "-", "-", "not built", "-", "added: apps/later"],
+    ]
+    rewrite(repository, "running", failure=None, images=("apps/later",))
+    assert rows() == [["apps/later", "-", "-", "-", "-", "added: apps/later"]]
 
 
 @pytest.mark.parametrize("name", ["latest", LATER, LATER[:10], "20261123"])

@@ -60,10 +60,12 @@ def test_a_file_is_written_once(repository: ImageRepository) -> None:
 
 def test_misuse_is_one_message(repository: ImageRepository) -> None:
     for arguments, said in (
-        ((), "give --listen or --textfile"),
+        ((), "aml-images: metrics: give --listen or --textfile"),
         (("--listen", "127.0.0.1:1", "--textfile", "x"), "give --listen or --textfile"),
         (("--listen", "9464"), "is no address"),
         (("--listen", "127.0.0.1:99999"), "is no address"),
+        (("--listen", "1:2:3"), "is no address"),
+        (("--textfile", "nowhere/x.prom"), "--textfile nowhere: there is no such folder"),
     ):
         done = repository.run("metrics", *arguments)
         assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr

@@ -132,6 +132,37 @@ def test_validate(repository: ImageRepository) -> None:
     assert "images/apps/other/tests.json:2" in shown.stdout
 
 
+def test_validate_warns_of_what_the_day_decides_and_the_notices_deny(repository: ImageRepository) -> None:
+    repository.run_in_a_copy("new", "apps/mine", "--from", "tools/shell")
+    repository.write(
+        repository.folder("apps/mine") / "Dockerfile", "FROM registry.example/shell\nRUN pip install humanize\n"
+    )
+    shown = repository.run_in_a_copy("validate", "apps/mine", COLUMNS="200")
+    assert shown.returncode == 0
+    assert "Dockerfile:2\n    pip install humanize: each build may get another version; pin it with ==" in shown.stdout
+    assert "ThirdPartyNotices.txt\n    it says that nothing is added, and pip installs something" in shown.stdout
+
+
+def test_new_says_where_the_test_of_the_image_goes(repository: ImageRepository) -> None:
+    done = repository.run_in_a_copy("new", "apps/mine", "--from", "tools/shell", COLUMNS="60")
+    assert done.returncode == 0
+    assert (
+        "a script below checks, named in images/apps/mine/tests.json. Then aml-images validate apps/mine\n"
+        in done.stdout
+    )
+
+
+def test_what_cannot_be_released_is_said_before_anything_is_built(repository: ImageRepository) -> None:
+    def said() -> str:
+        return repository.run_in_a_copy("build", "--all", "--dry-run", COLUMNS="60").stderr.splitlines()[0]
+
+    assert "released" not in said()
+    repository.write(repository.folder("tools/shell") / "greeting", "good day\n")
+    assert said() == "The working tree has uncommitted changes: this build cannot be released."
+    (repository.root / ".git").rename(repository.root.parent / "elsewhere")
+    assert said() == "The image folders are in no commit of git: this build cannot be released."
+
+
 def test_discover(repository: ImageRepository) -> None:
     base = repository.git("rev-parse", "HEAD")
     found = repository.json("discover", "--base", base)

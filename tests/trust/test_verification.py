@@ -190,6 +190,12 @@ class TestCommand:
         for reference in ("UPPER CASE", image.with_tag("none")):
             assert isinstance(run(reference).exception, BadInput)
 
+    @pytest.mark.parametrize("name", ["hello", "apps/hello", "library/debian:12"])
+    def test_a_name_without_a_registry_is_asked_of_nobody(self, run, name):
+        refused = run(name).exception
+        assert isinstance(refused, BadInput)
+        assert str(refused).startswith(f"REFERENCE: {name!r} does not begin with a registry")
+
     def test_the_test_key_of_a_laptop_is_named(self, run, real_registry, image, monkeypatch, tmp_path):
         from aml_images_dagster.trust.laptop_key import laptop_key
 

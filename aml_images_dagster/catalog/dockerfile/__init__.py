@@ -11,6 +11,7 @@ from aml_images_dagster.catalog.dockerfile.copies import (
 )
 from aml_images_dagster.catalog.dockerfile.dockerfile import SCRATCH, Dockerfile, ImageUse, Stage, parse_dockerfile
 from aml_images_dagster.catalog.dockerfile.expansion import SPACES
+from aml_images_dagster.catalog.dockerfile.installs import installs
 from aml_images_dagster.catalog.dockerfile.pinning import (
     in_every_stage,
     pin,
@@ -34,6 +35,7 @@ __all__ = [
     "combine",
     "copy_sources",
     "in_every_stage",
+    "installs",
     "instruction_faults",
     "is_literal",
     "odd_blanks",
