@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
@@ -12,6 +12,9 @@ from aml_images_dagster.catalog.content_key import ContentKey
 from aml_images_dagster.catalog.image_name import plain_name
 from aml_images_dagster.catalog.notices import Component
 from aml_images_dagster.testing.interface import JobStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 BuildStatus = Literal["running", "partial", "succeeded", "failed", "canceled", "expired", "removed"]
 """`partial` was started for a part of the chain only and can never be released; `expired` succeeded, was not released
@@ -67,10 +70,10 @@ class BuildFailure(Record):
     message: str
     log: str = Field(default="", repr=False)
 
-    def is_of(self, image: str) -> bool:
-        """Whether the step is `staged` or `tested` of an image, whatever is between the words of its name."""
-        name = plain_name(*image.split("/", 1))
-        return re.sub(r"[^a-z0-9]+", "_", self.step.lower()) in (f"{name}_staged", f"{name}_tested")
+    def is_of(self, image: str, stages: Sequence[str] = ("staged", "tested")) -> bool:
+        """Whether the step is one of these stages of an image, whatever is between the words of its name."""
+        step, name = re.sub(r"[^a-z0-9]+", "_", self.step.lower()), plain_name(*image.split("/", 1))
+        return step in [f"{name}_{stage}" for stage in stages]
 
 
 class BuildRecord(Record):

@@ -231,7 +231,8 @@ def _passed(session: BuildSession, image: Image, run: ScenarioRun, key: str, res
     if result.status == "canceled":
         session.begin()  # by the cleanup of the build, most likely
     if result.status != "passed":
-        logs = f"The logs are in {session.folder.image(image.id) / 'logs'}" if result.logs else ""
+        command = f"aml-images logs {session.number} {image.id} {run.scenario.name}"
+        logs = f"`{command}` shows what it has printed" if result.logs else ""
         seen = f"See {result.url}" if result.url else ""
         raise BuildFailed(
             f"scenario {on_platform(repr(run.scenario.name), run.platform)} {result.status}: {result.reason}",

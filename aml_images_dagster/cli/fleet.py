@@ -30,7 +30,7 @@ from aml_images_dagster.profiles import backends_for
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from aml_images_dagster.fleet.fleet import Fleet, Row
+    from aml_images_dagster.fleet.fleet import Fleet, LastBuild, Row
     from aml_images_dagster.settings import Settings
 
 _COLOURS = {"act": "bold red", "watch": "yellow", "good": "green", "unreleased": "dim"}
@@ -91,10 +91,15 @@ def _cells(row: Row) -> tuple[str, ...]:
         left_in_words(row) if served else "",
         found_in_words(row) if served else "",
         base_in_words(row),
-        escape(f"{build.build} {build.status}\n{build.failure or build.why}".strip()) if build else "-",
+        escape(f"{build.build} {build.status}\n{_why(build)}".strip()) if build else "-",
         tests_in_words(row),
         size_in_words(served.sizes[-1]) if served and served.sizes else "",
         escape("\n".join(image.owners)),
         str(image.eol or ""),
         signed_in_words(row),
     )
+
+
+def _why(build: LastBuild) -> str:
+    """Why a build failed, in one line and without its hint; else why it built."""
+    return next(iter(build.failure.splitlines()), build.why)

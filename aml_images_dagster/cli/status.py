@@ -161,6 +161,8 @@ def images_table(folder: BuildFolder, record: BuildRecord) -> Table:
             how = f"reused from {staged.built_in}"
         else:
             how = "\n".join((f"built in {staged.seconds:.1f} s", *staged.because))
+        # What is staged may be refused all the same: it has other components than its notices, say.
+        failed = record.failure is not None and record.failure.is_of(image, ["staged"])
         if tested:
             scenarios = [
                 f"{on_platform(s.scenario, s.platform)} {s.status} {s.seconds:.1f} s" for s in tested.scenarios
@@ -174,7 +176,7 @@ def images_table(folder: BuildFolder, record: BuildRecord) -> Table:
             escape(image),
             staged.digest[:19],
             sizes_in_words(staged).replace(", ", "\n"),
-            escape(how),
+            "[red]failed[/], " * failed + escape(how),
             escape("\n".join(scenarios)) or "[yellow]not tested[/]",
             escape("\n".join(staged.reasons)),
         )

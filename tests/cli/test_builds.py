@@ -325,6 +325,8 @@ def test_status_of_a_failed_build_says_of_every_image_what_became_of_it(reposito
         ["apps/un-staged", "-", "-", "failed", "-", "added: apps/un-staged"],
         ["apps/later", "-", "-", "not built", "-", "added: apps/later"],
     ]
+    folder.write_staged(staged_image("apps/un-staged", LATER))
+    assert rows()[0][3] == "failed, built in 1.0 s"
     rewrite(repository, "running", failure=None, images=("apps/later",))
     assert rows() == [["apps/later", "-", "-", "-", "-", "added: apps/later"]]
 

@@ -54,6 +54,16 @@ def test_no_line_is_wider_than_the_terminal(run: Run, columns: int) -> None:
     assert [line for line in shown.splitlines() if len(line) > columns and len(line.split()) > 1] == []
 
 
+def test_a_failure_of_many_lines_is_one_in_the_table(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    failure = "base/b: the notices do not name what is in it\n  `aml-images notices base/b --write` brings them up."
+    image = fleets.image("base/b", last_build=fleets.last_build(0, "failed", failure=failure))
+    monkeypatch.setattr(command, "collect_fleet", lambda *_: fleets.fleet([image]))
+    shown = run().stdout
+    assert "base/b: the notices do not name what is in it" in shown
+    assert "brings them up" not in shown
+    assert json.loads(run("--json").stdout)["images"][0]["last_build"]["failure"] == failure
+
+
 def test_json_has_every_image(run: Run) -> None:
     document = json.loads(run("--json").stdout)
     assert document["images"][0]["image"] == "base/openmpi4.1-debian12"
