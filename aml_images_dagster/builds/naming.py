@@ -40,7 +40,6 @@ def release_tag_for(created: datetime, release_num: int | None, release_tag: str
     if release_num is not None and release_tag:
         raise BadInput(
             f"release_num {release_num} and release_tag {release_tag!r} are both given",
-            where="release",
             hint="Give release_num for YYYYMMDD.v<num>, or release_tag for the whole tag, not both.",
         )
     if release_tag:
@@ -53,7 +52,7 @@ def release_tag_for(created: datetime, release_num: int | None, release_tag: str
         return release_tag
     number = 1 if release_num is None else release_num
     if number < 1:
-        raise BadInput(f"release_num is {number}", where="release_num", hint="Count releases of a day from 1.")
+        raise BadInput(f"release_num is {number}", hint="Count releases of a day from 1.")
     return f"{created.astimezone(UTC):%Y%m%d}.v{number}"
 
 

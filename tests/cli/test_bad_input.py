@@ -100,10 +100,12 @@ HEAD = ("build", "--all", "--head")
         pytest.param(
             nothing,
             (*BUILD_ALL, "--release-num", "2", "--release-tag", "x"),
-            ["release_num 2 and release_tag 'x' are both given"],
+            ["aml-images: release_num 2 and release_tag 'x' are both given"],
             id="release number and tag",
         ),
-        pytest.param(nothing, (*BUILD_ALL, "--release-num", "0"), ["release_num is 0"], id="release number"),
+        pytest.param(
+            nothing, (*BUILD_ALL, "--release-num", "0"), ["aml-images: release_num is 0"], id="release number"
+        ),
         pytest.param(nothing, (*BUILD_ALL, "--release-num", "two"), ["'two' is not a valid integer"], id="no number"),
         pytest.param(
             nothing, (*BUILD_ALL, "--release-tag", "a b"), ["'a b' cannot be a release tag"], id="release tag"

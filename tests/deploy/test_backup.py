@@ -19,8 +19,6 @@ from tests.release.memory import MemoryWorld
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.services
-
 BACKUP = Path(__file__).parents[2] / "deploy" / "backup"
 
 
@@ -40,6 +38,7 @@ def run(server: PostgresServer, *command: str) -> subprocess.CompletedProcess[st
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
 
 
+@pytest.mark.services
 def test_after_a_wipe_and_a_restore_releases_are_known_and_rolled_back_as_before(
     server: PostgresServer, tmp_path: Path, repository: ImageRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,6 +86,7 @@ def test_after_a_wipe_and_a_restore_releases_are_known_and_rolled_back_as_before
     assert [record.number for record in world.ledger.records()] == list(range(1, 13))
 
 
+@pytest.mark.services
 def test_a_back_up_that_fails_leaves_nothing_that_looks_like_one(server: PostgresServer, tmp_path: Path) -> None:
     server.stop()
     (tmp_path / "state").mkdir()
@@ -95,6 +95,7 @@ def test_a_back_up_that_fails_leaves_nothing_that_looks_like_one(server: Postgre
     assert list((tmp_path / "backups").iterdir()) == []
 
 
+@pytest.mark.services
 def test_old_ones_are_removed(server: PostgresServer, tmp_path: Path) -> None:
     backups = tmp_path / "backups"
     for name in ("20250101T000000Z", "notes"):
@@ -106,3 +107,11 @@ def test_old_ones_are_removed(server: PostgresServer, tmp_path: Path) -> None:
     assert len(names) == 2
     assert "notes" in names
     assert "20250101T000000Z" not in names
+
+
+@pytest.mark.parametrize("words", [(), ("state",), ("nowhere", "backups")])
+def test_a_backup_of_nothing_says_how_it_is_called_and_leaves_nothing(tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = subprocess.run([BACKUP, *words], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "deploy/backup STATE BACKUPS" in done.stderr
+    assert list(tmp_path.iterdir()) == []
