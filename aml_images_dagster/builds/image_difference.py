@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
     from aml_images_dagster.builds.image_versions import ImageVersion
+    from aml_images_dagster.builds.records import StagedImage
     from aml_images_dagster.catalog.catalog import Catalog
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.catalog.image_file import Content
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
     from aml_images_dagster.vulnerabilities.vulnerability import Scan
 
+_PINNED = re.compile(r"\S+@(sha256:[0-9a-f]{64})")
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
@@ -110,7 +112,8 @@ class ImageDifference:
         platforms: Each platform that both have.
         bases: Bases that are not the same, where both builds are known.
         commits: Commits between them that changed the folder, or one of an image that it is FROM; newest first.
-        dockerfile: Unified diff of the Dockerfiles that were built, where both builds are known; else empty.
+        dockerfile: Unified diff of the Dockerfiles that were built, bases by their names, where both builds are known;
+            else empty.
         remarks: What is not known, and why.
         vulnerabilities: What became of vulnerabilities; None where nobody was asked.
     """
@@ -373,9 +376,15 @@ def _bases(older: ImageVersion, newer: ImageVersion) -> Iterator[BaseChange]:
             yield BaseChange(reference, before.get(reference, ""), after.get(reference, ""))
 
 
+def _with_names(staged: StagedImage) -> str:
+    """The Dockerfile with bases as it names them: a pin says where the bytes come from, and may be in any registry."""
+    names = {base.digest: base.reference for base in staged.bases}
+    return _PINNED.sub(lambda pin: names.get(pin[1], pin[0]), staged.dockerfile)
+
+
 def _dockerfile(older: ImageVersion, newer: ImageVersion) -> str:
     if older.staged is None or newer.staged is None:
         return ""
-    was, now = (printable(version.dockerfile).splitlines() for version in (older.staged, newer.staged))
+    was, now = (printable(_with_names(version)).splitlines() for version in (older.staged, newer.staged))
     names = (f"Dockerfile of {older.name}", f"Dockerfile of {newer.name}")
     return "\n".join(difflib.unified_diff(was, now, *names, lineterm=""))

@@ -40,8 +40,9 @@ def command(settings: Settings, as_json: bool) -> None:
             f"[dim]end of life {image.settings.eol}[/]" if image.is_past_end_of_life(today) else _faults(image),
         )
     console = open_console()
-    console.print(table)
-    if not images:
+    if images:
+        console.print(table)
+    else:
         console.print(str(catalog.layout.nothing_found(tree.files(), tree.root)), markup=False)
 
 

@@ -194,6 +194,23 @@ def test_bases_and_dockerfiles_of_the_builds(images: ImageRepository, registry: 
     ]
 
 
+def test_where_the_bytes_of_a_base_come_from_is_no_change_of_the_dockerfile(
+    images: ImageRepository, registry: MemoryRegistry
+) -> None:
+    def built(name: str, host: str, digit: str) -> ImageVersion:
+        bases = (BaseImage(reference="registry.example/shell:latest", digest=f"sha256:{digit * 64}"),)
+        dockerfile = f"FROM --platform=linux/amd64 {host}/shell@{bases[0].digest} AS one\nRUN a\n"
+        return version(name, registry, image, bases=bases, dockerfile=dockerfile)
+
+    image = registry.push(OLD)
+    staged, released = built("v1", "staging.example", "1"), built("v2", "production.example/public", "1")
+    updated = built("v3", "staging.example", "2")
+
+    assert compare(images, staged, released).dockerfile == ""
+    assert compare(images, released, updated).dockerfile == ""
+    assert [base.reference for base in compare(images, released, updated).bases] == ["registry.example/shell:latest"]
+
+
 def test_a_platform_that_is_gone_breaks_users(images: ImageRepository, registry: MemoryRegistry) -> None:
     amd64, arm64 = registry.push(OLD), registry.push(OLD, architecture="arm64")
     entries = [

@@ -243,6 +243,14 @@ def test_tables_are_as_wide_as_columns_says(repository: ImageRepository) -> None
     assert sum("apps/hello" in line for line in narrow) == 1
 
 
+def test_a_list_of_nothing_is_a_sentence_and_no_head_of_a_table(repository: ImageRepository) -> None:
+    for file in repository.root.glob("images/*/*/Dockerfile"):
+        file.rename(file.with_name("x.Dockerfile"))
+    done = repository.run_in_a_copy("list")
+    assert (done.returncode, repository.json("list")) == (0, [])
+    assert done.stdout.startswith("dockerfile-names: there is no Dockerfile below images\n")
+
+
 def test_new(repository: ImageRepository) -> None:
     written = repository.json("new", "apps/greeter", "--from", "shell")
     assert written["path"] == "images/apps/greeter"
