@@ -153,7 +153,7 @@ def vulnerabilities_left(found: VulnerabilityChanges) -> Iterator[str]:
         more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
         yield f"**Vulnerabilities left without a fix: {len(names)}**\n\n{listed}{more}"
     if found.looked and not found.left:
-        yield "No vulnerability is known that is left."
+        yield "No known vulnerability is left."
 
 
 def who_looked(found: VulnerabilityChanges) -> str:
