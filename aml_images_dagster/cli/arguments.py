@@ -37,7 +37,10 @@ class _Completed(click.ParamType[str]):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         try:
             settings = load_settings(repo=ctx.params.get("repo"), docker_files_path=ctx.params.get("docker_files_path"))
-            return [CompletionItem(name) for name in self.names(settings) if name.startswith(incomplete)]
+            names = list(self.names(settings))
+            if not any(name.startswith(incomplete) for name in names):  # an image may be named without its family
+                names = [name.rpartition("/")[2] for name in names]
+            return [CompletionItem(name) for name in dict.fromkeys(names) if name.startswith(incomplete)]
         except Exception:  # noqa: BLE001 - a shell that completes shows no messages
             return []
 

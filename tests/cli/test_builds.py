@@ -437,6 +437,7 @@ def test_show_says_what_became_of_the_image(repository: ImageRepository) -> None
         ("aml-images bu", {"build", "builds"}),
         ("aml-images status 2026", {EARLIER, LATER}),
         ("aml-images show apps/", {"apps/hello", "apps/other"}),
+        ("aml-images show oth", {"other"}),
         ("aml-images build apps/hello tools/", {"tools/shell"}),
         ("aml-images builds --rel", {"--released"}),
         ("aml-images builds --image t", {"tools/shell"}),
