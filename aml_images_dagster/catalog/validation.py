@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections import defaultdict
 from datetime import UTC, date, datetime
-from itertools import chain
+from itertools import chain, islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -88,7 +88,7 @@ def validate(
                 clashes[image.id],
                 _check_files(image, existing, publishes),
                 _check_instructions(image, tree, features_of),
-                _check_installs(image, tree),
+                _check_installs(image),
                 _check_syntax(image, frontends),
                 _check_scenarios(image, catalog, tree, existing),
                 _check_bases(image, catalog),
@@ -104,6 +104,7 @@ def validate(
                 findings.append(Finding(image.id, "error", cycle, image.dockerfile_path))
     folders = {image.path for image in catalog.every_image() if ids is None or image.id in ids}
     of_folders = [image for image in catalog.every_image() if image.path in folders]
+    findings += _check_denials([each for each in catalog.every_image() if ids is None or each.id in ids], tree)
     findings += [each for each in check_notices(of_folders, tree) if ids is None or each.image in ids]
     return sorted(set(findings), key=lambda f: (f.image, f.path, f.line or 0, f.severity, f.message))
 
@@ -200,18 +201,29 @@ def _check_instructions(image: Image, tree: Tree, features_of: FeaturesOf) -> It
         yield _at(image, "error", message, source.line)
 
 
-def _check_installs(image: Image, tree: Tree) -> Iterator[Finding]:
-    """What differs with the day of the build, and what the notices do not know of."""
-    found = list(installs(image.parsed)) if image.parsed else []
-    for each in found:
-        for package in each.unpinned:
+def _check_installs(image: Image) -> Iterator[Finding]:
+    """What differs with the day of the build."""
+    for install in installs(image.parsed) if image.parsed else ():
+        for package in install.unpinned:
             message = f"pip install {package}: each build may get another version; pin it with =="
-            yield _at(image, "warning", message, each.line)
-    notices = image.file(NOTICES_FILE)
-    if found and notices in tree.files() and says_nothing_added(tree.read(notices).decode("utf-8", "replace")):
-        path, line = image.place(found[0].line)
-        message = f"it says that nothing is added, and {found[0].manager} installs something ({path}:{line})"
-        yield Finding(image.id, "warning", message, notices)
+            yield _at(image, "warning", message, install.line)
+
+
+def _check_denials(images: Collection[Image], tree: Tree) -> Iterator[Finding]:
+    """Notices that say that nothing was added, beside a Dockerfile that installs something; all read at once."""
+    files = tree.files()
+    notices = {image.file(NOTICES_FILE) for image in images} & files.keys()
+    try:
+        texts = {path: content.decode("utf-8", "replace") for path, content in tree.read_many(notices)}
+    except BadInput:  # whoever reads them one by one says which cannot be read
+        return
+    for image in images:
+        path = image.file(NOTICES_FILE)
+        if image.parsed and says_nothing_added(texts.get(path, "")):
+            for install in islice(installs(image.parsed), 1):
+                dockerfile, line = image.place(install.line)
+                message = f"it says that nothing is added, and {install.manager} installs something"
+                yield Finding(image.id, "warning", f"{message} ({dockerfile}:{line})", path)
 
 
 def _check_syntax(image: Image, frontends: Mapping[str, str]) -> Iterator[Finding]:
