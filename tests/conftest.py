@@ -48,6 +48,23 @@ hypothesis.settings.load_profile("short")
 hypothesis.settings.register_profile("long", max_examples=300, stateful_step_count=40, deadline=None)
 """For the tests of state machines, by hand: `--hypothesis-profile=long`."""
 
+LONGEST = (
+    "tests/e2e/test_inventory_and_syft.py",
+    "tests/e2e/test_pull_requests.py",
+    "tests/e2e/test_missing_fixes.py",
+    "tests/e2e/test_azure_profile.py",
+    "tests/e2e/test_build.py",
+    "tests/e2e/test_platforms.py",
+    "tests/e2e/test_upstream.py",
+    "tests/catalog/test_dockerfile_engine.py",
+    "tests/release/test_cut_points.py",
+    "tests/faults/test_faults_command_line.py",
+    "tests/faults/test_faults_with_daemon.py",
+    "tests/faults/test_hosts.py",
+    "tests/faults/test_production.py",
+)
+"""Files that take more than a minute, the longest first: scripts/test gives a file to one process."""
+
 MakeContext = Callable[[Mapping[str, str | bytes]], Path]
 PushNewImage = Callable[[str, str], Reference]
 NewSession = Callable[..., BuildSession]
@@ -67,8 +84,14 @@ def _signals_as_before() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole builds first: what takes longest must not be what everybody waits for at the end."""
-    items.sort(key=lambda item: not any(item.get_closest_marker(long) for long in ("e2e", "browser")))
+    """What takes longest first, then other whole builds: nothing long is to be left for the end, and one process."""
+    places = {path: place for place, path in enumerate(LONGEST)}
+
+    def place(item: pytest.Item) -> tuple[int, bool]:
+        is_long = any(item.get_closest_marker(long) for long in ("e2e", "browser"))
+        return places.get(item.nodeid.partition("::")[0], len(LONGEST)), not is_long
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
 import yaml
 
@@ -103,6 +102,8 @@ def test_the_chart_knows_every_type(path: str) -> None:
     ],
 )
 def test_what_it_gives_to_pods_is_of_kubernetes(name: str, pod: dict[str, Any], container: dict[str, Any]) -> None:
+    import kubernetes_validate  # only here, because it takes seconds and every run of pytest loads this module
+
     main = {key: container[key] for key in ("resources", "securityContext", "volumeMounts") if key in container}
     spec = {key: pod[key] for key in ("initContainers", "volumes", "enableServiceLinks") if key in pod}
     spec["securityContext"] = pod["podSecurityContext"] if "podSecurityContext" in pod else pod["securityContext"]

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
 import yaml
 
@@ -38,6 +37,8 @@ def containers(workload: dict[str, Any]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("version", ["1.30", "1.33", "1.37"])
 @pytest.mark.parametrize("each", OBJECTS, ids=name_of)
 def test_each_object_is_one_of_kubernetes(each: dict[str, Any], version: str) -> None:
+    import kubernetes_validate  # only here, because it takes seconds and every run of pytest loads this module
+
     kubernetes_validate.validate(each, version, strict=True)
 
 

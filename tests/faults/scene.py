@@ -208,7 +208,25 @@ class Scene:
         else:
             known = {run.run_id for run in self.instance.get_runs()}
             process = self.repository.start("build", *chosen, **self.environment)
-            run_id = self.until(lambda: self._new_run(known, process), "no run was started")
+
+            def new_run() -> str | None:
+                assert process.poll() is None, process.communicate()
+                return self._new_run(known)
+
+            run_id = self.until(new_run, "no run was started")
+        return self._observed(run_id, started, process)
+
+    def _run(self) -> Build:
+        """A build at the command line that meets no fault, which is seen when it has ended."""
+        known = {run.run_id for run in self.instance.get_runs()}
+        done = self.repository.run("build", *map(self.repository.image, IMAGES), **self.environment)
+        run_id = self._new_run(known)
+        assert run_id, done.stdout + done.stderr
+        build = self._observed(run_id, "command line")
+        build.output = done.stdout + done.stderr
+        return build
+
+    def _observed(self, run_id: str, started: Started, process: subprocess.Popen[str] | None = None) -> Build:
         record = self.instance.get_run_record_by_id(run_id)
         assert record is not None
         number = build_number(run_id, record.create_timestamp)
@@ -226,8 +244,7 @@ class Scene:
         process.send_signal(signal.SIGSTOP)
         return process, plan
 
-    def _new_run(self, known: set[str], process: subprocess.Popen[str]) -> str | None:
-        assert process.poll() is None, process.communicate()
+    def _new_run(self, known: set[str]) -> str | None:
         builds = self.instance.get_runs(dg.RunsFilter(job_name=BUILD_JOB))  # beside those of cleanups
         return next((run.run_id for run in builds if run.run_id not in known), None)
 
@@ -251,7 +268,7 @@ class Scene:
 
     def succeed(self, started: Started) -> Build:
         """A build that must succeed; its images are intact from now on."""
-        build = self.start(started)
+        build = self.start(started) if started == "UI" else self._run()
         self.wait_for_end(build)
         build.observer.stop()
         status = self.eyes.status(build.number)
