@@ -22,10 +22,9 @@ from aml_images_dagster.trust.certificates import name_of
 from aml_images_dagster.trust.dsse import PREDICATE_ANNOTATION
 from aml_images_dagster.trust.inventory import read_inventory
 from aml_images_dagster.trust.layer_records import LayerRecords
-from aml_images_dagster.trust.licence_texts import LICENCE_TEXTS, licence_texts
 from aml_images_dagster.trust.notary import ARTIFACT_TYPE
 from aml_images_dagster.trust.referrers import Artifact, Descriptor, push, settle
-from aml_images_dagster.trust.sbom import MEDIA_TYPES, sbom
+from aml_images_dagster.trust.sbom import LICENCE_TEXTS, MEDIA_TYPES, licence_texts, sbom
 from aml_images_dagster.trust.signing import EvidenceSigner, descriptor_of
 from aml_images_dagster.trust.statements import (
     PROVENANCE,

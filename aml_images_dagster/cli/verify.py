@@ -16,7 +16,7 @@ from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.registry.oci import OciRegistry
-from aml_images_dagster.trust.laptop_key import WARNING
+from aml_images_dagster.trust.keys import TEST_KEY_WARNING
 from aml_images_dagster.trust.signing import trust_of
 from aml_images_dagster.trust.verification import verify_image
 
@@ -53,7 +53,7 @@ def command(settings: Settings, as_json: bool, reference: str) -> None:
         console.print(escape(str(found.image)))
         console.print(_table(found))
         if trust.is_test:
-            console.print(f"[yellow]{WARNING.capitalize()}[/]: trust.roots names no root.")
+            console.print(f"[yellow]{TEST_KEY_WARNING.capitalize()}[/]: trust.roots names no root.")
         console.print("Verified." if found.ok else "[bold red]Refused.[/]")
     sys.exit(0 if found.ok else 1)
 

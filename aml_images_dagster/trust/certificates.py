@@ -1,7 +1,8 @@
-"""Certificates of those who sign: chains, what they must be like, and who is trusted.
+"""Certificates of those who sign: chains, what they must be like, who is trusted, and which are revoked (CRL).
 
 Source: https://github.com/notaryproject/specifications/blob/v1.1.0/specs/signature-specification.md, "Certificate
-Requirements", and trust-store-trust-policy.md, "Trusted Identities Constraints".
+Requirements", and trust-store-trust-policy.md, "Trusted Identities Constraints" and "Certificate Revocation
+Evaluation"; RFC 5280, 5 and 6.3. Revocation lists are not fetched, and neither delta lists nor OCSP are read.
 """
 
 from __future__ import annotations
@@ -13,19 +14,26 @@ from typing import TYPE_CHECKING, TypeVar
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from aml_images_dagster.errors import BadInput, FactoryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
     from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
+PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
+"""Keys whose signatures are checked."""
+RevocationList = x509.CertificateRevocationList
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
+_Read = TypeVar("_Read")
 
+_NO_CERTIFICATES = ("this is no PEM file of certificates", "It has -----BEGIN CERTIFICATE-----.")
+_NO_REVOCATION_LIST = ("this is no revocation list", "It is a CRL as PEM or DER, as the issuer gives it.")
 _LONGEST_CHAIN = 10
 _NO_CODE_SIGNING = {
     ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
@@ -49,19 +57,28 @@ def read_certificates(paths: Iterable[Path]) -> list[x509.Certificate]:
     Raises:
         BadInput: A file cannot be read, or has none.
     """
-    found = []
-    for path in paths:
-        try:
-            found += x509.load_pem_x509_certificates(path.read_bytes())
-        except OSError as error:
-            raise BadInput(
-                f"the certificates cannot be read: {error.strerror}", where=str(path), hint="Check the path."
-            ) from None
-        except ValueError:
-            raise BadInput(
-                "this is no PEM file of certificates", where=str(path), hint="It has -----BEGIN CERTIFICATE-----."
-            ) from None
-    return found
+    held = (_read(path, "the certificates", x509.load_pem_x509_certificates, _NO_CERTIFICATES) for path in paths)
+    return [certificate for certificates in held for certificate in certificates]
+
+
+def _read(path: Path, what: str, load: Callable[[bytes], _Read], refusal: tuple[str, str]) -> _Read:
+    """What is in a file.
+
+    Args:
+        path: The file.
+        what: What it has, for messages.
+        load: Raises ValueError where the content is something else.
+        refusal: What the content is not, and how it is written: what and hint of the error then.
+
+    Raises:
+        BadInput: The file cannot be read, or has something else.
+    """
+    try:
+        return load(path.read_bytes())
+    except OSError as error:
+        raise BadInput(f"{what} cannot be read: {error.strerror}", where=str(path), hint="Check the path.") from None
+    except ValueError:
+        raise BadInput(refusal[0], where=str(path), hint=refusal[1]) from None
 
 
 def ordered_chain(key: PublicKeyTypes, certificates: Iterable[x509.Certificate], where: str) -> list[x509.Certificate]:
@@ -207,3 +224,88 @@ def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> x509.Ex
         return certificate.extensions.get_extension_for_class(kind)
     except x509.ExtensionNotFound:
         return None
+
+
+def read_revocation_lists(paths: Iterable[Path]) -> list[RevocationList]:
+    """The lists of files, one in each, in PEM or DER.
+
+    Raises:
+        BadInput: A file cannot be read, or is no list.
+    """
+    return [_read(path, "the revocation list", _load_revocation_list, _NO_REVOCATION_LIST) for path in paths]
+
+
+def _load_revocation_list(content: bytes) -> RevocationList:
+    is_pem = content.lstrip().startswith(b"-----BEGIN")
+    return x509.load_pem_x509_crl(content) if is_pem else x509.load_der_x509_crl(content)
+
+
+def check_revocation(
+    chain: Sequence[x509.Certificate], lists: Sequence[RevocationList], now: datetime, proven: datetime | None
+) -> None:
+    """Refuse certificates one of which its issuer has revoked, or may have.
+
+    A certificate that names no place of a list is not revocable; any other needs the list of its issuer.
+
+    Args:
+        chain: Checked certificates, each issued by the next, up to the root.
+        lists: Where there are none, nothing is looked up.
+        now: The time.
+        proven: When a timestamp service saw the signature; None: nobody says.
+
+    Raises:
+        Refused: One is revoked, or the list of its issuer is missing, not valid or out of date.
+    """
+    for certificate, issuer in pairwise(chain) if lists else ():
+        ours = [each for each in lists if each.issuer == issuer.subject and _is_about(each, certificate)]
+        if not ours and _names_a_list(certificate):
+            raise Refused(f"whether {name_of(certificate)} is revoked is not known: its issuer's list is missing")
+        for each in ours:
+            _check_list(each, issuer, now)
+            _check_entry(each, certificate, proven)
+
+
+def _check_list(revoked: RevocationList, issuer: x509.Certificate, now: datetime) -> None:
+    who = name_of(issuer)
+    key = issuer.public_key()
+    if not isinstance(key, PublicKey) or not revoked.is_signature_valid(key):
+        raise Refused(f"the revocation list of {who} is not by {who}")
+    unknown = [each.oid.dotted_string for each in revoked.extensions if each.critical and not _is_known(each.value)]
+    if unknown:
+        raise Refused(f"the revocation list of {who} has what is not known here: {', '.join(unknown)}")
+    until = revoked.next_update_utc
+    if until is None or not revoked.last_update_utc <= now <= until:
+        valid = f"{revoked.last_update_utc:%Y-%m-%d %H:%M} to {f'{until:%Y-%m-%d %H:%M}' if until else 'no day'}"
+        raise Refused(f"the revocation list of {who} is valid from {valid}: get the current one")
+
+
+def _check_entry(revoked: RevocationList, certificate: x509.Certificate, proven: datetime | None) -> None:
+    entry = revoked.get_revoked_certificate_by_serial_number(certificate.serial_number)
+    if entry is None:
+        return
+    said = {type(each.value): each.value for each in entry.extensions}
+    reason, invalid = said.get(x509.CRLReason), said.get(x509.InvalidityDate)
+    if isinstance(reason, x509.CRLReason) and reason.reason is x509.ReasonFlags.remove_from_crl:
+        return
+    since = invalid.invalidity_date_utc if isinstance(invalid, x509.InvalidityDate) else None
+    if since is None or proven is None or proven >= since:
+        raise Refused(f"the certificate of {name_of(certificate)} was revoked on {entry.revocation_date_utc:%Y-%m-%d}")
+
+
+def _is_about(revoked: RevocationList, certificate: x509.Certificate) -> bool:
+    """Whether a list is about such certificates: it may be about those of authorities alone, or of all others."""
+    parts = [each.value for each in revoked.extensions if isinstance(each.value, x509.IssuingDistributionPoint)]
+    constraints = [each.value for each in certificate.extensions if isinstance(each.value, x509.BasicConstraints)]
+    is_authority = any(each.ca for each in constraints)
+    return not any(part.only_contains_user_certs if is_authority else part.only_contains_ca_certs for part in parts)
+
+
+def _is_known(extension: x509.ExtensionType) -> bool:
+    """Whether a critical extension of a list is observed here: lists of other issuers and of some reasons are not."""
+    return isinstance(extension, x509.IssuingDistributionPoint) and not (
+        extension.indirect_crl or extension.only_some_reasons or extension.only_contains_attribute_certs
+    )
+
+
+def _names_a_list(certificate: x509.Certificate) -> bool:
+    return any(isinstance(each.value, x509.CRLDistributionPoints) for each in certificate.extensions)

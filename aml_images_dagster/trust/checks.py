@@ -12,7 +12,7 @@ from aml_images_dagster.checks import Check
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.text import counted
 from aml_images_dagster.trust.certificates import Refused, name_of
-from aml_images_dagster.trust.laptop_key import laptop_key_file
+from aml_images_dagster.trust.keys import laptop_key_file
 from aml_images_dagster.trust.notary import Trust, sign, verify
 from aml_images_dagster.trust.referrers import Descriptor
 from aml_images_dagster.trust.signing import signer_of, signs_with_test_key, trust_of

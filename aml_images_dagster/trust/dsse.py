@@ -25,7 +25,8 @@ from aml_images_dagster.trust.statements import says_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from aml_images_dagster.trust.keys import PublicKey, Signer
+    from aml_images_dagster.trust.certificates import PublicKey
+    from aml_images_dagster.trust.keys import Signer
 
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _PAYLOAD = "application/vnd.in-toto+json"

@@ -1,10 +1,15 @@
-"""Keys that sign, and their algorithms by the names of JWA.
+"""Keys that sign, their algorithms by the names of JWA, and the test key of one machine.
 
 Source: RFC 7518, 3.3 to 3.5; Notary Project, signature-specification.md, "Signature Algorithm Requirements".
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from cryptography import x509
@@ -13,17 +18,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import pkcs12
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from aml_images_dagster.errors import BadInput
+from aml_images_dagster.errors import BadInput, refused_by_system
 from aml_images_dagster.trust.certificates import ordered_chain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 
-PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 _PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 _HASHES: dict[str, type[hashes.SHA256 | hashes.SHA384 | hashes.SHA512]] = {
@@ -33,6 +37,21 @@ _HASHES: dict[str, type[hashes.SHA256 | hashes.SHA384 | hashes.SHA512]] = {
 }
 _OF_RSA_BITS = {2048: "256", 3072: "384", 4096: "512"}
 _OF_CURVE = {"secp256r1": "256", "secp384r1": "384", "secp521r1": "512"}
+
+TEST_KEY_WARNING = "signed with this machine's test key, which proves nothing"
+_TEST_KEY_FILE = Path("trust", "test-key.pem")
+_TEST_KEY_DAYS = 3650
+_USAGES = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
 
 
 class Signer(Protocol):
@@ -185,3 +204,73 @@ def _padding(algorithm: str) -> padding.AsymmetricPadding:
 
 def _coordinate_bytes(curve: ec.EllipticCurve) -> int:
     return (curve.key_size + 7) // 8
+
+
+def laptop_key_file(home: Path) -> Path:
+    """Where the test key and its certificate are, in the folder that keeps state."""
+    return home / _TEST_KEY_FILE
+
+
+def laptop_key(home: Path) -> KeySigner:
+    """The test key of this machine, made the first time that it is asked for.
+
+    Only its owner can read its file. Whoever can read it can sign as well, so it proves nothing.
+
+    Raises:
+        BadInput: The file cannot be written or read.
+    """
+    path = laptop_key_file(home)
+    if not path.exists():
+        try:
+            _create_test_key(path)
+        except OSError as error:
+            raise refused_by_system(error) from None
+    held = read_key_file(path, None)
+    held.is_test = True
+    return held
+
+
+def _create_test_key(path: Path) -> None:
+    """Write the file whole; the first of several processes that do so at once counts."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    descriptor, name = tempfile.mkstemp(dir=path.parent)  # with mode 0600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(
+                key.private_bytes(
+                    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+                )
+            )
+            file.write(_test_certificate(key).public_bytes(serialization.Encoding.PEM))
+        with contextlib.suppress(FileExistsError):
+            os.link(name, path)
+    finally:
+        Path(name).unlink()
+
+
+def _test_certificate(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    """One that signs itself, with the names that the trust policy of `notation` asks for."""
+    now = datetime.now(UTC)
+    subject = x509.Name(
+        [
+            x509.NameAttribute(NameOID.COUNTRY_NAME, "ZZ"),
+            x509.NameAttribute(NameOID.STATE_OR_PROVINCE_NAME, "none"),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "aml-images"),
+            x509.NameAttribute(NameOID.COMMON_NAME, "test key that proves nothing"),
+        ]
+    )
+    usage = x509.KeyUsage(**{name: name == "digital_signature" for name in _USAGES})
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + timedelta(days=_TEST_KEY_DAYS))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=False)
+        .sign(key, hashes.SHA256())
+    )

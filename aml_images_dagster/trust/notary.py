@@ -16,7 +16,15 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.trust.certificates import Refused, check_chain, has_identity, name_of
+from aml_images_dagster.trust.certificates import (
+    PublicKey,
+    Refused,
+    RevocationList,
+    check_chain,
+    check_revocation,
+    has_identity,
+    name_of,
+)
 from aml_images_dagster.trust.encoding import (
     from_base64,
     from_base64url,
@@ -26,9 +34,8 @@ from aml_images_dagster.trust.encoding import (
     to_base64url,
     to_json,
 )
-from aml_images_dagster.trust.keys import PublicKey, digest_of, fits, jws_algorithm
+from aml_images_dagster.trust.keys import digest_of, fits, jws_algorithm
 from aml_images_dagster.trust.referrers import Artifact, Descriptor
-from aml_images_dagster.trust.revocation import RevocationList, check_revocation
 from aml_images_dagster.trust.timestamps import check_timestamp
 
 if TYPE_CHECKING:

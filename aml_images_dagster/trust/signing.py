@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.trust.certificates import parse_identity, read_certificates
+from aml_images_dagster.trust.certificates import parse_identity, read_certificates, read_revocation_lists
 from aml_images_dagster.trust.dsse import sign_statement
-from aml_images_dagster.trust.keys import read_key_file
-from aml_images_dagster.trust.laptop_key import laptop_key, laptop_key_file
+from aml_images_dagster.trust.keys import laptop_key, laptop_key_file, read_key_file
 from aml_images_dagster.trust.notary import Trust, sign
-from aml_images_dagster.trust.revocation import read_revocation_lists
 from aml_images_dagster.trust.timestamps import new_timestamp
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.catalog.reference import Reference
     from aml_images_dagster.registry.interface import Manifest, Registry
-    from aml_images_dagster.trust.keys import PublicKey
+    from aml_images_dagster.trust.certificates import PublicKey
     from aml_images_dagster.trust.notary import Signed, Trust
     from aml_images_dagster.trust.referrers import Attached
 

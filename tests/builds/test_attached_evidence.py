@@ -25,9 +25,9 @@ from aml_images_dagster.release.candidate import check_verified
 from aml_images_dagster.release.production import Releaser
 from aml_images_dagster.release.release_files import publish
 from aml_images_dagster.settings import load_settings
-from aml_images_dagster.trust.licence_texts import LICENCE_TEXTS
 from aml_images_dagster.trust.notary import ARTIFACT_TYPE
 from aml_images_dagster.trust.referrers import content_of, delete, listed, walk
+from aml_images_dagster.trust.sbom import LICENCE_TEXTS
 from aml_images_dagster.trust.signing import trust_of
 from aml_images_dagster.trust.verification import verify_image
 from tests.records import build_record

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from aml_images_dagster.checks import CheckResult, perform_all
 from aml_images_dagster.settings import load_settings
 from aml_images_dagster.trust.checks import trust_checks
-from aml_images_dagster.trust.laptop_key import laptop_key, laptop_key_file
+from aml_images_dagster.trust.keys import laptop_key, laptop_key_file
 from tests.emulators.azure.key_vault import KeyVault
 from tests.trust.authority import LEAF, Authority, key_pem, pem, usage
 from tests.trust.timestamp_service import TimestampService

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.settings import load_settings
 from aml_images_dagster.trust.dsse import sign_statement, verify_statement
-from aml_images_dagster.trust.laptop_key import laptop_key, laptop_key_file
+from aml_images_dagster.trust.keys import laptop_key, laptop_key_file
 from aml_images_dagster.trust.notary import Trust, sign, verify
 from aml_images_dagster.trust.referrers import Descriptor
 from aml_images_dagster.trust.signing import EvidenceSigner, signer_of, trust_of

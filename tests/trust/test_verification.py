@@ -197,7 +197,7 @@ class TestCommand:
         assert str(refused).startswith(f"REFERENCE: {name!r} does not begin with a registry")
 
     def test_the_test_key_of_a_laptop_is_named(self, run, real_registry, image, monkeypatch, tmp_path):
-        from aml_images_dagster.trust.laptop_key import laptop_key
+        from aml_images_dagster.trust.keys import laptop_key
 
         monkeypatch.delenv("AML_IMAGES_TRUST__ROOTS")
         signer = EvidenceSigner(laptop_key(tmp_path / "repository" / ".aml-images"))

@@ -26,7 +26,7 @@ from aml_images_dagster.release.rollback import roll_back
 from aml_images_dagster.trust import referrers
 from aml_images_dagster.trust.dsse import BUNDLE
 from aml_images_dagster.trust.encoding import from_base64url, json_object, to_base64url, to_json
-from aml_images_dagster.trust.laptop_key import laptop_key
+from aml_images_dagster.trust.keys import laptop_key
 from aml_images_dagster.trust.notary import ARTIFACT_TYPE, ENVELOPE, Trust, sign, verify
 from aml_images_dagster.trust.referrers import Descriptor
 from aml_images_dagster.trust.signing import EvidenceSigner

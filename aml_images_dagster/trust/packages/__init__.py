@@ -10,13 +10,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.trust.packages import apk, conda, deb, os_release, pypi, rpm
+from aml_images_dagster.trust.packages import apk, conda, deb, pypi, rpm
 from aml_images_dagster.trust.packages.package import (
     DISTRIBUTIONS,
     TEXT,
     Document,
     Package,
     UnreadableDocument,
+    read_os_release,
     read_text,
 )
 
@@ -48,7 +49,7 @@ class Reader:
 
 
 _READERS = {
-    "os_release": Reader(r"(?:usr/lib|etc)/os-release", _MEBIBYTE, os_release.read_os_release),
+    "os_release": Reader(r"(?:usr/lib|etc)/os-release", _MEBIBYTE, read_os_release),
     "dpkg_sums": Reader(r"var/lib/dpkg/status\.d/[^/]+\.md5sums", 8 * _MEBIBYTE, deb.read_sums),
     "dpkg_status": Reader(r"var/lib/dpkg/status(?:\.d/[^/]+)?", 32 * _MEBIBYTE, deb.read_status),
     "dpkg_list": Reader(r"var/lib/dpkg/info/[^/]+\.list", 8 * _MEBIBYTE, deb.read_list),

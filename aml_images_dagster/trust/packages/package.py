@@ -1,7 +1,8 @@
-"""A package, and the documents in an image that tell of packages."""
+"""A package, and the documents in an image that tell of packages and of the distribution."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +11,14 @@ if TYPE_CHECKING:
 
     from packageurl import PackageURL
 
-
 DISTRIBUTIONS = ("deb", "rpm", "apk")
 """Types of packages of a distribution of Linux."""
 TEXT = "text"
 """The kind of a document that is the text of a licence."""
 
-
 _LONGEST = 1000
+_WANTED = ("ID", "VERSION_ID", "VERSION_CODENAME", "NAME", "PRETTY_NAME")
+_LONGEST_FACT = 200
 
 
 class UnreadableDocument(ValueError):  # noqa: N818
@@ -160,3 +161,19 @@ def paragraphs(text: str) -> Iterable[dict[str, str]]:
                 fields[name.lower()] = value.strip()
     if fields:
         yield fields
+
+
+def read_os_release(content: bytes) -> Document:
+    """`os-release`: which distribution an image is.
+
+    Source: https://www.freedesktop.org/software/systemd/man/latest/os-release.html.
+    """
+    lines = (line.partition("=") for line in text_of(content).splitlines())
+    values = {name.strip(): _unquoted(value.strip())[:_LONGEST_FACT] for name, sign, value in lines if sign}
+    return Document("os", facts={name: values[name] for name in _WANTED if values.get(name)})
+
+
+def _unquoted(value: str) -> str:
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+        value = value[1:-1]
+    return re.sub(r"\\(.)", r"\1", value)

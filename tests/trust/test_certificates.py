@@ -9,10 +9,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.trust.certificates import Refused
+from aml_images_dagster.trust.certificates import Refused, check_revocation, read_revocation_lists
 from aml_images_dagster.trust.notary import Trust, sign, verify
 from aml_images_dagster.trust.referrers import Descriptor
-from aml_images_dagster.trust.revocation import check_revocation, read_revocation_lists
 from tests.trust.authority import LEAF, Authority, subject
 
 IMAGE = Descriptor("application/vnd.oci.image.manifest.v1+json", f"sha256:{'a' * 64}", 5)
