@@ -77,7 +77,7 @@ def _read(path: Path, what: str, load: Callable[[bytes], _Read], refusal: tuple[
         return load(path.read_bytes())
     except OSError as error:
         raise BadInput(f"{what} cannot be read: {error.strerror}", where=str(path), hint="Check the path.") from None
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise BadInput(refusal[0], where=str(path), hint=refusal[1]) from None
 
 

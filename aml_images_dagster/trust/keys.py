@@ -129,7 +129,12 @@ def read_key_file(path: Path, password: str | None, certificates: Sequence[x509.
         raise BadInput(
             f"the signing key cannot be read: {error.strerror}", where=where, hint="Check trust.signing_key."
         ) from None
-    except (ValueError, TypeError, UnsupportedAlgorithm):  # never what the library says: a password may be in it
+    except (
+        ValueError,
+        TypeError,
+        UnsupportedAlgorithm,
+        x509.InvalidVersion,
+    ):  # never what the library says: a password may be in it
         raise BadInput(
             "this is no private key, or its password is missing or wrong",
             where=where,

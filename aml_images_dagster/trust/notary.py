@@ -168,7 +168,7 @@ def verify(envelope: bytes, target: Descriptor, trust: Trust, now: datetime) -> 
         raise Refused("the signature is too long to be one")
     try:
         return _verify(json_object(envelope), target, trust, now)
-    except (ValueError, TypeError, OverflowError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise Refused(f"the signature cannot be read: {error}") from None
 
 

@@ -193,6 +193,15 @@ def test_no_bit_of_what_is_signed_nor_of_a_certificate_can_be_changed(data):
     refused(to_json(document))
 
 
+def test_a_certificate_of_an_unknown_version_is_refused():
+    document = json_object(GOOD)
+    certificates = document["header"]["x5c"]
+    version_3 = bytes.fromhex("a003020102")  # RFC 5280, 4.1: [0] EXPLICIT INTEGER 2
+    assert version_3 in from_base64(certificates[0])
+    certificates[0] = to_base64(from_base64(certificates[0]).replace(version_3, bytes.fromhex("a003020122"), 1))
+    refused(to_json(document))
+
+
 NAMES = st.sampled_from(["payload", "protected", "header", "signature", "x5c"])
 DOCUMENTS = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
