@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from aml_images_dagster.catalog.reference import Reference
-from aml_images_dagster.registry.importer import CopyingImporter
+from aml_images_dagster.registry.copy import CopyingImporter
 from aml_images_dagster.registry.interface import Manifest
 from aml_images_dagster.registry.oci import OCI_CONFIG, OCI_MANIFEST, OciRegistry
 from aml_images_dagster.release.shell.import_images import Tested, import_all

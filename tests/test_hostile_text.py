@@ -18,13 +18,13 @@ from aml_images_dagster.cli.console import line_by_line, open_console
 from aml_images_dagster.cli.status import explain_failure
 from aml_images_dagster.defs.run import explained, step_log
 from aml_images_dagster.defs.run_state import first_failure
-from aml_images_dagster.engine.acr_tasks.run_log import RunLog
+from aml_images_dagster.engine.acr_tasks.runs import RunLog
 from aml_images_dagster.engine.client import EngineClient
 from aml_images_dagster.engine.stream import StreamFault, follow
 from aml_images_dagster.errors import BadInput, BuildFailed, FactoryError
 from aml_images_dagster.pull_requests.report import FailureReport, ImageReport, Report
 from aml_images_dagster.settings import load_settings
-from aml_images_dagster.testing.azure_ml import job_result
+from aml_images_dagster.testing.azure_ml import job_state
 from aml_images_dagster.testing.azure_ml.workspace import RunDetails
 from aml_images_dagster.testing.watch import lines
 from tests.hostile_text import HOSTILE, SHOWN, active_in
@@ -83,7 +83,7 @@ def test_the_log_of_an_azure_ml_job() -> None:
     workspace: Any = Workspace()
     job: Any = type("Job", (), {"name": "job", "scenario": type("S", (), {"processes_per_node": 1})})
     verdict: Any = type("Verdict", (), {"status": "failed", "reason": ""})
-    result = job_result.job_result(workspace, job, verdict, "", 1)
+    result = job_state.job_result(workspace, job, verdict, "", 1)
     assert ([log.text for log in result.logs], result.reason) == ([SHOWN], SHOWN)
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.checks import Check
     from aml_images_dagster.engine.interface import Builder, LocalBuilder, LoginFor
-    from aml_images_dagster.registry.importer import Importer
+    from aml_images_dagster.registry.copy import Importer
     from aml_images_dagster.registry.interface import Registry
     from aml_images_dagster.registry.resolution import ResolvedBase
     from aml_images_dagster.testing.interface import TestRunner

@@ -6,8 +6,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from aml_images_dagster.builds.records import PinnedBase
+from aml_images_dagster.catalog.builder_features import mirrored_frontend
 from aml_images_dagster.catalog.dockerfile import SCRATCH
-from aml_images_dagster.catalog.frontends import mirrored_frontend
 from aml_images_dagster.catalog.image_folder import LINUX
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.messages import lower_first

@@ -3,25 +3,29 @@
 A release, a rollback or a withdrawal writes a record before it touches production and one when it is done, both with
 every tag that it moves, with its old and new digest. So the purpose of a killed release is known, and what
 production served at any time. Records are `<artifacts>/releases/<number>.json`.
+
+A release tag never moves: the second build of an image on a day would be refused at its release if it had the number of
+the first. So a build takes the next free one.
 """
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import AwareDatetime, ValidationError
 
-from aml_images_dagster.builds.artifacts import create_atomically
+from aml_images_dagster.builds.artifacts import create_atomically, read_whole
 from aml_images_dagster.builds.records import Record, is_newer, written_by_newer
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from datetime import date
 
     from aml_images_dagster.builds.artifacts import Artifacts, BuildFolder
-
 
 Action = Literal["release", "rollback", "withdrawal"]
 
@@ -32,6 +36,8 @@ LEASE_SECONDS = 60.0
 when it writes its first record."""
 _CLAIM_LASTS = timedelta(seconds=LEASE_SECONDS) + timedelta(hours=1)
 """With a margin for clocks that differ and stores that are slow."""
+_MAY_BE_RELEASED = ("running", "succeeded", "expired")
+_RELEASE_TAG = re.compile(rb'"release_tag"\s*:\s*"([^"]*)"')
 
 
 class TagChange(Record):
@@ -223,3 +229,56 @@ def _read(path: str, data: bytes) -> ReleaseRecord:
             hint="Release records are never changed: restore this one from a backup. Without one, compare what "
             "production serves with the records around it, write the missing records, and move the file elsewhere.",
         ) from None
+
+
+def next_release_num(
+    day: date,
+    images: Collection[str],
+    artifacts: Artifacts,
+    promised: Iterable[int] = (),
+    *,
+    unreadable: Callable[[BadInput], object],
+) -> int:
+    """The first number of a day that none of the images has, nor any number after it.
+
+    Args:
+        day: The day in UTC on which the build starts.
+        images: What it builds.
+        artifacts: Knows the releases, and the builds of the day.
+        promised: Numbers of builds of these images that have yet to begin.
+        unreadable: Called with every record that cannot be read; its number counts if its text still has it.
+    """
+    tags = {*_built(day, frozenset(images), artifacts, unreadable)}
+    try:
+        for done in Ledger(artifacts).records():
+            tags |= {change.tag for change in done.changes if change.image in images}
+    except BadInput as error:
+        unreadable(error)
+    numbered = re.compile(rf"{day:%Y%m%d}\.v([0-9]+)")
+    taken = {int(match[1]) for match in map(numbered.fullmatch, tags) if match}
+    return max((*taken, *promised), default=0) + 1
+
+
+def _built(
+    day: date, images: frozenset[str], artifacts: Artifacts, unreadable: Callable[[BadInput], object]
+) -> Iterator[str]:
+    """Release tags of builds of the day."""
+    for folder in artifacts.folders():
+        if not folder.build.startswith(f"{day:%Y%m%d}."):
+            continue
+        try:
+            build = folder.read_build()
+        except BadInput as error:
+            unreadable(error)
+            yield from _written(folder)
+        else:
+            if build and build.status in _MAY_BE_RELEASED and images & {*build.images}:
+                yield build.release_tag
+
+
+def _written(folder: BuildFolder) -> list[str]:
+    """The release tag in the text of a record that is damaged, or of a newer version."""
+    try:
+        return [tag.decode("utf-8", "replace") for tag in _RELEASE_TAG.findall(read_whole(folder.root / "build.json"))]
+    except OSError:
+        return []

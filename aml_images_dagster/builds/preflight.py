@@ -1,4 +1,9 @@
-"""Preflight: finds everything that would stop a build before it starts."""
+"""Preflight: finds everything that would stop a build before it starts.
+
+The Dockerfile of a pull request may not reach out of its build. RUN has the network that `pull_requests.build_network`
+gives it; a Dockerfile can ask for another one, and what ADD fetches, the builder fetches itself, with the network of
+its own machine.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +12,11 @@ from typing import TYPE_CHECKING, Literal
 
 from aml_images_dagster.builds.evidence import is_attached_by
 from aml_images_dagster.builds.plan import plan
-from aml_images_dagster.builds.secrets import secrets_of
-from aml_images_dagster.builds.untrusted import reaching_out
+from aml_images_dagster.builds.recipe import secrets_of
 from aml_images_dagster.catalog.builder_features import BuilderFeatures, usual_features
+from aml_images_dagster.catalog.dockerfile import remote_sources
+from aml_images_dagster.catalog.dockerfile.instructions import read_instructions
+from aml_images_dagster.catalog.finding import Finding
 from aml_images_dagster.catalog.validation import validate
 from aml_images_dagster.catalog.windows import check_host
 from aml_images_dagster.errors import BadInput, FactoryError
@@ -17,12 +24,39 @@ from aml_images_dagster.trust.signing import EvidenceSigner
 from aml_images_dagster.vulnerabilities.policy import find_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.records import Plan
     from aml_images_dagster.builds.session import BuildSession, Source
+    from aml_images_dagster.catalog.dockerfile.flags import Flag
+    from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.catalog.validation import FeaturesOf
+
+_OWN_NETWORKS = ("default", "none")
+
+
+def reaching_out(image: Image) -> Iterator[Finding]:
+    """Everything by which an image's Dockerfile would reach out of its build."""
+    if image.parsed is None:
+        return
+    for instruction in read_instructions(image.parsed.text, str, image.parsed.escape):
+        for flag in instruction.flags if instruction.keyword == "RUN" else ():
+            if _reaches_out(flag):
+                yield _at(image, f"RUN --{flag.name}={flag.value}", instruction.line)
+    for source in remote_sources(image.parsed, image.settings.build_args):
+        yield _at(image, f"ADD {source.written}, which the builder fetches; let RUN do it", source.line)
+
+
+def _reaches_out(flag: Flag) -> bool:
+    if flag.name == "network":
+        return flag.value.lower() not in _OWN_NETWORKS
+    return flag.name in ("security", "device")
+
+
+def _at(image: Image, what: str, line: int) -> Finding:
+    path, there = image.place(line)
+    return Finding(image.id, "error", f"a pull request may not use {what}", path, there)
 
 
 def begin_checked(session: BuildSession) -> None:

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.builds.ledger import next_release_num
 from aml_images_dagster.builds.naming import release_tag_for
-from aml_images_dagster.builds.plan import plan_build
+from aml_images_dagster.builds.plan import Selection, plan_build, with_needed_parents
 from aml_images_dagster.builds.preflight import check_folders
-from aml_images_dagster.builds.release_number import next_release_num
-from aml_images_dagster.builds.secrets import secrets_of
-from aml_images_dagster.builds.selection import Selection, with_needed_parents
+from aml_images_dagster.builds.recipe import secrets_of
 from aml_images_dagster.builds.source import discover_images, load_source
 from aml_images_dagster.catalog.discovery import nothing_to_build
 from aml_images_dagster.errors import BadInput

@@ -17,7 +17,6 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.naming import CONTENT_KEY_LABEL
-from aml_images_dagster.catalog.content_key import explain
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.registry.platforms import manifests_below
@@ -25,9 +24,7 @@ from aml_images_dagster.registry.platforms import manifests_below
 if TYPE_CHECKING:
     from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.builds.backends import Backends
-    from aml_images_dagster.builds.recipe import Recipe
     from aml_images_dagster.builds.records import PassedImage
-    from aml_images_dagster.builds.session import BuildSession
     from aml_images_dagster.catalog.content_key import ContentKey
     from aml_images_dagster.catalog.image import Image
 
@@ -91,21 +88,6 @@ def is_reusable(reference: Reference, image: Image, backends: Backends, *, for_p
     key = _content_key_of(reference, backends)
     passed = passed_before(key, image.id, backends.artifacts, for_pull_request=for_pull_request) if key else []
     return any(each.staged.digest == reference.digest for each in passed)
-
-
-def why_built(session: BuildSession, recipe: Recipe) -> tuple[str, ...]:
-    """Why an image is built although its name may have passed before. Bases that are yet to be built count as new."""
-    if session.force:
-        return ("forced",)
-    rebuilt = {base.reference: base.image for base in recipe.bases if not base.digest}
-    because = tuple(f"its base {parent} is rebuilt" for parent in dict.fromkeys(rebuilt.values()))
-    last = session.backends.artifacts.read_last_passed(recipe.image.id)
-    if last is None:
-        return ("no build of it has passed yet", *because)
-    before = last.staged.content_key
-    known = {**recipe.key.bases, **{reference: before.bases.get(reference, "") for reference in rebuilt}}
-    because = (*explain(before, recipe.key.model_copy(update={"bases": known})), *because)
-    return because or ("it passed before, but staging no longer holds it",)
 
 
 def forget(image: Reference, backends: Backends) -> None:

@@ -24,7 +24,7 @@ from aml_images_dagster.builds.records import (
 )
 from aml_images_dagster.builds.reuse import passed_before
 from aml_images_dagster.builds.staging import staged_by_digest
-from aml_images_dagster.catalog.scenario_files import lay_out, scenario_files
+from aml_images_dagster.catalog.tests_file import lay_out, scenario_files
 from aml_images_dagster.errors import BuildFailed, FactoryError
 from aml_images_dagster.testing.interface import JobResult, TestJob
 

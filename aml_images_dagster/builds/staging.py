@@ -23,12 +23,11 @@ from aml_images_dagster.builds.naming import (
 )
 from aml_images_dagster.builds.parents import is_in_staging, parent_finder
 from aml_images_dagster.builds.process import is_dead
-from aml_images_dagster.builds.recipe import Recipe, recipe_of
+from aml_images_dagster.builds.recipe import Recipe, recipe_of, secrets_of, why_built
 from aml_images_dagster.builds.records import BaseImage, StagedImage, StagedPlatform
-from aml_images_dagster.builds.reuse import is_of_no_pull_request, passed_before, reusable, why_built
-from aml_images_dagster.builds.secrets import secrets_of
+from aml_images_dagster.builds.reuse import is_of_no_pull_request, passed_before, reusable
+from aml_images_dagster.catalog.builder_features import mirrored_frontend
 from aml_images_dagster.catalog.dockerfile import in_every_stage, with_labels, without_directives
-from aml_images_dagster.catalog.frontends import mirrored_frontend
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.catalog.windows import check_host
 from aml_images_dagster.engine.interface import BuildRequest

@@ -4,12 +4,18 @@ A Dockerfile is read for what it needs, a builder is asked for what it has, and 
 are named as in messages: `COPY --link`, `RUN --mount`, `heredocs`.
 
 Source: https://docs.docker.com/reference/dockerfile/, which says for each of them since which frontend it exists.
+Frontends are the images that `# syntax=` names and that read a Dockerfile. Source:
+https://docs.docker.com/build/buildkit/frontend/ and https://hub.docker.com/r/docker/dockerfile.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 HEREDOCS = "heredocs"
 PLATFORM_ARGS = "predefined platform ARGs"
@@ -26,6 +32,8 @@ _BUILDKIT = frozenset(
     | {"ADD --chmod", "ADD --link", "ADD --checksum", "ADD --keep-git-dir", "ADD --exclude", "ADD --unpack"}
     | {HEREDOCS, PLATFORM_ARGS, GIT_SOURCES, SEVERAL_PLATFORMS}
 )
+_OF_DOCKERFILES = re.compile(r"(docker\.io/)?docker/dockerfile(-upstream)?(:[^@]+)?(@.+)?")
+_ANY_VERSION = re.compile(r"[^:@]+(:1|:latest)?")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -71,3 +79,25 @@ CLASSIC = BuilderFeatures("the engine's classic builder", frozenset(), "it build
 def usual_features(os: Literal["linux", "windows"]) -> BuilderFeatures:
     """What is assumed of the builder of an operating system: BuildKit builds no Windows images."""
     return CLASSIC if os == "windows" else BUILDKIT
+
+
+def is_dockerfile_frontend(syntax: str) -> bool:
+    """Whether it is BuildKit's own for Dockerfiles, which every builder has in some version."""
+    return bool(_OF_DOCKERFILES.fullmatch(syntax))
+
+
+def asks_for_more(syntax: str) -> bool:
+    """Whether it asks for a certain version, or for instructions that are being tried out (labs)."""
+    return not _ANY_VERSION.fullmatch(syntax)
+
+
+def mirrored_frontend(syntax: str, frontends: Mapping[str, str]) -> str:
+    """Where a frontend is to be fetched; empty when no mirror is named for it.
+
+    Args:
+        syntax: As the Dockerfile has it.
+        frontends: Name without a tag → name at the mirror.
+    """
+    name = re.split(r"[:@]", syntax.removeprefix("docker.io/"), maxsplit=1)[0]
+    mirror = frontends.get(name, "")
+    return f"{mirror}{syntax.removeprefix('docker.io/')[len(name) :]}" if mirror else ""

@@ -14,7 +14,7 @@ from aml_images_dagster.catalog.dependents import with_descendants
 from aml_images_dagster.catalog.image import IMAGE_FILE
 from aml_images_dagster.catalog.image_file import ImageFile
 from aml_images_dagster.catalog.layout import IGNORE_SUFFIX
-from aml_images_dagster.catalog.scenario_files import scenario_path, scenario_uses
+from aml_images_dagster.catalog.tests_file import scenario_path, scenario_uses
 from aml_images_dagster.catalog.tree import CommitTree
 from aml_images_dagster.catalog.validated_file import read_model_file
 from aml_images_dagster.errors import BadInput

@@ -1,6 +1,6 @@
 """Reads JSON and YAML into pydantic models: every mistake at once, each with its line and a hint.
 
-Source of JSON: https://www.rfc-editor.org/rfc/rfc8259; YAML: yaml_data.py.
+Sources of the formats: data_files.py.
 """
 
 from __future__ import annotations
@@ -13,9 +13,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from aml_images_dagster.catalog.file_lines import MOST_DIGITS, Lines, Location, Remark, UnreadableError, written
+from aml_images_dagster.catalog.data_files import (
+    MOST_DIGITS,
+    Lines,
+    Location,
+    Remark,
+    UnreadableError,
+    corrected,
+    written,
+)
 from aml_images_dagster.catalog.finding import Finding
-from aml_images_dagster.catalog.json_syntax import corrected
 from aml_images_dagster.messages import wrong_value
 
 if TYPE_CHECKING:
@@ -94,7 +101,7 @@ def _data(content: bytes, *, is_yaml: bool) -> tuple[Any, Lines]:
     text = content.decode("utf-8-sig")
     if not is_yaml:
         return _json_data(text)
-    from aml_images_dagster.catalog.yaml_data import yaml_data  # takes longer than reading a folder of images
+    from aml_images_dagster.catalog.data_files import yaml_data  # takes longer than reading a folder of images
 
     return yaml_data(text)
 

@@ -9,7 +9,14 @@ from itertools import chain, islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.catalog.builder_features import CLASSIC, SEVERAL_PLATFORMS, usual_features
+from aml_images_dagster.catalog.builder_features import (
+    CLASSIC,
+    SEVERAL_PLATFORMS,
+    asks_for_more,
+    is_dockerfile_frontend,
+    mirrored_frontend,
+    usual_features,
+)
 from aml_images_dagster.catalog.context import context_faults
 from aml_images_dagster.catalog.context_files import ContextFiles
 from aml_images_dagster.catalog.dockerfile import (
@@ -20,7 +27,6 @@ from aml_images_dagster.catalog.dockerfile import (
     remote_sources,
 )
 from aml_images_dagster.catalog.finding import Finding
-from aml_images_dagster.catalog.frontends import asks_for_more, is_dockerfile_frontend, mirrored_frontend
 from aml_images_dagster.catalog.graph import all_cycles
 from aml_images_dagster.catalog.image import (
     FACTORY_FILES,
@@ -31,7 +37,7 @@ from aml_images_dagster.catalog.image import (
 from aml_images_dagster.catalog.image_name import group_name, name_fault, plain_name
 from aml_images_dagster.catalog.notices import check_notices, says_nothing_added
 from aml_images_dagster.catalog.reference import Reference
-from aml_images_dagster.catalog.scenario_files import scenario_path
+from aml_images_dagster.catalog.tests_file import scenario_path
 from aml_images_dagster.catalog.tree import FileMode
 from aml_images_dagster.catalog.validated_file import json_lines
 from aml_images_dagster.catalog.windows import HOST_BUILDS

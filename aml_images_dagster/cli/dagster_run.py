@@ -1,8 +1,13 @@
-"""A build as a run of Dagster in this process."""
+"""A build as a run of Dagster in this process.
+
+An interrupt is remembered, whoever takes the exception for their own.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -33,14 +38,50 @@ from aml_images_dagster.release.actor import actor
 from aml_images_dagster.settings import ENV_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+    from types import FrameType
 
     from dagster._core.definitions.reconstruct import ReconstructableJob
 
     from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.builds.records import Plan
-    from aml_images_dagster.cli.interrupt import Interrupt
     from aml_images_dagster.settings import Settings
+
+
+@dataclass
+class Interrupt:
+    """Whether a person has interrupted the command.
+
+    Attributes:
+        seen: Whether the signal has come.
+    """
+
+    seen: bool = False
+
+    def check(self) -> None:
+        """Stop here if the signal has come.
+
+        Raises:
+            KeyboardInterrupt: It has, also if that was raised before.
+        """
+        if self.seen:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def remembered_interrupt() -> Iterator[Interrupt]:
+    """Note SIGINT as well as raise it: Python drops what is raised in a hook of a fork or in a finalizer."""
+    interrupt = Interrupt()
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        interrupt.seen = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def execute_located_job(

@@ -13,9 +13,9 @@ from aml_images_dagster.cli.options import common_options
 from aml_images_dagster.cli.release import run_release, show_plan
 from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.profiles import backends_for
+from aml_images_dagster.release.actor import stated
 from aml_images_dagster.release.candidate import check_staging
-from aml_images_dagster.release.drop_import import read_drop, resolve_login
-from aml_images_dagster.release.reason import stated
+from aml_images_dagster.release.drop import read_drop, resolve_login
 
 if TYPE_CHECKING:
     from aml_images_dagster.release.import_cfg import ImportCfg

@@ -11,13 +11,12 @@ import click
 
 from aml_images_dagster.cli.options import common_options
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.metrics.exporter import Exporter
-from aml_images_dagster.metrics.store_metrics import StoreMetrics
+from aml_images_dagster.metrics import Exporter, StoreMetrics
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.text import printable
 
 if TYPE_CHECKING:
-    from aml_images_dagster.metrics.exporter import MetricSource
+    from aml_images_dagster.metrics import MetricSource
     from aml_images_dagster.settings import Settings
 
 _MOST_PORTS = 65535

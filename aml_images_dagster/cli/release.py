@@ -15,11 +15,10 @@ from aml_images_dagster.cli.changes import changes_document, changes_table, offe
 from aml_images_dagster.cli.console import line_by_line, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.profiles import backends_for
-from aml_images_dagster.release.actor import actor
+from aml_images_dagster.release.actor import actor, stated
 from aml_images_dagster.release.candidate import completed
 from aml_images_dagster.release.production import Releaser, window_closed
 from aml_images_dagster.release.public_availability import await_promotion, problems
-from aml_images_dagster.release.reason import stated
 
 if TYPE_CHECKING:
     from rich.console import Console

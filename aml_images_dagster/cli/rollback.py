@@ -11,8 +11,7 @@ from aml_images_dagster.cli.changes import show_done, show_planned
 from aml_images_dagster.cli.console import line_by_line, open_console
 from aml_images_dagster.cli.options import common_options
 from aml_images_dagster.profiles import backends_for
-from aml_images_dagster.release.actor import actor
-from aml_images_dagster.release.reason import stated
+from aml_images_dagster.release.actor import actor, stated
 from aml_images_dagster.release.rollback import plan_rollback, released_image, roll_back
 
 if TYPE_CHECKING:

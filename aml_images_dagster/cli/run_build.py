@@ -1,26 +1,34 @@
-"""A build from the command line, from what was asked for to the exit code."""
+"""A build from the command line, from what was asked for to the exit code; a failed one is cleaned up."""
 
 from __future__ import annotations
 
 import os
 import sys
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 import dagster as dg
+from rich.markup import escape
 
+from aml_images_dagster.builds.cleanup import cleanup, read_report
 from aml_images_dagster.builds.janitor import sweep
-from aml_images_dagster.cli.build_outcome import conclude, show
+from aml_images_dagster.builds.naming import build_number, release_tag_for
+from aml_images_dagster.builds.records import BuildRecord
+from aml_images_dagster.cli.build import why_unreleasable
+from aml_images_dagster.cli.cleanup import report_table
 from aml_images_dagster.cli.console import open_console
-from aml_images_dagster.cli.dagster_run import INVOCATION_TAG, execute
+from aml_images_dagster.cli.dagster_run import INVOCATION_TAG, execute, remembered_interrupt
 from aml_images_dagster.cli.instance import open_instance
-from aml_images_dagster.cli.interrupt import remembered_interrupt
 from aml_images_dagster.cli.options import print_json
 from aml_images_dagster.cli.progress import Progress
-from aml_images_dagster.defs.operations.cleanup import announce
-from aml_images_dagster.defs.run_state import InstanceRuns
+from aml_images_dagster.cli.status import document, explain_failure, images_table, in_step
+from aml_images_dagster.defs.operations.cleanup import announce, observe_removed
+from aml_images_dagster.defs.request import COMMAND_LINE
+from aml_images_dagster.defs.run import created_at
+from aml_images_dagster.defs.run_state import InstanceRuns, first_failure
 from aml_images_dagster.errors import INTERRUPTED
 from aml_images_dagster.instance.compute_logs import FileComputeLogManager
 
@@ -28,7 +36,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from aml_images_dagster.builds.artifacts import BuildFolder
     from aml_images_dagster.builds.backends import Backends
+    from aml_images_dagster.builds.cleanup import CleanupReport
+    from aml_images_dagster.builds.records import BuildFailure, BuildStatus, EndStatus
     from aml_images_dagster.cli.dagster_run import BuildCommand
     from aml_images_dagster.settings import Settings
 
@@ -101,3 +112,124 @@ def _terminal_kept(log: Path) -> Iterator[TextIO]:
             os.dup2(err, 2)
             os.close(out)
             os.close(err)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of a build.
+
+    Attributes:
+        folder: Its artifacts.
+        record: `build.json`; None when no step has begun.
+        status: How it ended.
+        failure: Why it failed; None unless it did.
+        report: What was cleaned up just now; None of one that has succeeded.
+        log: A file with everything that was printed.
+    """
+
+    folder: BuildFolder
+    record: BuildRecord | None
+    status: BuildStatus
+    failure: BuildFailure | None
+    report: CleanupReport | None
+    log: Path
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it is complete."""
+        return self.status == "succeeded"
+
+
+_STATUSES: dict[dg.DagsterRunStatus, EndStatus | Literal["succeeded"]] = {
+    dg.DagsterRunStatus.SUCCESS: "succeeded",
+    dg.DagsterRunStatus.CANCELED: "canceled",
+}
+
+
+def conclude(
+    instance: dg.DagsterInstance, run: dg.DagsterRun, request: BuildCommand, backends: Backends, log: Path
+) -> Outcome:
+    """Read how a finished run ended, and clean up its build unless it succeeded.
+
+    A build whose first step has not begun is written down here: its number was shown, and people ask for it.
+    """
+    status: EndStatus | Literal["succeeded"] = _STATUSES.get(run.status, "failed")
+    created = created_at(instance, run.run_id)
+    build = build_number(run.run_id, created)
+    folder = backends.artifacts.build(build)
+    if status != "succeeded":
+        _write_down(folder, run, created, request)
+    failure = first_failure(instance, run.run_id) if status == "failed" else None
+    report = None if status == "succeeded" else cleanup(build, backends, status, failure)
+    if report is not None:
+        observe_removed(instance, [report])
+    return Outcome(folder, folder.read_build(), status, failure, report, log)
+
+
+def _write_down(folder: BuildFolder, run: dg.DagsterRun, created: datetime, request: BuildCommand) -> None:
+    """Create `build.json` unless a step has. The cleanup says how the build ended."""
+    record = BuildRecord(
+        build=folder.build,
+        run_id=run.run_id,
+        status="running",
+        commit=request.plan.commit,
+        source=request.source,
+        created=created,
+        release_tag=release_tag_for(created, request.release_num, request.release_tag),
+        images=tuple(sorted(request.plan.by_name)),
+        trigger=COMMAND_LINE,
+    )
+    with suppress(FileExistsError):
+        folder.create_build(record)
+
+
+def show(outcome: Outcome, as_json: bool) -> None:
+    """Show the result to people or programs."""
+    if as_json:
+        _show_to_programs(outcome)
+    elif outcome.succeeded and outcome.record:
+        _show_success(outcome, outcome.record)
+    else:
+        _show_failure(outcome)
+
+
+def _show_to_programs(outcome: Outcome) -> None:
+    folder, record, failure = outcome.folder, outcome.record, outcome.failure
+    known = document(folder, record) if record else {"build": folder.build, "status": outcome.status}
+    print_json(known | {"error": failure.model_dump(mode="json") if failure else None})
+
+
+def _show_success(outcome: Outcome, record: BuildRecord) -> None:
+    console = open_console()
+    console.print(images_table(outcome.folder, record))
+    console.print(f"\n[green]build [bold]{record.build}[/] succeeded[/], release tag {record.release_tag}")
+    console.print(f"release.json, import.cfg and drop: {outcome.folder.root}", markup=False)
+    if unreleasable := why_unreleasable(record.commit):
+        console.print(f"[yellow]{unreleasable}[/]")
+
+
+def _show_failure(outcome: Outcome) -> None:
+    build, failure, errors = outcome.folder.build, outcome.failure, open_console(stderr=True)
+    if outcome.status == "canceled":
+        errors.print(f"[yellow]build [bold]{build}[/] was canceled[/]")
+    else:
+        errors.print(f"[red]build [bold]{build}[/] failed{in_step(failure)}[/]")
+        if failure:
+            explain_failure(errors, failure)
+        errors.print(f"[dim]full log: {escape(str(outcome.log))}[/]")
+    console = open_console()
+    story = read_report(outcome.folder) or outcome.report  # hooks may have been here before
+    if story and story.rows:
+        console.print(report_table(story))
+    console.print(_cleaned_up(build, outcome.report))
+
+
+def _cleaned_up(build: str, report: CleanupReport | None) -> str:
+    if report and any(row.outcome == "kept" for row in report.rows):
+        return f"[bold yellow]build {build} is kept for inspection[/]; remove it with `aml-images cleanup {build}`"
+    if report and report.clean:
+        return f"build {build} was cleaned up: nothing is left"
+    return (
+        f"[bold red]build {build} was not cleaned up completely[/]: the janitor of `scripts/ui` and the next build "
+        f"try again; `aml-images cleanup {build}` does so now"
+    )

@@ -16,14 +16,12 @@ from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
-from aml_images_dagster.schedules.patch_tuesday import patches_published, patches_to_come
-from aml_images_dagster.schedules.schedule import FOLDER, read_timetable
-from aml_images_dagster.schedules.schedule_file import ticks
+from aml_images_dagster.schedules import FOLDER, patches_published, patches_to_come, read_timetable, ticks
 from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
     from aml_images_dagster.catalog.catalog import Catalog
-    from aml_images_dagster.schedules.schedule import Schedule
+    from aml_images_dagster.schedules import Schedule
     from aml_images_dagster.settings import Settings
 
 

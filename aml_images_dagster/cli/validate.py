@@ -17,7 +17,7 @@ from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.notifications.rules import find_rules
 from aml_images_dagster.profiles import backends_for
-from aml_images_dagster.schedules.schedule import read_timetable
+from aml_images_dagster.schedules import read_timetable
 from aml_images_dagster.text import counted
 from aml_images_dagster.vulnerabilities.policy import find_policy
 

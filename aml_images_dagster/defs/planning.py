@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from datetime import date
 
     from aml_images_dagster.builds.artifacts import Artifacts
+    from aml_images_dagster.builds.plan import Selection
     from aml_images_dagster.builds.records import Plan
-    from aml_images_dagster.builds.selection import Selection
     from aml_images_dagster.builds.session import Source
     from aml_images_dagster.defs.run import Factory
     from aml_images_dagster.pull_requests.changes import Changes

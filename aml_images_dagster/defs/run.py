@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from aml_images_dagster.builds.naming import build_number, release_tag_for
+from aml_images_dagster.builds.plan import left_out
 from aml_images_dagster.builds.process import this_process
-from aml_images_dagster.builds.selection import left_out
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.catalog import git
@@ -33,7 +33,7 @@ from aml_images_dagster.defs.stop import stopped_with
 from aml_images_dagster.errors import BadInput, BuildFailed, BuildStopped, FactoryError, refused_by_system
 from aml_images_dagster.instance.sign_in import SIGNED_IN_TAG
 from aml_images_dagster.release.actor import actor
-from aml_images_dagster.schedules.schedule import read_timetable
+from aml_images_dagster.schedules import read_timetable
 from aml_images_dagster.text import code_block, printable
 from aml_images_dagster.trust import sbom
 

@@ -16,7 +16,7 @@ from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
 from aml_images_dagster.fleet.fleet import NOT_ASKED, BaseState, Fleet, FleetImage, LastBuild, Served
 from aml_images_dagster.registry.interface import NoAnswer
-from aml_images_dagster.upstream.bases import base_name, is_fixed
+from aml_images_dagster.upstream import base_name, is_fixed
 from aml_images_dagster.vulnerabilities.policy import read_policy
 
 if TYPE_CHECKING:

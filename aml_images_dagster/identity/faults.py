@@ -1,14 +1,19 @@
-"""What a fault of an Azure service means, and what the user can do about it."""
+"""What a fault of an Azure service means, and what the user can do about it.
+
+Signatures in URLs give access to what the URL names, so they are never printed. Azure signs URLs of blobs with the
+parameter `sig` (https://learn.microsoft.com/rest/api/storageservices/create-service-sas). The SDKs leave it out of
+their own logs, but what they are built on writes whole URLs into its log and its exceptions.
+"""
 
 from __future__ import annotations
 
+import logging
 import re
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
-from aml_images_dagster.identity.signatures import redacted
 from aml_images_dagster.messages import plain_reason
 
 if TYPE_CHECKING:
@@ -24,6 +29,7 @@ TIMEOUTS: dict[str, Any] = {
     "read_timeout": 60,
 }
 """Options of every Azure SDK client: how often a request is repeated (`Retry-After` is honoured), and seconds."""
+_SIGNATURE = re.compile(r"(?i)\b(sig=)[^&\s\"']+")
 
 
 @contextmanager
@@ -83,3 +89,25 @@ def _said(error: Exception) -> str:
     inner = getattr(error, "error", None)
     message = str(getattr(inner, "message", None) or getattr(error, "message", None) or error)
     return redacted(re.sub(r"\s+", " ", message.partition("\nCode:")[0]).strip().rstrip("."))
+
+
+def redacted(text: str) -> str:
+    """A text without the signatures in it."""
+    return _SIGNATURE.sub(r"\1REDACTED", text)
+
+
+class _Redacting(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if "sig=" in message.lower():
+            record.msg, record.args = redacted(message), None
+        return True
+
+
+_REDACTING = _Redacting()
+
+
+def keep_out_of_logs() -> None:
+    """Take signatures out of what urllib3 logs at level DEBUG, in this process. May be called any number of times."""
+    for name in ("urllib3.connectionpool", "urllib3.util.retry"):
+        logging.getLogger(name).addFilter(_REDACTING)

@@ -11,22 +11,26 @@ from aml_images_dagster.builds.backends import Backends
 from aml_images_dagster.checks import Check
 from aml_images_dagster.engine.acr_tasks.builder import AcrTasksBuilder
 from aml_images_dagster.identity.credential import credential_for
-from aml_images_dagster.identity.endpoints import endpoints_of
-from aml_images_dagster.identity.registry_id import registry_id
+from aml_images_dagster.identity.endpoints import endpoints_of, registry_id
 from aml_images_dagster.profiles.blob_artifacts import artifacts_of, blob_checks
-from aml_images_dagster.profiles.checks import builder_checks, registry_checks
-from aml_images_dagster.profiles.engines import engines_of, linux_builder, local_builder, windows_builder
-from aml_images_dagster.profiles.staging_account import staging_account
-from aml_images_dagster.registry.acr import AcrRegistry
+from aml_images_dagster.profiles.common import (
+    builder_checks,
+    engines_of,
+    linux_builder,
+    local_builder,
+    registry_checks,
+    staging_account,
+    windows_builder,
+)
+from aml_images_dagster.registry.acr import AcrLogins, AcrRegistry
 from aml_images_dagster.registry.acr_import import AcrImporter, PasswordSource, ResourceSource
-from aml_images_dagster.registry.acr_login import AcrLogins
 from aml_images_dagster.registry.oci import OciRegistry
 from aml_images_dagster.registry.resolution import BaseResolver
 from aml_images_dagster.testing.azure_ml.runner import AzureMlRunner
 
 if TYPE_CHECKING:
     from aml_images_dagster.engine.interface import Builder, OperatingSystem
-    from aml_images_dagster.identity.registry_id import RegistryId
+    from aml_images_dagster.identity.endpoints import RegistryId
     from aml_images_dagster.registry.interface import Registry
     from aml_images_dagster.settings import Settings
 

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.backends import Backends
 from aml_images_dagster.profiles.blob_artifacts import artifacts_on_disk
-from aml_images_dagster.profiles.checks import builder_checks, registry_checks
-from aml_images_dagster.profiles.engines import (
+from aml_images_dagster.profiles.common import (
+    builder_checks,
     emulated_platforms,
     engines_of,
     linux_builder,
     local_builder,
+    registry_checks,
+    staging_account,
     windows_builder,
 )
-from aml_images_dagster.profiles.staging_account import staging_account
-from aml_images_dagster.registry.importer import CopyingImporter
+from aml_images_dagster.registry.copy import CopyingImporter
 from aml_images_dagster.registry.oci import OciRegistry
 from aml_images_dagster.registry.resolution import BaseResolver
 from aml_images_dagster.testing.containers import ContainerRunner

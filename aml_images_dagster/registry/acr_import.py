@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.engine.interface import RegistryLogin
     from aml_images_dagster.identity.credential import Credential
-    from aml_images_dagster.identity.endpoints import Endpoints
-    from aml_images_dagster.identity.registry_id import RegistryId
+    from aml_images_dagster.identity.endpoints import Endpoints, RegistryId
     from aml_images_dagster.registry.interface import Registry
 
 _ROLE = "Container Registry Data Importer and Data Reader"

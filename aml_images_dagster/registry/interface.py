@@ -1,18 +1,25 @@
-"""The interface of image registries. Implementations: `oci.py`."""
+"""The interface of image registries, and of their blobs. Implementations: `oci.py`, `acr.py`."""
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+
+import urllib3.exceptions
 
 from aml_images_dagster.errors import Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    import requests
+
     from aml_images_dagster.catalog.reference import Reference
-    from aml_images_dagster.registry.blob import VerifiedBlob
+
+PIECE_BYTES = 1 << 20
 
 
 class NoAnswer(Unreachable):
@@ -120,3 +127,49 @@ class Registry(Protocol):
 
     def delete(self, reference: Reference) -> None:
         """Remove a digest and with it every tag that points to it. Absent is fine."""
+
+
+class VerifiedBlob:
+    """A blob that is read once from a network; its end raises unless the bytes match the digest.
+
+    It has what requests wants of a body of known length: `read`, `__iter__` and `len`.
+
+    Args:
+        answer: The answer whose body the blob is.
+        digest: Its digest.
+        broken: Makes the exception for an interrupted transfer, from the reason.
+        corrupt: Makes the exception for wrong bytes, from a name, the wanted digest and the one found.
+    """
+
+    def __init__(
+        self,
+        answer: requests.Response,
+        digest: str,
+        broken: Callable[[str], Exception],
+        corrupt: Callable[[str, str, str], Exception],
+    ) -> None:
+        self._source = answer.raw
+        self._digest = digest
+        self._broken = broken
+        self._corrupt = corrupt
+        self._algorithm = digest.partition(":")[0]
+        self._seen = hashlib.new(self._algorithm)
+        length = answer.headers.get("Content-Length", "")
+        if re.fullmatch(r"[0-9]{1,18}", length):
+            self.len = int(length)
+
+    def read(self, size: int = -1) -> bytes:
+        """Read on, to the end if `size` is negative."""
+        try:
+            piece: bytes = self._source.read(None if size < 0 else size)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._broken(str(error)) from None
+        self._seen.update(piece)
+        if size < 0 or (size and not piece):
+            found = f"{self._algorithm}:{self._seen.hexdigest()}"
+            if found != self._digest:
+                raise self._corrupt("a blob", self._digest, found)
+        return piece
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(lambda: self.read(PIECE_BYTES), b"")

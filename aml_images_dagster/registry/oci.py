@@ -24,8 +24,7 @@ from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.http_connection import time_limit
 from aml_images_dagster.http_session import asked_pause, open_session
 from aml_images_dagster.messages import plain_reason
-from aml_images_dagster.registry.blob import VerifiedBlob
-from aml_images_dagster.registry.interface import Manifest, NoAnswer, TooManyRequests
+from aml_images_dagster.registry.interface import Manifest, NoAnswer, TooManyRequests, VerifiedBlob
 from aml_images_dagster.registry.tokens import FindLogin, RegistryAuth, is_loopback, origin
 
 if TYPE_CHECKING:

@@ -1,10 +1,12 @@
-"""The person or process that changes production, as named in release records."""
+"""Who changes production, and the reason that they give; both are recorded and never changed."""
 
 from __future__ import annotations
 
 import getpass
 import socket
 from typing import TYPE_CHECKING
+
+from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
@@ -13,3 +15,20 @@ if TYPE_CHECKING:
 def actor(settings: Settings, named: str = "") -> str:
     """Who is named, else the setting, else user@host of this process."""
     return named.strip() or settings.release.who or f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def stated(reason: str, where: str, *, required: bool = False) -> str:
+    """A reason without the white space around it.
+
+    Args:
+        reason: What was given; empty for none.
+        where: The option or field that holds it.
+        required: Whether there has to be one.
+
+    Raises:
+        BadInput: It says nothing.
+    """
+    text = reason.strip()
+    if not text and (reason or required):
+        raise BadInput("a reason is needed, and this one is empty", where=where, hint="Say why in a few words.")
+    return text

@@ -11,11 +11,11 @@ from zoneinfo import ZoneInfo
 from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, FactoryError, ReleaseFailed, ReleaseInterrupted
+from aml_images_dagster.release.actor import stated
 from aml_images_dagster.release.candidate import check_staging, check_traceable, check_verified, claim, completed, lacks
 from aml_images_dagster.release.lease import Lease
 from aml_images_dagster.release.major_changes import ReleaseComparison, accepted_changes
 from aml_images_dagster.release.notes_writer import NotesWriter
-from aml_images_dagster.release.reason import stated
 from aml_images_dagster.release.release_plan import ReleasePlan, plan_release
 from aml_images_dagster.release.shell.import_images import ImportRefused, Tested, import_all
 from aml_images_dagster.text import counted

@@ -9,8 +9,8 @@ from aml_images_dagster.builds.ledger import LATEST, Ledger, TagChange, released
 from aml_images_dagster.catalog.image_name import full_name
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, ReleaseFailed
+from aml_images_dagster.release.actor import stated
 from aml_images_dagster.release.production import check_unmoved, exclusively
-from aml_images_dagster.release.reason import stated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -12,8 +12,8 @@ from aml_images_dagster.builds.ledger import LATEST, Ledger, TagChange
 from aml_images_dagster.builds.release_notes import forget_in_notes
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, FactoryError
+from aml_images_dagster.release.actor import stated
 from aml_images_dagster.release.production import exclusively
-from aml_images_dagster.release.reason import stated
 from aml_images_dagster.release.rollback import plan_rollback
 from aml_images_dagster.trust.referrers import attach, end_of_life
 

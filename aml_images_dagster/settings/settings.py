@@ -10,15 +10,33 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from aml_images_dagster.settings.azure import AzureSettings
-from aml_images_dagster.settings.group import check_name_pattern
+from aml_images_dagster.settings.group import Group, check_name_pattern
 from aml_images_dagster.settings.open_source import OpenSourceSettings
 from aml_images_dagster.settings.pull_requests import PullRequestSettings
 from aml_images_dagster.settings.release import ReleaseSettings
 from aml_images_dagster.settings.trust import TrustSettings
-from aml_images_dagster.settings.upstream import UpstreamSettings
 from aml_images_dagster.settings.vulnerabilities import VulnerabilitySettings
 
 ENV_PREFIX = "AML_IMAGES_"
+
+
+class UpstreamSettings(Group):
+    """Builds that a changed external base starts."""
+
+    interval_seconds: int = Field(
+        default=300, ge=5, description="Time between two polls of the digests of external bases, in seconds."
+    )
+    batch_minutes: float = Field(
+        default=30,
+        ge=0,
+        description="How long to collect changes of bases before their build starts.",
+    )
+    retry_minutes: float = Field(
+        default=30, gt=0, description="Wait after a failed build of a changed base; doubled after each further failure."
+    )
+    pause_after_failures: int = Field(
+        default=3, ge=1, description="Failed builds after which a changed base is paused until a person resumes it."
+    )
 
 
 class Settings(BaseSettings):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.containers import Container
 
-    from aml_images_dagster.testing.limits import Limits
+    from aml_images_dagster.testing.launch import Limits
 
 _LONGEST_REPORT = 16 * 2**20
 _LAST_WORDS_SECONDS = 5

@@ -14,9 +14,8 @@ from aml_images_dagster.catalog.tests_file import PytestScenario
 from aml_images_dagster.engine.docker_engine import DockerEngine
 from aml_images_dagster.engine.faults import EMULATION_HINT
 from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
-from aml_images_dagster.testing import mpi, pytest_scenario, torch_ranks
-from aml_images_dagster.testing.launch import Launch, Node, job_files
-from aml_images_dagster.testing.limits import Limits
+from aml_images_dagster.testing import pytest_scenario
+from aml_images_dagster.testing.launch import Launch, Limits, Node, job_files, mpi_launch, torch_launch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterator, Sequence
@@ -151,9 +150,9 @@ def launch_of(job: TestJob) -> Launch:
     if isinstance(scenario, PytestScenario):
         return pytest_scenario.launch(job, scenario)
     if scenario.distribution == "mpi":
-        return mpi.launch(job, scenario)
+        return mpi_launch(job, scenario)
     if scenario.distribution == "pytorch":
-        return torch_ranks.launch(job, scenario)
+        return torch_launch(job, scenario)
     return Launch((Node("node0", ("python", scenario.script)),), job_files(job).finish())
 
 

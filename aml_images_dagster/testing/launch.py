@@ -1,4 +1,4 @@
-"""Launch of a job in containers: nodes, commands and files.
+"""Launch of a job in containers: nodes, commands and files; training scripts under MPI and with PyTorch's variables.
 
 Layout inside a container (below `C:` on Windows):
 
@@ -14,18 +14,25 @@ from __future__ import annotations
 import io
 import tarfile
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
+
+from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from aml_images_dagster.catalog.tests_file import TrainingScenario
     from aml_images_dagster.engine.interface import OperatingSystem
     from aml_images_dagster.testing.interface import TestJob
 
-
 _TEMPORARY = {"__pycache__", ".pytest_cache"}
+_MPI_LAUNCHERS = ("mpi_head.sh", "mpi_worker.sh", "ssh_config", "sshd_config")
+_BATCH_MASTER_PORT = 6000  # as in the example of Azure Batch's documentation of AZ_BATCH_MASTER_NODE
+_MASTER_PORT = 29500
+_TORCH_LAUNCHER = "torch_node.sh"
 
 
 class Archive:
@@ -138,4 +145,103 @@ def job_environment(job: TestJob) -> dict[str, str]:
         "AML_IMAGES_SCENARIO": job.scenario.name,
         "AML_IMAGES_OUTPUTS": inside(job.os, "outputs"),
         "PYTHONUNBUFFERED": "1",
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one container may use.
+
+    Attributes:
+        memory_bytes: Memory without swap.
+        shared_memory_bytes: Size of /dev/shm; part of the memory. Linux only.
+        processes: Number of processes and threads. Linux only.
+        log_characters: How much of a node's output a result keeps; the log that is streamed is whole.
+    """
+
+    memory_bytes: int = 8 * 2**30
+    shared_memory_bytes: int = 2 * 2**30
+    processes: int = 4096
+    log_characters: int = 1_000_000
+
+
+def mpi_launch(job: TestJob, scenario: TrainingScenario) -> Launch:
+    """A training script under MPI: workers that run sshd, and node0 that runs mpirun; the job ends when mpirun ends.
+
+    Azure ML builds the mpirun command itself and asks of an image that it has ssh and an MPI library
+    (https://learn.microsoft.com/azure/machine-learning/how-to-train-distributed-gpu); so does this. The shell scripts
+    under `launchers/` say in detail what happens on each node.
+
+    Raises:
+        BadInput: The image is a Windows image.
+    """
+    if job.os == "windows":
+        raise BadInput(
+            f"scenario {scenario.name!r} asks for MPI, which runs in Linux images only",
+            where=job.image,
+            hint='Remove "distribution": "mpi" from the scenario, or the scenario from the image.',
+        )
+    hosts = [f"node{index}" for index in range(scenario.nodes)]
+    environment = {
+        "AML_IMAGES_HOSTS": " ".join(hosts),
+        "AML_IMAGES_PROCESSES_PER_NODE": str(scenario.processes_per_node),
+        "AZUREML_NODE_COUNT": str(scenario.nodes),
+        "AZ_BATCH_MASTER_NODE": f"{hosts[0]}:{_BATCH_MASTER_PORT}",
+    }
+    head = ("sh", inside(job.os, "launch", "mpi_head.sh"), "python", scenario.script)
+    worker = ("sh", inside(job.os, "launch", "mpi_worker.sh"))
+    archive = job_files(job)
+    _add_launchers(archive, *_MPI_LAUNCHERS)
+    return Launch(
+        nodes=tuple(Node(host, worker if index else head, environment) for index, host in enumerate(hosts)),
+        files=archive.finish(),
+        leader=hosts[0],
+        user="0",
+        shared_folder=inside(job.os, "keys"),
+    )
+
+
+def torch_launch(job: TestJob, scenario: TrainingScenario) -> Launch:
+    """A training script with PyTorch's rank variables: a container per node, in it a process per local rank.
+
+    The variables are those that PyTorch's `env://` initialisation reads and that Azure ML sets
+    (https://learn.microsoft.com/azure/machine-learning/how-to-train-distributed-gpu). The job ends when all ranks have
+    ended.
+
+    Raises:
+        BadInput: Several processes per node are asked for in a Windows image.
+    """
+    command: tuple[str, ...] = ("python", scenario.script)
+    archive = job_files(job)
+    if scenario.processes_per_node > 1:
+        if job.os == "windows":
+            raise BadInput(
+                f"scenario {scenario.name!r} asks for several processes per node, which needs a Linux image",
+                where=job.image,
+                hint='Set "processes_per_node" to 1.',
+            )
+        command = ("sh", inside(job.os, "launch", _TORCH_LAUNCHER), *command)
+        _add_launchers(archive, _TORCH_LAUNCHER)
+    nodes = tuple(Node(f"node{number}", command, _rank_variables(scenario, number)) for number in range(scenario.nodes))
+    return Launch(nodes, archive.finish())
+
+
+def _add_launchers(archive: Archive, *names: str) -> None:
+    archive.add_folder("aml-images/launch", writable=False)
+    for name in names:
+        script = files("aml_images_dagster.testing").joinpath("launchers", name)
+        archive.add_file(f"aml-images/launch/{name}", script.read_bytes())
+
+
+def _rank_variables(scenario: TrainingScenario, node: int) -> dict[str, str]:
+    """The variables of a node's first process; the launcher counts on for the others."""
+    return {
+        "RANK": str(node * scenario.processes_per_node),
+        "WORLD_SIZE": str(scenario.nodes * scenario.processes_per_node),
+        "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": str(scenario.processes_per_node),
+        "NODE_RANK": str(node),
+        "MASTER_ADDR": "node0",
+        "MASTER_PORT": str(_MASTER_PORT),
+        "AZUREML_NODE_COUNT": str(scenario.nodes),
     }

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
-from aml_images_dagster.registry.layer_archive import LayerArchive, UnreadableLayer, open_layer
+from aml_images_dagster.registry.layers import LayerArchive, UnreadableLayer, open_layer
 from aml_images_dagster.text import printable_line
 from aml_images_dagster.trust.file_tree import LONGEST_PATH
 from aml_images_dagster.trust.packages import RPM_DATABASE, Document, Reader, UnreadableDocument, reader_of, rpm

@@ -1,13 +1,22 @@
-"""Asks all sources that the settings name about one image."""
+"""Asks all sources that the settings name about one image: apt, and scanners on PATH (Trivy and Grype).
+
+Sources: https://trivy.dev/latest/docs/references/configuration/cli/trivy_image/,
+https://github.com/anchore/grype#getting-started.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.errors import BadInput
 from aml_images_dagster.registry.platforms import images_of
+from aml_images_dagster.text import printable_line
 from aml_images_dagster.trust.inventory import read_inventory
 from aml_images_dagster.vulnerabilities.apt_updates import SOURCE, AptUpdates, Distribution
-from aml_images_dagster.vulnerabilities.scanners import run_scanner
+from aml_images_dagster.vulnerabilities.reports import read_report
 from aml_images_dagster.vulnerabilities.vulnerability import Scan
 
 if TYPE_CHECKING:
@@ -29,6 +38,12 @@ _ARCHITECTURES = {
     "ppc64le": "ppc64el",
 }
 """Names of Debian for architectures that OCI names otherwise."""
+_TIMEOUT_SECONDS = 1800
+_LONGEST_REASON = 300
+_COMMANDS = {
+    "trivy": ("trivy", "image", "--quiet", "--format", "json", "--scanners", "vuln", "--image-src", "remote", "{}"),
+    "grype": ("grype", "registry:{}", "--quiet", "--output", "json"),
+}
 
 
 def scan(inventory: Inventory, reference: Reference, settings: Settings) -> tuple[Scan, ...]:
@@ -102,3 +117,40 @@ def _distribution(inventory: Inventory) -> Distribution | None:
     if not facts.get("ID"):
         return None
     return Distribution(facts["ID"], facts.get("VERSION_CODENAME", ""), _ARCHITECTURES.get(architecture, architecture))
+
+
+def run_scanner(name: str, reference: str) -> Scan:
+    """Let a scanner look into an image.
+
+    Args:
+        name: trivy or grype.
+        reference: The image, by digest.
+
+    Returns:
+        What it has found. A scan that has not looked, with the reason, where the scanner is missing, fails or prints
+        something else than its report.
+    """
+    if shutil.which(name) is None:
+        return Scan(name, None, f"there is no {name} on PATH")
+    command = [part.format(reference) for part in _COMMANDS[name]]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_TIMEOUT_SECONDS,
+            check=False,
+            env={**os.environ, "NO_COLOR": "1"},
+        )
+    except subprocess.TimeoutExpired:
+        return Scan(name, None, f"it did not end within {_TIMEOUT_SECONDS // 60} minutes", failed=True)
+    except OSError as error:
+        return Scan(name, None, f"it cannot be started: {error.strerror}", failed=True)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        reason = printable_line(said[-1] if said else f"exit code {done.returncode}")
+        return Scan(name, None, f"it failed: {reason[:_LONGEST_REASON]}", failed=True)
+    try:
+        return read_report(name, done.stdout, f"what {name} has printed")
+    except BadInput as error:
+        return Scan(name, None, error.what, failed=True)

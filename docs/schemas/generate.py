@@ -11,7 +11,7 @@ from pathlib import Path
 from aml_images_dagster.catalog.image_file import ImageFile
 from aml_images_dagster.catalog.tests_file import TestPlan
 from aml_images_dagster.notifications.rules import NotificationRules
-from aml_images_dagster.schedules.schedule_file import ScheduleFile
+from aml_images_dagster.schedules import ScheduleFile
 from aml_images_dagster.vulnerabilities.policy import Policy
 
 SCHEMAS = {

@@ -1,20 +1,24 @@
-"""Records of what was done to production: numbered, append-only, in a folder and in an object store."""
+"""Records of what was done to production, in a folder and in an object store; and free release numbers."""
 
 from __future__ import annotations
 
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aml_images_dagster.builds.artifacts import Artifacts, create_atomically
+from aml_images_dagster.builds.artifacts import Artifacts, create_atomically, write_atomically
 from aml_images_dagster.builds.history import History
-from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord, TagChange
+from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord, TagChange, next_release_num
+from aml_images_dagster.builds.records import BuildRecord
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
+
+DAY = date(2026, 11, 23)
 
 
 @pytest.fixture(params=["disk", "object store"])
@@ -120,3 +124,92 @@ def test_a_record_of_a_newer_version_is_not_damaged(ledger: Ledger) -> None:
     with pytest.raises(BadInput) as refused:
         ledger.records()
     assert refused.value.what.startswith("a newer version has written it, and this one does not understand: ")
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> Artifacts:
+    return Artifacts(str(tmp_path))
+
+
+def number_of(artifacts: Artifacts, *images: str, promised: Iterable[int] = ()) -> int:
+    """The next number of a day on which every record can be read."""
+    errors: list[BadInput] = []
+    number = next_release_num(DAY, images or ["base/a"], artifacts, promised, unreadable=errors.append)
+    assert errors == []
+    return number
+
+
+def build(artifacts: Artifacts, number: str, tag: str, status: str = "succeeded", image: str = "base/a") -> None:
+    about = {"build": number, "run_id": "", "commit": "", "source": "", "images": (image,), "status": status}
+    created = datetime.fromisoformat(f"{number[:8]}T12:00:00Z")
+    artifacts.build(number).write_build(BuildRecord.model_validate(about | {"created": created, "release_tag": tag}))
+
+
+def released(artifacts: Artifacts, tag: str, image: str = "base/a") -> None:
+    change = TagChange(image=image, repository="public/a", tag=tag, before=None, after="sha256:1")
+    Ledger(artifacts).append(record(changes=(change,), release_tag=tag))
+
+
+def test_the_first_of_a_day(artifacts: Artifacts) -> None:
+    build(artifacts, "20261122.00000001", "20261122.v4")
+    released(artifacts, "20261122.v4")
+    assert number_of(artifacts) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "number"),
+    [("running", 3), ("succeeded", 3), ("expired", 3), ("failed", 1), ("canceled", 1), ("partial", 1)],
+)
+def test_builds_that_may_be_released_count(artifacts: Artifacts, status: str, number: int) -> None:
+    build(artifacts, "20261123.00000001", "20261123.v2", status)
+    assert number_of(artifacts, "base/a", "base/b") == number
+
+
+def test_releases_count(artifacts: Artifacts) -> None:
+    """Also those whose build is of another place, and those that were withdrawn since."""
+    released(artifacts, "20261123.v11")
+    assert number_of(artifacts) == 12
+
+
+def test_other_images_and_other_tags_do_not_count(artifacts: Artifacts) -> None:
+    build(artifacts, "20261123.00000001", "20261123.v2", image="base/b")
+    build(artifacts, "20261123.00000002", "nightly")
+    build(artifacts, "20261123.00000003", "20261123.v9-test")
+    released(artifacts, "20261123.v3", "base/b")
+    assert number_of(artifacts) == 1
+
+
+def test_promised_numbers_count(artifacts: Artifacts) -> None:
+    build(artifacts, "20261123.00000001", "20261123.v2")
+    assert number_of(artifacts, promised=[1, 5]) == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("", 3),
+        ("{", 3),
+        ('{"build": "20261123.00000009", "release_tag": "20261123.v7", "ima', 8),
+        ('{"release_tag": "nightly", "of_a_newer_version": 1}', 3),
+        (b"\xff\xfe", 3),
+    ],
+    ids=["empty", "damaged", "cut off", "newer", "no text"],
+)
+def test_a_record_that_cannot_be_read_hides_no_other_number(
+    artifacts: Artifacts, text: str | bytes, number: int
+) -> None:
+    build(artifacts, "20261123.00000001", "20261123.v1")
+    released(artifacts, "20261123.v2")
+    content = text if isinstance(text, bytes) else text.encode()
+    write_atomically(artifacts.build("20261123.00000009").root / "build.json", content)
+    errors: list[BadInput] = []
+    assert next_release_num(DAY, ["base/a"], artifacts, unreadable=errors.append) == number
+    assert ["20261123.00000009" in error.where for error in errors] == [True]
+
+
+def test_a_release_record_that_cannot_be_read_hides_no_build(artifacts: Artifacts) -> None:
+    build(artifacts, "20261123.00000001", "20261123.v4")
+    write_atomically(Ledger(artifacts).folder / "000001.json", b"{")
+    errors: list[BadInput] = []
+    assert next_release_num(DAY, ["base/a"], artifacts, unreadable=errors.append) == 5
+    assert len(errors) == 1

@@ -1,7 +1,8 @@
-"""The names that a build gives."""
+"""The names that a build gives, and those of jobs."""
 
 from __future__ import annotations
 
+import re
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from aml_images_dagster.builds.naming import (
     BUILD_NUMBER,
     build_number,
+    job_name,
     release_tag_for,
     split_staging_tag,
     staging_reference,
@@ -25,6 +27,12 @@ NOW = datetime(2026, 11, 23, 23, 30, tzinfo=UTC)
 zones = st.integers(min_value=-12 * 60, max_value=14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 moments = st.datetimes(min_value=datetime(2020, 1, 1), max_value=datetime(2099, 1, 1), timezones=zones)  # noqa: DTZ001
 components = st.from_regex(r"[a-z0-9]{1,6}([._-][a-z0-9]{1,6}){0,4}", fullmatch=True)
+PARTS = st.tuples(
+    st.from_regex(r"[0-9]{8}\.[0-9a-f]{8}", fullmatch=True),
+    st.text(alphabet="ab/._-", min_size=1, max_size=300),
+    st.from_regex(r"[a-z0-9-]{1,40}", fullmatch=True),
+    st.integers(1, 9),
+)
 
 
 @given(run=st.uuids(), created=moments)
@@ -105,3 +113,19 @@ def test_what_cannot_be_a_release_tag(tag: str) -> None:
 def test_a_release_tag_is_a_tag(created: datetime, number: int | None) -> None:
     tag = release_tag_for(created, number, None)
     assert Reference.parse(f"registry.example/a:{tag}").tag == tag
+
+
+def test_readable():
+    name = job_name("20261123.4f2a9c1e", "base/openmpi4.1-debian12", "single-node", 1)
+    assert re.fullmatch(r"20261123-4f2a9c1e-base-openmpi4-1-debian12-single-node-1-[0-9a-f]{8}", name)
+
+
+@given(PARTS)
+def test_valid_for_azure_ml_and_docker(backends):
+    # https://learn.microsoft.com/azure/machine-learning/reference-yaml-job-command; a container adds `-node63`.
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{1,247}", job_name(*backends))
+
+
+@given(PARTS, PARTS)
+def test_different_for_different_jobs(one, other):
+    assert (job_name(*one) == job_name(*other)) == (one == other)

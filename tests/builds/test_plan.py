@@ -10,7 +10,7 @@ import pytest
 
 from aml_images_dagster.builds.artifacts import Artifacts
 from aml_images_dagster.builds.parents import finder_elsewhere, released
-from aml_images_dagster.builds.plan import plan
+from aml_images_dagster.builds.plan import plan, with_needed_parents
 from aml_images_dagster.builds.recipe import write_recipe
 from aml_images_dagster.builds.records import (
     BaseImage,
@@ -23,7 +23,6 @@ from aml_images_dagster.builds.records import (
 )
 from aml_images_dagster.builds.reuse import reusable
 from aml_images_dagster.builds.scenarios import scenario_key, scenario_runs
-from aml_images_dagster.builds.selection import with_needed_parents
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.registry.copy import copy_image

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from aml_images_dagster.builds.plan import with_needed_parents
 from aml_images_dagster.builds.records import StagedImage, TestedImage, sizes_in_words
-from aml_images_dagster.builds.selection import with_needed_parents
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BuildFailed
 from tests.builds.in_memory import MemoryFactory, write, write_image

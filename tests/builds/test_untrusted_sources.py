@@ -17,12 +17,12 @@ from upath import UPath
 
 from aml_images_dagster.builds.artifacts import RELEASE_FILES, Artifacts, below
 from aml_images_dagster.builds.cleanup import cleanup
+from aml_images_dagster.builds.preflight import reaching_out
+from aml_images_dagster.builds.recipe import secrets_of
 from aml_images_dagster.builds.records import PassedImage, ScenarioRecord, TestedImage
 from aml_images_dagster.builds.reuse import passed_before, reusable
 from aml_images_dagster.builds.scenarios import test as run_scenarios
-from aml_images_dagster.builds.secrets import secrets_of
 from aml_images_dagster.builds.staging import reuse_staged, stage
-from aml_images_dagster.builds.untrusted import reaching_out
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.registry.oci import read_manifest

@@ -13,7 +13,7 @@ from aml_images_dagster.catalog.layout import split_paths
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.catalog.validation import validate
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.upstream.bases import external_bases
+from aml_images_dagster.upstream import external_bases
 
 PUBLISHED = "mcr.microsoft.com/azureml"
 ROOT = "base_images/docker/public"

@@ -12,8 +12,7 @@ import pytest
 
 from aml_images_dagster.builds.artifacts import Artifacts
 from aml_images_dagster.defs.operations.run_metrics import RunMetrics
-from aml_images_dagster.metrics.exporter import Exporter
-from aml_images_dagster.metrics.store_metrics import StoreMetrics
+from aml_images_dagster.metrics import Exporter, StoreMetrics
 from aml_images_dagster.settings import load_settings
 from tests.image_repository import ImageRepository
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from aml_images_dagster.schedules.patch_tuesday import patches_to_come
-from aml_images_dagster.schedules.schedule_file import ScheduleFile
-from tests.schedules.test_cron import second_wednesdays
+from aml_images_dagster.schedules import ScheduleFile, patches_to_come
+from tests.test_schedules import second_wednesdays
 
 PAGE = (Path(__file__).parents[2] / "docs" / "automation.md").read_text("utf-8")
 

@@ -14,7 +14,7 @@ import pytest
 
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.identity.credential import Credential
-from aml_images_dagster.registry.acr_login import AcrLogins
+from aml_images_dagster.registry.acr import AcrLogins
 from aml_images_dagster.registry.copy import copy_image
 from tests.emulators.azure.blob_storage import BlobStorage
 from tests.emulators.azure.job_containers import JobContainers

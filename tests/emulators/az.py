@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import FactoryError
-from aml_images_dagster.registry.importer import CopyingImporter
+from aml_images_dagster.registry.copy import CopyingImporter
 from aml_images_dagster.registry.oci import OciRegistry
 
 

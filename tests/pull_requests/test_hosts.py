@@ -8,10 +8,10 @@ import pytest
 
 from aml_images_dagster.code_hosts.address import HostAddress
 from aml_images_dagster.errors import BadInput, Unreachable
+from aml_images_dagster.pull_requests.hosts import host_address
 from aml_images_dagster.pull_requests.hosts.azure_devops import AzureDevOpsHost
 from aml_images_dagster.pull_requests.hosts.github import GitHubHost
 from aml_images_dagster.pull_requests.hosts.interface import MARKER, PullRequestHost, Status
-from aml_images_dagster.pull_requests.hosts.opening import host_address
 from tests.emulators import azure_devops, github
 from tests.emulators.github import GitHub, OpenPullRequest
 

@@ -1,4 +1,4 @@
-"""Copying between two real registries, and through a front that fails."""
+"""Copying an image from one real registry to another, and the import into production by copies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, Unreachable
-from aml_images_dagster.registry.copy import copy_image
+from aml_images_dagster.registry.copy import CopyingImporter, copy_image
 from aml_images_dagster.registry.interface import Manifest
 from aml_images_dagster.registry.oci import OCI_INDEX, OciRegistry
 from tests.emulators.faulty_registry import Fault, FaultyRegistry
@@ -95,3 +95,17 @@ def test_a_target_that_fails_is_named_and_gets_no_tag(staging, production, targe
     with pytest.raises(Unreachable, match=target_front.host):
         copy_image(staging, OciRegistry(target_front.host), pushed, pushed.repository, ["1"])
     assert list(production.tags(pushed.repository)) == []
+
+
+def test_a_tag_moves_only_when_it_may(staging, production, push_new_image, repository):
+    first, second = (push_new_image(repository, tag) for tag in ("1", "2"))
+    importer = CopyingImporter(staging, production)
+    tag = Reference(production.host, f"{repository}/released", "20261123.v1")
+    for _ in range(2):  # done already is done
+        importer.import_image(first.with_digest(first.digest), tag, replace=False)
+        assert production.digest(tag) == first.digest
+    with pytest.raises(BadInput, match="A released tag never moves"):
+        importer.import_image(second.with_digest(second.digest), tag, replace=False)
+    assert production.digest(tag) == first.digest
+    importer.import_image(second.with_digest(second.digest), tag, replace=True)
+    assert production.digest(tag) == second.digest

@@ -8,7 +8,7 @@ import json
 import pytest
 import zstandard
 
-from aml_images_dagster.registry.layer_archive import UnreadableLayer, open_layer
+from aml_images_dagster.registry.layers import UnreadableLayer, open_layer
 from tests.trust.images import REPOSITORY, MemoryRegistry, archive
 
 FILES = {"a": "1" * 3000, "b": "2", "c": "3" * 70_000}

@@ -31,8 +31,7 @@ from aml_images_dagster.engine.interface import RegistryLogin
 from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
 from aml_images_dagster.registry import copy as copying
 from aml_images_dagster.registry import oci
-from aml_images_dagster.registry.copy import copy_image
-from aml_images_dagster.registry.importer import CopyingImporter
+from aml_images_dagster.registry.copy import CopyingImporter, copy_image
 from aml_images_dagster.registry.layers import files_in
 from aml_images_dagster.registry.oci import OCI_INDEX, OCI_MANIFEST, OciRegistry, read_manifest
 from aml_images_dagster.registry.platforms import images_of, manifests_below

@@ -12,7 +12,7 @@ from aml_images_dagster.testing import pytest_scenario
 from aml_images_dagster.testing.container_job import container_options
 from aml_images_dagster.testing.containers import launch_of
 from aml_images_dagster.testing.interface import TestJob as Job
-from aml_images_dagster.testing.limits import Limits
+from aml_images_dagster.testing.launch import Limits
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, Unreachable
-from aml_images_dagster.registry.blob import VerifiedBlob
-from aml_images_dagster.registry.interface import Manifest
+from aml_images_dagster.registry.interface import Manifest, VerifiedBlob
 from aml_images_dagster.registry.oci import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, read_manifest
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import pytest
 
 from aml_images_dagster.errors import Unreachable
-from aml_images_dagster.registry import layer_archive
+from aml_images_dagster.registry import layers
 from aml_images_dagster.trust import layer_records
 from aml_images_dagster.trust.inventory import read_inventory
 from aml_images_dagster.trust.layer_records import LayerRecords
@@ -154,8 +154,8 @@ def test_a_layer_that_cannot_be_read_is_named_and_not_kept(registry, records, fo
 @pytest.mark.parametrize(
     ("module", "limit", "value", "why"),
     [
-        (layer_archive, "MOST_ENTRIES", 3, "it has more than 3 entries"),
-        (layer_archive, "MOST_BYTES", 4000, "it has more than 4,000 bytes"),
+        (layers, "MOST_ENTRIES", 3, "it has more than 3 entries"),
+        (layers, "MOST_BYTES", 4000, "it has more than 4,000 bytes"),
         (layer_records, "_LONGEST_RECORD", 100, "what there is to say of its files has more than 100 bytes"),
         (layer_records, "_MOST_REMOVED", 0, "it removes more than 0 files"),
     ],

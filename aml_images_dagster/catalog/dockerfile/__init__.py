@@ -1,6 +1,5 @@
 """Reading, joining and pinning Dockerfiles."""
 
-from aml_images_dagster.catalog.dockerfile.combination import NoSuchStageError, combine, parse_combined
 from aml_images_dagster.catalog.dockerfile.copies import (
     CopySource,
     RemoteSource,
@@ -12,8 +11,11 @@ from aml_images_dagster.catalog.dockerfile.copies import (
 from aml_images_dagster.catalog.dockerfile.dockerfile import SCRATCH, Dockerfile, ImageUse, Stage, parse_dockerfile
 from aml_images_dagster.catalog.dockerfile.expansion import SPACES
 from aml_images_dagster.catalog.dockerfile.installs import installs
-from aml_images_dagster.catalog.dockerfile.pinning import (
+from aml_images_dagster.catalog.dockerfile.rendering import (
+    NoSuchStageError,
+    combine,
     in_every_stage,
+    parse_combined,
     pin,
     with_arguments,
     with_base,

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.dockerfile.expansion import ExpansionError
+from aml_images_dagster.catalog.dockerfile.flags import MountError, mount_fields
 from aml_images_dagster.catalog.dockerfile.instructions import (
     Instruction,
     NotTextError,
@@ -21,7 +22,6 @@ from aml_images_dagster.catalog.dockerfile.instructions import (
     plain_words,
     read_instructions,
 )
-from aml_images_dagster.catalog.dockerfile.mounts import MountError, mount_fields
 from aml_images_dagster.catalog.dockerfile.scope import Scope
 from aml_images_dagster.catalog.globs import GlobError, glob_expression
 

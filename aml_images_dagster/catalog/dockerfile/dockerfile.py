@@ -18,7 +18,8 @@ from aml_images_dagster.catalog.builder_features import (
     SECRET_VARIABLES,
     FeatureUse,
 )
-from aml_images_dagster.catalog.dockerfile.expansion import Expansion, ExpansionError, expand
+from aml_images_dagster.catalog.dockerfile.expansion import Expansion, ExpansionError, expand, platform_variables
+from aml_images_dagster.catalog.dockerfile.flags import MountError, mount_fields
 from aml_images_dagster.catalog.dockerfile.instructions import (
     Instruction,
     Place,
@@ -26,8 +27,6 @@ from aml_images_dagster.catalog.dockerfile.instructions import (
     read_instructions,
     words,
 )
-from aml_images_dagster.catalog.dockerfile.mounts import MountError, mount_fields
-from aml_images_dagster.catalog.dockerfile.scope import platform_variables
 from aml_images_dagster.catalog.graph import find_cycle
 from aml_images_dagster.catalog.layout import TEMPLATE_TAGS
 from aml_images_dagster.catalog.reference import Reference

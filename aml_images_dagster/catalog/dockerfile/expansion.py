@@ -343,3 +343,12 @@ def _inserted(replacement: str, matched: str) -> str:
         return matched if (match[1] or match[2]) == "0" else ""
 
     return re.sub(r"\$\$|\$(\w+)|\$\{(\w+)\}", translate, replacement, flags=re.ASCII)
+
+
+def platform_variables(platform: str, build_args: Mapping[str, str]) -> dict[str, str]:
+    """The platform ARGs that BuildKit predefines; see docs.docker.com, "Automatic platform ARGs"."""
+    system, _, rest = platform.partition("/")
+    architecture, _, variant = rest.partition("/")
+    parts = {"PLATFORM": platform, "OS": system, "ARCH": architecture, "VARIANT": variant}
+    variables = {f"{role}{part}": value for role in ("BUILD", "TARGET") for part, value in parts.items()}
+    return {name: build_args.get(name, value) for name, value in variables.items()}

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.dockerfile.dockerfile import SCRATCH
 from aml_images_dagster.catalog.dockerfile.expansion import ExpansionError, check_patterns, split_words
+from aml_images_dagster.catalog.dockerfile.flags import MountError, check_mount, mount_fields
 from aml_images_dagster.catalog.dockerfile.instructions import (
     NotTextError,
     is_heredoc,
@@ -27,7 +28,6 @@ from aml_images_dagster.catalog.dockerfile.instructions import (
     read_instructions,
     words,
 )
-from aml_images_dagster.catalog.dockerfile.mounts import MountError, check_mount, mount_fields
 from aml_images_dagster.catalog.dockerfile.scope import Scope, pairs
 from aml_images_dagster.catalog.globs import GlobError, path_matcher
 

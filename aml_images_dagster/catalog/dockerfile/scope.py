@@ -9,7 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.catalog.dockerfile.expansion import ExpansionError, MissingValueError, expand
+from aml_images_dagster.catalog.dockerfile.expansion import (
+    ExpansionError,
+    MissingValueError,
+    expand,
+    platform_variables,
+)
 from aml_images_dagster.catalog.dockerfile.instructions import plain_words, words
 
 if TYPE_CHECKING:
@@ -148,12 +153,3 @@ def pairs(instruction: Instruction, escape: str) -> list[tuple[str, str]]:
         name, *_ = plain_words(instruction.text)
         return [(name, instruction.text[len(name) :].lstrip("\t\v\f\r "))]
     return [(name, value) for name, _, value in (word.partition("=") for word in given)]
-
-
-def platform_variables(platform: str, build_args: Mapping[str, str]) -> dict[str, str]:
-    """The platform ARGs that BuildKit predefines; see docs.docker.com, "Automatic platform ARGs"."""
-    system, _, rest = platform.partition("/")
-    architecture, _, variant = rest.partition("/")
-    parts = {"PLATFORM": platform, "OS": system, "ARCH": architecture, "VARIANT": variant}
-    variables = {f"{role}{part}": value for role in ("BUILD", "TARGET") for part, value in parts.items()}
-    return {name: build_args.get(name, value) for name, value in variables.items()}

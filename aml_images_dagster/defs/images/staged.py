@@ -31,14 +31,14 @@ from aml_images_dagster.defs.images.description import (
     tested_metadata,
 )
 from aml_images_dagster.defs.images.failure import StepEvent, failure_events
-from aml_images_dagster.defs.images.left_out import left_out
+from aml_images_dagster.defs.images.not_built import left_out
 from aml_images_dagster.defs.keys import STAGE_TAG, asset_key, base_key
 from aml_images_dagster.defs.operations.cleanup import cleanup_hook
 from aml_images_dagster.defs.pools import BUILD_POOL, WINDOWS_BUILD_POOL
 from aml_images_dagster.defs.request import WARNING_TAG, BuildOptions, is_tested_when_staged
 from aml_images_dagster.defs.run import Factory, step_log
 from aml_images_dagster.errors import FactoryError
-from aml_images_dagster.upstream.bases import external_bases
+from aml_images_dagster.upstream import external_bases
 
 
 def staged_asset(image: Image, source: Source) -> dg.AssetsDefinition:

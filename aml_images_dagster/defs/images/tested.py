@@ -20,8 +20,7 @@ from aml_images_dagster.defs.images.description import (
     tested_metadata,
 )
 from aml_images_dagster.defs.images.failure import StepEvent, failure_events
-from aml_images_dagster.defs.images.left_out import left_out
-from aml_images_dagster.defs.images.unchanged import report_unchanged
+from aml_images_dagster.defs.images.not_built import left_out, report_unchanged
 from aml_images_dagster.defs.keys import STAGE_TAG, asset_key
 from aml_images_dagster.defs.operations.cleanup import cleanup_hook
 from aml_images_dagster.defs.pools import TEST_POOL

@@ -9,8 +9,15 @@ import dagster as dg
 from pydantic import ValidationError
 
 from aml_images_dagster.catalog.tree import WorkingTree
-from aml_images_dagster.defs.notifications.conditions import failing_checks, failing_sensors, watched_checks
-from aml_images_dagster.defs.notifications.events import CHANGES, FAILURES, failed_builds, production_changes
+from aml_images_dagster.defs.notifications.events import (
+    CHANGES,
+    FAILURES,
+    failed_builds,
+    failing_checks,
+    failing_sensors,
+    production_changes,
+    watched_checks,
+)
 from aml_images_dagster.defs.ticks import skips_while_unreachable
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.notifications.channels import Channels

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from aml_images_dagster.defs.open_source.public_source import publication_assets
-from aml_images_dagster.defs.open_source.sensor import publish_after_release_sensor
+from aml_images_dagster.defs.open_source.public_source import publication_assets, publish_after_release_sensor
 
 if TYPE_CHECKING:
     from aml_images_dagster.defs.run import Factory

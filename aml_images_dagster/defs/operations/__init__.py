@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from aml_images_dagster.defs.keys import CLEANUP, CLEANUP_JOB, FLEET, FLEET_JOB
-from aml_images_dagster.defs.operations.cleanup import cleanup_asset
+from aml_images_dagster.defs.operations.cleanup import cleanup_asset, cleanup_sensors
 from aml_images_dagster.defs.operations.fleet import fleet_asset, fleet_sensor
 from aml_images_dagster.defs.operations.jobs import operations_job
-from aml_images_dagster.defs.operations.sensors import cleanup_sensors
 
 if TYPE_CHECKING:
     from aml_images_dagster.defs.run import Factory

@@ -8,7 +8,7 @@ import dagster as dg
 
 from aml_images_dagster.defs.keys import ENDED_BUILDS, ENDING_JOB
 from aml_images_dagster.defs.operations.jobs import operations_job
-from aml_images_dagster.defs.pull_requests.ending import ending_asset
+from aml_images_dagster.defs.pull_requests.runs import ending_asset
 from aml_images_dagster.defs.pull_requests.sensor import pull_request_sensor
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from aml_images_dagster.defs.run_state import InstanceRuns
 from aml_images_dagster.defs.ticks import sensor_status, skips_while_unreachable
 from aml_images_dagster.pull_requests.assessment import Assessor
 from aml_images_dagster.pull_requests.declaration import unknown_images
-from aml_images_dagster.pull_requests.hosts.opening import open_host
+from aml_images_dagster.pull_requests.hosts import open_host
 from aml_images_dagster.pull_requests.inspection import look_through
 from aml_images_dagster.pull_requests.remote import GitRemote
 from aml_images_dagster.pull_requests.tracking import Tracked, Tracking

@@ -7,7 +7,7 @@ from aml_images_dagster.builds.ledger import TagChange
 from aml_images_dagster.defs.keys import ROLLBACK, ROLLBACK_JOB, WITHDRAW, WITHDRAW_JOB
 from aml_images_dagster.defs.release.released import announce_change, changes_table
 from aml_images_dagster.defs.run import Factory, acting, explained, step_log
-from aml_images_dagster.release.reason import stated
+from aml_images_dagster.release.actor import stated
 from aml_images_dagster.release.rollback import plan_rollback, released_image, roll_back
 from aml_images_dagster.release.withdrawal import plan_withdrawal, withdraw
 

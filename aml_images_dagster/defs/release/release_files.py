@@ -5,21 +5,23 @@ is recorded here first.
 """
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
 from aml_images_dagster.builds.preflight import begin_checked
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.catalog.image import Image
-from aml_images_dagster.defs.images.left_out import left_out
-from aml_images_dagster.defs.images.release_entries import entry_results, entry_specs, is_watched
-from aml_images_dagster.defs.images.unchanged import gate_unchanged, report_unchanged
+from aml_images_dagster.catalog.image_name import group_name
+from aml_images_dagster.defs.images.description import kinds, owners
+from aml_images_dagster.defs.images.not_built import gate_unchanged, left_out, report_unchanged
 from aml_images_dagster.defs.keys import (
     DROP,
     IMPORT_CFG,
     RELEASE_FILES,
     RELEASE_GROUP,
     RELEASE_JSON,
+    STAGE_TAG,
     STAGES,
     asset_key,
     image_of,
@@ -29,10 +31,60 @@ from aml_images_dagster.defs.release.launchpad import release_links
 from aml_images_dagster.defs.request import BuildOptions
 from aml_images_dagster.defs.run import Factory
 from aml_images_dagster.errors import BadInput
+from aml_images_dagster.release.import_cfg import import_entry
 from aml_images_dagster.release.release_files import Publication, publish
 from aml_images_dagster.release.release_json import ReleaseImage, release_image
-from aml_images_dagster.schedules.schedule import Timetable
+from aml_images_dagster.schedules import Timetable
 from aml_images_dagster.text import code
+
+
+def entry_specs(image: Image, timetable: Timetable) -> Iterator[dg.AssetSpec]:
+    """Both entries of an image; the step of the release files makes them."""
+    config, cfg = asset_key(image.id, "release_config"), asset_key(image.id, "import_cfg")
+    stale_after = _stale_after(image, timetable)
+    shared = {"group_name": group_name(image.family), "owners": owners(image)}
+    yield dg.AssetSpec(
+        config,
+        # Without scenarios a run has no step that tests the image, for which this would wait.
+        deps=[asset_key(image.id, "tested"), *(() if image.scenarios else (asset_key(image.id, "staged"),))],
+        description="The image's entry in release.json.",
+        tags={STAGE_TAG: "release_config"},
+        kinds={*kinds(image), "json"},
+        **shared,  # type: ignore[arg-type]
+    )
+    yield dg.AssetSpec(
+        cfg,
+        deps=[config],
+        description="The image's entry in import.cfg.",
+        tags={STAGE_TAG: "import_cfg"},
+        kinds={*kinds(image), "json"},
+        # The last of an image's chain: it is as old as the last build that succeeded as a whole. Builds of pull
+        # requests never come to it.
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=stale_after) if stale_after else None,
+        **shared,  # type: ignore[arg-type]
+    )
+
+
+def is_watched(image: Image, timetable: Timetable) -> bool:
+    """Whether an image has a freshness policy, because a schedule has `stale_after_days`."""
+    return _stale_after(image, timetable) is not None
+
+
+def _stale_after(image: Image, timetable: Timetable) -> timedelta | None:
+    return timetable.stale_after(image, datetime.now(UTC).date())
+
+
+def entry_results(image: ReleaseImage, build: str) -> Iterator[dg.MaterializeResult[None]]:
+    """Both entries of an image, made by a build."""
+    for stage, document in (
+        ("release_config", image.model_dump(mode="json")),
+        ("import_cfg", import_entry(image).model_dump(mode="json", by_alias=True)),
+    ):
+        yield dg.MaterializeResult(
+            asset_key=asset_key(f"{image.family}/{image.name}", stage),  # type: ignore[arg-type]
+            metadata={"entry": dg.MetadataValue.json(document), "build": dg.MetadataValue.text(build)},
+            data_version=dg.DataVersion(image.staging.digest),
+        )
 
 
 def release_files(images: Sequence[Image], timetable: Timetable) -> dg.AssetsDefinition:

@@ -20,8 +20,7 @@ from aml_images_dagster.defs.request import RELEASE_BY_TAG, SCHEDULE_TAG
 from aml_images_dagster.defs.run import Factory, images_of
 from aml_images_dagster.defs.ticks import sensor_status, skips_while_unreachable
 from aml_images_dagster.errors import FactoryError
-from aml_images_dagster.schedules.patch_tuesday import patches_to_come
-from aml_images_dagster.schedules.schedule import Schedule, Timetable
+from aml_images_dagster.schedules import Schedule, Timetable, patches_to_come
 
 RELEASED_ON_ITS_DAY = "released_on_its_day"
 PATCHED = "holds_the_months_updates"

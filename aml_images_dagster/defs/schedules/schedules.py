@@ -13,8 +13,7 @@ from aml_images_dagster.defs.main_branch import main_build
 from aml_images_dagster.defs.request import RELEASE_BY_TAG, RELEASE_RULE_TAG, SCHEDULE_TAG, WARNING_TAG
 from aml_images_dagster.defs.ticks import is_running, schedule_status, sensor_status
 from aml_images_dagster.errors import BadInput, FactoryError
-from aml_images_dagster.schedules.patch_tuesday import patches_to_come
-from aml_images_dagster.schedules.schedule import FOLDER, Schedule, read_timetable
+from aml_images_dagster.schedules import FOLDER, Schedule, patches_to_come, read_timetable
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -9,7 +9,7 @@ from aml_images_dagster.catalog.catalog import Catalog
 from aml_images_dagster.defs.keys import REBUILT, UPSTREAM_GROUP, base_key, images_with_assets
 from aml_images_dagster.defs.run import Factory, failure
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.upstream.bases import external_bases
+from aml_images_dagster.upstream import external_bases
 
 RESUME = "resume"
 """Metadata of an observation that a person asked for: a paused base is tried again."""

@@ -16,15 +16,14 @@ from aml_images_dagster.defs.ticks import sensor_status, skips_while_unreachable
 from aml_images_dagster.defs.upstream.bases import RESUME
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.registry.resolution import ResolvedBase
-from aml_images_dagster.upstream.bases import external_bases, is_fixed
-from aml_images_dagster.upstream.watched_base import Outcome, UpstreamState, WatchedBase, next_build
+from aml_images_dagster.upstream import Outcome, UpstreamState, WatchedBase, external_bases, is_fixed, next_build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from aml_images_dagster.defs.main_branch import MainBranch, MainImages
     from aml_images_dagster.defs.run import Factory
-    from aml_images_dagster.settings.upstream import UpstreamSettings
+    from aml_images_dagster.settings.settings import UpstreamSettings
 
 _RUN_KEY_TAG = "dagster/run_key"
 """By which Dagster itself finds the run of a request."""

@@ -25,8 +25,7 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.builder_features import CLASSIC, PLATFORM_ARGS, BuilderFeatures
 from aml_images_dagster.catalog.reference import Reference
-from aml_images_dagster.engine.acr_tasks.faults import host_timed_out
-from aml_images_dagster.engine.acr_tasks.runs import TaskRuns
+from aml_images_dagster.engine.acr_tasks.runs import TaskRuns, host_timed_out
 from aml_images_dagster.engine.interface import EngineInfo, PushedImage
 from aml_images_dagster.errors import BadInput, BuildFailed
 from aml_images_dagster.identity.faults import TIMEOUTS
@@ -44,8 +43,7 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.engine.interface import BuildRequest, LogLine, OperatingSystem
     from aml_images_dagster.identity.credential import Credential
-    from aml_images_dagster.identity.endpoints import Endpoints
-    from aml_images_dagster.identity.registry_id import RegistryId
+    from aml_images_dagster.identity.endpoints import Endpoints, RegistryId
 
 
 _BAKE_FILE = "docker-bake.json"

@@ -1,26 +1,30 @@
-"""Runs of ACR Tasks: scheduled, followed, ended."""
+"""Runs of ACR Tasks: scheduled, followed in their logs, ended; and what a failed one means."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.engine.acr_tasks.faults import deadline_fault, run_fault
-from aml_images_dagster.engine.acr_tasks.run_log import RunLog
-from aml_images_dagster.errors import FactoryError, Unreachable
+from aml_images_dagster.bounded import LONGEST_LOG, Lines, up_to
+from aml_images_dagster.engine.stream import LONGEST_TAIL_LINE, TAIL_LINES, redact
+from aml_images_dagster.errors import BuildFailed, FactoryError, Unreachable
 from aml_images_dagster.identity.faults import TIMEOUTS, explained
+from aml_images_dagster.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from azure.mgmt.containerregistrytasks import ContainerRegistryTasksMgmtClient
     from azure.mgmt.containerregistrytasks.models import Run, RunProperties, RunRequest
+    from azure.storage.blob import BlobClient
 
     from aml_images_dagster.engine.interface import LogLine
 
@@ -28,6 +32,13 @@ _ROLE = "Container Registry Tasks Contributor"
 _ENDED = ("Succeeded", "Failed", "Canceled", "Error", "Timeout")
 _WAITING = ("Queued", "Started")
 """Before an agent runs it. Source: https://learn.microsoft.com/rest/api/containerregistry/runs/get#runstatus."""
+_PIECE_BYTES = 4 * 2**20
+_MOST_AT_ONCE = 4
+"""Pieces. A log that grows faster than it is read is read in part: its end says why a run failed."""
+_EXPIRED = 403
+_SLOW = "See in the log what it waits for, or give it more time (build_timeout_minutes)."
+_HOST_TIMED_OUT = re.compile(r"hcsshim.*(timeout|timed out)|hcs::System.*(timeout|0xc0370109)", re.IGNORECASE)
+_BASE_DOES_NOT_FIT = re.compile(r"no matching manifest for windows|operating system does not match", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -184,3 +195,104 @@ def _properties(run: Run) -> RunProperties:
     from azure.mgmt.containerregistrytasks.models import RunProperties
 
     return run.properties or RunProperties()
+
+
+class RunLog:
+    """Reads on where it stopped.
+
+    Args:
+        find_link: Gives the log's URL with a signature; they end after a while, so it may be asked again.
+        log: Receives the lines.
+        secrets: Texts that may not appear in the log.
+    """
+
+    def __init__(self, find_link: Callable[[], str], log: LogLine, secrets: Iterable[str] = ()) -> None:
+        self._find_link = find_link
+        self._log = up_to(LONGEST_LOG, log)
+        self._secrets = tuple(secrets)
+        self._link = ""
+        self._read_bytes = 0
+        self._lines = Lines()
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+
+    def read_on(self) -> None:
+        """Pass on the lines that are new. A log that cannot be read now is read later."""
+        from azure.core.exceptions import AzureError, HttpResponseError
+        from azure.storage.blob import BlobClient
+
+        try:
+            self._link = self._link or self._find_link()
+            with BlobClient.from_blob_url(self._link, **TIMEOUTS) as blob:
+                left_bytes = self._read_piece(blob)
+                if left_bytes > _MOST_AT_ONCE * _PIECE_BYTES:
+                    left_out = left_bytes - _MOST_AT_ONCE * _PIECE_BYTES
+                    self._write_rest()
+                    self._write(f"[{left_out:,} bytes of the log are left out here]")
+                    self._read_bytes += left_out
+                for _ in range(_MOST_AT_ONCE):
+                    if left_bytes > 0:
+                        left_bytes = self._read_piece(blob)
+        except HttpResponseError as error:
+            if error.status_code == _EXPIRED:
+                self._link = ""
+        except AzureError:
+            pass
+
+    def finish(self) -> str:
+        """Pass on the rest; the last lines of all."""
+        self.read_on()
+        self._write_rest()
+        return "\n".join(self._tail)
+
+    def _read_piece(self, blob: BlobClient) -> int:
+        """Pass on a piece; how many bytes there are behind it."""
+        found = blob.download_blob(offset=self._read_bytes, length=_PIECE_BYTES)
+        new = found.readall()
+        self._read_bytes += len(new)
+        for line in self._lines.take(new):
+            self._write(line)
+        # Its `size` is that of the piece.
+        return int(str(found.properties.content_range).rpartition("/")[2]) - self._read_bytes
+
+    def _write_rest(self) -> None:
+        for line in self._lines.rest():
+            self._write(line)
+
+    def _write(self, line: str) -> None:
+        shown = redact(printable(line.rstrip().rsplit("\r", 1)[-1]), self._secrets)
+        if shown:
+            self._tail.append(shown[:LONGEST_TAIL_LINE])
+            self._log(shown)
+
+
+def run_fault(run: RunProperties, tag: str, tail: str) -> BuildFailed:
+    """Say why a run did not succeed."""
+    said = redact(run.run_error_message or "").strip()
+    because = f": {said}" if said else ""
+    what, hint = f"run {run.run_id} failed{because}", "The end of the log shows the failing instruction."
+    if run.status == "Canceled":
+        what, hint = (
+            f"run {run.run_id} was canceled in the registry{because}",
+            "A user of the registry canceled it: build again.",
+        )
+    elif run.status == "Timeout":
+        what, hint = f"run {run.run_id} was stopped at its deadline{because}", _SLOW
+    elif run.status == "Error":
+        hint = f"ACR Tasks itself failed: build again; support wants the run id {run.run_id}."
+    elif _BASE_DOES_NOT_FIT.search(tail):
+        hint = "The agents run another Windows than the base needs: change the base, or use a Windows engine by URL."
+    return BuildFailed(what, where=tag, hint=hint, log=tail)
+
+
+def deadline_fault(run_id: str, tag: str, seconds: float, tail: str, *, waited: bool) -> BuildFailed:
+    """The error of a run that was stopped at its deadline, or whose turn had not come by then."""
+    if waited:
+        what = f"run {run_id} waited {seconds:g} s for an agent and was canceled"
+        hint = "See in the portal what else runs there, use a larger agent pool, or allow more time "
+        return BuildFailed(what, where=tag, hint=f"{hint}(build_timeout_minutes).", log=tail)
+    return BuildFailed(f"run {run_id} was stopped at its deadline of {seconds:g} s", where=tag, hint=_SLOW, log=tail)
+
+
+def host_timed_out(failure: BuildFailed) -> bool:
+    """Whether a Windows agent was too slow to start a container, which is not a fault of the image."""
+    return _HOST_TIMED_OUT.search(failure.log) is not None

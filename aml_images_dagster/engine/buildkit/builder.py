@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from aml_images_dagster.catalog.builder_features import SEVERAL_PLATFORMS, BuilderFeatures
 from aml_images_dagster.catalog.reference import Reference, is_digest
 from aml_images_dagster.engine.again import PUSHED_AGAIN_AFTER_SECONDS, once_more_when_back
-from aml_images_dagster.engine.buildkit.client import follow_call
+from aml_images_dagster.engine.buildkit.buildx import follow_call
 from aml_images_dagster.engine.buildkit.credentials import served_logins
 from aml_images_dagster.engine.buildkit.faults import BuilderLost, PushFailed, fault_of
 from aml_images_dagster.engine.buildkit.features import supported_features

@@ -13,7 +13,7 @@ from aml_images_dagster.errors import BuildFailed, Unreachable
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from aml_images_dagster.engine.buildkit.client import Ending
+    from aml_images_dagster.engine.buildkit.buildx import Ending
     from aml_images_dagster.engine.buildkit.progress import Progress
     from aml_images_dagster.engine.interface import BuildRequest
 

@@ -1,7 +1,7 @@
 """Several jobs from submission to end: submitted at once, watched by one poller, canceled together after a failure.
 
 There is no thread per job. A few threads submit, because a submission is half a dozen requests one after the other;
-then one request returns the state of all jobs of an image.
+then one request returns the state of all jobs of an image. Cancellation verifies that the jobs have ended.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
-from aml_images_dagster.testing.azure_ml.cancellation import end_jobs
 from aml_images_dagster.testing.azure_ml.command import command_job, image_key
-from aml_images_dagster.testing.azure_ml.job_result import job_result
-from aml_images_dagster.testing.azure_ml.job_state import Evaluation, JobState, Timeouts
+from aml_images_dagster.testing.azure_ml.job_state import ENDS, Evaluation, JobState, Timeouts, job_result
 from aml_images_dagster.testing.azure_ml.workspace import AT_ONCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
     from types import TracebackType
 
     from aml_images_dagster.testing.azure_ml.workspace import SeenJob, Workspace
@@ -29,6 +27,8 @@ if TYPE_CHECKING:
 
 _OVERLOOKED = 3
 """How often in a row a job may be missing in the list before it is asked for by its name."""
+_FIRST_LOOK_SECONDS = 0.25
+_LONGEST_PAUSE_SECONDS = 10.0
 
 
 @dataclass
@@ -173,3 +173,43 @@ class Batch:
     def _result(self, name: str, evaluation: Evaluation, now: float) -> JobResult:
         each = self._submitted[name]
         return job_result(self._workspace, each.job, evaluation, each.url, each.state.running_seconds(now))
+
+
+def end_jobs(workspace: Workspace, names: Iterable[str], seconds: float) -> None:
+    """Cancel jobs and wait until none of them runs any more. Jobs that have ended, or never were, are left alone.
+
+    Args:
+        workspace: Where they are.
+        names: Their names.
+        seconds: Longest time to wait after they are canceled; a job can stay in CancelRequested for hours.
+
+    Raises:
+        Unreachable: Some of them have not ended in time, or the service does not answer.
+    """
+    until: float | None = None
+    pause = _FIRST_LOOK_SECONDS
+    asked: set[str] = set()
+    with ThreadPoolExecutor(AT_ONCE, "end jobs") as pool:
+        left = _running(workspace, names, pool)
+        while left:
+            # One that was Finalizing refuses, and one in CancelRequested was canceled by another process.
+            news = [name for name, status in left.items() if name not in asked and status != "CancelRequested"]
+            list(pool.map(workspace.cancel, news))
+            asked.update(news)
+            until = time.monotonic() + seconds if until is None else until  # to ask for many takes its time, too
+            if time.monotonic() > until:
+                listed = ", ".join(f"{name} ({status})" for name, status in sorted(left.items()))
+                raise Unreachable(
+                    f"canceled, but not ended within {seconds:g} s: {listed}",
+                    where=f"Azure ML workspace {workspace.name}",
+                    hint="The cleanup is repeated until they have ended; see them in the Studio.",
+                )
+            time.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS, max(until - time.monotonic(), 0) + 0.01)
+            left = _running(workspace, left, pool)
+
+
+def _running(workspace: Workspace, names: Iterable[str], pool: ThreadPoolExecutor) -> dict[str, str]:
+    """The status of those jobs that have not ended."""
+    found = pool.map(workspace.find, list(names))
+    return {job.name: job.status for job in found if job and job.status not in ENDS}

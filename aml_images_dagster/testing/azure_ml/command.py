@@ -1,8 +1,8 @@
 """A scenario as a command job of Azure ML: which command, on which image, with which files.
 
 How the service starts the processes of a distributed job, and which variables they get, is described at
-https://learn.microsoft.com/azure/machine-learning/how-to-train-distributed-gpu; `testing/mpi.py` and
-`testing/torch_ranks.py` do the same on one engine.
+https://learn.microsoft.com/azure/machine-learning/how-to-train-distributed-gpu; `testing/launch.py` does
+the same on one engine.
 """
 
 from __future__ import annotations

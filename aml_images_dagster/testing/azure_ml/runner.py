@@ -7,8 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.testing.azure_ml.batch import Batch
-from aml_images_dagster.testing.azure_ml.cancellation import end_jobs
+from aml_images_dagster.testing.azure_ml.batch import Batch, end_jobs
 from aml_images_dagster.testing.azure_ml.command import build_key
 from aml_images_dagster.testing.azure_ml.job_state import ENDS, Timeouts
 from aml_images_dagster.testing.azure_ml.sdk_version import newest, sdk, warning

@@ -18,8 +18,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.identity.faults import TIMEOUTS, fault
-from aml_images_dagster.identity.signatures import keep_out_of_logs, redacted
+from aml_images_dagster.identity.faults import TIMEOUTS, fault, keep_out_of_logs, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -21,7 +21,7 @@ from aml_images_dagster.errors import BadInput
 from aml_images_dagster.settings import load_settings
 from tests.image_repository import ImageRepository
 from tests.pull_requests.remote_repository import RemoteRepository
-from tests.schedules.test_cron import second_wednesdays
+from tests.test_schedules import second_wednesdays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -20,7 +20,7 @@ from aml_images_dagster.defs.upstream.sensor import upstream_sensor
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.settings import load_settings
-from aml_images_dagster.upstream.watched_base import UpstreamState
+from aml_images_dagster.upstream import UpstreamState
 from tests.emulators.token_registry import TokenRegistry
 
 if TYPE_CHECKING:

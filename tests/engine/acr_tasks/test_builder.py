@@ -13,7 +13,7 @@ import pytest
 from aml_images_dagster.catalog.builder_features import SEVERAL_PLATFORMS
 from aml_images_dagster.catalog.dockerfile import with_labels
 from aml_images_dagster.catalog.reference import Reference
-from aml_images_dagster.engine.acr_tasks.run_log import RunLog
+from aml_images_dagster.engine.acr_tasks.runs import RunLog
 from aml_images_dagster.engine.interface import BuildRequest, RegistryLogin
 from aml_images_dagster.errors import BadInput, BuildFailed, Unreachable
 from aml_images_dagster.profiles import backends_for

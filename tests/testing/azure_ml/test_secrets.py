@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aml_images_dagster.errors import FactoryError
-from aml_images_dagster.identity.signatures import redacted
+from aml_images_dagster.identity.faults import redacted
 
 if TYPE_CHECKING:
     from tests.emulators.azure.blob_storage import BlobStorage

@@ -1,0 +1,131 @@
+"""A pull request is opened once and kept up to date, through the real clients, at a host of ours."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from pydantic import SecretStr
+
+from aml_images_dagster.code_hosts.address import address_of
+from aml_images_dagster.errors import Unreachable
+from aml_images_dagster.open_source.proposal import PullRequest, open_pull_request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aml_images_dagster.code_hosts.address import Kind
+
+TOKEN = SecretStr("a-token-of-tests")
+FIRST = PullRequest("aml-images/sync", "main", "Update base/a", "- base/a")
+SECOND = PullRequest("aml-images/sync", "main", "Update 2 images", "- base/a\n- base/b")
+PLACES: dict[Kind, str] = {
+    "github": "https://github.com/contoso/images.git",
+    "azure_devops": "https://dev.azure.com/contoso/a%20project/_git/images",
+}
+SHOWN: dict[Kind, str] = {
+    "github": "https://github.com/contoso/images/pull/1",
+    "azure_devops": f"{PLACES['azure_devops']}/pullrequest/1",
+}
+
+
+class Host(ThreadingHTTPServer):
+    """The pull requests of both hosts, as far as opening one goes."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.pulls: list[dict[str, Any]] = []
+        self.refusal = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Host
+
+    def _handle(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        given = json.loads(body) if body else {}
+        address = urlsplit(self.path)
+        query = parse_qs(address.query)
+        basic = base64.b64encode(f":{TOKEN.get_secret_value()}".encode()).decode()
+        known = (f"token {TOKEN.get_secret_value()}", f"Bearer {TOKEN.get_secret_value()}", f"Basic {basic}")
+        if self.headers.get("Authorization") not in known:
+            self._answer(401, {"message": "Bad credentials"})
+        elif self.server.refusal:
+            self._answer(self.server.refusal, {"message": "no"})
+        elif self.command == "GET":
+            wanted = {name: values[0].rpartition(":")[2] for name, values in query.items()}
+            sought = wanted.get("head") or wanted["searchCriteria.sourceRefName"]
+            found = [pull for pull in self.server.pulls if sought in (pull["branch"], f"refs/heads/{pull['branch']}")]
+            self._answer(200, found if address.path.startswith("/repos/") else {"value": found})
+        elif self.command == "PATCH":
+            self.server.pulls[0] |= {"title": given["title"], "text": given.get("body") or given["description"]}
+            self._answer(200, self.server.pulls[0])
+        else:
+            branch = given.get("head") or given["sourceRefName"].removeprefix("refs/heads/")
+            pull = {"branch": branch, "title": given["title"], "text": given.get("body") or given["description"]}
+            number = len(self.server.pulls) + 1
+            pull |= {"number": number, "pullRequestId": number, "url": f"{self.server.url}{address.path}/{number}"}
+            pull["html_url"] = f"https://github.com/contoso/images/pull/{number}"
+            self.server.pulls.append(pull)
+            self._answer(201, pull)
+
+    do_GET = do_POST = do_PATCH = _handle  # noqa: N815 - names of http.server
+
+    def _answer(self, status: int, document: object) -> None:
+        body = json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    with Host() as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def opened(kind: Kind, api_url: str, request: PullRequest, token: SecretStr = TOKEN) -> str:
+    return open_pull_request(PLACES[kind], address_of(PLACES[kind], "auto", "open_source", api_url), request, token)
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_it_is_opened_once_and_kept_up_to_date(host: Host, kind: Kind) -> None:
+    assert opened(kind, host.url, FIRST) == SHOWN[kind]
+    assert opened(kind, host.url, SECOND) == SHOWN[kind]
+    (pull,) = host.pulls
+    assert (pull["branch"], pull["title"], pull["text"]) == (SECOND.branch, SECOND.title, SECOND.text)
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_a_refusal_is_told_without_the_token(host: Host, kind: Kind) -> None:
+    with pytest.raises(Unreachable, match="answers 401"):
+        opened(kind, host.url, FIRST, SecretStr("another"))
+    host.refusal = 403
+    with pytest.raises(Unreachable, match="answers 403") as told:
+        opened(kind, host.url, FIRST)
+    assert TOKEN.get_secret_value() not in str(told.value)
+    assert "open the pull request manually" in str(told.value)
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_a_host_that_is_not_there(kind: Kind) -> None:
+    with pytest.raises(Unreachable, match="does not answer"):
+        opened(kind, "http://127.0.0.1:9", FIRST)
