@@ -22,7 +22,6 @@ from aml_images_dagster.defs import (
     schedules,
     upstream,
 )
-from aml_images_dagster.defs.heartbeat import beat, seconds_between_beats
 from aml_images_dagster.defs.images.request_job import request_job
 from aml_images_dagster.defs.keys import BUILD_JOB, images_with_assets
 from aml_images_dagster.defs.main_branch import MainBranch
@@ -31,6 +30,7 @@ from aml_images_dagster.defs.release.release_files import release_files
 from aml_images_dagster.defs.request import RESOURCE, BuildOptions
 from aml_images_dagster.defs.run import FACTORY, Factory
 from aml_images_dagster.instance.fork_executor import fork_executor
+from aml_images_dagster.instance.heartbeat import beat, seconds_between_beats
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.pull_requests.declaration import with_declared
 from aml_images_dagster.settings import Settings, load_settings

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 
 def counted(number: int, thing: str) -> str:
     """`1 image`, `2 images`."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def first_of(texts: Collection[str], most: int, separator: str = ", ") -> str:
+    """`a, b and 3 more`: the first of several texts, and how many others there are.
+
+    Args:
+        texts: The texts.
+        most: How many are shown at most.
+        separator: What is between them; `; ` gives `a; b; and 3 more`.
+    """
+    shown = separator.join([*texts][:most])
+    more = len(texts) - most
+    return f"{shown}{'' if separator == ', ' else separator.rstrip()} and {more} more" if more > 0 else shown
 
 
 # Colours and "erase the rest of the line", as compilers print them: they change how text looks, and nothing else.

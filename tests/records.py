@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aml_images_dagster.builds.ledger import ReleaseRecord
-from aml_images_dagster.builds.records import BuildRecord, StagedImage
+from aml_images_dagster.builds.records import BuildRecord, ScenarioRecord, StagedImage
 from aml_images_dagster.catalog.content_key import ContentKey
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -47,6 +47,12 @@ def staged_image(image: str, build: str, **fields: Any) -> StagedImage:
         "notices": {},
     }
     return StagedImage.model_validate({"image": image, **usual, **fields})
+
+
+def passed_scenario(scenario: str, tested_in: str, **fields: Any) -> ScenarioRecord:
+    """A scenario that has passed."""
+    usual = {"key": "k", "job": "j", "status": "passed", "seconds": 1, "reason": "", "url": ""}
+    return ScenarioRecord.model_validate({"scenario": scenario, "tested_in": tested_in, **usual, **fields})
 
 
 def begun_release(build: str, **fields: Any) -> ReleaseRecord:

@@ -12,11 +12,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from aml_images_dagster.builds.artifacts import Artifacts, write_atomically
 from aml_images_dagster.builds.cleanup import CleanupReport
 from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord, TagChange
-from aml_images_dagster.builds.records import PassedImage, Plan, PlannedImage, ScenarioRecord, TestedImage
+from aml_images_dagster.builds.records import PassedImage, Plan, PlannedImage, TestedImage
 from aml_images_dagster.metrics import Exporter, StoreMetrics
 from aml_images_dagster.settings import load_settings
 from tests.image_repository import ImageRepository
-from tests.records import DIGEST, NOW, build_record, staged_image
+from tests.records import DIGEST, NOW, build_record, passed_scenario, staged_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,9 +83,7 @@ def test_builds_are_counted_by_outcome_and_trigger_and_never_fall(store: Store) 
 
 
 def test_an_image_has_its_last_size_and_times(store: Store) -> None:
-    scenario = ScenarioRecord(
-        scenario="runs", key="", job="", status="passed", seconds=12.5, reason="", url="", tested_in="x"
-    )
+    scenario = passed_scenario("runs", "x", seconds=12.5)
     tested = TestedImage(image="tools/shell", digest=DIGEST, scenarios=(scenario,))
     staged = staged_image("tools/shell", "20261123.00000001", seconds=34.5, size_bytes=1000)
     store.artifacts.write_passed(PassedImage(staged=staged, tested=tested))

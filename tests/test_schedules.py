@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.catalog.finding import Finding
     from aml_images_dagster.schedules import Schedule
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 TODAY = date(2026, 11, 23)
 PATCH_DAY = """\
 name: patch_day

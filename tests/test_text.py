@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from aml_images_dagster.text import code, code_block, counted, printable, printable_line
+from aml_images_dagster.text import code, code_block, counted, first_of, printable, printable_line
 
 BIDI = ("LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI")
 TEXT = st.text("ab`~ \n#*_[]()<>!|\\@", max_size=40)
@@ -66,3 +66,16 @@ def test_nothing_that_does_something_is_left(text: str) -> None:
     assert not {char for char in shown if unicodedata.bidirectional(char) in BIDI or char in "\u200e\u200f\u061c"}
     assert printable(shown) == shown
     assert len(printable_line(text).splitlines()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("texts", "separator", "shown"),
+    [
+        (["a", "b"], ", ", "a, b"),
+        (["a", "b", "c", "d"], ", ", "a, b and 2 more"),
+        (["a", "b", "c"], "; ", "a; b; and 1 more"),
+        ([], ", ", ""),
+    ],
+)
+def test_of_many_texts_the_first_are_shown(texts, separator, shown):
+    assert first_of(texts, 2, separator) == shown

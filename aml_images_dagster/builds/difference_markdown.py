@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.image_difference import package_rows
 from aml_images_dagster.catalog.reference import short_digest
-from aml_images_dagster.text import code, code_block, counted
+from aml_images_dagster.text import code, code_block, counted, first_of
 from aml_images_dagster.vulnerabilities.vulnerability import counted_vulnerabilities
 
 if TYPE_CHECKING:
@@ -148,10 +148,8 @@ def vulnerabilities_left(found: VulnerabilityChanges) -> Iterator[str]:
         number = counted_vulnerabilities(fixable)
         yield f"**Vulnerabilities left that have a fix: {number}**\n\n{_list(fixable, _MOST_ROWS)}"
     if others:
-        names = sorted(others, key=_in_order)
-        listed = ", ".join(map(code, names[:_MOST_NAMED]))
-        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-        yield f"**Vulnerabilities left without a fix: {len(names)}**\n\n{listed}{more}"
+        names = [*map(code, sorted(others, key=_in_order))]
+        yield f"**Vulnerabilities left without a fix: {len(names)}**\n\n{first_of(names, _MOST_NAMED)}"
     if found.looked and not found.left:
         yield "No known vulnerability is left."
 

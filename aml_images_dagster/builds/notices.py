@@ -22,6 +22,7 @@ from aml_images_dagster.catalog.requirements import pinned_packages
 from aml_images_dagster.catalog.validated_file import json_lines
 from aml_images_dagster.errors import BadInput, BuildFailed
 from aml_images_dagster.licences import all_of
+from aml_images_dagster.text import first_of
 from aml_images_dagster.trust.inventory import DECLARED, read_inventory
 from aml_images_dagster.trust.layer_records import LayerRecords
 
@@ -217,11 +218,10 @@ class NoticesResult:
         if not self.changes:
             return f"the image has what {NOTICES_LOCK} says"
         own = [change for change in self.changes if not change.component.base]
-        named = [*map(str, [*own, *(change for change in self.changes if change.component.base)][:_NAMED])]
-        more = [f"and {len(self.changes) - _NAMED} more"] if len(self.changes) > _NAMED else []
+        named = [*map(str, [*own, *(change for change in self.changes if change.component.base)])]
         of_base = len(self.changes) - len(own)
         brought = f" {of_base} of {len(self.changes)} of the base, which block nothing." if of_base else ""
-        return f"{'; '.join((*named, *more))}.{brought}"
+        return f"{first_of(named, _NAMED, '; ')}.{brought}"
 
     def failure(self, image: str) -> BuildFailed:
         """What the build of an image fails with."""

@@ -20,7 +20,7 @@ from pydantic import AwareDatetime, Field, ValidationError
 
 from aml_images_dagster.builds.artifacts import below, read_whole, write_atomically
 from aml_images_dagster.builds.records import Account
-from aml_images_dagster.text import counted
+from aml_images_dagster.text import counted, first_of
 from aml_images_dagster.vulnerabilities.policy import WITHOUT_POLICY, assess
 from aml_images_dagster.vulnerabilities.vulnerability import Scan, Severity, Vulnerability, merged
 
@@ -284,7 +284,7 @@ def fixes_in_words(missing: Iterable[Vulnerability]) -> tuple[str, ...]:
         ids = tuple(dict.fromkeys(each.id for each in several))
         packages.setdefault((installed, newest.fixed_in, ids), []).append(package)
     return tuple(
-        f"{_listed(names)} {installed} → {fixed_in} ({_listed(ids)})"
+        f"{first_of(names, _NAMED)} {installed} → {fixed_in} ({first_of(ids, _NAMED)})"
         for (installed, fixed_in, ids), names in packages.items()
     )
 
@@ -305,8 +305,3 @@ def _days(left: int) -> str:
 
 def _key(vulnerability: Vulnerability) -> tuple[str, str, str]:
     return vulnerability.id, vulnerability.package, vulnerability.fixed_in
-
-
-def _listed(names: Collection[str]) -> str:
-    shown = [*names][:_NAMED]
-    return ", ".join(shown) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from aml_images_dagster.text import first_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -102,8 +104,7 @@ def _differences(old: ContentKey, new: ContentKey) -> Iterator[str]:
         yield "Dockerfile changed"
     files = [*_compared(old.files, new.files)]
     if files:
-        more = f" and {len(files) - _SHOWN_FILES} more" if len(files) > _SHOWN_FILES else ""
-        yield f"context: {', '.join(files[:_SHOWN_FILES])}{more}"
+        yield f"context: {first_of(files, _SHOWN_FILES)}"
     for sentence in _compared(old.build_args, new.build_args):
         yield f"build argument {sentence}"
     for secret in sorted({*old.secrets} ^ {*new.secrets}):

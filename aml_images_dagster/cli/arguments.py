@@ -12,6 +12,7 @@ from aml_images_dagster.builds.naming import BUILD_NUMBER
 from aml_images_dagster.cli.console import print_error
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.settings import load_settings
+from aml_images_dagster.text import first_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -101,11 +102,10 @@ def build_named(settings: Settings, text: str, *, latest: bool = False) -> str:
         return builds[0][1].build
     found = sorted((number for number in _numbers(settings) if number.startswith(text)), reverse=True)
     if len(found) > 1:
-        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         raise BadInput(
             f"{len(found)} builds begin with {text!r}",
             where=settings.artifacts_uri,
-            hint=f"Give more of the number: {', '.join(found[:_SHOWN])}{more}.",
+            hint=f"Give more of the number: {first_of(found, _SHOWN)}.",
         )
     return found[0] if found else text
 

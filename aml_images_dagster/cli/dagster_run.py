@@ -20,7 +20,6 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepo
 from aml_images_dagster import fork_server
 from aml_images_dagster.builds.process import this_process
 from aml_images_dagster.cli.instance import database_away
-from aml_images_dagster.defs.heartbeat import beat
 from aml_images_dagster.defs.keys import BUILD_JOB, LOCATION
 from aml_images_dagster.defs.pinned_catalog import PinnedCatalog
 from aml_images_dagster.defs.request import (
@@ -34,6 +33,7 @@ from aml_images_dagster.defs.request import (
     plan_keys,
 )
 from aml_images_dagster.defs.run_state import HIDDEN, PROCESS_TAG
+from aml_images_dagster.instance.heartbeat import beat
 from aml_images_dagster.release.actor import actor
 from aml_images_dagster.settings import ENV_PREFIX
 

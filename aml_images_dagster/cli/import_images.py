@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 from pydantic import SecretStr
 
 from aml_images_dagster.cli.options import common_options
-from aml_images_dagster.cli.release import run_release, show_plan
+from aml_images_dagster.cli.release import How, release_options, run_release, show_plan
 from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.release.actor import stated
@@ -31,29 +31,20 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="The import.cfg of a drop, with release.json beside it.",
 )
-@click.option("--dry-run", is_flag=True, help="Show what would change, tag by tag. Change nothing.")
-@click.option(
-    "--outside-window", metavar="REASON", default="", help="Import outside of the release window; record why."
-)
-@click.option("--accept-major", is_flag=True, help="Import changes that may break users; record which.")
-@click.option(
-    "--wait/--no-wait", default=True, help="Wait until the public registry, if configured, serves the release."
-)
+@release_options("Import")
 @common_options
 def command(
     settings: Settings,
     as_json: bool,
     cfg_path: Path,
     dry_run: bool,
-    outside_window: str,
-    accept_major: bool,
-    wait: bool,
+    **how: Unpack[How],
 ) -> None:
     """Release a drop: import what its import.cfg names into production. Follows the rules of a release.
 
     import.cfg names two environment variables; they hold the account that reads the staging registry.
     """
-    outside_window = stated(outside_window, "--outside-window")
+    how["outside_window"] = stated(how["outside_window"], "--outside-window")
     release, cfg = read_drop(cfg_path)
     login = resolve_login(cfg)
     if login is not None:
@@ -73,17 +64,7 @@ def command(
     if dry_run:
         show_plan(settings, backends, release, as_json)
     else:
-        sys.exit(
-            run_release(
-                settings,
-                backends,
-                release,
-                as_json,
-                outside_window=outside_window,
-                accept_major=accept_major,
-                wait=wait,
-            )
-        )
+        sys.exit(run_release(settings, backends, release, as_json, **how))
 
 
 def _references(cfg: ImportCfg) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 from rich.markup import escape
@@ -21,6 +21,8 @@ from aml_images_dagster.release.production import Releaser, window_closed
 from aml_images_dagster.release.public_availability import await_promotion, problems
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
 
     from aml_images_dagster.builds.backends import Backends
@@ -29,47 +31,67 @@ if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
 
 
+class How(TypedDict):
+    """How a release is made.
+
+    Attributes:
+        outside_window: Why it does not wait for the release window; empty if it does.
+        accept_major: Whether changes that may break users are released.
+        wait: Whether to wait for the promotion.
+    """
+
+    outside_window: str
+    accept_major: bool
+    wait: bool
+
+
+def release_options(verb: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The options of a command that releases: `dry_run`, and those of `How`.
+
+    Args:
+        verb: What the command does, for the help.
+    """
+    options = (
+        click.option("--dry-run", is_flag=True, help="Show what would change, tag by tag. Change nothing."),
+        click.option(
+            "--outside-window", metavar="REASON", default="", help=f"{verb} outside of the release window; record why."
+        ),
+        click.option("--accept-major", is_flag=True, help=f"{verb} changes that may break users; record which."),
+        click.option(
+            "--wait/--no-wait", default=True, help="Wait until the public registry, if configured, serves the release."
+        ),
+    )
+
+    def with_options(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return with_options
+
+
 @click.command("release")
 @click.argument("build", type=BUILD)
-@click.option("--dry-run", is_flag=True, help="Show what would change, tag by tag. Change nothing.")
-@click.option(
-    "--outside-window", metavar="REASON", default="", help="Release outside of the release window; record why."
-)
-@click.option("--accept-major", is_flag=True, help="Release changes that may break users; record which.")
-@click.option(
-    "--wait/--no-wait", default=True, help="Wait until the public registry, if configured, serves the release."
-)
+@release_options("Release")
 @common_options
 def command(
     settings: Settings,
     as_json: bool,
     build: str,
     dry_run: bool,
-    outside_window: str,
-    accept_major: bool,
-    wait: bool,
+    **how: Unpack[How],
 ) -> None:
     """Release BUILD: import its images into production by digest, then move :latest.
 
     A release that was interrupted continues when the command is run again.
     """
-    outside_window = stated(outside_window, "--outside-window")
+    how["outside_window"] = stated(how["outside_window"], "--outside-window")
     backends = backends_for(settings)
     release = completed(build_named(settings, build), backends.artifacts)
     if dry_run:
         show_plan(settings, backends, release, as_json)
     else:
-        sys.exit(
-            run_release(
-                settings,
-                backends,
-                release,
-                as_json,
-                outside_window=outside_window,
-                accept_major=accept_major,
-                wait=wait,
-            )
-        )
+        sys.exit(run_release(settings, backends, release, as_json, **how))
 
 
 def show_plan(settings: Settings, backends: Backends, release: ReleaseJson, as_json: bool) -> None:
@@ -98,10 +120,7 @@ def run_release(
     backends: Backends,
     release: ReleaseJson,
     as_json: bool,
-    *,
-    outside_window: str,
-    accept_major: bool,
-    wait: bool,
+    **how: Unpack[How],
 ) -> int:
     """Release, show it, and wait for the promotion.
 
@@ -111,7 +130,7 @@ def run_release(
     console = open_console(stderr=as_json)
     report = line_by_line(console)
     releaser = Releaser(backends, settings, actor(settings), report)
-    done = releaser.release(release, outside_window=outside_window, accept_major=accept_major)
+    done = releaser.release(release, outside_window=how["outside_window"], accept_major=how["accept_major"])
     if not as_json:
         console.print(changes_table(done.plan.changes))
         _tell_what_is_lacking(console, done.plan)
@@ -123,7 +142,7 @@ def run_release(
         if done.notes:
             console.print(f"Release notes: {done.notes}", markup=False, soft_wrap=True)
     following = offer_dependents(settings, backends, done.record, console)
-    tags = await_promotion(done.record.changes, settings, report) if wait else []
+    tags = await_promotion(done.record.changes, settings, report) if how["wait"] else []
     wrong, late = problems(tags, "wrong"), problems(tags, "late")
     if as_json:
         record = done.record.model_dump(mode="json")

@@ -10,9 +10,9 @@ import dagster as dg
 
 from aml_images_dagster.builds.process import is_dead, is_seen_from_here, named
 from aml_images_dagster.builds.records import BuildFailure
-from aml_images_dagster.defs.heartbeat import is_silent
 from aml_images_dagster.defs.keys import BUILD_JOB
 from aml_images_dagster.defs.pools import BUILD_POOL, TEST_POOL, WINDOWS_BUILD_POOL
+from aml_images_dagster.instance.heartbeat import is_silent
 from aml_images_dagster.text import counted, printable
 
 if TYPE_CHECKING:

@@ -46,6 +46,8 @@ from dagster._utils.error import serializable_error_info_from_exc_info
 from dagster._utils.interrupts import capture_interrupts
 from dagster_shared.error import SerializableErrorInfo
 
+from aml_images_dagster.instance.heartbeat import repeated
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from multiprocessing.connection import Connection
@@ -153,7 +155,7 @@ class ForkExecutor(dg.Executor):
                 start_method="forkserver",
                 explicit_forkserver_preload=list(self._preload),
             )
-            with _in_a_thread(pulse):
+            with repeated(pulse, _POLL_SECONDS):  # that executor has no place to call it
                 yield from substitute.execute(plan_context, execution_plan)
             return
         yield DagsterEvent.engine_event(
@@ -286,24 +288,6 @@ class ForkExecutor(dg.Executor):
         yield ended
         active.handle_event(ended)
         return ended.is_step_up_for_retry
-
-
-@contextmanager
-def _in_a_thread(pulse: Callable[[], None]) -> Iterator[None]:
-    """For an executor that has no place to call it."""
-    ended = threading.Event()
-
-    def go_on() -> None:
-        while not ended.wait(_POLL_SECONDS):
-            pulse()
-
-    thread = threading.Thread(target=go_on, name="pulse", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 @dataclass

@@ -10,7 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.pull_requests.hosts.interface import MARKER, Status
-from aml_images_dagster.text import code, code_block, printable, printable_line
+from aml_images_dagster.text import code, code_block, first_of, printable, printable_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -161,8 +161,7 @@ def _changes(images: Sequence[ImageReport], longest: int) -> list[str]:
         elif image.changes:
             without_details.setdefault(image.changes.summary, []).append(image.name)
     for summary, names in without_details.items():
-        more = f" and {len(names) - _SHOWN_NOTES} more" if len(names) > _SHOWN_NOTES else ""
-        block = ["", f"{', '.join(map(_code, names[:_SHOWN_NOTES]))}{more}: {_code(summary)}"]
+        block = ["", f"{first_of([*map(_code, names)], _SHOWN_NOTES)}: {_code(summary)}"]
         if len("\n".join([*lines, *block])) < longest:
             lines += block
     return lines

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from aml_images_dagster.testing.launch import Launch, Node, inside, job_files
+from aml_images_dagster.text import first_of
 
 if TYPE_CHECKING:
     from aml_images_dagster.catalog.tests_file import PytestScenario
@@ -133,10 +134,7 @@ def explain(exit_code: int, report: bytes) -> str:
 def explain_output(text: str) -> str:
     """Which tests failed and why, in one line, from what pytest printed; empty when it printed no summary."""
     failures = [match["failure"] for match in _SUMMARY.finditer(text)]
-    if not failures:
-        return ""
-    more = f"; and {len(failures) - _TOLD} more" if len(failures) > _TOLD else ""
-    return "; ".join(failure[:_LONGEST_TOLD] for failure in failures[:_TOLD]) + more
+    return first_of([failure[:_LONGEST_TOLD] for failure in failures], _TOLD, "; ")
 
 
 class _Failures:

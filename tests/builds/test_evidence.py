@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from aml_images_dagster.builds.evidence import provenance_of, scenario_results_of
-from aml_images_dagster.builds.records import BaseImage, ScenarioRecord, TestedImage
+from aml_images_dagster.builds.records import BaseImage, TestedImage
 from aml_images_dagster.catalog.content_key import ContentKey
-from tests.records import DIGEST, build_record, staged_image
+from tests.records import DIGEST, build_record, passed_scenario, staged_image
 
 BUILD = "20261123.aaaaaaaa"
 BASES = (
@@ -53,17 +53,7 @@ def test_the_same_records_give_the_same_statement():
 
 
 def test_scenarios_that_passed_are_named_with_the_build_that_ran_them():
-    scenario = ScenarioRecord(
-        scenario="mpi",
-        key="",
-        job="job",
-        status="passed",
-        seconds=1,
-        reason="",
-        url="https://ml.example/job",
-        sdk="azure-ai-ml 1.35",
-        tested_in="20261122.bbbbbbbb",
-    )
+    scenario = passed_scenario("mpi", "20261122.bbbbbbbb", url="https://ml.example/job", sdk="azure-ai-ml 1.35")
     statement = scenario_results_of(TestedImage(image="apps/hello", digest=DIGEST, scenarios=(scenario,)))
     assert statement["predicate"]["result"] == "PASSED"
     assert statement["predicate"]["passedTests"] == ["mpi"]
@@ -78,18 +68,7 @@ def test_scenarios_that_passed_are_named_with_the_build_that_ran_them():
 
 def test_a_scenario_that_ran_on_several_platforms_is_named_with_each():
     scenarios = tuple(
-        ScenarioRecord(
-            scenario="mpi",
-            key=platform,
-            job="job",
-            status="passed",
-            seconds=1,
-            reason="",
-            url="",
-            tested_in=BUILD,
-            platform=platform,
-        )
-        for platform in ("linux/amd64", "linux/arm64")
+        passed_scenario("mpi", BUILD, key=platform, platform=platform) for platform in ("linux/amd64", "linux/arm64")
     )
     statement = scenario_results_of(TestedImage(image="apps/hello", digest=DIGEST, scenarios=scenarios))
     assert "mpi (linux/amd64)" in str(statement)

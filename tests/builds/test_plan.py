@@ -17,7 +17,6 @@ from aml_images_dagster.builds.records import (
     PassedImage,
     Plan,
     PlannedImage,
-    ScenarioRecord,
     StagedImage,
     TestedImage,
 )
@@ -26,7 +25,7 @@ from aml_images_dagster.builds.scenarios import scenario_key, scenario_runs
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.registry.copy import copy_image
-from tests.records import build_record, staged_image
+from tests.records import build_record, passed_scenario, staged_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,15 +65,8 @@ def let_pass(image_repository: ImageRepository, push_new_image: Callable[[str, s
             dockerfile=recipe.dockerfile,
         )
         scenarios = tuple(
-            ScenarioRecord(
-                scenario=run.scenario.name,
-                key=scenario_key(session, staged.digest, image, run),
-                job="job",
-                status="passed",
-                seconds=1,
-                reason="",
-                url="",
-                tested_in=session.number,
+            passed_scenario(
+                run.scenario.name, session.number, key=scenario_key(session, staged.digest, image, run), job="job"
             )
             for run in scenario_runs(image)
         )

@@ -19,7 +19,7 @@ from aml_images_dagster.builds.artifacts import RELEASE_FILES, Artifacts, below
 from aml_images_dagster.builds.cleanup import cleanup
 from aml_images_dagster.builds.preflight import reaching_out
 from aml_images_dagster.builds.recipe import secrets_of
-from aml_images_dagster.builds.records import PassedImage, ScenarioRecord, TestedImage
+from aml_images_dagster.builds.records import PassedImage, TestedImage
 from aml_images_dagster.builds.reuse import passed_before, reusable
 from aml_images_dagster.builds.scenarios import test as run_scenarios
 from aml_images_dagster.builds.staging import reuse_staged, stage
@@ -31,7 +31,7 @@ from aml_images_dagster.settings import load_settings
 from aml_images_dagster.testing.interface import JobResult
 from tests.catalog.conftest import git_repository as git_repository  # a fixture
 from tests.catalog.conftest import new_git_repository as new_git_repository  # a fixture
-from tests.records import KEY, build_record, staged_image
+from tests.records import KEY, build_record, passed_scenario, staged_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -263,20 +263,8 @@ def test_a_memory_of_an_earlier_version_is_used_as_far_as_its_builds_are_known_t
         artifacts.build(build).create_build(build_record(build, pull_request=pull_request))
         artifacts.build(build).write_staged(staged_image("base/a", build))
 
-    def scenario(tested_in: str) -> ScenarioRecord:
-        return ScenarioRecord(
-            scenario=f"of-{tested_in}",
-            key=tested_in,
-            job="j",
-            status="passed",
-            seconds=1,
-            reason="",
-            url="",
-            tested_in=tested_in,
-        )
-
     def remember(staged: StagedImage) -> None:
-        scenarios = tuple(map(scenario, (ours, theirs, unknown)))
+        scenarios = tuple(passed_scenario(f"of-{build}", build, key=build) for build in (ours, theirs, unknown))
         tested = TestedImage(image="base/a", digest=staged.digest, scenarios=scenarios)
         artifacts.write_passed(PassedImage(staged=staged, tested=tested))
 

@@ -23,13 +23,12 @@ from aml_images_dagster.builds.records import (
     Plan,
     PlannedImage,
     PlannedScenario,
-    ScenarioRecord,
     StagedPlatform,
     TestedImage,
 )
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.settings import load_settings
-from tests.records import DIGEST, KEY, NOW, begun_release, build_record, staged_image
+from tests.records import DIGEST, KEY, NOW, begun_release, build_record, passed_scenario, staged_image
 
 if TYPE_CHECKING:
     from tests.image_repository import ImageRepository
@@ -66,9 +65,7 @@ def repository(repository: ImageRepository) -> ImageRepository:
                 dockerfile="FROM busybox\n",
             )
         )
-    scenario = ScenarioRecord(
-        scenario="runs", key="k", job="job-1", status="passed", seconds=2.5, reason="", url="", tested_in=EARLIER
-    )
+    scenario = passed_scenario("runs", EARLIER, job="job-1", seconds=2.5)
     folder = artifacts.build(EARLIER)
     folder.write_tested(TestedImage(image="apps/other", digest=DIGEST, scenarios=(scenario,)))
     folder.write_job(

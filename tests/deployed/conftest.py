@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import docker
 import pytest
 
-from tests.deployed.site import chromium as chromium  # a fixture
+from tests.browser.conftest import chromium as chromium  # a fixture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import pytest
 import requests
-from playwright.sync_api import sync_playwright
 
 from tests.browser.dagster_ui import LOADED, LOCATION, RUN, RUNNING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     import docker
-    from playwright.sync_api import Browser
 
     from aml_images_dagster.registry.oci import OciRegistry
     from tests.image_repository import ImageRepository
@@ -36,7 +31,6 @@ RUNS = (
 TICKS = """query ($name: String!) { sensorOrError(sensorSelector: {sensorName: $name, repositoryName: "__repository__",
     repositoryLocationName: "aml_images_dagster"}) { ... on Sensor { sensorState {
     ticks(limit: 5) { status timestamp skipReason error { message } } } } } }"""
-CHROMIUM_ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
@@ -175,15 +169,3 @@ class Scene:
     def nothing_is_left(self, build: str) -> None:
         """Wait until all of a build is removed."""
         wait_for(lambda: not self.left_of(build), "the build is cleaned up")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """A browser without windows."""
-    executable = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if executable is None:
-        pytest.fail("this test needs a browser: install chromium, or name one in CHROMIUM")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
-        yield browser
-        browser.close()

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aml_images_dagster.builds.records import EvidenceRecord, ScenarioRecord, TestedImage
+from aml_images_dagster.builds.records import EvidenceRecord, TestedImage
 from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.fleet.collection import collect_fleet
 from aml_images_dagster.registry.resolution import ResolvedBase
 from tests.builds.in_memory import write_image
-from tests.records import staged_image
+from tests.records import passed_scenario, staged_image
 from tests.release.memory import MemoryWorld
 
 if TYPE_CHECKING:
@@ -77,16 +77,7 @@ class FleetWorld(MemoryWorld):
             base = {"reference": DEBIAN, "digest": f"sha256:{'d' * 64}"}
             usual = {"digest": digest, "bases": (base,), "size_bytes": 800_000_000, "because": ("Dockerfile changed",)}
             folder.write_staged(staged_image(image, release.build, **usual | fields))
-            passed = ScenarioRecord(
-                scenario="runs",
-                key="k",
-                job="j",
-                status="passed",
-                seconds=1,
-                reason="",
-                url="",
-                tested_in=release.build,
-            )
+            passed = passed_scenario("runs", release.build)
             folder.write_tested(TestedImage(image=image, digest=digest, scenarios=(passed,)))
             folder.write_evidence(
                 EvidenceRecord(

@@ -9,8 +9,8 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from aml_images_dagster.builds.process import this_process
-from aml_images_dagster.defs.heartbeat import beating
 from aml_images_dagster.defs.run_state import name_process, process_tag
+from aml_images_dagster.instance.heartbeat import beating
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

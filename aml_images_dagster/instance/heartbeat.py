@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import dagster as dg
 
@@ -40,14 +40,30 @@ def seconds_between_beats(patience_seconds: float) -> float:
 @contextmanager
 def beating(instance: dg.DagsterInstance, run_id: str, patience_seconds: float) -> Iterator[None]:
     """Beat in a thread: for a run in one process that does not fork. See `is_silent`."""
+
+    def go_on() -> None:
+        with suppress(Exception):  # an instance that does not answer now is no reason to end the run
+            beat(instance, run_id)
+
+    beat(instance, run_id)
+    with repeated(go_on, seconds_between_beats(patience_seconds)):
+        yield
+
+
+@contextmanager
+def repeated(work: Callable[[], None], seconds: float) -> Iterator[None]:
+    """Do work in a thread again and again: for whoever has no place to call it.
+
+    Args:
+        work: Raises nothing.
+        seconds: How long to wait before each time.
+    """
     ended = threading.Event()
 
     def go_on() -> None:
-        while not ended.wait(seconds_between_beats(patience_seconds)):
-            with suppress(Exception):  # an instance that does not answer now is no reason to end the run
-                beat(instance, run_id)
+        while not ended.wait(seconds):
+            work()
 
-    beat(instance, run_id)
     thread = threading.Thread(target=go_on, name="heartbeat", daemon=True)
     thread.start()
     try:

@@ -9,8 +9,8 @@ import dagster as dg
 import pytest
 
 from aml_images_dagster.builds.process import this_process
-from aml_images_dagster.defs.heartbeat import beat, is_silent, seconds_between_beats
 from aml_images_dagster.defs.run_state import PROCESS_TAG, InstanceRuns, process_of, process_tag
+from aml_images_dagster.instance.heartbeat import beat, is_silent, seconds_between_beats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
