@@ -20,7 +20,6 @@ from zoneinfo import ZoneInfo, available_timezones
 from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from aml_images_dagster.catalog.dependents import Reasons, with_descendants
 from aml_images_dagster.catalog.finding import Finding
 from aml_images_dagster.catalog.validated_file import StrictModel, read_model_file
 from aml_images_dagster.messages import form
@@ -28,7 +27,7 @@ from aml_images_dagster.messages import form
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from aml_images_dagster.catalog.catalog import Catalog
+    from aml_images_dagster.catalog.catalog import Catalog, Reasons
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.catalog.tree import Tree
 
@@ -200,7 +199,7 @@ class Schedule:
         """What is built, with the reasons: what the file selects, and what is FROM it."""
         reason = f"schedule {self.file.name}"
         chosen = {image.id: (reason,) for image in catalog.images.values() if self.chooses(image, today)}
-        return with_descendants(chosen, catalog, today)[0]
+        return catalog.with_descendants(chosen, today)[0]
 
     def release_by(self, tick: datetime) -> datetime:
         """The end of the day of a build, in the time zone of the schedule."""

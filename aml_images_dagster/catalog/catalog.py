@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.catalog.tree import Tree
 
+Reasons = dict[str, tuple[str, ...]]
+"""Images by id, each with why it is built."""
+
 _WINDOWS = "windows/amd64"
 _TELL_APART = (
     "Make the paths of their Dockerfiles into different names with the setting image-paths, or rename one of the "
@@ -176,6 +179,38 @@ class Catalog:
     def parents(self) -> dict[str, tuple[str, ...]]:
         """The FROM and COPY --from edges: each image with those that it names itself."""
         return {image.id: image.parents for image in self.images.values()}
+
+    def with_descendants(self, found: Mapping[str, Sequence[str]], today: date) -> tuple[Reasons, frozenset[str]]:
+        """What has to be built along with images: everything that is FROM them, with the reasons of each.
+
+        Args:
+            found: Images by id, with their reasons.
+            today: The day by which ends of life are judged.
+
+        Returns:
+            The images with their descendants, each with its reasons; and descendants that are past their end of life,
+            which are not built and end a chain.
+        """
+        children = defaultdict(list)
+        for image, its_parents in self.parents.items():
+            for parent in its_parents:
+                children[parent].append(image)
+        selected, ended = set(found), set()
+        waiting = list(found)
+        while waiting:
+            for child in children[waiting.pop()]:
+                if child in selected:
+                    continue
+                if self.images[child].is_past_end_of_life(today):
+                    ended.add(child)
+                else:
+                    selected.add(child)
+                    waiting.append(child)
+        reasons = {
+            image: (*found.get(image, ()), *(f"FROM {parent}" for parent in self.parents[image] if parent in selected))
+            for image in sorted(selected)
+        }
+        return reasons, frozenset(ended)
 
     def select_default(self, today: date | None = None) -> list[str]:
         """All images that are not past their end of life, sorted.

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict
 
 from aml_images_dagster.catalog import git
 from aml_images_dagster.catalog.context_files import ContextFiles
-from aml_images_dagster.catalog.dependents import with_descendants
 from aml_images_dagster.catalog.image import IMAGE_FILE
 from aml_images_dagster.catalog.image_file import ImageFile
 from aml_images_dagster.catalog.layout import IGNORE_SUFFIX
@@ -133,7 +132,7 @@ def discover(tree: Tree, catalog: Catalog, base: str, *, fallback: bool = True, 
     ended = {image for image in found if catalog.images[image].is_past_end_of_life(day)}
     for image in ended:
         del found[image]
-    built, ended_below = with_descendants({image: reasons for image, (_, reasons) in found.items()}, catalog, day)
+    built, ended_below = catalog.with_descendants({image: reasons for image, (_, reasons) in found.items()}, day)
     ended |= ended_below
     found = {image: (found[image][0] if image in found else "descendant", list(built[image])) for image in built}
     gone = [change.path for change in changes if change.status == "D"]

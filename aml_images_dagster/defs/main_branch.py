@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from logging import Logger
 
     from aml_images_dagster.builds.session import Source
-    from aml_images_dagster.catalog.dependents import Reasons
+    from aml_images_dagster.catalog.catalog import Reasons
     from aml_images_dagster.defs.run import Factory
 
 _PLANNING_SECONDS = 30

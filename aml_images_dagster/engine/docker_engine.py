@@ -18,12 +18,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from aml_images_dagster.bounded import TooLong, beginning
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.faults import build_fault, engine_errors, in_gigabytes, transfer_fault
 from aml_images_dagster.engine.interface import (
     BuildRequest,
     BuiltImage,
+    Engine,
     EngineInfo,
     LogLine,
     OperatingSystem,
@@ -52,7 +55,7 @@ _ARCHIVE_HEADER_BYTES = 256 * 1024
 """More than what stands before a file in an archive: its name, and extended attributes of 64 KiB."""
 
 
-class DockerEngine:
+class DockerEngine(Engine):
     """An `Engine` on a Docker daemon.
 
     Args:
@@ -98,8 +101,8 @@ class DockerEngine:
         """Where the engine is, for messages."""
         return self._host or os.environ.get("DOCKER_HOST") or _DEFAULT_HOST
 
+    @override
     def info(self) -> EngineInfo:
-        """See `Engine.info`."""
         with self._client() as client:
             version, info = client.version(), client.info()
             mtu = None if version["Os"] == "windows" else _bridge_mtu(client)
@@ -125,8 +128,8 @@ class DockerEngine:
         with self._client() as client:
             return dict(client.info())
 
+    @override
     def build(self, request: BuildRequest, log: LogLine) -> BuiltImage:
-        """See `Engine.build`."""
         with self._client() as client:
             info = client.info()
         self.require_space(request.tag)
@@ -163,8 +166,8 @@ class DockerEngine:
             ) from None
         return self._inspect_built(image_id, request)
 
+    @override
     def push(self, reference: str, log: LogLine, login: RegistryLogin | None = None) -> str:
-        """See `Engine.push`."""
         wanted = Reference.parse(reference)
         digest = self._transfer(
             "push",
@@ -186,8 +189,8 @@ class DockerEngine:
             )
         return digest
 
+    @override
     def pull(self, reference: str, log: LogLine, login: RegistryLogin | None = None, *, platform: str = "") -> str:
-        """See `Engine.pull`."""
         wanted = Reference.parse(reference)
         self._transfer(
             "pull",
@@ -207,8 +210,8 @@ class DockerEngine:
         with self._client() as client:
             return str(client.image(_pinned(wanted))["Id"])
 
+    @override
     def local_digest(self, reference: str) -> str | None:
-        """See `Engine.local_digest`."""
         wanted = Reference.parse(reference)
         with self._client() as client:
             image = client.find_image(_pinned(wanted))
@@ -217,8 +220,8 @@ class DockerEngine:
             return wanted.digest if wanted.digest in digests else None
         return digests[0] if digests else None
 
+    @override
     def keep_as_cache(self, reference: str, cache_name: str) -> None:
-        """See `Engine.keep_as_cache`."""
         cache = Reference.parse(cache_name)
         with self._client() as client:
             image = client.find_image(reference)

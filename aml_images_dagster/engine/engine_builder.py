@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from aml_images_dagster.catalog.builder_features import CLASSIC
 from aml_images_dagster.catalog.reference import Reference
-from aml_images_dagster.engine.again import PUSHED_AGAIN_AFTER_SECONDS, once_more_when_back
-from aml_images_dagster.engine.interface import PushedImage, TooManyRequests
+from aml_images_dagster.engine.faults import PUSHED_AGAIN_AFTER_SECONDS, once_more_when_back
+from aml_images_dagster.engine.interface import Builder, PushedImage, TooManyRequests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.engine.interface import BuildRequest, Engine, EngineInfo, LoginFor, LogLine
 
 
-class EngineBuilder:
+class EngineBuilder(Builder):
     """A `Builder` on an engine.
 
     Args:
@@ -31,12 +33,12 @@ class EngineBuilder:
         self._login_for = login_for
         self._wait_seconds = wait_seconds
 
+    @override
     def info(self) -> EngineInfo:
-        """See `Builder.info`."""
         return self._engine.info()
 
+    @override
     def features(self) -> BuilderFeatures:
-        """See `Builder.features`."""
         return CLASSIC
 
     def build_and_push(
@@ -58,12 +60,12 @@ class EngineBuilder:
             self._engine.keep_as_cache(request.tag, request.cache_name)
         return PushedImage(digest, files)
 
+    @override
     def abandon(self, tag: str, work: str | None) -> None:
-        """See `Builder.abandon`."""
         self._engine.forget(tag)
 
+    @override
     def sweep(self) -> int:
-        """See `Builder.sweep`."""
         return self._engine.sweep_build_containers()
 
     def _push(self, tag: str, log: LogLine) -> str:

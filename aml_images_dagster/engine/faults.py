@@ -1,10 +1,11 @@
-"""What a failure of the engine means, and what the user can do about it."""
+"""What a failure of the engine means, and what to do about it; work that is done again when the engine is back."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, TypeVar
 
 from aml_images_dagster.engine.interface import TooManyRequests
 from aml_images_dagster.engine.stream import StreamFault, redact
@@ -14,7 +15,7 @@ from aml_images_dagster.messages import plain_reason
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from aml_images_dagster.engine.interface import BuildRequest
+    from aml_images_dagster.engine.interface import BuildRequest, LogLine
 
 EMULATION_HINT = "Install QEMU where the engine runs: `apt-get install qemu-user-static binfmt-support`."
 """How a machine learns to run programs of other platforms."""
@@ -24,6 +25,9 @@ KILLED = 137
 
 _DISK_FULL = re.compile(r"no space left on device|disk quota exceeded|not enough space on the disk", re.IGNORECASE)
 _NEARLY_NOTHING = 50_000_000
+T = TypeVar("T")
+
+PUSHED_AGAIN_AFTER_SECONDS = (1.0, 4.0, 15.0, 60.0)
 
 
 def build_fault(
@@ -144,3 +148,40 @@ def engine_errors(engine: str) -> Iterator[None]:
 def in_gigabytes(size: int) -> str:
     """A size in bytes for people, in units of 10^9 bytes."""
     return f"{size / 1e9:.1f} GB"
+
+
+def once_more_when_back(
+    work: Callable[[], T],
+    log: LogLine,
+    *,
+    ask: Callable[[], object],
+    tidy: Callable[[], None],
+    wait_seconds: float,
+    lost: type[Unreachable] = Unreachable,
+) -> T:
+    """Do work; if the engine was lost meanwhile, wait until it answers and do it once more.
+
+    Args:
+        work: Raises `lost` if the engine was lost.
+        log: Receives what happens.
+        ask: Raises `Unreachable` while the engine is away.
+        tidy: Removes what the first attempt has left.
+        wait_seconds: How long to wait; then the first error is raised.
+        lost: The error that tells that the engine was lost.
+    """
+    try:
+        return work()
+    except lost as error:
+        log(f"{error}\nwaiting up to {wait_seconds:g} s for the engine to come back")
+        until = time.monotonic() + wait_seconds
+        while True:
+            try:
+                ask()
+                break
+            except Unreachable:
+                if time.monotonic() > until:
+                    raise error from None
+                time.sleep(1)
+        log("the engine is back: building once more")
+        tidy()
+        return work()

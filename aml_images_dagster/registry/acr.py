@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import requests
+from typing_extensions import override
 
 from aml_images_dagster.engine.interface import RegistryLogin
 from aml_images_dagster.errors import BadInput, Unreachable
@@ -73,8 +74,8 @@ class AcrRegistry(OciRegistry):
         self._audience = audience
         self._roles = roles
 
+    @override
     def repositories(self) -> Sequence[str]:
-        """See `Registry.repositories`."""
         with self._explained("for its repositories"), self._client() as client:
             return self._listed(client.list_repository_names(results_per_page=_PAGE), "for its repositories")
 

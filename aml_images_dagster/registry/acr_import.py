@@ -8,9 +8,12 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from aml_images_dagster.catalog.reference import Reference, is_digest
 from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.identity.faults import TIMEOUTS, explained
+from aml_images_dagster.registry.copy import Importer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -68,7 +71,7 @@ class PasswordSource:
         return {"registryUri": source.registry, "credentials": credentials}
 
 
-class AcrImporter:
+class AcrImporter(Importer):
     """An `Importer` by `importImage` of Azure Resource Manager.
 
     By digest, because an import by tag races with moves of the tag; and the result is read back.
@@ -99,8 +102,8 @@ class AcrImporter:
         self._endpoints = endpoints
         self._timeout_seconds = timeout_seconds
 
+    @override
     def import_image(self, source: Reference, destination: Reference, *, replace: bool) -> None:
-        """See `Importer.import_image`."""
         if not is_digest(source.digest):
             raise BadInput("an image is imported by digest", where=str(source), hint="Write repository@sha256:….")
         there = self._production.digest(destination)
@@ -118,8 +121,8 @@ class AcrImporter:
                 hint="Another client writes to this tag: check the registry's activity log, then release again.",
             )
 
+    @override
     def import_untagged(self, source: Reference, repository: str) -> None:
-        """See `Importer.import_untagged`."""
         copy = Reference(self._production.host, repository, digest=source.digest)
         if self._production.digest(copy) is not None:
             return

@@ -9,6 +9,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
+from typing_extensions import override
+
 from aml_images_dagster.catalog.reference import is_digest
 from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.http_connection import time_limit
@@ -133,7 +135,7 @@ class Importer(Protocol):
         """
 
 
-class CopyingImporter:
+class CopyingImporter(Importer):
     """An `Importer` that copies the bytes through this machine.
 
     Args:
@@ -145,8 +147,8 @@ class CopyingImporter:
         self._staging = staging
         self._production = production
 
+    @override
     def import_image(self, source: Reference, destination: Reference, *, replace: bool) -> None:
-        """See `Importer.import_image`."""
         there = self._production.digest(destination)
         if there == source.digest:
             return
@@ -158,6 +160,6 @@ class CopyingImporter:
             )
         copy_image(self._staging, self._production, source, destination.repository, [destination.tag])
 
+    @override
     def import_untagged(self, source: Reference, repository: str) -> None:
-        """See `Importer.import_untagged`."""
         copy_image(self._staging, self._production, source, repository)

@@ -17,6 +17,7 @@ from urllib.parse import urldefrag, urljoin, urlsplit
 import requests
 import urllib3.exceptions
 from requests.utils import parse_header_links
+from typing_extensions import override
 
 from aml_images_dagster.bounded import TooLong, joined
 from aml_images_dagster.catalog.reference import DOCKER_HUB, Reference, is_digest, is_repository, is_tag
@@ -24,7 +25,7 @@ from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.http_connection import time_limit
 from aml_images_dagster.http_session import asked_pause, open_session
 from aml_images_dagster.messages import plain_reason
-from aml_images_dagster.registry.interface import Manifest, NoAnswer, TooManyRequests, VerifiedBlob
+from aml_images_dagster.registry.interface import Manifest, NoAnswer, Registry, TooManyRequests, VerifiedBlob
 from aml_images_dagster.registry.tokens import FindLogin, RegistryAuth, is_loopback, origin
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ _PAUSE_SECONDS = 5.0
 _AS_STORED = {"Accept-Encoding": "identity"}
 
 
-class OciRegistry:
+class OciRegistry(Registry):
     """A `Registry` that is spoken to directly.
 
     Args:
@@ -101,12 +102,12 @@ class OciRegistry:
         """The last digest of each tag whose content was seen to have it."""
 
     @property
+    @override
     def url(self) -> str:
-        """See `Registry.url`."""
         return self._base
 
+    @override
     def ping(self) -> None:
-        """See `Registry.ping`."""
         self._ask("GET", "/v2/", "whether it is a registry", expected=requests.codes.ok)
 
     def digest(self, reference: Reference) -> str | None:
@@ -188,12 +189,12 @@ class OciRegistry:
             asked = asked.with_digest((ours or entries)[0]["digest"])
         raise too_deep(reference)
 
+    @override
     def repositories(self) -> Sequence[str]:
-        """See `Registry.repositories`."""
         return self._list("/v2/_catalog", "repositories", "its repositories", is_repository, absent_is_fine=False)
 
+    @override
     def tags(self, repository: str) -> Sequence[str]:
-        """See `Registry.tags`."""
         return [tag for tag in self._all_tags(repository) if not subject_of_tag(tag)]
 
     def referrers_tags(self, repository: str) -> Sequence[str]:

@@ -9,12 +9,15 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from aml_images_dagster.bounded import LONGEST_LOG, up_to
 from aml_images_dagster.catalog.tests_file import PytestScenario
 from aml_images_dagster.engine.docker_engine import DockerEngine
 from aml_images_dagster.engine.faults import EMULATION_HINT
 from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
 from aml_images_dagster.testing import pytest_scenario
+from aml_images_dagster.testing.interface import TestRunner
 from aml_images_dagster.testing.launch import Launch, Limits, Node, job_files, mpi_launch, torch_launch
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.testing.interface import JobResult, TestJob
 
 
-class ContainerRunner:
+class ContainerRunner(TestRunner):
     """Runs scenarios on a Docker engine. Pulled images stay in the engine, as its cache.
 
     Args:
@@ -121,8 +124,8 @@ class ContainerRunner:
         self._architecture = self._architecture or DockerEngine(self._hosts["linux"]).info().architecture
         return f"linux/{self._architecture}"
 
+    @override
     def cancel(self, build: str) -> list[str]:
-        """See `TestRunner.cancel`."""
         from aml_images_dagster.testing import leftovers
         from aml_images_dagster.testing.docker_connection import connected
 
@@ -132,8 +135,8 @@ class ContainerRunner:
                 removed += leftovers.remove(client, leftovers.BUILD, build)
         return removed
 
+    @override
     def live(self, build: str) -> list[str]:
-        """See `TestRunner.live`."""
         from aml_images_dagster.testing import leftovers
         from aml_images_dagster.testing.docker_connection import connected
 

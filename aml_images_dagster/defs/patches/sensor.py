@@ -11,7 +11,6 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from aml_images_dagster.builds.history import History
 from aml_images_dagster.builds.ledger import LATEST, Ledger
 from aml_images_dagster.builds.patches import ProductionScans
-from aml_images_dagster.catalog.dependents import with_descendants
 from aml_images_dagster.defs.keys import BUILD_JOB, PATCHED, SCAN_JOB, images_with_assets, released_key
 from aml_images_dagster.defs.main_branch import main_build
 from aml_images_dagster.defs.patches.rebuilds import WantedRebuild, next_rebuilds
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence, Set
 
     from aml_images_dagster.builds.patches import ProductionScan
-    from aml_images_dagster.catalog.dependents import Reasons
+    from aml_images_dagster.catalog.catalog import Reasons
     from aml_images_dagster.defs.main_branch import MainBranch, MainImages
     from aml_images_dagster.defs.operations.jobs import AssetJob
     from aml_images_dagster.defs.run import Factory
@@ -326,7 +325,7 @@ def _forced(scans: Mapping[str, ProductionScan]) -> set[str]:
 
 
 def _to_build(chosen: Sequence[str], state: PatchState, main: MainImages, now: datetime) -> Reasons:
-    found, _ = with_descendants({image: state.images[image].fixes for image in chosen}, main.source.catalog, now.date())
+    found, _ = main.source.catalog.with_descendants({image: state.images[image].fixes for image in chosen}, now.date())
     return {image: why for image, why in found.items() if image in main.loaded}
 
 

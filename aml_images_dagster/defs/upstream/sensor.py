@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import ValidationError
 
-from aml_images_dagster.catalog.dependents import Reasons, with_descendants
+from aml_images_dagster.catalog.catalog import Reasons
 from aml_images_dagster.catalog.reference import short_digest
 from aml_images_dagster.defs.keys import BUILD_JOB, REBUILT, UPSTREAM_SENSOR, base_key
 from aml_images_dagster.defs.main_branch import main_build
@@ -143,7 +143,7 @@ def _to_build(
             reasons.setdefault(image, []).append(
                 f"base {name} is now {short_digest(base.served)}, it was {short_digest(base.settled)}"
             )
-    found, _ = with_descendants(reasons, main.source.catalog, now.date())
+    found, _ = main.source.catalog.with_descendants(reasons, now.date())
     return {image: why for image, why in found.items() if image in main.loaded}
 
 

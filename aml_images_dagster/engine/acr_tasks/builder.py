@@ -23,10 +23,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from aml_images_dagster.catalog.builder_features import CLASSIC, PLATFORM_ARGS, BuilderFeatures
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.acr_tasks.runs import TaskRuns, host_timed_out
-from aml_images_dagster.engine.interface import EngineInfo, PushedImage
+from aml_images_dagster.engine.interface import Builder, EngineInfo, PushedImage
 from aml_images_dagster.errors import BadInput, BuildFailed
 from aml_images_dagster.identity.faults import TIMEOUTS
 
@@ -93,7 +95,7 @@ def _bake_file(request: BuildRequest) -> str:
 _SHORTEST_RUN, _LONGEST_RUN = 300, 28800
 
 
-class AcrTasksBuilder:
+class AcrTasksBuilder(Builder):
     """Builds in the registry itself: it gets the context, and the image is never on this machine.
 
     Args:
@@ -134,8 +136,8 @@ class AcrTasksBuilder:
             runs.place_for_source()
         return EngineInfo(version="ACR Tasks", os=self._os, architecture="amd64", os_version=None)
 
+    @override
     def features(self) -> BuilderFeatures:
-        """See `Builder.features`."""
         if not self._buildx:
             return replace(CLASSIC, builder="ACR Tasks", one_platform=f"{_ONE_AGENT}, without BuildKit")
         # An agent cannot be asked: this is what the BuildKit of Docker 20.10 can.
@@ -174,8 +176,8 @@ class AcrTasksBuilder:
                 run = self._run(runs, request, log, still_wanted, started)
         return PushedImage(_digest_of(run, request.tag), None)
 
+    @override
     def abandon(self, tag: str, work: str | None) -> None:
-        """See `Builder.abandon`."""
         if work:
             with self._runs() as runs:
                 runs.end(work)

@@ -12,15 +12,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from aml_images_dagster.catalog.builder_features import SEVERAL_PLATFORMS, BuilderFeatures
 from aml_images_dagster.catalog.reference import Reference, is_digest
-from aml_images_dagster.engine.again import PUSHED_AGAIN_AFTER_SECONDS, once_more_when_back
 from aml_images_dagster.engine.buildkit.buildx import follow_call
 from aml_images_dagster.engine.buildkit.credentials import served_logins
 from aml_images_dagster.engine.buildkit.faults import BuilderLost, PushFailed, fault_of
 from aml_images_dagster.engine.buildkit.features import supported_features
 from aml_images_dagster.engine.buildkit.progress import Progress
-from aml_images_dagster.engine.interface import EngineInfo, PushedImage
+from aml_images_dagster.engine.faults import PUSHED_AGAIN_AFTER_SECONDS, once_more_when_back
+from aml_images_dagster.engine.interface import Builder, EngineInfo, LocalBuilder, PushedImage
 from aml_images_dagster.errors import BuildFailed, FactoryError, Unreachable
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ class _Kind:
         return self.driver != "docker" or self.has_image_store
 
 
-class BuildKitBuilder:
+class BuildKitBuilder(Builder, LocalBuilder):
     """A `Builder` on the BuildKit of an engine, or on one that runs elsewhere.
 
     Args:
@@ -95,8 +97,8 @@ class BuildKitBuilder:
         self._push_seconds = push_seconds
         self._pauses = pauses
 
+    @override
     def info(self) -> EngineInfo:
-        """See `Builder.info`."""
         version = "buildx {}.{}".format(*self._buildx.version())
         if self._engine is not None:
             info = self._engine.info()
@@ -110,8 +112,8 @@ class BuildKitBuilder:
             os_version=None,
         )
 
+    @override
     def features(self) -> BuilderFeatures:
-        """See `Builder.features`."""
         info, kind = self.info(), self._kind
         about = repr((info.version, kind, self._buildx.where, str(self._buildx.program)))
         supported = supported_features(self._buildx, self._features_file, about)
@@ -142,17 +144,17 @@ class BuildKitBuilder:
                 request = replace(request, no_cache=False)
         return self._build_and_push(request, log, still_wanted, pushes)
 
+    @override
     def build(self, request: BuildRequest, log: LogLine) -> None:
-        """See `LocalBuilder.build`."""
         self._call(request, log, lambda: None, lambda _: None, is_pushed=False)
 
+    @override
     def forget(self, reference: str) -> None:
-        """See `LocalBuilder.forget`."""
         if self._engine is not None:
             self._engine.forget(reference)
 
+    @override
     def abandon(self, tag: str, work: str | None) -> None:
-        """See `Builder.abandon`."""
         self.forget(tag)
 
     def sweep(self) -> int:

@@ -9,10 +9,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from typing_extensions import override
+
 from aml_images_dagster.code_hosts.azure_devops import AzureDevOpsApi
 from aml_images_dagster.errors import Unreachable
 from aml_images_dagster.pull_requests.admission import Origin
-from aml_images_dagster.pull_requests.hosts.interface import MARKER, STATUS_NAME
+from aml_images_dagster.pull_requests.hosts.interface import MARKER, STATUS_NAME, PullRequestHost
 
 if TYPE_CHECKING:
     from aml_images_dagster.code_hosts.address import HostAddress
@@ -24,7 +26,7 @@ _STATES: dict[Outcome, str] = {"pending": "pending", "success": "succeeded", "fa
 _PAGE = 100
 
 
-class AzureDevOpsHost:
+class AzureDevOpsHost(PullRequestHost):
     """See `PullRequestHost`.
 
     Args:
@@ -35,8 +37,8 @@ class AzureDevOpsHost:
     def __init__(self, address: HostAddress, token: str) -> None:
         self._api = AzureDevOpsApi(address, token, _HINT)
 
+    @override
     def open_pull_requests(self) -> frozenset[int]:
-        """See `PullRequestHost`."""
         found: set[int] = set()
         while True:
             page = {"searchCriteria.status": "active", "$top": str(_PAGE), "$skip": str(len(found))}
@@ -54,8 +56,8 @@ class AzureDevOpsHost:
                 )
             found |= numbers
 
+    @override
     def origin(self, number: int) -> Origin:
-        """See `PullRequestHost`."""
         found = self._api.ask("GET", self._pull_request(number))
         return Origin(
             author=found["createdBy"].get("uniqueName") or found["createdBy"]["id"],
@@ -87,8 +89,8 @@ class AzureDevOpsHost:
         made = self._api.ask("POST", threads, {"comments": [first], "status": "closed"})
         return f"{made['id']}/{made['comments'][0]['id']}"
 
+    @override
     def remove_label(self, number: int, label: str) -> None:
-        """See `PullRequestHost`."""
         self._api.ask("DELETE", f"{self._pull_request(number)}/labels/{quote(label, safe='')}", may_be_missing=True)
 
     def _pull_request(self, number: int) -> str:

@@ -10,10 +10,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from github import GithubException
+from typing_extensions import override
 
 from aml_images_dagster.code_hosts.github import connect, github_errors
 from aml_images_dagster.pull_requests.admission import Origin
-from aml_images_dagster.pull_requests.hosts.interface import MARKER, STATUS_NAME
+from aml_images_dagster.pull_requests.hosts.interface import MARKER, STATUS_NAME, PullRequestHost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +31,7 @@ _HINT = "Give the token write access to commit statuses and pull requests."
 _NOT_FOUND = 404
 
 
-class GitHubHost:
+class GitHubHost(PullRequestHost):
     """See `PullRequestHost`.
 
     Args:
@@ -43,13 +44,13 @@ class GitHubHost:
         self._github = connect(address, token)
         self._repository = self._github.get_repo(address.repository)
 
+    @override
     def open_pull_requests(self) -> frozenset[int]:
-        """See `PullRequestHost`."""
         with self._explained():
             return frozenset(found.number for found in self._repository.get_pulls(state="open"))
 
+    @override
     def origin(self, number: int) -> Origin:
-        """See `PullRequestHost`."""
         with self._explained():
             found = self._repository.get_pull(number)
             # The repository of the head is none once a fork is deleted.
@@ -57,8 +58,8 @@ class GitHubHost:
             labels = frozenset(label.name for label in found.labels)
             return Origin(found.user.login, labels, same)
 
+    @override
     def set_status(self, number: int, head: str, status: Status) -> None:
-        """See `PullRequestHost`."""
         with self._explained():
             body = {
                 "state": _STATES[status.outcome],
@@ -70,8 +71,8 @@ class GitHubHost:
             # Not by way of the commit object, which would be asked for first.
             self._github.requester.requestJsonAndCheck("POST", f"{self._repository.url}/statuses/{head}", input=body)
 
+    @override
     def write_comment(self, number: int, comment: str, body: str) -> str:
-        """See `PullRequestHost`."""
         with self._explained():
             issue = self._repository.get_issue(number)
             found = comment or self._own_comment(issue)
@@ -81,8 +82,8 @@ class GitHubHost:
                     return found
             return str(issue.create_comment(body).id)
 
+    @override
     def remove_label(self, number: int, label: str) -> None:
-        """See `PullRequestHost`."""
         with self._explained(), _may_be_missing():
             self._repository.get_issue(number).remove_from_labels(label)
 

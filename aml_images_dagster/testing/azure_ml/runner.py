@@ -6,12 +6,15 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.testing.azure_ml.batch import Batch, end_jobs
 from aml_images_dagster.testing.azure_ml.command import build_key
 from aml_images_dagster.testing.azure_ml.job_state import ENDS, Timeouts
 from aml_images_dagster.testing.azure_ml.sdk_version import newest, sdk, warning
 from aml_images_dagster.testing.azure_ml.workspace import Workspace
+from aml_images_dagster.testing.interface import TestRunner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Sequence
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.testing.interface import JobResult, TestJob
 
 
-class AzureMlRunner:
+class AzureMlRunner(TestRunner):
     """Runs scenarios as command jobs of an Azure ML workspace. Nothing is contacted before it is used.
 
     Args:
@@ -65,8 +68,8 @@ class AzureMlRunner:
         """See `TestRunner.runs`. Machines of Azure ML have processors of this architecture alone."""
         return platform.split("/")[1] == "amd64"
 
+    @override
     def check(self, computes: Collection[str], platforms: Collection[str] = ()) -> str:
-        """See `TestRunner.check`."""
         named = sorted({compute or self._settings.compute for compute in computes})
         if "" in named:
             raise BadInput(
@@ -87,8 +90,8 @@ class AzureMlRunner:
         end_jobs(self._connected(), names, self._timeouts.cancel_seconds)
         return names
 
+    @override
     def live(self, build: str) -> list[str]:
-        """See `TestRunner.live`."""
         return [job.name for job in self._connected().tagged(build_key(build)) if job.status not in ENDS]
 
     def _connected(self) -> Workspace:
