@@ -58,7 +58,7 @@ def of_bases(
         try:
             found = find_base(base, catalog, backends, settings)
         except BadInput as error:
-            log(f"what {base.reference} has cannot be told from what the image adds: {error.what}")
+            log(f"what {base.reference} has cannot be distinguished from what the image adds: {error.what}")
             continue
         if found is not None:
             for image in images_of(found.registry, found.reference).values():

@@ -2,7 +2,7 @@
 
 Drift is a component that was added or removed, another licence, and another version of something that the folder itself
 pins. Other versions are none: security updates must not stop at a text. What the base brings is no doing of the folder:
-its drift is told, and blocks nothing.
+its drift is reported, and blocks nothing.
 """
 
 from __future__ import annotations

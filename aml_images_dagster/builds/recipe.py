@@ -101,7 +101,7 @@ def _value(secret: str, image: Image, settings: Settings) -> str:
     place = settings.build_secrets.get(secret)
     if place is None:
         raise BadInput(
-            f"no setting tells where the secret {secret} of {image.id} comes from",
+            f"no setting says where the secret {secret} of {image.id} comes from",
             where="build_secrets",
             hint=f"Write {secret}=env:VARIABLE or {secret}=file:PATH there.",
         )

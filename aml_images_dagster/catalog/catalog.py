@@ -40,7 +40,7 @@ class Catalog:
 
     Attributes:
         images: Every image by id, sorted.
-        published: Tells which references name images of the catalog.
+        published: Says which references name images of the catalog.
         published_as: The patterns behind it.
         released_as: How images are named where they are released: in the production registry, and in the public one.
         layout: Where in the repository the images are.
@@ -185,7 +185,7 @@ class Catalog:
 
         Args:
             found: Images by id, with their reasons.
-            today: The day by which ends of life are judged.
+            today: The day by which images are past their end of life.
 
         Returns:
             The images with their descendants, each with its reasons; and descendants that are past their end of life,
@@ -216,7 +216,7 @@ class Catalog:
         """All images that are not past their end of life, sorted.
 
         Args:
-            today: The day to judge by; default: today in UTC.
+            today: The day by which images are past their end of life; default: today in UTC.
         """
         day = today or datetime.now(UTC).date()
         return [image.id for image in self.images.values() if not image.is_past_end_of_life(day)]

@@ -111,7 +111,7 @@ def discover(tree: Tree, catalog: Catalog, base: str, *, fallback: bool = True, 
         catalog: The catalog of that tree.
         base: Branch, tag or commit to compare with.
         fallback: Select all images when no image to build is found.
-        today: The day by which ends of life are judged; default: today in UTC.
+        today: The day by which images are past their end of life; default: today in UTC.
 
     Raises:
         BadInput: No such revision, no common history, no repository.

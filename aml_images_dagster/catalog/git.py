@@ -209,7 +209,7 @@ def untracked_files(root: Path) -> list[str]:
 def describe(root: Path) -> str:
     """The commit that is checked out, with `-dirty` when the working tree differs from it; empty without commits.
 
-    `.env` at the root is no difference: it tells of the machine, and nothing that is built can hold it.
+    `.env` at the root is no difference: it is about the machine, and nothing that is built can hold it.
 
     Raises:
         BadInput: `root` is no repository.

@@ -47,7 +47,7 @@ class Image:
         problems: What is wrong with the files.
         public_lines: How many lines of the Dockerfile's text come before those of Dockerfile.private; None without one.
         has_windows_base: Whether it is FROM a Windows image, directly or through others.
-        host_build: OS build that the host of a Windows image must have, e.g. `10.0.20348`; None when no base tells.
+        host_build: OS build that the host of a Windows image must have, e.g. `10.0.20348`; None when no base says.
         dockerfile_name: Name of the Dockerfile in the folder.
         variant: Which of the variants in image.json it is; empty for an image that has a folder of its own.
         platforms: Everything that it is built for.

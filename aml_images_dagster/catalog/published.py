@@ -37,7 +37,7 @@ class PublishedNames:
         fields: Fields that patterns may have.
 
     Raises:
-        BadInput: A pattern that tells no images apart, has an unknown field, or makes no image reference.
+        BadInput: A pattern that distinguishes no images, has an unknown field, or makes no image reference.
     """
 
     def __init__(

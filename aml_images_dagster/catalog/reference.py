@@ -163,5 +163,5 @@ def is_repository(text: str) -> bool:
 
 
 def short_digest(digest: str) -> str:
-    """As much of a digest as tells it from others, for people."""
+    """As much of a digest as distinguishes it from others, for people."""
     return digest[:_SHOWN_OF_A_DIGEST]

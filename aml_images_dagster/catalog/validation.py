@@ -74,7 +74,7 @@ def validate(
         tree: The tree that the catalog was loaded from.
         ids: Which images; None takes all.
         publishes: Whether the public part is published somewhere: then it is a mistake when something of it is missing.
-        today: The day by which ends of life are judged; default: today in UTC.
+        today: The day by which images are past their end of life; default: today in UTC.
         features_of: What the builder of an operating system can do.
         frontends: Mirrors of the frontends that `# syntax=` may name.
 

@@ -47,7 +47,7 @@ def is_windows(base: Reference) -> bool:
 
 
 def host_build(base: Reference) -> str | None:
-    """The OS build that a host needs for a Windows base, e.g. `10.0.20348`; None when the tag does not tell."""
+    """The OS build that a host needs for a Windows base, e.g. `10.0.20348`; None when the tag does not say."""
     tag = base.tag.lower()
     written = _BUILD.search(tag)
     if written:
@@ -63,7 +63,7 @@ def check_host(image: Image, os_version: str) -> None:
         os_version: What the engine says of its host, e.g. `10.0.20348.2031`; the last part does not matter.
 
     Raises:
-        BadInput: The builds differ, or nobody can tell which one the image needs.
+        BadInput: The builds differ, or it is not known which one the image needs.
     """
     where = image.dockerfile_path
     if image.host_build is None:

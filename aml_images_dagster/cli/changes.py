@@ -83,7 +83,7 @@ def offer_dependents(settings: Settings, backends: Backends, record: ReleaseReco
         records = Ledger(backends.artifacts).records()
         found = list(dependents(record, load_source(settings).catalog, backends.artifacts, records))
     except FactoryError as fault:  # the release is done all the same
-        console.print(f"[yellow]cannot tell which images are FROM it[/]: {escape(str(fault))}")
+        console.print(f"[yellow]cannot say which images are FROM it[/]: {escape(str(fault))}")
         return []
     if found and settings.release.after_release == "build":
         console.print(f"The sensor after_release builds the images FROM it: {escape(', '.join(found))}")

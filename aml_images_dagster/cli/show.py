@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
 
 _BUILDS = 10
-"""How many builds tell the course of the size."""
+"""How many builds show the course of the size."""
 
 
 @click.command("show")

@@ -167,7 +167,7 @@ def once_more_when_back(
         ask: Raises `Unreachable` while the engine is away.
         tidy: Removes what the first attempt has left.
         wait_seconds: How long to wait; then the first error is raised.
-        lost: The error that tells that the engine was lost.
+        lost: The error that says that the engine was lost.
     """
     try:
         return work()

@@ -181,7 +181,7 @@ class Row:
 
     @classmethod
     def of(cls, facts: FleetImage, now: datetime) -> Row:
-        """Judge what is known of an image, at a time, UTC."""
+        """Evaluate what is known of an image, at a time, UTC."""
         concerns = tuple(sorted(_concerns(facts, now.date()), key=lambda each: each.urgency))
         status: Status = concerns[0].urgency if concerns else "good" if facts.served else "unreleased"
         built = facts.served.built if facts.served else None

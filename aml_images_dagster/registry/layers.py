@@ -45,7 +45,7 @@ _EXTENDED = (
     tarfile.GNUTYPE_LONGLINK,
 )
 _MORE_OF_A_SPARSE_FILE = 482
-"""Byte of a header that tells that the list of a sparse file's parts goes on."""
+"""Byte of a header that says that the list of a sparse file's parts goes on."""
 
 
 def files_in(registry: Registry, reference: Reference, paths: Iterable[str]) -> dict[str, bool]:

@@ -35,7 +35,7 @@ class File:
     """A file.
 
     Attributes:
-        document: What it tells; None when it does not tell of packages.
+        document: What it says; None when it does not list packages.
         is_owned: Whether a package knows it.
     """
 

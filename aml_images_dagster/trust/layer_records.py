@@ -53,7 +53,7 @@ class Change:
             and `hard_link` add something; `unread`: something could not be read.
         path: From the root of the image.
         target: Of a link: what it says; of a hard link: the path of its file; of `unread`: why.
-        document: What a file tells; None when it does not tell of packages.
+        document: What a file says; None when it does not list packages.
     """
 
     what: Literal["remove", "empty", "folder", "file", "link", "hard_link", "unread"]
@@ -243,7 +243,7 @@ class _Reading:
             self.removed.append(Change("remove", f"{folder}/{removed}" if folder else removed))
 
     def _document(self, layer: LayerArchive, entry: tarfile.TarInfo, path: str) -> Document | None:
-        """What a file tells."""
+        """What a file says."""
         database = RPM_DATABASE.fullmatch(path)
         reader = reader_of(path)
         try:

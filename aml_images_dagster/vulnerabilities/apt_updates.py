@@ -122,7 +122,7 @@ class AptUpdates:
         """Which updates an image lacks.
 
         Returns:
-            What was found. A scan that has not looked, with the reason, where apt cannot tell: an image of another
+            What was found. A scan that has not looked, with the reason, where apt does not know: an image of another
             distribution, no apt on this machine, or no answer of a mirror.
         """
         archive = _ARCHIVES.get(distribution.id) if distribution else None

@@ -378,7 +378,7 @@ def test_a_pull_request_gets_no_secret_and_no_cache_mount_of_others(
         file.write(f"RUN {mounts} : again; {seen}\n")
     again = build("apps/other", settings=settings)
     assert seen_by(again).startswith(f"{len(word)}\nfrom "), "which others share"
-    with pytest.raises(BadInput, match="no setting tells where the secret word"):
+    with pytest.raises(BadInput, match="no setting says where the secret word"):
         secrets_of(ours.image(name), load_settings(repo=image_repository.root, build_secrets={}))
     for path in [*image_repository.root.rglob("*"), *tmp_path.rglob("*")]:
         assert not (path.is_file() and word.encode() in path.read_bytes()), path

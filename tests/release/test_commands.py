@@ -98,7 +98,7 @@ def test_a_release_is_done_although_what_follows_cannot_be_told(
     release = complete_build("tools/shell")
     out = said(house, "release", release.build, "--docker-files-path", "nowhere")
     assert f"build {release.build} is released" in out
-    assert "cannot tell which images are FROM it" in out
+    assert "cannot say which images are FROM it" in out
     assert house.latest(release) == digests(release, latest=True)
 
 

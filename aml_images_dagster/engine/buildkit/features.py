@@ -65,7 +65,7 @@ def supported_features(buildx: Buildx, kept_in: Path, builder: str) -> frozenset
     Args:
         buildx: Calls the builder.
         kept_in: File in which the answers of builders are kept.
-        builder: All that tells it from others and from itself after an update.
+        builder: All that distinguishes it from others and from itself after an update.
 
     Raises:
         BadInput: There is no buildx.

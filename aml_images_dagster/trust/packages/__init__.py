@@ -1,4 +1,4 @@
-"""Packages: which files of an image tell of them, and what.
+"""Packages: which files of an image list them, and what they say.
 
 One module for each packaging system. A reader gets the content of a file and gives a `Document`; what the documents of
 an image say together is put together in `inventory.py`.
@@ -75,7 +75,7 @@ _PATHS = re.compile("|".join(f"(?P<{name}>{reader.paths})" for name, reader in _
 
 
 def reader_of(path: str) -> Reader | None:
-    """What reads a file; None when it does not tell of packages."""
+    """What reads a file; None when it does not list packages."""
     found = _PATHS.fullmatch(path)
     return _READERS[found.lastgroup] if found and found.lastgroup else None
 

@@ -14,11 +14,11 @@ from aml_images_dagster.trust.packages.package import Document, Package, paragra
 
 _COMMON = re.compile(r"/usr/share/common-licenses/([A-Za-z0-9.+-]*[A-Za-z0-9+])")
 _SAYS_ITS_FORMAT = 1000
-"""Characters in which a machine-readable copyright file has told that it is one."""
+"""Characters in which a machine-readable copyright file says that it is one."""
 _MOST_LICENCES = 500
 """Licences of one package that are read; real ones have some tens."""
 _UNAMBIGUOUS = ("Apache-2.0", "CC0-1.0", "MPL-1.1", "MPL-2.0")
-"""Texts of /usr/share/common-licenses that are one licence; naming GPL-2 does not tell whether later ones are meant."""
+"""Texts of /usr/share/common-licenses that are one licence; naming GPL-2 does not say whether later ones are meant."""
 
 
 def read_status(content: bytes) -> Document:

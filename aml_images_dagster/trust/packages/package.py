@@ -1,4 +1,4 @@
-"""A package, and the documents in an image that tell of packages and of the distribution."""
+"""A package, and the documents in an image that list packages and name the distribution."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Package:
         source_version: Version of that, where it differs.
         licence: An SPDX expression; empty when none was found.
         licence_origin: Where the licence was found, in one word or two; empty when it was not.
-        location: The document that tells of it, or the path of a declared content.
-        homepage: Address of its project; empty when it is not told.
+        location: The document that lists it, or the path of a declared content.
+        homepage: Address of its project; empty when it is not known.
         supplier: Who made it: a name, and possibly an address in angle brackets.
         namespace: Namespace of its package URL: for packages of a distribution the distribution's identifier.
         qualifiers: Further qualifiers of its package URL.
@@ -90,7 +90,7 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What one file of an image tells.
+    """What one file of an image says.
 
     Attributes:
         kind: What it is: the type of its packages, `files`, `copyright`, `text` or `os`.
@@ -98,7 +98,7 @@ class Document:
         files: Paths of files that belong to a package.
         files_below: Where these paths begin: 1 is the folder of the document, 2 the one around it; 0 is the image's
             root.
-        facts: What else it tells, by name.
+        facts: What else it says, by name.
     """
 
     kind: str
