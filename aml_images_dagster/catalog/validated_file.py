@@ -1,6 +1,6 @@
 """Reads JSON and YAML into pydantic models: every mistake at once, each with its line and a hint.
 
-Sources of the formats: data_files.py.
+Source of JSON: https://www.rfc-editor.org/rfc/rfc8259; YAML: yaml_data.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from aml_images_dagster.catalog.data_files import (
+from aml_images_dagster.catalog.finding import Finding
+from aml_images_dagster.catalog.json_data import (
     MOST_DIGITS,
     Lines,
     Location,
@@ -22,7 +23,6 @@ from aml_images_dagster.catalog.data_files import (
     corrected,
     written,
 )
-from aml_images_dagster.catalog.finding import Finding
 from aml_images_dagster.messages import wrong_value
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _data(content: bytes, *, is_yaml: bool) -> tuple[Any, Lines]:
     text = content.decode("utf-8-sig")
     if not is_yaml:
         return _json_data(text)
-    from aml_images_dagster.catalog.data_files import yaml_data  # takes longer than reading a folder of images
+    from aml_images_dagster.catalog.yaml_data import yaml_data  # takes longer than reading a folder of images
 
     return yaml_data(text)
 

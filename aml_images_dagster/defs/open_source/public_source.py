@@ -1,14 +1,11 @@
 """The published sources and documentation: assets that propose them to the public repositories, and their sensor."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
 
 import dagster as dg
 from pydantic import Field
 
-from aml_images_dagster.builds.ledger import Ledger
+from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord
 from aml_images_dagster.builds.release_notes import with_notes
 from aml_images_dagster.builds.session import Source
 from aml_images_dagster.builds.source import load_source
@@ -20,11 +17,6 @@ from aml_images_dagster.open_source.publication import publish_source
 from aml_images_dagster.open_source.syndication import publish_docs
 from aml_images_dagster.settings.open_source import OpenSourceSettings
 from aml_images_dagster.text import code_block
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from aml_images_dagster.builds.ledger import ReleaseRecord
 
 SENSOR = "publish_after_release"
 _DIRTY = "-dirty"

@@ -3,12 +3,9 @@
 Its table shows what was cleaned up last, and its check whether anything is left.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from logging import Logger
-from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import Field
@@ -20,14 +17,11 @@ from aml_images_dagster.builds.naming import build_number, split_staging_tag
 from aml_images_dagster.builds.records import EndStatus
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.defs.keys import CLEANUP, CLEANUP_JOB, NOTHING_LEFT, OPERATIONS_GROUP, asset_key, is_of_build
-from aml_images_dagster.defs.operations.jobs import begun, operations_config
+from aml_images_dagster.defs.operations.jobs import AssetJob, begun, operations_config
 from aml_images_dagster.defs.pools import OPERATIONS_POOL
 from aml_images_dagster.defs.run import FACTORY, Factory, created_at, explained, planned_keys, with_stacks
 from aml_images_dagster.defs.run_state import InstanceRuns, first_failure
 from aml_images_dagster.defs.ticks import skips_while_unreachable
-
-if TYPE_CHECKING:
-    from aml_images_dagster.defs.operations.jobs import AssetJob
 
 _STATUSES: dict[dg.DagsterRunStatus, EndStatus] = {
     dg.DagsterRunStatus.FAILURE: "failed",

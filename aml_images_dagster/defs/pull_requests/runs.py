@@ -1,10 +1,8 @@
 """Pull requests in Dagster: the runs that build them, the images that they add, and the run that ends them."""
 
-from __future__ import annotations
-
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import dagster as dg
@@ -14,6 +12,7 @@ from aml_images_dagster.builds.cleanup import cleanup
 from aml_images_dagster.defs.keys import BUILD_JOB, ENDED_BUILDS, OPERATIONS_GROUP
 from aml_images_dagster.defs.operations.cleanup import log_report, observe_removed
 from aml_images_dagster.defs.operations.jobs import begun
+from aml_images_dagster.defs.planning import ToDo
 from aml_images_dagster.defs.pools import OPERATIONS_POOL
 from aml_images_dagster.defs.request import (
     COMMIT_TAG,
@@ -27,14 +26,8 @@ from aml_images_dagster.defs.request import (
 )
 from aml_images_dagster.defs.run import Factory, failure
 from aml_images_dagster.errors import Unreachable
-from aml_images_dagster.pull_requests.declaration import Declarations
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-
-    from aml_images_dagster.defs.planning import ToDo
-    from aml_images_dagster.pull_requests.declaration import DeclaredImage
-    from aml_images_dagster.pull_requests.tracking import Tracked, Tracking
+from aml_images_dagster.pull_requests.declaration import Declarations, DeclaredImage
+from aml_images_dagster.pull_requests.tracking import Tracked, Tracking
 
 _TRIGGER = "pull request"
 _RUNNING = (
