@@ -1,4 +1,4 @@
-"""The plan of a build: what is built, what is reused, which scenarios run, and why. Planning changes nothing.
+"""The plan of a build: its images, what is built, what is reused, which scenarios run, and why. It changes nothing.
 
 A build is planned before it starts, and its run has only the steps that the plan requires. The steps follow the
 plan instead of making it again, and verify what they rely on (staging.py).

@@ -71,8 +71,8 @@ def run_build(settings: Settings, backends: Backends, request: BuildCommand, as_
         if as_json:
             print_json({"error": {"what": what, "where": "", "hint": ""}})
         return INTERRUPTED
-    outcome = conclude(instance, run, request, backends, log)
-    show(outcome, as_json)
+    outcome = _conclude(instance, run, request, backends, log)
+    _show(outcome, as_json)
     if is_interrupted and not outcome.succeeded:
         return INTERRUPTED
     return 0 if outcome.succeeded else 1
@@ -115,7 +115,7 @@ def _terminal_kept(log: Path) -> Iterator[TextIO]:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class _Outcome:
     """The result of a build.
 
     Attributes:
@@ -146,9 +146,9 @@ _STATUSES: dict[dg.DagsterRunStatus, EndStatus | Literal["succeeded"]] = {
 }
 
 
-def conclude(
+def _conclude(
     instance: dg.DagsterInstance, run: dg.DagsterRun, request: BuildCommand, backends: Backends, log: Path
-) -> Outcome:
+) -> _Outcome:
     """Read how a finished run ended, and clean up its build unless it succeeded.
 
     A build whose first step has not begun is written down here: its number was shown, and people ask for it.
@@ -163,7 +163,7 @@ def conclude(
     report = None if status == "succeeded" else cleanup(build, backends, status, failure)
     if report is not None:
         observe_removed(instance, [report])
-    return Outcome(folder, folder.read_build(), status, failure, report, log)
+    return _Outcome(folder, folder.read_build(), status, failure, report, log)
 
 
 def _write_down(folder: BuildFolder, run: dg.DagsterRun, created: datetime, request: BuildCommand) -> None:
@@ -183,7 +183,7 @@ def _write_down(folder: BuildFolder, run: dg.DagsterRun, created: datetime, requ
         folder.create_build(record)
 
 
-def show(outcome: Outcome, as_json: bool) -> None:
+def _show(outcome: _Outcome, as_json: bool) -> None:
     """Show the result to people or programs."""
     if as_json:
         _show_to_programs(outcome)
@@ -193,13 +193,13 @@ def show(outcome: Outcome, as_json: bool) -> None:
         _show_failure(outcome)
 
 
-def _show_to_programs(outcome: Outcome) -> None:
+def _show_to_programs(outcome: _Outcome) -> None:
     folder, record, failure = outcome.folder, outcome.record, outcome.failure
     known = document(folder, record) if record else {"build": folder.build, "status": outcome.status}
     print_json(known | {"error": failure.model_dump(mode="json") if failure else None})
 
 
-def _show_success(outcome: Outcome, record: BuildRecord) -> None:
+def _show_success(outcome: _Outcome, record: BuildRecord) -> None:
     console = open_console()
     console.print(images_table(outcome.folder, record))
     console.print(f"\n[green]build [bold]{record.build}[/] succeeded[/], release tag {record.release_tag}")
@@ -208,7 +208,7 @@ def _show_success(outcome: Outcome, record: BuildRecord) -> None:
         console.print(f"[yellow]{unreleasable}[/]")
 
 
-def _show_failure(outcome: Outcome) -> None:
+def _show_failure(outcome: _Outcome) -> None:
     build, failure, errors = outcome.folder.build, outcome.failure, open_console(stderr=True)
     if outcome.status == "canceled":
         errors.print(f"[yellow]build [bold]{build}[/] was canceled[/]")
