@@ -36,29 +36,6 @@ if TYPE_CHECKING:
 _OWN_NETWORKS = ("default", "none")
 
 
-def reaching_out(image: Image) -> Iterator[Finding]:
-    """Everything by which an image's Dockerfile would reach out of its build."""
-    if image.parsed is None:
-        return
-    for instruction in read_instructions(image.parsed.text, str, image.parsed.escape):
-        for flag in instruction.flags if instruction.keyword == "RUN" else ():
-            if _reaches_out(flag):
-                yield _at(image, f"RUN --{flag.name}={flag.value}", instruction.line)
-    for source in remote_sources(image.parsed, image.settings.build_args):
-        yield _at(image, f"ADD {source.written}, which the builder fetches; let RUN do it", source.line)
-
-
-def _reaches_out(flag: Flag) -> bool:
-    if flag.name == "network":
-        return flag.value.lower() not in _OWN_NETWORKS
-    return flag.name in ("security", "device")
-
-
-def _at(image: Image, what: str, line: int) -> Finding:
-    path, there = image.place(line)
-    return Finding(image.id, "error", f"a pull request may not use {what}", path, there)
-
-
 def begin_checked(session: BuildSession) -> None:
     """Begin a build; its first step runs all preflight checks, unless they ran before the build was started.
 
@@ -170,3 +147,26 @@ def check_prerequisites(plan: Plan, source: Source, backends: Backends) -> None:
             if image.os == "windows" == os and info.os_version is not None:
                 check_host(image, info.os_version)
         builder.sweep()
+
+
+def reaching_out(image: Image) -> Iterator[Finding]:
+    """Everything by which an image's Dockerfile would reach out of its build."""
+    if image.parsed is None:
+        return
+    for instruction in read_instructions(image.parsed.text, str, image.parsed.escape):
+        for flag in instruction.flags if instruction.keyword == "RUN" else ():
+            if _reaches_out(flag):
+                yield _at(image, f"RUN --{flag.name}={flag.value}", instruction.line)
+    for source in remote_sources(image.parsed, image.settings.build_args):
+        yield _at(image, f"ADD {source.written}, which the builder fetches; let RUN do it", source.line)
+
+
+def _reaches_out(flag: Flag) -> bool:
+    if flag.name == "network":
+        return flag.value.lower() not in _OWN_NETWORKS
+    return flag.name in ("security", "device")
+
+
+def _at(image: Image, what: str, line: int) -> Finding:
+    path, there = image.place(line)
+    return Finding(image.id, "error", f"a pull request may not use {what}", path, there)
