@@ -5,12 +5,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import subprocess
-import threading
 from datetime import UTC, date, datetime
 from email.utils import format_datetime
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
+
+from tests.emulators.served import Served
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +24,7 @@ class _Quiet(SimpleHTTPRequestHandler):
         pass
 
 
-class DebianArchive:
+class DebianArchive(Served):
     """Debian 12 with the packages of a test; a context manager that serves it.
 
     Args:
@@ -36,7 +37,7 @@ class DebianArchive:
         self.keyring = folder / "keyring.gpg"
         self._changelogs: dict[str, list[str]] = {}
 
-    def __enter__(self) -> DebianArchive:
+    def __enter__(self) -> Self:
         self._gpg_home.mkdir(mode=0o700, parents=True)
         self._gpg("--passphrase", "", "--quick-generate-key", "archive@example.com", "ed25519", "sign")
         self._gpg("--export", "--output", self.keyring)
@@ -45,12 +46,10 @@ class DebianArchive:
                 self._index(archive, suite)
         handler = partial(_Quiet, directory=str(self._root))
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
+        return super().__enter__()
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__exit__()
         subprocess.run(["gpgconf", "--homedir", self._gpg_home, "--kill", "all"], check=True, timeout=60)
 
     @property

@@ -7,8 +7,10 @@ import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
+
+from tests.emulators.served import Served
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 Ending = Literal["orderly", "drop", "silence", "chatter", "stop"]
 
 
-class FaultyEngine:
+class FaultyEngine(Served):
     """Speaks the few calls of the Engine API that precede and make up a build, a push and a pull.
 
     Args:
@@ -51,14 +53,6 @@ class FaultyEngine:
         self.stopped = False
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         self.url = f"tcp://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 class _Server(ThreadingHTTPServer):

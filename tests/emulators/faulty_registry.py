@@ -7,7 +7,9 @@ import re
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
+
+from tests.emulators.served import Served
 
 if TYPE_CHECKING:
     import ssl
@@ -45,7 +47,7 @@ class Answer:
     body: bytes = b""
 
 
-class FaultyRegistry:
+class FaultyRegistry(Served):
     """A front on a free loopback port.
 
     Args:
@@ -70,14 +72,9 @@ class FaultyRegistry:
             self._server.socket = certificate.wrap_socket(self._server.socket, server_side=True)
         self.host = f"127.0.0.1:{self._server.server_port}"
 
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.closing.set()
-        self._server.shutdown()
-        self._server.server_close()
+        super().__exit__()
 
     def answer(self, method: str, path: str, headers: Mapping[str, str]) -> Answer | None:
         """An answer instead of the real registry's; None lets the request pass."""

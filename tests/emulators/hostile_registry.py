@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
+
+from tests.emulators.served import Served
 
 if TYPE_CHECKING:
     import ssl
@@ -62,7 +64,7 @@ class _Server(ThreadingHTTPServer):
         """Clients that hang up are what tests want."""
 
 
-class HostileRegistry:
+class HostileRegistry(Served):
     """A server on a free port.
 
     Args:
@@ -94,11 +96,6 @@ class HostileRegistry:
         """Bytes of endless bodies."""
         return self._server.sent
 
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
     def __exit__(self, *_: object) -> None:
         self._server.closing.set()
-        self._server.shutdown()
-        self._server.server_close()
+        super().__exit__()

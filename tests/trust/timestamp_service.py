@@ -6,13 +6,14 @@ import subprocess
 import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from tests.emulators.served import Served
 from tests.trust.authority import certify, pem, subject, usage
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ ess_cert_id_chain = yes
 """
 
 
-class TimestampService:
+class TimestampService(Served):
     """It answers what `openssl ts` answers.
 
     Args:
@@ -84,14 +85,6 @@ class TimestampService:
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._server.server_port}/"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
     def reply(self, query: bytes) -> bytes:
         """The answer to a question."""

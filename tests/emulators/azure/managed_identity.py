@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import secrets
-import threading
 import time
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from tests.emulators.azure.tokens import new_token
+from tests.emulators.served import Served
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class IssuedToken:
     expires: float
 
 
-class ManagedIdentity:
+class ManagedIdentity(Served):
     """The endpoint on a free loopback port.
 
     Args:
@@ -53,14 +53,6 @@ class ManagedIdentity:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}/msi/token"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
     @property
     def environment(self) -> dict[str, str]:

@@ -17,9 +17,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 from tests.emulators.azure.http_messages import Answer, Request
+from tests.emulators.served import Served
 
 if TYPE_CHECKING:
     import ssl
@@ -68,7 +69,7 @@ class Exchange:
     time: float
 
 
-class AzureService:
+class AzureService(Served):
     """An HTTPS server of a test.
 
     Args:
@@ -94,14 +95,9 @@ class AzureService:
         self.host = f"127.0.0.1:{self._server.server_port}"
         self.url = f"https://{self.host}"
 
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.closing.set()
-        self._server.shutdown()
-        self._server.server_close()
+        super().__exit__()
         self._server.hang_up()
 
     def route(self, method: str, path: str, handle: Handle, *, anybody: bool = False) -> None:
