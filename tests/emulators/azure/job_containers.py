@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.catalog.tests_file import TrainingScenario
 from aml_images_dagster.engine.docker_engine import DockerEngine
 from aml_images_dagster.testing import leftovers
-from aml_images_dagster.testing.container_job import ContainerJob, Limits
+from aml_images_dagster.testing.container_job import ContainerJob
 from aml_images_dagster.testing.containers import launch_of
 from aml_images_dagster.testing.docker_connection import connected
 from aml_images_dagster.testing.interface import TestJob
+from aml_images_dagster.testing.launch import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
