@@ -12,7 +12,7 @@ from rich.markup import escape
 from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.preflight import NOT_POSSIBLE, check_plan, check_prerequisites
 from aml_images_dagster.builds.preparation import Wanted, prepare
-from aml_images_dagster.catalog import git
+from aml_images_dagster.builds.source import why_unreleasable
 from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
@@ -101,15 +101,6 @@ def command(
     with explained_outage():
         code = run_build(settings, backends, request, as_json)
     sys.exit(code)
-
-
-def why_unreleasable(commit: str) -> str:
-    """Why no build of a commit can be released, as `Plan.commit` and `BuildRecord.commit` name it; empty if it can."""
-    if not commit:
-        return "The image folders are in no commit of git: this build cannot be released."
-    if commit.endswith(git.DIRTY):
-        return "The working tree has uncommitted changes: this build cannot be released."
-    return ""
 
 
 def _check_shown(plan: Plan) -> None:
