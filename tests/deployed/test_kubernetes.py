@@ -20,8 +20,8 @@ import trustme
 import yaml
 
 from aml_images_dagster.catalog.reference import Reference
+from tests.deployed.compose import free_ports
 from tests.deployed.site import Scene, Site, wait_for
-from tests.deployed.test_compose import free_ports
 from tests.emulators.kubernetes import Kubernetes, Pod
 from tests.image_repository import ImageRepository
 from tests.postgres_server import PostgresServer
