@@ -111,7 +111,7 @@ def docker_group() -> int:
 @pytest.fixture(scope="module")
 def cluster(
     tmp_path_factory: pytest.TempPathFactory,
-    factory_image_for_kubernetes: str,
+    factory_image_with_launchers: str,
     staging: OciRegistry,
     production: OciRegistry,
     engine_client: docker.DockerClient,
