@@ -29,6 +29,7 @@ from aml_images_dagster.defs.pinned_catalog import PinnedCatalog, PinnedDefiniti
 from aml_images_dagster.defs.release.release_files import release_files
 from aml_images_dagster.defs.request import RESOURCE, BuildOptions
 from aml_images_dagster.defs.run import FACTORY, Factory
+from aml_images_dagster.defs.run_state import name_process
 from aml_images_dagster.instance.fork_executor import fork_executor
 from aml_images_dagster.instance.heartbeat import beat, seconds_between_beats
 from aml_images_dagster.profiles import backends_for
@@ -74,7 +75,7 @@ def definitions(settings: Settings, pinned: PinnedCatalog | None = None) -> dg.D
         operations.definitions(factory),
         open_source.definitions(factory),
         notifications.definitions(factory),
-        dg.Definitions(jobs=[request_job()]),
+        dg.Definitions(jobs=[request_job(factory.settings)]),
         shared,
     )
 
@@ -87,6 +88,7 @@ def _executor(factory: Factory) -> dg.ExecutorDefinition:
         factory.prepare,
         forks=settings.executor == "fork",
         fail_fast=True,  # a build is all or nothing: what a failed build has not begun need not be stopped
+        begin=name_process,
         beat=lambda instance, run: beat(instance, run.run_id),
         beat_seconds=seconds_between_beats(settings.host_patience_seconds),
     )

@@ -36,14 +36,15 @@ def is_dead(process: str) -> bool:
         return bool(machine) and namespace == here_namespace == _NO_CONTAINER
     if namespace != here_namespace:
         return False
+    now = _started(int(pid))
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:
         return True
-    except PermissionError:
-        return False
+    except PermissionError:  # a process of another user, which may be hidden
+        return now not in ("", started)
     # Its number may have gone to another process since.
-    return _started(int(pid)) != started
+    return now != started
 
 
 def is_seen_from_here(process: str) -> bool:

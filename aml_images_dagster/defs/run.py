@@ -12,7 +12,6 @@ import dagster as dg
 
 from aml_images_dagster.builds.naming import build_number, release_tag_for
 from aml_images_dagster.builds.plan import left_out
-from aml_images_dagster.builds.process import this_process
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.catalog import git
@@ -28,7 +27,7 @@ from aml_images_dagster.defs.request import (
     images_tag,
     options_of,
 )
-from aml_images_dagster.defs.run_state import STOPPED, name_process, process_tag
+from aml_images_dagster.defs.run_state import STOPPED
 from aml_images_dagster.defs.stop import stopped_with
 from aml_images_dagster.errors import BadInput, BuildFailed, BuildStopped, FactoryError, refused_by_system
 from aml_images_dagster.instance.sign_in import SIGNED_IN_TAG
@@ -139,7 +138,8 @@ class Factory:
             # Connections to a store are not for forks: elsewhere than on a disk each step reads the plan itself.
             read = self._plan_of(number, plan, source) if self.backends.artifacts.on_disk else None
             tags = _shown(run, number, read, planned)
-            instance.add_run_tags(run.run_id, {**process_tag(run, this_process()), **tags})
+            if tags:
+                instance.add_run_tags(run.run_id, tags)
             self._begun = _Begun(run.run_id, number, created, planned, source, read)
             if self.backends.artifacts.on_disk:
                 # Its steps may have to wait; until then people ask for it all the same.
@@ -147,7 +147,6 @@ class Factory:
 
     def _begin(self, context: dg.AssetExecutionContext, options: BuildOptions) -> _Begun:
         instance, run = context.instance, context.run
-        name_process(instance, run)
         created = created_at(instance, run.run_id)
         number = build_number(run.run_id, created)
         source = self._source_of(options.source_commit, options.docker_files_path)

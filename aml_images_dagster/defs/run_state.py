@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from aml_images_dagster.builds.process import is_dead, is_seen_from_here, named
+from aml_images_dagster.builds.process import is_dead, is_seen_from_here, this_process
 from aml_images_dagster.builds.records import BuildFailure
 from aml_images_dagster.defs.keys import BUILD_JOB
 from aml_images_dagster.defs.pools import BUILD_POOL, TEST_POOL, WINDOWS_BUILD_POOL
@@ -39,13 +38,11 @@ _START = timedelta(seconds=60)
 
 
 def name_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
-    """Let a step record the process of its run, unless another step has.
+    """Record that this process executes a run.
 
-    Called in a step's process, whose parent is the process of the run or a server that ends with it. Dagster itself
-    does not notice the end of a run when the server that launched it is killed together with it.
+    Dagster itself does not notice the end of a run when the server that launched it is killed together with it.
     """
-    if not process_of(run):
-        instance.add_run_tags(run.run_id, process_tag(run, named(os.getppid())))
+    instance.add_run_tags(run.run_id, process_tag(run, this_process()))
 
 
 def process_tag(run: dg.DagsterRun, process: str) -> dict[str, str]:

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from dagster._core.execution.plan.step import ExecutionStep
 
     Prepare = Callable[[dg.DagsterInstance, dg.DagsterRun], None]
+    Begin = Callable[[dg.DagsterInstance, dg.DagsterRun], None]
     Beat = Callable[[dg.DagsterInstance, dg.DagsterRun], None]
 
 _PR_SET_PDEATHSIG = 1
@@ -80,6 +81,7 @@ def fork_executor(
     *,
     forks: bool = True,
     fail_fast: bool = False,
+    begin: Begin | None = None,
     beat: Beat | None = None,
     beat_seconds: float = 30,
 ) -> dg.ExecutorDefinition:
@@ -93,6 +95,7 @@ def fork_executor(
         forks: Whether to fork at all, and not to use the multiprocess executor for all steps.
         fail_fast: Whether no step is started any more once one has failed. Those that run are left to their end.
             The multiprocess executor does not know this.
+        begin: Called once per run before all else, in the process that executes it, also where steps cannot be forked.
         beat: Called as long as the run is executed, also where steps cannot be forked. What it raises is ignored.
         beat_seconds: How long after one call the next one comes.
     """
@@ -106,6 +109,7 @@ def fork_executor(
             grace_seconds,
             forks=forks,
             fail_fast=fail_fast,
+            begin=begin,
             beat=beat,
             beat_seconds=beat_seconds,
         )
@@ -125,6 +129,7 @@ class ForkExecutor(dg.Executor):
         *,
         forks: bool,
         fail_fast: bool,
+        begin: Begin | None,
         beat: Beat | None,
         beat_seconds: float,
     ) -> None:
@@ -134,6 +139,7 @@ class ForkExecutor(dg.Executor):
         self._grace_seconds = grace_seconds
         self._forks = forks
         self._fail_fast = fail_fast
+        self._begin = begin
         self._beat = beat
         self._beat_seconds = beat_seconds
 
@@ -144,6 +150,8 @@ class ForkExecutor(dg.Executor):
 
     def execute(self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan) -> Iterator[DagsterEvent]:
         """Run the steps of a plan."""
+        if self._begin is not None:
+            self._begin(plan_context.instance, plan_context.dagster_run)
         pulse = self._pulse_of(plan_context.instance, plan_context.dagster_run)
         pulse()
         obstacle = _obstacle() if self._forks else "the multiprocess executor was chosen"

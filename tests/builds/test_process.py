@@ -29,6 +29,16 @@ def test_another_process_with_the_same_number_is_not_meant():
     assert is_dead(f"{this_process()}1")
 
 
+@pytest.mark.parametrize(("seen", "dead"), [("1", False), ("2", True), ("", False)], ids=["it", "another", "hidden"])
+def test_a_process_of_another_user_is_known_by_its_start(seen: str, dead: bool, monkeypatch: pytest.MonkeyPatch):
+    def refuse(pid: int, number: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    monkeypatch.setattr(process, "_started", lambda pid: seen)
+    assert is_dead(elsewhere()) is dead
+
+
 @pytest.mark.parametrize("process", ["", "elsewhere.example:boot:1:1", "nonsense"])
 def test_what_can_not_be_told_is_not_dead(process):
     assert not is_dead(process)

@@ -343,3 +343,10 @@ def test_dagster_takes_them_as_a_whole(repository: ImageRepository, load: Load) 
     found = load(repository).get_repository_def()
     assert {"build", "release", "rollback", "withdraw"} <= set(found.job_names)
     found.load_all_definitions()
+
+
+def test_no_run_stays_under_way_for_ever_when_its_machine_is_killed(repository: ImageRepository, load: Load) -> None:
+    jobs = load(repository).get_repository_def().get_all_jobs()
+    assert {BUILD_JOB, RELEASE_JOB} < {job.name for job in jobs}
+    silent = {dg.in_process_executor, dg.multiprocess_executor, dg.multi_or_in_process_executor}
+    assert {job.name: job.executor_def.name for job in jobs if job.executor_def in silent} == {}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -15,11 +17,14 @@ COMPOSE = DEPLOY / "compose" / "compose.yaml"
 TEXT = COMPOSE.read_text("utf-8")
 FILE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = FILE["services"]
+WITH_RUN_CONTAINERS = COMPOSE.with_name("run-containers.yaml")
+INSTANCE = COMPOSE.with_name("dagster-run-containers.yaml")
 OF_DAGSTER = ("code", "daemon", "webserver", "webserver-read-only", "metrics")
 
 
-def test_it_is_a_file_of_the_compose_specification() -> None:
-    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(COMPOSE)]
+@pytest.mark.parametrize("file", [COMPOSE, WITH_RUN_CONTAINERS], ids=lambda file: file.stem)
+def test_it_is_a_file_of_the_compose_specification(file: Path) -> None:
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(file)]
     done = subprocess.run(check, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -98,3 +103,42 @@ def test_the_proxy_gets_every_variable_of_its_configuration() -> None:
 
 def test_no_secret_stands_in_it() -> None:
     assert set(re.findall(r"(?:PG|POSTGRES_)PASSWORD: (\S+)", TEXT)) == {"${PGPASSWORD:?set"}
+
+
+def test_an_instance_whose_runs_are_containers_is_that_of_the_team_but_for_its_launcher() -> None:
+    instance = yaml.safe_load(INSTANCE.read_text("utf-8"))
+    launcher = instance.pop("run_launcher")
+    assert instance == yaml.safe_load((DEPLOY / "dagster-postgres.yaml").read_text("utf-8"))
+    assert launcher["class"] == "DockerRunLauncher"
+    passed_on = set(launcher["config"]["env_vars"])
+    assert {name for name in passed_on if name.startswith("PG")} == {
+        name for name in SERVICES["daemon"]["environment"] if name.startswith("PG")
+    }
+    assert passed_on <= SERVICES["daemon"]["environment"].keys(), "a launch fails if the daemon lacks one"
+
+
+def test_the_container_of_a_run_is_confined_as_the_code_server_is_and_has_what_that_has() -> None:
+    code, kwargs = (
+        SERVICES["code"],
+        yaml.safe_load(INSTANCE.read_text("utf-8"))["run_launcher"]["config"]["container_kwargs"],
+    )
+    assert kwargs.pop("stop_timeout") == 120
+    assert kwargs.pop("tmpfs") == dict(mount.split(":") for mount in code["tmpfs"])
+    same = {"network_mode": "network_mode", "pid_mode": "pid", "read_only": "read_only", "cap_drop": "cap_drop"}
+    assert kwargs == {here: code[there] for here, there in (same | {"security_opt": "security_opt"}).items()}
+    services = yaml.safe_load(WITH_RUN_CONTAINERS.read_text("utf-8"))["services"]
+    context = json.loads(services["code"]["environment"]["DAGSTER_CONTAINER_CONTEXT"])["docker"]["container_kwargs"]
+    volumes = [re.sub(r"\$\{(\w+):\?[^}]*\}", r"${\1}", volume) for volume in code["volumes"]]
+    volumes = [volume for volume in volumes if "dagster.yaml" not in volume]  # a run gets its instance as an argument
+    assert context["volumes"] == [volumes[0].replace("state:", "${COMPOSE_PROJECT_NAME}_state:"), *volumes[1:]]
+    assert context["group_add"] == ["${DOCKER_GROUP}"]
+
+
+def test_every_process_of_dagster_has_the_instance_whose_runs_are_containers() -> None:
+    services = yaml.safe_load(WITH_RUN_CONTAINERS.read_text("utf-8"))["services"]
+    for name in OF_DAGSTER:
+        assert "./dagster-run-containers.yaml:/var/lib/aml-images/dagster/dagster.yaml:ro" in services[name]["volumes"]
+    launching = {
+        name for name in OF_DAGSTER if "/var/run/docker.sock:/var/run/docker.sock" in services[name]["volumes"]
+    }
+    assert launching == {"daemon", "webserver"}, "which launch and terminate"

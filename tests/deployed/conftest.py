@@ -53,9 +53,9 @@ def factory_image(build_image: BuildImage) -> str:
 
 
 @pytest.fixture(scope="session")
-def factory_image_for_kubernetes(build_image: BuildImage) -> str:
-    """The same, with the launcher of runs as pods."""
-    requirements = ("--build-arg", "REQUIREMENTS=deploy/kubernetes/requirements.txt")
+def factory_image_with_launchers(build_image: BuildImage) -> str:
+    """The same, with the launchers of runs as pods and containers."""
+    requirements = ("--build-arg", "REQUIREMENTS=deploy/requirements-launchers.txt")
     file = str(ROOT / "deploy" / "Dockerfile")
     return build_image("registry.example/aml-images:1", ROOT, "--file", file, *requirements)
 

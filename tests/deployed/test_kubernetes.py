@@ -20,8 +20,8 @@ import trustme
 import yaml
 
 from aml_images_dagster.catalog.reference import Reference
+from tests.deployed.compose import free_ports
 from tests.deployed.site import Scene, Site, wait_for
-from tests.deployed.test_compose import free_ports
 from tests.emulators.kubernetes import Kubernetes, Pod
 from tests.image_repository import ImageRepository
 from tests.postgres_server import PostgresServer
@@ -111,7 +111,7 @@ def docker_group() -> int:
 @pytest.fixture(scope="module")
 def cluster(
     tmp_path_factory: pytest.TempPathFactory,
-    factory_image_for_kubernetes: str,
+    factory_image_with_launchers: str,
     staging: OciRegistry,
     production: OciRegistry,
     engine_client: docker.DockerClient,

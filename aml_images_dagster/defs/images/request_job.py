@@ -16,6 +16,7 @@ from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.builds.preflight import check_plan, check_prerequisites
 from aml_images_dagster.builds.preparation import PreparedBuild, Wanted, prepare
 from aml_images_dagster.builds.records import Plan
+from aml_images_dagster.defs.in_process import in_process_executor
 from aml_images_dagster.defs.keys import BUILD_JOB, REQUEST, REQUEST_JOB, image_of
 from aml_images_dagster.defs.planning import promised_numbers
 from aml_images_dagster.defs.request import (
@@ -32,6 +33,7 @@ from aml_images_dagster.defs.request import (
 from aml_images_dagster.defs.run import Factory, acting, created_at, explained
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.release.release_plan import hint_at_release_tag
+from aml_images_dagster.settings import Settings
 
 
 class BuildRequest(dg.Config):
@@ -77,7 +79,7 @@ class BuildRequest(dg.Config):
         )
 
 
-def request_job() -> dg.JobDefinition:
+def request_job(settings: Settings) -> dg.JobDefinition:
     """The job. Its run ends when the run of the build is in the queue, and links to it."""
 
     @dg.op(name=REQUEST)
@@ -115,7 +117,7 @@ def request_job() -> dg.JobDefinition:
         name=REQUEST_JOB,
         description="Build, test and describe images, all or nothing: those that are named, or what changed. "
         "Open the launchpad and press Launch Run; the run links to the run of the build.",
-        executor_def=dg.in_process_executor,
+        executor_def=in_process_executor(settings),
     )
     def build() -> None:
         request_build()

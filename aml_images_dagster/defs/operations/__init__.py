@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 
 def definitions(factory: Factory) -> dg.Definitions:
     """The cleanup and the fleet as assets, the jobs that make them, and the sensors that ask for these."""
-    cleanup_job = operations_job(CLEANUP_JOB, CLEANUP, "Clean up failed, canceled and expired builds.")
-    fleet_job = operations_job(FLEET_JOB, FLEET, "Collect what is known of every image in production.")
+    cleanup_job = operations_job(
+        CLEANUP_JOB, CLEANUP, "Clean up failed, canceled and expired builds.", factory.settings
+    )
+    fleet_job = operations_job(
+        FLEET_JOB, FLEET, "Collect what is known of every image in production.", factory.settings
+    )
     return dg.Definitions(
         assets=[cleanup_asset(), fleet_asset()],
         jobs=[cleanup_job, fleet_job],

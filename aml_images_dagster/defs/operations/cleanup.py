@@ -17,7 +17,7 @@ from aml_images_dagster.builds.naming import build_number, split_staging_tag
 from aml_images_dagster.builds.records import EndStatus
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.defs.keys import CLEANUP, CLEANUP_JOB, NOTHING_LEFT, OPERATIONS_GROUP, asset_key, is_of_build
-from aml_images_dagster.defs.operations.jobs import AssetJob, begun, operations_config
+from aml_images_dagster.defs.operations.jobs import AssetJob, operations_config
 from aml_images_dagster.defs.pools import OPERATIONS_POOL
 from aml_images_dagster.defs.run import FACTORY, Factory, created_at, explained, planned_keys, with_stacks
 from aml_images_dagster.defs.run_state import InstanceRuns, first_failure
@@ -54,7 +54,7 @@ def cleanup_asset() -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: CleanupOptions, factory: dg.ResourceParam[Factory]
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         instance, artifacts = context.instance, factory.backends.artifacts
-        with begun(context, factory.settings), explained():
+        with explained():
             if config.runs:
                 ended = {run_id: _ended(run_id, instance) for run_id in config.runs}
                 reports = [clean_up(run_id, status, factory, instance) for run_id, status in ended.items() if status]

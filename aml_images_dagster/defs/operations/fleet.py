@@ -6,7 +6,7 @@ import dagster as dg
 
 from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.defs.keys import FLEET, FLEET_JOB, OPERATIONS_GROUP, SCAN_JOB
-from aml_images_dagster.defs.operations.jobs import AssetJob, begun
+from aml_images_dagster.defs.operations.jobs import AssetJob
 from aml_images_dagster.defs.run import Factory, explained
 from aml_images_dagster.defs.run_state import InstanceRuns
 from aml_images_dagster.defs.ticks import skips_while_unreachable
@@ -38,7 +38,7 @@ def fleet_asset() -> dg.AssetsDefinition:
         kinds={"docker"},
     )
     def fleet(context: dg.AssetExecutionContext, factory: dg.ResourceParam[Factory]) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        with begun(context, factory.settings), explained():
+        with explained():
             found = collect_fleet(factory.source, factory.backends, factory.settings, datetime.now(UTC))
             page = store_page(found, factory.backends.artifacts)
         context.log.info(found.summary)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from aml_images_dagster.defs.in_process import in_process_executor
 from aml_images_dagster.defs.keys import PATCHED, SCAN_JOB, released_key
 from aml_images_dagster.defs.patches.scan import patched_checks
 from aml_images_dagster.defs.patches.sensor import patches_sensor
@@ -29,7 +30,7 @@ def definitions(images: Sequence[Image], factory: Factory, main: MainBranch, bui
         SCAN_JOB,
         selection=dg.AssetSelection.checks(*(dg.AssetCheckKey(released_key(image.id), PATCHED) for image in images)),
         description="Asks all sources of vulnerabilities about the images that production serves. Nothing is pulled.",
-        executor_def=dg.in_process_executor,
+        executor_def=in_process_executor(factory.settings),
         tags={"dagster/max_runtime": str(_LONGEST_SECONDS)},
     )
     return dg.Definitions(

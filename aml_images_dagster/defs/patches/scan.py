@@ -17,7 +17,6 @@ from aml_images_dagster.builds.patches import (
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.defs.keys import PATCHED, released_key
 from aml_images_dagster.defs.main_branch import MainBranch
-from aml_images_dagster.defs.operations.jobs import begun
 from aml_images_dagster.defs.run import Factory, explained, step_log
 from aml_images_dagster.vulnerabilities.policy import read_policy
 
@@ -44,7 +43,7 @@ def patched_checks(images: Sequence[Image], main: MainBranch) -> dg.AssetChecksD
     def scan_production(
         context: dg.AssetCheckExecutionContext, factory: dg.ResourceParam[Factory]
     ) -> Iterator[dg.AssetCheckResult]:
-        with begun(context, factory.settings), explained():
+        with explained():
             source, settings = main.images().source, factory.settings
             scanner, scans = (
                 ProductionScanner(source, factory.backends, settings),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def definitions(images: Sequence[Image], factory: Factory, build_job: AssetJob) -> dg.Definitions:
     """The sensor that turns a new head into a build, and the job that ends what is no longer needed."""
     description = "Cancel builds of superseded and closed pull requests, and remove the staged images of closed ones."
-    ending_job = operations_job(ENDING_JOB, ENDED_BUILDS, description)
+    ending_job = operations_job(ENDING_JOB, ENDED_BUILDS, description, factory.settings)
     return dg.Definitions(
         assets=[ending_asset()],
         jobs=[ending_job],

@@ -11,7 +11,6 @@ from pydantic import Field
 from aml_images_dagster.builds.cleanup import cleanup
 from aml_images_dagster.defs.keys import BUILD_JOB, ENDED_BUILDS, OPERATIONS_GROUP
 from aml_images_dagster.defs.operations.cleanup import log_report, observe_removed
-from aml_images_dagster.defs.operations.jobs import begun
 from aml_images_dagster.defs.planning import ToDo
 from aml_images_dagster.defs.pools import OPERATIONS_POOL
 from aml_images_dagster.defs.request import (
@@ -225,19 +224,18 @@ def ending_asset() -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: EndingOptions, factory: dg.ResourceParam[Factory]
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         left = []
-        with begun(context, factory.settings):
-            for run_id in config.cancel:
-                try:
-                    context.instance.run_coordinator.cancel_run(run_id)
-                    context.log.info(f"run {run_id} is canceled")
-                except Exception as error:  # noqa: BLE001 - whatever a launcher raises must not keep the others
-                    left.append(f"run {run_id} cannot be canceled: {error!r}")
-            for build in config.remove:
-                report = cleanup(build, factory.backends, "expired")
-                log_report(report, context.log)
-                observe_removed(context.instance, [report])
-                if not report.clean:
-                    left.append(f"build {build} cannot be removed completely")
+        for run_id in config.cancel:
+            try:
+                context.instance.run_coordinator.cancel_run(run_id)
+                context.log.info(f"run {run_id} is canceled")
+            except Exception as error:  # noqa: BLE001 - whatever a launcher raises must not keep the others
+                left.append(f"run {run_id} cannot be canceled: {error!r}")
+        for build in config.remove:
+            report = cleanup(build, factory.backends, "expired")
+            log_report(report, context.log)
+            observe_removed(context.instance, [report])
+            if not report.clean:
+                left.append(f"build {build} cannot be removed completely")
         if left:
             raise failure("\n".join(left))
         return dg.MaterializeResult(

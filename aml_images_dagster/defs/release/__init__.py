@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from aml_images_dagster.defs.in_process import in_process_executor
 from aml_images_dagster.defs.keys import PROMOTED, RELEASE_JOB, released_key
 from aml_images_dagster.defs.release.production_jobs import production_jobs
 from aml_images_dagster.defs.release.release_files import release_files
@@ -30,12 +31,11 @@ def definitions(images: Sequence[Image], factory: Factory, main: MainBranch) -> 
         RELEASE_JOB,
         selection=_released(images, factory),
         description="Release a build: import its images into production, and move :latest last of all.",
-        # In the process of the run: who ends the run ends the release.
-        executor_def=dg.in_process_executor,
+        executor_def=in_process_executor(factory.settings),
     )
     return dg.Definitions(
         assets=[release_files(images, factory.timetable), released_assets(images, factory.settings)] if images else [],
-        jobs=[release_job, *production_jobs()],
+        jobs=[release_job, *production_jobs(factory.settings)],
         sensors=[
             automatic_release_sensor(factory),
             after_release_sensor(factory, main),

@@ -4,12 +4,14 @@ import dagster as dg
 from pydantic import Field
 
 from aml_images_dagster.builds.ledger import TagChange
+from aml_images_dagster.defs.in_process import in_process_executor
 from aml_images_dagster.defs.keys import ROLLBACK, ROLLBACK_JOB, WITHDRAW, WITHDRAW_JOB
 from aml_images_dagster.defs.release.released import announce_change, changes_table
 from aml_images_dagster.defs.run import Factory, acting, explained, step_log
 from aml_images_dagster.release.actor import stated
 from aml_images_dagster.release.rollback import plan_rollback, released_image, roll_back
 from aml_images_dagster.release.withdrawal import plan_withdrawal, withdraw
+from aml_images_dagster.settings import Settings
 
 
 class RollbackOptions(dg.Config):
@@ -32,7 +34,7 @@ class WithdrawOptions(dg.Config):
     who: str = Field(default="", description="Who does it; recorded. Default: the setting release.who.")
 
 
-def production_jobs() -> list[dg.JobDefinition]:
+def production_jobs(settings: Settings) -> list[dg.JobDefinition]:
     """A job each."""
 
     @dg.op(name=ROLLBACK)
@@ -67,8 +69,7 @@ def production_jobs() -> list[dg.JobDefinition]:
             if record is not None:
                 announce_change(context.instance, record, factory, context.log_event)
 
-    # In the process of the run: it is there sooner.
-    in_process = dg.in_process_executor
+    in_process = in_process_executor(settings)
 
     @dg.job(
         name=ROLLBACK_JOB,

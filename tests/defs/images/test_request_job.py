@@ -17,6 +17,7 @@ from aml_images_dagster.defs.keys import BUILD_JOB, LOCATION, RELEASE_FILES, REQ
 from aml_images_dagster.defs.planning import ToDo
 from aml_images_dagster.defs.request import IMAGES_TAG, QUEUE_TAG, TRIGGER_TAG, WHO_TAG, images_tag, options_of
 from aml_images_dagster.errors import BadInput
+from aml_images_dagster.settings import load_settings
 from tests.defs.planned_runs import Scene, chain
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ QUEUE = {"run_coordinator": {"module": "dagster", "class": "QueuedRunCoordinator
 
 def location() -> dg.RepositoryDefinition:
     """A code location; Dagster imports this file once more to make it."""
-    jobs = dg.Definitions(jobs=[request_job()])
+    jobs = dg.Definitions(jobs=[request_job(load_settings())])
     return dg.Definitions.merge(Scene.current.definitions(), jobs).get_repository_def()
 
 
@@ -182,7 +183,7 @@ def test_an_image_that_was_added_since_the_location_was_loaded(launchpad: Launch
 
 
 def test_every_field_has_a_default_and_a_description() -> None:
-    schema: Any = request_job().get_node_named(REQUEST).definition.config_schema  # type: ignore[union-attr]
+    schema: Any = request_job(load_settings()).get_node_named(REQUEST).definition.config_schema  # type: ignore[union-attr]
     fields = schema.config_type.fields
     assert {"images", "base", "head", "all_images", "release_num", "release_tag", "dry_run", "force"} <= set(fields)
     for field in fields.values():
