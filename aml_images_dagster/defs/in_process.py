@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from dagster._core.execution.retries import RetryMode
 from dagster._core.executor.in_process import InProcessExecutor
+from typing_extensions import override
 
 from aml_images_dagster.defs.run_state import name_process
 from aml_images_dagster.instance.heartbeat import beating
@@ -40,8 +41,8 @@ class _LivingExecutor(InProcessExecutor):
         super().__init__(RetryMode.ENABLED)
         self._patience_seconds = patience_seconds
 
+    @override
     def execute(self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan) -> Iterator[DagsterEvent]:
-        """Run the steps of a plan."""
         instance, run = plan_context.instance, plan_context.dagster_run
         name_process(instance, run)
         with beating(instance, run.run_id, self._patience_seconds):

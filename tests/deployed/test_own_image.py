@@ -48,7 +48,7 @@ def source(tmp_path: Path) -> Path:
 def registries(staging: OciRegistry, production: OciRegistry) -> Iterator[tuple[OciRegistry, OciRegistry]]:
     yield staging, production
     for registry, repository in ((staging, FAMILY), (production, RELEASED)):
-        for tag in registry.tags(repository):
+        for tag in (*registry.tags(repository), *registry.referrers_tags(repository)):
             registry.delete(Reference(registry.host, repository, tag))
 
 
