@@ -208,25 +208,7 @@ class Scene:
         else:
             known = {run.run_id for run in self.instance.get_runs()}
             process = self.repository.start("build", *chosen, **self.environment)
-
-            def new_run() -> str | None:
-                assert process.poll() is None, process.communicate()
-                return self._new_run(known)
-
-            run_id = self.until(new_run, "no run was started")
-        return self._observed(run_id, started, process)
-
-    def _run(self) -> Build:
-        """A build at the command line that meets no fault, which is seen when it has ended."""
-        known = {run.run_id for run in self.instance.get_runs()}
-        done = self.repository.run("build", *map(self.repository.image, IMAGES), **self.environment)
-        run_id = self._new_run(known)
-        assert run_id, done.stdout + done.stderr
-        build = self._observed(run_id, "command line")
-        build.output = done.stdout + done.stderr
-        return build
-
-    def _observed(self, run_id: str, started: Started, process: subprocess.Popen[str] | None = None) -> Build:
+            run_id = self.until(lambda: self._new_run(known, process), "no run was started")
         record = self.instance.get_run_record_by_id(run_id)
         assert record is not None
         number = build_number(run_id, record.create_timestamp)
@@ -244,7 +226,8 @@ class Scene:
         process.send_signal(signal.SIGSTOP)
         return process, plan
 
-    def _new_run(self, known: set[str]) -> str | None:
+    def _new_run(self, known: set[str], process: subprocess.Popen[str]) -> str | None:
+        assert process.poll() is None, process.communicate()
         builds = self.instance.get_runs(dg.RunsFilter(job_name=BUILD_JOB))  # beside those of cleanups
         return next((run.run_id for run in builds if run.run_id not in known), None)
 
@@ -268,7 +251,7 @@ class Scene:
 
     def succeed(self, started: Started) -> Build:
         """A build that must succeed; its images are intact from now on."""
-        build = self.start(started) if started == "UI" else self._run()
+        build = self.start(started)
         self.wait_for_end(build)
         build.observer.stop()
         status = self.eyes.status(build.number)
