@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,7 +32,6 @@ import aml_images_dagster.cli.status
 import aml_images_dagster.cli.validate
 import aml_images_dagster.cli.withdraw  # noqa: F401
 from aml_images_dagster.cli.main import main
-from tests.command_server import command_server
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,6 +134,8 @@ base-mirrors = {{ "docker.io" = "{staging}/mirror/docker.io" }}
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Start `aml-images` in the repository, with no settings around but these, as its own process group."""
+        # pytest-xdist sets COLUMNS.
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("AML_IMAGES_", "DAGSTER_", "COLUMNS"))}
         return subprocess.Popen(
             [sys.executable, "-c", "from aml_images_dagster.cli.main import main; main()", *arguments],
             cwd=self.root,
@@ -141,15 +143,21 @@ base-mirrors = {{ "docker.io" = "{staging}/mirror/docker.io" }}
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=_clean() | environment,
+            env=clean | environment,
             start_new_session=True,
         )
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run `aml-images` to its end: a build in a copy of a process that waits for it, all else in one of this."""
+        """Run `aml-images` to its end. What only reads runs in a copy of this process, which starts at once."""
         if arguments[:1] != ("build",):
             return self.run_in_a_copy(*arguments, **environment)
-        return command_server().run(arguments, self.root, _clean() | environment, seconds=300)
+        process = self.start(*arguments, **environment)
+        try:
+            out, err = process.communicate(timeout=300)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def run_in_a_copy(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run `aml-images` in a copy of this process: at once, and good for all that does not start Dagster."""
@@ -199,8 +207,3 @@ base-mirrors = {{ "docker.io" = "{staging}/mirror/docker.io" }}
     @property
     def artifacts(self) -> Path:
         return self.root / ".aml-images" / "artifacts"
-
-
-def _clean() -> dict[str, str]:
-    """The environment without settings; pytest-xdist sets COLUMNS."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(("AML_IMAGES_", "DAGSTER_", "COLUMNS"))}
