@@ -8,6 +8,7 @@ import os
 import subprocess
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -138,8 +139,9 @@ def test_from_opening_to_closing(scene):
     assert status["target_url"] == f"{scene.ui.url}/runs/{run.run_id}"
     number = run.tags["aml-images/build"]
     assert scene.tags(number) == [f"{i.replace('/', ':')}--{number}" for i in sorted((hello, shell))]
+    # The comment follows the status.
+    scene.until(lambda: "built, 1 tests passed" in scene.body(1), lambda: scene.body(1))
     assert f"`FROM {shell}`" in scene.body(1)
-    assert "built, 1 tests passed" in scene.body(1)
     artifacts = scene.remote.factory.artifacts / number
     assert json.loads((artifacts / "build.json").read_text())["pull_request"] == "1"
     assert not (artifacts / "release.json").exists()
@@ -180,7 +182,7 @@ def test_from_opening_to_closing(scene):
     scene.push(1, edits)
     again = scene.until(lambda: newer_run(scene, edits, run), lambda: "no new run of the commit")
     scene.until(lambda: scene.github.outcomes(edits)[2:] == ["pending", "success"], lambda: scene.body(1))
-    scene.until(lambda: "reused from" in scene.body(1), lambda: scene.body(1))  # the comment follows the status
+    scene.until(lambda: "reused from" in scene.body(1), lambda: scene.body(1))
     assert len(scene.tags(number_of(scene, again))) == 2
 
     # Closed: nothing of them stays.
@@ -293,16 +295,19 @@ def test_malicious_pull_requests(scene):
         """What was said last; as long as nothing was, it waits."""
         return scene.github.statuses[head][-1]["description"] if scene.github.statuses[head] else "waiting"
 
+    def is_told(number, head, words):
+        return words in scene.github.statuses[head][-1]["description"] or words in scene.body(number)
+
     honest = scene.open(19, lambda r: edit_shell(r, "still well\n"))
     for number, (head, words) in heads.items():
         if number == 18:
             scene.until(lambda: "waiting" not in last(heads[18][0]), lambda: f"18 was told {last(heads[18][0])!r}")
         else:
             assert scene.ended(head)["state"] == "failure", (number, scene.body(number))
-        assert words in scene.github.statuses[head][-1]["description"] or words in scene.body(number), number
+        scene.until(partial(is_told, number, head, words), partial(scene.body, number))
         print(number, scene.github.statuses[head][-1]["state"], scene.github.statuses[head][-1]["description"])
     assert scene.ended(honest)["state"] == "success", scene.body(19)
-    assert "exit code: 7" in scene.body(11)
+    scene.until(lambda: "exit code: 7" in scene.body(11), lambda: scene.body(11))
     assert "/etc/hostname" not in scene.body(12) or "stolen" in scene.body(12)
 
     assert not scene.trap.exists()
