@@ -201,7 +201,9 @@ def prepared() -> None:
     where()
 
 
-@dg.job(executor_def=fork(beat=beats, beat_seconds=0.3))
+@dg.job(
+    executor_def=fork(begin=lambda _, run: mark("begun", f"{os.getpid()} {run.run_id}"), beat=beats, beat_seconds=0.3)
+)
 def beating() -> None:
     after(before=sleeps_for_a_while())
 

@@ -128,6 +128,7 @@ def test_a_run_beats_as_long_as_its_steps_take_forked_or_not_and_whatever_happen
     monkeypatch.setenv("SECONDS_OF_THE_STEP", "2")
     run = runs.finish("beating", *options)
     assert run.status is DagsterRunStatus.SUCCESS
+    assert runs.mark("begun") == f"{runs.mark('process')} {run.run_id}"
     beats = runs.mark("beats").splitlines()
     assert {*beats} == {f"{runs.mark('process')} {run.run_id}"}
     assert len(beats) > 3
