@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from aml_images_dagster.testing.launch import Limits
 
 _LONGEST_REPORT = 16 * 2**20
+_KILLED = 137
+"""The exit code of a process that SIGKILL has ended."""
+_OOM_EVENT_SECONDS = 1.0
+"""The engine hears that memory was short by an event of its own, which may come after the end of the container."""
 _LAST_WORDS_SECONDS = 5
 """How long a killed container's output is waited for."""
 
@@ -168,6 +172,10 @@ class ContainerJob:
 
     def _failure(self, node: str, exit_code: int | None, container: Container, watch: Watch) -> _Outcome:
         state = _state(container)
+        until = time.monotonic() + _OOM_EVENT_SECONDS
+        while exit_code == _KILLED and state and not state["OOMKilled"] and time.monotonic() < until:
+            time.sleep(0.1)
+            state = _state(container)
         if exit_code is None or state is None:
             return _CANCELED
         if state["OOMKilled"]:

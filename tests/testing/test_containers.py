@@ -14,6 +14,7 @@ import docker
 import pytest
 
 from aml_images_dagster.errors import BadInput, Unreachable
+from aml_images_dagster.testing import container_job
 from aml_images_dagster.testing.containers import ContainerRunner, Limits
 from tests.memory import memory_growth
 
@@ -80,6 +81,18 @@ def test_out_of_memory(make_job, shell_image):
     # tail keeps the last line, and this one has no end.
     result = runner.run(make_job(shell_image, {"a.sh": "exec tail -n 1 /dev/zero"}), print)
     assert (result.status, result.reason) == ("failed", "out of memory: the limit is 0.0156 GiB")
+
+
+def test_memory_is_named_although_the_engine_hears_of_it_after_the_end(make_job, shell_image, monkeypatch):
+    known, looks = container_job._state, []
+
+    def late(container):
+        looks.append(container)
+        return {**known(container), "OOMKilled": len(looks) > 3}
+
+    monkeypatch.setattr(container_job, "_state", late)
+    result = ContainerRunner().run(make_job(shell_image, {"a.sh": "kill -9 $$"}), print)
+    assert result.reason.startswith("out of memory")
 
 
 def test_processes_are_limited(make_job, shell_image):
