@@ -217,6 +217,8 @@ class MachineLearning:
             status = "Canceled" if job.stop.is_set() else "Completed" if succeeded else "Failed"
         except Exception as error:  # noqa: BLE001 - the failure of the executor is that of the job
             status, job.error = "Failed", f"The executor failed: {error!r}"
+            if job.stop.is_set():  # what it worked on was taken away
+                status, job.error = "Canceled", ""
         if status == "Failed" and not job.error:
             job.error = "Execution failed. User process exited with a status that is not 0."
         if status == "Canceled" and not self.ends_canceled_jobs:
