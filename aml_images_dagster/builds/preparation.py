@@ -103,7 +103,8 @@ def prepare(
         raise _nothing_to_build(wanted, settings, source)
     check_folders(source, chosen, backends)
     selection = with_needed_parents(chosen, source, backends, settings)
-    check_folders(source, selection.keys() - chosen.keys(), backends)  # the parents, which nobody has chosen
+    if parents := selection.keys() - chosen.keys():  # which nobody has chosen
+        check_folders(source, parents, backends)
     if number is None and not wanted.release_tag:
         number = next_release_num(
             now.date(),
