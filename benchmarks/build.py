@@ -12,8 +12,9 @@ a Postgres of the benchmark's own (Debian's, as root), whose processor seconds a
 Seconds, and processor seconds of all processes but the engine and the registries, medians. --without-evidence measures
 the product a second time with `trust.attach` off: what evidence costs. --other measures another checkout beside this
 one: the interpreter of its environment. Without --chartpress that peer is left out; it is `pip install chartpress` in
-an environment of its own. The images are trivial, or those of the last commit of a --repository, with their tests and
-without peers. The row `cold` is `forced` by a factory that has read no layer before.
+an environment of its own. The images are trivial, or those of the last commit of a --repository. The factory builds these
+with their tests and their evidence, and the peers, `docker build` by BuildKit and by the classic builder, without: in
+the row `cold` alone, which is `forced` by a factory that has read no layer before.
 
 Needs the engine, docker-registry, and the bases (busybox) in the mirror of the staging registry on 127.0.0.1:5000; both
 registries of the benchmark are its own.
@@ -42,14 +43,21 @@ import docker
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
+from aml_images_dagster.builds.source import load_source
+from aml_images_dagster.catalog.context import BuildContext
+from aml_images_dagster.catalog.dockerfile.rendering import pin
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.registry.oci import OciRegistry
+from aml_images_dagster.settings import Settings
 from tests.faults.own_registry import OwnRegistry
 from tests.postgres_server import PostgresServer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from aml_images_dagster.builds.session import Source
+    from aml_images_dagster.catalog.image import Image
 
 ON_POSTGRES = Path(__file__).parents[1] / "deploy" / "dagster-postgres.yaml"
 MIRROR = "127.0.0.1:5000"
@@ -86,6 +94,21 @@ printf '%s\\n' "$@" | xargs -P 2 -I FOLDER sh -c '
 name={prefix}/$(basename FOLDER):latest
 docker build -q {cache} -t $name FOLDER >/dev/null && docker push -q $name >/dev/null'
 """
+DOCKER_BUILD = """
+import json, subprocess, sys
+from concurrent.futures import ThreadPoolExecutor
+network, *waves = sys.argv[1:]
+def build(image):
+    name, (context, dockerfile) = image
+    run = ["docker", "build", "-q", "--no-cache", "--network", network, "-t", name, "-f", dockerfile, "-"]
+    with open(context, "rb") as tar:
+        subprocess.run(run, stdin=tar, check=True)
+    subprocess.run(["docker", "push", "-q", name], check=True)
+for wave in map(json.loads, waves):
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(build, wave.items()))
+"""
+CLASSIC, BUILDKIT = "docker build, classic", "docker build, BuildKit"
 
 
 @dataclass(frozen=True)
@@ -246,6 +269,35 @@ class RealScene(Scene):
     def all(self) -> list[str]:
         return self.names
 
+    def prepare_peers(self) -> None:
+        """Write the contexts of the peers, in waves of images whose parents are built."""
+        settings = Settings(repo=self.ours)
+        source = load_source(settings)
+        self.network, self.waves = settings.build_network, list[dict[str, tuple[str, str]]]()
+        built = set[str]()
+        while left := [name for name in source.catalog.order(self.names) if name not in built]:
+            images = [source.catalog.get(name) for name in left]
+            wave = [image for image in images if not set(source.catalog.parents[image.id]) & {*left}]
+            self.waves.append({self._peer(image.id): self._context(image, source) for image in wave})
+            built.update(image.id for image in wave)
+
+    def _peer(self, image: str) -> str:
+        return f"{self.staging}/peer/{image}:latest"
+
+    def _context(self, image: Image, source: Source) -> tuple[str, str]:
+        pins = {base: f"{self.staging}/{BASES}/library/{base}" for base in image.bases}
+        if image.parents:
+            (base,), (parent,) = {use.reference for use in image.dockerfile.uses}, image.parents
+            pins[base] = self._peer(parent)
+        context = self.root / f"{image.id.replace('/', '-')}.tar"
+        dockerfile = BuildContext.of(source.tree, image).write_tar(context, pin(image.dockerfile, pins))
+        return str(context), dockerfile
+
+    def docker_build(self, builder: str) -> Cost:
+        environment = {**os.environ, "DOCKER_BUILDKIT": "0" if builder == CLASSIC else "1"}
+        waves = [json.dumps(wave) for wave in self.waves]
+        return run([sys.executable, "-c", DOCKER_BUILD, self.network, *waves], self.root, environment)
+
 
 def measure(scene: Scene, rounds: int, rows: Sequence[str], products: Mapping[str, Product], chartpress: str) -> None:
     has_peers = not isinstance(scene, RealScene)
@@ -258,6 +310,8 @@ def measure(scene: Scene, rounds: int, rows: Sequence[str], products: Mapping[st
         print(f"{row:10}{who:24}{cost.seconds:8.1f} s{cost.processor:8.1f} CPU s", file=sys.stderr, flush=True)
 
     # Everything is built once, so that "nothing changed" is true for all.
+    if isinstance(scene, RealScene):
+        scene.prepare_peers()
     if not {*rows} <= {"plan", "commit"}:
         for name, product in products.items():
             note("first", name, scene.product(product, *scene.all))
@@ -286,6 +340,9 @@ def measure(scene: Scene, rounds: int, rows: Sequence[str], products: Mapping[st
                         note(row, name, scene.product(product, *scene.all, "--force"))
                     case "step":
                         note(row, name, scene.product(product, *half, "--force"))
+            if isinstance(scene, RealScene) and row == "cold":
+                for builder in (BUILDKIT, CLASSIC):
+                    note(row, builder, scene.docker_build(builder))
             names = [leaf] if row in ("leaf", "commit") else every
             if has_peers and row in ("nothing", "forced", "leaf", "commit"):
                 note(row, "docker-py, 2 threads", scene.docker_py(names, row))

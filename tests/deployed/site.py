@@ -156,13 +156,18 @@ class Scene:
         image = self.change("apps/other", f"sleep {seconds}\n")
         run_id = self.site.build(images=[image])
         filters = {"label": f"aml-images.image={image}"}
-        (container,) = wait_for(lambda: self.engine.containers.list(filters=filters), "the test runs")
+        (container,) = wait_for(
+            lambda: self.engine.containers.list(ignore_removed=True, filters=filters), "the test runs"
+        )
         return run_id, container.labels["aml-images.build"]
 
     def left_of(self, build: str) -> list[str]:
         """Containers and networks of a build, and its tags in staging."""
         filters = {"label": f"aml-images.build={build}"}
-        found = [*self.engine.containers.list(all=True, filters=filters), *self.engine.networks.list(filters=filters)]
+        found = [
+            *self.engine.containers.list(ignore_removed=True, all=True, filters=filters),
+            *self.engine.networks.list(filters=filters),
+        ]
         tags = [tag for family in self.repository.families.values() for tag in self.staging.tags(family)]
         return [str(each.name) for each in found] + [tag for tag in tags if tag.endswith(f"--{build}")]
 

@@ -38,12 +38,16 @@ def deployed(
             yield found
         finally:
             for run in (run_id for job in ("build", "build_images", "cleanup") for run_id in found.site.runs(job)):
-                for container in found.engine.containers.list(all=True, filters={"label": f"dagster/run_id={run}"}):
+                for container in found.engine.containers.list(
+                    ignore_removed=True, all=True, filters={"label": f"dagster/run_id={run}"}
+                ):
                     container.remove(force=True)
 
 
 def container_of(deployed: Deployed, run_id: str) -> Container:
-    (container,) = deployed.engine.containers.list(all=True, filters={"label": f"dagster/run_id={run_id}"})
+    (container,) = deployed.engine.containers.list(
+        ignore_removed=True, all=True, filters={"label": f"dagster/run_id={run_id}"}
+    )
     return container
 
 

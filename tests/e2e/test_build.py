@@ -194,7 +194,7 @@ def test_an_interrupted_build_is_cleaned_up(repository, staging, engine_client):
     process = repository.start("build", repository.image("tools/shell"))
     deadline = time.monotonic() + 120
     mine = {"label": f"aml-images.image={repository.image('tools/shell')}"}
-    while not (containers := engine_client.containers.list(filters=mine)):
+    while not (containers := engine_client.containers.list(ignore_removed=True, filters=mine)):
         assert time.monotonic() < deadline, "no job was started"
         assert process.poll() is None, process.communicate()
         time.sleep(0.2)
@@ -206,7 +206,10 @@ def test_an_interrupted_build_is_cleaned_up(repository, staging, engine_client):
     assert "Stack Trace" not in out + err
     assert f"{build} was canceled" in err
     assert staged_tags(repository, staging) == []
-    assert engine_client.containers.list(all=True, filters={"label": f"aml-images.build={build}"}) == []
+    assert (
+        engine_client.containers.list(ignore_removed=True, all=True, filters={"label": f"aml-images.build={build}"})
+        == []
+    )
     assert engine_client.networks.list(filters={"label": f"aml-images.build={build}"}) == []
     assert [(b["build"], b["status"]) for b in repository.json("builds")] == [(build, "canceled")]
 
@@ -279,7 +282,7 @@ def test_when_one_scenario_fails_everything_else_of_the_build_ends(repository, s
 
     def jobs():
         label = f"aml-images.image={other}", f"aml-images.image={shell}"
-        return [engine_client.containers.list(filters={"label": one}) for one in label]
+        return [engine_client.containers.list(ignore_removed=True, filters={"label": one}) for one in label]
 
     def building():
         return [*naming(f": {mark};")]
@@ -302,7 +305,10 @@ def test_when_one_scenario_fails_everything_else_of_the_build_ends(repository, s
     assert "scenario 'waits' failed: exit code 3" in err
     assert not building()
     assert staged_tags(repository, staging) == []
-    assert engine_client.containers.list(all=True, filters={"label": f"aml-images.build={build}"}) == []
+    assert (
+        engine_client.containers.list(ignore_removed=True, all=True, filters={"label": f"aml-images.build={build}"})
+        == []
+    )
     status = repository.json("status", build)
     assert {job["image"]: job["status"] for job in status["jobs"]} == {other: "failed", shell: "canceled"}
     assert status["failure"]["step"].endswith("__other_tested")

@@ -66,7 +66,7 @@ def test_postgres_stopped_in_mid_build_loses_nothing_and_leaves_nothing(
     process = repository.start("build", image)
     deadline = time.monotonic() + 120
     mine = {"label": f"aml-images.image={image}"}
-    while not (containers := engine_client.containers.list(filters=mine)):
+    while not (containers := engine_client.containers.list(ignore_removed=True, filters=mine)):
         assert time.monotonic() < deadline, "no job was started"
         assert process.poll() is None, process.communicate()
         time.sleep(0.2)
@@ -84,7 +84,7 @@ def test_postgres_stopped_in_mid_build_loses_nothing_and_leaves_nothing(
         assert staged_tags(repository, staging) == kept
         assert not (repository.artifacts / build / "release.json").exists()
     of_build = {"label": f"aml-images.build={build}"}
-    assert engine_client.containers.list(all=True, filters=of_build) == []
+    assert engine_client.containers.list(ignore_removed=True, all=True, filters=of_build) == []
     assert engine_client.networks.list(filters=of_build) == []
     assert repository.json("status", first["build"])["status"] == "succeeded"
     repository.write(repository.root / "checks" / "runs.sh", "echo running\n")

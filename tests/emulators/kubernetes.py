@@ -171,7 +171,9 @@ class Kubernetes(AzureService):
 
     def __exit__(self, *exc: object) -> None:
         super().__exit__(*exc)
-        for container in self._engine.containers.list(all=True, filters={"label": f"{CLUSTER_LABEL}={self._id}"}):
+        for container in self._engine.containers.list(
+            ignore_removed=True, all=True, filters={"label": f"{CLUSTER_LABEL}={self._id}"}
+        ):
             with suppress(APIError):
                 container.remove(force=True, v=True)
         self._engine.close()

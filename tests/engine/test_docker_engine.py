@@ -114,7 +114,7 @@ def test_a_failing_build_says_why_and_leaves_nothing(build, busybox, client, ins
         build(f"FROM {busybox}\n{marker}\n{instructions}\n")
     assert said in str(failed.value)
     assert in_log in failed.value.log
-    assert not client.containers.list(all=True, filters={"label": marker.removeprefix("LABEL ")})
+    assert not client.containers.list(ignore_removed=True, all=True, filters={"label": marker.removeprefix("LABEL ")})
 
 
 def test_a_log_without_line_ends_is_cut(build, busybox, lines):
@@ -155,9 +155,9 @@ def test_a_silent_build_ends_at_its_deadline_and_so_does_the_engine(build, busyb
     assert time.monotonic() - began < 40
     assert "RUN sleep 60" in failed.value.log
     end = time.monotonic() + 20
-    while client.containers.list(all=True, filters={"label": label}) and time.monotonic() < end:
+    while client.containers.list(ignore_removed=True, all=True, filters={"label": label}) and time.monotonic() < end:
         time.sleep(0.2)
-    assert not client.containers.list(all=True, filters={"label": label})
+    assert not client.containers.list(ignore_removed=True, all=True, filters={"label": label})
 
 
 def test_another_platform_than_asked_for_fails_the_build(build, busybox, client, staging, repository):
@@ -234,7 +234,7 @@ def test_forgetting_what_is_absent_or_in_use_is_fine(engine, build, busybox, cli
 
 def _inspections(client):
     filters = {"label": "io.github.aml-images.inspection"}
-    return {container.id for container in client.containers.list(all=True, filters=filters)}
+    return {container.id for container in client.containers.list(ignore_removed=True, all=True, filters=filters)}
 
 
 def test_paths_exist_without_running_the_image(engine, busybox, client, lines):

@@ -37,7 +37,7 @@ def test_two_builds_of_one_image_at_once(command_line: Scene) -> None:
     first.process.send_signal(signal.SIGINT)
     scene.wait_for_end(first)
     with scene.world.engine.client() as client:
-        (job,) = client.containers.list(filters={"label": f"{LABEL}={second.number}"})
+        (job,) = client.containers.list(ignore_removed=True, filters={"label": f"{LABEL}={second.number}"})
         job.exec_run(["touch", "/go"])
     scene.wait_for_end(second)
     for build in (first, second):
@@ -56,7 +56,7 @@ def test_evidence_that_two_builds_have_attached_to_one_image_goes_with_the_last_
     for build in builds:
         scene.wait_for_job(build)
     with scene.world.engine.client() as client:
-        for job in client.containers.list(filters={"label": LABEL}):
+        for job in client.containers.list(ignore_removed=True, filters={"label": LABEL}):
             job.exec_run(["touch", "/go"])
     for build in builds:
         scene.wait_for_end(build)

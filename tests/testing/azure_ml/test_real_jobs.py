@@ -37,7 +37,9 @@ def nothing_left(workspace: MachineLearning) -> Iterator[None]:
     client = docker.from_env()
     try:
         assert workspace.live() == []
-        left = client.containers.list(all=True, filters={"label": f"aml-images.build={job_containers.BUILD}"})
+        left = client.containers.list(
+            ignore_removed=True, all=True, filters={"label": f"aml-images.build={job_containers.BUILD}"}
+        )
         assert [c.name for c in left if any(c.name.startswith(name) for name in workspace.jobs)] == []
     finally:
         client.close()
