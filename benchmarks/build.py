@@ -12,8 +12,8 @@ a Postgres of the benchmark's own (Debian's, as root), whose processor seconds a
 Seconds, and processor seconds of all processes but the engine and the registries, medians. --without-evidence measures
 the product a second time with `trust.attach` off: what evidence costs. --other measures another checkout beside this
 one: the interpreter of its environment. Without --chartpress that peer is left out; it is `pip install chartpress` in
-an environment of its own. The images are trivial, or those of the last commit of a --repository. The factory builds these
-with their tests and their evidence, and the peers, `docker build` by BuildKit and by the classic builder, without: in
+an environment of its own. The images are trivial, or those of the last commit of a --repository, built by the factory
+with tests and evidence, and by the peers, `docker build` by BuildKit and by the classic builder, without: in
 the row `cold` alone, which is `forced` by a factory that has read no layer before.
 
 Needs the engine, docker-registry, and the bases (busybox) in the mirror of the staging registry on 127.0.0.1:5000; both
