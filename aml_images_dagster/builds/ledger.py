@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import AwareDatetime, ValidationError
 
 from aml_images_dagster.builds.artifacts import create_atomically, read_whole
-from aml_images_dagster.builds.records import Record, is_newer, written_by_newer
+from aml_images_dagster.builds.records import Record, is_newer, why_unreleasable, written_by_newer
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.text import counted
 
@@ -262,7 +262,7 @@ def next_release_num(
 def _built(
     day: date, images: frozenset[str], artifacts: Artifacts, unreadable: Callable[[BadInput], object]
 ) -> Iterator[str]:
-    """Release tags of builds of the day."""
+    """Release tags of the day's builds that may be released."""
     for folder in artifacts.folders():
         if not folder.build.startswith(f"{day:%Y%m%d}."):
             continue
@@ -272,7 +272,8 @@ def _built(
             unreadable(error)
             yield from _written(folder)
         else:
-            if build and build.status in _MAY_BE_RELEASED and images & {*build.images}:
+            may_be = build is not None and build.status in _MAY_BE_RELEASED and not why_unreleasable(build.commit)
+            if build and may_be and images & {*build.images}:
                 yield build.release_tag
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from aml_images_dagster.catalog import git
 from aml_images_dagster.catalog.content_key import ContentKey
 from aml_images_dagster.catalog.image_name import plain_name
 from aml_images_dagster.catalog.notices import Component
@@ -487,3 +488,12 @@ class RunInformation(Account):
 
     build: str
     jobs: tuple[JobRecord, ...]
+
+
+def why_unreleasable(commit: str) -> str:
+    """Why no build of a commit can be released, as `Plan.commit` and `BuildRecord.commit` name it; empty if it can."""
+    if not commit:
+        return "The image folders are in no commit of git: this build cannot be released."
+    if commit.endswith(git.DIRTY):
+        return "The working tree has uncommitted changes: this build cannot be released."
+    return ""

@@ -55,15 +55,6 @@ def clean_commit(repo: Path) -> str:
     return "" if commit.endswith(git.DIRTY) or not commit or git.has_filters(repo, commit) else commit
 
 
-def why_unreleasable(commit: str) -> str:
-    """Why no build of a commit can be released, as `Plan.commit` and `BuildRecord.commit` name it; empty if it can."""
-    if not commit:
-        return "The image folders are in no commit of git: this build cannot be released."
-    if commit.endswith(git.DIRTY):
-        return "The working tree has uncommitted changes: this build cannot be released."
-    return ""
-
-
 def load_catalog(settings: Settings, tree: Tree, docker_files_path: str = "") -> Catalog:
     """The images of a tree, read as the settings say.
 

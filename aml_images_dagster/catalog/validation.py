@@ -137,10 +137,12 @@ def _check_name(image: Image) -> Iterator[Finding]:
 
 
 def _check_files(image: Image, existing: Collection[str], publishes: bool) -> Iterator[Finding]:
-    for name in (LICENSE_FILE, NOTICES_FILE):
-        if image.file(name) not in existing:
-            message = f"{name} is missing: the image can be built, but its source can't be published"
-            yield Finding(image.id, "error" if publishes else "warning", message, image.file(name), stops_build=False)
+    missing = [name for name in (LICENSE_FILE, NOTICES_FILE) if image.file(name) not in existing]
+    if missing:
+        are = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+        message = f"{are}: the image can be built, but its source can't be published"
+        path = image.file(missing[0]) if len(missing) == 1 else image.path
+        yield Finding(image.id, "error" if publishes else "warning", message, path, stops_build=False)
     if image.tests_path not in existing:
         message = f"there is no {TESTS_FILE}: the image is released untested"
         yield Finding(image.id, "warning", message, image.tests_path)

@@ -16,8 +16,7 @@ from rich.markup import escape
 from aml_images_dagster.builds.cleanup import cleanup, read_report
 from aml_images_dagster.builds.janitor import sweep
 from aml_images_dagster.builds.naming import build_number, release_tag_for
-from aml_images_dagster.builds.records import BuildRecord
-from aml_images_dagster.builds.source import why_unreleasable
+from aml_images_dagster.builds.records import BuildRecord, why_unreleasable
 from aml_images_dagster.cli.cleanup import report_table
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.dagster_run import INVOCATION_TAG, execute, remembered_interrupt

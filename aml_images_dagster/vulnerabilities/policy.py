@@ -202,7 +202,7 @@ class Assessment:
             "allowed": len(self.allowed),
         }
         found = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing found"
-        by = f"Looked at by {', '.join(self.looked)}." if self.looked else "Nobody has looked."
+        by = f"Vulnerability sources: {', '.join(self.looked)}." if self.looked else "Nobody has looked."
         rest = "".join(f" {source} has not: {why}." for source, why in self.not_looked.items())
         required = f" The policy requires {', '.join(self.missing_sources)}." if self.missing_sources else ""
         return f"{found[0].upper()}{found[1:]}. {by}{rest}{required}"

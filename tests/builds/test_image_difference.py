@@ -105,7 +105,7 @@ def test_vulnerabilities_that_are_fixed_new_and_left(
         assert "**Vulnerabilities fixed: 2**" in text
         assert "| `openssl` | `3.0.15-1` | `3.0.17-1` | `CVE-2026-900` (`DSA-6000-1`), `CVE-2026-10000` |" in text
         assert "| `CVE-2026-8` | `openssl` | - | `4` | high |" in text
-        assert "Looked at by trivy." in text
+        assert "Vulnerability sources: trivy." in text
     assert "**Vulnerabilities left without a fix: 1**\n\n`CVE-2026-7`" in list(
         vulnerabilities_left(found.vulnerabilities)
     )
@@ -128,7 +128,7 @@ def test_a_source_that_looked_at_one_of_the_two_makes_nothing_fixed_or_new(
     assert "vulnerabilities: not known; trivy has not looked at the older image: it failed: no database" in summary(
         found
     )
-    assert "Looked at by trivy. trivy has not looked at the older image: `it failed: no database`." in as_markdown(
+    assert "Vulnerability sources: trivy. trivy has not looked at the older image: `it failed: no database`." in as_markdown(
         found
     )
 

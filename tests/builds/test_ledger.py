@@ -139,8 +139,15 @@ def number_of(artifacts: Artifacts, *images: str, promised: Iterable[int] = ()) 
     return number
 
 
-def build(artifacts: Artifacts, number: str, tag: str, status: str = "succeeded", image: str = "base/a") -> None:
-    about = {"build": number, "run_id": "", "commit": "", "source": "", "images": (image,), "status": status}
+def build(
+    artifacts: Artifacts,
+    number: str,
+    tag: str,
+    status: str = "succeeded",
+    image: str = "base/a",
+    commit: str = "1234567",
+) -> None:
+    about = {"build": number, "run_id": "", "commit": commit, "source": "", "images": (image,), "status": status}
     created = datetime.fromisoformat(f"{number[:8]}T12:00:00Z")
     artifacts.build(number).write_build(BuildRecord.model_validate(about | {"created": created, "release_tag": tag}))
 
@@ -163,6 +170,12 @@ def test_the_first_of_a_day(artifacts: Artifacts) -> None:
 def test_builds_that_may_be_released_count(artifacts: Artifacts, status: str, number: int) -> None:
     build(artifacts, "20261123.00000001", "20261123.v2", status)
     assert number_of(artifacts, "base/a", "base/b") == number
+
+
+@pytest.mark.parametrize("commit", ["", "1234567-dirty"])
+def test_builds_of_no_commit_do_not_count(artifacts: Artifacts, commit: str) -> None:
+    build(artifacts, "20261123.00000001", "20261123.v2", commit=commit)
+    assert number_of(artifacts) == 1
 
 
 def test_releases_count(artifacts: Artifacts) -> None:

@@ -65,23 +65,22 @@ def test_several_platforms_need_a_builder_for_them(good):
 def test_where_nothing_is_published_a_missing_licence_is_no_mistake(good):
     good.write(f"{ROOT}/base/x/Dockerfile", "FROM debian:12\n")
     found = validate(good.catalog(), good.tree(), publishes=False, today=TODAY)
-    assert "LICENSE.txt is missing" in found[0].message
+    assert "LICENSE.txt and ThirdPartyNotices.txt are missing" in found[0].message
     assert {finding.severity for finding in found} == {"warning"}
 
 
 def test_missing_files(good):
     good.write(f"{ROOT}/base/x/Dockerfile", "FROM debian:12\n")
-    missing = "is missing: the image can be built, but its source can't be published"
+    missing = "missing: the image can be built, but its source can't be published"
+    untested = ("base/x", "warning", "base/x/tests.json", None, "there is no tests.json: the image is released untested")
     assert findings(good) == [
-        ("base/x", "error", "base/x/LICENSE.txt", None, f"LICENSE.txt {missing}"),
-        ("base/x", "error", "base/x/ThirdPartyNotices.txt", None, f"ThirdPartyNotices.txt {missing}"),
-        (
-            "base/x",
-            "warning",
-            "base/x/tests.json",
-            None,
-            "there is no tests.json: the image is released untested",
-        ),
+        ("base/x", "error", "base/x", None, f"LICENSE.txt and ThirdPartyNotices.txt are {missing}"),
+        untested,
+    ]
+    good.write(f"{ROOT}/base/x/LICENSE.txt", "MIT\n")
+    assert findings(good) == [
+        ("base/x", "error", "base/x/ThirdPartyNotices.txt", None, f"ThirdPartyNotices.txt is {missing}"),
+        untested,
     ]
 
 

@@ -69,7 +69,7 @@ def test_the_second_release_names_what_its_updates_fix(repository: ImageReposito
     assert identifiers
     assert identifiers <= set(CVE.findall(notes))
     assert "Changes since `20261118.v1`:" in notes
-    assert "Looked at by updates." in notes
+    assert "Vulnerability sources: updates." in notes
     assert "No known vulnerability is left." in notes, "every update is in it"
 
     proposed = repository.run("publish-source", repository.image("tools/shell"))

@@ -273,7 +273,7 @@ def test_the_notes_of_a_release_say_what_is_fixed(
         "| `libssl3` | `3.0.15-1` | `3.0.17-1` | `CVE-2026-1` (`DSA-6001-1`) |",
         "| `libc6` | - | `2.40-1` |",
         "**Vulnerabilities left without a fix: 1**\n\n`CVE-2026-2`",
-        "Looked at by trivy.",
+        "Vulnerability sources: trivy.",
     ):
         assert part in text
     notes = read_notes(house.backends.artifacts.build(second.build), image)

@@ -91,7 +91,7 @@ def test_what_the_policy_does_not_allow_fails_the_build_and_says_what_and_who_lo
     ((asset, check),) = _evaluations(done).items()  # the first one stops the others
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
     assert "libssl3 3.0.15-1~deb12u1 → 3.0.17-1~deb12u2 (CVE-2026-1)" in str(check.description)
-    assert "Looked at by trivy." in str(check.description)
+    assert "Vulnerability sources: trivy." in str(check.description)
     assert "policy.yaml does not allow it" in done.page(IMAGES[asset], "staged")["reason"]
     assert not done.made & FILES
 
