@@ -156,7 +156,8 @@ def vulnerabilities_left(found: VulnerabilityChanges) -> Iterator[str]:
 
 def who_looked(found: VulnerabilityChanges) -> str:
     """Which sources know what is said of vulnerabilities, and which do not; with none of them nothing is known."""
-    looked = f"Vulnerability sources: {', '.join(found.looked)}." if found.looked else "Nobody has looked for vulnerabilities."
+    sources = ", ".join(found.looked)
+    looked = f"Vulnerability sources: {sources}." if sources else "Nobody has looked for vulnerabilities."
     missing = (f"{who}: {code(why)}." for who, why in found.missing)
     return " ".join((looked, *missing))
 
