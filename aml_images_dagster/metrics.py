@@ -18,7 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
-from aml_images_dagster.builds.cleanup import not_clean
+from aml_images_dagster.builds.housekeeping.cleanup import not_clean
 from aml_images_dagster.builds.ledger import LATEST, Ledger
 from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog.tree import WorkingTree

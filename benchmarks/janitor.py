@@ -16,8 +16,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.builds.cleanup import CleanupReport
-from aml_images_dagster.builds.janitor import sweep
+from aml_images_dagster.builds.housekeeping.cleanup import CleanupReport
+from aml_images_dagster.builds.housekeeping.janitor import sweep
 from aml_images_dagster.builds.records import BuildFailure, BuildRecord
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.registry.oci import OciRegistry
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aml_images_dagster.builds.artifacts import Artifacts
-    from aml_images_dagster.builds.janitor import RunState
+    from aml_images_dagster.builds.housekeeping.janitor import RunState
 
 LATELY, RUNNING = 5, 2
 """Builds that failed in the last hours, and that run."""

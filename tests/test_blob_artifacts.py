@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aml_images_dagster.builds.artifacts import create_atomically, read_whole, write_atomically
-from aml_images_dagster.builds.cleanup import read_report
+from aml_images_dagster.builds.housekeeping.cleanup import read_report
 from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.checks import perform
 from aml_images_dagster.errors import Unreachable

@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
 from aml_images_dagster.builds.artifacts import Artifacts, write_atomically
-from aml_images_dagster.builds.cleanup import CleanupReport
+from aml_images_dagster.builds.housekeeping.cleanup import CleanupReport
 from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord, TagChange
 from aml_images_dagster.builds.records import PassedImage, Plan, PlannedImage, TestedImage
 from aml_images_dagster.metrics import Exporter, StoreMetrics

@@ -1,1 +1,1 @@
-"""A build, without Dagster: plan, staging, tests, records and cleanup."""
+"""A build, without Dagster: a folder for each subject. The modules beside the folders are what all of them use."""

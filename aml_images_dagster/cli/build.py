@@ -10,8 +10,8 @@ import click
 from rich.markup import escape
 
 from aml_images_dagster.builds.ledger import Ledger
-from aml_images_dagster.builds.preflight import NOT_POSSIBLE, check_plan, check_prerequisites
-from aml_images_dagster.builds.preparation import Wanted, prepare
+from aml_images_dagster.builds.planning.preflight import NOT_POSSIBLE, check_plan, check_prerequisites
+from aml_images_dagster.builds.planning.preparation import Wanted, prepare
 from aml_images_dagster.builds.records import why_unreleasable
 from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import new_table, open_console

@@ -11,10 +11,10 @@ import click
 from rich.markup import escape
 
 from aml_images_dagster.builds.artifacts import DamagedRecord
-from aml_images_dagster.builds.cleanup import CleanupReport, cleanup
+from aml_images_dagster.builds.housekeeping.cleanup import CleanupReport, cleanup
+from aml_images_dagster.builds.housekeeping.repair import repair
 from aml_images_dagster.builds.ledger import Ledger, is_claimed
 from aml_images_dagster.builds.naming import BUILD_NUMBER
-from aml_images_dagster.builds.repair import repair
 from aml_images_dagster.cli.arguments import BUILD, build_named
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json

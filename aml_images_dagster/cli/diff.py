@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
-from aml_images_dagster.builds.difference_markdown import PACKAGE_TYPES, as_markdown, named
-from aml_images_dagster.builds.image_difference import ImageComparison, package_rows, vulnerabilities_in_words
-from aml_images_dagster.builds.image_versions import ImageVersions
 from aml_images_dagster.builds.source import load_catalog
+from aml_images_dagster.builds.versions.difference_markdown import PACKAGE_TYPES, as_markdown, named
+from aml_images_dagster.builds.versions.image_difference import ImageComparison, package_rows, vulnerabilities_in_words
+from aml_images_dagster.builds.versions.image_versions import ImageVersions
 from aml_images_dagster.catalog.reference import short_digest
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.cli.arguments import IMAGE
@@ -22,7 +22,7 @@ from aml_images_dagster.text import counted
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from aml_images_dagster.builds.image_difference import ImageDifference, PlatformDifference
+    from aml_images_dagster.builds.versions.image_difference import ImageDifference, PlatformDifference
     from aml_images_dagster.settings import Settings
     from aml_images_dagster.vulnerabilities.vulnerability import VulnerabilityChanges
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
-from aml_images_dagster.builds.prerequisites import prerequisites
+from aml_images_dagster.builds.planning.prerequisites import prerequisites
 from aml_images_dagster.checks import Check, CheckResult, perform_all
 from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import new_table, open_console

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
-from aml_images_dagster.builds.image_lookup import find_image
+from aml_images_dagster.builds.versions.image_lookup import find_image
 from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import Facts, new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
-from aml_images_dagster.builds.notices import drift, find_components
+from aml_images_dagster.builds.compliance.notices import drift, find_components
 from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog.image import NOTICES_FILE, NOTICES_LOCK
 from aml_images_dagster.catalog.notices import NoticesLock, head_of, new_head, notices_text, sharing
@@ -23,7 +23,7 @@ from aml_images_dagster.text import counted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aml_images_dagster.builds.notices import FoundComponents, NoticesChange
+    from aml_images_dagster.builds.compliance.notices import FoundComponents, NoticesChange
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.settings import Settings
 

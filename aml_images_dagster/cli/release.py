@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import click
 from rich.markup import escape
 
-from aml_images_dagster.builds.image_difference import summary
+from aml_images_dagster.builds.versions.image_difference import summary
 from aml_images_dagster.cli.arguments import BUILD, build_named
 from aml_images_dagster.cli.changes import changes_document, changes_table, offer_dependents
 from aml_images_dagster.cli.console import line_by_line, open_console

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal, TextIO
 import dagster as dg
 from rich.markup import escape
 
-from aml_images_dagster.builds.cleanup import cleanup, read_report
-from aml_images_dagster.builds.janitor import sweep
+from aml_images_dagster.builds.housekeeping.cleanup import cleanup, read_report
+from aml_images_dagster.builds.housekeeping.janitor import sweep
 from aml_images_dagster.builds.naming import build_number, release_tag_for
 from aml_images_dagster.builds.records import BuildRecord, why_unreleasable
 from aml_images_dagster.cli.cleanup import report_table
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.builds.artifacts import BuildFolder
     from aml_images_dagster.builds.backends import Backends
-    from aml_images_dagster.builds.cleanup import CleanupReport
+    from aml_images_dagster.builds.housekeeping.cleanup import CleanupReport
     from aml_images_dagster.builds.records import BuildFailure, BuildStatus, EndStatus
     from aml_images_dagster.cli.dagster_run import BuildCommand
     from aml_images_dagster.settings import Settings

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.markup import escape
 
+from aml_images_dagster.builds.compliance.patches import ProductionScans, patch_status
 from aml_images_dagster.builds.history import History
 from aml_images_dagster.builds.ledger import LATEST, Ledger, released_images
-from aml_images_dagster.builds.patches import ProductionScans, patch_status
 from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog.reference import Reference, short_digest
 from aml_images_dagster.catalog.tree import WorkingTree

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.markup import escape
 
-from aml_images_dagster.builds.cleanup import read_report
 from aml_images_dagster.builds.history import History
+from aml_images_dagster.builds.housekeeping.cleanup import read_report
 from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.naming import BUILD_NUMBER
 from aml_images_dagster.builds.records import ENDED, on_platform, sizes_in_words

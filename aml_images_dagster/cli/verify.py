@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.markup import escape
 
-from aml_images_dagster.builds.image_lookup import is_reference
+from aml_images_dagster.builds.versions.image_lookup import is_reference
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json

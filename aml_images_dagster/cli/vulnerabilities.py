@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.markup import escape
 
-from aml_images_dagster.builds.image_lookup import find_image
+from aml_images_dagster.builds.versions.image_lookup import find_image
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import Facts, new_table, open_console
@@ -25,7 +25,7 @@ from aml_images_dagster.vulnerabilities.reports import SOURCES_OF_REPORTS, read_
 from aml_images_dagster.vulnerabilities.scanning import of_all_platforms, scan
 
 if TYPE_CHECKING:
-    from aml_images_dagster.builds.image_lookup import FoundImage
+    from aml_images_dagster.builds.versions.image_lookup import FoundImage
     from aml_images_dagster.settings import Settings
     from aml_images_dagster.vulnerabilities.policy import Assessment
     from aml_images_dagster.vulnerabilities.vulnerability import Scan

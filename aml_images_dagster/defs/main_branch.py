@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from aml_images_dagster.builds.ledger import next_release_num
-from aml_images_dagster.builds.plan import with_needed_parents
+from aml_images_dagster.builds.planning.plan import with_needed_parents
 from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.catalog import git
 from aml_images_dagster.catalog.validation import broken_images

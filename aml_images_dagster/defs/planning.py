@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from aml_images_dagster.builds.plan import plan_build, within
-from aml_images_dagster.builds.preflight import check_folders, check_plan
+from aml_images_dagster.builds.planning.plan import plan_build, within
+from aml_images_dagster.builds.planning.preflight import check_folders, check_plan
 from aml_images_dagster.defs.keys import BUILD_JOB
 from aml_images_dagster.defs.request import (
     PULL_REQUEST_TAG,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from aml_images_dagster.builds.artifacts import Artifacts
-    from aml_images_dagster.builds.plan import Selection
+    from aml_images_dagster.builds.planning.plan import Selection
     from aml_images_dagster.builds.records import Plan
     from aml_images_dagster.builds.session import Source
     from aml_images_dagster.defs.run import Factory

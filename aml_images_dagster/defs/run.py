@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from aml_images_dagster.builds.naming import build_number, release_tag_for
-from aml_images_dagster.builds.plan import left_out
+from aml_images_dagster.builds.planning.plan import left_out
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.catalog import git

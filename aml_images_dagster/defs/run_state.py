@@ -17,7 +17,7 @@ from aml_images_dagster.text import counted, printable
 if TYPE_CHECKING:
     from dagster import DagsterEvent
 
-    from aml_images_dagster.builds.janitor import RunState
+    from aml_images_dagster.builds.housekeeping.janitor import RunState
 
 HIDDEN = ".dagster/aml-images"
 """Start of the names of tags for processes: Dagster's pages show no tag that starts with `.dagster/`."""

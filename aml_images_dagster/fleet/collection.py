@@ -9,9 +9,9 @@ from functools import cache, partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, TypeVar
 
+from aml_images_dagster.builds.compliance.patches import ProductionScans, patch_status
 from aml_images_dagster.builds.history import History
 from aml_images_dagster.builds.ledger import LATEST, Ledger
-from aml_images_dagster.builds.patches import ProductionScans, patch_status
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
 from aml_images_dagster.fleet.fleet import NOT_ASKED, BaseState, Fleet, FleetImage, LastBuild, Served
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.builds.artifacts import BuildFolder
     from aml_images_dagster.builds.backends import Backends
-    from aml_images_dagster.builds.patches import PatchStatus
+    from aml_images_dagster.builds.compliance.patches import PatchStatus
     from aml_images_dagster.builds.records import BuildRecord, Plan, StagedImage
     from aml_images_dagster.builds.session import Source
     from aml_images_dagster.fleet.fleet import Origin

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from aml_images_dagster.builds.patches import PatchStatus, fixes_in_words
+from aml_images_dagster.builds.compliance.patches import PatchStatus, fixes_in_words
 from aml_images_dagster.text import counted
 from aml_images_dagster.vulnerabilities.vulnerability import rank
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.ledger import LATEST
-from aml_images_dagster.builds.release_notes import public_notes, served_notes
+from aml_images_dagster.builds.versions.release_notes import public_notes, served_notes
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.registry.platforms import images_of
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from datetime import date
 
     from aml_images_dagster.builds.backends import Backends
-    from aml_images_dagster.builds.release_notes import ReleaseNotes
     from aml_images_dagster.builds.session import Source
+    from aml_images_dagster.builds.versions.release_notes import ReleaseNotes
     from aml_images_dagster.catalog.catalog import Catalog
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.settings import Settings

@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.builds.bases import resolve_base
-from aml_images_dagster.builds.parents import named_release, released
+from aml_images_dagster.builds.steps.bases import resolve_base
+from aml_images_dagster.builds.steps.parents import named_release, released
 from aml_images_dagster.catalog.dockerfile import pin
 from aml_images_dagster.catalog.image import DOCKERFILE
 from aml_images_dagster.catalog.reference import Reference

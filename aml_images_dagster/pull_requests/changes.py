@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from aml_images_dagster.builds.plan import Selection, plan_build, with_needed_parents, within
-from aml_images_dagster.builds.preflight import check_folders, check_plan
+from aml_images_dagster.builds.planning.plan import Selection, plan_build, with_needed_parents, within
+from aml_images_dagster.builds.planning.preflight import check_folders, check_plan
 from aml_images_dagster.builds.records import Plan
 from aml_images_dagster.builds.session import Source
 from aml_images_dagster.builds.source import load_catalog

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.builds.image_difference import ImageComparison
-from aml_images_dagster.builds.image_versions import ImageVersion, ImageVersions
 from aml_images_dagster.builds.ledger import LATEST
+from aml_images_dagster.builds.versions.image_difference import ImageComparison
+from aml_images_dagster.builds.versions.image_versions import ImageVersion, ImageVersions
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
     from aml_images_dagster.builds.backends import Backends
-    from aml_images_dagster.builds.image_difference import ImageDifference
     from aml_images_dagster.builds.ledger import TagChange
+    from aml_images_dagster.builds.versions.image_difference import ImageDifference
     from aml_images_dagster.release.release_json import ReleaseImage, ReleaseJson
     from aml_images_dagster.release.release_plan import ReleasePlan
     from aml_images_dagster.settings import Settings

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.builds.image_difference import ImageDifference
 from aml_images_dagster.builds.ledger import LATEST, Ledger
-from aml_images_dagster.builds.release_notes import ReleaseNotes, read_notes, serves, write_notes, write_page
+from aml_images_dagster.builds.versions.image_difference import ImageDifference
+from aml_images_dagster.builds.versions.release_notes import ReleaseNotes, read_notes, serves, write_notes, write_page
 from aml_images_dagster.catalog.reference import Reference, is_tag
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.trust.layer_records import LayerRecords

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime  # noqa: TC003 - pydantic reads the annotations
 from typing import TYPE_CHECKING, Literal
 
-from aml_images_dagster.builds.evidence import is_attached_by
 from aml_images_dagster.builds.records import AttachedArtifact, BaseImage, Record
+from aml_images_dagster.builds.steps.evidence import is_attached_by
 from aml_images_dagster.errors import BuildFailed
 from aml_images_dagster.testing.interface import JobStatus  # noqa: TC001
 

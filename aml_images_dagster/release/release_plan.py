@@ -14,7 +14,7 @@ from aml_images_dagster.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from aml_images_dagster.builds.image_difference import ImageDifference
+    from aml_images_dagster.builds.versions.image_difference import ImageDifference
     from aml_images_dagster.registry.interface import Registry
     from aml_images_dagster.release.release_json import ReleaseJson
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.history import History
 from aml_images_dagster.builds.ledger import LATEST, Ledger, TagChange
-from aml_images_dagster.builds.release_notes import forget_in_notes
+from aml_images_dagster.builds.versions.release_notes import forget_in_notes
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, FactoryError
 from aml_images_dagster.release.actor import stated

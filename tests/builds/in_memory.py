@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from aml_images_dagster.builds.artifacts import Artifacts
 from aml_images_dagster.builds.backends import Backends
 from aml_images_dagster.builds.naming import build_number
-from aml_images_dagster.builds.plan import plan_build
-from aml_images_dagster.builds.scenarios import test
+from aml_images_dagster.builds.planning.plan import plan_build
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.source import load_source
-from aml_images_dagster.builds.staging import stage, stage_once
-from aml_images_dagster.builds.unchanged import record_unchanged
+from aml_images_dagster.builds.steps.scenarios import test
+from aml_images_dagster.builds.steps.staging import stage, stage_once
+from aml_images_dagster.builds.steps.unchanged import record_unchanged
 from aml_images_dagster.catalog.builder_features import BUILDKIT
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.interface import EngineInfo, PushedImage

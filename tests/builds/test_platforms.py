@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aml_images_dagster.builds.plan import with_needed_parents
+from aml_images_dagster.builds.planning.plan import with_needed_parents
 from aml_images_dagster.builds.records import StagedImage, TestedImage, sizes_in_words
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BuildFailed

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aml_images_dagster.builds.cleanup import cleanup
+from aml_images_dagster.builds.housekeeping.cleanup import cleanup
 from aml_images_dagster.builds.naming import build_number, release_tag_for
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.builds.source import load_source
-from aml_images_dagster.builds.staging import stage, staged_by_digest
+from aml_images_dagster.builds.steps.staging import stage, staged_by_digest
 from aml_images_dagster.errors import BuildFailed
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.settings import load_settings

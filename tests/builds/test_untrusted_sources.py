@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from aml_images_dagster.builds.artifacts import RELEASE_FILES, Artifacts, below
-from aml_images_dagster.builds.cleanup import cleanup
-from aml_images_dagster.builds.preflight import reaching_out
-from aml_images_dagster.builds.recipe import secrets_of
+from aml_images_dagster.builds.housekeeping.cleanup import cleanup
+from aml_images_dagster.builds.planning.preflight import reaching_out
 from aml_images_dagster.builds.records import PassedImage, TestedImage
-from aml_images_dagster.builds.reuse import passed_before, reusable
-from aml_images_dagster.builds.scenarios import test as run_scenarios
-from aml_images_dagster.builds.staging import reuse_staged, stage
+from aml_images_dagster.builds.steps.recipe import secrets_of
+from aml_images_dagster.builds.steps.reuse import passed_before, reusable
+from aml_images_dagster.builds.steps.scenarios import test as run_scenarios
+from aml_images_dagster.builds.steps.staging import reuse_staged, stage
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.registry.oci import read_manifest

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, get_args
 import pytest
 
 from aml_images_dagster.builds.artifacts import Artifacts, BuildFolder
-from aml_images_dagster.builds.cleanup import cleanup
+from aml_images_dagster.builds.housekeeping.cleanup import cleanup
 from aml_images_dagster.builds.ledger import Ledger, TagChange
 from aml_images_dagster.builds.records import (
     BaseImage,

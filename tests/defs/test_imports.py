@@ -65,8 +65,8 @@ def test_what_preloading_leaves_to_the_steps(repository: ImageRepository) -> Non
     """Modules of ours that a step would have to import itself are few: it has all that a build is made of."""
     modules = modules_after("import aml_images_dagster.preload", repository)
     for module in (
-        "builds.staging",
-        "builds.scenarios",
+        "builds.steps.staging",
+        "builds.steps.scenarios",
         "release.release_files",
         "engine.docker_engine",
         "registry.oci",

@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 from dagster._core.storage.tags import TagType, get_tag_type
 
-from aml_images_dagster.builds.cleanup import cleanup
+from aml_images_dagster.builds.housekeeping.cleanup import cleanup
 from aml_images_dagster.defs.images import checks, staged
 from aml_images_dagster.defs.images.checks import FactResult, StagedCheck
 from aml_images_dagster.defs.keys import RELEASED, STAGES, asset_key, released_key

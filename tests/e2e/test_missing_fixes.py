@@ -46,7 +46,7 @@ EXCEPTION = """exceptions:
 """
 ON_A_LATER_DAY = """
 from datetime import datetime, timedelta
-from aml_images_dagster.builds import vulnerability_gate
+from aml_images_dagster.builds.compliance import vulnerability_gate
 class Later(datetime):
     @classmethod
     def now(cls, tz=None):

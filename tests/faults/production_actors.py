@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aml_images_dagster.builds.janitor import sweep
+from aml_images_dagster.builds.housekeeping.janitor import sweep
 from aml_images_dagster.errors import FactoryError
 from aml_images_dagster.identity.credential import credential_for
 from aml_images_dagster.identity.endpoints import endpoints_of

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from aml_images_dagster.builds.patches import PatchStatus
+from aml_images_dagster.builds.compliance.patches import PatchStatus
 from aml_images_dagster.fleet.fleet import BaseState, Fleet, FleetImage, LastBuild, Served
 from aml_images_dagster.vulnerabilities.vulnerability import Vulnerability
 

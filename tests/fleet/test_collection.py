@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aml_images_dagster.builds.patches import ProductionScan, ProductionScans
+from aml_images_dagster.builds.compliance.patches import ProductionScan, ProductionScans
 from aml_images_dagster.builds.records import BuildFailure
 from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.registry.interface import NoAnswer

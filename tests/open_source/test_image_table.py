@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aml_images_dagster.builds.image_difference import BaseChange, ImageDifference, LayerChange, PlatformDifference
-from aml_images_dagster.builds.release_notes import ReleaseNotes
 from aml_images_dagster.builds.source import load_catalog
+from aml_images_dagster.builds.versions.image_difference import (
+    BaseChange,
+    ImageDifference,
+    LayerChange,
+    PlatformDifference,
+)
+from aml_images_dagster.builds.versions.release_notes import ReleaseNotes
 from aml_images_dagster.catalog.tree import FileMode, WorkingTree
 from aml_images_dagster.open_source.image_table import ListedImage, image_table, notes_page, without_versions
 from aml_images_dagster.open_source.leak_check import LeakRules, check_for_leaks

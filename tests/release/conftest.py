@@ -67,7 +67,7 @@ def staged_build(new_session: NewSession, push_new_image: Callable[[str, str], R
 
     def stage(*images: str, **fields: Any) -> BuildSession:
         session = new_session(*images, **fields)
-        # What builds attach is not of these tests (tests/builds/test_attached_evidence.py).
+        # What builds attach is not of these tests (tests/builds/steps/test_attached_evidence.py).
         session = replace(session, settings=session.settings.model_copy(update={"trust": TrustSettings(attach=False)}))
         session.begin()
         (session.settings.home / ".gitignore").write_text("*\n")

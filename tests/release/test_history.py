@@ -11,9 +11,9 @@ import pytest
 
 from aml_images_dagster.builds.artifacts import BuildFolder
 from aml_images_dagster.builds.history import History
-from aml_images_dagster.builds.janitor import sweep
+from aml_images_dagster.builds.housekeeping.janitor import sweep
 from aml_images_dagster.builds.ledger import LATEST, Ledger
-from aml_images_dagster.builds.parents import released
+from aml_images_dagster.builds.steps.parents import released
 from aml_images_dagster.errors import BadInput, FactoryError, ReleaseFailed, Unreachable
 from aml_images_dagster.release import production
 from aml_images_dagster.release.candidate import completed

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aml_images_dagster.builds.ledger import LATEST
-from aml_images_dagster.builds.release_notes import (
+from aml_images_dagster.builds.versions.release_notes import (
     PAGE,
     public_notes,
     read_notes,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from aml_images_dagster.builds.artifacts import BuildFolder
-from aml_images_dagster.builds.cleanup import cleanup
+from aml_images_dagster.builds.housekeeping.cleanup import cleanup
 from aml_images_dagster.builds.ledger import LATEST, Ledger, ReleaseRecord
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, FactoryError, ReleaseFailed

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from aml_images_dagster.builds import ledger as ledger_module
-from aml_images_dagster.builds.janitor import sweep
+from aml_images_dagster.builds.housekeeping.janitor import sweep
 from aml_images_dagster.builds.ledger import LATEST, ReleaseRecord
 from aml_images_dagster.errors import FactoryError
 from aml_images_dagster.release.candidate import completed
@@ -574,7 +574,7 @@ class _DropProduction:
         self._world.production.put(repository, tag, image.digest)
 
     def bring_evidence(self, _image: import_images.Tested, _repository: str) -> None:
-        """Nothing is attached to these images (tests/builds/test_attached_evidence.py)."""
+        """Nothing is attached to these images (tests/builds/steps/test_attached_evidence.py)."""
 
 
 SHORT = {"max_examples": 25, "stateful_step_count": 25}

@@ -16,8 +16,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from aml_images_dagster.builds import scenarios
-from aml_images_dagster.builds.staging import stage
+from aml_images_dagster.builds.steps import scenarios
+from aml_images_dagster.builds.steps.staging import stage
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.release.production import Releaser

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from aml_images_dagster.builds.notices import NoticesResult, notices_result
+from aml_images_dagster.builds.compliance.notices import NoticesResult, notices_result
+from aml_images_dagster.builds.compliance.vulnerability_gate import GateResult, gate_result
 from aml_images_dagster.builds.records import ScenarioRecord, StagedImage, TestedImage, sizes_in_words
 from aml_images_dagster.builds.session import BuildSession
-from aml_images_dagster.builds.staging import staged_by_digest
-from aml_images_dagster.builds.vulnerability_gate import GateResult, gate_result
+from aml_images_dagster.builds.steps.staging import staged_by_digest
 from aml_images_dagster.catalog.image import NOTICES_FILE, NOTICES_LOCK, Image
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.catalog.tree import Tree

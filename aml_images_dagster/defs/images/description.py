@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from aml_images_dagster.builds.difference_markdown import short_sections
-from aml_images_dagster.builds.image_difference import summary
+from aml_images_dagster.builds.versions.difference_markdown import short_sections
+from aml_images_dagster.builds.versions.image_difference import summary
 from aml_images_dagster.defs.keys import asset_key
 from aml_images_dagster.text import code, code_block
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from aml_images_dagster.builds.production_difference import ProductionDifference
     from aml_images_dagster.builds.records import EvidenceRecord, StagedImage, TestedImage
     from aml_images_dagster.builds.session import BuildSession, Source
+    from aml_images_dagster.builds.versions.production_difference import ProductionDifference
     from aml_images_dagster.catalog.image import Image
 
 

@@ -8,7 +8,7 @@ import dagster as dg
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
 from aml_images_dagster.builds.session import BuildSession
-from aml_images_dagster.builds.unchanged import record_unchanged
+from aml_images_dagster.builds.steps.unchanged import record_unchanged
 from aml_images_dagster.defs.images.checks import (
     SIZE,
     check_result,

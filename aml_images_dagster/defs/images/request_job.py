@@ -13,8 +13,8 @@ from pydantic import Field
 
 from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.naming import build_number
-from aml_images_dagster.builds.preflight import check_plan, check_prerequisites
-from aml_images_dagster.builds.preparation import PreparedBuild, Wanted, prepare
+from aml_images_dagster.builds.planning.preflight import check_plan, check_prerequisites
+from aml_images_dagster.builds.planning.preparation import PreparedBuild, Wanted, prepare
 from aml_images_dagster.builds.records import Plan
 from aml_images_dagster.defs.in_process import in_process_executor
 from aml_images_dagster.defs.keys import BUILD_JOB, REQUEST, REQUEST_JOB, image_of

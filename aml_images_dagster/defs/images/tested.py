@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from aml_images_dagster.builds.preflight import begin_checked
+from aml_images_dagster.builds.planning.preflight import begin_checked
 from aml_images_dagster.builds.records import StagedImage
-from aml_images_dagster.builds.scenarios import test
 from aml_images_dagster.builds.session import BuildSession, Source
-from aml_images_dagster.builds.staging import reuse_staged, stage_once
+from aml_images_dagster.builds.steps.scenarios import test
+from aml_images_dagster.builds.steps.staging import reuse_staged, stage_once
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.image_name import group_name
 from aml_images_dagster.defs.images.checks import scenario_checks, scenario_results, without_result

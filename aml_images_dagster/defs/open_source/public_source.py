@@ -6,9 +6,9 @@ import dagster as dg
 from pydantic import Field
 
 from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord
-from aml_images_dagster.builds.release_notes import with_notes
 from aml_images_dagster.builds.session import Source
 from aml_images_dagster.builds.source import load_source
+from aml_images_dagster.builds.versions.release_notes import with_notes
 from aml_images_dagster.defs.keys import OPERATIONS_GROUP, PUBLIC_DOCS, PUBLIC_SOURCE
 from aml_images_dagster.defs.run import Factory, explained, step_log
 from aml_images_dagster.defs.ticks import sensor_status, skips_while_unreachable

@@ -11,8 +11,8 @@ import dagster as dg
 from pydantic import Field
 
 from aml_images_dagster.builds.artifacts import Artifacts
-from aml_images_dagster.builds.cleanup import CleanupReport, CleanupRow, cleanup, not_clean
-from aml_images_dagster.builds.janitor import due_builds, sweep
+from aml_images_dagster.builds.housekeeping.cleanup import CleanupReport, CleanupRow, cleanup, not_clean
+from aml_images_dagster.builds.housekeeping.janitor import due_builds, sweep
 from aml_images_dagster.builds.naming import build_number, split_staging_tag
 from aml_images_dagster.builds.records import EndStatus
 from aml_images_dagster.catalog.reference import Reference

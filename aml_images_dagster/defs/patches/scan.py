@@ -6,8 +6,8 @@ from typing import Any
 
 import dagster as dg
 
-from aml_images_dagster.builds.patch_scan import ProductionScanner
-from aml_images_dagster.builds.patches import (
+from aml_images_dagster.builds.compliance.patch_scan import ProductionScanner
+from aml_images_dagster.builds.compliance.patches import (
     PatchStatus,
     ProductionScan,
     ProductionScans,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from aml_images_dagster.builds.compliance.patches import ProductionScans
 from aml_images_dagster.builds.history import History
 from aml_images_dagster.builds.ledger import LATEST, Ledger
-from aml_images_dagster.builds.patches import ProductionScans
 from aml_images_dagster.defs.keys import BUILD_JOB, PATCHED, SCAN_JOB, images_with_assets, released_key
 from aml_images_dagster.defs.main_branch import main_build
 from aml_images_dagster.defs.patches.rebuilds import WantedRebuild, next_rebuilds
@@ -24,7 +24,7 @@ from aml_images_dagster.text import counted
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence, Set
 
-    from aml_images_dagster.builds.patches import ProductionScan
+    from aml_images_dagster.builds.compliance.patches import ProductionScan
     from aml_images_dagster.catalog.catalog import Reasons
     from aml_images_dagster.defs.main_branch import MainBranch, MainImages
     from aml_images_dagster.defs.operations.jobs import AssetJob

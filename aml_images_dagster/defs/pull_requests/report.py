@@ -6,10 +6,10 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from aml_images_dagster.builds.difference_markdown import short_sections
-from aml_images_dagster.builds.image_difference import summary
 from aml_images_dagster.builds.naming import build_number
-from aml_images_dagster.builds.production_difference import ProductionDifference, read_production_difference
+from aml_images_dagster.builds.versions.difference_markdown import short_sections
+from aml_images_dagster.builds.versions.image_difference import summary
+from aml_images_dagster.builds.versions.production_difference import ProductionDifference, read_production_difference
 from aml_images_dagster.defs.request import RESOURCE
 from aml_images_dagster.defs.run_state import first_failure
 from aml_images_dagster.errors import FactoryError, Unreachable

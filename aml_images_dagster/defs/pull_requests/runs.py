@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import dagster as dg
 from pydantic import Field
 
-from aml_images_dagster.builds.cleanup import cleanup
+from aml_images_dagster.builds.housekeeping.cleanup import cleanup
 from aml_images_dagster.defs.keys import BUILD_JOB, ENDED_BUILDS, OPERATIONS_GROUP
 from aml_images_dagster.defs.operations.cleanup import log_report, observe_removed
 from aml_images_dagster.defs.planning import ToDo

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from aml_images_dagster.builds.preflight import begin_checked
+from aml_images_dagster.builds.planning.preflight import begin_checked
 from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.image_name import group_name

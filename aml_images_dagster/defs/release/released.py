@@ -8,10 +8,10 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from aml_images_dagster.builds.difference_markdown import as_markdown
 from aml_images_dagster.builds.ledger import LATEST, Ledger, ReleaseRecord, TagChange
 from aml_images_dagster.builds.records import EvidenceRecord
-from aml_images_dagster.builds.release_notes import notes_as_markdown, read_notes
+from aml_images_dagster.builds.versions.difference_markdown import as_markdown
+from aml_images_dagster.builds.versions.release_notes import notes_as_markdown, read_notes
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.reference import short_digest
 from aml_images_dagster.defs.images.checks import without_result

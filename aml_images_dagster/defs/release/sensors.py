@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from aml_images_dagster.builds.ledger import Ledger
-from aml_images_dagster.builds.release_notes import with_notes
+from aml_images_dagster.builds.versions.release_notes import with_notes
 from aml_images_dagster.defs.keys import BUILD_JOB, RELEASE_JOB, RELEASED
 from aml_images_dagster.defs.main_branch import main_build
 from aml_images_dagster.defs.release.released import announce_change

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from aml_images_dagster.builds.naming import build_number
-from aml_images_dagster.builds.parents import released
+from aml_images_dagster.builds.steps.parents import released
 from aml_images_dagster.defs.keys import SCHEDULES_GROUP
 from aml_images_dagster.defs.release.launchpad import release_links
 from aml_images_dagster.defs.request import RELEASE_BY_TAG, SCHEDULE_TAG

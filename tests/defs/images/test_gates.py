@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pytest
 
-from aml_images_dagster.builds.preflight import check_folders
+from aml_images_dagster.builds.planning.preflight import check_folders
 from aml_images_dagster.catalog.image import NOTICES_FILE, NOTICES_LOCK
 from aml_images_dagster.catalog.notices import Component, NoticesLock, notices_text
 from aml_images_dagster.defs.request import PULL_REQUEST_TAG

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
-from aml_images_dagster.builds.image_difference import ImageDifference
-from aml_images_dagster.builds.production_difference import ProductionDifference
+from aml_images_dagster.builds.versions.image_difference import ImageDifference
+from aml_images_dagster.builds.versions.production_difference import ProductionDifference
 from aml_images_dagster.defs.images import staged
 from aml_images_dagster.defs.request import PULL_REQUEST_TAG
 from aml_images_dagster.trust.difference import MajorChange

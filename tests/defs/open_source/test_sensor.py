@@ -9,8 +9,8 @@ import pytest
 
 from aml_images_dagster.builds.artifacts import write_atomically
 from aml_images_dagster.builds.ledger import Action, Ledger, TagChange
-from aml_images_dagster.builds.release_notes import PAGE
 from aml_images_dagster.builds.source import load_source
+from aml_images_dagster.builds.versions.release_notes import PAGE
 from aml_images_dagster.defs.open_source.public_source import publication_assets, publish_after_release_sensor
 from aml_images_dagster.defs.run import FACTORY, Factory
 from aml_images_dagster.profiles import backends_for

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from aml_images_dagster.builds.artifacts import Artifacts, write_atomically
-from aml_images_dagster.builds.cleanup import CleanupReport, CleanupRow
+from aml_images_dagster.builds.housekeeping.cleanup import CleanupReport, CleanupRow
 from aml_images_dagster.defs.keys import CLEANUP, NOTHING_LEFT
 from aml_images_dagster.defs.operations.cleanup import announce
 

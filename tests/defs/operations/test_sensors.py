@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
-from aml_images_dagster.builds.cleanup import read_report
+from aml_images_dagster.builds.housekeeping.cleanup import read_report
 from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.builds.process import named, this_process
 from aml_images_dagster.builds.source import load_source

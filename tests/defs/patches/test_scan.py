@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pytest
 
-from aml_images_dagster.builds.patches import ProductionScans
+from aml_images_dagster.builds.compliance.patches import ProductionScans
 from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.defs.keys import PATCHED, SCAN_JOB, released_key
 from aml_images_dagster.defs.main_branch import MainBranch
 from aml_images_dagster.defs.patches.scan import patched_checks
 from aml_images_dagster.defs.run import FACTORY, Factory
-from tests.builds.test_patch_scan import World, _packages, world  # noqa: F401 - a fixture
+from tests.builds.compliance.test_patch_scan import World, _packages, world  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

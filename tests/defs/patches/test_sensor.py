@@ -12,8 +12,8 @@ import pytest
 from dagster._core.events import DagsterEvent, DagsterEventType
 from dagster._core.storage.tags import RUN_KEY_TAG
 
+from aml_images_dagster.builds.compliance.patches import ProductionScan, ProductionScans, Rebuild
 from aml_images_dagster.builds.ledger import LATEST, Ledger, TagChange
-from aml_images_dagster.builds.patches import ProductionScan, ProductionScans, Rebuild
 from aml_images_dagster.builds.records import PassedImage, TestedImage
 from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.defs.images import build_job

@@ -1,0 +1,1 @@
+"""What is done after a build: nothing is left of one that has failed, and damaged records are repaired."""
