@@ -294,11 +294,15 @@ def _jobs(build: str, backends: Backends) -> list[CleanupRow]:
 
 
 def _staged_images(build: str, backends: Backends) -> list[CleanupRow]:
-    return [
+    whole, parts = (*staged_references(build, backends), *_untagged(build, backends)), _parts_left(build, backends)
+    rows = [
         row
-        for reference in (*staged_references(build, backends), *_untagged(build, backends))
+        for reference in whole
         for row in _attempt("staged image", str(reference), partial(_staged_image, reference, build, backends))
     ]
+    for image, left in parts.items():
+        rows += _attempt("staged image", str(image), partial(_remove_parts, image, left, backends))
+    return rows
 
 
 def _staged_image(reference: Reference, build: str, backends: Backends) -> list[CleanupRow]:
@@ -309,7 +313,7 @@ def _staged_image(reference: Reference, build: str, backends: Backends) -> list[
 def _untagged(build: str, backends: Backends) -> list[Reference]:
     """Images of a build that staging holds without any tag: a cleanup was killed before it could delete them."""
     folder, is_there = backends.artifacts.build(build), _presence(backends)
-    found = _parts_left(build, backends)
+    found = []
     for image in _images(folder):
         tagged: StagedImage | BaseImage | None = None
         with suppress(FactoryError):  # a damaged record has no information
@@ -322,21 +326,38 @@ def _untagged(build: str, backends: Backends) -> list[Reference]:
     return found
 
 
-def _parts_left(build: str, backends: Backends) -> list[Reference]:
+def _parts_left(build: str, backends: Backends) -> dict[Reference, list[str]]:
     """What staging holds of an image without it: a push or a step has ended too early, or a cleanup.
 
-    Images of an index without that, and artifacts that are attached to nothing.
+    Returns:
+        By the image's staging tag, the digests of images of an index without that, and of artifacts that are attached
+        to nothing.
     """
     folder, is_there = backends.artifacts.build(build), _presence(backends)
-    found = []
+    found = {}
     for image in _images(folder):
         family, _, name = image.partition("/")
         own = staging_reference(backends.staging.host, family, name, build)
-        parts = [own.with_digest(digest) for digest in folder.untagged(image)]
-        there = [part for part in parts if is_there(part)]
+        there = [digest for digest in folder.untagged(image) if is_there(own.with_digest(digest))]
         kept = _referenced(own, backends, and_own_tag=True) if there else ()
-        found += [part for part in there if part.digest not in kept]
+        if left := [digest for digest in there if digest not in kept]:
+            found[own] = left
     return found
+
+
+def _remove_parts(image: Reference, digests: Sequence[str], backends: Backends) -> list[CleanupRow]:
+    """Remove what is left of an image, unless a tag leads to it again. To look for that is dear, so all at once."""
+    rows = []
+    with backends.artifacts.deletion(*digests):  # see _remove
+        for digest in digests:
+            forget(image.with_digest(digest), backends)
+        kept = _referenced(image, backends, and_own_tag=True)
+        for part in map(image.with_digest, digests):
+            if part.digest not in kept:
+                delete(backends.staging, part)
+            outcome: Outcome = "digest kept, tag removed" if part.digest in kept else "removed"
+            rows.append(CleanupRow(kind="staged image", name=str(part), outcome=outcome))
+    return rows
 
 
 def _presence(backends: Backends) -> Callable[[Reference], bool]:
@@ -521,8 +542,8 @@ def _read_back(folder: BuildFolder, backends: Backends, status: EndStatus) -> li
     if record is not None and record.status not in ENDED:
         folder.finish(status)
     rows = _release_files(folder)
-    left = [*map(str, staged_references(folder.build, backends)), *map(str, _parts_left(folder.build, backends))]
-    left += backends.runner.live(folder.build)
+    parts = (own.with_digest(digest) for own, left in _parts_left(folder.build, backends).items() for digest in left)
+    left = [*map(str, staged_references(folder.build, backends)), *map(str, parts), *backends.runner.live(folder.build)]
     rows += [CleanupRow(kind="build", name=name, outcome="left", detail="it is there again") for name in left]
     return rows
 
