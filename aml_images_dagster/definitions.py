@@ -53,25 +53,25 @@ def definitions(settings: Settings, pinned: PinnedCatalog | None = None) -> dg.D
     pinned = pinned or PinnedCatalog.now(settings)
     factory = Factory(settings, load_source(settings, pinned.commit), backends_for(settings))
     known = with_declared(images_with_assets(factory.source.catalog), pinned.declared)
-    is_whole = pinned.images is None  # else it is for a run of the command line: what it does not make costs it nothing
-    made = [image for image in known if pinned.images is None or image.id in pinned.images]
-    build_job = images.build_job(made)
+    selected = [image for image in known if pinned.images is None or image.id in pinned.images]
+    job = images.build_job(selected)
     shared = dg.Definitions(
-        jobs=[build_job],
+        jobs=[job],
+        # The keys are the names of the parameters by which ops get them: `build_options`, `factory`.
         resources={RESOURCE: BuildOptions.configure_at_launch(), FACTORY: factory},
         executor=_executor(factory),
     )
-    if not is_whole:
-        files = dg.Definitions(assets=[release_files(made, factory.timetable)])
-        return dg.Definitions.merge(images.definitions(made, factory), files, shared)
+    if pinned.images is not None:  # for a run of the command line: what it does not make costs it nothing
+        files = dg.Definitions(assets=[release_files(selected, factory.timetable)])
+        return dg.Definitions.merge(images.definitions(selected, factory), files, shared)
     main = MainBranch(factory)
     return dg.Definitions.merge(
         images.definitions(known, factory),
         release.definitions(known, factory, main),
         upstream.definitions(factory, main),
-        patches.definitions(known, factory, main, build_job),
+        patches.definitions(known, factory, main, job),
         schedules.definitions(factory, main),
-        pull_requests.definitions(known, factory, build_job),
+        pull_requests.definitions(known, factory, job),
         operations.definitions(factory),
         open_source.definitions(factory),
         notifications.definitions(factory),

@@ -95,7 +95,7 @@ def test_an_image_without_scenarios_has_no_step_that_tests_it(scene: Scene) -> N
 def test_an_image_that_a_check_refuses_has_not_passed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     for tests in (scene.repo / "images").rglob("tests.json"):
         tests.unlink()
-    refused = [StagedCheck("wrong", "Always.", True, lambda *_: FactResult(False, "no"))]
+    refused = [StagedCheck("wrong", "Always.", lambda *_: FactResult(False, "no"), blocking=True)]
     monkeypatch.setattr(checks, "STAGED_CHECKS", refused)
     monkeypatch.setattr(staged, "STAGED_CHECKS", refused)
     done = scene.run(scene.plan())

@@ -1,4 +1,7 @@
-"""The chain of every image: staged, tested, release_config, import_cfg; and the jobs that build."""
+"""The assets `staged` and `tested` of every image, and the job that builds.
+
+What follows them in the chain, `release_config` and `import_cfg`, is in `defs/release/release_files.py`.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ def build_job(images: Sequence[Image]) -> AssetJob:
 
 
 def definitions(images: Sequence[Image], factory: Factory) -> dg.Definitions:
-    """Two steps for each image; release_config and import_cfg come from `release_files`."""
+    """Two steps for each image; release_config and import_cfg come from `release_files` of `defs/release`."""
     assets = [
         *(staged_asset(image, factory.source) for image in images),
         *(tested_asset(image, factory.source) for image in images),

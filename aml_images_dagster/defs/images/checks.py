@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import dagster as dg
 
@@ -41,14 +41,14 @@ class StagedCheck:
     Attributes:
         name: Its name in the UI.
         description: The fact that it checks.
-        blocking: Whether the build fails when the fact does not hold.
         verdict: Runs the check.
+        blocking: Whether the build fails when the fact does not hold.
     """
 
     name: str
     description: str
-    blocking: bool
     verdict: Callable[[BuildSession, StagedImage], FactResult]
+    blocking: bool = field(kw_only=True)
 
     def spec(self, key: dg.AssetKey) -> dg.AssetCheckSpec:
         """The check of one image."""
@@ -102,12 +102,14 @@ def _notices(_: BuildSession, record: StagedImage) -> FactResult:
     )
 
 
-SIZE = StagedCheck("size", "The compressed size is within the budget of image.json, on each platform.", False, _size)
+SIZE = StagedCheck(
+    "size", "The compressed size is within the budget of image.json, on each platform.", _size, blocking=False
+)
 STAGED_CHECKS = (
-    StagedCheck("digest", "The registry serves the digest that was pushed.", True, _digest),
-    StagedCheck("platform", "Operating system and architecture are as declared.", True, _platform),
+    StagedCheck("digest", "The registry serves the digest that was pushed.", _digest, blocking=True),
+    StagedCheck("platform", "Operating system and architecture are as declared.", _platform, blocking=True),
     SIZE,
-    StagedCheck("notices", "Licence and third-party notices are in the image.", False, _notices),
+    StagedCheck("notices", "Licence and third-party notices are in the image.", _notices, blocking=False),
 )
 
 NOTICES_DRIFT = "notices_drift"

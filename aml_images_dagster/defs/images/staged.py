@@ -84,8 +84,8 @@ def staged_asset(image: Image, source: Source) -> dg.AssetsDefinition:
                 results += [each for each, _ in gates if dg.AssetCheckKey(key, str(each.check_name)) in selected]
                 if session.pull_request:
                     yield from _compare(context, session, record, key)
-                if is_fine(results) and _is_tested_here(session, image):
-                    _pass_without_test(context, session, record)
+                if is_fine(results) and _has_no_test_step(session, image):
+                    _record_untested(context, session, record)
             except FactoryError as error:
                 yield from failure_events(context, session, key, error)
                 raise
@@ -109,13 +109,13 @@ def _compare(
     yield observation
 
 
-def _is_tested_here(session: BuildSession, image: Image) -> bool:
+def _has_no_test_step(session: BuildSession, image: Image) -> bool:
     """Whether the run has no step that tests the image. In builds of pull requests one may record reused images."""
     plan = session.plan
     return plan is not None and not session.pull_request and is_tested_when_staged(plan, image.id)
 
 
-def _pass_without_test(context: dg.AssetExecutionContext, session: BuildSession, record: StagedImage) -> None:
+def _record_untested(context: dg.AssetExecutionContext, session: BuildSession, record: StagedImage) -> None:
     tested = test(session, record, step_log)
     context.log.warning(f"{record.image} has no tests.json: it is not tested")
     context.log_event(

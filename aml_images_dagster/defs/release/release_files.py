@@ -1,7 +1,7 @@
 """The results of a build: the entries of its images, release.json, import.cfg and the drop. One step makes them all.
 
-It runs last, and only if all steps before have succeeded. Images that the build reuses unchanged have no steps and are
-is recorded here first.
+It runs last, and only if all steps before have succeeded. Images that the build reuses unchanged have no steps, and
+are recorded here first.
 """
 
 from collections.abc import Iterator, Sequence
