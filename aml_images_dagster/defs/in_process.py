@@ -1,6 +1,6 @@
 """The executor of jobs whose steps run in the run's process: they are there sooner, and who ends the run ends them.
 
-It gives signs of life, as the executor of builds does: a run whose process or machine is killed must not stay under way
+It writes heartbeats, as the executor of builds does: a run whose process or machine is killed must not stay under way
 for ever.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def in_process_executor(settings: Settings) -> dg.ExecutorDefinition:
-    """Dagster's `in_process_executor`, whose runs name their process and give signs of life."""
+    """Dagster's `in_process_executor`, whose runs name their process and write heartbeats."""
 
     @dg.executor(name="in_process")
     def in_process(_: dg.InitExecutorContext) -> _LivingExecutor:

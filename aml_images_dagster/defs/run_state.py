@@ -62,7 +62,7 @@ class InstanceRuns:
 
     Args:
         instance: The instance.
-        patience_seconds: After which a run whose process cannot be seen from here, and that gives no sign of life, is
+        patience_seconds: After which a run whose process cannot be seen from here, and that writes no heartbeat, is
             dead.
     """
 

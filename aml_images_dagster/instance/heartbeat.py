@@ -1,4 +1,4 @@
-"""Signs of life of runs, for machines and containers from which the process of a run cannot be seen.
+"""Heartbeats of runs, for machines and containers from which the process of a run cannot be seen.
 
 A run writes the time into the instance; one that has stopped doing so is dead. Clocks of machines that share an
 instance may differ by seconds, not by a minute.
@@ -24,12 +24,12 @@ and those who look may be back before those who write."""
 
 
 def beat(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Write that a run lives."""
+    """Write a heartbeat of a run."""
     instance.daemon_cursor_storage.set_cursor_values({_last(run_id): repr(time.time())})
 
 
 def seconds_between_beats(patience_seconds: float) -> float:
-    """How often a run has to write that it lives.
+    """How often a run has to write a heartbeat.
 
     Args:
         patience_seconds: See `is_silent`.
@@ -74,14 +74,14 @@ def repeated(work: Callable[[], None], seconds: float) -> Iterator[None]:
 
 
 def is_silent(instance: dg.DagsterInstance, run_id: str, patience_seconds: float) -> bool:
-    """Whether a run has stopped giving signs of life; False for one that has never given any.
+    """Whether a run has stopped writing heartbeats; False for one that has never written any.
 
     The first call notices the silence, for whoever asks next; a later one may answer True.
 
     Args:
         instance: Where the run is recorded.
         run_id: The run.
-        patience_seconds: How long a run that lives may give no sign of it.
+        patience_seconds: How long a run that lives may write no heartbeat.
     """
     memory, now = instance.daemon_cursor_storage, time.time()
     values = memory.get_cursor_values({_last(run_id), _noticed(run_id)})

@@ -151,7 +151,7 @@ class Settings(BaseSettings):
     host_patience_seconds: float = Field(
         default=300,
         gt=0,
-        description="How long a run on another machine, or in another container, may give no sign of life before it "
+        description="How long a run on another machine, or in another container, may write no heartbeat before it "
         "counts as dead and its build is cleaned up.",
     )
     keep_failed_hours: float = Field(default=24, gt=0, description="How long --keep-failed keeps a failed build.")

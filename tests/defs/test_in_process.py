@@ -1,4 +1,4 @@
-"""Runs whose steps have no process of their own: each names its process, and gives signs of life until it is killed."""
+"""Runs whose steps have no process of their own: each names its process, and writes heartbeats until it is killed."""
 
 import subprocess
 import sys
