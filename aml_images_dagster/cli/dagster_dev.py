@@ -9,10 +9,13 @@ import os
 import signal
 import socket
 import sys
+import time
 from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import requests
 
 from aml_images_dagster.cli.console import open_console, print_error
 from aml_images_dagster.cli.instance import open_instance
@@ -27,6 +30,12 @@ if TYPE_CHECKING:
 _HOST = "127.0.0.1"
 _SHOWN = 120
 """Characters of a command line in a message."""
+_LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries { name
+    locationOrLoadError { ... on PythonError { message } } } } } }"""
+_RELOAD = "mutation ($name: String!) { reloadRepositoryLocation(repositoryLocationName: $name) { __typename } }"
+_LOST = "DagsterUserCodeUnreachableError"
+"""What the UI's error begins with when the server of a code location does not answer."""
+_LOOK_SECONDS = 10
 _SUPERSEDED = "Function `dev_command` is superseded"
 """How Dagster's warning begins that `dg dev` is to be used, which needs a project of its own form."""
 
@@ -54,8 +63,48 @@ def become_dagster_dev(settings: Settings, workspace: str, port: str) -> NoRetur
     # Of its own log only what is wrong: each tick of a sensor is a line, and the UI shows them all.
     options = ["--workspace", workspace, "--host", _HOST, "--port", port, "--log-level", "warning"]
     open_console(stderr=True).print(f"The Dagster UI will be at http://{_HOST}:{port} in some seconds. Ctrl-C ends it.")
+    _keep_code_served(f"http://{_HOST}:{port}/graphql")
     dagster = [sys.executable, "-W", f"ignore:{_SUPERSEDED}", "-m", "dagster", "dev", *options]
     os.execv(sys.executable, dagster)  # noqa: S606 - a list, without a shell
+
+
+def _keep_code_served(graphql: str) -> None:
+    """Let a child process reload a code location whose server is gone, as long as this process lives.
+
+    `dagster dev` starts a server for each code location, which starts another one, and restarts the first of the two,
+    but not the second: without it no sensor would run, and nothing would be cleaned up.
+    """
+    parent = os.getpid()
+    if os.fork():
+        return
+    with suppress(KeyboardInterrupt):
+        lost_before, seconds = set[str](), 0
+        while os.getppid() == parent:
+            time.sleep(1)
+            seconds = (seconds + 1) % _LOOK_SECONDS
+            if seconds:
+                continue
+            lost = _lost_locations(graphql)
+            for name in lost & lost_before:  # one that is just being started is lost for a moment
+                _ask(graphql, _RELOAD, name=name)
+            lost_before = lost
+    os._exit(0)
+
+
+def _lost_locations(graphql: str) -> set[str]:
+    """The code locations whose server the UI cannot reach."""
+    entries = _ask(graphql, _LOCATIONS).get("workspaceOrError", {}).get("locationEntries", [])
+    loaded = {entry["name"]: entry["locationOrLoadError"] or {} for entry in entries}
+    return {name for name, location in loaded.items() if _LOST in location.get("message", "")}
+
+
+def _ask(graphql: str, query: str, **variables: str) -> dict[str, Any]:
+    """What the UI answers; nothing while it does not."""
+    try:
+        answer = requests.post(graphql, json={"query": query, "variables": variables}, timeout=60)
+        return answer.json().get("data") or {}
+    except (requests.RequestException, ValueError):
+        return {}
 
 
 def _check_port(port: str) -> None:

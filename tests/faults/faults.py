@@ -378,6 +378,22 @@ def all_killed(scene: Scene, started: Started) -> Build:
     return build
 
 
+@fault("kill -9 of the code server and the run worker in test", "UI")
+def code_server_killed(scene: Scene, started: Started) -> Build:
+    assert scene.ui is not None
+    build = in_mid_test(scene, started)
+    group = scene.ui.process_group
+
+    def servers() -> set[int]:
+        return {pid for pid, command in group_members(group).items() if " api grpc " in command}
+
+    killed = servers()
+    scene.strike(build, lambda: kill(*killed, scene.worker(build)))
+    scene.until(lambda: servers() - killed, "no code server was started again")
+    build.recovered_at = time.time()
+    return build
+
+
 # What is reused
 
 

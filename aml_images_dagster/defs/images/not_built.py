@@ -40,8 +40,10 @@ def report_unchanged(context: dg.AssetExecutionContext, session: BuildSession) -
         context.log_event(evaluation(asset_key(image, "staged"), result))
 
 
-def gate_unchanged(session: BuildSession) -> Iterator[dg.AssetCheckEvaluation]:
+def gate_reused(session: BuildSession) -> Iterator[dg.AssetCheckEvaluation]:
     """Ask the gates about images that the plan reuses: fixes that they lack may have come out since they were built.
+
+    Also about those of which a scenario runs again: only the step that builds an image asks the gates itself.
 
     A step that fails loses the events that it has only logged, so these are yielded.
 
@@ -50,7 +52,7 @@ def gate_unchanged(session: BuildSession) -> Iterator[dg.AssetCheckEvaluation]:
     """
     closed: list[BuildFailed] = []
     for planned in session.plan.images if session.plan else ():
-        if planned.is_unchanged and has_gate(session, planned.image):
+        if planned.action == "reuse" and has_gate(session, planned.image):
             staged = session.folder.read_staged(planned.image)
             for check, failure in gate_results(session, staged, step_log) if staged else ():
                 yield evaluation(asset_key(planned.image, "staged"), check)
@@ -62,9 +64,9 @@ def gate_unchanged(session: BuildSession) -> Iterator[dg.AssetCheckEvaluation]:
 
 
 def _budgets(session: BuildSession) -> Iterator[tuple[str, dg.AssetCheckResult]]:
-    """The one check whose result can change for an unchanged image: image.json sets the budget of its size."""
+    """The one check whose result can change for a reused image: image.json sets the budget of its size."""
     for planned in session.plan.images if session.plan else ():
-        if planned.is_unchanged and session.image(planned.image).settings.size_budget_mb is not None:
+        if planned.action == "reuse" and session.image(planned.image).settings.size_budget_mb is not None:
             staged = session.folder.read_staged(planned.image)
             if staged is not None:
                 yield planned.image, check_result(SIZE, session, staged)

@@ -14,7 +14,7 @@ from aml_images_dagster.builds.session import BuildSession
 from aml_images_dagster.catalog.image import Image
 from aml_images_dagster.catalog.image_name import group_name
 from aml_images_dagster.defs.images.description import kinds, owners
-from aml_images_dagster.defs.images.not_built import gate_unchanged, left_out, report_unchanged
+from aml_images_dagster.defs.images.not_built import gate_reused, left_out, report_unchanged
 from aml_images_dagster.defs.keys import (
     DROP,
     IMPORT_CFG,
@@ -110,7 +110,7 @@ def release_files(images: Sequence[Image], timetable: Timetable) -> dg.AssetsDef
             if session.plan:
                 begin_checked(session)  # it may be the only step of the run
                 report_unchanged(context, session)
-                yield from gate_unchanged(session)
+                yield from gate_reused(session)
             else:
                 session.begin()
             for key in (asset_key(image, stage) for image in sorted(session.left_out) for stage in STAGES):

@@ -129,6 +129,21 @@ def test_a_fix_that_comes_out_closes_the_gate_for_images_that_are_reused(scene: 
     assert opened.reused() == set(ALL)
 
 
+def test_a_fix_that_comes_out_closes_the_gate_for_images_of_which_only_a_test_is_new(
+    scene: Scene, trivy: Trivy
+) -> None:
+    write(scene.repo / "policy.yaml", POLICY)
+    scene.build()
+    write(scene.repo / "checks" / "check.sh", "echo better\n")
+    trivy.finds(TRIVY)
+    closed = _run(scene)
+
+    assert len(closed.steps) == 1 + len(ALL)
+    assert not closed.result.success
+    assert {name: check.passed for name, check in _evaluations(closed).items()} == dict.fromkeys(IMAGES, False)
+    assert not closed.made & FILES
+
+
 def test_an_exception_that_has_expired_closes_the_gate_again(scene: Scene, trivy: Trivy) -> None:
     exception = "exceptions: [{{id: CVE-2026-1, reason: not reachable here, expires: {}}}]\n"
     report = copy.deepcopy(TRIVY)
