@@ -118,7 +118,12 @@ def registry_500(scene: Scene, started: Started) -> Build:
     return answered(scene, started, Answer("status", "PUT", pushed_to(scene), status=500))
 
 
-@fault("push: connection dropped", "command line", by_hand=("command line",), says="could not push .* EOF")
+@fault(
+    "push: connection dropped",
+    "command line",
+    by_hand=("command line",),
+    says="could not push .* (EOF|closed network connection|connection reset)",
+)
 def registry_drops(scene: Scene, started: Started) -> Build:
     return answered(scene, started, Answer("drop", "PUT", pushed_to(scene)))
 
