@@ -8,6 +8,7 @@ folder itself pins one, and what the base brings is marked.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from itertools import groupby, takewhile
 from textwrap import TextWrapper
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 
 GENERATED = "==== Written by `aml-images notices` from what is in the image: change nothing below this line ===="
 NOTHING_ADDED = "It adds no third-party software of its own"
+_DENIAL = re.compile(
+    r"\b(?:adds? (?:nothing|no (?:third-party|further|other|additional))"
+    r"|nothing (?:else |more )?(?:is|was|has been) (?:added|installed)"
+    r"|(?:contains|has|includes|installs) no (?:third-party|further|other|additional))\b"
+)
 _NOT_STATED = "not stated by the package"
 _LICENCE = TextWrapper(
     110,
@@ -138,8 +144,8 @@ def head_of(text: str) -> str:
 
 
 def says_nothing_added(text: str) -> bool:
-    """Whether notices say that the folder installs nothing: the sentence that a new folder has."""
-    return NOTHING_ADDED.lower() in " ".join(text.split()).lower()
+    """Whether notices say that the folder installs nothing, as the sentence of a new folder does, or one like it."""
+    return _DENIAL.search(" ".join(text.split()).lower()) is not None
 
 
 def new_head(image: Image) -> str:

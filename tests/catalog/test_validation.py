@@ -374,6 +374,23 @@ def test_notices_that_say_nothing_was_added_while_something_is(good, run):
     assert findings(good) == []
 
 
+@pytest.mark.parametrize(
+    ("notices", "denies"),
+    [
+        ("Nothing was added.", True),
+        ("nothing else is\ninstalled", True),
+        ("The image contains no third-party software.", True),
+        ("It adds nothing to its base.", True),
+        ("Nothing of it may be sold. numpy is added under BSD-3-Clause.", False),
+    ],
+)
+def test_notices_deny_in_words_of_their_own(good, notices, denies):
+    good.image(
+        "base/child", "FROM debian:12\nRUN apt-get install -y a\n", tests__json=PLAN, ThirdPartyNotices__txt=notices
+    )
+    assert len(findings(good)) == denies
+
+
 @pytest.mark.parametrize(("context", "shown"), [("src", f"{ROOT}/base/good/src"), ("repository", "the repository")])
 def test_a_build_context_elsewhere_is_named_where_a_file_is_not_in_it(good, context, shown):
     good.write(f"{ROOT}/base/good/image.json", json.dumps({"context": context}))
