@@ -108,7 +108,13 @@ def test_a_run_of_a_person_is_the_first_of_its_day(scene: Scene) -> None:
 def test_complete_builds_of_the_day_count(scene: Scene) -> None:
     now = datetime.now(UTC)
     for day, number in ((now - timedelta(days=1), 8), (now, 2)):
-        about = {"build": f"{day:%Y%m%d}.00000001", "run_id": "", "status": "succeeded", "commit": "", "source": ""}
+        about = {
+            "build": f"{day:%Y%m%d}.00000001",
+            "run_id": "",
+            "status": "succeeded",
+            "commit": "1234567",
+            "source": "",
+        }
         about |= {"created": day, "release_tag": f"{day:%Y%m%d}.v{number}", "images": ["apps/hello"]}
         scene.artifacts.build(about["build"]).write_build(BuildRecord.model_validate(about))
     scene.release("20261123.00000001")
