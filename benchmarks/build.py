@@ -273,7 +273,7 @@ class RealScene(Scene):
         """Write the contexts of the peers, in waves of images whose parents are built."""
         settings = Settings(repo=self.ours)
         source = load_source(settings)
-        self.network, self.waves = settings.build_network, list[dict[str, tuple[str, str]]]()
+        self.network, self.waves = settings.build_network or "default", list[dict[str, tuple[str, str]]]()
         built = set[str]()
         while left := [name for name in source.catalog.order(self.names) if name not in built]:
             images = [source.catalog.get(name) for name in left]
@@ -310,7 +310,7 @@ def measure(scene: Scene, rounds: int, rows: Sequence[str], products: Mapping[st
         print(f"{row:10}{who:24}{cost.seconds:8.1f} s{cost.processor:8.1f} CPU s", file=sys.stderr, flush=True)
 
     # Everything is built once, so that "nothing changed" is true for all.
-    if isinstance(scene, RealScene):
+    if isinstance(scene, RealScene) and "cold" in rows:
         scene.prepare_peers()
     if not {*rows} <= {"plan", "commit"}:
         for name, product in products.items():

@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 
 GENERATED = "==== Written by `aml-images notices` from what is in the image: change nothing below this line ===="
 NOTHING_ADDED = "It adds no third-party software of its own"
+_SOFTWARE = "(?:software|components?|packages?)"
 _DENIAL = re.compile(
-    r"\b(?:adds? (?:nothing|no (?:third-party|further|other|additional))"
-    r"|nothing (?:else |more )?(?:is|was|has been) (?:added|installed)"
-    r"|(?:contains|has|includes|installs) no (?:third-party|further|other|additional))\b"
+    r"\b(?:adds nothing"
+    r"|nothing (?:else |more )?(?:is|was|has been) (?:added|installed)(?! to the)"
+    rf"|(?:adds|contains|has|includes|installs) no (?:(?:third-party|further|other|additional) )+{_SOFTWARE}"
+    rf"|no (?:third-party|further|other|additional) {_SOFTWARE} (?:is|are|was|were) (?:added|installed))\b"
 )
 _NOT_STATED = "not stated by the package"
 _LICENCE = TextWrapper(

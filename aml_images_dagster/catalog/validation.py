@@ -35,7 +35,7 @@ from aml_images_dagster.catalog.image import (
     TESTS_FILE,
 )
 from aml_images_dagster.catalog.image_name import group_name, name_fault, plain_name
-from aml_images_dagster.catalog.notices import check_notices, says_nothing_added
+from aml_images_dagster.catalog.notices import check_notices, head_of, says_nothing_added
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.catalog.tests_file import scenario_path
 from aml_images_dagster.catalog.tree import FileMode
@@ -227,7 +227,7 @@ def _check_denials(images: Collection[Image], tree: Tree) -> Iterator[Finding]:
         return
     for image in images:
         path = image.file(NOTICES_FILE)
-        if image.parsed and says_nothing_added(texts.get(path, "")):
+        if image.parsed and says_nothing_added(head_of(texts.get(path, ""))):
             for install in islice(installs(image.parsed), 1):
                 dockerfile, line = image.place(install.line)
                 message = f"it says that nothing is added, and {install.manager} installs something"

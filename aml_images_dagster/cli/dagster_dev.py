@@ -34,7 +34,8 @@ _LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries { name
     locationOrLoadError { ... on PythonError { message } } } } } }"""
 _RELOAD = "mutation ($name: String!) { reloadRepositoryLocation(repositoryLocationName: $name) { __typename } }"
 _LOST = "DagsterUserCodeUnreachableError"
-"""What the UI's error begins with when the server of a code location does not answer."""
+"""What the UI's error names when the server of a code location does not answer; also when it is only slow."""
+_SLOW = "timed out"
 _LOOK_SECONDS = 10
 _SUPERSEDED = "Function `dev_command` is superseded"
 """How Dagster's warning begins that `dg dev` is to be used, which needs a project of its own form."""
@@ -77,7 +78,7 @@ def _keep_code_served(graphql: str) -> None:
     parent = os.getpid()
     if os.fork():
         return
-    with suppress(KeyboardInterrupt):
+    try:
         lost_before, seconds = set[str](), 0
         while os.getppid() == parent:
             time.sleep(1)
@@ -87,24 +88,28 @@ def _keep_code_served(graphql: str) -> None:
             lost = _lost_locations(graphql)
             for name in lost & lost_before:  # one that is just being started is lost for a moment
                 _ask(graphql, _RELOAD, name=name)
-            lost_before = lost
-    os._exit(0)
+            lost_before = lost - lost_before  # and so is one that was just reloaded
+    finally:
+        os._exit(0)  # nothing of the parent is to be done twice
 
 
 def _lost_locations(graphql: str) -> set[str]:
     """The code locations whose server the UI cannot reach."""
     entries = _ask(graphql, _LOCATIONS).get("workspaceOrError", {}).get("locationEntries", [])
     loaded = {entry["name"]: entry["locationOrLoadError"] or {} for entry in entries}
-    return {name for name, location in loaded.items() if _LOST in location.get("message", "")}
+    said = {name: location.get("message", "") for name, location in loaded.items()}
+    return {name for name, message in said.items() if _LOST in message and _SLOW not in message}
 
 
 def _ask(graphql: str, query: str, **variables: str) -> dict[str, Any]:
     """What the UI answers; nothing while it does not."""
-    try:
-        answer = requests.post(graphql, json={"query": query, "variables": variables}, timeout=60)
-        return answer.json().get("data") or {}
-    except (requests.RequestException, ValueError):
-        return {}
+    with requests.Session() as session:
+        session.trust_env = False  # no proxy leads to this machine
+        try:
+            answer = session.post(graphql, json={"query": query, "variables": variables}, timeout=60).json()
+        except (requests.RequestException, ValueError):
+            return {}
+    return (answer.get("data") or {}) if isinstance(answer, dict) else {}
 
 
 def _check_port(port: str) -> None:

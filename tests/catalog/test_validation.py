@@ -381,6 +381,10 @@ def test_notices_that_say_nothing_was_added_while_something_is(good, run):
         ("nothing else is\ninstalled", True),
         ("The image contains no third-party software.", True),
         ("It adds nothing to its base.", True),
+        ("No third-party software was added.", True),
+        ("The image has no other licence than MIT.", False),
+        ("if you add no other conditions whatsoever to those of this License", False),
+        ("nothing was added to the text of the licence", False),
         ("Nothing of it may be sold. numpy is added under BSD-3-Clause.", False),
     ],
 )

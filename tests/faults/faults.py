@@ -393,6 +393,7 @@ def code_server_killed(scene: Scene, started: Started) -> Build:
         return {pid for pid, command in group_members(group).items() if " api grpc " in command}
 
     killed = servers()
+    assert killed
     scene.strike(build, lambda: kill(*killed, scene.worker(build)))
     scene.until(lambda: servers() - killed, "no code server was started again")
     build.recovered_at = time.time()

@@ -24,7 +24,7 @@ from aml_images_dagster.registry.platforms import manifests_below
 from aml_images_dagster.trust.referrers import delete, detach, lists, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.builds.backends import Backends
@@ -41,6 +41,9 @@ Kind = Literal[
     "build",
 ]
 Outcome = Literal["removed", "digest kept, tag removed", "repaired", "left", "kept"]
+
+_PARTS_AT_ONCE = 10
+"""Builds that push the same bytes wait a minute for their deletion."""
 
 
 class CleanupRow(Account):
@@ -301,7 +304,9 @@ def _staged_images(build: str, backends: Backends) -> list[CleanupRow]:
         for row in _attempt("staged image", str(reference), partial(_staged_image, reference, build, backends))
     ]
     for image, left in parts.items():
-        rows += _attempt("staged image", str(image), partial(_remove_parts, image, left, backends))
+        for first in range(0, len(left), _PARTS_AT_ONCE):
+            some = left[first : first + _PARTS_AT_ONCE]
+            rows += _attempt("staged image", str(image), partial(_remove_parts, image, some, backends))
     return rows
 
 
@@ -353,11 +358,15 @@ def _remove_parts(image: Reference, digests: Sequence[str], backends: Backends) 
             forget(image.with_digest(digest), backends)
         kept = _referenced(image, backends, and_own_tag=True)
         for part in map(image.with_digest, digests):
-            if part.digest not in kept:
-                delete(backends.staging, part)
-            outcome: Outcome = "digest kept, tag removed" if part.digest in kept else "removed"
-            rows.append(CleanupRow(kind="staged image", name=str(part), outcome=outcome))
+            rows += _attempt("staged image", str(part), partial(_remove_part, part, kept, backends))
     return rows
+
+
+def _remove_part(part: Reference, kept: Collection[str], backends: Backends) -> list[CleanupRow]:
+    if part.digest in kept:
+        return [CleanupRow(kind="staged image", name=str(part), outcome="digest kept, tag removed")]
+    delete(backends.staging, part)
+    return [CleanupRow(kind="staged image", name=str(part), outcome="removed")]
 
 
 def _presence(backends: Backends) -> Callable[[Reference], bool]:

@@ -58,7 +58,7 @@ def tested_asset(image: Image, source: Source) -> dg.AssetsDefinition:
             try:
                 if session.plan:
                     begin_checked(session)  # staged may have no step in this run
-                    # The test step of one image records all images that a pull request reuses.
+                    # The test step of one image records all images that a pull request reuses as they are.
                     if session.pull_request and records_unchanged(session.plan, image.id):
                         report_unchanged(context, session)
                 staged = session.folder.read_staged(image.id) or _not_staged(context, session, image)
