@@ -40,7 +40,7 @@ def command_line(world: World, tmp_path_factory: pytest.TempPathFactory) -> Scen
     return scene
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its UI and daemon work, also when nobody looks
 def with_daemon(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """UI and daemon on the instance that the command line uses too."""
     scene = Scene.create(tmp_path_factory.mktemp("faults") / "repository", world)
@@ -49,7 +49,7 @@ def with_daemon(world: World, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield scene
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its UI and daemon work, also when nobody looks
 def on_postgres(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """UI and daemon on an instance in a Postgres of the tests' own."""
     scene = Scene.create(tmp_path_factory.mktemp("faults") / "repository", world)
