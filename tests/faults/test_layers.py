@@ -54,9 +54,11 @@ def test_every_layer_is_enough(
     build = scene.start("UI")
     scene.wait_for_end(build)
     clean = wait_until_clean(build, scene)
-    # The hook is faster than who looks from outside.
-    report = json.loads((scene.eyes.artifacts / build.number / "cleanup.json").read_text())
-    assert "job" in {row["kind"] for row in report["rows"]}, "the job has cleaned up after itself"
+    # The hook is faster than who looks from outside; the report is written when all is clean.
+    report = scene.eyes.artifacts / build.number / "cleanup.json"
+    scene.until(report.exists, f"{working} reports nothing", 60)
+    removed = {row["kind"] for row in json.loads(report.read_text())["rows"]}
+    assert "job" in removed, "the job has cleaned up after itself"
     cleaners = scene.until(lambda: scene.found_by(build), f"{working} does not say that it found anything")
     assert cleaners == working
     row = Row(f"scenario fails; broken: {', '.join(others)}", "UI", str(clean.there), cleaners, clean.seconds)
