@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import random
 import re
 import time
 import uuid
@@ -48,7 +49,9 @@ _PAGE = 100
 _MOST_PAGES = 1000
 _LIST_SECONDS = 600
 _LONGEST_CONFIG = 4 * 2**20
-_TRIES = 3
+_TRIES = 8
+_REMOVED_TAG = "aml-images.removed-tag"
+"""Annotation of a manifest that is made to be removed with a tag."""
 _LARGEST = 2**63 - 1
 """Bytes of a descriptor's size. Source: image-spec, "descriptor.md", int64."""
 DEEPEST = 8
@@ -247,7 +250,8 @@ class OciRegistry(Registry):
         the registry removes then, the image is not touched.
 
         Distribution's registry may delete a manifest and keep a tag for it, when another tag beside it is written at
-        the same moment. Such a tag is listed and leads nowhere; it is moved and removed once more.
+        the same moment. Such a tag is listed and leads nowhere; it is moved and removed once more. So is one that leads
+        to the throw-away manifest of somebody else, who removes it at the same moment or has ended while doing so.
 
         Raises:
             BadInput: The reference names a digest.
@@ -261,17 +265,16 @@ class OciRegistry(Registry):
             except Unreachable as refused:
                 what = f"{refused.what}; {self._put_back(reference, before)}"
                 raise Unreachable(what, where=refused.where, hint=refused.hint) from None
-        for _ in range(_TRIES):
-            if not self._leads_nowhere(reference):
+        for tried in range(_TRIES):
+            time.sleep(random.random() * 0.1 * tried)  # noqa: S311 - who meets others gives way for longer each time
+            left = self.manifest(reference)
+            if left is None and reference.version not in self._all_tags(reference.repository):
                 break
+            if left is not None and not _is_thrown_away(left):
+                raise self._has_still(reference, left.digest)
             self._remove_tag(reference)
-        left = self._named(reference)
-        if left is not None or self._leads_nowhere(reference):
-            raise Unreachable(
-                f"the registry still has the tag, now for {left or 'nothing'}",
-                where=str(reference),
-                hint="Something else pushed it at the same time, or the registry only seems to delete.",
-            )
+        else:
+            raise self._has_still(reference, "nothing")
         if before is not None and self.digest(reference.with_digest(before)) is None:
             raise Unreachable(
                 f"the registry removed the image {before} together with its tag",
@@ -483,7 +486,13 @@ class OciRegistry(Registry):
 
     def _remove_tag(self, reference: Reference) -> None:
         thrown_away = self._throw_away_manifest(reference.repository)
-        self.put_manifest(reference.repository, reference.version, thrown_away)
+        try:
+            self.put_manifest(reference.repository, reference.version, thrown_away)
+        except Unreachable:
+            # Somebody else may remove the tag at this moment, and have done so already.
+            left = self.manifest(reference)
+            if left is not None and not _is_thrown_away(left):
+                raise
         self._delete_manifest(reference.repository, reference.version, may_refuse=True)
         self._delete_manifest(reference.repository, thrown_away.digest)
 
@@ -496,8 +505,13 @@ class OciRegistry(Registry):
             return f"the tag may stand for an empty image now, and no longer for {before}"
         return f"the tag stands for {before} as before"
 
-    def _leads_nowhere(self, reference: Reference) -> bool:
-        return self._named(reference) is None and reference.version in self._all_tags(reference.repository)
+    @staticmethod
+    def _has_still(reference: Reference, left: str) -> Unreachable:
+        return Unreachable(
+            f"the registry still has the tag, now for {left}",
+            where=str(reference),
+            hint="Something else pushed it at the same time, or the registry only seems to delete.",
+        )
 
     def _all_tags(self, repository: str) -> Sequence[str]:
         return self._list(f"/v2/{repository}/tags/list", "tags", f"the tags of {repository}", is_tag)
@@ -523,7 +537,8 @@ class OciRegistry(Registry):
 
     def _throw_away_manifest(self, repository: str) -> Manifest:
         """A unique manifest and blob: a registry may refuse content that two clients write at once."""
-        content = json.dumps({"removed tag": str(uuid.uuid4())}).encode()
+        unique = str(uuid.uuid4())
+        content = json.dumps({"removed tag": unique}).encode()
         blob = {"digest": _sha256(content), "size": len(content)}
         self.upload_blob(repository, str(blob["digest"]), content)
         body = json.dumps(
@@ -532,6 +547,7 @@ class OciRegistry(Registry):
                 "mediaType": OCI_MANIFEST,
                 "config": {"mediaType": OCI_CONFIG, **blob},
                 "layers": [{"mediaType": "application/octet-stream", **blob}],
+                "annotations": {_REMOVED_TAG: unique},
             }
         ).encode()
         return Manifest(_sha256(body), OCI_MANIFEST, body)
@@ -822,3 +838,8 @@ def _error_message(answer: requests.Response) -> str:
         errors = (_json_object(answer.content) or {})["errors"]
         return "; ".join(str(error.get("message") or error.get("code")) for error in errors)[:_LONGEST_MESSAGE]
     return ""
+
+
+def _is_thrown_away(manifest: Manifest) -> bool:
+    """Whether a manifest was made to be removed with a tag."""
+    return _REMOVED_TAG.encode() in manifest.body

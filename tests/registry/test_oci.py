@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 
 import pytest
@@ -84,6 +85,40 @@ def test_a_tag_that_leads_nowhere_goes_too(staging, busybox, tmp_path):
         registry.untag(one)
         assert registry.tags("tools") == ["2"]
         assert registry.digest(two) == busybox.digest
+
+
+@pytest.mark.parametrize("other", ["has written", "has removed"])
+def test_who_removes_the_same_tag_at_the_same_moment_is_no_obstacle(staging, pushed, monkeypatch, other):
+    """As cleanups of one build do: one comes between what the other has written and what it looks at then."""
+    first, second = OciRegistry(staging.host), OciRegistry(staging.host)
+    reference, once = pushed.with_tag("2"), iter([True])
+    staging.tag(pushed, "2")
+    send = first.send_manifest
+
+    def interrupted(*arguments):
+        answer = send(*arguments)
+        if next(once, False):
+            if other == "has removed":
+                second.untag(reference)
+            else:
+                second.send_manifest(pushed.repository, "2", second._throw_away_manifest(pushed.repository))
+        return answer
+
+    monkeypatch.setattr(first, "send_manifest", interrupted)
+    first.untag(reference)
+    assert staging.digest(reference) is None
+    assert "2" not in staging.tags(pushed.repository)
+    assert staging.digest(pushed) == pushed.digest
+
+
+def test_many_may_remove_one_tag(staging, pushed):
+    for round_ in range(5):
+        reference = pushed.with_tag(f"many{round_}")
+        staging.tag(pushed, reference.tag)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _, it=reference: OciRegistry(staging.host).untag(it), range(4)))
+        assert reference.tag not in staging.tags(pushed.repository)
+    assert staging.digest(pushed) == pushed.digest
 
 
 def test_a_digest_is_not_untagged(staging, pushed):
