@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import importlib
 import io
 import os
@@ -15,6 +16,10 @@ from click.shell_completion import CompletionItem
 from typing_extensions import override
 
 from aml_images_dagster.errors import INTERRUPTED, FactoryError, refused_by_system
+
+_OBJECTS_BETWEEN_COLLECTIONS = 100_000
+"""Python's 700 make it collect hundreds of times while modules are imported, of which nothing becomes garbage: 0.2 of
+the 2.5 seconds of a build where nothing has changed."""
 
 COMMANDS = {
     "list": ("list_images", "Show all images."),
@@ -96,6 +101,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and turn a failure that explains itself into a message and an exit code."""
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal's encoding lacks is shown as escapes.
         if isinstance(stream, io.TextIOWrapper):

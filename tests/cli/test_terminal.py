@@ -20,6 +20,7 @@ from aml_images_dagster.cli.changes import changes_table
 from aml_images_dagster.cli.console import new_table, open_console
 from tests.hostile_text import HOSTILE
 from tests.records import DIGEST, begun_release, build_record, staged_image
+from tests.terminal import read_to_end
 
 if TYPE_CHECKING:
     from tests.image_repository import ImageRepository
@@ -33,17 +34,7 @@ def on_a_terminal(repository: ImageRepository, *arguments: str, **environment: s
     if child == 0:
         terminal_of = {"TERM": "xterm-256color", "COLUMNS": "200", **environment}
         os._exit(repository.be_the_command(arguments, terminal_of, 1, 2))
-    written = b""
-    while True:
-        try:
-            piece = os.read(terminal, 65536)
-        except OSError:  # Linux says so when the other end is closed
-            break
-        if not piece:
-            break
-        written += piece
-    os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), written
+    return read_to_end(child, terminal)
 
 
 @pytest.mark.parametrize("command", [("status", BUILD), ("builds",)])

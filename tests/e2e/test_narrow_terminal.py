@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.terminal import read_to_end
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -45,17 +47,8 @@ def in_a_terminal(repository: ImageRepository, *arguments: str, **environment: s
         main = "from aml_images_dagster.cli.main import main; main()"
         command = [sys.executable, "-c", main, *arguments]
         os.execve(sys.executable, command, clean | {"TERM": "xterm-256color", **environment})
-    written = b""
-    while True:
-        try:
-            piece = os.read(terminal, 65536)
-        except OSError:  # Linux says so when the other end is closed
-            break
-        if not piece:
-            break
-        written += piece
-    os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), written.decode()
+    code, written = read_to_end(child, terminal)
+    return code, written.decode()
 
 
 def lines_of(written: str) -> list[str]:
