@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.builds.artifacts import Artifacts, BuildFolder
     from aml_images_dagster.builds.ledger import ReleaseRecord
+    from aml_images_dagster.builds.records import StagedImage
     from aml_images_dagster.settings import Settings
 
 _OUTCOMES = {"expired": "succeeded", "removed": "succeeded"}
@@ -131,11 +132,19 @@ class StoreMetrics:
             if passed is None:
                 continue
             size.add_metric([image], passed.staged.size_bytes)
-            if passed.staged.seconds:  # else it was reused
-                seconds.add_metric([image], passed.staged.seconds)
+            took = passed.staged.seconds or self._took(passed.staged)
+            if took:
+                seconds.add_metric([image], took)
             for scenario in passed.tested.scenarios:
                 tests.add_metric([image, scenario.scenario], scenario.seconds)
         yield from (seconds, size, tests)
+
+    def _took(self, reused: StagedImage) -> float:
+        """How long the build of a reused image took, in the build that made it; 0 if that has no record any more."""
+        with suppress(FactoryError):
+            made = self._artifacts.build(reused.built_in).read_staged(reused.image)
+            return made.seconds if made is not None and made.digest == reused.digest else 0.0
+        return 0.0
 
 
 def _released(records: Iterable[ReleaseRecord], images: Iterable[str]) -> Iterator[Metric]:

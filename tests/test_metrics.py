@@ -94,6 +94,15 @@ def test_an_image_has_its_last_size_and_times(store: Store) -> None:
     assert "aml_images_image_size_bytes apps/hello" not in found
 
 
+def test_a_reused_image_keeps_the_time_of_its_build(store: Store) -> None:
+    store.build("20261123.00000001", "succeeded", ("build",))
+    made = staged_image("tools/shell", "20261123.00000001", seconds=34.5)
+    store.artifacts.build("20261123.00000001").write_staged(made)
+    tested = TestedImage(image="tools/shell", digest=DIGEST, scenarios=())
+    store.artifacts.write_passed(PassedImage(staged=made.model_copy(update={"seconds": 0.0}), tested=tested))
+    assert store.read()["aml_images_image_build_seconds tools/shell"] == 34.5
+
+
 def test_the_age_of_an_image_follows_releases_rollbacks_and_withdrawals(store: Store) -> None:
     name = "aml_images_released_build_timestamp_seconds tools/shell"
     assert name not in store.read()

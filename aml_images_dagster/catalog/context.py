@@ -9,6 +9,7 @@ import hashlib
 import io
 import posixpath
 import tarfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from aml_images_dagster.catalog.tree import FileMode
 from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from aml_images_dagster.catalog.image import Image
@@ -80,11 +81,10 @@ class BuildContext:
         if context.ignore_fault:
             raise context.ignore_fault
         for name in context.submodules:
-            raise _submodule_fault(posixpath.join(image.context, name))
-        kept = {name: posixpath.join(image.context, name) for name in context.names}
+            raise _submodule_fault(context.path(name))
         entries = tree.files()
         files = []
-        for name, (path, content) in zip(kept, tree.read_many(kept.values()), strict=True):
+        for name, (path, content) in zip(context.names, tree.read_many(context.paths), strict=True):
             _check(path, content)
             digest = hashlib.sha256(content).hexdigest()
             files.append(ContextFile(name, entries[path].mode, digest, len(content)))
@@ -129,21 +129,31 @@ class BuildContext:
         return _BUILT_DOCKERFILE
 
 
-def context_faults(tree: Tree, image: Image) -> Iterator[BadInput]:
-    """What keeps the context of an image from being gathered; of the files only small ones are read."""
-    context = ContextFiles(tree, image)
+def read_ahead(tree: Tree, contexts: Iterable[ContextFiles]) -> None:
+    """Read what `context_faults` reads of each context, for all of them together, where that costs less."""
+    small: list[str] = []
+    for context in contexts:
+        with suppress(BadInput):  # it is told when it is asked for that one
+            small += _small(tree, context.paths)
+    tree.read_ahead(small)
+
+
+def context_faults(tree: Tree, context: ContextFiles) -> Iterator[BadInput]:
+    """What keeps a context from being gathered; of the files only small ones are read."""
     if context.ignore_fault and context.sources:
         yield context.ignore_fault
     for name in context.submodules:
-        yield _submodule_fault(posixpath.join(image.context, name))
-    paths = [posixpath.join(image.context, name) for name in context.names]
-    small = [path for path, size in tree.sizes(paths) if size <= _LARGEST_POINTER_BYTES]
-    contents = dict(tree.read_many(small))
-    for path in paths:
+        yield _submodule_fault(context.path(name))
+    contents = dict(tree.read_many(_small(tree, context.paths)))
+    for path in context.paths:
         try:
             _check(path, contents.get(path, b""))
         except BadInput as error:
             yield error
+
+
+def _small(tree: Tree, paths: Sequence[str]) -> list[str]:
+    return [path for path, size in tree.sizes(paths) if size <= _LARGEST_POINTER_BYTES]
 
 
 def _check(path: str, content: bytes) -> None:

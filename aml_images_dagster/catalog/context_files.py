@@ -74,6 +74,15 @@ class ContextFiles:
         """The names of the files that the builder gets, sorted."""
         return self._let_through(self._taken)
 
+    @property
+    def paths(self) -> list[str]:
+        """The paths of the same files."""
+        return [self.path(name) for name in self.names]
+
+    def path(self, name: str) -> str:
+        """The path of a name."""
+        return self._prefix + name
+
     @cached_property
     def folders(self) -> list[str]:
         """The folders in which the builder gets no file, sorted: everything in them is left out, and they are not."""

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import tempfile
 from bisect import bisect_left
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -90,6 +91,10 @@ class Tree(Protocol):
             BadInput: One of the files cannot be read.
             KeyError: The tree lacks one of the files.
         """
+
+    def read_ahead(self, paths: Iterable[str]) -> None:
+        """Read small files that will be read one after the other, if it is cheaper to read them together."""
+        return
 
     def sizes(self, paths: Sequence[str]) -> Iterator[tuple[str, int]]:
         """Paths of files and their sizes in bytes, without reading them."""
@@ -303,6 +308,12 @@ class CommitTree(Tree):
                     if size <= _SMALL_BYTES:
                         self._small[oid] = content
                     yield path, content
+
+    @override
+    def read_ahead(self, paths: Iterable[str]) -> None:
+        with suppress(BadInput):  # whoever reads the file that is missing is told
+            for _ in self.read_many(dict.fromkeys(paths)):
+                pass
 
     @property
     def _files(self) -> Mapping[str, FileEntry]:

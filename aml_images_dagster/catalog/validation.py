@@ -17,7 +17,7 @@ from aml_images_dagster.catalog.builder_features import (
     mirrored_frontend,
     usual_features,
 )
-from aml_images_dagster.catalog.context import context_faults
+from aml_images_dagster.catalog.context import context_faults, read_ahead
 from aml_images_dagster.catalog.context_files import ContextFiles
 from aml_images_dagster.catalog.dockerfile import (
     installs,
@@ -86,31 +86,33 @@ def validate(
     clashes = _clashes(catalog)
     cycles = all_cycles(catalog.parents)
     findings: list[Finding] = []
-    for image in catalog.every_image():
-        if ids is None or image.id in ids:
-            for check in (
-                image.problems,
-                _check_name(image),
-                clashes[image.id],
-                _check_files(image, existing, publishes),
-                _check_instructions(image, tree, features_of),
-                _check_installs(image),
-                _check_syntax(image, frontends),
-                _check_scenarios(image, catalog, tree, existing),
-                _check_bases(image, catalog),
-                _check_platform(image, catalog, features_of),
-                _check_parents(image, catalog, day),
-            ):
-                try:
-                    findings.extend(check)
-                except BadInput as fault:  # a file that cannot be read stops nothing but its own image
-                    findings.append(Finding(image.id, "error", fault.what, fault.where or image.path))
-            if image.id in cycles:
-                cycle = f"images are built FROM each other: {' → '.join(cycles[image.id])}"
-                findings.append(Finding(image.id, "error", cycle, image.dockerfile_path))
-    folders = {image.path for image in catalog.every_image() if ids is None or image.id in ids}
+    images = [image for image in catalog.every_image() if ids is None or image.id in ids]
+    contexts = [ContextFiles(tree, image) for image in images]
+    read_ahead(tree, (context for image, context in zip(images, contexts, strict=True) if image.parsed is not None))
+    for image, context in zip(images, contexts, strict=True):
+        for check in (
+            image.problems,
+            _check_name(image),
+            clashes[image.id],
+            _check_files(image, existing, publishes),
+            _check_instructions(image, tree, context, features_of),
+            _check_installs(image),
+            _check_syntax(image, frontends),
+            _check_scenarios(image, catalog, tree, existing),
+            _check_bases(image, catalog),
+            _check_platform(image, catalog, features_of),
+            _check_parents(image, catalog, day),
+        ):
+            try:
+                findings.extend(check)
+            except BadInput as fault:  # a file that cannot be read stops nothing but its own image
+                findings.append(Finding(image.id, "error", fault.what, fault.where or image.path))
+        if image.id in cycles:
+            cycle = f"images are built FROM each other: {' → '.join(cycles[image.id])}"
+            findings.append(Finding(image.id, "error", cycle, image.dockerfile_path))
+    folders = {image.path for image in images}
     of_folders = [image for image in catalog.every_image() if image.path in folders]
-    findings += _check_denials([each for each in catalog.every_image() if ids is None or each.id in ids], tree)
+    findings += _check_denials(images, tree)
     findings += [each for each in check_notices(of_folders, tree) if ids is None or each.image in ids]
     return sorted(set(findings), key=lambda f: (f.image, f.path, f.line or 0, f.severity, f.message))
 
@@ -148,7 +150,7 @@ def _check_files(image: Image, existing: Collection[str], publishes: bool) -> It
         yield Finding(image.id, "warning", message, image.tests_path)
 
 
-def _check_instructions(image: Image, tree: Tree, features_of: FeaturesOf) -> Iterator[Finding]:
+def _check_instructions(image: Image, tree: Tree, context: ContextFiles, features_of: FeaturesOf) -> Iterator[Finding]:
     """What the builder refuses, or fails at only when it gets there."""
     if image.parsed is None:
         return
@@ -174,8 +176,7 @@ def _check_instructions(image: Image, tree: Tree, features_of: FeaturesOf) -> It
         if name.startswith("BUILDKIT_"):
             message = f"the build argument {name} would steer the builder itself; remove it"
             yield Finding(image.id, "error", message, image.settings_path)
-    context = ContextFiles(tree, image)
-    for fault in context_faults(tree, image):
+    for fault in context_faults(tree, context):
         path, _, line = fault.where.rpartition(":")
         yield Finding(
             image.id,

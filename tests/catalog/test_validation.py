@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from datetime import date
 
 import pytest
@@ -401,3 +402,26 @@ def test_a_build_context_elsewhere_is_named_where_a_file_is_not_in_it(good, cont
     good.write(f"{ROOT}/base/good/Dockerfile", "FROM debian:12\nCOPY file /\n")
     message = f"COPY file: there is nothing of this name in the build context, {shown}"
     assert findings(good) == [("base/good", "error", "base/good/Dockerfile", 2, message)]
+
+
+def test_git_is_not_started_for_each_image(git_repository, monkeypatch):
+    """What was read before does not count: the files of the images are not the same."""
+
+    def processes(images: int) -> int:
+        for number in range(images):
+            content = f"{number} of {images}"
+            git_repository.image(f"apps/a{number}", "FROM debian:12\nCOPY file /\n", file=content)
+        git_repository.commit()
+        tree = git_repository.tree("HEAD")
+        catalog = git_repository.catalog()
+        with monkeypatch.context() as patch:
+            started = []
+            popen = subprocess.Popen
+            patch.setattr(
+                "aml_images_dagster.catalog.tree.subprocess.Popen",
+                lambda *args, **kwargs: started.append(args) or popen(*args, **kwargs),
+            )
+            assert [finding for finding in validate(catalog, tree) if finding.severity == "error"] == []
+        return len(started)
+
+    assert processes(2) == processes(20)

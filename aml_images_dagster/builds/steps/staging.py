@@ -86,22 +86,18 @@ def is_followed(session: BuildSession, planned: PlannedImage, log: LogLine) -> b
 
 def reuse_planned(session: BuildSession, planned: PlannedImage, log: LogLine) -> StagedImage | None:
     """Tag an image that the plan reuses for this build; None if it was deleted since."""
-    passed = _passed_as_planned(session, planned)
+    passed = _passed_with(session, planned.content_key, planned.image, planned.digest)
     if passed is None:
         log(f"{planned.digest} of {planned.image} was cleaned up after the build was planned")
         return None
     return _reuse(session, session.image(planned.image), passed, log)
 
 
-def _passed_as_planned(session: BuildSession, planned: PlannedImage) -> PassedImage | None:
-    """The record of an image that the plan reuses; None if it was deleted or replaced since."""
-    passed = passed_before(
-        planned.content_key,
-        planned.image,
-        session.backends.artifacts,
-        for_pull_request=bool(session.pull_request),
-    )
-    return next((each for each in passed if each.staged.digest == planned.digest), None)
+def _passed_with(session: BuildSession, content_key: str, image: str, digest: str) -> PassedImage | None:
+    """The record of an image that passed with a content key and has a digest; None if it was deleted or replaced."""
+    artifacts = session.backends.artifacts
+    passed = passed_before(content_key, image, artifacts, for_pull_request=bool(session.pull_request))
+    return next((each for each in passed if each.staged.digest == digest), None)
 
 
 def _find_out(session: BuildSession, name: str, log: LogLine) -> StagedImage:
@@ -192,8 +188,7 @@ def _reuse(session: BuildSession, image: Image, passed: PassedImage, log: LogLin
     log(f"content key {staged.content_key.digest} passed in build {staged.built_in}: using {staged.digest}")
     is_tagged = _tag(session.backends.staging, reference.with_digest(staged.digest), reference.tag)
     # A cleanup that has looked for tags before ours was there has made sure that the image is not reusable (reuse.py).
-    still = _reusable(session, staged.content_key, image)
-    if not is_tagged or still is None or still.staged.digest != staged.digest:
+    if not is_tagged or _passed_with(session, staged.content_key.digest, image.id, staged.digest) is None:
         log(f"{staged.digest} was just cleaned up: building")
         return None
     return staged.model_copy(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 
-from aml_images_dagster.defs.keys import BUILD_JOB
+from aml_images_dagster.defs.keys import BUILD_JOB, REQUEST_JOB
 from aml_images_dagster.defs.request import BUILD_TAG, DAGSTER_UI, TRIGGER_TAG
 from aml_images_dagster.defs.ticks import last_ticks
 
@@ -98,7 +98,9 @@ class RunMetrics:
             for record in records:
                 self._updated = max(self._updated or record.update_timestamp, record.update_timestamp)
                 run = record.dagster_run
-                if BUILD_TAG in run.tags and record.start_time and record.end_time:
+                # The run that a build was asked for with names its number, too.
+                is_build = BUILD_TAG in run.tags and run.job_name != REQUEST_JOB
+                if is_build and record.start_time and record.end_time:
                     self._ended[run.run_id] = _EndedRun(
                         _outcome(run),
                         run.tags.get(TRIGGER_TAG, DAGSTER_UI),

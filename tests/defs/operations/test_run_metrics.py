@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 from dagster._core.test_utils import freeze_time
 
-from aml_images_dagster.defs.keys import BUILD_JOB
+from aml_images_dagster.defs.keys import BUILD_JOB, REQUEST_JOB
 from aml_images_dagster.defs.operations.run_metrics import RunMetrics
 from aml_images_dagster.defs.request import BUILD_TAG, TRIGGER_TAG
 
@@ -25,13 +25,20 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def add_run(instance: dg.DagsterInstance, waited: float, ran: float, end: dg.DagsterEventType, **tags: str) -> None:
+def add_run(
+    instance: dg.DagsterInstance,
+    waited: float,
+    ran: float,
+    end: dg.DagsterEventType,
+    job: str = BUILD_JOB,
+    **tags: str,
+) -> None:
     """A run as it goes on, event by event."""
     with freeze_time(NOW):
-        run = instance.add_run(dg.DagsterRun(BUILD_JOB, tags={BUILD_TAG: "x", **tags}))
+        run = instance.add_run(dg.DagsterRun(job, tags={BUILD_TAG: "x", **tags}))
     for after, kind in ((waited, dg.DagsterEventType.RUN_START), (waited + ran, end)):
         with freeze_time(NOW + timedelta(seconds=after)):
-            instance.report_dagster_event(dg.DagsterEvent(kind.value, BUILD_JOB), run.run_id)
+            instance.report_dagster_event(dg.DagsterEvent(kind.value, job), run.run_id)
 
 
 def samples(metrics: RunMetrics) -> dict[str, float]:
@@ -62,6 +69,7 @@ def test_a_build_counts_when_it_ends_and_other_runs_never(instance: dg.DagsterIn
     add_run(instance, 0, 5, dg.DagsterEventType.RUN_SUCCESS)
     samples(metrics)
     add_run(instance, 0, 5, dg.DagsterEventType.RUN_SUCCESS)
+    add_run(instance, 0, 5, dg.DagsterEventType.RUN_SUCCESS, REQUEST_JOB)
     with freeze_time(NOW):
         instance.add_run(dg.DagsterRun("cleanup", status=dg.DagsterRunStatus.SUCCESS))
         instance.add_run(dg.DagsterRun(BUILD_JOB, status=dg.DagsterRunStatus.STARTED))
