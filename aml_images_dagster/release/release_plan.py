@@ -136,8 +136,7 @@ def _check_withdrawn(release: ReleaseJson, changes: Sequence[TagChange], history
                 f"{image} is the image of {tag}, which {_is_withdrawn(by)}" for image, (tag, by) in found.items()
             ),
             where=f"build {release.build}",
-            hint=f"Change what was wrong with it, and build again. Where its files are right, and what they installed "
-            f"was not, {_other_image(found)}.",
+            hint=_other_image(found),
         )
 
 
@@ -151,9 +150,12 @@ def _withdrawn_images(changes: Sequence[TagChange], history: History) -> dict[st
 
 
 def _other_image(images: Collection[str], tag: str = "") -> str:
-    """How to build what would be reused, in the middle of a sentence."""
-    command = " ".join(filter(None, ("aml-images build", *images, "--force", tag)))
-    return f"`{command}` makes another image of them"
+    """How to have another image in place of what was withdrawn: builds are reproducible, so force alone does not do."""
+    command = " ".join(filter(None, ("aml-images build", *images, tag)))
+    return (
+        f"Change what was wrong with it, in its folder or its base, commit, and run `{command}`. A build of the same "
+        "commit, also with --force, makes the same image again where its instructions make the same files."
+    )
 
 
 def _is_withdrawn(withdrawal: ReleaseRecord) -> str:
@@ -183,7 +185,7 @@ def _build_again(release: ReleaseJson, changes: Sequence[TagChange], production:
     tag = _another_tag(release, changes, production)
     withdrawn = _withdrawn_images(changes, history)
     if withdrawn:
-        return f"What was withdrawn is released under no other: {_other_image(withdrawn, tag)}."
+        return f"What was withdrawn is released under no other. {_other_image(withdrawn, tag)}"
     return f"Build again with {tag}; what passed is reused, so it takes seconds."
 
 
