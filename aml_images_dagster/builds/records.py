@@ -241,6 +241,11 @@ class Plan(Record):
         """The images by `<family>/<name>`."""
         return {planned.image: planned for planned in self.images}
 
+    @property
+    def reused_digests(self) -> dict[str, str]:
+        """The digest of each image that is reused, by `<family>/<name>`."""
+        return {planned.image: planned.digest for planned in self.images if planned.digest}
+
 
 def on_platform(name: str, platform: str) -> str:
     """How people read the name of something that exists for each platform; the platform is empty where it goes without.

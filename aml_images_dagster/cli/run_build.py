@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from aml_images_dagster.builds.housekeeping.cleanup import cleanup, read_report
 from aml_images_dagster.builds.housekeeping.janitor import sweep
+from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.naming import build_number, release_tag_for
 from aml_images_dagster.builds.records import BuildRecord, why_unreleasable
 from aml_images_dagster.cli.cleanup import report_table
@@ -30,6 +31,7 @@ from aml_images_dagster.defs.run import created_at
 from aml_images_dagster.defs.run_state import InstanceRuns, first_failure
 from aml_images_dagster.errors import INTERRUPTED
 from aml_images_dagster.instance.compute_logs import FileComputeLogManager
+from aml_images_dagster.release.release_plan import hint_at_withdrawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,6 +126,7 @@ class _Outcome:
         failure: Why it failed; None unless it did.
         report: What was cleaned up just now; None of one that has succeeded.
         log: A file with everything that was printed.
+        withdrawn: Which of its images were withdrawn before, and what to do; else empty.
     """
 
     folder: BuildFolder
@@ -132,6 +135,7 @@ class _Outcome:
     failure: BuildFailure | None
     report: CleanupReport | None
     log: Path
+    withdrawn: str
 
     @property
     def succeeded(self) -> bool:
@@ -162,7 +166,16 @@ def _conclude(
     report = None if status == "succeeded" else cleanup(build, backends, status, failure)
     if report is not None:
         observe_removed(instance, [report])
-    return _Outcome(folder, folder.read_build(), status, failure, report, log)
+    withdrawn = _withdrawn(folder, backends) if status == "succeeded" else ""
+    return _Outcome(folder, folder.read_build(), status, failure, report, log, withdrawn)
+
+
+def _withdrawn(folder: BuildFolder, backends: Backends) -> str:
+    """Said once more at the end: that the same image was built again, by force, is known only now."""
+    record = folder.read_build()
+    staged = (folder.read_staged(image) for image in (record.images if record else ()))
+    digests = {each.image: each.digest for each in staged if each}
+    return hint_at_withdrawn(digests, Ledger(backends.artifacts).records())
 
 
 def _write_down(folder: BuildFolder, run: dg.DagsterRun, created: datetime, request: BuildCommand) -> None:
@@ -205,6 +218,8 @@ def _show_success(outcome: _Outcome, record: BuildRecord) -> None:
     console.print(f"release.json, import.cfg and drop: {outcome.folder.root}", markup=False)
     if unreleasable := why_unreleasable(record.commit):
         console.print(f"[yellow]{unreleasable}[/]")
+    if outcome.withdrawn:
+        console.print(outcome.withdrawn, style="yellow", markup=False, soft_wrap=True)
 
 
 def _show_failure(outcome: _Outcome) -> None:

@@ -132,9 +132,7 @@ def _check_withdrawn(release: ReleaseJson, changes: Sequence[TagChange], history
     found = _withdrawn_images(changes, history)
     if found:
         raise BadInput(
-            "\n  ".join(
-                f"{image} is the image of {tag}, which {_is_withdrawn(by)}" for image, (tag, by) in found.items()
-            ),
+            "\n  ".join(_named(found)),
             where=f"build {release.build}",
             hint=_other_image(found),
         )
@@ -147,6 +145,11 @@ def _withdrawn_images(changes: Sequence[TagChange], history: History) -> dict[st
         for change in changes
         if change.tag == LATEST and (same := history.withdrawn(change.repository).get(change.after or ""))
     }
+
+
+def _named(withdrawn: Mapping[str, tuple[str, ReleaseRecord]]) -> list[str]:
+    """Each image that was withdrawn, with what it was, and by whom."""
+    return [f"{image} is the image of {tag}, which {_is_withdrawn(by)}" for image, (tag, by) in withdrawn.items()]
 
 
 def _other_image(images: Collection[str], tag: str = "") -> str:
@@ -178,6 +181,20 @@ def hint_at_release_tag(tag: str, images: Collection[str], records: Sequence[Rel
         f"release tag {tag} is already used by build {earlier.build}: an image that differs from that release needs "
         "another tag; set the release number or tag"
     )
+
+
+def hint_at_withdrawn(digests: Mapping[str, str], records: Sequence[ReleaseRecord]) -> str:
+    """What is said before and after a build whose release would be refused for what was withdrawn; else empty.
+
+    Args:
+        digests: Image → digest, of those that the build has or reuses.
+        records: All records of the ledger.
+    """
+    history = History(records)
+    found = {image: by for image, digest in digests.items() if (by := history.withdrawn_of(image).get(digest))}
+    if not found:
+        return ""
+    return f"This build cannot be released: {'; '.join(_named(found))}. {_other_image(found)}"
 
 
 def _build_again(release: ReleaseJson, changes: Sequence[TagChange], production: Registry, history: History) -> str:

@@ -18,6 +18,7 @@ from aml_images_dagster.errors import BadInput, FactoryError, ReleaseFailed, Unr
 from aml_images_dagster.release import production
 from aml_images_dagster.release.candidate import completed
 from aml_images_dagster.release.lease import Lease
+from aml_images_dagster.release.release_plan import hint_at_withdrawn
 from tests.records import begun_release
 from tests.release.memory import MemoryWorld
 
@@ -144,6 +145,20 @@ def test_a_build_that_was_withdrawn_needs_another_image(world: MemoryWorld) -> N
         world.release(first)
     assert "in its folder or its base, commit, and run `aml-images build base/a --release-num 2`" in refused.value.hint
     assert "A build of the same commit, also with --force, makes the same image again" in refused.value.hint
+
+
+def test_what_was_withdrawn_is_said_before_it_is_built_again(world: MemoryWorld) -> None:
+    released = world.build(1, {"base/a": "aa", "base/b": "bb"})
+    world.release(released)
+    world.release(world.build(2, {"base/a": "cc", "base/b": "dd"}))
+    digests = {f"{image.family}/{image.name}": image.staging.digest for image in released.images}
+    assert hint_at_withdrawn(digests, world.ledger.records()) == ""
+    world.withdraw("v1")
+    said = hint_at_withdrawn(digests, world.ledger.records())
+    assert said.startswith("This build cannot be released: base/a is the image of v1, which was withdrawn by somebody")
+    assert "run `aml-images build base/a`." in said
+    assert "base/b" not in said
+    assert hint_at_withdrawn({"base/b": digests["base/a"]}, world.ledger.records()) == "", "it is of another image"
 
 
 def test_what_another_build_was_to_be_under_a_withdrawn_tag_may_be_released(world: MemoryWorld) -> None:
