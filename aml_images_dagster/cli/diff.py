@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from aml_images_dagster.builds.versions.image_difference import ImageDifference, PlatformDifference
+    from aml_images_dagster.builds.versions.image_versions import ImageVersion
     from aml_images_dagster.settings import Settings
     from aml_images_dagster.vulnerabilities.vulnerability import VulnerabilityChanges
 
@@ -54,11 +56,17 @@ def command(settings: Settings, as_json: bool, image: str, older: str | None, ne
     now = versions.find(newer) if newer else versions.newest()
     difference = ImageComparison(settings).compare(found.id, was, now, scanned=True)
     if as_json or form == "json":
-        print_json(difference.document())
-    elif form == "markdown":
-        click.echo(as_markdown(difference), nl=False)
+        print_json(difference.document() | {"withdrawn": [each.name for each in (was, now) if each.is_withdrawn]})
+        return
+    shown = replace(difference, older=_named(was), newer=_named(now))
+    if form == "markdown":
+        click.echo(as_markdown(shown), nl=False)
     else:
-        _show(open_console(), difference)
+        _show(open_console(), shown)
+
+
+def _named(version: ImageVersion) -> str:
+    return f"{version.name}, withdrawn" if version.is_withdrawn else version.name
 
 
 def _show(console: Console, difference: ImageDifference) -> None:

@@ -91,7 +91,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         left_in_words(row) if served else "",
         found_in_words(row) if served else "",
         base_in_words(row),
-        escape(f"{build.build} {build.status}\n{_why(build)}".strip()) if build else "-",
+        escape(f"{build.build} {build.ending}\n{_why(build)}".strip()) if build else "-",
         tests_in_words(row),
         size_in_words(served.sizes[-1]) if served and served.sizes else "",
         escape("\n".join(image.owners)),

@@ -25,8 +25,9 @@ from aml_images_dagster.text import counted
 from aml_images_dagster.vulnerabilities.policy import find_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
+    from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.settings import Settings
@@ -86,13 +87,15 @@ def _past(settings: Settings, image: str) -> dict[str, Any]:
     try:
         backends = backends_for(settings)
         artifacts = backends.artifacts
+        withdrawn = _withdrawn(image, artifacts)
         of_it = [(folder, record) for folder, record in artifacts.builds(lambda _: None) if image in record.images]
         builds = []
         for folder, record in of_it[:_BUILDS]:
             staged = folder.read_staged(image)
             size = staged.size_bytes if staged else None
             about = {"build": record.build, "status": record.status, "created": record.created.isoformat()}
-            builds.append(about | {"size_bytes": size})
+            gone = staged is not None and staged.digest in withdrawn
+            builds.append(about | {"size_bytes": size, "withdrawn": gone})
         evidence = next(filter(None, (folder.read_evidence(image) for folder, _ in of_it[:_BUILDS])), None)
         attached = evidence.model_dump(mode="json") if evidence else None
     except (FactoryError, OSError) as error:  # the image is shown all the same
@@ -101,6 +104,14 @@ def _past(settings: Settings, image: str) -> dict[str, Any]:
         return {"builds": builds, "evidence": attached, "release": _served(image, backends), "unknown": ""}
     except (FactoryError, OSError) as error:
         return {"builds": builds, "evidence": attached, "release": None, "unknown": str(error)}
+
+
+def _withdrawn(image: str, artifacts: Artifacts) -> Collection[str]:
+    """The digests of an image that were withdrawn; none where a record cannot be read, which is said of its release."""
+    try:
+        return History(Ledger(artifacts).records()).withdrawn_of(image)
+    except (FactoryError, OSError):
+        return ()
 
 
 def _served(image: str, backends: Backends) -> dict[str, Any] | None:
@@ -155,7 +166,10 @@ def _patched(settings: Settings, image: str, release: dict[str, Any] | None) -> 
 def _last_build(past: dict[str, Any]) -> str:
     if past["unknown"] and not past["builds"]:
         return f"not known: {past['unknown']}"
-    return next((f"{b['build']} {b['status']}, {b['created'][:10]}" for b in past["builds"]), "none")
+    for build in past["builds"]:
+        withdrawn = ", withdrawn" if build["withdrawn"] else ""
+        return f"{build['build']} {build['status']}, {build['created'][:10]}{withdrawn}"
+    return "none"
 
 
 def _release(past: dict[str, Any]) -> str:

@@ -28,7 +28,7 @@ from aml_images_dagster.builds.records import (
 )
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.settings import load_settings
-from tests.records import DIGEST, KEY, NOW, begun_release, build_record, passed_scenario, staged_image
+from tests.records import DIGEST, KEY, NOW, begun_release, build_record, passed_scenario, staged_image, write_withdrawal
 
 if TYPE_CHECKING:
     from tests.image_repository import ImageRepository
@@ -424,6 +424,10 @@ def test_show_says_what_became_of_the_image(repository: ImageRepository) -> None
     assert [build["size_bytes"] for build in document["builds"]] == [3_100_000, 2_500_000]
     assert document["release"] is None
     assert "does not answer" in document["unknown"]
+    assert [build["withdrawn"] for build in document["builds"]] == [False, False]
+    write_withdrawal(Artifacts(str(repository.artifacts)), "apps/other", DIGEST, tag="v2")
+    assert f"{LATER} canceled, 2026-11-23, withdrawn" in repository.run("show", "other", COLUMNS="200").stdout
+    assert [build["withdrawn"] for build in repository.json("show", "other")["builds"]] == [True, True]
     hello = repository.json("show", "hello")
     assert (hello["release"], hello["unknown"]) == (None, ""), "it was never released, so nobody is asked"
 

@@ -96,6 +96,11 @@ def test_it_says_all_of_an_image() -> None:
         assert said in text
 
 
+def test_a_build_whose_image_was_withdrawn_is_called_so() -> None:
+    withdrawn = fleets.image("base/b", last_build=fleets.last_build(is_withdrawn=True))
+    assert "succeeded, withdrawn" in Reader(page_of(withdrawn)).text
+
+
 @pytest.mark.parametrize("text", [ATTACK, HOSTILE])
 def test_what_others_have_written_stays_text(text: str) -> None:
     hostile = fleets.image(
