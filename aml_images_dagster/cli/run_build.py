@@ -28,7 +28,7 @@ from aml_images_dagster.cli.status import document, explain_failure, images_tabl
 from aml_images_dagster.defs.operations.cleanup import announce, observe_removed
 from aml_images_dagster.defs.request import COMMAND_LINE
 from aml_images_dagster.defs.run import created_at
-from aml_images_dagster.defs.run_state import InstanceRuns, first_failure
+from aml_images_dagster.defs.run_state import InstanceRuns, first_error, first_failure
 from aml_images_dagster.errors import INTERRUPTED
 from aml_images_dagster.instance.compute_logs import FileComputeLogManager
 from aml_images_dagster.release.release_plan import hint_at_withdrawn
@@ -124,6 +124,7 @@ class _Outcome:
         record: `build.json`; None when no step has begun.
         status: How it ended.
         failure: Why it failed; None unless it did.
+        error: The same as what is wrong, where and a hint, for programs; None unless it failed.
         report: What was cleaned up just now; None of one that has succeeded.
         log: A file with everything that was printed.
         withdrawn: Which of its images were withdrawn before, and what to do; else empty.
@@ -133,6 +134,7 @@ class _Outcome:
     record: BuildRecord | None
     status: BuildStatus
     failure: BuildFailure | None
+    error: dict[str, str] | None
     report: CleanupReport | None
     log: Path
     withdrawn: str
@@ -162,12 +164,16 @@ def _conclude(
     folder = backends.artifacts.build(build)
     if status != "succeeded":
         _write_down(folder, run, created, request)
-    failure = first_failure(instance, run.run_id) if status == "failed" else None
+    failure, error = None, None
+    if status == "failed":
+        failure = first_failure(instance, run.run_id)
+        said = {"what": failure.message if failure else f"build {build} failed", "where": "", "hint": ""}
+        error = first_error(instance, run.run_id) or said
     report = None if status == "succeeded" else cleanup(build, backends, status, failure)
     if report is not None:
         observe_removed(instance, [report])
     withdrawn = _withdrawn(folder, backends) if status == "succeeded" else ""
-    return _Outcome(folder, folder.read_build(), status, failure, report, log, withdrawn)
+    return _Outcome(folder, folder.read_build(), status, failure, error, report, log, withdrawn)
 
 
 def _withdrawn(folder: BuildFolder, backends: Backends) -> str:
@@ -208,7 +214,7 @@ def _show(outcome: _Outcome, as_json: bool) -> None:
 def _show_to_programs(outcome: _Outcome) -> None:
     folder, record, failure = outcome.folder, outcome.record, outcome.failure
     known = document(folder, record) if record else {"build": folder.build, "status": outcome.status}
-    print_json(known | {"error": failure.model_dump(mode="json") if failure else None})
+    print_json(known | {"failure": failure.model_dump(mode="json") if failure else None, "error": outcome.error})
 
 
 def _show_success(outcome: _Outcome, record: BuildRecord) -> None:

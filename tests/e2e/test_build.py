@@ -163,6 +163,13 @@ def test_images_without_tests_are_built_and_shown_as_not_tested(repository, stag
 def test_a_dockerfile_that_fails_shows_its_log(repository, staging):
     with (repository.folder("apps/hello") / "Dockerfile").open("a") as dockerfile:
         dockerfile.write("RUN echo nothing like it; false\n")
+    failed = repository.run("build", "--all", "--json")
+    assert failed.returncode == 1
+    document = json.loads(failed.stdout)
+    error, failure = document["error"], document["failure"]
+    assert (failure.keys(), error.keys()) == ({"step", "message", "log"}, {"what", "where", "hint"})
+    assert failure["message"] == f"{error['where']}: {error['what']}\n  {error['hint']}"
+    assert "nothing like it" in failure["log"]
     done = repository.run("build", "--all")
     assert done.returncode == 1
     assert "nothing like it" in done.stderr
