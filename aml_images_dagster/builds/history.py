@@ -226,6 +226,16 @@ class History:
             )
         return sorted(found.values(), key=lambda version: version.record.number, reverse=True)
 
+    def tags(self, image: str) -> list[str]:
+        """The release tags of an image that were not removed by a withdrawal, newest first.
+
+        Raises:
+            BadInput: No release of it has started.
+        """
+        versions = self.versions(image)
+        gone = {each.tag for each in versions if (by := self.withdrawal(f"{each.repository}:{each.tag}")) and by.done}
+        return [each.tag for each in versions if each.tag not in gone]
+
     def of_build(self, build: str) -> BuildRelease | None:
         """The release of a build; None if none has started."""
         releases = [record for record in self.changes if (record.action, record.build) == ("release", build)]

@@ -341,6 +341,24 @@ def test_several_builds_that_begin_alike_are_one_message(repository: ImageReposi
     assert f"Give more of the number: {LATER}, {EARLIER}." in done.stderr
 
 
+def test_of_several_builds_of_a_day_the_newest_are_named(repository: ImageRepository) -> None:
+    """Their numbers do not say which; and of one that has no record it is not known."""
+    artifacts = Artifacts(str(repository.artifacts))
+    numbers = [f"{LATER[:9]}{digit * 8}" for digit in "2f18"]
+    for minutes, number in enumerate(numbers, 1):
+        record = build_record(number, created=NOW + timedelta(minutes=minutes), status="succeeded")
+        artifacts.build(number).write_build(record)
+    artifacts.build(f"{LATER[:9]}{'e' * 8}").root.mkdir()
+    done = repository.run("status", LATER[:9])
+    assert f"6 builds begin with '{LATER[:9]}'" in done.stderr
+    assert f"Give more of the number: {', '.join((*numbers[::-1], LATER))} and 1 more." in done.stderr
+
+
+def test_the_dry_run_of_a_release_takes_latest(repository: ImageRepository) -> None:
+    done = repository.run("release", "latest", "--dry-run")
+    assert f"build {LATER} was canceled; only a complete build is released" in " ".join(done.stderr.split())
+
+
 @pytest.mark.parametrize("command", ["release", "cleanup"])
 def test_what_changes_something_takes_no_latest(repository: ImageRepository, command: str) -> None:
     done = repository.run(command, "latest")
@@ -448,13 +466,39 @@ def test_show_says_what_became_of_the_image(repository: ImageRepository) -> None
 def test_shells_complete_commands_options_images_and_builds(
     repository: ImageRepository, shell: str, words: str, found: set[str]
 ) -> None:
+    assert set(completed(repository, words, shell)) == found
+
+
+def test_shells_complete_the_newest_build_first(repository: ImageRepository) -> None:
+    number = f"{LATER[:9]}00000000"
+    record = build_record(number, created=NOW + timedelta(hours=1), status="succeeded")
+    Artifacts(str(repository.artifacts)).build(number).write_build(record)
+    assert completed(repository, "aml-images status 2026") == [number, LATER, EARLIER]
+
+
+def test_shells_complete_what_a_command_can_use(repository: ImageRepository) -> None:
+    assert completed(repository, "aml-images release 2026") == [EARLIER], "the other one was canceled"
+    rewrite(repository, "canceled", images=("apps/other",))
+    assert completed(repository, f"aml-images logs {LATER} a") == ["apps/other"]
+    assert completed(repository, f"aml-images logs {LATER} shell") == [], "the build has no such image"
+    assert completed(repository, "aml-images withdraw other v") == []
+    released(repository, "apps/other")
+    write_withdrawal(Artifacts(str(repository.artifacts)), "apps/other", f"sha256:{'2' * 64}", tag="v2")
+    for words in ("withdraw other 2", "withdraw apps/other 2", "rollback other --to 2"):
+        assert completed(repository, f"aml-images {words}") == ["20261123.v1"]
+    assert completed(repository, "aml-images rollback other --to v") == [], "it was withdrawn"
+
+
+def completed(repository: ImageRepository, words: str, shell: str = "bash") -> list[str]:
+    """What a shell offers, in its order."""
     environment = {"COMP_WORDS": words, "_AML_IMAGES_COMPLETE": f"{shell}_complete"}
     environment["COMP_CWORD"] = words.split()[-1] if shell == "fish" else str(len(words.split()) - 1)
     done = repository.run_in_a_copy(**environment)
     assert done.stderr == ""
     lines = done.stdout.splitlines()
-    completed = set(lines[1::3]) if shell == "zsh" else {line.partition(",")[2].partition("\t")[0] for line in lines}
-    assert completed == found
+    return (
+        lines[1::3] if shell == "zsh" else [line.partition(",")[2].partition("\t")[0] for line in filter(None, lines)]
+    )
 
 
 @pytest.mark.parametrize(
