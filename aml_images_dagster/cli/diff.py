@@ -18,7 +18,7 @@ from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import Facts, new_table, open_console, print_highlighted
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.profiles import backends_for
-from aml_images_dagster.text import counted
+from aml_images_dagster.text import counted, size_in_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -126,11 +126,7 @@ def _show_packages(console: Console, platform: PlatformDifference) -> None:
 def _show_layers(console: Console, platform: PlatformDifference) -> None:
     new = [layer for layer in platform.layers if layer.is_new]
     console.print(
-        f"\nSize {_megabytes(platform.before_bytes)} → {_megabytes(platform.after_bytes)}: {len(new)} of "
-        f"{counted(len(platform.layers), 'layer')} new, {_megabytes(platform.new_bytes)}"
+        f"\nSize {size_in_words(platform.before_bytes)} → {size_in_words(platform.after_bytes)}: {len(new)} of "
+        f"{counted(len(platform.layers), 'layer')} new, {size_in_words(platform.new_bytes)}"
     )
-    console.print(Facts((_megabytes(layer.size_bytes), escape(layer.created_by or layer.digest)) for layer in new))
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
+    console.print(Facts((size_in_words(layer.size_bytes), escape(layer.created_by or layer.digest)) for layer in new))

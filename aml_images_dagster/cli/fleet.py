@@ -22,10 +22,10 @@ from aml_images_dagster.fleet.page import (
     found_in_words,
     left_in_words,
     signed_in_words,
-    size_in_words,
     tests_in_words,
 )
 from aml_images_dagster.profiles import backends_for
+from aml_images_dagster.text import size_in_words
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,6 +12,7 @@ from rich.markup import escape
 from aml_images_dagster.builds.compliance.patches import ProductionScans, patch_status
 from aml_images_dagster.builds.history import History
 from aml_images_dagster.builds.ledger import LATEST, Ledger, released_images
+from aml_images_dagster.builds.records import signer_in_words
 from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog.reference import Reference, short_digest
 from aml_images_dagster.catalog.tree import WorkingTree
@@ -21,7 +22,7 @@ from aml_images_dagster.cli.list_images import describe
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import FactoryError
 from aml_images_dagster.profiles import backends_for
-from aml_images_dagster.text import counted
+from aml_images_dagster.text import counted, size_in_words
 from aml_images_dagster.vulnerabilities.policy import find_policy
 
 if TYPE_CHECKING:
@@ -184,9 +185,9 @@ def _release(past: dict[str, Any]) -> str:
 
 def _size(builds: Sequence[dict[str, Any]]) -> str:
     """The size in the last build that has one, and how it came there; what stays the same is said once."""
-    sizes = [f"{build['size_bytes'] / 1e6:.1f}" for build in reversed(builds) if build["size_bytes"] is not None]
+    sizes = [size_in_words(build["size_bytes"]) for build in reversed(builds) if build["size_bytes"] is not None]
     course = [size for size, _ in groupby(sizes)]
-    return f"{course[-1]} MB" + (f" ({' → '.join(course)})" if len(course) > 1 else "") if course else ""
+    return course[-1] + (f" ({' → '.join(course)})" if len(course) > 1 else "") if course else ""
 
 
 def _evidence(evidence: dict[str, Any] | None) -> str:
@@ -194,10 +195,10 @@ def _evidence(evidence: dict[str, Any] | None) -> str:
     if evidence is None:
         return "none"
     kinds = ", ".join(dict.fromkeys(each["name"] or each["kind"] for each in evidence["artifacts"]))
-    test_key = ", a test key that proves nothing" if evidence["is_test_key"] else ""
+    signer = signer_in_words(evidence["signed_by"], is_test_key=evidence["is_test_key"])
     return (
         f"{counted(evidence['packages'], 'package')}, {evidence['without_licence']} without a licence; {kinds}; "
-        f"signed by {evidence['signed_by']}{test_key}; build {evidence['attached_in']}"
+        f"signed by {signer}; build {evidence['attached_in']}"
     )
 
 

@@ -19,6 +19,7 @@ from aml_images_dagster.builds.records import (
     BaseImage,
     BuildFailure,
     BuildStatus,
+    EvidenceRecord,
     JobRecord,
     Plan,
     PlannedImage,
@@ -437,7 +438,7 @@ def test_show_says_what_became_of_the_image(repository: ImageRepository) -> None
     shown = repository.run("show", "other", COLUMNS="200").stdout
     assert f"{LATER} canceled, 2026-11-23" in shown
     assert re.search(r"release +not known: .*127.0.0.1:9.* does not answer", shown), "what it serves decides"
-    assert "3.1 MB (2.5 → 3.1)" in shown
+    assert "3.1 MB (2.5 MB → 3.1 MB)" in shown
     document = repository.json("show", "other")
     assert [build["size_bytes"] for build in document["builds"]] == [3_100_000, 2_500_000]
     assert document["release"] is None
@@ -446,6 +447,20 @@ def test_show_says_what_became_of_the_image(repository: ImageRepository) -> None
     write_withdrawal(Artifacts(str(repository.artifacts)), "apps/other", DIGEST, tag="v2")
     assert f"{LATER} canceled, 2026-11-23, withdrawn" in repository.run("show", "other", COLUMNS="200").stdout
     assert [build["withdrawn"] for build in repository.json("show", "other")["builds"]] == [True, True]
+    evidence = EvidenceRecord(
+        image="apps/other",
+        digest=DIGEST,
+        artifacts=(),
+        signed_by="CN=test key that proves nothing,O=host",
+        is_test_key=True,
+        packages=1,
+        without_licence=0,
+        attached_in=LATER,
+    )
+    folder = Artifacts(str(repository.artifacts)).build(LATER)
+    for signer, said in (("CN=test key that proves nothing", ""), ("CN=ours", ", a test key that proves nothing")):
+        folder.write_evidence(evidence.model_copy(update={"signed_by": signer}))
+        assert f"signed by {signer}{said}; build {LATER}" in repository.run("show", "other", COLUMNS="300").stdout
     hello = repository.json("show", "hello")
     assert (hello["release"], hello["unknown"]) == (None, ""), "it was never released, so nobody is asked"
 
