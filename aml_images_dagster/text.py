@@ -1,4 +1,4 @@
-"""Text for people: numbers of things; external text without control characters, and as code in Markdown."""
+"""Text for people: numbers of things, sizes; external text without control characters, and as code in Markdown."""
 
 from __future__ import annotations
 
@@ -12,6 +12,17 @@ if TYPE_CHECKING:
 def counted(number: int, thing: str) -> str:
     """`1 image`, `2 images`."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def size_in_words(size: int) -> str:
+    """A size in bytes for people, with prefixes of powers of 1000: `151 B`, `32.0 kB`, `812 MB`, `3.12 GB`."""
+    if size < 1000:
+        return f"{size} B"
+    for factor, unit in ((10**3, "kB"), (10**6, "MB")):
+        if size < 999.5 * factor:
+            value = size / factor
+            return f"{value:.1f} {unit}" if value < 99.95 else f"{value:.0f} {unit}"
+    return f"{size / 10**9:.2f} GB"
 
 
 def first_of(texts: Collection[str], most: int, separator: str = ", ") -> str:

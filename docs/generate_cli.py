@@ -28,7 +28,7 @@ hint. With `--json` it is a document as well, on standard output: `{"error": {"w
 """
 
 COMPLETION = """\
-**Completion.** With a line in its configuration a shell completes commands, options, images and builds:
+**Completion.** With a line in its configuration a shell completes commands, options, images, builds and release tags:
 
 | shell | file | line |
 |---|---|---|

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aml_images_dagster.builds.ledger import ReleaseRecord
+from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord, TagChange
 from aml_images_dagster.builds.records import BuildRecord, ScenarioRecord, StagedImage
 from aml_images_dagster.catalog.content_key import ContentKey
+
+if TYPE_CHECKING:
+    from aml_images_dagster.builds.artifacts import Artifacts
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 KEY = ContentKey(dockerfile="0", files={}, build_args={}, platform="linux/amd64", bases={})
@@ -69,3 +72,13 @@ def begun_release(build: str, **fields: Any) -> ReleaseRecord:
         "changes": (),
     }
     return ReleaseRecord.model_validate({"build": build, **usual, **fields})
+
+
+def write_withdrawal(artifacts: Artifacts, image: str, digest: str, *, repository: str = "", tag: str = "v1") -> None:
+    """Write into the ledger that an image was released under a tag, and withdrawn. Its `:latest` never moved."""
+    ledger, place = Ledger(artifacts), repository or f"public/{image}"
+    released = TagChange(image=image, repository=place, tag=tag, before=None, after=digest)
+    release = ledger.append(begun_release("20261122.cccccccc", release_tag=tag, changes=(released,)))
+    ledger.complete(release, "somebody")
+    gone = released.model_copy(update={"before": digest, "after": None})
+    ledger.complete(ledger.begin("withdrawal", release, (gone,), "somebody", "a hole"), "somebody")

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from aml_images_dagster.text import code, code_block, counted, first_of, printable, printable_line
+from aml_images_dagster.text import code, code_block, counted, first_of, printable, printable_line, size_in_words
 
 BIDI = ("LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI")
 TEXT = st.text("ab`~ \n#*_[]()<>!|\\@", max_size=40)
@@ -39,6 +39,26 @@ def test_a_block_is_nothing_but_code(text: str) -> None:
 
 def test_one_thing_and_others() -> None:
     assert [counted(number, "error") for number in (0, 1, 2)] == ["0 errors", "1 error", "2 errors"]
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (32_040, "32.0 kB"),
+        (99_960, "100 kB"),
+        (999_499, "999 kB"),
+        (999_500, "1.0 MB"),
+        (4_200_000, "4.2 MB"),
+        (812_400_000, "812 MB"),
+        (999_600_000, "1.00 GB"),
+        (3_120_000_000, "3.12 GB"),
+    ],
+)
+def test_sizes_have_a_unit_that_shows_them(size: int, said: str) -> None:
+    assert size_in_words(size) == said
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,7 @@ class History:
     def __init__(self, records: Sequence[ReleaseRecord]) -> None:
         last = {record.begun or record.number: record for record in records}
         self.changes = sorted(last.values(), key=lambda record: record.number)
+        self._withdrawals = [record for record in self.changes if record.action == "withdrawal"]
         self._moves: dict[str, list[tuple[ReleaseRecord, TagChange]]] = {}
         for record in self.changes:
             for name, change in {each.name: each for each in reversed(record.changes)}.items():
@@ -132,12 +133,16 @@ class History:
             Digest → release tag, and its withdrawal, as soon as that has started.
         """
         found: dict[str, tuple[str, ReleaseRecord]] = {}
-        withdrawals = (record for record in self.changes if record.action == "withdrawal")
-        for record, change in ((r, c) for r in withdrawals for c in r.changes if c.repository == repository):
+        for record, change in ((r, c) for r in self._withdrawals for c in r.changes if c.repository == repository):
             releases = [(r, c.after) for r, c in self.of(change.name) if r.action == "release" and c.after]
             stood_for = {after for r, after in releases if r.done} | ({change.before} if change.before else set())
             found |= dict.fromkeys(stood_for or {after for _, after in releases}, (change.tag, record))
         return found
+
+    def withdrawn_of(self, image: str) -> dict[str, tuple[str, ReleaseRecord]]:
+        """The same of an image, `<family>/<name>`, in whichever repositories it was."""
+        repositories = {change.repository for r in self._withdrawals for change in r.changes if change.image == image}
+        return {digest: by for each in sorted(repositories) for digest, by in self.withdrawn(each).items()}
 
     def latest(self, repository: str, served: str | None) -> Latest:
         """What the `:latest` of a repository pointed to.
@@ -220,6 +225,16 @@ class History:
                 withdrawn=change.after in withdrawn,
             )
         return sorted(found.values(), key=lambda version: version.record.number, reverse=True)
+
+    def tags(self, image: str) -> list[str]:
+        """The release tags of an image that were not removed by a withdrawal, newest first.
+
+        Raises:
+            BadInput: No release of it has started.
+        """
+        versions = self.versions(image)
+        gone = {each.tag for each in versions if (by := self.withdrawal(f"{each.repository}:{each.tag}")) and by.done}
+        return [each.tag for each in versions if each.tag not in gone]
 
     def of_build(self, build: str) -> BuildRelease | None:
         """The release of a build; None if none has started."""

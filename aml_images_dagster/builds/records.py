@@ -13,6 +13,7 @@ from aml_images_dagster.catalog.content_key import ContentKey
 from aml_images_dagster.catalog.image_name import plain_name
 from aml_images_dagster.catalog.notices import Component
 from aml_images_dagster.testing.interface import JobStatus
+from aml_images_dagster.text import size_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -241,6 +242,11 @@ class Plan(Record):
         """The images by `<family>/<name>`."""
         return {planned.image: planned for planned in self.images}
 
+    @property
+    def reused_digests(self) -> dict[str, str]:
+        """The digest of each image that is reused, by `<family>/<name>`."""
+        return {planned.image: planned.digest for planned in self.images if planned.digest}
+
 
 def on_platform(name: str, platform: str) -> str:
     """How people read the name of something that exists for each platform; the platform is empty where it goes without.
@@ -328,8 +334,14 @@ def sizes_in_words(staged: StagedImage) -> str:
     """Compressed size for people, with the platforms if there are several, e.g. `2.1 MB (linux/amd64)`."""
     several = len(staged.sizes) > 1
     return ", ".join(
-        on_platform(f"{size / 1e6:.1f} MB", platform if several else "") for platform, size in staged.sizes.items()
+        on_platform(size_in_words(size), platform if several else "") for platform, size in staged.sizes.items()
     )
+
+
+def signer_in_words(signed_by: str, *, is_test_key: bool) -> str:
+    """Who has signed, for people. The name of a machine's own test key says already that it proves nothing."""
+    is_unsaid = is_test_key and "proves nothing" not in signed_by
+    return f"{signed_by}, a test key that proves nothing" if is_unsaid else signed_by
 
 
 class ScenarioRecord(Record):

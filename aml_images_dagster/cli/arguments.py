@@ -1,4 +1,4 @@
-"""What arguments name: builds by the start of their number, images. Shells complete both."""
+"""What arguments name: builds by the start of their number, images, release tags. Shells complete all of them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from aml_images_dagster.settings import load_settings
 from aml_images_dagster.text import first_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from aml_images_dagster.builds.artifacts import Artifacts
+    from aml_images_dagster.builds.records import BuildRecord
     from aml_images_dagster.settings import Settings
 
 LATEST = "latest"
@@ -38,27 +39,60 @@ class _Completed(click.ParamType[str]):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         try:
             settings = load_settings(repo=ctx.params.get("repo"), docker_files_path=ctx.params.get("docker_files_path"))
-            names = list(self.names(settings))
+            # Where the value of an option is completed, click has not yet matched the arguments in front of it.
+            arguments = [each.name for each in ctx.command.params if isinstance(each, click.Argument)]
+            given = ctx.params | dict(zip(arguments, ctx.args, strict=False))
+            names = list(self.names(settings, given))
             if not any(name.startswith(incomplete) for name in names):  # an image may be named without its family
                 names = [name.rpartition("/")[2] for name in names]
             return [CompletionItem(name) for name in dict.fromkeys(names) if name.startswith(incomplete)]
         except Exception:  # noqa: BLE001 - a shell that completes shows no messages
             return []
 
-    def names(self, settings: Settings) -> Iterable[str]:
-        """Everything that may stand there."""
+    def names(self, settings: Settings, given: Mapping[str, Any]) -> Iterable[str]:
+        """Everything that may stand there, the most likely first.
+
+        Args:
+            settings: All settings.
+            given: The other arguments and options, as far as they are written.
+        """
         raise NotImplementedError
 
 
 class _Build(_Completed):
     @override
-    def names(self, settings: Settings) -> Iterable[str]:
-        return sorted(_numbers(settings), reverse=True)
+    def names(self, settings: Settings, given: Mapping[str, Any]) -> Iterable[str]:
+        return [record.build for record in _builds(settings)]
+
+
+class _CompleteBuild(_Completed):
+    @override
+    def names(self, settings: Settings, given: Mapping[str, Any]) -> Iterable[str]:
+        return [each.build for each in _builds(settings) if each.status == "succeeded" and not each.pull_request]
+
+
+class _ImageOfBuild(_Completed):
+    @override
+    def names(self, settings: Settings, given: Mapping[str, Any]) -> Iterable[str]:
+        record = _artifacts(settings).build(build_named(settings, given["build"], latest=True)).read_build()
+        return record.images if record else ()
+
+
+class _ReleaseTag(_Completed):
+    @override
+    def names(self, settings: Settings, given: Mapping[str, Any]) -> Iterable[str]:
+        from aml_images_dagster.builds.history import History
+        from aml_images_dagster.builds.ledger import Ledger, released_images
+        from aml_images_dagster.catalog.image_name import full_name
+
+        records = Ledger(_artifacts(settings)).records()
+        history = History(records)
+        return history.tags(full_name(given["image"], released_images(records), "", ""))
 
 
 class _Image(_Completed):
     @override
-    def names(self, settings: Settings) -> Iterable[str]:
+    def names(self, settings: Settings, given: Mapping[str, Any]) -> Iterable[str]:
         from aml_images_dagster.builds.source import load_catalog
         from aml_images_dagster.catalog.tree import WorkingTree
 
@@ -67,6 +101,12 @@ class _Image(_Completed):
 
 BUILD = _Build()
 """Type of an argument that names a build; `build_named` finds it."""
+COMPLETE_BUILD = _CompleteBuild()
+"""The same, of a build that can be released."""
+IMAGE_OF_BUILD = _ImageOfBuild()
+"""Type of an argument that names an image of the build of the argument `build`."""
+RELEASE_TAG = _ReleaseTag()
+"""Type of an argument or an option that names a release of the argument `image`."""
 IMAGE = _Image()
 """Type of an argument or an option that names an image of the repository."""
 
@@ -100,14 +140,17 @@ def build_named(settings: Settings, text: str, *, latest: bool = False) -> str:
                 "there are no builds yet", where=settings.artifacts_uri, hint="`aml-images build` starts one."
             )
         return builds[0][1].build
-    found = sorted((number for number in _numbers(settings) if number.startswith(text)), reverse=True)
+    found = {folder.build for folder in _artifacts(settings).folders() if folder.build.startswith(text)}
     if len(found) > 1:
+        # One whose record is missing or cannot be read has no time, and comes last.
+        newest = [record.build for record in _builds(settings) if record.build in found]
+        newest += sorted(found.difference(newest), reverse=True)
         raise BadInput(
             f"{len(found)} builds begin with {text!r}",
             where=settings.artifacts_uri,
-            hint=f"Give more of the number: {first_of(found, _SHOWN)}.",
+            hint=f"Give more of the number: {first_of(newest, _SHOWN)}.",
         )
-    return found[0] if found else text
+    return found.pop() if found else text
 
 
 def _artifacts(settings: Settings) -> Artifacts:
@@ -116,5 +159,6 @@ def _artifacts(settings: Settings) -> Artifacts:
     return backends_for(settings).artifacts
 
 
-def _numbers(settings: Settings) -> list[str]:
-    return [folder.build for folder in _artifacts(settings).folders()]
+def _builds(settings: Settings) -> list[BuildRecord]:
+    """The records of all builds that can be read, newest first."""
+    return [record for _, record in _artifacts(settings).builds(lambda _: None)]

@@ -18,7 +18,7 @@ from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.profiles import backends_for
-from aml_images_dagster.release.release_plan import hint_at_release_tag
+from aml_images_dagster.release.release_plan import hint_at_release_tag, hint_at_withdrawn
 from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
@@ -81,9 +81,10 @@ def command(
         _warn(unreleasable)
     if dry_run:
         _print_plan(plan, prepared.release_tag, as_json)
-    used = hint_at_release_tag(prepared.release_tag, plan.by_name, Ledger(backends.artifacts).records())
-    if used:
-        _warn(used)
+    records = Ledger(backends.artifacts).records()
+    tag, withdrawn = prepared.release_tag, hint_at_withdrawn(plan.reused_digests, records)
+    for hint in filter(None, (hint_at_release_tag(tag, plan.by_name, records), withdrawn)):
+        _warn(hint)
     if dry_run:
         _check_shown(plan)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -17,12 +18,13 @@ from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import Facts, new_table, open_console, print_highlighted
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.profiles import backends_for
-from aml_images_dagster.text import counted
+from aml_images_dagster.text import counted, size_in_words
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from aml_images_dagster.builds.versions.image_difference import ImageDifference, PlatformDifference
+    from aml_images_dagster.builds.versions.image_versions import ImageVersion
     from aml_images_dagster.settings import Settings
     from aml_images_dagster.vulnerabilities.vulnerability import VulnerabilityChanges
 
@@ -54,11 +56,17 @@ def command(settings: Settings, as_json: bool, image: str, older: str | None, ne
     now = versions.find(newer) if newer else versions.newest()
     difference = ImageComparison(settings).compare(found.id, was, now, scanned=True)
     if as_json or form == "json":
-        print_json(difference.document())
-    elif form == "markdown":
-        click.echo(as_markdown(difference), nl=False)
+        print_json(difference.document() | {"withdrawn": [each.name for each in (was, now) if each.is_withdrawn]})
+        return
+    shown = replace(difference, older=_named(was), newer=_named(now))
+    if form == "markdown":
+        click.echo(as_markdown(shown), nl=False)
     else:
-        _show(open_console(), difference)
+        _show(open_console(), shown)
+
+
+def _named(version: ImageVersion) -> str:
+    return f"{version.name}, withdrawn" if version.is_withdrawn else version.name
 
 
 def _show(console: Console, difference: ImageDifference) -> None:
@@ -118,11 +126,7 @@ def _show_packages(console: Console, platform: PlatformDifference) -> None:
 def _show_layers(console: Console, platform: PlatformDifference) -> None:
     new = [layer for layer in platform.layers if layer.is_new]
     console.print(
-        f"\nSize {_megabytes(platform.before_bytes)} → {_megabytes(platform.after_bytes)}: {len(new)} of "
-        f"{counted(len(platform.layers), 'layer')} new, {_megabytes(platform.new_bytes)}"
+        f"\nSize {size_in_words(platform.before_bytes)} → {size_in_words(platform.after_bytes)}: {len(new)} of "
+        f"{counted(len(platform.layers), 'layer')} new, {size_in_words(platform.new_bytes)}"
     )
-    console.print(Facts((_megabytes(layer.size_bytes), escape(layer.created_by or layer.digest)) for layer in new))
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
+    console.print(Facts((size_in_words(layer.size_bytes), escape(layer.created_by or layer.digest)) for layer in new))

@@ -22,10 +22,10 @@ from aml_images_dagster.fleet.page import (
     found_in_words,
     left_in_words,
     signed_in_words,
-    size_in_words,
     tests_in_words,
 )
 from aml_images_dagster.profiles import backends_for
+from aml_images_dagster.text import size_in_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -91,7 +91,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         left_in_words(row) if served else "",
         found_in_words(row) if served else "",
         base_in_words(row),
-        escape(f"{build.build} {build.status}\n{_why(build)}".strip()) if build else "-",
+        escape(f"{build.build} {build.ending}\n{_why(build)}".strip()) if build else "-",
         tests_in_words(row),
         size_in_words(served.sizes[-1]) if served and served.sizes else "",
         escape("\n".join(image.owners)),

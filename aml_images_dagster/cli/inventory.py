@@ -20,7 +20,7 @@ from aml_images_dagster.trust.layer_records import LayerRecords
 from aml_images_dagster.trust.sbom import sbom
 
 if TYPE_CHECKING:
-    from aml_images_dagster.catalog.reference import Reference
+    from aml_images_dagster.builds.versions.image_lookup import FoundImage
     from aml_images_dagster.settings import Settings
     from aml_images_dagster.trust.inventory import Inventory
 
@@ -56,17 +56,18 @@ def command(settings: Settings, as_json: bool, image: str, form: str, platform: 
         )
     records = LayerRecords(settings.layer_records)
     inventories = [read_inventory(found.registry, one, records, found.contents) for one in images.values()]
-    name, reference = found.name, found.reference
+    name = found.name
     if as_json or form == "json":
-        print_json({"image": name, "reference": str(reference), "platforms": [each.document() for each in inventories]})
+        about = {"image": name, "reference": str(found.reference), "withdrawn": found.is_withdrawn}
+        print_json(about | {"platforms": [each.document() for each in inventories]})
     elif form == "table":
         for inventory in inventories:
-            _show(name, reference, inventory)
+            _show(found, inventory)
     else:
         click.echo(sbom(inventories[0], name, "spdx" if form == "spdx" else "cyclonedx"), nl=False)
 
 
-def _show(name: str, reference: Reference, inventory: Inventory) -> None:
+def _show(found: FoundImage, inventory: Inventory) -> None:
     console = open_console()
     table = new_table("package", "version", "type", "licence")
     for package in inventory.packages:
@@ -85,8 +86,8 @@ def _show(name: str, reference: Reference, inventory: Inventory) -> None:
         for each in inventory.unowned[:_SHOWN]
     ]
     facts = {
-        "image": name,
-        "reference": str(reference),
+        "image": found.titled,
+        "reference": str(found.reference),
         "digest": inventory.digest,
         "platform": inventory.platform,
         "distribution": inventory.distribution.get("PRETTY_NAME", ""),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from aml_images_dagster.catalog.image_name import full_name
-from aml_images_dagster.cli.arguments import BUILD, IMAGE, build_named
+from aml_images_dagster.cli.arguments import BUILD, IMAGE_OF_BUILD, build_named
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.cli.status import find_build
@@ -32,7 +32,7 @@ _POLL_SECONDS = 1.0
 
 @click.command("logs")
 @click.argument("build", type=BUILD)
-@click.argument("image", required=False, metavar="[IMAGE", type=IMAGE)
+@click.argument("image", required=False, metavar="[IMAGE", type=IMAGE_OF_BUILD)
 @click.argument("scenario", required=False, metavar="[SCENARIO]]")
 @click.option("--follow", is_flag=True, help="Go on until the build has ended.")
 @common_options

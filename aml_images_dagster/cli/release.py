@@ -10,7 +10,7 @@ import click
 from rich.markup import escape
 
 from aml_images_dagster.builds.versions.image_difference import summary
-from aml_images_dagster.cli.arguments import BUILD, build_named
+from aml_images_dagster.cli.arguments import COMPLETE_BUILD, build_named
 from aml_images_dagster.cli.changes import changes_document, changes_table, offer_dependents
 from aml_images_dagster.cli.console import line_by_line, open_console
 from aml_images_dagster.cli.options import common_options, print_json
@@ -71,7 +71,7 @@ def release_options(verb: str) -> Callable[[Callable[..., None]], Callable[..., 
 
 
 @click.command("release")
-@click.argument("build", type=BUILD)
+@click.argument("build", type=COMPLETE_BUILD)
 @release_options("Release")
 @common_options
 def command(
@@ -83,11 +83,11 @@ def command(
 ) -> None:
     """Release BUILD: import its images into production by digest, then move :latest.
 
-    A release that was interrupted continues when the command is run again.
+    A release that was interrupted continues when the command is run again. With --dry-run BUILD may be `latest`.
     """
     how["outside_window"] = stated(how["outside_window"], "--outside-window")
     backends = backends_for(settings)
-    release = completed(build_named(settings, build), backends.artifacts)
+    release = completed(build_named(settings, build, latest=dry_run), backends.artifacts)
     if dry_run:
         show_plan(settings, backends, release, as_json)
     else:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aml_images_dagster.cli.arguments import IMAGE
+from aml_images_dagster.cli.arguments import IMAGE, RELEASE_TAG
 from aml_images_dagster.cli.changes import show_done, show_planned
 from aml_images_dagster.cli.console import line_by_line, open_console
 from aml_images_dagster.cli.options import common_options
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 @click.command("rollback")
 @click.argument("image", metavar="FAMILY/IMAGE", type=IMAGE)
-@click.option("--to", metavar="TAG", default="", help="Release tag to go back to. Default: the one before the current.")
+@click.option(
+    "--to",
+    metavar="TAG",
+    type=RELEASE_TAG,
+    default="",
+    help="Release tag to go back to. Default: the one before the current.",
+)
 @click.option("--reason", default="", help="Why; kept in the release record.")
 @click.option("--dry-run", is_flag=True, help="Show what would change. Change nothing.")
 @common_options

@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from aml_images_dagster.builds.housekeeping.cleanup import cleanup, read_report
 from aml_images_dagster.builds.housekeeping.janitor import sweep
+from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.naming import build_number, release_tag_for
 from aml_images_dagster.builds.records import BuildRecord, why_unreleasable
 from aml_images_dagster.cli.cleanup import report_table
@@ -27,9 +28,10 @@ from aml_images_dagster.cli.status import document, explain_failure, images_tabl
 from aml_images_dagster.defs.operations.cleanup import announce, observe_removed
 from aml_images_dagster.defs.request import COMMAND_LINE
 from aml_images_dagster.defs.run import created_at
-from aml_images_dagster.defs.run_state import InstanceRuns, first_failure
+from aml_images_dagster.defs.run_state import InstanceRuns, first_error, first_failure
 from aml_images_dagster.errors import INTERRUPTED
 from aml_images_dagster.instance.compute_logs import FileComputeLogManager
+from aml_images_dagster.release.release_plan import hint_at_withdrawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,16 +124,20 @@ class _Outcome:
         record: `build.json`; None when no step has begun.
         status: How it ended.
         failure: Why it failed; None unless it did.
+        error: The same as what is wrong, where and a hint, for programs; None unless it failed.
         report: What was cleaned up just now; None of one that has succeeded.
         log: A file with everything that was printed.
+        withdrawn: Which of its images were withdrawn before, and what to do; else empty.
     """
 
     folder: BuildFolder
     record: BuildRecord | None
     status: BuildStatus
     failure: BuildFailure | None
+    error: dict[str, str] | None
     report: CleanupReport | None
     log: Path
+    withdrawn: str
 
     @property
     def succeeded(self) -> bool:
@@ -158,11 +164,24 @@ def _conclude(
     folder = backends.artifacts.build(build)
     if status != "succeeded":
         _write_down(folder, run, created, request)
-    failure = first_failure(instance, run.run_id) if status == "failed" else None
+    failure, error = None, None
+    if status == "failed":
+        failure = first_failure(instance, run.run_id)
+        said = {"what": failure.message if failure else f"build {build} failed", "where": "", "hint": ""}
+        error = first_error(instance, run.run_id) or said
     report = None if status == "succeeded" else cleanup(build, backends, status, failure)
     if report is not None:
         observe_removed(instance, [report])
-    return _Outcome(folder, folder.read_build(), status, failure, report, log)
+    withdrawn = _withdrawn(folder, backends) if status == "succeeded" else ""
+    return _Outcome(folder, folder.read_build(), status, failure, error, report, log, withdrawn)
+
+
+def _withdrawn(folder: BuildFolder, backends: Backends) -> str:
+    """Said once more at the end: that the same image was built again, by force, is known only now."""
+    record = folder.read_build()
+    staged = (folder.read_staged(image) for image in (record.images if record else ()))
+    digests = {each.image: each.digest for each in staged if each}
+    return hint_at_withdrawn(digests, Ledger(backends.artifacts).records())
 
 
 def _write_down(folder: BuildFolder, run: dg.DagsterRun, created: datetime, request: BuildCommand) -> None:
@@ -195,7 +214,7 @@ def _show(outcome: _Outcome, as_json: bool) -> None:
 def _show_to_programs(outcome: _Outcome) -> None:
     folder, record, failure = outcome.folder, outcome.record, outcome.failure
     known = document(folder, record) if record else {"build": folder.build, "status": outcome.status}
-    print_json(known | {"error": failure.model_dump(mode="json") if failure else None})
+    print_json(known | {"failure": failure.model_dump(mode="json") if failure else None, "error": outcome.error})
 
 
 def _show_success(outcome: _Outcome, record: BuildRecord) -> None:
@@ -205,6 +224,8 @@ def _show_success(outcome: _Outcome, record: BuildRecord) -> None:
     console.print(f"release.json, import.cfg and drop: {outcome.folder.root}", markup=False)
     if unreleasable := why_unreleasable(record.commit):
         console.print(f"[yellow]{unreleasable}[/]")
+    if outcome.withdrawn:
+        console.print(outcome.withdrawn, style="yellow", markup=False, soft_wrap=True)
 
 
 def _show_failure(outcome: _Outcome) -> None:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from aml_images_dagster.builds.compliance.patches import ProductionScans, patch_status
 from aml_images_dagster.builds.history import History
 from aml_images_dagster.builds.ledger import LATEST, Ledger, released_images
+from aml_images_dagster.builds.records import signer_in_words
 from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog.reference import Reference, short_digest
 from aml_images_dagster.catalog.tree import WorkingTree
@@ -21,12 +22,13 @@ from aml_images_dagster.cli.list_images import describe
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import FactoryError
 from aml_images_dagster.profiles import backends_for
-from aml_images_dagster.text import counted
+from aml_images_dagster.text import counted, size_in_words
 from aml_images_dagster.vulnerabilities.policy import find_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
+    from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.settings import Settings
@@ -86,13 +88,15 @@ def _past(settings: Settings, image: str) -> dict[str, Any]:
     try:
         backends = backends_for(settings)
         artifacts = backends.artifacts
+        withdrawn = _withdrawn(image, artifacts)
         of_it = [(folder, record) for folder, record in artifacts.builds(lambda _: None) if image in record.images]
         builds = []
         for folder, record in of_it[:_BUILDS]:
             staged = folder.read_staged(image)
             size = staged.size_bytes if staged else None
             about = {"build": record.build, "status": record.status, "created": record.created.isoformat()}
-            builds.append(about | {"size_bytes": size})
+            gone = staged is not None and staged.digest in withdrawn
+            builds.append(about | {"size_bytes": size, "withdrawn": gone})
         evidence = next(filter(None, (folder.read_evidence(image) for folder, _ in of_it[:_BUILDS])), None)
         attached = evidence.model_dump(mode="json") if evidence else None
     except (FactoryError, OSError) as error:  # the image is shown all the same
@@ -101,6 +105,14 @@ def _past(settings: Settings, image: str) -> dict[str, Any]:
         return {"builds": builds, "evidence": attached, "release": _served(image, backends), "unknown": ""}
     except (FactoryError, OSError) as error:
         return {"builds": builds, "evidence": attached, "release": None, "unknown": str(error)}
+
+
+def _withdrawn(image: str, artifacts: Artifacts) -> Collection[str]:
+    """The digests of an image that were withdrawn; none where a record cannot be read, which is said of its release."""
+    try:
+        return History(Ledger(artifacts).records()).withdrawn_of(image)
+    except (FactoryError, OSError):
+        return ()
 
 
 def _served(image: str, backends: Backends) -> dict[str, Any] | None:
@@ -155,7 +167,10 @@ def _patched(settings: Settings, image: str, release: dict[str, Any] | None) -> 
 def _last_build(past: dict[str, Any]) -> str:
     if past["unknown"] and not past["builds"]:
         return f"not known: {past['unknown']}"
-    return next((f"{b['build']} {b['status']}, {b['created'][:10]}" for b in past["builds"]), "none")
+    for build in past["builds"]:
+        withdrawn = ", withdrawn" if build["withdrawn"] else ""
+        return f"{build['build']} {build['status']}, {build['created'][:10]}{withdrawn}"
+    return "none"
 
 
 def _release(past: dict[str, Any]) -> str:
@@ -170,9 +185,9 @@ def _release(past: dict[str, Any]) -> str:
 
 def _size(builds: Sequence[dict[str, Any]]) -> str:
     """The size in the last build that has one, and how it came there; what stays the same is said once."""
-    sizes = [f"{build['size_bytes'] / 1e6:.1f}" for build in reversed(builds) if build["size_bytes"] is not None]
+    sizes = [size_in_words(build["size_bytes"]) for build in reversed(builds) if build["size_bytes"] is not None]
     course = [size for size, _ in groupby(sizes)]
-    return f"{course[-1]} MB" + (f" ({' → '.join(course)})" if len(course) > 1 else "") if course else ""
+    return course[-1] + (f" ({' → '.join(course)})" if len(course) > 1 else "") if course else ""
 
 
 def _evidence(evidence: dict[str, Any] | None) -> str:
@@ -180,10 +195,10 @@ def _evidence(evidence: dict[str, Any] | None) -> str:
     if evidence is None:
         return "none"
     kinds = ", ".join(dict.fromkeys(each["name"] or each["kind"] for each in evidence["artifacts"]))
-    test_key = ", a test key that proves nothing" if evidence["is_test_key"] else ""
+    signer = signer_in_words(evidence["signed_by"], is_test_key=evidence["is_test_key"])
     return (
         f"{counted(evidence['packages'], 'package')}, {evidence['without_licence']} without a licence; {kinds}; "
-        f"signed by {evidence['signed_by']}{test_key}; build {evidence['attached_in']}"
+        f"signed by {signer}; build {evidence['attached_in']}"
     )
 
 

@@ -46,13 +46,14 @@ def command(settings: Settings, as_json: bool, reference: str) -> None:
     image = Reference.parse(reference)
     trust = trust_of(settings)
     found = verify_image(_registry(settings, image.registry), image, trust, settings.trust.required, datetime.now(UTC))
+    by_test_key = trust.is_test and bool(found.signatures)
     if as_json:
-        print_json(_document(found) | {"test_key": trust.is_test})
+        print_json(_document(found) | {"test_key": by_test_key})
     else:
         console = open_console()
         console.print(escape(str(found.image)))
         console.print(_table(found))
-        if trust.is_test:
+        if by_test_key:
             console.print(f"[yellow]{TEST_KEY_WARNING.capitalize()}[/]: trust.roots names no root.")
         console.print("Verified." if found.ok else "[bold red]Refused.[/]")
     sys.exit(0 if found.ok else 1)

@@ -108,7 +108,7 @@ def _show(found: FoundImage, assessment: Assessment, *, has_policy: bool, is_all
         console.print(table)
         console.print()
     facts = {
-        "image": found.name,
+        "image": found.titled,
         "reference": str(found.reference),
         "looked": ", ".join(assessment.looked) or "nobody",
         "not looked": "\n".join(f"{source}: {why}" for source, why in assessment.not_looked.items()),
@@ -132,6 +132,7 @@ def _document(
     return {
         "image": found.name,
         "reference": str(found.reference),
+        "withdrawn": found.is_withdrawn,
         "allowed": is_allowed,
         "sources": [{"source": each.source, "looked": each.has_looked, "detail": each.detail} for each in scans],
         "missing_sources": list(assessment.missing_sources),

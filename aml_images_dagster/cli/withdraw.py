@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aml_images_dagster.cli.arguments import IMAGE
+from aml_images_dagster.cli.arguments import IMAGE, RELEASE_TAG
 from aml_images_dagster.cli.changes import show_done, show_planned
 from aml_images_dagster.cli.console import line_by_line, open_console
 from aml_images_dagster.cli.options import common_options
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command("withdraw")
 @click.argument("image", metavar="FAMILY/IMAGE", type=IMAGE)
-@click.argument("tag")
+@click.argument("tag", type=RELEASE_TAG)
 @click.option("--reason", required=True, help="Why; kept in the release record.")
 @click.option("--dry-run", is_flag=True, help="Show what would change. Change nothing.")
 @common_options

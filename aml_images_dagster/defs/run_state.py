@@ -161,14 +161,28 @@ def waiting(instance: dg.DagsterInstance, run_id: str) -> str:
 
 def first_failure(instance: dg.DagsterInstance, run_id: str) -> BuildFailure | None:
     """The failure that ended a run, or is about to; None when no step and nothing else has failed."""
-    records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE, ascending=True).records
-    for record in records:
-        event = record.event_log_entry.dagster_event
-        if event is not None and not was_stopped(event):
-            return _of_step(event)
+    step = _first_failed_step(instance, run_id)
+    if step is not None:
+        return _of_step(step)
     ended = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.RUN_FAILURE).records
     event = ended[0].event_log_entry.dagster_event if ended else None
     return BuildFailure(step="", message=printable(event.message or "the run has failed")) if event else None
+
+
+def first_error(instance: dg.DagsterInstance, run_id: str) -> dict[str, str]:
+    """What is wrong, where and a hint, of the failure that ended a run; empty where it does not explain itself."""
+    step = _first_failed_step(instance, run_id)
+    explained = step.step_failure_data.user_failure_data if step else None
+    if explained is None or "what" not in explained.metadata:
+        return {}
+    found = (explained.metadata.get(name) for name in ("what", "where", "hint"))
+    return dict(zip(("what", "where", "hint"), (str(each.value) if each else "" for each in found), strict=True))
+
+
+def _first_failed_step(instance: dg.DagsterInstance, run_id: str) -> DagsterEvent | None:
+    records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE, ascending=True).records
+    events = (record.event_log_entry.dagster_event for record in records)
+    return next((event for event in events if event is not None and not was_stopped(event)), None)
 
 
 def was_stopped(event: DagsterEvent) -> bool:

@@ -238,7 +238,8 @@ class _Collection:
     def _last_build(self, image: str, folder: BuildFolder, record: BuildRecord) -> LastBuild:
         plan = self._plan(folder)
         planned = plan.by_name.get(image) if plan else None
-        staged = None if planned else _readable(lambda: folder.read_staged(image))
+        withdrawn = self._history.withdrawn_of(image)
+        staged = None if planned and not withdrawn else _readable(lambda: folder.read_staged(image))
         of_image = planned or staged
         reasons = (*of_image.reasons, *of_image.because) if of_image else ()
         failure = record.failure if record.status == "failed" else None
@@ -249,6 +250,7 @@ class _Collection:
             why="; ".join(dict.fromkeys(filter(None, (*reasons, record.started_by)))),
             failure=failure.message if failure else "",
             failed_here=record.status == "failed" and _may_have_failed(image, record),
+            is_withdrawn=staged is not None and staged.digest in withdrawn,
         )
 
 

@@ -85,6 +85,7 @@ class LastBuild:
         why: Why the image was part of it, why it was built or what it was reused from, and what started the build.
         failure: Why it failed; else empty.
         failed_here: Whether it was this image that failed, or nobody knows which one.
+        is_withdrawn: Whether its image was withdrawn, under any release tag: it is not released again.
     """
 
     build: str
@@ -93,6 +94,12 @@ class LastBuild:
     why: str
     failure: str = ""
     failed_here: bool = False
+    is_withdrawn: bool = False
+
+    @property
+    def ending(self) -> str:
+        """How it ended, for people."""
+        return f"{self.status}, withdrawn" if self.is_withdrawn else self.status
 
 
 @dataclass(frozen=True, slots=True)

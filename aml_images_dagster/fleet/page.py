@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from aml_images_dagster.builds.artifacts import write_atomically
 from aml_images_dagster.fleet.fleet import NAMES, STATUSES, WORST, by_severity
-from aml_images_dagster.text import counted, printable_line
+from aml_images_dagster.text import counted, printable_line, size_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 _FOLDER = Path(__file__).parent
 _LONGEST = 200
 """Characters of a text that others have written, such as why a build failed."""
-_GIGABYTE = 10**9
 _LEAST_RANGE = 0.1
 """Of the largest size: a curve of sizes that hardly differ is nearly flat."""
 
@@ -109,11 +108,6 @@ def store_page(fleet: Fleet, artifacts: Artifacts) -> UPath:
     page: UPath = folder / "fleet.html"
     write_atomically(page, fleet_page(fleet).encode(), durable=False)
     return page
-
-
-def size_in_words(size: int) -> str:
-    """A size in bytes, e.g. `812 MB` or `3.12 GB`."""
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB" if size >= 1e7 else f"{size / 1e6:.1f} MB"
 
 
 def age_in_words(row: Row) -> str:

@@ -10,7 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.pull_requests.hosts.interface import MARKER, Status
-from aml_images_dagster.text import code, code_block, first_of, printable, printable_line
+from aml_images_dagster.text import code, code_block, first_of, printable, printable_line, size_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -195,11 +195,11 @@ def _table(images: Sequence[ImageReport], longest: int) -> list[str]:
 def _size(image: ImageReport) -> str:
     if image.size_bytes is None:
         return ""
-    size = f"{image.size_bytes / 1e6:.1f} MB"
+    size = size_in_words(image.size_bytes)
     if image.size_before_bytes is None:
         return f"{size} (new)"
     change = image.size_bytes - image.size_before_bytes
-    return f"{size} ({change / 1e6:+.1f} MB)" if change else f"{size} (as before)"
+    return f"{size} ({'+' if change > 0 else '-'}{size_in_words(abs(change))})" if change else f"{size} (as before)"
 
 
 def _code(text: str) -> str:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from aml_images_dagster.builds.artifacts import read_whole
 from aml_images_dagster.builds.naming import BUILD_NUMBER
-from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.catalog.reference import Reference, short_digest
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.release.release_json import ReleaseJson
 from aml_images_dagster.text import counted
@@ -19,6 +19,7 @@ from aml_images_dagster.trust.verification import verify_image
 
 if TYPE_CHECKING:
     from aml_images_dagster.builds.artifacts import Artifacts
+    from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.records import BuildRecord
     from aml_images_dagster.registry.interface import Registry
     from aml_images_dagster.settings import Settings
@@ -145,13 +146,17 @@ def check_verified(release: ReleaseJson, staging: Registry, settings: Settings) 
         )
 
 
-def lacks(release: ReleaseJson, artifacts: Artifacts) -> dict[str, str]:
-    """What images of a build lack: tests, or licence and third-party notices in the image.
+def lacks(release: ReleaseJson, backends: Backends, settings: Settings) -> dict[str, str]:
+    """What images of a build lack: tests, licence and third-party notices in the image, or their base in production.
 
     Returns:
         Image → what it lacks, in words. A build that this store does not know, is known by its release.json alone.
+
+    Raises:
+        Unreachable: Production does not answer.
     """
-    found = {}
+    found, artifacts = {}, backends.artifacts
+    unreleased = _unreleased_bases(release, backends, settings)
     for image in release.images:
         name = f"{image.family}/{image.name}"
         untested = [each.platform for each in image.platforms if not each.tested]
@@ -161,6 +166,34 @@ def lacks(release: ReleaseJson, artifacts: Artifacts) -> dict[str, str]:
             staged = artifacts.build(release.build).read_staged(name)
             notices = staged.notices if staged else {}
             missing += [f"without {path}" for path, there in notices.items() if not there]
+        missing += [f"its base {each} is not in production" for each in unreleased.get(name, ())]
         if missing:
             found[name] = ", ".join(missing)
+    return found
+
+
+def _unreleased_bases(release: ReleaseJson, backends: Backends, settings: Settings) -> dict[str, list[str]]:
+    """Images of the repository that images of a build are FROM, and that users cannot pull after its release.
+
+    Returns:
+        Image → what production does not have of its bases, by name and digest, and the build does not release either.
+    """
+    plan = None
+    with suppress(BadInput):  # a record of another version says nothing
+        plan = backends.artifacts.build(release.build).read_plan()
+    planned = plan.by_name if plan else {}
+    together = {image.staging.digest for image in release.images}
+    found: dict[str, list[str]] = {}
+    for image in release.images:
+        name = f"{image.family}/{image.name}"
+        ours = {base.reference: base.image for base in planned[name].bases if base.image} if name in planned else {}
+        for base in image.bases:
+            if base.reference not in ours or base.digest in together:
+                continue
+            parent = ours[base.reference]
+            repository = settings.production_names.format(
+                family=parent.partition("/")[0], name=parent.partition("/")[2]
+            )
+            if backends.production.digest(Reference(backends.production.host, repository, digest=base.digest)) is None:
+                found.setdefault(name, []).append(f"{parent} ({short_digest(base.digest)})")
     return found

@@ -82,7 +82,7 @@ class Releaser:
         check_staging(release, self._backends.staging)
         check_verified(release, self._backends.staging, self._settings)
         plan = plan_release(release, self._backends.production, self._ledger.records())
-        plan = replace(plan, lacks=lacks(release, self._backends.artifacts))
+        plan = replace(plan, lacks=lacks(release, self._backends, self._settings))
         return self._comparison.add(release, plan, scanned=scanned)
 
     def release(self, release: ReleaseJson, *, outside_window: str = "", accept_major: bool = False) -> Release:

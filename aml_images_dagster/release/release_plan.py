@@ -132,12 +132,9 @@ def _check_withdrawn(release: ReleaseJson, changes: Sequence[TagChange], history
     found = _withdrawn_images(changes, history)
     if found:
         raise BadInput(
-            "\n  ".join(
-                f"{image} is the image of {tag}, which {_is_withdrawn(by)}" for image, (tag, by) in found.items()
-            ),
+            "\n  ".join(_named(found)),
             where=f"build {release.build}",
-            hint=f"Change what was wrong with it, and build again. Where its files are right, and what they installed "
-            f"was not, {_other_image(found)}.",
+            hint=_other_image(found),
         )
 
 
@@ -150,10 +147,18 @@ def _withdrawn_images(changes: Sequence[TagChange], history: History) -> dict[st
     }
 
 
+def _named(withdrawn: Mapping[str, tuple[str, ReleaseRecord]]) -> list[str]:
+    """Each image that was withdrawn, with what it was, and by whom."""
+    return [f"{image} is the image of {tag}, which {_is_withdrawn(by)}" for image, (tag, by) in withdrawn.items()]
+
+
 def _other_image(images: Collection[str], tag: str = "") -> str:
-    """How to build what would be reused, in the middle of a sentence."""
-    command = " ".join(filter(None, ("aml-images build", *images, "--force", tag)))
-    return f"`{command}` makes another image of them"
+    """How to have another image in place of what was withdrawn: builds are reproducible, so force alone does not do."""
+    command = " ".join(filter(None, ("aml-images build", *images, tag)))
+    return (
+        f"Change what was wrong with it, in its folder or its base, commit, and run `{command}`. A build of the same "
+        "commit, also with --force, makes the same image again where its instructions make the same files."
+    )
 
 
 def _is_withdrawn(withdrawal: ReleaseRecord) -> str:
@@ -178,12 +183,26 @@ def hint_at_release_tag(tag: str, images: Collection[str], records: Sequence[Rel
     )
 
 
+def hint_at_withdrawn(digests: Mapping[str, str], records: Sequence[ReleaseRecord]) -> str:
+    """What is said before and after a build whose release would be refused for what was withdrawn; else empty.
+
+    Args:
+        digests: Image → digest, of those that the build has or reuses.
+        records: All records of the ledger.
+    """
+    history = History(records)
+    found = {image: by for image, digest in digests.items() if (by := history.withdrawn_of(image).get(digest))}
+    if not found:
+        return ""
+    return f"This build cannot be released: {'; '.join(_named(found))}. {_other_image(found)}"
+
+
 def _build_again(release: ReleaseJson, changes: Sequence[TagChange], production: Registry, history: History) -> str:
     """How to have an image under a tag that is free; what was withdrawn would be refused under any."""
     tag = _another_tag(release, changes, production)
     withdrawn = _withdrawn_images(changes, history)
     if withdrawn:
-        return f"What was withdrawn is released under no other: {_other_image(withdrawn, tag)}."
+        return f"What was withdrawn is released under no other. {_other_image(withdrawn, tag)}"
     return f"Build again with {tag}; what passed is reused, so it takes seconds."
 
 

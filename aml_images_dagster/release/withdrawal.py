@@ -33,13 +33,14 @@ def plan_withdrawal(image: str, tag: str, backends: Backends) -> tuple[ReleasedV
     Raises:
         BadInput: There is no such release, or `:latest` points to it.
     """
-    known = History(Ledger(backends.artifacts).records()).versions(image)
+    history = History(Ledger(backends.artifacts).records())
+    known = history.versions(image)
     version = next((version for version in known if version.tag == tag), None)
     if version is None:
         raise BadInput(
             f"{image} has no release {tag!r}",
             where="withdraw",
-            hint=f"Its releases: {', '.join(version.tag for version in known)}.",
+            hint=f"Its releases: {', '.join(history.tags(image)) or 'none'}.",
         )
     reference = Reference(backends.production.host, version.repository, tag)
     if backends.production.digest(reference.with_tag(LATEST)) == version.digest:

@@ -51,7 +51,7 @@ def test_each_platform_is_recorded_and_the_one_without_a_machine_is_not_tested(f
         assert {each.platform: each.digest for each in staged.platforms} == factory.staging.indexes[staged.digest]
         assert [record.platform for record in tested.scenarios] == [AMD64]
         assert tested.untested == (ARM64,)
-        assert sizes_in_words(staged) == f"0.0 MB ({AMD64}), 0.0 MB ({ARM64})"
+        assert sizes_in_words(staged) == f"71 B ({AMD64}), 71 B ({ARM64})"
     digests = factory.staging.indexes[records(session, "f/app")[0].digest]
     assert factory.runner.references == {AMD64: f"staging.example/f@{digests[AMD64]}"}
 

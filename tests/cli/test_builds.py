@@ -19,6 +19,7 @@ from aml_images_dagster.builds.records import (
     BaseImage,
     BuildFailure,
     BuildStatus,
+    EvidenceRecord,
     JobRecord,
     Plan,
     PlannedImage,
@@ -28,7 +29,7 @@ from aml_images_dagster.builds.records import (
 )
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.settings import load_settings
-from tests.records import DIGEST, KEY, NOW, begun_release, build_record, passed_scenario, staged_image
+from tests.records import DIGEST, KEY, NOW, begun_release, build_record, passed_scenario, staged_image, write_withdrawal
 
 if TYPE_CHECKING:
     from tests.image_repository import ImageRepository
@@ -341,6 +342,24 @@ def test_several_builds_that_begin_alike_are_one_message(repository: ImageReposi
     assert f"Give more of the number: {LATER}, {EARLIER}." in done.stderr
 
 
+def test_of_several_builds_of_a_day_the_newest_are_named(repository: ImageRepository) -> None:
+    """Their numbers do not say which; and of one that has no record it is not known."""
+    artifacts = Artifacts(str(repository.artifacts))
+    numbers = [f"{LATER[:9]}{digit * 8}" for digit in "2f18"]
+    for minutes, number in enumerate(numbers, 1):
+        record = build_record(number, created=NOW + timedelta(minutes=minutes), status="succeeded")
+        artifacts.build(number).write_build(record)
+    artifacts.build(f"{LATER[:9]}{'e' * 8}").root.mkdir()
+    done = repository.run("status", LATER[:9])
+    assert f"6 builds begin with '{LATER[:9]}'" in done.stderr
+    assert f"Give more of the number: {', '.join((*numbers[::-1], LATER))} and 1 more." in done.stderr
+
+
+def test_the_dry_run_of_a_release_takes_latest(repository: ImageRepository) -> None:
+    done = repository.run("release", "latest", "--dry-run")
+    assert f"build {LATER} was canceled; only a complete build is released" in " ".join(done.stderr.split())
+
+
 @pytest.mark.parametrize("command", ["release", "cleanup"])
 def test_what_changes_something_takes_no_latest(repository: ImageRepository, command: str) -> None:
     done = repository.run(command, "latest")
@@ -419,11 +438,29 @@ def test_show_says_what_became_of_the_image(repository: ImageRepository) -> None
     shown = repository.run("show", "other", COLUMNS="200").stdout
     assert f"{LATER} canceled, 2026-11-23" in shown
     assert re.search(r"release +not known: .*127.0.0.1:9.* does not answer", shown), "what it serves decides"
-    assert "3.1 MB (2.5 → 3.1)" in shown
+    assert "3.1 MB (2.5 MB → 3.1 MB)" in shown
     document = repository.json("show", "other")
     assert [build["size_bytes"] for build in document["builds"]] == [3_100_000, 2_500_000]
     assert document["release"] is None
     assert "does not answer" in document["unknown"]
+    assert [build["withdrawn"] for build in document["builds"]] == [False, False]
+    write_withdrawal(Artifacts(str(repository.artifacts)), "apps/other", DIGEST, tag="v2")
+    assert f"{LATER} canceled, 2026-11-23, withdrawn" in repository.run("show", "other", COLUMNS="200").stdout
+    assert [build["withdrawn"] for build in repository.json("show", "other")["builds"]] == [True, True]
+    evidence = EvidenceRecord(
+        image="apps/other",
+        digest=DIGEST,
+        artifacts=(),
+        signed_by="CN=test key that proves nothing,O=host",
+        is_test_key=True,
+        packages=1,
+        without_licence=0,
+        attached_in=LATER,
+    )
+    folder = Artifacts(str(repository.artifacts)).build(LATER)
+    for signer, said in (("CN=test key that proves nothing", ""), ("CN=ours", ", a test key that proves nothing")):
+        folder.write_evidence(evidence.model_copy(update={"signed_by": signer}))
+        assert f"signed by {signer}{said}; build {LATER}" in repository.run("show", "other", COLUMNS="300").stdout
     hello = repository.json("show", "hello")
     assert (hello["release"], hello["unknown"]) == (None, ""), "it was never released, so nobody is asked"
 
@@ -444,13 +481,39 @@ def test_show_says_what_became_of_the_image(repository: ImageRepository) -> None
 def test_shells_complete_commands_options_images_and_builds(
     repository: ImageRepository, shell: str, words: str, found: set[str]
 ) -> None:
+    assert set(completed(repository, words, shell)) == found
+
+
+def test_shells_complete_the_newest_build_first(repository: ImageRepository) -> None:
+    number = f"{LATER[:9]}00000000"
+    record = build_record(number, created=NOW + timedelta(hours=1), status="succeeded")
+    Artifacts(str(repository.artifacts)).build(number).write_build(record)
+    assert completed(repository, "aml-images status 2026") == [number, LATER, EARLIER]
+
+
+def test_shells_complete_what_a_command_can_use(repository: ImageRepository) -> None:
+    assert completed(repository, "aml-images release 2026") == [EARLIER], "the other one was canceled"
+    rewrite(repository, "canceled", images=("apps/other",))
+    assert completed(repository, f"aml-images logs {LATER} a") == ["apps/other"]
+    assert completed(repository, f"aml-images logs {LATER} shell") == [], "the build has no such image"
+    assert completed(repository, "aml-images withdraw other v") == []
+    released(repository, "apps/other")
+    write_withdrawal(Artifacts(str(repository.artifacts)), "apps/other", f"sha256:{'2' * 64}", tag="v2")
+    for words in ("withdraw other 2", "withdraw apps/other 2", "rollback other --to 2"):
+        assert completed(repository, f"aml-images {words}") == ["20261123.v1"]
+    assert completed(repository, "aml-images rollback other --to v") == [], "it was withdrawn"
+
+
+def completed(repository: ImageRepository, words: str, shell: str = "bash") -> list[str]:
+    """What a shell offers, in its order."""
     environment = {"COMP_WORDS": words, "_AML_IMAGES_COMPLETE": f"{shell}_complete"}
     environment["COMP_CWORD"] = words.split()[-1] if shell == "fish" else str(len(words.split()) - 1)
     done = repository.run_in_a_copy(**environment)
     assert done.stderr == ""
     lines = done.stdout.splitlines()
-    completed = set(lines[1::3]) if shell == "zsh" else {line.partition(",")[2].partition("\t")[0] for line in lines}
-    assert completed == found
+    return (
+        lines[1::3] if shell == "zsh" else [line.partition(",")[2].partition("\t")[0] for line in filter(None, lines)]
+    )
 
 
 @pytest.mark.parametrize(

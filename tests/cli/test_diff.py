@@ -8,7 +8,7 @@ import pytest
 
 from aml_images_dagster.builds.artifacts import Artifacts
 from aml_images_dagster.builds.ledger import Ledger, TagChange
-from tests.records import begun_release, build_record, staged_image
+from tests.records import begun_release, build_record, staged_image, write_withdrawal
 from tests.trust.images import MemoryRegistry
 from tests.trust.test_inventory import deb
 
@@ -30,7 +30,7 @@ class Versions:
         self.image = images.image("apps/other")
         self.artifacts = Artifacts(str(images.artifacts))
         family = self.image.partition("/")[0]
-        repository = f"public{family.removeprefix('apps')}/other"
+        repository = self.repository = f"public{family.removeprefix('apps')}/other"
         memory = MemoryRegistry()
         older = memory.push({"var/lib/dpkg/status": deb("libc6", "2.36-9", Source="glibc")})
         newer = memory.push({"var/lib/dpkg/status": deb("libc6", "2.40-1", Source="glibc")})
@@ -62,6 +62,18 @@ def test_what_production_serves_against_the_newest_in_staging(versions: Versions
     assert (document["older"], document["newer"]) == ("v1", NEW_BUILD)
     assert [each["text"] for each in document["major"]] == ["glibc 2.36 → 2.40"]
     assert versions.images.json("diff", "other", "--format", "json") == document
+
+
+def test_what_was_withdrawn_is_said(versions: Versions) -> None:
+    assert versions.images.json("diff", "other")["withdrawn"] == []
+    where = {"repository": versions.repository, "tag": "v2"}
+    write_withdrawal(versions.artifacts, versions.image, versions.newer.digest, **where)
+    shown = versions.images.run("diff", "other", COLUMNS="200").stdout
+    assert shown.splitlines()[0] == f"{versions.image}: v1 → {NEW_BUILD}, withdrawn"
+    markdown = versions.images.run("diff", "other", "v2", "v1", "--format", "markdown").stdout
+    assert markdown.startswith(f"## {versions.image}: v2, withdrawn → v1\n")
+    document = versions.images.json("diff", "other")
+    assert (document["newer"], document["withdrawn"]) == (NEW_BUILD, [NEW_BUILD])
 
 
 @pytest.mark.parametrize("older", ["v1", "latest", OLD_BUILD[:10], "digest", "part of a digest"])

@@ -64,6 +64,13 @@ def test_a_failure_of_many_lines_is_one_in_the_table(run: Run, monkeypatch: pyte
     assert json.loads(run("--json").stdout)["images"][0]["last_build"]["failure"] == failure
 
 
+def test_a_build_whose_image_was_withdrawn_is_called_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = fleets.image("base/b", last_build=fleets.last_build(is_withdrawn=True))
+    monkeypatch.setattr(command, "collect_fleet", lambda *_: fleets.fleet([image]))
+    assert "succeeded, withdrawn" in " ".join(run(columns=400).stdout.split())
+    assert json.loads(run("--json").stdout)["images"][0]["last_build"]["is_withdrawn"] is True
+
+
 def test_json_has_every_image(run: Run) -> None:
     document = json.loads(run("--json").stdout)
     assert document["images"][0]["image"] == "base/openmpi4.1-debian12"

@@ -16,7 +16,7 @@ from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.defs.keys import BUILD_JOB, RELEASE_JOB, asset_key
 from aml_images_dagster.defs.request import BUILD_TAG, PULL_REQUEST_TAG, RESOURCE, BuildOptions
 from aml_images_dagster.defs.run import Factory, acting, explained, planned_keys
-from aml_images_dagster.defs.run_state import first_failure, was_stopped
+from aml_images_dagster.defs.run_state import first_error, first_failure, was_stopped
 from aml_images_dagster.errors import BuildFailed, BuildStopped
 from aml_images_dagster.instance.sign_in import SIGNED_IN_TAG
 from aml_images_dagster.profiles import backends_for
@@ -142,6 +142,31 @@ def test_a_failure_that_explains_itself_shows_its_log() -> None:
     assert failed.value.__cause__ is None
     assert not failed.value.allow_retries
     assert failed.value.metadata["log"].value == "```\nline 1\nline 2\n```"
+
+
+def test_why_a_run_failed_is_known_in_parts() -> None:
+    """As programs read it; `failure` has the same in one text."""
+
+    @dg.asset
+    def explains_itself() -> None:
+        with explained():
+            raise BuildFailed("it broke", where="here", hint="Do this.", log="line 1")
+
+    @dg.asset
+    def has_a_defect() -> None:
+        raise ValueError("nobody has thought of it")
+
+    def found(asset: dg.AssetsDefinition) -> tuple[dict[str, str], str]:
+        with dg.DagsterInstance.ephemeral() as instance:
+            run_id = dg.materialize([asset], instance=instance, raise_on_error=False).run_id
+            failure = first_failure(instance, run_id)
+            assert failure is not None
+            return first_error(instance, run_id), failure.message
+
+    error = {"what": "it broke", "where": "here", "hint": "Do this."}
+    assert found(explains_itself) == (error, "here: it broke\n  Do this.")
+    error, message = found(has_a_defect)
+    assert (error, "nobody has thought of it" in message) == ({}, True)
 
 
 def test_a_log_cannot_leave_its_block_in_the_ui() -> None:

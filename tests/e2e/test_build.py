@@ -12,11 +12,13 @@ import docker
 import pytest
 import requests
 
+from aml_images_dagster.builds.artifacts import Artifacts
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.defs.keys import STAGES
 from tests.dagster_instance import open_instance
 from tests.faults.alone import naming
 from tests.memory import largest_of
+from tests.records import write_withdrawal
 
 pytestmark = [pytest.mark.engine, pytest.mark.e2e]
 
@@ -161,6 +163,13 @@ def test_images_without_tests_are_built_and_shown_as_not_tested(repository, stag
 def test_a_dockerfile_that_fails_shows_its_log(repository, staging):
     with (repository.folder("apps/hello") / "Dockerfile").open("a") as dockerfile:
         dockerfile.write("RUN echo nothing like it; false\n")
+    failed = repository.run("build", "--all", "--json")
+    assert failed.returncode == 1
+    document = json.loads(failed.stdout)
+    error, failure = document["error"], document["failure"]
+    assert (failure.keys(), error.keys()) == ({"step", "message", "log"}, {"what", "where", "hint"})
+    assert failure["message"] == f"{error['where']}: {error['what']}\n  {error['hint']}"
+    assert "nothing like it" in failure["log"]
     done = repository.run("build", "--all")
     assert done.returncode == 1
     assert "nothing like it" in done.stderr
@@ -335,3 +344,19 @@ def test_a_report_of_ten_gigabytes_fills_the_memory_of_no_step(repository):
     assert "scenario 'it' failed" in out + err
     print(f"the largest process: {peak / 1e6:.0f} MB")
     assert 50e6 < peak < 300e6
+
+
+def test_a_build_of_what_was_withdrawn_says_so_before_and_after(repository):
+    other = repository.image("apps/other")
+    repository.write(repository.folder("apps/other") / "Dockerfile", "FROM busybox:latest\n")
+    (repository.folder("apps/other") / "tests.json").unlink()
+    repository.commit("an image without tests, whose instructions make the same files each time")
+    built = repository.json("build", other)
+    digest = built["images"][0]["staged"]["digest"]
+    write_withdrawal(Artifacts(str(repository.artifacts)), other, digest)
+    said = f"This build cannot be released: {other} is the image of v1, which was withdrawn"
+    assert said in repository.run("build", other, "--dry-run").stderr
+    assert said not in repository.run("build", other, "--dry-run", "--force").stderr, "it may become another one"
+    again = repository.run("build", other, "--force")
+    assert (said in again.stderr, said in again.stdout) == (False, True), "the same commit has made it again"
+    assert repository.json("status", "latest")["images"][0]["staged"]["digest"] == digest

@@ -143,7 +143,7 @@ apt-keyring = "{archive.keyring}"
 def refusal(done: subprocess.CompletedProcess[str]) -> str:
     """What a build failed with."""
     assert done.returncode == 1, done.stdout + done.stderr
-    return str(json.loads(done.stdout)["error"]["message"])
+    return str(json.loads(done.stdout)["failure"]["message"])
 
 
 def until(ui: DagsterUi, condition: Callable[[], Any], otherwise: str) -> Any:

@@ -214,6 +214,19 @@ def test_an_image_whose_folder_was_renamed_is_shown_once(world: FleetWorld) -> N
     ]
 
 
+def test_the_last_build_of_an_image_that_was_withdrawn(world: FleetWorld) -> None:
+    for number in (1, 2):
+        world.release(world.record(world.build(number)))
+    world.roll_back()
+    build = world.row().facts.last_build
+    assert build
+    assert (build.build, build.is_withdrawn, build.ending) == ("20261123.00000002", False, "succeeded")
+    world.withdraw("v2")
+    build = world.row().facts.last_build
+    assert build
+    assert (build.is_withdrawn, build.ending) == (True, "succeeded, withdrawn")
+
+
 def test_the_last_build_is_no_build_of_a_pull_request(world: FleetWorld) -> None:
     world.record(world.build(1))
     later = build_record("20261124.0000000a", pull_request="7", created=NOW, images=("base/a",))

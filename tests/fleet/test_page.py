@@ -16,7 +16,7 @@ import pytest
 import aml_images_dagster.fleet as package
 from aml_images_dagster.catalog.tree import FileMode
 from aml_images_dagster.fleet.fleet import BaseState
-from aml_images_dagster.fleet.page import Curve, fleet_page, size_in_words
+from aml_images_dagster.fleet.page import Curve, fleet_page
 from aml_images_dagster.open_source.leak_check import LeakRules, check_for_leaks
 from aml_images_dagster.open_source.public_part import PublicFile
 from aml_images_dagster.settings.open_source import OpenSourceSettings
@@ -96,6 +96,11 @@ def test_it_says_all_of_an_image() -> None:
         assert said in text
 
 
+def test_a_build_whose_image_was_withdrawn_is_called_so() -> None:
+    withdrawn = fleets.image("base/b", last_build=fleets.last_build(is_withdrawn=True))
+    assert "succeeded, withdrawn" in Reader(page_of(withdrawn)).text
+
+
 @pytest.mark.parametrize("text", [ATTACK, HOSTILE])
 def test_what_others_have_written_stays_text(text: str) -> None:
     hostile = fleets.image(
@@ -171,12 +176,8 @@ def test_a_curve_of_sizes_that_hardly_differ_is_nearly_flat() -> None:
     heights = [float(point.partition(",")[2]) for point in flat.points.split()]
     assert max(heights) - min(heights) < 1
     assert steep.points == "3.0,17.0 69.0,3.0"
-    assert steep.label == "2 releases, from 0.0 MB to 0.0 MB"
+    assert steep.label == "2 releases, from 1.0 kB to 2.0 kB"
     assert Curve.of((1000,)) is None
-
-
-def test_sizes_are_in_words() -> None:
-    assert [size_in_words(size) for size in (4_200_000, 812_400_000, 3_120_000_000)] == ["4.2 MB", "812 MB", "3.12 GB"]
 
 
 # Contrast by WCAG 2.2: https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio

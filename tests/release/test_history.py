@@ -18,6 +18,7 @@ from aml_images_dagster.errors import BadInput, FactoryError, ReleaseFailed, Unr
 from aml_images_dagster.release import production
 from aml_images_dagster.release.candidate import completed
 from aml_images_dagster.release.lease import Lease
+from aml_images_dagster.release.release_plan import hint_at_withdrawn
 from tests.records import begun_release
 from tests.release.memory import MemoryWorld
 
@@ -130,19 +131,34 @@ def test_an_image_that_was_withdrawn_comes_back_under_no_other_tag(world: Memory
         world.roll_back()
     with pytest.raises(BadInput, match="base/a is the image of v1, which was withdrawn by somebody") as refused:
         world.release(world.build(4, {"base/a": "aa"}))
-    assert "`aml-images build base/a --force` makes another image" in refused.value.hint
+    assert "commit, and run `aml-images build base/a`." in refused.value.hint
     assert world.served() == "3"
 
 
-def test_a_build_that_was_withdrawn_is_to_be_built_by_force(world: MemoryWorld) -> None:
-    """Any other build would reuse the image."""
+def test_a_build_that_was_withdrawn_needs_another_image(world: MemoryWorld) -> None:
+    """Builds are reproducible: by force the same files make the image again that is refused."""
     first = world.build(1, tag="20261123.v1")
     world.release(first)
     world.release(world.build(2))
     world.withdraw("20261123.v1")
     with pytest.raises(BadInput, match=r"/a:20261123.v1 was withdrawn by somebody") as refused:
         world.release(first)
-    assert "`aml-images build base/a --force --release-num 2` makes another image" in refused.value.hint
+    assert "in its folder or its base, commit, and run `aml-images build base/a --release-num 2`" in refused.value.hint
+    assert "A build of the same commit, also with --force, makes the same image again" in refused.value.hint
+
+
+def test_what_was_withdrawn_is_said_before_it_is_built_again(world: MemoryWorld) -> None:
+    released = world.build(1, {"base/a": "aa", "base/b": "bb"})
+    world.release(released)
+    world.release(world.build(2, {"base/a": "cc", "base/b": "dd"}))
+    digests = {f"{image.family}/{image.name}": image.staging.digest for image in released.images}
+    assert hint_at_withdrawn(digests, world.ledger.records()) == ""
+    world.withdraw("v1")
+    said = hint_at_withdrawn(digests, world.ledger.records())
+    assert said.startswith("This build cannot be released: base/a is the image of v1, which was withdrawn by somebody")
+    assert "run `aml-images build base/a`." in said
+    assert "base/b" not in said
+    assert hint_at_withdrawn({"base/b": digests["base/a"]}, world.ledger.records()) == "", "it is of another image"
 
 
 def test_what_another_build_was_to_be_under_a_withdrawn_tag_may_be_released(world: MemoryWorld) -> None:

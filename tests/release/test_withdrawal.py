@@ -33,6 +33,16 @@ def test_two_releases_of_one_image_have_nothing_to_roll_back_to(tmp_path: Path) 
         assert hint(world, tag) == "It has no earlier release with another image: release another build first."
 
 
+def test_of_releases_that_may_be_meant_those_that_were_withdrawn_are_left_out(tmp_path: Path) -> None:
+    world = MemoryWorld(tmp_path)
+    for number in (1, 2, 3):
+        world.release(world.build(number))
+    world.withdraw("v2")
+    with pytest.raises(BadInput, match="has no release 'v9'") as refused:
+        world.withdraw("v9")
+    assert refused.value.hint == "Its releases: v3, v1."
+
+
 def test_a_rollback_is_named_where_it_helps(tmp_path: Path) -> None:
     world = MemoryWorld(tmp_path)
     for number in (1, 2):

@@ -9,7 +9,7 @@ import pytest
 
 from aml_images_dagster.builds.artifacts import Artifacts
 from aml_images_dagster.builds.ledger import Ledger, TagChange
-from tests.records import begun_release, build_record, staged_image
+from tests.records import begun_release, build_record, staged_image, write_withdrawal
 from tests.trust.images import MemoryRegistry
 from tests.trust.test_inventory import deb, dist_info
 
@@ -104,6 +104,21 @@ def test_the_newest_image_in_staging_with_what_it_declares(images, artifacts, pu
     (inventory,) = document["platforms"]
     assert [package["name"] for package in inventory["packages"]] == ["bash", "tool"]
     assert inventory["unowned"] == []
+
+
+@pytest.mark.parametrize("command", ["inventory", "vulnerabilities"])
+def test_an_image_that_was_withdrawn(images, artifacts, push, command):
+    def asked():
+        """For people the line that names the image, and what programs read."""
+        shown = images.run(command, "other").stdout.splitlines()
+        document = json.loads(images.run(command, "other", "--json").stdout)
+        return next(line.split() for line in shown if line.split()[:1] == ["image"]), document["withdrawn"]
+
+    image, reference = images.image("apps/other"), push(LAYER)
+    stage(artifacts, reference)
+    assert asked() == (["image", image], False)
+    write_withdrawal(artifacts, image, reference.digest)
+    assert asked() == (["image", f"{image},", "withdrawn"], True)
 
 
 def test_a_released_image_that_staging_has_no_longer(images, artifacts, push, production, repository):

@@ -200,6 +200,10 @@ class TestCommand:
         from aml_images_dagster.trust.keys import laptop_key
 
         monkeypatch.delenv("AML_IMAGES_TRUST__ROOTS")
+        unsigned = run(image)
+        assert unsigned.exit_code == 1
+        assert "which proves nothing" not in unsigned.output, "nobody has signed it"
+        assert not json.loads(run(image, "--json").output)["test_key"]
         signer = EvidenceSigner(laptop_key(tmp_path / "repository" / ".aml-images"))
         target = Descriptor.of(real_registry.existing(image))
         referrers.attach(real_registry, image, signer.evidence(target, [SBOM], statements(image.digest)))

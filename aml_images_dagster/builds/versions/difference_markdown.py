@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.versions.image_difference import package_rows
 from aml_images_dagster.catalog.reference import short_digest
-from aml_images_dagster.text import code, code_block, counted, first_of
+from aml_images_dagster.text import code, code_block, counted, first_of, size_in_words
 from aml_images_dagster.vulnerabilities.vulnerability import counted_vulnerabilities
 
 if TYPE_CHECKING:
@@ -94,15 +94,16 @@ def _platforms(difference: ImageDifference, most: int, *, with_layers: bool = Fa
         yield _size(platform)
         new = [layer for layer in platform.layers if layer.is_new]
         if new and with_layers:
-            rows = (f"| {_cell(layer.created_by or layer.digest)} | {_megabytes(layer.size_bytes)} |" for layer in new)
+            named = ((_cell(layer.created_by or layer.digest), size_in_words(layer.size_bytes)) for layer in new)
+            rows = (f"| {layer} | {size} |" for layer, size in named)
             yield _rows("| new layer | size |", rows)
 
 
 def _size(platform: PlatformDifference) -> str:
     new = [layer for layer in platform.layers if layer.is_new]
     return (
-        f"Size {_megabytes(platform.before_bytes)} → {_megabytes(platform.after_bytes)}; "
-        f"{len(new)} of {counted(len(platform.layers), 'layer')} new, {_megabytes(platform.new_bytes)}"
+        f"Size {size_in_words(platform.before_bytes)} → {size_in_words(platform.after_bytes)}; "
+        f"{len(new)} of {counted(len(platform.layers), 'layer')} new, {size_in_words(platform.new_bytes)}"
     )
 
 
@@ -245,7 +246,3 @@ def _commits(difference: ImageDifference) -> Iterator[str]:
 def _remarks(difference: ImageDifference) -> Iterator[str]:
     if difference.remarks:
         yield "\n".join(f"- {code(remark)}" for remark in difference.remarks[:_MOST_ROWS_IN_SHORT])
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"

@@ -16,7 +16,7 @@ from aml_images_dagster.catalog.tree import CommitTree
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.registry.oci import read_manifest
 from aml_images_dagster.registry.platforms import images_of
-from aml_images_dagster.text import printable, printable_line
+from aml_images_dagster.text import counted, printable, printable_line, size_in_words
 from aml_images_dagster.trust.difference import MajorChange, PackageChange, difference
 from aml_images_dagster.trust.inventory import read_inventory
 from aml_images_dagster.trust.layer_records import LayerRecords
@@ -200,7 +200,7 @@ def summary(difference: ImageDifference) -> str:
         )
         counts = [f"{kinds[kind]} {kind}" for kind in ("changed", "added", "removed") if kinds[kind]]
         packages = f"packages: {', '.join(counts)}" if counts else "the same packages"
-        text = f"{packages}; {platform.new_bytes / 1e6:.1f} MB of new layers"
+        text = f"{packages}; {size_in_words(platform.new_bytes)} of new layers"
         said.append(f"{text} ({platform.platform})" if len(difference.platforms) > 1 else text)
     if difference.vulnerabilities:
         said.append(vulnerabilities_in_words(difference.vulnerabilities))
@@ -314,7 +314,8 @@ class ImageComparison:
             return
         lost = git.log(self._settings.repo, head, base, folders)
         if lost:
-            remarks.append(f"{newer.name} lacks {len(lost)} commits of {older.name}: it is of another branch, or older")
+            commits = counted(len(lost), "commit")
+            remarks.append(f"{newer.name} lacks {commits} of {older.name}: it is of another branch, or older")
         yield from (
             git.Commit(each.name, each.date, printable_line(each.subject))
             for each in git.log(self._settings.repo, base, head, folders)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.builds.history import History
 from aml_images_dagster.builds.ledger import LATEST, Ledger
 from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.builds.steps.parents import in_production
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aml_images_dagster.builds.backends import Backends
+    from aml_images_dagster.builds.ledger import ReleaseRecord
     from aml_images_dagster.builds.records import BaseImage, StagedImage
     from aml_images_dagster.catalog.catalog import Catalog
     from aml_images_dagster.catalog.image import Image
@@ -37,6 +39,7 @@ class FoundImage:
         name: `<family>/<name>` of an image of the repository, else its repository in the registry.
         contents: What image.json declares to be in it.
         bases: What it is built on, as far as a record of a build says.
+        is_withdrawn: Whether it is an image of the repository that was withdrawn, under any release tag.
     """
 
     registry: Registry
@@ -44,6 +47,12 @@ class FoundImage:
     name: str
     contents: Sequence[Content] = ()
     bases: Sequence[BaseImage] = ()
+    is_withdrawn: bool = False
+
+    @property
+    def titled(self) -> str:
+        """Its name for people."""
+        return f"{self.name}, withdrawn" if self.is_withdrawn else self.name
 
     def platforms(self, wanted: str | None = None) -> dict[str, Reference]:
         """The image of each platform, by platform.
@@ -78,8 +87,11 @@ def find_image(settings: Settings, backends: Backends, text: str) -> FoundImage:
     """
     image = _of_repository(settings, text)
     if image is not None:
-        registry, reference, staged = _newest(backends, image.id)
-        return FoundImage(registry, reference, image.id, image.settings.contains, staged.bases if staged else ())
+        records = Ledger(backends.artifacts).records()
+        registry, reference, staged = _newest(backends, image.id, records)
+        is_withdrawn = reference.digest in History(records).withdrawn_of(image.id)
+        bases = staged.bases if staged else ()
+        return FoundImage(registry, reference, image.id, image.settings.contains, bases, is_withdrawn)
     return find_reference(settings, backends, text)
 
 
@@ -154,11 +166,13 @@ def is_reference(text: str) -> bool:
     return bool(slash) and (host in ("localhost", DOCKER_HUB) or bool(set(".:") & set(host)))
 
 
-def _newest(backends: Backends, image: str) -> tuple[Registry, Reference, StagedImage | None]:
+def _newest(
+    backends: Backends, image: str, records: Sequence[ReleaseRecord]
+) -> tuple[Registry, Reference, StagedImage | None]:
     staged = newest_staged(image, backends)
     if staged is not None:
         return staged.registry, staged.reference, staged.staged
-    for release in reversed(Ledger(backends.artifacts).records()):
+    for release in reversed(records):
         change = release.change(image, LATEST) if release.done else None
         if change is not None and change.after is not None:
             production = Reference(backends.production.host, change.repository, digest=change.after)

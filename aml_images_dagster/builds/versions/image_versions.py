@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.history import History
@@ -34,6 +34,7 @@ class ImageVersion:
         build: The build that made it; empty when it is not known.
         commit: What that build was built from, as in its record; empty when it is not known.
         staged: The record of the image in that build; None when it is not known.
+        is_withdrawn: Whether it was withdrawn, under any release tag, as far as `ImageVersions` has looked.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ImageVersion:
     build: str = ""
     commit: str = ""
     staged: StagedImage | None = None
+    is_withdrawn: bool = False
 
     @property
     def digest(self) -> str:
@@ -85,6 +87,7 @@ class ImageVersions:
         self._image = image
         self._backends = backends
         self._history = History(Ledger(backends.artifacts).records())
+        self._withdrawn = self._history.withdrawn_of(image)
         self._releases = self._history.versions(image) if self._is_released() else []
         self._repository = self._releases[0].repository if self._releases else repository
 
@@ -95,6 +98,9 @@ class ImageVersions:
             BadInput: There is none, there are several, or no registry has it any more.
             Unreachable: A registry does not answer.
         """
+        return self._marked(self._find(text))
+
+    def _find(self, text: str) -> ImageVersion:
         if text == LATEST:
             return self.latest()
         for release in self._releases:
@@ -131,7 +137,7 @@ class ImageVersions:
                 where=f"{self._backends.production.host}/{self._repository}",
                 hint="Name two builds or releases to compare.",
             )
-        return found
+        return self._marked(found)
 
     def served_now(self) -> ImageVersion | None:
         """What production serves as `:latest` now; None for nothing.
@@ -164,7 +170,10 @@ class ImageVersions:
                 where=self._image,
                 hint=f"`aml-images build {self._image}` builds it; or name what to compare with.",
             )
-        return found
+        return self._marked(found)
+
+    def _marked(self, version: ImageVersion) -> ImageVersion:
+        return replace(version, is_withdrawn=version.digest in self._withdrawn)
 
     def _is_released(self) -> bool:
         return any(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from aml_images_dagster.builds.records import signer_in_words
 from aml_images_dagster.builds.versions.difference_markdown import short_sections
 from aml_images_dagster.builds.versions.image_difference import summary
 from aml_images_dagster.defs.keys import asset_key
@@ -106,12 +107,11 @@ def evidence_metadata(evidence: EvidenceRecord | None, repository: str) -> dict[
         for each in evidence.artifacts
     ]
     columns = [dg.TableColumn("artifact", "string"), dg.TableColumn("manifest", "string")]
-    test_key = " (a test key, which proves nothing)" if evidence.is_test_key else ""
     licences = [*evidence.licences.items(), *([("none", evidence.without_licence)] if evidence.without_licence else ())]
     metadata: dict[str, dg.MetadataValue] = {
         "packages": dg.MetadataValue.int(evidence.packages),
         "licences": dg.MetadataValue.md(", ".join(f"{code(name)} {count}" for name, count in licences)),
-        "signed_by": dg.MetadataValue.text(f"{evidence.signed_by}{test_key}"),
+        "signed_by": dg.MetadataValue.text(signer_in_words(evidence.signed_by, is_test_key=evidence.is_test_key)),
         "evidence": dg.MetadataValue.table(rows, schema=dg.TableSchema(columns=columns)),
     }
     for shown, names in _EVIDENCE.items():

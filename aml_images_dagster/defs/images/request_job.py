@@ -32,7 +32,7 @@ from aml_images_dagster.defs.request import (
 )
 from aml_images_dagster.defs.run import Factory, acting, created_at, explained
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.release.release_plan import hint_at_release_tag
+from aml_images_dagster.release.release_plan import hint_at_release_tag, hint_at_withdrawn
 from aml_images_dagster.settings import Settings
 
 
@@ -96,9 +96,10 @@ def request_job(settings: Settings) -> dg.JobDefinition:
             prepared = prepare(config.wanted(), settings, backends, context.log.warning, promised)
             plan = prepared.plan
             shown = {"plan": _plan_table(plan), "release_tag": prepared.release_tag}
-            used = hint_at_release_tag(prepared.release_tag, plan.by_name, Ledger(backends.artifacts).records())
-            if used:
-                context.log.warning(used)
+            records = Ledger(backends.artifacts).records()
+            tag, withdrawn = prepared.release_tag, hint_at_withdrawn(plan.reused_digests, records)
+            for hint in filter(None, (hint_at_release_tag(tag, plan.by_name, records), withdrawn)):
+                context.log.warning(hint)
             if config.dry_run:
                 context.log.info(f"Dry run: {_count(plan)}. Nothing was started.")
                 context.add_output_metadata(shown)

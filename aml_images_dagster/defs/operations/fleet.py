@@ -18,10 +18,10 @@ from aml_images_dagster.fleet.page import (
     found_in_words,
     left_in_words,
     signed_in_words,
-    size_in_words,
     store_page,
     tests_in_words,
 )
+from aml_images_dagster.text import size_in_words
 
 SENSOR = "fleet"
 _MOST_ROWS = 200
@@ -97,7 +97,7 @@ def _cells(row: Row) -> dict[str, str | int | float | bool | None]:
         "left": left_in_words(row) if served else "",
         "findings": found_in_words(row) if served else "",
         "base": base_in_words(row),
-        "last build": f"{build.build} {build.status}" if build else "",
+        "last build": f"{build.build} {build.ending}" if build else "",
         "tests": tests_in_words(row),
         "size": size_in_words(served.sizes[-1]) if served and served.sizes else "",
         "owner": ", ".join(image.owners),

@@ -31,6 +31,7 @@ from aml_images_dagster.engine.acr_tasks.runs import TaskRuns, host_timed_out
 from aml_images_dagster.engine.interface import Builder, EngineInfo, PushedImage
 from aml_images_dagster.errors import BadInput, BuildFailed
 from aml_images_dagster.identity.faults import TIMEOUTS
+from aml_images_dagster.text import size_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -197,7 +198,7 @@ class AcrTasksBuilder(Builder):
         with tempfile.TemporaryDirectory(prefix="source-", dir=request.context.parent) as folder:
             archive = Path(folder) / "source.tar.gz"
             write_source_archive(request, archive, for_buildx=bool(self._buildx))
-            log(f"uploading {archive.stat().st_size / 1e6:.1f} MB to {runs.where}")
+            log(f"uploading {size_in_words(archive.stat().st_size)} to {runs.where}")
             source = runs.upload(archive)
         still_wanted()
         scheduled = self._buildx_task(request, source) if self._buildx else self._docker_build(request, source)

@@ -79,7 +79,7 @@ def test_packages_layers_and_sizes(images: ImageRepository, registry: MemoryRegi
         "3.0.15-1",
         "3.0.17-1",
     )
-    assert summary(found) == f"packages: 2 changed; {platform.new_bytes / 1e6:.1f} MB of new layers"
+    assert summary(found) == f"packages: 2 changed; {platform.new_bytes} B of new layers"
     assert "| `openssl (2 packages)` | `3.0.15-1` | `3.0.17-1` |" in as_markdown(found)
 
 
@@ -175,6 +175,8 @@ def test_commits_of_the_folder_and_of_what_it_is_built_from(images: ImageReposit
     assert "More of it" not in "".join(sections(found, public_bases=()))
     back = compare(images, newer, older)
     assert (back.commits, back.remarks) == ((), ("v1 lacks 2 commits of v2: it is of another branch, or older",))
+    by_one = compare(images, newer, version("v1.1", registry, image, images.git("rev-parse", f"{after}~1")))
+    assert by_one.remarks == ("v1.1 lacks 1 commit of v2: it is of another branch, or older",)
 
 
 def test_bases_and_dockerfiles_of_the_builds(images: ImageRepository, registry: MemoryRegistry) -> None:

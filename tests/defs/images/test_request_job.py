@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -19,6 +20,7 @@ from aml_images_dagster.defs.request import IMAGES_TAG, QUEUE_TAG, TRIGGER_TAG, 
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.settings import load_settings
 from tests.defs.planned_runs import Scene, chain
+from tests.records import write_withdrawal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +42,9 @@ class Launched:
         run = instance.get_run_by_id(run_id)
         assert run is not None
         self.success = run.is_success
-        self._events = [entry.dagster_event for entry in instance.all_logs(run_id) if entry.dagster_event]
+        entries = instance.all_logs(run_id)
+        self.warnings = [entry.user_message for entry in entries if entry.level == logging.WARNING]
+        self._events = [entry.dagster_event for entry in entries if entry.dagster_event]
 
     @property
     def failure(self) -> str:
@@ -144,6 +148,16 @@ def test_a_dry_run_shows_the_plan_and_starts_nothing(launchpad: Launchpad) -> No
     assert done.success
     assert launchpad.queued() == []
     assert [(row["image"], row["action"]) for row in done.plan] == [("apps/other", "build")]
+
+
+def test_what_was_withdrawn_is_a_warning(launchpad: Launchpad) -> None:
+    built = launchpad.build(images=["apps/other"])
+    staged = built.folder.read_staged("apps/other")
+    assert staged
+    assert launchpad.launch(images=["apps/other"], dry_run=True).warnings == []
+    write_withdrawal(launchpad.scene.world.backends.artifacts, "apps/other", staged.digest)
+    (warning,) = launchpad.launch(images=["apps/other"], dry_run=True).warnings
+    assert "This build cannot be released: apps/other is the image of v1, which was withdrawn" in warning
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,15 @@ def test_the_table_and_the_page_show_what_is_in_production(world: FleetWorld, de
     assert json.loads((page.parent / "fleet.json").read_text())["counts"]["watch"] == 1
 
 
+def test_a_last_build_whose_image_was_withdrawn_is_called_so(world: FleetWorld, definitions: dg.Definitions) -> None:
+    for number in (1, 2):
+        world.release(world.record(world.build(number)))
+    world.roll_back()
+    world.withdraw("v2")
+    (row,) = [record.data for record in materialized(definitions)["images"].records]  # type: ignore[attr-defined]
+    assert row["last build"] == "20261123.00000002 succeeded, withdrawn"
+
+
 def test_a_repository_that_has_released_nothing_has_a_page(definitions: dg.Definitions) -> None:
     assert materialized(definitions)["summary"] == "1 image: 1 not released"
 
