@@ -163,7 +163,6 @@ HEAD = ("build", "--all", "--head")
             ["--outside-window", "empty"],
             id="import outside",
         ),
-        pytest.param(nothing, ("build", "--no-fallback"), ["no image changed"], id="no fallback"),
     ],
 )
 def test_it_is_told_and_nothing_is_left(

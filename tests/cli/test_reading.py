@@ -211,6 +211,21 @@ def test_discover_without_a_fallback(repository: ImageRepository) -> None:
     ]
 
 
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_build_without_a_fallback_builds_nothing_and_is_no_failure(
+    repository: ImageRepository, options: tuple[str, ...]
+) -> None:
+    base = repository.git("rev-parse", "HEAD")
+    call = ("build", "--base", base, "--no-fallback", *options)
+    done = repository.run_in_a_copy(*call)
+    assert (done.returncode, done.stdout) == (0, f"nothing to build: no image changed since {base[:12]}.\n")
+    assert repository.json(*call) == {"build": None, "status": "nothing to build", "images": []}
+    repository.git("rm", "-rqf", "images/apps/other")
+    done = repository.run_in_a_copy(*call)
+    assert (done.returncode, done.stdout.count("gone: apps/other")) == (0, 1)
+    assert not repository.artifacts.exists()
+
+
 def test_an_image_past_its_end_of_life(repository: ImageRepository) -> None:
     base = repository.git("rev-parse", "HEAD")
     repository.write(repository.folder("apps/hello") / "image.json", '{"eol": "2021-04-30"}')
