@@ -226,10 +226,20 @@ def test_build_without_a_fallback_builds_nothing_and_is_no_failure(
     assert not repository.artifacts.exists()
 
 
+def test_a_line_in_a_file_ends_with_its_last_word(repository: ImageRepository) -> None:
+    repository.write(repository.folder("apps/hello") / "image.json", '{"eol": "2021-04-30"}')
+    for command in ("list", "discover"):
+        lines = repository.run_in_a_copy(command).stdout.splitlines()
+        assert len(lines) > 3
+        assert lines == [line.rstrip() for line in lines]
+
+
 def test_an_image_past_its_end_of_life(repository: ImageRepository) -> None:
     base = repository.git("rev-parse", "HEAD")
     repository.write(repository.folder("apps/hello") / "image.json", '{"eol": "2021-04-30"}')
-    assert "end of life 2021-04-30" in repository.run_in_a_copy("list").stdout
+    first, *rows = repository.run_in_a_copy("list").stdout.splitlines()
+    (row,) = (row for row in rows if "apps/hello" in row)
+    assert row[first.index("state") :] == "end of life 2021-04-30"
     assert "2021-04-30: built only if named" in repository.run_in_a_copy("show", "hello").stdout
     assert "end of life  changed, but built only if named" in repository.run_in_a_copy("discover").stdout
     repository.write(repository.folder("tools/shell") / "greeting", "good day\n")
