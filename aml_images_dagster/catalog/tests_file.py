@@ -45,7 +45,9 @@ class TrainingScenario(StrictModel):
 
     name: ScenarioName = Field(description="Unique in the file; part of the job's name.")
     kind: Literal["training"]
-    script: RelativePath = Field(description="Python script, relative to base_images/tests. It must be self-contained.")
+    script: RelativePath = Field(
+        description="Python file (.py), relative to base_images/tests; run with python. It must be self-contained."
+    )
     nodes: int = Field(default=1, ge=1, le=64, description="Number of machines.")
     distribution: Literal["mpi", "pytorch"] | None = Field(
         default=None,

@@ -67,7 +67,7 @@ def test_names_that_are_no_text(repository: ImageRepository) -> None:
 def test_an_image_at_the_top_of_the_repository(repository: ImageRepository) -> None:
     repository.write(repository.root / "Dockerfile", "FROM busybox\n")
     shown = repository.json("show", repository.root.name, "--docker-files-path", ".")
-    assert {"Dockerfile", "checks/runs.sh"} <= set(shown["files"])
+    assert {"Dockerfile", "checks/runs.py"} <= set(shown["files"])
 
 
 def test_graph_for_programs(repository: ImageRepository) -> None:
@@ -249,7 +249,7 @@ def test_an_image_past_its_end_of_life(repository: ImageRepository) -> None:
 
 
 def test_a_number_of_5000_digits_stops_its_own_image_only(repository: ImageRepository) -> None:
-    tests = f'{{"scenarios": [{{"name": "x", "kind": "training", "script": "runs.sh", "nodes": {"9" * 5000}}}]}}'
+    tests = f'{{"scenarios": [{{"name": "x", "kind": "training", "script": "runs.py", "nodes": {"9" * 5000}}}]}}'
     repository.write(repository.folder("apps/other") / "tests.json", tests)
     listed = repository.run_in_a_copy("list", COLUMNS="")
     assert (listed.returncode, listed.stderr) == (0, "")
@@ -298,7 +298,7 @@ def test_builds_and_status_before_any_build(repository: ImageRepository) -> None
 def test_what_a_file_says_is_never_taken_for_markup(repository: ImageRepository, command: tuple[str, ...]) -> None:
     """Rich reads square brackets as styles, and stops at a closing one that nothing opened."""
     folder = repository.folder("apps/other")
-    tests = {"scenarios": [{"name": "runs", "kind": "training", "script": "runs.sh"}]}
+    tests = {"scenarios": [{"name": "runs", "kind": "training", "script": "runs.py"}]}
     repository.write(folder / "image.json", json.dumps({"description": "about [/nothing] [bold]"}))
     repository.write(folder / "tests.json", json.dumps(tests))
     repository.write(folder / "[/a] [red]b", "")
