@@ -70,7 +70,7 @@ def wrong_value(details: ErrorDetails, *, show: bool = True) -> str:
     if kind == "union_tag_not_found":
         return f"{_quoted(discriminator)} is missing"
     if kind == "literal_error":
-        plain = "must be " + told["expected"].replace("'", '"')
+        plain: str = "must be " + told["expected"].replace("'", '"')
     elif kind == "string_pattern_mismatch":
         plain = f"must be {_FORMS.get(told['pattern'], 'text of another form')}"
     elif kind in _PLAIN:
@@ -80,7 +80,12 @@ def wrong_value(details: ErrorDetails, *, show: bool = True) -> str:
         return message if kind == "value_error" else lower_first(message)
     value = details["input"]
     is_short = isinstance(value, str | int | float | None) and len(str(value)) <= _LONGEST_SHOWN
-    return f"{plain}, not {_quoted(value)}" if show and is_short and plain.startswith("must be") else plain
+    if not (show and is_short and plain.startswith("must be")):
+        return plain
+    known = re.findall(r"'([^']*)'", told["expected"]) if kind == "literal_error" else []
+    close = difflib.get_close_matches(str(value), known, n=1)
+    meant = f"; did you mean {_quoted(close[0])}?" if close else ""
+    return f"{plain}, not {_quoted(value)}{meant}"
 
 
 def lower_first(text: str) -> str:

@@ -46,7 +46,7 @@ DOCKERFILES = {
     "apps/other": "FROM busybox:latest\nCOPY python /bin/python\n",
 }
 PRIVATE = "COPY LICENSE.txt ThirdPartyNotices.txt /\n"
-TESTS = {"scenarios": [{"name": "runs", "kind": "training", "script": "runs.sh"}], "timeout_minutes": 2}
+TESTS = {"scenarios": [{"name": "runs", "kind": "training", "script": "runs.py"}], "timeout_minutes": 2}
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class ImageRepository:
             (repository.folder(image) / "python").write_text(PYTHON)
             (repository.folder(image) / "python").chmod(0o755)
         repository.write(repository.folder("tools/shell") / "greeting", "hello\n")
-        repository.write(root / "checks" / "runs.sh", "echo running on $(hostname)\n")
+        repository.write(root / "checks" / "runs.py", "echo running on $(hostname)\n")
         repository.configure(staging, production, f"public{suffix}/{{name}}")
         repository.git("init", "-q", "-b", "main")
         repository.commit("images")

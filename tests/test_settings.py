@@ -148,6 +148,28 @@ def test_an_unknown_key(tmp_path: Path, key: str, hint: str) -> None:
     assert str(tmp_path / "pyproject.toml") in message
 
 
+def test_all_mistakes_of_the_table_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AML_IMAGES_HOST_PATIENCE_SECONDS", "0")
+    table(
+        tmp_path,
+        'staging-registri = "x"\nparallel = -3\nprofile = "azur"\n'
+        f'azure = {{zzz = 1}}\nrelease = 3\nstaging-client-secret = "{SECRET}"',
+    )
+    where = tmp_path / "pyproject.toml"
+    message = refusal(tmp_path)
+    for said in (
+        f"{where}: unknown key 'staging-registri' in [tool.aml-images]. Did you mean 'staging-registry'?",
+        f"parallel in [tool.aml-images] of {where}: must be at least 1, not -3",
+        f'profile in [tool.aml-images] of {where}: must be "local" or "azure", not "azur"',
+        f"{where}: unknown key 'zzz' in [tool.aml-images.azure]. Known keys: ",
+        f"{where}: [tool.aml-images.release] is not a table. ",
+        f"{where}: staging-client-secret in [tool.aml-images] is a secret, and this file is committed. ",
+        "AML_IMAGES_HOST_PATIENCE_SECONDS (environment): must be more than 0",
+    ):
+        assert f"\n  {said}" in message
+    assert SECRET not in message
+
+
 def test_a_group_of_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool.aml-images.azure]\nzzz = 1\n")
     assert "unknown key 'zzz' in [tool.aml-images.azure]" in refusal(tmp_path)

@@ -90,19 +90,27 @@ class ContentKey(BaseModel):
         return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
 
-def explain(old: ContentKey, new: ContentKey) -> list[str]:
-    """What differs between two keys, as sentences for a person; empty when they are the same."""
-    return list(_differences(old, new))
+def explain(old: ContentKey, new: ContentKey, dockerfile: str = "") -> list[str]:
+    """What differs between two keys, as sentences for a person; empty when they are the same.
+
+    Args:
+        old: The key before.
+        new: The key now.
+        dockerfile: The Dockerfile's path in the context, which may have it as a file, too: its change is told once.
+    """
+    return list(_differences(old, new, dockerfile))
 
 
-def _differences(old: ContentKey, new: ContentKey) -> Iterator[str]:
+def _differences(old: ContentKey, new: ContentKey, dockerfile: str) -> Iterator[str]:
+    told = ""
     if old.version != new.version:
         yield "content keys are computed in another way since"
     if old.target != new.target:
         yield f"target {old.target or '(the last stage)'} → {new.target or '(the last stage)'}"
     elif old.dockerfile != new.dockerfile:
         yield "Dockerfile changed"
-    files = [*_compared(old.files, new.files)]
+        told = f"{dockerfile} changed"
+    files = [sentence for sentence in _compared(old.files, new.files) if sentence != told]
     if files:
         yield f"context: {first_of(files, _SHOWN_FILES)}"
     for sentence in _compared(old.build_args, new.build_args):

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 from typing_extensions import override
 
 from aml_images_dagster.catalog.tree import FileMode
@@ -14,6 +15,7 @@ from aml_images_dagster.errors import BadInput
 from aml_images_dagster.messages import form
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from pydantic_core import ErrorDetails
@@ -43,7 +45,9 @@ class TrainingScenario(StrictModel):
 
     name: ScenarioName = Field(description="Unique in the file; part of the job's name.")
     kind: Literal["training"]
-    script: RelativePath = Field(description="Python script, relative to base_images/tests. It must be self-contained.")
+    script: RelativePath = Field(
+        description="Python file (.py), relative to base_images/tests; run with python. It must be self-contained."
+    )
     nodes: int = Field(default=1, ge=1, le=64, description="Number of machines.")
     distribution: Literal["mpi", "pytorch"] | None = Field(
         default=None,
@@ -80,8 +84,8 @@ class TestPlan(StrictModel):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> TestPlan:
-        if fault := _not_unique([scenario.name for scenario in self.scenarios]):
-            raise ValueError(fault)
+        for fault in _not_unique([scenario.name for scenario in self.scenarios]):
+            raise fault
         return self
 
     @classmethod
@@ -90,19 +94,26 @@ class TestPlan(StrictModel):
         """Those of a scenario whose kind is wrong, and those that are looked for in scenarios without errors only."""
         scenarios = data.get("scenarios") if isinstance(data, dict) else None
         found: list[ErrorDetails] = []
-        names = []
+        names: list[str] = []
         for index, scenario in enumerate(scenarios if isinstance(scenarios, list) else ()):
+            name = scenario.get("name") if isinstance(scenario, dict) else None
+            names.append(name.strip() if isinstance(name, str) else "")
             if isinstance(scenario, dict):
-                names.append(str(scenario.get("name", "")).strip())
                 found += [{**error, "loc": ("scenarios", index, *error["loc"])} for error in _errors_in(scenario)]
-        if fault := _not_unique(list(filter(None, names))):
-            found.append(_error(fault, data))
+        for fault in _not_unique(names):
+            ctx = fault.context or {}
+            found.append({"type": fault.type, "loc": (), "msg": fault.message(), "input": data, "ctx": ctx})
         return found
 
 
-def _not_unique(names: list[str]) -> str:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    return f"scenario names must be unique, found twice: {', '.join(twice)}" if twice else ""
+def _not_unique(names: list[str]) -> Iterator[PydanticCustomError]:
+    """What is wrong with names that another scenario before has; empty names are none."""
+    firsts: dict[str, int] = {}
+    for index, name in enumerate(names):
+        first = firsts.setdefault(name, index)
+        if name and first < index:
+            told = {"first": first, "name": name, "below": ("scenarios", index, "name")}
+            yield PydanticCustomError("not_unique", 'must be unique; scenarios[{first}] is named "{name}", too', told)
 
 
 def _errors_in(scenario: dict[str, Any]) -> list[ErrorDetails]:

@@ -188,10 +188,14 @@ def _faults(faults: list[ErrorDetails], model: type[BaseModel], data: object, li
         elif details["type"] == "missing":
             absent.append(location)
         elif details["type"] == "extra_forbidden":
-            known = _known_keys(schema, location)
+            known, others = _known_keys(schema, location, data)
+            if key_of := others.get(str(location[-1])):
+                yield lines.line(location), f'"{written(location)}" is a key of {key_of}'
+                continue
             close = difflib.get_close_matches(str(location[-1]), known, n=1)
             meant.update((*location[:-1], key) for key in close)
-            hint = f'; did you mean "{close[0]}"?' if close else f"; known keys: {', '.join(sorted(known))}"
+            all_known = f"; known keys: {', '.join(sorted(known))}" if known else ""
+            hint = f'; did you mean "{close[0]}"?' if close else all_known
             yield lines.line(location), f'unknown key "{written(location)}"{hint}'
         elif location not in lines.not_held and not _counts_good_items_only(details, faults):
             name = f"{written(location)}: " if location else ""
@@ -203,9 +207,12 @@ def _faults(faults: list[ErrorDetails], model: type[BaseModel], data: object, li
 
 
 def _in_file(details: ErrorDetails, data: Any) -> Location:
-    """Pydantic's location without the names of union members, which are not in the file."""
+    """Pydantic's location without the names of union members, which are not in the file.
+
+    A check of a whole object can name what is wrong in it as `below`: pydantic knows the object only.
+    """
     real: list[int | str] = []
-    for step in details["loc"]:
+    for step in (*details["loc"], *details.get("ctx", {}).get("below", ())):
         if step in data if isinstance(data, dict) else isinstance(data, list) and isinstance(step, int):
             data = data[step]
             real.append(step)
@@ -221,7 +228,50 @@ def _counts_good_items_only(details: ErrorDetails, faults: list[ErrorDetails]) -
     return details["type"] == "too_short" and any(inside)
 
 
-def _known_keys(schema: dict[str, Any], location: Location) -> set[str]:
-    """The keys of the file's own object, or those of any object inside of it."""
-    objects = [schema] if len(location) == 1 else schema.get("$defs", {}).values()
-    return {name for each in objects for name in each.get("properties", {})}
+def _known_keys(schema: dict[str, Any], location: Location, data: Any) -> tuple[set[str], dict[str, str]]:
+    """The keys that an object may have.
+
+    Args:
+        schema: That of the whole file.
+        location: A key of the object.
+        data: What the file contains.
+
+    Returns:
+        The keys; and those that it would have if it were of another kind, each with both kinds in words.
+    """
+    objects = _alternatives([schema], schema)
+    for step in location[:-1]:
+        data = data[step]
+        below = [each.get("items") if isinstance(step, int) else _below(each, step) for each in objects]
+        objects = _alternatives([each for each in below if isinstance(each, dict)], schema)
+    known: set[str] = set()
+    others: dict[str, str] = {}
+    for each in objects:
+        properties = each.get("properties", {})
+        kinds = {name: kind["const"] for name, kind in properties.items() if "const" in kind}
+        wrong = next((name for name, kind in kinds.items() if data.get(name, kind) != kind), None)
+        if wrong is None:
+            known.update(properties)
+        else:
+            words = f'{wrong} "{kinds[wrong]}", not of {wrong} "{data[wrong]}"'
+            others |= dict.fromkeys(properties, words)
+    return known, {name: words for name, words in others.items() if known and name not in known}
+
+
+def _below(schema: dict[str, Any], key: str) -> Any:
+    """The schema of a key's value; the keys of a map are all alike."""
+    properties, patterns = schema.get("properties", {}), [*schema.get("patternProperties", {}).values()]
+    return properties.get(key, patterns[0] if patterns else schema.get("additionalProperties"))
+
+
+def _alternatives(schemas: list[dict[str, Any]], whole: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a value may be by its schema: references are followed, unions taken apart."""
+    found: list[dict[str, Any]] = []
+    for schema in schemas:
+        if name := str(schema.get("$ref", "")).rpartition("/")[2]:
+            found += _alternatives([whole["$defs"][name]], whole)
+        elif parts := schema.get("anyOf") or schema.get("oneOf"):
+            found += _alternatives(parts, whole)
+        else:
+            found.append(schema)
+    return found

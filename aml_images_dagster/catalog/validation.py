@@ -260,6 +260,8 @@ def _check_scenarios(image: Image, catalog: Catalog, tree: Tree, existing: Colle
             what = "which is a folder; name the script"
         elif path in files and files[path].mode is FileMode.SYMLINK:
             what = "which is a symbolic link; put the file itself there"
+        elif scenario.kind == "training" and not path.endswith(".py"):
+            what = "which is no Python file (.py); scripts are run with python"
         else:
             continue
         where = json_lines(tree.read(image.tests_path))

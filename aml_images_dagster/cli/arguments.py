@@ -136,6 +136,7 @@ def build_named(settings: Settings, text: str, *, latest: bool = False) -> str:
     if text == LATEST:
         builds = _artifacts(settings).builds(print_error)
         if not builds:
+            require_images(settings)
             raise BadInput(
                 "there are no builds yet", where=settings.artifacts_uri, hint="`aml-images build` starts one."
             )
@@ -151,6 +152,22 @@ def build_named(settings: Settings, text: str, *, latest: bool = False) -> str:
             hint=f"Give more of the number: {first_of(newest, _SHOWN)}.",
         )
     return found.pop() if found else text
+
+
+def require_images(settings: Settings) -> None:
+    """Refuse a folder that is no repository of image folders, when no artifacts were found in it.
+
+    Artifacts that a setting has placed elsewhere are used without a repository, and may be empty.
+
+    Raises:
+        BadInput: As every command that reads image folders.
+    """
+    if settings.model_fields_set & {"home", "artifacts"}:
+        return
+    from aml_images_dagster.builds.source import load_catalog
+    from aml_images_dagster.catalog.tree import WorkingTree
+
+    load_catalog(settings, WorkingTree(settings.repo))
 
 
 def _artifacts(settings: Settings) -> Artifacts:

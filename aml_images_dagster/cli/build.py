@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.planning.preflight import NOT_POSSIBLE, check_plan, check_prerequisites
-from aml_images_dagster.builds.planning.preparation import Wanted, prepare
+from aml_images_dagster.builds.planning.preparation import NothingChanged, Wanted, prepare
 from aml_images_dagster.builds.records import why_unreleasable
 from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import new_table, open_console
@@ -34,7 +34,9 @@ _ACTIONS = {"build": "[bold yellow]build[/]", "reuse": "[green]reuse[/]", "refus
 @click.option("--base", metavar="REV", help="Build what changed since this branch, tag or commit.")
 @click.option("--head", metavar="REV", help="Build this commit. Default: the working tree.")
 @click.option("--all", "everything", is_flag=True, help="Build all images that are not past their end of life.")
-@click.option("--no-fallback", is_flag=True, help="Build no image instead of all images when no image changed.")
+@click.option(
+    "--no-fallback", is_flag=True, help="Build no image instead of all images when no image changed; exit code 0."
+)
 @click.option(
     "--release-num", type=int, metavar="N", help="N of the release tag YYYYMMDD.vN. Default: the next free one."
 )
@@ -75,7 +77,14 @@ def command(
         fallback=not no_fallback,
     )
     backends = backends_for(settings)
-    prepared = prepare(wanted, settings, backends, _warn)
+    try:
+        prepared = prepare(wanted, settings, backends, _warn)
+    except NothingChanged as nothing:
+        if as_json:
+            print_json({"build": None, "status": "nothing to build", "images": []})
+        else:
+            open_console().print(f"{nothing.what}.", markup=False)
+        return
     plan = prepared.plan
     if unreleasable := why_unreleasable(plan.commit):
         _warn(unreleasable)

@@ -12,7 +12,7 @@ from rich.markup import escape
 from aml_images_dagster.builds.history import History
 from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.catalog.image_name import full_name
-from aml_images_dagster.cli.arguments import IMAGE
+from aml_images_dagster.cli.arguments import IMAGE, require_images
 from aml_images_dagster.cli.console import new_table, open_console, print_error
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.profiles import backends_for
@@ -62,6 +62,8 @@ def command(settings: Settings, as_json: bool, image: str | None, limit: int | N
     """Show all builds, newest first."""
     artifacts = backends_for(settings).artifacts
     every = artifacts.builds(print_error)
+    if not every:
+        require_images(settings)
     found = every
     history = History(Ledger(artifacts).records())
     if image is not None:

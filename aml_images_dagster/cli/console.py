@@ -183,7 +183,8 @@ class NameTable(Table):
         if widths is not None:
             for column, width in zip(self.columns, widths, strict=True):
                 column.width = width
-            yield from super().__rich_console__(console, options.update(max_width=sum(widths) + self._gaps))
+            rows = super().__rich_console__(console, options.update(max_width=sum(widths) + self._gaps))
+            yield from rows if console.is_terminal else _without_trailing_blanks(rows)
             return
         # A column without a heading may be there for the eye only.
         _, *shown = [column for column in self.columns if column.header or _says_something(column.cells)]
@@ -224,6 +225,18 @@ class NameTable(Table):
         each = [Measurement.get(console, options.update(max_width=_UNBROKEN), cell) for cell in cells]
         longest = max(one.maximum for one in each)
         return Measurement(longest if column.no_wrap else max(one.minimum for one in each), longest)
+
+
+def _without_trailing_blanks(rows: RenderResult) -> Iterator[Segment]:
+    """The lines of a table, without what fills the last cell up to the width of its column."""
+    for line in Segment.split_lines(row for row in rows if isinstance(row, Segment)):
+        while line and not line[-1].text.rstrip(" "):
+            line.pop()
+        if line:
+            text, style, control = line.pop()
+            line.append(Segment(text.rstrip(" "), style, control))
+        yield from line
+        yield Segment.line()
 
 
 def _says_something(cells: Iterable[RenderableType]) -> bool:

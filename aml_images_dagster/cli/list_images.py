@@ -30,14 +30,18 @@ def command(settings: Settings, as_json: bool) -> None:
         print_json([describe(image) for image in images])
         return
     today = datetime.now(UTC).date()
-    table = new_table("image", "platform", "built from", "tests", "")
-    for image in images:
+    notes = [
+        f"[dim]end of life {image.settings.eol}[/]" if image.is_past_end_of_life(today) else _faults(image)
+        for image in images
+    ]
+    table = new_table("image", "platform", "built from", "tests", *(["state"] if any(notes) else []))
+    for image, note in zip(images, notes, strict=True):
         table.add_row(
             escape(image.id),
             ", ".join(image.platforms),
             escape(", ".join((*image.parents, *image.bases))),
             escape(", ".join(scenario.name for scenario in image.scenarios)) or "[yellow]not tested[/]",
-            f"[dim]end of life {image.settings.eol}[/]" if image.is_past_end_of_life(today) else _faults(image),
+            *([note] if any(notes) else []),
         )
     console = open_console()
     if images:

@@ -13,8 +13,11 @@ from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
+from aml_images_dagster.errors import BadInput
 
 if TYPE_CHECKING:
+    from aml_images_dagster.catalog.catalog import Catalog
+    from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.settings import Settings
 
 
@@ -28,7 +31,7 @@ def command(settings: Settings, as_json: bool, image: str, parent: str) -> None:
     """Write the folder of a new image: complete, valid, and FROM the published name of PARENT."""
     tree = WorkingTree(settings.repo)
     catalog = load_catalog(settings, tree)
-    written = new_image(image, catalog.get(parent), catalog, tree)
+    written = new_image(image, _parent(parent, catalog), catalog, tree)
     if as_json:
         print_json({"image": written.name, "path": written.path, "files": written.files})
         return
@@ -43,3 +46,12 @@ def command(settings: Settings, as_json: bool, image: str, parent: str) -> None:
         markup=False,
         soft_wrap=True,
     )
+
+
+def _parent(name: str, catalog: Catalog) -> Image:
+    """The image that the new one is FROM; an upstream image is none."""
+    try:
+        return catalog.get(name)
+    except BadInput as fault:
+        upstream = "For an image FROM an upstream image, copy the most similar folder and change its FROM."
+        raise BadInput(fault.what, where=fault.where, hint=f"{fault.hint} {upstream}") from None

@@ -12,7 +12,7 @@ from aml_images_dagster.builds.ledger import Ledger, released_images
 from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog.image_name import full_name
 from aml_images_dagster.catalog.tree import WorkingTree
-from aml_images_dagster.cli.arguments import IMAGE
+from aml_images_dagster.cli.arguments import IMAGE, require_images
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 def command(settings: Settings, as_json: bool, image: str | None) -> None:
     """Show releases, rollbacks and withdrawals, newest first."""
     records = Ledger(backends_for(settings).artifacts).records()
+    if not records:
+        require_images(settings)
     if image is not None:
         known = released_images(records) | _images(settings)
         absent = f"there is no image {image!r}, and none of this name was released"

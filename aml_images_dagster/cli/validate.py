@@ -15,6 +15,7 @@ from aml_images_dagster.catalog.validation import validate
 from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import open_console
 from aml_images_dagster.cli.options import common_options, print_json
+from aml_images_dagster.notifications.channels import Channels, find_unset
 from aml_images_dagster.notifications.rules import find_rules
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.schedules import read_timetable
@@ -49,7 +50,9 @@ def command(settings: Settings, as_json: bool, images: tuple[str, ...]) -> None:
         features_of=lambda os: features_of(backends_for(settings))(os),
     )
     if not images:
-        findings += [*read_timetable(tree, catalog).findings, *find_rules(tree)[1], *find_policy(tree)[1]]
+        rules, of_rules = find_rules(tree)
+        unset = find_unset(rules.channels, Channels.of(settings.repo)) if rules else []
+        findings += [*read_timetable(tree, catalog).findings, *of_rules, *unset, *find_policy(tree)[1]]
     if as_json:
         print_json({"findings": [finding.document() for finding in findings]})
     else:

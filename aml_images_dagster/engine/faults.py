@@ -7,7 +7,7 @@ import re
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from aml_images_dagster.engine.interface import TooManyRequests
+from aml_images_dagster.engine.interface import DockerfileFailed, TooManyRequests
 from aml_images_dagster.engine.stream import StreamFault, redact
 from aml_images_dagster.errors import BuildFailed, Unreachable
 from aml_images_dagster.messages import plain_reason
@@ -80,7 +80,7 @@ def build_fault(
     hint = "The end of the log shows the failing instruction."
     if fault.code == KILLED:
         hint = "Exit code 137 means killed: most likely the instruction ran out of memory."
-    return BuildFailed(f"the build failed: {fault.message}", where=where, hint=hint, log=fault.tail)
+    return DockerfileFailed(f"the build failed: {fault.message}", where=where, hint=hint, log=fault.tail)
 
 
 def is_disk_full(said: str) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from aml_images_dagster.errors import Unreachable
+from aml_images_dagster.errors import BuildFailed, Unreachable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +25,22 @@ LogLine = Callable[[str], None]
 
 class TooManyRequests(Unreachable):
     """A registry wants the engine to come again later. Engines do not say how much later."""
+
+
+class DockerfileFailed(BuildFailed):
+    """An instruction of the Dockerfile failed, or the builder refuses it.
+
+    Args:
+        what: See `FactoryError`.
+        where: See `FactoryError`.
+        hint: See `FactoryError`.
+        log: See `BuildFailed`.
+        line: Of the Dockerfile that was built; None where the builder does not say.
+    """
+
+    def __init__(self, what: str, *, where: str = "", hint: str = "", log: str = "", line: int | None = None) -> None:
+        super().__init__(what, where=where, hint=hint, log=log)
+        self.line = line
 
 
 @dataclass(frozen=True, slots=True)

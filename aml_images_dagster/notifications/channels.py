@@ -6,6 +6,7 @@ Source of the form: https://github.com/caronc/apprise/wiki.
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 import re
@@ -15,11 +16,13 @@ from urllib.parse import quote
 
 from dotenv import dotenv_values
 
+from aml_images_dagster.catalog.finding import Finding
 from aml_images_dagster.errors import BadInput, Unreachable
+from aml_images_dagster.notifications.rules import RULES_FILE
 from aml_images_dagster.text import printable_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from apprise import Apprise, AppriseResult
@@ -29,6 +32,23 @@ _EMAIL = "{email}"
 _SERVICE_SECONDS = 10.0
 _SHORTEST_SECRET = 4
 _SEPARATORS = re.compile(r"[/:@?&=+#,;\s]+")
+
+
+def find_unset(names: Iterable[str], channels: Channels) -> list[Finding]:
+    """Channels of `notifications.yaml` that have no address although others have: a name may be misspelt.
+
+    Where none has an address, nothing is known of any: they may be set where the factory runs.
+    """
+    every = [*names]
+    known = [name for name in every if channels.is_set(name)]
+    found = []
+    for name in every if known else ():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            meant = f'; did you mean "{close[0]}"?' if close else ""
+            message = f'the channel "{name}" has no address, {variable(name)} is not set{meant}'
+            found.append(Finding("", "warning", message, RULES_FILE))
+    return found
 
 
 def variable(channel: str) -> str:

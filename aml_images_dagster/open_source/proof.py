@@ -20,7 +20,7 @@ from aml_images_dagster.catalog.dockerfile import pin
 from aml_images_dagster.catalog.image import DOCKERFILE
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.catalog.tree import FileMode
-from aml_images_dagster.engine.interface import BuildRequest
+from aml_images_dagster.engine.interface import BuildRequest, DockerfileFailed
 from aml_images_dagster.errors import BadInput, BuildFailed
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _build(
         except BuildFailed as failure:
             raise BuildFailed(
                 f"the public Dockerfile of {image.id} does not build alone: {failure.what}",
-                where=failure.where,
+                where=image.dockerfile_path if isinstance(failure, DockerfileFailed) else failure.where,
                 hint="What it needs has to be public, too: no private files, build arguments or internal addresses.",
                 log=failure.log,
             ) from None

@@ -78,8 +78,9 @@ def open_place(place: PublicPlace, settings: Settings) -> Iterator[PublicReposit
         Unreachable: It does not answer.
     """
     if not place.url:
+        which = "documentation" if place.setting == "docs_repository" else "public"
         raise BadInput(
-            "no public repository is configured",
+            f"no {which} repository is configured",
             where=f"open_source.{place.setting}",
             hint=f"Set AML_IMAGES_OPEN_SOURCE__{place.setting.upper()} to its URL.",
         )

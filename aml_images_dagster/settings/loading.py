@@ -55,7 +55,8 @@ def load_settings(**options: Any) -> Settings:
     repo = Path(given.pop("repo", None) or os.environ.get(f"{ENV_PREFIX}REPO") or find_repository(Path.cwd()))
     if not repo.is_dir():
         raise BadInput("there is no such folder", where=str(repo), hint="Name the root of the repository with --repo.")
-    table = _repository_table(repo / "pyproject.toml")
+    in_table: list[BadInput] = []
+    table = _repository_table(repo / "pyproject.toml", in_table)
 
     class Sourced(Settings):
         @classmethod
@@ -70,14 +71,11 @@ def load_settings(**options: Any) -> Settings:
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             return init_settings, env_settings, dotenv_settings, InitSettingsSource(settings_cls, table)
 
+    faults: list[str] = []
     try:
-        return Sourced(_env_file=repo / ".env", repo=repo, **given)
+        settings = Sourced(_env_file=repo / ".env", repo=repo, **given)
     except ValidationError as error:
         faults = [_fault(details, given, repo, table) for details in error.errors(include_url=False)]
-        raise BadInput(
-            faults[0] if len(faults) == 1 else "\n  ".join(["several settings are wrong:", *faults]),
-            hint=f"Settings come from options, {ENV_PREFIX}… variables, .env and [{_TABLE}] in pyproject.toml.",
-        ) from None
     except SettingsError:
         groups = {path[0] for path, _ in every_setting(Settings) if len(path) > 1}
         wrong = (group for group in sorted(groups) if _variable_of((group,), repo))
@@ -88,6 +86,14 @@ def load_settings(**options: Any) -> Settings:
         ) from None
     except UnicodeDecodeError:
         raise BadInput("not UTF-8 text", where=str(repo / ".env"), hint="Correct the file.") from None
+    if in_table and len(in_table) + len(faults) == 1:
+        raise in_table[0]
+    if faults := [*(f"{fault.where}: {fault.what}. {fault.hint}" for fault in in_table), *faults]:
+        raise BadInput(
+            faults[0] if len(faults) == 1 else "\n  ".join(["several settings are wrong:", *faults]),
+            hint=f"Settings come from options, {ENV_PREFIX}… variables, .env and [{_TABLE}] in pyproject.toml.",
+        )
+    return settings
 
 
 def _fault(details: ErrorDetails, given: Mapping[str, Any], repo: Path, table: Mapping[str, Any]) -> str:
@@ -131,8 +137,13 @@ def _variable_of(location: tuple[str, ...], repo: Path) -> str:
     return f"{name} in {dotenv}" if DotEnvSettingsSource(Settings, dotenv).env_vars.get(name.lower()) else ""
 
 
-def _repository_table(pyproject: Path) -> dict[str, Any]:
-    """`[tool.aml-images]` and its tables, keys written with dashes as is usual in TOML."""
+def _repository_table(pyproject: Path, faults: list[BadInput]) -> dict[str, Any]:
+    """`[tool.aml-images]` and its tables, keys written with dashes as is usual in TOML.
+
+    Args:
+        pyproject: The file.
+        faults: Receives what is wrong with keys, which are left out.
+    """
     if not pyproject.is_file():
         return {}
     try:
@@ -140,30 +151,33 @@ def _repository_table(pyproject: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, of a number with 5,000 digits
         raise BadInput(f"not valid TOML: {error}", where=str(pyproject), hint="Correct the file.") from None
     table = tool.get("aml-images", {}) if isinstance(tool, dict) else tool
-    return _by_field_name(table, Settings, (), pyproject)
+    return _by_field_name(table, Settings, (), pyproject, faults)
 
 
-def _by_field_name(table: object, model: type[BaseModel], above: tuple[str, ...], pyproject: Path) -> dict[str, Any]:
-    name = _table_name(above)
+def _by_field_name(
+    table: object, model: type[BaseModel], above: tuple[str, ...], pyproject: Path, faults: list[BadInput]
+) -> dict[str, Any]:
+    name, where = _table_name(above), str(pyproject)
     if not isinstance(table, dict):
-        raise BadInput(f"[{name}] is not a table", where=str(pyproject), hint=f"Write keys below a line [{name}].")
+        faults.append(BadInput(f"[{name}] is not a table", where=where, hint=f"Write keys below a line [{name}]."))
+        return {}
     known = {_key(field): field for field in model.model_fields}
     values = {}
     for key, value in table.items():
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(sorted(known))}."
-            raise BadInput(f"unknown key {key!r} in [{name}]", where=str(pyproject), hint=hint)
+            faults.append(BadInput(f"unknown key {key!r} in [{name}]", where=where, hint=hint))
+            continue
         field = model.model_fields[known[key]]
         if is_secret(field):
-            raise BadInput(
-                f"{key} in [{name}] is a secret, and this file is committed",
-                where=str(pyproject),
-                hint=f"Set {_variable((*above, known[key]))} in the environment or in .env, and change the secret.",
-            )
+            what = f"{key} in [{name}] is a secret, and this file is committed"
+            hint = f"Set {_variable((*above, known[key]))} in the environment or in .env, and change the secret."
+            faults.append(BadInput(what, where=where, hint=hint))
+            continue
         kind = field.annotation
         values[known[key]] = (
-            _by_field_name(value, kind, (*above, known[key]), pyproject)
+            _by_field_name(value, kind, (*above, known[key]), pyproject, faults)
             if isinstance(kind, type) and issubclass(kind, Group)
             else value
         )

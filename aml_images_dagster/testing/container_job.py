@@ -5,12 +5,14 @@ Removing them is left to the caller. This module imports docker-py; import it on
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
 
 from docker.errors import APIError, ImageNotFound, NotFound
 from docker.types import LogConfig
@@ -21,7 +23,7 @@ from aml_images_dagster.testing.docker_connection import engine_message
 from aml_images_dagster.testing.failure_reason import failure_reason, missing_program, telling_line
 from aml_images_dagster.testing.interface import JobResult, JobStatus, NodeLog, TestJob
 from aml_images_dagster.testing.launch import Launch, Node, inside, job_environment
-from aml_images_dagster.testing.watch import Ended, Line, Lost, Watch
+from aml_images_dagster.testing.watch import Ended, Line, Lost, Watch, lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,6 +40,10 @@ _OOM_EVENT_SECONDS = 1.0
 """The engine hears that memory was short by an event of its own, which may come after the end of the container."""
 _LAST_WORDS_SECONDS = 5
 """How long a killed container's output is waited for."""
+_LAST_LINES = 100
+_TOGETHER_SECONDS = 0.1
+"""An engine reads standard output and standard error from a pipe each: of lines that were printed within milliseconds
+it does not know which came first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +190,7 @@ class ContainerJob:
         reason = ""
         if self.launch.explain:
             reason = self.launch.explain(exit_code, self._report(container))
-        reason = reason or failure_reason(exit_code, watch.outputs[node].text())
+        reason = reason or failure_reason(exit_code, watch.outputs[node].text(), _last_errors(container))
         return _Outcome("failed", self._on(node, reason))
 
     def _report(self, container: Container) -> bytes:
@@ -262,6 +268,28 @@ def _state(container: Container) -> Mapping[str, Any] | None:
         return None
     state: Mapping[str, Any] = container.attrs["State"]
     return None if state["Status"] in ("removing", "dead") else state
+
+
+def _last_errors(container: Container) -> str:
+    """The end of standard error; empty if standard output went on after it, or the engine does not say when."""
+    until, _ = _last_lines(container, "stdout")
+    ended, errors = _last_lines(container, "stderr")
+    if not errors or until - ended > _TOGETHER_SECONDS:
+        return ""
+    return "\n".join(errors)
+
+
+def _last_lines(container: Container, stream: Literal["stdout", "stderr"]) -> tuple[float, list[str]]:
+    """When the last line of a stream was printed, in seconds since 1970, 0 for none; and the last lines."""
+    told = container.logs(stdout=stream == "stdout", stderr=stream == "stderr", tail=_LAST_LINES, timestamps=True)
+    ended, found = 0.0, list[str]()
+    # A progress bar has no line ends, but carriage returns.
+    for line in told.split(b"\n"):
+        time_, _, text = line.partition(b" ")
+        with contextlib.suppress(ValueError):  # what is no line of its own
+            ended = datetime.fromisoformat(time_.decode()).timestamp()
+            found += lines([text])
+    return ended, found
 
 
 def _kill(containers: Mapping[str, Container]) -> None:

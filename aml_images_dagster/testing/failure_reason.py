@@ -13,12 +13,18 @@ _NOT_FOUND = re.compile(r'exec: \\?"([^"\\]+)\\?":? (?:executable file not found
 _LONGEST = 400
 
 
-def failure_reason(exit_code: int, output: str) -> str:
-    """The exit code in words and the line of the output that says most."""
+def failure_reason(exit_code: int, output: str, errors: str = "") -> str:
+    """The exit code in words and the line of the output that says most.
+
+    Args:
+        exit_code: That of the node.
+        output: What it printed, standard output and standard error.
+        errors: The end of standard error, if it was printed together with the end of standard output.
+    """
     missing = missing_program(output)
     if missing:
         return missing
-    line = telling_line(output)
+    line = telling_line(output, errors)
     return f"{_in_words(exit_code)}: {line}" if line else _in_words(exit_code)
 
 
@@ -34,10 +40,16 @@ def missing_program(text: str) -> str:
     return ""
 
 
-def telling_line(output: str) -> str:
-    """The exception of the last traceback, else the last line that is not part of a launcher's banner."""
+def telling_line(output: str, errors: str = "") -> str:
+    """The exception of the last traceback, else the last line that is not part of a launcher's banner.
+
+    Args:
+        output: See `failure_reason`.
+        errors: See `failure_reason`. Its last line counts more than that of the output, which may be either.
+    """
     lines = output.splitlines()
-    line = _exception(lines) or _last_words(_without_banners(lines)) or _last_words(lines)
+    words = (_last_words(_without_banners(errors.splitlines())), _last_words(_without_banners(lines)))
+    line = _exception(lines) or words[0] or words[1] or _last_words(lines)
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
 
 

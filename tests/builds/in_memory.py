@@ -299,7 +299,7 @@ def write(path: Path, content: str) -> None:
 
 
 def write_image(
-    repo: Path, image: str, dockerfile: str, scenario: str | None = "check.sh", names: Sequence[str] = ("runs",)
+    repo: Path, image: str, dockerfile: str, scenario: str | None = "check.py", names: Sequence[str] = ("runs",)
 ) -> None:
     folder = repo / "images" / image
     write(folder / "Dockerfile", dockerfile)

@@ -30,7 +30,7 @@ def factory(tmp_path: Path) -> MemoryFactory:
     write_image(repo, "f/app", "FROM registry.example/base:latest\nCOPY data /\n")
     for image in ("base", "app"):
         write(repo / "images" / "f" / image / "image.json", json.dumps({"platforms": BOTH}))
-    write(repo / "checks" / "check.sh", "true\n")
+    write(repo / "checks" / "check.py", "true\n")
     return MemoryFactory(repo, tmp_path / "home", {"upstream.example/base:1": BASE})
 
 

@@ -227,11 +227,18 @@ def test_c12_a_change_that_only_deletes_selects_nothing_else(git_repository: Git
 
 @pytest.mark.parametrize(
     ("script", "what"),
-    [("scripts/", "which is a folder"), ("gone.sh", "does not exist"), ("link.sh", "which is a symbolic link")],
+    [
+        ("scripts/", "which is a folder"),
+        ("gone.py", "does not exist"),
+        ("link.py", "which is a symbolic link"),
+        ("scripts/a.sh", "which is no Python file (.py); scripts are run with python"),
+        ("scripts/train", "which is no Python file"),
+    ],
 )
 def test_scripts_that_the_tests_cannot_run(git_repository: GitRepository, script: str, what: str) -> None:
-    git_repository.write("base_images/tests/scripts/a.sh")
-    (git_repository.root / "base_images/tests/link.sh").symlink_to("scripts/a.sh")
+    for name in ("a.sh", "train"):
+        git_repository.write(f"base_images/tests/scripts/{name}")
+    (git_repository.root / "base_images/tests/link.py").symlink_to("scripts/a.sh")
     git_repository.image("base/x", tests__json=TESTS % script)
     (message,) = messages(git_repository)
     assert what in message

@@ -100,6 +100,17 @@ def test_explanations(change, sentences):
     assert explain(old, old.model_copy(update=change)) == sentences
 
 
+def test_a_dockerfile_that_is_in_the_context_is_named_once():
+    old = ContentKey(dockerfile="1", files={"Dockerfile": "1", "a": "1"}, build_args={}, platform="", bases={})
+    changed = old.model_copy(update={"dockerfile": "2", "files": {"Dockerfile": "2", "a": "1"}})
+    assert explain(old, changed, "Dockerfile") == ["Dockerfile changed"]
+    with_other = changed.model_copy(update={"files": {"Dockerfile": "2", "a": "2"}})
+    assert explain(old, with_other, "Dockerfile") == ["Dockerfile changed", "context: a changed"]
+    of_another = explain(old, changed, "sub/Dockerfile")
+    assert of_another == ["Dockerfile changed", "context: Dockerfile changed"]
+    assert explain(old, changed.model_copy(update={"dockerfile": "1"}), "Dockerfile") == ["context: Dockerfile changed"]
+
+
 def test_secrets_count_by_name_and_images_without_keep_their_key():
     one = ContentKey(dockerfile="", files={}, build_args={}, platform="linux/amd64", bases={})
     parts = one.model_dump(exclude={"secrets", "target"})

@@ -57,7 +57,7 @@ def test_byte_order_mark_tabs_and_windows_line_ends():
         ('      "script": "mpi.py",\n', "", [(4, '"scenarios[1].script" is missing')]),
         ('"mpi.py"', '"../mpi.py"', [(7, "scenarios[1].script: write a path without a leading /")]),
         ('"mpi.py"', '"/mpi.py"', [(7, "scenarios[1].script: write a path without a leading /")]),
-        ('"two"', '"one"', [(1, "scenario names must be unique, found twice: one")]),
+        ('"two"', '"one"', [(5, 'scenarios[1].name: must be unique; scenarios[0] is named "one", too')]),
         (
             '"two"',
             '"Two"',
@@ -95,6 +95,21 @@ def test_byte_order_mark_tabs_and_windows_line_ends():
             ],
         ),
         (
+            '"kind": "training"',
+            '"kind": "pytest", "path": "x"',
+            [
+                (7, '"scenarios[1].script" is a key of kind "training", not of kind "pytest"'),
+                (8, '"scenarios[1].nodes" is a key of kind "training", not of kind "pytest"'),
+                (9, '"scenarios[1].distribution" is a key of kind "training", not of kind "pytest"'),
+            ],
+        ),
+        (
+            '"script": "mpi.py"',
+            '"script": "mpi.py", "path": "x"',
+            [(7, '"scenarios[1].path" is a key of kind "pytest", not of kind "training"')],
+        ),
+        ('"nodes": 2', '"nodes": 2, "compute": "x"', [(8, 'unknown key "scenarios[1].compute"; known keys: distrib')]),
+        (
             '"timeout_minutes": 5',
             '"xyz": 5',
             [(12, 'unknown key "xyz"; known keys: compute, scenarios, timeout_minutes')],
@@ -127,7 +142,6 @@ def test_all_faults_at_once_whatever_else_is_wrong():
   ]
 }"""
     assert faults(text) == [
-        (1, "scenario names must be unique, found twice: a"),
         (
             3,
             f'scenarios[0].name: must be {NAME_FORM}, not "A b"',
@@ -139,6 +153,7 @@ def test_all_faults_at_once_whatever_else_is_wrong():
         (4, 'scenarios[1]: more than one process needs "distribution": "mpi" or "pytorch"'),
         (4, 'unknown key "scenarios[1].processes_per_nod"; did you mean "processes_per_node"?'),
         (5, '"scenarios[2].path" is missing'),
+        (5, 'scenarios[2].name: must be unique; scenarios[1] is named "a", too'),
         (6, '"scenarios[3].name" is missing'),
         (6, 'scenarios[3]: "kind" is missing'),
         (7, 'scenarios[4]: must be a map of keys and values, not "text"'),

@@ -111,6 +111,7 @@ def test_only_the_images_asked_for(good):
             ("warning", "Dockerfile", 1, f"no image folder is published as {PUBLISHED}/of-others:1; is it published"),
         ),
         ({"Dockerfile": "RUN x\n"}, ("error", "Dockerfile", 1, "RUN is before the first FROM")),
+        ({"Dockerfile": "", "Dockerfile.private": "# a\nCOPY a /\n"}, ("error", "Dockerfile", 1, "there is no FROM")),
         ({"Dockerfile.private": "\nFROM x\n"}, ("error", "Dockerfile.private", 2, "Dockerfile.private may not")),
         (
             {"Dockerfile.private": "RUN a\nCOPY --from=busybox /a /b\n"},

@@ -145,7 +145,7 @@ def test_a_change_selects_the_variants_that_it_touches(repository):
         ({"a": {"base": "No Such"}}, "variants.a.base: 'No Such' is not an image reference"),
         ({"a": {"tests": "tests.gone.json"}}, "variants.a.tests: there is no"),
         ({"a": {"tests": "../x.json"}}, "variants.a.tests"),
-        ({"a": {"owners": []}}, 'unknown key "variants.a.owners"'),
+        ({"a": {"owners": []}}, 'unknown key "variants.a.owners"; known keys: base, build_args'),
         ({"": {}}, "variants"),
         ({"a": {"name": "x"}, "b": {"name": "x"}}, "give one another name in image.json"),
         ({"A": {}}, "does not fit a registry"),

@@ -144,6 +144,12 @@ HEAD = ("build", "--all", "--head")
         pytest.param(nothing, ("lst",), ["No such command 'lst'", "Did you mean 'list'?"], id="short command"),
         pytest.param(nothing, ("zzz",), ["No such command 'zzz'"], id="a command like no other"),
         pytest.param(nothing, ("new", "apps/x", "--from", "sh"), ["Did you mean tools/shell?"], id="part of a name"),
+        pytest.param(
+            nothing,
+            ("new", "apps/x", "--from", "busybox:1.36"),
+            ["no image 'busybox:1.36'", "For an image FROM an upstream image, copy the most similar folder"],
+            id="upstream",
+        ),
         pytest.param(nothing, ("releases", "hullo"), ["'hullo'", "Did you mean apps/hello"], id="releases"),
         pytest.param(nothing, ("rollback", "zzz"), ["no image 'zzz' was released"], id="rollback"),
         pytest.param(
@@ -163,7 +169,6 @@ HEAD = ("build", "--all", "--head")
             ["--outside-window", "empty"],
             id="import outside",
         ),
-        pytest.param(nothing, ("build", "--no-fallback"), ["no image changed"], id="no fallback"),
     ],
 )
 def test_it_is_told_and_nothing_is_left(
@@ -177,6 +182,18 @@ def test_it_is_told_and_nothing_is_left(
     for word in words:
         assert word in message
     assert state(repository) == []
+
+
+@pytest.mark.parametrize("command", [("builds",), ("builds", "--json"), ("releases",), ("status", "latest")])
+def test_a_folder_that_is_no_repository_has_no_builds_unless_a_setting_says_where_they_are(
+    repository: ImageRepository, command: tuple[str, ...]
+) -> None:
+    assert "docker_files_path" not in repository.run_in_a_copy(*command).stderr
+    nothing_at_all(repository)
+    assert "docker_files_path: there is no folder" in told(repository.run_in_a_copy(*command))
+    done = repository.run_in_a_copy(*command, AML_IMAGES_ARTIFACTS=str(repository.root / "elsewhere"))
+    assert "docker_files_path" not in done.stderr
+    assert (done.returncode == 0) is (command[0] != "status")
 
 
 @pytest.mark.parametrize(

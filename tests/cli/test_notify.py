@@ -57,6 +57,16 @@ def test_a_test_message_reaches_each_channel(repository: ImageRepository, servic
     assert "500" in faults["operators"]
 
 
+def test_validate_warns_of_a_channel_that_alone_has_no_address(repository: ImageRepository) -> None:
+    write(repository, RULES.replace("to: [owners, operators]", "to: [owners, operatorz]"))
+    known = {"AML_IMAGES_NOTIFY_OPERATORS": "json://a.example", "AML_IMAGES_NOTIFY_MAIL": "json://b.example/{email}"}
+    done = repository.run_in_a_copy("validate", **known)
+    said = 'the channel "operatorz" has no address, AML_IMAGES_NOTIFY_OPERATORZ is not set; did you mean "operators"?'
+    assert (done.returncode, done.stdout.count(said)) == (0, 1)
+    assert done.stdout.count("has no address") == 1
+    assert "has no address" not in repository.run_in_a_copy("validate").stdout
+
+
 def test_channels_without_an_address_are_shown(repository: ImageRepository) -> None:
     write(repository)
     done = repository.run("notify", "--json")

@@ -67,7 +67,7 @@ def test_names_that_are_no_text(repository: ImageRepository) -> None:
 def test_an_image_at_the_top_of_the_repository(repository: ImageRepository) -> None:
     repository.write(repository.root / "Dockerfile", "FROM busybox\n")
     shown = repository.json("show", repository.root.name, "--docker-files-path", ".")
-    assert {"Dockerfile", "checks/runs.sh"} <= set(shown["files"])
+    assert {"Dockerfile", "checks/runs.py"} <= set(shown["files"])
 
 
 def test_graph_for_programs(repository: ImageRepository) -> None:
@@ -211,10 +211,35 @@ def test_discover_without_a_fallback(repository: ImageRepository) -> None:
     ]
 
 
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_build_without_a_fallback_builds_nothing_and_is_no_failure(
+    repository: ImageRepository, options: tuple[str, ...]
+) -> None:
+    base = repository.git("rev-parse", "HEAD")
+    call = ("build", "--base", base, "--no-fallback", *options)
+    done = repository.run_in_a_copy(*call)
+    assert (done.returncode, done.stdout) == (0, f"nothing to build: no image changed since {base[:12]}.\n")
+    assert repository.json(*call) == {"build": None, "status": "nothing to build", "images": []}
+    repository.git("rm", "-rqf", "images/apps/other")
+    done = repository.run_in_a_copy(*call)
+    assert (done.returncode, done.stdout.count("gone: apps/other")) == (0, 1)
+    assert not repository.artifacts.exists()
+
+
+def test_a_line_in_a_file_ends_with_its_last_word(repository: ImageRepository) -> None:
+    repository.write(repository.folder("apps/hello") / "image.json", '{"eol": "2021-04-30"}')
+    for command in ("list", "discover"):
+        lines = repository.run_in_a_copy(command).stdout.splitlines()
+        assert len(lines) > 3
+        assert lines == [line.rstrip() for line in lines]
+
+
 def test_an_image_past_its_end_of_life(repository: ImageRepository) -> None:
     base = repository.git("rev-parse", "HEAD")
     repository.write(repository.folder("apps/hello") / "image.json", '{"eol": "2021-04-30"}')
-    assert "end of life 2021-04-30" in repository.run_in_a_copy("list").stdout
+    first, *rows = repository.run_in_a_copy("list").stdout.splitlines()
+    (row,) = (row for row in rows if "apps/hello" in row)
+    assert row[first.index("state") :] == "end of life 2021-04-30"
     assert "2021-04-30: built only if named" in repository.run_in_a_copy("show", "hello").stdout
     assert "end of life  changed, but built only if named" in repository.run_in_a_copy("discover").stdout
     repository.write(repository.folder("tools/shell") / "greeting", "good day\n")
@@ -224,7 +249,7 @@ def test_an_image_past_its_end_of_life(repository: ImageRepository) -> None:
 
 
 def test_a_number_of_5000_digits_stops_its_own_image_only(repository: ImageRepository) -> None:
-    tests = f'{{"scenarios": [{{"name": "x", "kind": "training", "script": "runs.sh", "nodes": {"9" * 5000}}}]}}'
+    tests = f'{{"scenarios": [{{"name": "x", "kind": "training", "script": "runs.py", "nodes": {"9" * 5000}}}]}}'
     repository.write(repository.folder("apps/other") / "tests.json", tests)
     listed = repository.run_in_a_copy("list", COLUMNS="")
     assert (listed.returncode, listed.stderr) == (0, "")
@@ -273,7 +298,7 @@ def test_builds_and_status_before_any_build(repository: ImageRepository) -> None
 def test_what_a_file_says_is_never_taken_for_markup(repository: ImageRepository, command: tuple[str, ...]) -> None:
     """Rich reads square brackets as styles, and stops at a closing one that nothing opened."""
     folder = repository.folder("apps/other")
-    tests = {"scenarios": [{"name": "runs", "kind": "training", "script": "runs.sh"}]}
+    tests = {"scenarios": [{"name": "runs", "kind": "training", "script": "runs.py"}]}
     repository.write(folder / "image.json", json.dumps({"description": "about [/nothing] [bold]"}))
     repository.write(folder / "tests.json", json.dumps(tests))
     repository.write(folder / "[/a] [red]b", "")

@@ -38,7 +38,7 @@ class Scene:
         write_image(self.repo, "tools/root", "FROM base:1\nCOPY data /\n")
         write_image(self.repo, "apps/leaf", "FROM registry.example/root:latest\nCOPY data /\n")
         write_image(self.repo, "apps/other", "FROM base:1\nRUN true\n")
-        write(self.repo / "checks" / "check.sh", "echo well\n")
+        write(self.repo / "checks" / "check.py", "echo well\n")
         self.world = MemoryFactory(self.repo, root / "home", {"base:1": f"sha256:{'b' * 64}"})
         self.instance = instance
         self.loaded = ALL

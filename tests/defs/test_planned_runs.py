@@ -73,8 +73,8 @@ def test_one_leaf_that_changed_has_its_chain_and_the_step_of_the_files(scene: Sc
 
 def test_an_image_whose_test_changed_is_only_tested(scene: Scene) -> None:
     scene.build()
-    write_image(scene.repo, "apps/other", "FROM base:1\nRUN true\n", scenario="new.sh")
-    write(scene.repo / "checks" / "new.sh", "echo better\n")
+    write_image(scene.repo, "apps/other", "FROM base:1\nRUN true\n", scenario="new.py")
+    write(scene.repo / "checks" / "new.py", "echo better\n")
     done = scene.build()
     assert done.steps == ["apps__other_tested", "release_files"]
     assert done.made == chain("apps/other", STAGES[1:]) | FILES

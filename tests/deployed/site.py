@@ -145,7 +145,7 @@ class Scene:
     def change(self, image: str, script: str) -> str:
         """Commit another Dockerfile of an image, and another script that all are tested with; the image's name."""
         self.changes += 1
-        self.repository.write(self.repository.root / "checks" / "runs.sh", script)
+        self.repository.write(self.repository.root / "checks" / "runs.py", script)
         with (self.repository.folder(image) / "Dockerfile").open("a") as dockerfile:
             dockerfile.write(f"RUN echo {self.changes} > /number\n")
         self.repository.commit(f"change {self.changes}")

@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.e2e]
 
 PASSWORD = "correct-horse-battery-staple"
 TWO_NODES = {"name": "two-nodes", "nodes": 2, "distribution": "pytorch"}
-FAILS = {"name": "fails", "script": "fails.sh"}
+FAILS = {"name": "fails", "script": "fails.py"}
 
 
 def open_workspace(cloud: EmulatedCloud, before_job: Callable[[], None] = lambda: None) -> MachineLearning:
@@ -155,8 +155,8 @@ def refuse_when_a_tag_has_moved(
 def test_a_failing_scenario_leaves_nothing(
     repository: ImageRepository, cloud: EmulatedCloud, workspace: MachineLearning
 ) -> None:
-    (repository.root / "checks" / "fails.sh").write_text("echo loss is rising >&2; exit 3\n")
-    (repository.root / "checks" / "runs.sh").write_text("exec sleep 600\n")
+    (repository.root / "checks" / "fails.py").write_text("echo loss is rising >&2; exit 3\n")
+    (repository.root / "checks" / "runs.py").write_text("exec sleep 600\n")
     add_scenario(repository, "apps/other", FAILS)
     done = repository.run("build", repository.image("apps/other"), **cloud.environment)
     assert done.returncode == 1, done.stdout + done.stderr
@@ -190,7 +190,7 @@ def test_artifacts_in_azure_blob(repository: ImageRepository, cloud: EmulatedClo
     assert released.returncode == 0, released.stdout + released.stderr
     assert "builds/releases/000002.json" in blobs.containers["factory"]
 
-    (repository.root / "checks" / "runs.sh").write_text("echo loss is rising >&2; exit 3\n")
+    (repository.root / "checks" / "runs.py").write_text("echo loss is rising >&2; exit 3\n")
     done = repository.run("build", image, **environment)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr

@@ -137,7 +137,7 @@ def test_build_reuse_and_rebuild_of_what_changed(repository, staging):
 
 
 def test_a_failing_scenario_takes_the_build_back(repository, staging):
-    (repository.root / "checks" / "runs.sh").write_text("echo all is well; echo loss is rising >&2; exit 3\n")
+    (repository.root / "checks" / "runs.py").write_text("echo all is well; echo loss is rising >&2; exit 3\n")
     done = repository.run("build", "--all")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "loss is rising" in done.stderr
@@ -199,7 +199,7 @@ def test_a_parent_that_can_not_be_had_is_built_with_its_child(repository):
 
 
 def test_an_interrupted_build_is_cleaned_up(repository, staging, engine_client):
-    (repository.root / "checks" / "runs.sh").write_text("echo sleeping; exec sleep 300\n")
+    (repository.root / "checks" / "runs.py").write_text("echo sleeping; exec sleep 300\n")
     process = repository.start("build", repository.image("tools/shell"))
     deadline = time.monotonic() + 120
     mine = {"label": f"aml-images.image={repository.image('tools/shell')}"}
@@ -257,7 +257,7 @@ def test_a_build_that_is_interrupted_before_it_starts_leaves_nothing(repository)
 
 def test_logs_of_a_failed_build_say_once_why_it_failed(repository):
     image = repository.image("tools/shell")
-    (repository.root / "checks" / "runs.sh").write_text("echo to be seen; echo it is broken; exit 3\n")
+    (repository.root / "checks" / "runs.py").write_text("echo to be seen; echo it is broken; exit 3\n")
     assert repository.run("build", image).returncode == 1
     shown = repository.run("logs", "latest").stdout
     for noise in ("Stack Trace", "DEBUG", "LOGS_CAPTURED", "ASSET_OBSERVATION"):
@@ -280,7 +280,7 @@ def test_when_one_scenario_fails_everything_else_of_the_build_ends(repository, s
     shell, other, slow = (repository.image(image) for image in ("tools/shell", "apps/other", "apps/slow"))
     scripts = {"tools/shell": "sleep 300", "apps/other": "until [ -e /go ]; do sleep 0.1; done; exit 3"}
     for image, script in scripts.items():
-        name = f"{image.partition('/')[2]}.sh"
+        name = f"{image.partition('/')[2]}.py"
         repository.write(repository.root / "checks" / name, f"{script}\n")
         scenarios = [{"name": "waits", "kind": "training", "script": name}]
         tests = {"scenarios": scenarios, "timeout_minutes": 10}

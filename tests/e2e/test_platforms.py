@@ -38,9 +38,9 @@ def two_platforms(repository: ImageRepository) -> ImageRepository:
     )
     for image in ("tools/shell", "apps/hello"):
         repository.write(repository.folder(image) / "image.json", json.dumps({"platforms": BOTH}))
-        tests = {**TESTS, "scenarios": [{"name": "is-right", "kind": "training", "script": "is_right.sh"}]}
+        tests = {**TESTS, "scenarios": [{"name": "is-right", "kind": "training", "script": "is_right.py"}]}
         repository.write(repository.folder(image) / "tests.json", json.dumps(tests))
-    repository.write(repository.root / "checks" / "is_right.sh", IS_RIGHT)
+    repository.write(repository.root / "checks" / "is_right.py", IS_RIGHT)
     repository.commit("two platforms")
     return repository
 
@@ -141,7 +141,7 @@ def test_a_scenario_that_fails_on_one_platform_takes_both_images_back(
     two_platforms: ImageRepository, staging: OciRegistry
 ) -> None:
     shell = two_platforms.image("tools/shell")
-    two_platforms.write(two_platforms.root / "checks" / "is_right.sh", '[ "$(uname -m)" = x86_64 ]\n')
+    two_platforms.write(two_platforms.root / "checks" / "is_right.py", '[ "$(uname -m)" = x86_64 ]\n')
     done = two_platforms.run("build", shell, **EMULATED)
     assert done.returncode == 1, done.stdout + done.stderr
     assert f"scenario 'is-right' ({ARM64}) failed" in done.stderr
@@ -184,7 +184,7 @@ def test_an_image_with_the_root_of_the_repository_as_its_context(
     repository.write(repository.root / folder / "image.json", json.dumps({"context": "repository"}))
     repository.write(repository.root / folder / "python", PYTHON)
     repository.write(repository.root / "shared" / "word", "hello\n")
-    repository.write(repository.root / "checks" / "runs.sh", '[ "$(cat /shared/word)" = hello ]\n')
+    repository.write(repository.root / "checks" / "runs.py", '[ "$(cat /shared/word)" = hello ]\n')
     repository.commit("the root is the context")
     built = repository.json("build", other, "--release-tag", "v1")
     repository.json("release", built["build"])

@@ -60,7 +60,7 @@ def test_postgres_stopped_in_mid_build_loses_nothing_and_leaves_nothing(
     assert server.query(f"select status from runs where run_id = '{first['run_id']}'") == "SUCCESS"
     kept = staged_tags(repository, staging)
 
-    repository.write(repository.root / "checks" / "runs.sh", "echo sleeping; exec sleep 40\n")
+    repository.write(repository.root / "checks" / "runs.py", "echo sleeping; exec sleep 40\n")
     with (repository.folder("apps/other") / "Dockerfile").open("a") as dockerfile:
         dockerfile.write("RUN echo another > /another\n")
     process = repository.start("build", image)
@@ -87,5 +87,5 @@ def test_postgres_stopped_in_mid_build_loses_nothing_and_leaves_nothing(
     assert engine_client.containers.list(ignore_removed=True, all=True, filters=of_build) == []
     assert engine_client.networks.list(filters=of_build) == []
     assert repository.json("status", first["build"])["status"] == "succeeded"
-    repository.write(repository.root / "checks" / "runs.sh", "echo running\n")
+    repository.write(repository.root / "checks" / "runs.py", "echo running\n")
     assert repository.json("build", image)["status"] == "succeeded"

@@ -173,8 +173,8 @@ class Scene:
 
     def new_test(self, script: str, timeout_minutes: float = 2) -> None:
         """Another test for the faulty image as it is."""
-        self.repository.write(self.repository.root / "checks" / "faulty.sh", f"{script}\n")
-        scenarios = [{"name": "faulty", "kind": "training", "script": "faulty.sh"}]
+        self.repository.write(self.repository.root / "checks" / "faulty.py", f"{script}\n")
+        scenarios = [{"name": "faulty", "kind": "training", "script": "faulty.py"}]
         tests = {"scenarios": scenarios, "timeout_minutes": timeout_minutes}
         self.repository.write(self.repository.folder(FAULTY) / "tests.json", json.dumps(tests))
 

@@ -42,8 +42,8 @@ def test_mounts_and_heredocs_are_built_tested_and_released(command_line: Scene) 
     image = repository.image("apps/modern")
     repository.write_image("apps/modern", DOCKERFILE.format(word=uuid.uuid4().hex))
     repository.write(repository.folder("apps/modern") / "python", '#!/bin/sh\nexec sh "$@"\n')
-    repository.write(repository.root / "checks" / "modern.sh", SCRIPT)
-    scenarios = {"scenarios": [{"name": "modern", "kind": "training", "script": "modern.sh"}], "timeout_minutes": 2}
+    repository.write(repository.root / "checks" / "modern.py", SCRIPT)
+    scenarios = {"scenarios": [{"name": "modern", "kind": "training", "script": "modern.py"}], "timeout_minutes": 2}
     repository.write(repository.folder("apps/modern") / "tests.json", json.dumps(scenarios))
     repository.commit("instructions of BuildKit")
     try:

@@ -72,6 +72,7 @@ def test_every_channel_of_the_file_is_known(tmp_path: Path) -> None:
     [
         (RULES.replace("email:", "mail:"), 'notifications.yaml:2: error: unknown key "owners.mail"'),
         (RULES.replace("[build_failed]", "[build_fail]"), "notifications.yaml:6: error: rules[0].events[0]: must be"),
+        (RULES.replace("[build_failed]", "[build_fialed]"), 'not "build_fialed"; did you mean "build_failed"?'),
         (RULES.replace("[operators]", "[Operators]"), "notifications.yaml:9: error: rules[1].to[0]: "),
         ("rules: [{events: [build_failed], to: [owners]}]", 'say in "owners" how they are reached'),
         (RULES.replace("others: operators", "others: owners"), 'no channel can be named "owners"'),

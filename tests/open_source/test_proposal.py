@@ -13,11 +13,13 @@ import pytest
 from pydantic import SecretStr
 
 from aml_images_dagster.code_hosts.address import address_of
-from aml_images_dagster.errors import Unreachable
-from aml_images_dagster.open_source.proposal import PullRequest, open_pull_request
+from aml_images_dagster.errors import BadInput, Unreachable
+from aml_images_dagster.open_source.proposal import PullRequest, open_place, open_pull_request
+from aml_images_dagster.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from aml_images_dagster.code_hosts.address import Kind
 
@@ -129,3 +131,11 @@ def test_a_refusal_is_told_without_the_token(host: Host, kind: Kind) -> None:
 def test_a_host_that_is_not_there(kind: Kind) -> None:
     with pytest.raises(Unreachable, match="does not answer"):
         opened(kind, "http://127.0.0.1:9", FIRST)
+
+
+def test_the_repository_that_is_not_configured_is_named(tmp_path: Path) -> None:
+    settings = load_settings(repo=tmp_path)
+    with pytest.raises(BadInput, match=r"docs_repository: no documentation repository is configured"):
+        open_place(settings.open_source.docs_place, settings).__enter__()
+    with pytest.raises(BadInput, match=r"open_source\.repository: no public repository is configured"):
+        open_place(settings.open_source.source_place, settings).__enter__()

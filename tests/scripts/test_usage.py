@@ -32,9 +32,18 @@ def test_a_base_that_cannot_be_made_is_misuse(base: str) -> None:
     assert done.stderr == f"error: scripts/bases knows debian:12, busybox and arm64v8/busybox, not {base}\n"
 
 
-@pytest.mark.parametrize(("name", "argument"), [("verifiers", "x"), ("services", "restart"), ("ui", "--port")])
-def test_an_argument_that_a_script_does_not_know_is_misuse(name: str, argument: str) -> None:
-    done = run(name, argument)
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("verifiers", ["x"]),
+        ("services", ["restart"]),
+        ("services", ["stop", "now"]),
+        ("ui", ["--port"]),
+        ("ui", ["80", "70"]),
+    ],
+)
+def test_an_argument_that_a_script_does_not_know_is_misuse(name: str, arguments: list[str]) -> None:
+    done = run(name, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: scripts/{name} ")
     assert done.stderr.endswith(f"scripts/{name} --help shows its usage\n")

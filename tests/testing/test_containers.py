@@ -61,6 +61,15 @@ def test_failure_has_a_reason(runner, make_job, shell_image):
     assert (result.status, result.reason) == ("failed", "exit code 3: the loss is nan")
 
 
+def test_the_reason_is_what_was_printed_last_to_standard_error(runner, make_job, shell_image):
+    # The engine mixes up lines that come together: about every second of these jobs has the words the other way round.
+    for number in range(6):
+        job = make_job(shell_image, {"a.sh": f"echo accuracy 0.{number}; echo too low >&2; exit 1"})
+        assert runner.run(job, print).reason == "exit code 1: too low"
+    late = make_job(shell_image, {"a.sh": "echo a warning >&2; sleep 1; echo the loss is nan; exit 1"})
+    assert runner.run(late, print).reason == "exit code 1: the loss is nan"
+
+
 def test_time_out(runner, make_job, shell_image):
     began = time.monotonic()
     result = runner.run(make_job(shell_image, {"a.sh": "echo started; sleep 60"}, seconds=2), print)

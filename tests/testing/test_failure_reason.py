@@ -51,8 +51,21 @@ def test_reason(code, output, reason):
     assert failure_reason(code, output) == reason
 
 
-@given(st.integers(1, 2**32), st.text(max_size=2000))
-def test_any_output_gives_one_line(code, output):
-    reason = failure_reason(code, output)
+@pytest.mark.parametrize(
+    ("output", "errors", "reason"),
+    [
+        ("too low\naccuracy 0.2\n", "too low", "too low"),
+        ("some words\n", "", "some words"),
+        ("some words\n", f"{'-' * 40}\nthe banner's words\n{'-' * 40}", "some words"),
+        (TRACEBACK + "some words\n", "some words", "ValueError: the loss is nan"),
+    ],
+)
+def test_the_end_of_standard_error_counts_more(output, errors, reason):
+    assert failure_reason(1, output, errors) == f"exit code 1: {reason}"
+
+
+@given(st.integers(1, 2**32), st.text(max_size=2000), st.text(max_size=2000))
+def test_any_output_gives_one_line(code, output, errors):
+    reason = failure_reason(code, output, errors)
     assert len(reason.splitlines()) == 1
     assert len(reason) < 500

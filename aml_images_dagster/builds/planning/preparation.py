@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from aml_images_dagster.settings import Settings
 
 
+class NothingChanged(BadInput):
+    """No image changed, and the person asks for none then. Not a mistake for who expects it, such as a pipeline."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What a person asks for.
@@ -89,6 +93,7 @@ def prepare(
         promised: Release numbers of builds of some images that have yet to begin.
 
     Raises:
+        NothingChanged: There is nothing to build, without `fallback`.
         BadInput: The options contradict each other, name what does not exist, or an image folder cannot be built.
         Unreachable: Staging or the artifacts store does not answer.
     """
@@ -125,13 +130,14 @@ def _nothing_to_build(wanted: Wanted, settings: Settings, source: Source) -> Bad
     catalog = source.catalog
     if not catalog.images:
         return catalog.layout.nothing_found(source.tree.files(), source.tree.root)
-    if not catalog.select_default():
+    if wanted.fallback and not catalog.select_default():
         what = f"nothing to build: {counted(len(catalog.images), 'image')}, past their end of life"
         return BadInput(what, where="eol in image.json", hint="Name images to build them anyway.")
     found = discover_images(settings, wanted.base, wanted.head or settings.source_commit, fallback=wanted.fallback)
     gone = ", ".join(f"{image.family}/{image.name}" for image in found.removed)
     what = nothing_to_build(found.merge_base) + (f"; gone: {gone}" if gone else "")
-    return BadInput(what, where=found.base[:12], hint="Name images, or take all: --all.")
+    kind = BadInput if wanted.fallback else NothingChanged
+    return kind(what, where=found.base[:12], hint="Name images, or take all: --all.")
 
 
 def _choose(wanted: Wanted, settings: Settings, source: Source) -> Selection:

@@ -6,6 +6,7 @@ The values of secrets are no part of it: they are in no key, record, log and lay
 from __future__ import annotations
 
 import os
+import posixpath
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,7 +85,8 @@ def why_built(session: BuildSession, recipe: Recipe) -> tuple[str, ...]:
         return ("no build of it has passed yet", *because)
     before = last.staged.content_key
     known = {**recipe.key.bases, **{reference: before.bases.get(reference, "") for reference in rebuilt}}
-    because = (*explain(before, recipe.key.model_copy(update={"bases": known})), *because)
+    dockerfile = posixpath.relpath(recipe.image.dockerfile_path, recipe.image.context or ".")
+    because = (*explain(before, recipe.key.model_copy(update={"bases": known}), dockerfile), *because)
     return because or ("it passed before, but staging no longer holds it",)
 
 

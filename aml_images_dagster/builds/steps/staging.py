@@ -30,7 +30,7 @@ from aml_images_dagster.catalog.builder_features import mirrored_frontend
 from aml_images_dagster.catalog.dockerfile import in_every_stage, with_labels, without_directives
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.catalog.windows import check_host
-from aml_images_dagster.engine.interface import BuildRequest
+from aml_images_dagster.engine.interface import BuildRequest, DockerfileFailed
 from aml_images_dagster.errors import BadInput, BuildFailed, Unreachable
 from aml_images_dagster.registry.layers import files_in
 from aml_images_dagster.registry.platforms import images_of, manifests_below
@@ -250,7 +250,11 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
             frontend=_frontend(recipe, backends),
             epoch=session.source.committed,
         )
-        pushed, served = _push(session, recipe, request, log)
+        try:
+            pushed, served = _push(session, recipe, request, log)
+        except DockerfileFailed as failure:
+            where = _place(image, text, failure.line)
+            raise BuildFailed(failure.what, where=where, hint=failure.hint, log=failure.log) from None
     by_digest = reference.with_digest(served)
     platforms = _platforms(image, by_digest, pushed, backends.staging)
     os, architecture = platforms[0].platform.split("/")[:2]
@@ -272,6 +276,14 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
         notices={path: all(each.notices[path] for each in platforms) for path in notice_paths(image.os)},
         platforms=platforms if len(image.platforms) > 1 else (),
     )
+
+
+def _place(image: Image, built: str, line: int | None) -> str:
+    """A line of the Dockerfile that was built, as the repository has it: with the path only, where lines were added."""
+    if line is None or built.count("\n") != image.dockerfile.text.count("\n") or line > built.count("\n") + 1:
+        return image.dockerfile_path
+    path, line_there = image.place(line)
+    return f"{path}:{line_there}"
 
 
 def _push(session: BuildSession, recipe: Recipe, request: BuildRequest, log: LogLine) -> tuple[PushedImage, str]:

@@ -165,6 +165,11 @@ def decode(content: bytes, path: str) -> str:
         raise BadInput("the file is not UTF-8", where=f"{path}:{line}", hint="Save it as UTF-8.") from None
 
 
+def no_from(place: Place) -> BadInput:
+    """The error of a Dockerfile that has nothing, or nothing but ARG."""
+    return BadInput("there is no FROM", where=place(1), hint="An image begins with FROM <image>.")
+
+
 def read_dockerfile(
     text: str,
     build_args: Mapping[str, str],
@@ -224,7 +229,7 @@ class _Reader:
             elif instruction.keyword == "RUN":
                 self._read_mounts(instruction)
         if not self._stages:
-            raise BadInput("there is no FROM", where=self._place(1), hint="An image begins with FROM <image>.")
+            raise no_from(self._place)
         self._check_order()
         return Dockerfile(
             self._text,

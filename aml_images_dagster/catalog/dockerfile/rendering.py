@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from aml_images_dagster.catalog.dockerfile.dockerfile import SCRATCH, Dockerfile, decode, read_dockerfile, stage_names
+from aml_images_dagster.catalog.dockerfile.dockerfile import (
+    SCRATCH,
+    Dockerfile,
+    decode,
+    no_from,
+    read_dockerfile,
+    stage_names,
+)
 from aml_images_dagster.catalog.dockerfile.instructions import (
     BYTE_ORDER_MARK,
     Place,
@@ -85,6 +92,9 @@ def _joined(public: bytes, private: bytes | None, path: str, target: str) -> tup
             where=public_place(instructions[-1].line),
             hint="Remove it; Dockerfile.private would become part of that instruction.",
         )
+    if all(instruction.keyword == "ARG" for instruction in instructions):
+        # Else the first instruction of the private part would be blamed for it.
+        raise no_from(public_place)
     _check_private(lower, private_place, escape)
     if upper and not upper.endswith("\n"):
         upper += "\r\n" if "\r\n" in upper else "\n"

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.bounded import LONGEST_LOG, Lines, up_to
+from aml_images_dagster.engine.interface import DockerfileFailed
 from aml_images_dagster.engine.stream import LONGEST_TAIL_LINE, TAIL_LINES, redact
 from aml_images_dagster.errors import BuildFailed, FactoryError, Unreachable
 from aml_images_dagster.identity.faults import TIMEOUTS, explained
@@ -281,7 +282,8 @@ def run_fault(run: RunProperties, tag: str, tail: str) -> BuildFailed:
         hint = f"ACR Tasks itself failed: build again; support wants the run id {run.run_id}."
     elif _BASE_DOES_NOT_FIT.search(tail):
         hint = "The agents run another Windows than the base needs: change the base, or use a Windows engine by URL."
-    return BuildFailed(what, where=tag, hint=hint, log=tail)
+    kind = DockerfileFailed if run.status == "Failed" else BuildFailed
+    return kind(what, where=tag, hint=hint, log=tail)
 
 
 def deadline_fault(run_id: str, tag: str, seconds: float, tail: str, *, waited: bool) -> BuildFailed:

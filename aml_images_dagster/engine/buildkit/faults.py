@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.faults import EMULATION_HINT, build_fault, is_disk_full, transfer_fault
+from aml_images_dagster.engine.interface import DockerfileFailed
 from aml_images_dagster.engine.stream import StreamFault
 from aml_images_dagster.errors import BuildFailed, Unreachable
 
@@ -84,17 +85,23 @@ def fault_of(
         return _push_fault(said, progress, request.tag, registry)
     elif _PULL.search(said) and progress.exit_code is None and not is_disk_full(said):
         hint = transfer_fault(StreamFault("reported", said, ""), "pull", request.tag, "its registry").hint
-        return BuildFailed(f"the build failed: {said}", where=request.tag, hint=hint, log=progress.tail)
+        return DockerfileFailed(
+            f"the build failed: {said}", where=request.tag, hint=hint, log=progress.tail, line=_line(progress, request)
+        )
     elif foreign := _not_emulated(progress, request, platforms):
-        return BuildFailed(
+        return DockerfileFailed(
             f"RUN cannot run for {foreign}: the builder does not emulate it",
             where=request.tag,
             hint=f"{EMULATION_HINT} Or name a builder that has a machine for it (setting builder).",
             log=progress.tail,
+            line=_line(progress, request),
         )
     else:
         fault = StreamFault("reported", said, f"{progress.failed_output}\n{progress.tail}", progress.exit_code)
     found = build_fault(fault, request, engine=where, answers=answers, space=space)
+    if isinstance(found, DockerfileFailed):
+        line = _line(progress, request)
+        return DockerfileFailed(found.what, where=found.where, hint=found.hint, log=progress.tail, line=line)
     if isinstance(found, BuildFailed):
         return BuildFailed(found.what, where=found.where, hint=found.hint, log=progress.tail)
     return BuilderLost(found.what, where=found.where, hint=found.hint)
@@ -107,6 +114,12 @@ def _not_emulated(progress: Progress, request: BuildRequest, platforms: Callable
     named = _STAGE_PLATFORM.match(progress.failed_name)
     platform = named[1] if named else request.platform
     return "" if platform in platforms() else platform
+
+
+def _line(progress: Progress, request: BuildRequest) -> int | None:
+    """Where the Dockerfile failed: buildx quotes it below its name and line. What RUN prints has a number in front."""
+    found = re.findall(rf"^{re.escape(request.dockerfile)}:(\d{{1,9}})$", progress.tail, re.MULTILINE)
+    return int(found[-1]) if found else None
 
 
 def _push_fault(said: str, progress: Progress, tag: str, registry: str) -> Unreachable:

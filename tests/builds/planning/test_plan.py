@@ -136,7 +136,7 @@ def test_what_passed_is_reused_until_something_that_decides_its_bytes_changes(
     assert steps["tools/shell"].because == ("context: greeting changed",)
 
     greeting.write_text("hello\n")
-    image_repository.write(image_repository.root / "checks" / "runs.sh", "echo another check\n")
+    image_repository.write(image_repository.root / "checks" / "runs.py", "echo another check\n")
     steps = by_image(plan(new_session(*everything)), image_repository)
     assert {step.action for step in steps.values()} == {"reuse"}
     assert {scenario.status for step in steps.values() for scenario in step.scenarios} == {"run"}

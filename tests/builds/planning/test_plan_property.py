@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.builds.in_memory import MemoryFactory, staged_digests, write, write_image
 
 IMAGES = ("base/root", "mid/left", "mid/right", "top/leaf")
-SCRIPTS = ("check.sh", "other.sh")
+SCRIPTS = ("check.py", "other.py")
 PARENTS = ("base:1", "base:2", "registry.example/root", "registry.example/left:latest", "registry.example/right")
 
 
@@ -101,7 +101,7 @@ def apply(world: World, kind: str, where: object, what: str) -> None:
         case "scenario":
             write(folder / "tests.json", scenarios_of(what))
         case "second scenario":
-            write(folder / "tests.json", scenarios_of("check.sh", what))
+            write(folder / "tests.json", scenarios_of("check.py", what))
         case "no scenario":
             (folder / "tests.json").unlink(missing_ok=True)
 

@@ -27,7 +27,7 @@ def factory(tmp_path: Path) -> MemoryFactory:
     repo = tmp_path / "repo"
     write_image(repo, "base/root", "FROM base:1\nRUN true\n")
     write_image(repo, "top/leaf", f"FROM {ROOT}\nRUN true\n")
-    write(repo / "checks/check.sh", "echo well\n")
+    write(repo / "checks/check.py", "echo well\n")
     subprocess.run(["git", "init", "-q", str(repo)], check=True)
     factory = MemoryFactory(repo, tmp_path / "home", {"base:1": BASE})
     production = factory.backends.production

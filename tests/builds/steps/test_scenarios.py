@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def test_a_scenario_that_fails_names_the_command_that_shows_its_log(tmp_path: Path) -> None:
     write_image(tmp_path / "repo", "apps/hello", "FROM debian:12\n")
-    write(tmp_path / "repo" / "checks" / "check.sh", "exit 3\n")
+    write(tmp_path / "repo" / "checks" / "check.py", "exit 3\n")
     factory = MemoryFactory(tmp_path / "repo", tmp_path / "home", {"debian:12": f"sha256:{'0' * 64}"})
     factory.runner.failing.add("runs")
     with pytest.raises(BuildFailed) as failed:

@@ -65,6 +65,36 @@ def test_a_build_that_was_cleaned_up_meanwhile_leaves_no_staging_tag_in_the_engi
     assert session.backends.staging.digest(reference) is None
 
 
+@pytest.mark.parametrize(
+    ("dockerfile", "private", "place", "fields"),
+    [
+        ("FROM busybox:latest\nRUN \\\n  nosuchcommand\n", "COPY LICENSE.txt /\n", "Dockerfile:2", {}),
+        (
+            "# syntax=docker/dockerfile:1\nFROM busybox:latest",
+            "COPY LICENSE.txt /\nRUN nosuchcommand\n",
+            "Dockerfile.private:2",
+            {},
+        ),
+        # There, lines are added.
+        ("FROM busybox:latest\nRUN nosuchcommand\n", "", "Dockerfile", {"pull_request": "7"}),
+    ],
+)
+def test_a_dockerfile_that_fails_is_named_with_its_line(
+    new_session: Callable[..., BuildSession],
+    image_repository: ImageRepository,
+    dockerfile: str,
+    private: str,
+    place: str,
+    fields: dict[str, str],
+) -> None:
+    folder = image_repository.folder("apps/other")
+    image_repository.write(folder / "Dockerfile", dockerfile)
+    image_repository.write(folder / "Dockerfile.private", private)
+    with pytest.raises(BuildFailed, match=r"the build failed: .*nosuchcommand") as failed:
+        staging.stage(new_session("apps/other", **fields), image_repository.image("apps/other"), print)
+    assert failed.value.where == f"{folder.relative_to(image_repository.root)}/{place}"
+
+
 def passed_before(session: BuildSession, staged: StagedImage) -> None:
     tested = TestedImage(image=staged.image, digest=staged.digest, scenarios=())
     session.backends.artifacts.write_passed(PassedImage(staged=staged, tested=tested))

@@ -31,7 +31,7 @@ def factory(tmp_path: Path) -> MemoryFactory:
     write_image(repo, "tools/root", "FROM base:1\nCOPY data /\n")
     write_image(repo, "apps/leaf", "FROM registry.example/root:latest\nCOPY data /\n")
     write_image(repo, "apps/other", "FROM registry.example/root:latest\nRUN true\n", scenario=None)
-    write(repo / "checks" / "check.sh", "echo well\n")
+    write(repo / "checks" / "check.py", "echo well\n")
     return MemoryFactory(repo, tmp_path / "home", {"base:1": BASE})
 
 

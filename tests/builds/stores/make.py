@@ -35,7 +35,7 @@ def main() -> None:
             succeed(repository, "release", build, **WHO)
         succeed(repository, "rollback", other, "--reason", "it is slow", **WHO)
         builds.append(change_and_build(repository, other))
-        repository.write(repository.root / "checks" / "runs.sh", "echo loss is rising >&2; exit 3\n")
+        repository.write(repository.root / "checks" / "runs.py", "echo loss is rising >&2; exit 3\n")
         repository.commit("a test that fails")
         assert repository.run("build", other).returncode == 1
         with tarfile.open(target, "w:gz") as archive:

@@ -134,7 +134,7 @@ def test_a_fix_that_comes_out_closes_the_gate_for_images_of_which_only_a_test_is
 ) -> None:
     write(scene.repo / "policy.yaml", POLICY)
     scene.build()
-    write(scene.repo / "checks" / "check.sh", "echo better\n")
+    write(scene.repo / "checks" / "check.py", "echo better\n")
     trivy.finds(TRIVY)
     closed = _run(scene)
 

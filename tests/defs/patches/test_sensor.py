@@ -59,7 +59,7 @@ class Scene:
         write_image(self.repo, "base/a", "FROM debian:12\nRUN apt-get install openssl\n")
         write_image(self.repo, "app/b", "FROM registry.example/a\nRUN true\n")
         write_image(self.repo, "base/c", "FROM debian:12\nRUN true\n")
-        write(self.repo / "checks" / "check.sh", "true\n")
+        write(self.repo / "checks" / "check.py", "true\n")
         memory = MemoryFactory(self.repo, folder / "home", {"debian:12": f"sha256:{3:064x}"})
         self.factory = Factory(memory.settings, load_source(memory.settings), memory.backends)
         self.instance = instance

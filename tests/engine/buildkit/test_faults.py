@@ -17,7 +17,7 @@ from aml_images_dagster.engine.buildkit.builder import BuildKitBuilder
 from aml_images_dagster.engine.buildkit.buildx import Buildx
 from aml_images_dagster.engine.buildkit.faults import BuilderLost, PushFailed, fault_of
 from aml_images_dagster.engine.buildkit.progress import Progress
-from aml_images_dagster.engine.interface import BuildRequest
+from aml_images_dagster.engine.interface import BuildRequest, DockerfileFailed
 from aml_images_dagster.errors import BuildFailed, Unreachable
 from tests.engine.buildkit.conftest import INSPECTION, VERSION
 
@@ -50,6 +50,30 @@ def fault(
         answers=lambda: answers,
         space=lambda: ("/data", 10**12),
     )
+
+
+@pytest.mark.parametrize(
+    ("quoted", "line"),
+    [
+        ("Dockerfile:7\n-----\n   7 | >>> RUN false\n-----\n", 7),
+        ("Dockerfile:2\nDockerfile:3\n", 3),
+        ("#5 Dockerfile:7\n", None),
+        ("xDockerfile:7\n", None),
+        ("Dockerfile:\n", None),
+        ("", None),
+    ],
+)
+def test_the_line_of_the_dockerfile_that_failed(quoted: str, line: int | None) -> None:
+    for said in ("process false did not complete successfully: exit code: 1", "failed to resolve source metadata"):
+        found = fault(f"failed to solve: {said}", output=quoted.encode())
+        assert isinstance(found, DockerfileFailed)
+        assert found.line == line
+
+
+def test_a_full_disk_is_no_fault_of_the_dockerfile() -> None:
+    found = fault("failed to solve: no space left on device", output=b"Dockerfile:7\n")
+    assert isinstance(found, BuildFailed)
+    assert not isinstance(found, DockerfileFailed)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +132,7 @@ def test_a_client_that_ends_without_a_word_has_lost_its_builder_only_if_that_doe
 )
 def test_a_build_that_failed(said: str, what: str, hint: str) -> None:
     found = fault(f"failed to solve: {said}")
-    assert type(found) is BuildFailed
+    assert isinstance(found, BuildFailed)
     assert what in found.what
     assert hint in found.hint
 
