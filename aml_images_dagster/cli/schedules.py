@@ -105,11 +105,11 @@ def _show(schedule: dict[str, Any]) -> None:
     table = new_table("date", "Patch Tuesday", "images")
     for date in schedule["dates"]:
         at, patches = datetime.fromisoformat(date["at"]), datetime.fromisoformat(date["patch_tuesday"])
-        passed = "has passed" if date["after_patch_tuesday"] else "[yellow]is still to come[/]"
+        passed = "passed by then" if date["after_patch_tuesday"] else "[yellow]still to come then[/]"
         images = date["images"]
         table.add_row(
             f"{at:%a %Y-%m-%d %H:%M %Z}",
-            f"{patches:%d %b}: {passed}",
+            f"{patches:%d %b}, {passed}",
             f"{counted(len(images), 'image')}\n{escape(chr(10).join(images))}" if images else "none: nothing starts",
         )
     console.print(table)
