@@ -549,6 +549,8 @@ class Artifacts:
                 "no container is named", where=f"artifacts: {uri}", hint=f"Write {protocol}://CONTAINER/PREFIX."
             )
         self.root = UPath(uri, **(options or {}))
+        self.of_no_pull_request: set[str] = set()
+        """Builds whose record says so; of what a build is never changes, and 1,000 images are from a few builds."""
 
     @property
     def on_disk(self) -> bool:

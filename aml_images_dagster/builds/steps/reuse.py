@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from functools import cache
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.naming import CONTENT_KEY_LABEL
@@ -53,22 +52,25 @@ def passed_before(
 def _without_pull_requests(passed: PassedImage, artifacts: Artifacts) -> PassedImage | None:
     """Records made by builds that are not for pull requests: earlier versions had common records for all builds."""
     staged, tested = passed.staged, passed.tested
-    is_fine = cache(lambda build: is_of_no_pull_request(build, artifacts))
     made = None
-    if is_fine(staged.built_in):
+    if is_of_no_pull_request(staged.built_in, artifacts):
         with suppress(BadInput):
             made = artifacts.build(staged.built_in).read_staged(staged.image)
     if made is None or (made.digest, made.content_key) != (staged.digest, staged.content_key):
         return None
-    scenarios = tuple(record for record in tested.scenarios if is_fine(record.tested_in))
+    scenarios = tuple(record for record in tested.scenarios if is_of_no_pull_request(record.tested_in, artifacts))
     return passed.model_copy(update={"tested": tested.model_copy(update={"scenarios": scenarios})})
 
 
 def is_of_no_pull_request(build: str, artifacts: Artifacts) -> bool:
     """Whether a build is known not to be of a pull request."""
+    if build in artifacts.of_no_pull_request:
+        return True
     with suppress(BadInput):
         record = artifacts.build(build).read_build()
-        return record is not None and not record.pull_request
+        if record is not None and not record.pull_request:
+            artifacts.of_no_pull_request.add(build)
+            return True
     return False
 
 
