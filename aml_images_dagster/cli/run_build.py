@@ -178,10 +178,11 @@ def _conclude(
 
 def _withdrawn(folder: BuildFolder, backends: Backends) -> str:
     """Said once more at the end: that the same image was built again, by force, is known only now."""
-    record = folder.read_build()
-    staged = (folder.read_staged(image) for image in (record.images if record else ()))
-    digests = {each.image: each.digest for each in staged if each}
-    return hint_at_withdrawn(digests, Ledger(backends.artifacts).records())
+    records = Ledger(backends.artifacts).records()
+    withdrawn = {change.image for record in records if record.action == "withdrawal" for change in record.changes}
+    build = folder.read_build()
+    staged = (folder.read_staged(image) for image in (build.images if build else ()) if image in withdrawn)
+    return hint_at_withdrawn({each.image: each.digest for each in staged if each}, records)
 
 
 def _write_down(folder: BuildFolder, run: dg.DagsterRun, created: datetime, request: BuildCommand) -> None:

@@ -167,10 +167,11 @@ def _patched(settings: Settings, image: str, release: dict[str, Any] | None) -> 
 def _last_build(past: dict[str, Any]) -> str:
     if past["unknown"] and not past["builds"]:
         return f"not known: {past['unknown']}"
-    for build in past["builds"]:
-        withdrawn = ", withdrawn" if build["withdrawn"] else ""
-        return f"{build['build']} {build['status']}, {build['created'][:10]}{withdrawn}"
-    return "none"
+    if not past["builds"]:
+        return "none"
+    build = past["builds"][0]
+    withdrawn = ", withdrawn" if build["withdrawn"] else ""
+    return f"{build['build']} {build['status']}, {build['created'][:10]}{withdrawn}"
 
 
 def _release(past: dict[str, Any]) -> str:
