@@ -204,6 +204,8 @@ def push(registry: Registry, image: Reference, artifacts: Sequence[Artifact]) ->
         Unreachable: The registry does not answer or refuses.
     """
     lists: dict[str, list[Attached]] = {}
+    if artifacts:
+        _upload(registry, image.repository, _EMPTY)
     _push(registry, image.repository, Descriptor.of(registry.existing(image)), artifacts, lists)
     return lists
 
@@ -219,15 +221,20 @@ def _push(
     pushed = []
     for artifact in artifacts:
         manifest = artifact.manifest(subject)
-        for content in (_EMPTY, artifact.content):
-            if not registry.has_blob(repository, _sha256(content)):
-                registry.upload_blob(repository, _sha256(content), content)
+        if artifact.content != _EMPTY:
+            _upload(registry, repository, artifact.content)
         registry.put_manifest(repository, manifest.digest, manifest)
         descriptor = Descriptor.of(manifest)
         pushed.append(Attached(descriptor, artifact.artifact_type, artifact.annotations, subject.digest))
         _push(registry, repository, descriptor, artifact.attached, lists)
     if pushed:
         lists[subject.digest] = pushed
+
+
+def _upload(registry: Registry, repository: str, content: bytes) -> None:
+    digest = _sha256(content)
+    if not registry.has_blob(repository, digest):
+        registry.upload_blob(repository, digest, content)
 
 
 def listed(registry: Registry, image: Reference) -> list[Attached]:

@@ -102,8 +102,10 @@ class MemoryRegistry:
         return [version for found, version in self.served if found == repository and ":" not in version]
 
     def tag(self, reference: Reference, tag: str) -> None:
-        if digest := self.digest(reference):
-            self.served[reference.repository, tag] = digest
+        digest = self.digest(reference)
+        if digest is None:
+            raise BadInput("there is no such image", where=str(reference), hint="Push it first.")
+        self.served[reference.repository, tag] = digest
 
     def untag(self, reference: Reference) -> None:
         self.served.pop((reference.repository, reference.tag), None)

@@ -197,25 +197,26 @@ def _generations(session: BuildSession) -> list[list[str]]:
     return generations
 
 
-def _reusable(session: BuildSession, recipe: Recipe) -> PassedImage | None:
-    """What passed with the same key; an image with a base that is yet to be built has none."""
+def _reusable(session: BuildSession, recipe: Recipe) -> list[PassedImage]:
+    """The records of what passed with the same key; an image with a base that is yet to be built has none."""
     if session.force or not all(base.digest for base in recipe.bases):
-        return None
+        return []
     return reusable(recipe.key, recipe.image, session.backends, for_pull_request=bool(session.pull_request))
 
 
-def _planned(session: BuildSession, recipe: Recipe, passed: PassedImage | None) -> PlannedImage:
+def _planned(session: BuildSession, recipe: Recipe, passed: list[PassedImage]) -> PlannedImage:
     is_known = all(base.digest for base in recipe.bases)
+    staged = passed[0].staged if passed else None
     return PlannedImage(
         image=recipe.image.id,
-        action="reuse" if passed else "build",
-        because=(f"passed in build {passed.staged.built_in}",) if passed else why_built(session, recipe),
+        action="reuse" if staged else "build",
+        because=(f"passed in build {staged.built_in}",) if staged else why_built(session, recipe),
         reasons=session.why(recipe.image.id),
         bases=tuple(base if base.digest else base.model_copy(update={"pull": ""}) for base in recipe.bases),
         scenarios=_scenarios(session, recipe.image, passed),
         content_key=recipe.key.digest if is_known else "",
-        digest=passed.staged.digest if passed else "",
-        built_in=passed.staged.built_in if passed else "",
+        digest=staged.digest if staged else "",
+        built_in=staged.built_in if staged else "",
     )
 
 
@@ -227,15 +228,15 @@ def _refused(session: BuildSession, name: str, fault: BadInput) -> PlannedImage:
         because=(f"{fault.where}: {fault.what}",),
         reasons=session.why(name),
         bases=tuple(PinnedBase(reference=use.reference, digest="", pull="") for use in image.dockerfile.uses),
-        scenarios=_scenarios(session, image, None),
+        scenarios=_scenarios(session, image, []),
     )
 
 
-def _scenarios(session: BuildSession, image: Image, passed: PassedImage | None) -> tuple[PlannedScenario, ...]:
-    before = passed_scenarios(session, image, passed.staged.content_key.digest) if passed else {}
+def _scenarios(session: BuildSession, image: Image, passed: list[PassedImage]) -> tuple[PlannedScenario, ...]:
+    before = passed_scenarios(passed)
     planned = []
     for run in scenario_runs(image):
-        key = scenario_key(session, passed.staged.digest, image, run) if passed else ""
+        key = scenario_key(session, passed[0].staged.digest, image, run) if passed else ""
         record = before.get(key)
         left: Literal["run", "untested"] = "run" if is_testable(session, run.platform) else "untested"
         planned.append(

@@ -89,7 +89,7 @@ def finder_elsewhere(
             return None
         key = write_recipe(image, source, backends, find).key
         passed = reusable(key, image, backends, for_pull_request=for_pull_request)
-        return Reference(backends.staging.host, image.family, digest=passed.staged.digest) if passed else None
+        return Reference(backends.staging.host, image.family, digest=passed[0].staged.digest) if passed else None
 
     return find
 

@@ -74,15 +74,13 @@ def is_of_no_pull_request(build: str, artifacts: Artifacts) -> bool:
     return False
 
 
-def reusable(
-    key: ContentKey, image: Image, backends: Backends, *, for_pull_request: bool = False
-) -> PassedImage | None:
-    """The image that passed with this key and is still in staging; None when it must be built."""
-    for passed in passed_before(key.digest, image.id, backends.artifacts, for_pull_request=for_pull_request):
-        reference = Reference(backends.staging.host, image.family, digest=passed.staged.digest)
-        if backends.staging.digest(reference):
-            return passed
-    return None
+def reusable(key: ContentKey, image: Image, backends: Backends, *, for_pull_request: bool = False) -> list[PassedImage]:
+    """The records of the image that passed with this key and is still in staging; none when it must be built."""
+    passed = passed_before(key.digest, image.id, backends.artifacts, for_pull_request=for_pull_request)
+    for digest in dict.fromkeys(each.staged.digest for each in passed):
+        if backends.staging.digest(Reference(backends.staging.host, image.family, digest=digest)):
+            return [each for each in passed if each.staged.digest == digest]
+    return []
 
 
 def is_reusable(reference: Reference, image: Image, backends: Backends, *, for_pull_request: bool = False) -> bool:

@@ -22,14 +22,13 @@ from aml_images_dagster.builds.records import (
     on_platform,
 )
 from aml_images_dagster.builds.steps.evidence import Evidence
-from aml_images_dagster.builds.steps.reuse import passed_before
-from aml_images_dagster.builds.steps.staging import staged_by_digest
+from aml_images_dagster.builds.steps.staging import passed_with, staged_by_digest
 from aml_images_dagster.catalog.tests_file import lay_out, scenario_files
 from aml_images_dagster.errors import BuildFailed, FactoryError
 from aml_images_dagster.testing.interface import JobResult, TestJob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from aml_images_dagster.builds.session import BuildSession
     from aml_images_dagster.catalog.image import Image
@@ -76,17 +75,18 @@ def test(session: BuildSession, staged: StagedImage, log: Callable[[str], None])
     """
     session.begin()
     image = session.image(staged.image)
-    passed = {} if session.force else passed_scenarios(session, image, staged.content_key.digest)
-    evidence = Evidence(session, staged, attached_before(session, staged))
+    before = passed_with(session, staged.content_key.digest, staged.image, staged.digest)
+    passed = {} if session.force else passed_scenarios(before)
+    evidence = Evidence(session, staged, attached_before(before))
     records: dict[str, ScenarioRecord] = {}
     to_run: dict[str, ScenarioRun] = {}
     untested: dict[str, None] = {}
     for run in scenario_runs(image):
         key = scenario_key(session, staged.digest, image, run)
-        before = passed.get(key)
-        if before:
-            log(f"{run.name}: passed in build {before.tested_in} as {before.job}")
-            records[run.name] = before
+        record = passed.get(key)
+        if record:
+            log(f"{run.name}: passed in build {record.tested_in} as {record.job}")
+            records[run.name] = record
         elif is_testable(session, run.platform):
             to_run[key] = run
         else:
@@ -101,10 +101,11 @@ def test(session: BuildSession, staged: StagedImage, log: Callable[[str], None])
     return tested
 
 
-def attached_before(session: BuildSession, staged: StagedImage) -> EvidenceRecord | None:
-    """What an earlier build has attached to an image, if the build may use what that one has made."""
-    passed = passed_before(staged.content_key.digest, staged.image, session.backends.artifacts)
-    return next((each.evidence for each in passed if each.evidence and each.evidence.digest == staged.digest), None)
+def attached_before(passed: Iterable[PassedImage]) -> EvidenceRecord | None:
+    """What earlier builds have attached to an image, by its records, best first."""
+    return next(
+        (each.evidence for each in passed if each.evidence and each.evidence.digest == each.staged.digest), None
+    )
 
 
 def is_testable(session: BuildSession, platform: str) -> bool:
@@ -131,11 +132,8 @@ def scenario_key(session: BuildSession, digest: str, image: Image, run: Scenario
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
-def passed_scenarios(session: BuildSession, image: Image, content_key: str) -> Mapping[str, ScenarioRecord]:
-    """Scenarios that an image with a content key has passed, by their own keys, if the build may use them."""
-    passed = passed_before(
-        content_key, image.id, session.backends.artifacts, for_pull_request=bool(session.pull_request)
-    )
+def passed_scenarios(passed: Sequence[PassedImage]) -> Mapping[str, ScenarioRecord]:
+    """Scenarios that an image has passed, by their own keys, by its records, best first."""
     return {record.key: record for before in reversed(passed) for record in before.tested.scenarios}
 
 

@@ -69,7 +69,8 @@ def stage(session: BuildSession, name: str, log: LogLine) -> StagedImage:
     planned = session.planned(name)
     record = None
     if planned and planned.action == "reuse" and is_followed(session, planned, log):
-        record = reuse_planned(session, planned, log)
+        passed = reuse_planned(session, planned, log)
+        record = staged_again(session, passed[0]) if passed else None
     record = record or _find_out(session, name, log)
     session.folder.write_staged(record)
     return record
@@ -84,20 +85,19 @@ def is_followed(session: BuildSession, planned: PlannedImage, log: LogLine) -> b
     return True
 
 
-def reuse_planned(session: BuildSession, planned: PlannedImage, log: LogLine) -> StagedImage | None:
-    """Tag an image that the plan reuses for this build; None if it was deleted since."""
-    passed = _passed_with(session, planned.content_key, planned.image, planned.digest)
-    if passed is None:
+def reuse_planned(session: BuildSession, planned: PlannedImage, log: LogLine) -> list[PassedImage]:
+    """Tag an image that the plan reuses for this build; its records, best first, or none if it was deleted since."""
+    if not passed_with(session, planned.content_key, planned.image, planned.digest):
         log(f"{planned.digest} of {planned.image} was cleaned up after the build was planned")
-        return None
-    return _reuse(session, session.image(planned.image), passed, log)
+        return []
+    return _reuse(session, planned.image, planned.content_key, planned.digest, log)
 
 
-def _passed_with(session: BuildSession, content_key: str, image: str, digest: str) -> PassedImage | None:
-    """The record of an image that passed with a content key and has a digest; None if it was deleted or replaced."""
+def passed_with(session: BuildSession, content_key: str, image: str, digest: str) -> list[PassedImage]:
+    """The records of an image that passed with a content key and has a digest, best first; none if it was deleted."""
     artifacts = session.backends.artifacts
     passed = passed_before(content_key, image, artifacts, for_pull_request=bool(session.pull_request))
-    return next((each for each in passed if each.staged.digest == digest), None)
+    return [each for each in passed if each.staged.digest == digest]
 
 
 def _find_out(session: BuildSession, name: str, log: LogLine) -> StagedImage:
@@ -110,9 +110,9 @@ def _find_out(session: BuildSession, name: str, log: LogLine) -> StagedImage:
         log(f"base {base.reference} is {base.digest}")
         if base.warning:
             log(f"warning: {base.warning}")
-    passed = None if session.force else _reusable(session, recipe.key, image)
-    record = _reuse(session, image, passed, log) if passed else None
-    return record or _build_and_push(session, recipe, log)
+    found = [] if session.force else _reusable(session, recipe.key, image)
+    passed = _reuse(session, name, recipe.key.digest, found[0].staged.digest, log) if found else []
+    return staged_again(session, passed[0]) if passed else _build_and_push(session, recipe, log)
 
 
 def _digest_in(session: BuildSession, name: str, log: LogLine) -> str | None:
@@ -152,7 +152,7 @@ def _keeping(session: BuildSession, find: FindParent) -> FindParent:
     return keep
 
 
-def _reusable(session: BuildSession, key: ContentKey, image: Image) -> PassedImage | None:
+def _reusable(session: BuildSession, key: ContentKey, image: Image) -> list[PassedImage]:
     return reusable(key, image, session.backends, for_pull_request=bool(session.pull_request))
 
 
@@ -182,20 +182,27 @@ def _await_staged(session: BuildSession, name: str) -> StagedImage:
         time.sleep(_WAIT_SECONDS)
 
 
-def _reuse(session: BuildSession, image: Image, passed: PassedImage, log: LogLine) -> StagedImage | None:
-    staged = passed.staged
-    reference = session.staging_reference(image)
-    log(f"content key {staged.content_key.digest} passed in build {staged.built_in}: using {staged.digest}")
-    is_tagged = _tag(session.backends.staging, reference.with_digest(staged.digest), reference.tag)
+def _reuse(session: BuildSession, image: str, content_key: str, digest: str, log: LogLine) -> list[PassedImage]:
+    """Tag an image of another build for this one; its records, best first, or none if it was deleted meanwhile."""
+    reference = session.staging_reference(session.image(image))
+    is_tagged = _tag(session.backends.staging, reference.with_digest(digest), reference.tag)
     # A cleanup that has looked for tags before ours was there has made sure that the image is not reusable (reuse.py).
-    if not is_tagged or _passed_with(session, staged.content_key.digest, image.id, staged.digest) is None:
-        log(f"{staged.digest} was just cleaned up: building")
-        return None
+    passed = passed_with(session, content_key, image, digest) if is_tagged else []
+    if passed:
+        log(f"content key {content_key} passed in build {passed[0].staged.built_in}: using {digest}")
+    else:
+        log(f"{digest} was just cleaned up: building")
+    return passed
+
+
+def staged_again(session: BuildSession, passed: PassedImage) -> StagedImage:
+    """The `staged.json` of an image that passed in another build, for this one, whose tag it has."""
+    staged = passed.staged
     return staged.model_copy(
         update={
-            "reference": str(reference),
+            "reference": str(session.staging_reference(session.image(staged.image))),
             "seconds": 0.0,
-            "reasons": session.why(image.id),
+            "reasons": session.why(staged.image),
             "because": (f"passed in build {staged.built_in}",),
         }
     )
@@ -206,11 +213,12 @@ def _tag(staging: Registry, image: Reference, tag: str) -> bool:
     try:
         staging.tag(image, tag)
     except BadInput:  # the image is gone already
-        pass
+        return False
     except Unreachable:
         if staging.digest(image) is not None:
-            raise  # else its cleanup has just removed images that it refers to
-    return staging.digest(image.with_tag(tag)) == image.digest
+            raise
+        return False  # its cleanup has just removed it, or images that it refers to
+    return True
 
 
 def _why_built(session: BuildSession, recipe: Recipe) -> tuple[str, ...]:

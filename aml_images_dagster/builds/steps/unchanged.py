@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 from aml_images_dagster.builds.records import PassedImage, StagedImage, TestedImage
 from aml_images_dagster.builds.steps.evidence import Evidence
 from aml_images_dagster.builds.steps.scenarios import attached_before, passed_scenarios, remember, test
-from aml_images_dagster.builds.steps.staging import is_followed, keep_sources, reuse_planned, stage_once
+from aml_images_dagster.builds.steps.staging import (
+    is_followed,
+    keep_sources,
+    passed_with,
+    reuse_planned,
+    stage_once,
+    staged_again,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,15 +82,22 @@ def _write(session: BuildSession, passed: PassedImage) -> None:
 def _find(session: BuildSession, planned: PlannedImage, log: LogLine) -> PassedImage | None:
     """The records of a reused image, once it has this build's tag; None if it was deleted since."""
     session.begin()  # a thread of a step whose run was killed tags nothing of a build that was cleaned up
-    staged = session.folder.read_staged(planned.image) or reuse_planned(session, planned, log)
-    if staged is None or staged.digest != planned.digest:
+    staged = session.folder.read_staged(planned.image)  # by a step that has need of it
+    if staged is None:
+        passed = reuse_planned(session, planned, log)
+    elif staged.digest == planned.digest:
+        passed = passed_with(session, planned.content_key, planned.image, planned.digest)
+    else:
         return None
-    records = passed_scenarios(session, session.image(planned.image), planned.content_key)
+    if not passed:
+        return None
+    staged = staged or staged_again(session, passed[0])
+    records = passed_scenarios(passed)
     found = {scenario: records.get(scenario.key) for scenario in planned.scenarios}
     if any(record is None and scenario.status != "untested" for scenario, record in found.items()):
         return None
     scenarios = tuple(record for record in found.values() if record)
     untested = tuple(dict.fromkeys(scenario.platform for scenario, record in found.items() if record is None))
     tested = TestedImage(image=planned.image, digest=staged.digest, scenarios=scenarios, untested=untested)
-    evidence = Evidence(session, staged, attached_before(session, staged)).attach(tested, log)
+    evidence = Evidence(session, staged, attached_before(passed)).attach(tested, log)
     return PassedImage(staged=staged, tested=tested, evidence=evidence)

@@ -383,7 +383,7 @@ def test_a_registry_that_refuses_fails_the_image(
         scenarios.test(session, staged, _silent)
 
     assert session.folder.read_tested(image) is None
-    assert scenarios.attached_before(session, staged) is None
+    assert session.backends.artifacts.read_passed(staged.content_key.digest, image) is None
 
 
 def _released(session: BuildSession, *images: str) -> ReleaseJson:

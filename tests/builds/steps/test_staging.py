@@ -24,8 +24,11 @@ from aml_images_dagster.registry.oci import OciRegistry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import requests
+
     from aml_images_dagster.builds.records import BuildRecord, StagedImage
     from aml_images_dagster.builds.session import BuildSession
+    from aml_images_dagster.registry.interface import Manifest
     from tests.image_repository import ImageRepository
 
 pytestmark = pytest.mark.engine
@@ -103,9 +106,10 @@ def passed_before(session: BuildSession, staged: StagedImage) -> None:
 class CleanedUpMeanwhile(OciRegistry):
     """The real registry, in which an image of another build goes at the moment in which it is reused."""
 
-    def tag(self, reference: Reference, tag: str) -> None:
-        super().tag(reference, tag)
-        self.delete(reference)
+    def send_manifest(self, repository: str, version: str, manifest: Manifest) -> requests.Response:
+        answer = super().send_manifest(repository, version, manifest)
+        self.delete(Reference(self.host, repository, digest=manifest.digest))
+        return answer
 
 
 def while_it_is_cleaned_up(session: BuildSession) -> BuildSession:
