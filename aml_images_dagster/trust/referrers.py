@@ -413,13 +413,13 @@ def settle(registry: Registry, repository: str, lists: Mapping[str, Sequence[Att
     """
     give_up = time.monotonic() + _SETTLE_SECONDS
     calm = dict.fromkeys(lists, 0)
-    tries = 0
+    tries, keeps_list = 0, True
     while calm and time.monotonic() < give_up:
         is_written = False
         for subject in [*calm]:
-            entries = registry.referrers(repository, subject)
-            keeps_list = entries is not None
-            if entries is None:
+            entries = registry.referrers(repository, subject) if keeps_list else None
+            if entries is None:  # one registry is like itself: it is not asked again for each list
+                keeps_list = False
                 entries = _index_entries(registry, repository, subject)
             if {attached.digest for attached in lists[subject]} <= {entry["digest"] for entry in entries}:
                 calm[subject] += 1
