@@ -14,7 +14,7 @@ from aml_images_dagster.builds.planning.preflight import NOT_POSSIBLE, check_pla
 from aml_images_dagster.builds.planning.preparation import NothingChanged, Wanted, prepare
 from aml_images_dagster.builds.records import why_unreleasable
 from aml_images_dagster.cli.arguments import IMAGE
-from aml_images_dagster.cli.console import new_table, open_console
+from aml_images_dagster.cli.console import new_table, open_console, rows_worth_showing
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.profiles import backends_for
@@ -152,7 +152,8 @@ def _print_plan(plan: Plan, release_tag: str, as_json: bool) -> None:
         )
         return
     table = new_table("image", "action", "because", "tests", "selected because")
-    for step in plan.images:
+    steps, left_out = rows_worth_showing(plan.images, lambda step: step.is_unchanged)
+    for step in steps:
         tests = "\n".join(f"{name}: {status}" for name, status in step.tests.items())
         table.add_row(
             escape(step.image),
@@ -162,7 +163,11 @@ def _print_plan(plan: Plan, release_tag: str, as_json: bool) -> None:
             escape("\n".join(step.reasons)),
         )
     console = open_console()
-    console.print(table)
+    if steps:
+        console.print(table)
+    if left_out:
+        more = counted(left_out, "more image" if steps else "image")
+        console.print(f"{more} to reuse as they are: --json lists all")
     count = Counter(step.action for step in plan.images)
     console.print(
         f"Dry run: {count['build']} to build, {count['reuse']} to reuse, {count['refuse']} refused, "

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleDimensions
@@ -19,7 +19,7 @@ from typing_extensions import override
 from aml_images_dagster.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any, TextIO
 
     from rich.console import ConsoleOptions, RenderableType, RenderResult
@@ -31,6 +31,10 @@ _LEAST = 10
 """Columns of a cell at the least."""
 _NARROW = 100
 """Columns below which a table is too narrow for numbers, digests and names side by side."""
+_MOST_REUSED = 20
+"""Images without work that a table of images has beside those with work."""
+
+T = TypeVar("T")
 
 
 class _PrintableConsole(Console):
@@ -250,3 +254,14 @@ def new_table(name: str, *headings: str) -> NameTable:
     for heading in headings:
         table.add_column(heading, overflow="fold")
     return table
+
+
+def rows_worth_showing(images: Sequence[T], is_reused: Callable[[T], bool]) -> tuple[list[T], int]:
+    """Images without those that are reused as they are, if these are so many that nobody would see the others.
+
+    Returns:
+        The images, and how many were left out.
+    """
+    made = [image for image in images if not is_reused(image)]
+    left_out = len(images) - len(made)
+    return (made, left_out) if left_out > _MOST_REUSED else ([*images], 0)

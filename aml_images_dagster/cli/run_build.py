@@ -19,7 +19,7 @@ from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.naming import build_number, release_tag_for
 from aml_images_dagster.builds.records import BuildRecord, why_unreleasable
 from aml_images_dagster.cli.cleanup import report_table
-from aml_images_dagster.cli.console import open_console
+from aml_images_dagster.cli.console import open_console, rows_worth_showing
 from aml_images_dagster.cli.dagster_run import INVOCATION_TAG, execute, remembered_interrupt
 from aml_images_dagster.cli.instance import open_instance
 from aml_images_dagster.cli.options import print_json
@@ -32,6 +32,7 @@ from aml_images_dagster.defs.run_state import InstanceRuns, first_error, first_f
 from aml_images_dagster.errors import INTERRUPTED
 from aml_images_dagster.instance.compute_logs import FileComputeLogManager
 from aml_images_dagster.release.release_plan import hint_at_withdrawn
+from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -220,13 +221,23 @@ def _show_to_programs(outcome: _Outcome) -> None:
 
 def _show_success(outcome: _Outcome, record: BuildRecord) -> None:
     console = open_console()
-    console.print(images_table(outcome.folder, record))
+    images, left_out = rows_worth_showing(record.images, lambda image: _is_reused(outcome.folder, image))
+    if images:
+        console.print(images_table(outcome.folder, record, images))
+    if left_out:
+        more = counted(left_out, "more image" if images else "image")
+        console.print(f"{more} reused as they are: `aml-images status {record.build}` lists all")
     console.print(f"\n[green]build [bold]{record.build}[/] succeeded[/], release tag {record.release_tag}")
     console.print(f"release.json, import.cfg and drop: {outcome.folder.root}", markup=False)
     if unreleasable := why_unreleasable(record.commit):
         console.print(f"[yellow]{unreleasable}[/]")
     if outcome.withdrawn:
         console.print(outcome.withdrawn, style="yellow", markup=False, soft_wrap=True)
+
+
+def _is_reused(folder: BuildFolder, image: str) -> bool:
+    staged = folder.read_staged(image)
+    return staged is not None and staged.reused(folder.build)
 
 
 def _show_failure(outcome: _Outcome) -> None:

@@ -146,12 +146,12 @@ def document(folder: BuildFolder, record: BuildRecord) -> dict[str, Any]:
     }
 
 
-def images_table(folder: BuildFolder, record: BuildRecord) -> Table:
-    """The images of a build for people."""
+def images_table(folder: BuildFolder, record: BuildRecord, images: Sequence[str] | None = None) -> Table:
+    """The images of a build for people; default: all of them."""
     table = new_table("image", "digest", "size", "staged", "tests", "why")
     jobs, plan = folder.jobs(), folder.read_plan()
     planned = plan.by_name if plan else {}
-    for image in record.images:
+    for image in record.images if images is None else images:
         staged, tested = folder.read_staged(image), folder.read_tested(image)
         if staged is None:
             reasons = planned[image].reasons if image in planned else ()

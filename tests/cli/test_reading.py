@@ -11,6 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from aml_images_dagster.builds.planning.preparation import PreparedBuild
+from aml_images_dagster.builds.records import Plan, PlannedImage
+from aml_images_dagster.builds.source import load_source
+from aml_images_dagster.settings import Settings
+
 if TYPE_CHECKING:
     from tests.image_repository import ImageRepository
 
@@ -350,3 +355,26 @@ def test_validate_shows_what_is_wrong_with_schedules(repository: ImageRepository
     assert {(finding["image"], finding["line"]) for finding in findings} == {("", 1), ("", 2)}
     assert "error schedules/nightly.yaml:2" in repository.run_in_a_copy("validate").stdout
     assert repository.run_in_a_copy("validate", "tools/shell").returncode == 0
+
+
+@pytest.mark.parametrize(("reused", "is_listed"), [(20, True), (21, False)])
+@pytest.mark.parametrize("built", [0, 1])
+def test_many_images_that_are_reused_hide_none_that_is_built(
+    repository: ImageRepository, monkeypatch: pytest.MonkeyPatch, reused: int, is_listed: bool, built: int
+) -> None:
+    planned = [
+        PlannedImage(image=f"apps/{number}", action=action, because=(), reasons=(), bases=(), scenarios=())
+        for number, action in enumerate(["reuse"] * reused + ["build"] * built)
+    ]
+    plan = Plan(commit="abc", images=tuple(planned))
+    prepared = PreparedBuild(
+        plan, load_source(Settings(repo=repository.root, docker_files_path="images")), 1, "20261123.v1"
+    )
+    monkeypatch.setattr("aml_images_dagster.cli.build.prepare", lambda *_: prepared)
+    printed = repository.run_in_a_copy("build", "--all", "--dry-run").stdout
+    rows = {line.split()[0] for line in printed.splitlines() if line.startswith(" apps/")}
+    assert rows == {each.image for each in planned if is_listed or each.action == "build"}
+    more = "21 more images to reuse" if built else "21 images to reuse"
+    assert (more in printed) is not is_listed
+    document = json.loads(repository.run_in_a_copy("build", "--all", "--dry-run", "--json").stdout)
+    assert len(document["images"]) == len(planned)
