@@ -24,7 +24,7 @@ from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.registry.copy import CopyingImporter
 from aml_images_dagster.registry.interface import Manifest
 from aml_images_dagster.registry.oci import OCI_CONFIG, OCI_MANIFEST, OciRegistry
-from aml_images_dagster.release.shell.import_images import Tested, import_all
+from aml_images_dagster.release.drop_script.import_images import Tested, import_all
 from tests.faults.own_registry import OwnRegistry
 
 ROUNDS = 3

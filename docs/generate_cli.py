@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from aml_images_dagster.cli.main import COMMANDS, cli
+from aml_images_dagster.cli.main import SECTIONS, cli
 from aml_images_dagster.cli.options import common_options
 
 PAGE = Path(__file__).with_name("cli.md")
@@ -52,7 +52,14 @@ def page() -> str:
     """The text of the page."""
     found = commands()
     shared = click.Command("every command", params=getattr(_every_command, "__click_params__", []))
-    overview = [f"| [`{name}`](#{name}) | {_cell(COMMANDS[name][1])} |" for name in found]
+    overview = [
+        row
+        for heading, commands in SECTIONS.items()
+        for row in (
+            f"| **{heading}** | |",
+            *(f"| [`{name}`](#{name}) | {_cell(commands[name][1])} |" for name in commands),
+        )
+    ]
     sections = [_section(name, command, {option.name for option in shared.params}) for name, command in found.items()]
     common = f"## Options of every command\n\n{_options(shared.params[::-1])}"
     return "\n".join([HEADER, COMPLETION, "| command | what it does |", "|---|---|", *overview, "", *sections, common])

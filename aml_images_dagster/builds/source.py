@@ -79,7 +79,8 @@ def load_catalog(settings: Settings, tree: Tree, docker_files_path: str = "") ->
 
 
 def source_tree(settings: Settings, head: str) -> Tree:
-    """The tree of a commit, or the working tree without one."""
+    """The tree of a commit, without one that of the setting `source_commit`, else the working tree."""
+    head = head or settings.source_commit
     return CommitTree(settings.repo, git.resolve(settings.repo, head)) if head else WorkingTree(settings.repo)
 
 
@@ -89,7 +90,7 @@ def discover_images(settings: Settings, base: str, head: str, *, fallback: bool 
     Args:
         settings: Names the repository and how to read it.
         base: A branch, tag or commit; empty for the main branch.
-        head: A commit; empty for the working tree.
+        head: A commit; empty for that of the setting `source_commit`, else the working tree.
         fallback: Select all images when no image changed.
     """
     tree = source_tree(settings, head)

@@ -32,7 +32,9 @@ _ACTIONS = {"build": "[bold yellow]build[/]", "reuse": "[green]reuse[/]", "refus
 @click.command("build")
 @click.argument("images", nargs=-1, metavar="[IMAGE...]", type=IMAGE)
 @click.option("--base", metavar="REV", help="Build what changed since this branch, tag or commit.")
-@click.option("--head", metavar="REV", help="Build this commit. Default: the working tree.")
+@click.option(
+    "--head", metavar="REV", help="Build this commit. Default: the setting source_commit, else the working tree."
+)
 @click.option("--all", "everything", is_flag=True, help="Build all images that are not past their end of life.")
 @click.option(
     "--no-fallback", is_flag=True, help="Build no image instead of all images when no image changed; exit code 0."
@@ -40,7 +42,7 @@ _ACTIONS = {"build": "[bold yellow]build[/]", "reuse": "[green]reuse[/]", "refus
 @click.option(
     "--release-num", type=int, metavar="N", help="N of the release tag YYYYMMDD.vN. Default: the next free one."
 )
-@click.option("--release-tag", metavar="T", help="Use this release tag instead of YYYYMMDD.vN.")
+@click.option("--release-tag", metavar="TAG", help="Use this release tag instead of YYYYMMDD.vN.")
 @click.option("--dry-run", is_flag=True, help="Show what would be built and why. Change nothing.")
 @click.option("--force", is_flag=True, help="Build and test images again that already passed.")
 @click.option("--keep-failed", is_flag=True, help="Keep images and containers of a failed build for keep_failed_hours.")

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 @click.command("discover")
 @click.option("--base", metavar="REV", help="Compare with this branch, tag or commit. Default: the main branch.")
-@click.option("--head", metavar="REV", help="Compare this commit. Default: the working tree.")
+@click.option(
+    "--head", metavar="REV", help="Compare this commit. Default: the setting source_commit, else the working tree."
+)
 @click.option("--no-fallback", is_flag=True, help="Select no image instead of all images when no image changed.")
 @common_options
 def command(settings: Settings, as_json: bool, base: str | None, head: str | None, no_fallback: bool) -> None:

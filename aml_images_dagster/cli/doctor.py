@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.command("doctor")
 @click.option(
     "--seconds",
-    metavar="N",
+    metavar="SECONDS",
     type=click.FloatRange(min=0, min_open=True),
     default=60,
     show_default=True,

@@ -46,6 +46,8 @@ def command(settings: Settings, as_json: bool, image: str, form: str, platform: 
     IMAGE is the newest one in staging, else the last one that was released. REFERENCE is any image in a registry, with
     the registry's host: docker.io/library/debian:12. Nothing of the image is run or pulled.
     """
+    if as_json and form in ("spdx", "cyclonedx"):
+        raise BadInput(f"--json and --format {form} cannot be combined", where="inventory", hint="Give one of them.")
     found = find_image(settings, backends_for(settings), image)
     images = found.platforms(platform)
     if len(images) > 1 and form in ("spdx", "cyclonedx"):

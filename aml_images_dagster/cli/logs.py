@@ -34,7 +34,7 @@ _POLL_SECONDS = 1.0
 @click.argument("build", type=BUILD)
 @click.argument("image", required=False, metavar="[IMAGE", type=IMAGE_OF_BUILD)
 @click.argument("scenario", required=False, metavar="[SCENARIO]]")
-@click.option("--follow", is_flag=True, help="Go on until the build has ended.")
+@click.option("--follow", is_flag=True, help="Keep printing until the build has ended.")
 @common_options
 def command(
     settings: Settings, as_json: bool, build: str, image: str | None, scenario: str | None, follow: bool

@@ -21,36 +21,51 @@ _OBJECTS_BETWEEN_COLLECTIONS = 100_000
 """Python's 700 make it collect hundreds of times while modules are imported, of which nothing becomes garbage: 0.2 of
 the 2.5 seconds of a build where nothing has changed."""
 
-COMMANDS = {
-    "list": ("list_images", "Show all images."),
-    "fleet": ("fleet", "Show every image in production, what needs a person first."),
-    "show": ("show", "Show everything about an image."),
-    "inventory": ("inventory", "Show what is in an image: packages, licences, its SBOM."),
-    "vulnerabilities": ("vulnerabilities", "Show known vulnerabilities of an image, and what policy.yaml says."),
-    "notices": ("notices", "Show what an image's notices do not name, and bring them up to date."),
-    "diff": ("diff", "Show what changed between two versions of an image."),
-    "graph": ("graph", "Show what is built FROM what."),
-    "validate": ("validate", "Check image folders, all findings at once."),
-    "schedules": ("schedules", "Show the next dates of each schedule, and what it would start."),
-    "new": ("new", "Write the folder of a new image."),
-    "discover": ("discover", "Show which images a change rebuilds, and why."),
-    "build": ("build", "Build, test and describe images, all or nothing."),
-    "builds": ("builds", "Show all builds, newest first."),
-    "status": ("status", "Show one build: its images, digests and tests, and why it failed."),
-    "logs": ("logs", "Show what a build has printed: its steps and its tests."),
-    "cleanup": ("cleanup", "Remove what a build left: staged images, jobs, release files."),
-    "release": ("release", "Release a build: import it into production, move :latest last."),
-    "releases": ("releases", "Show releases, rollbacks and withdrawals, newest first."),
-    "rollback": ("rollback", "Point :latest of an image at an earlier release."),
-    "withdraw": ("withdraw", "Remove a release tag from production permanently."),
-    "verify": ("verify", "Verify the signature and the evidence of an image."),
-    "import": ("import_images", "Release a drop: import what its import.cfg names into production."),
-    "publish-source": ("publish_source", "Propose the public part of the image folders to the public repository."),
-    "publish-docs": ("publish_docs", "Propose README and tags of released images to the documentation repository."),
-    "notify": ("notify", "Show and test the channels of notifications."),
-    "metrics": ("metrics", "Serve metrics for Prometheus, or write them into a file."),
-    "doctor": ("doctor", "Check everything a build and a release need."),
+SECTIONS = {
+    "Image folders": {
+        "list": ("list_images", "Show all images."),
+        "show": ("show", "Show everything about an image."),
+        "graph": ("graph", "Show what is built FROM what."),
+        "discover": ("discover", "Show which images a change rebuilds, and why."),
+        "validate": ("validate", "Check image folders, and show all findings at once."),
+        "new": ("new", "Write the folder of a new image."),
+    },
+    "Builds": {
+        "build": ("build", "Build, test and describe images, all or nothing."),
+        "builds": ("builds", "Show all builds, newest first."),
+        "status": ("status", "Show one build: its images, digests and tests, and why it failed."),
+        "logs": ("logs", "Show what a build has printed: its steps and its tests."),
+        "cleanup": ("cleanup", "Remove what a build left: staged images, jobs, release files."),
+    },
+    "Contents of images": {
+        "inventory": ("inventory", "Show what is in an image: packages, licences, its SBOM."),
+        "vulnerabilities": ("vulnerabilities", "Show known vulnerabilities of an image, and what policy.yaml says."),
+        "notices": ("notices", "Show what an image's notices do not name, and bring them up to date."),
+        "diff": ("diff", "Show what changed between two versions of an image."),
+        "verify": ("verify", "Verify the signature and the evidence of an image."),
+    },
+    "Releases": {
+        "release": ("release", "Release a build: import it into production, move :latest last."),
+        "releases": ("releases", "Show releases, rollbacks and withdrawals, newest first."),
+        "rollback": ("rollback", "Point :latest of an image at an earlier release."),
+        "withdraw": ("withdraw", "Remove a release tag from production permanently."),
+        "import": ("import_images", "Release a drop: import what its import.cfg names into production."),
+        "fleet": ("fleet", "Show every image in production, those that need a person first."),
+    },
+    "Publication": {
+        "publish-source": ("publish_source", "Propose the public part of the image folders to the public repository."),
+        "publish-docs": ("publish_docs", "Propose README and tags of released images to the documentation repository."),
+    },
+    "Operation": {
+        "doctor": ("doctor", "Check everything a build and a release need."),
+        "schedules": ("schedules", "Show the next dates of each schedule, and what it would start."),
+        "notify": ("notify", "Show and test the channels of notifications."),
+        "metrics": ("metrics", "Serve metrics for Prometheus, or write them into a file."),
+    },
 }
+"""The commands as `--help` lists them: each with its module, and its line there."""
+
+COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 """Every command: its module, and its line in the list of commands."""
 
 
@@ -86,8 +101,10 @@ class _LazyGroup(click.Group):
 
     @override
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+        longest = max(map(len, COMMANDS))
+        for heading, commands in SECTIONS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name.ljust(longest), text) for name, (_, text) in commands.items()])
 
 
 @click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -95,7 +112,7 @@ class _LazyGroup(click.Group):
 def cli() -> None:
     """Build container images from a git repository, test them as training jobs, release them by digest.
 
-    Exit codes: 0 success, 1 the build or the release failed, 2 bad usage or bad input, 130 interrupted.
+    Exit codes: 0 success, 1 the build, the release or a check failed, 2 bad usage or bad input, 130 interrupted.
     """
 
 

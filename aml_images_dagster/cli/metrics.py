@@ -32,7 +32,7 @@ _MOST_PORTS = 65535
 )
 @click.option(
     "--interval",
-    metavar="N",
+    metavar="SECONDS",
     type=click.FloatRange(min=1),
     default=30,
     show_default=True,
@@ -40,7 +40,7 @@ _MOST_PORTS = 65535
 )
 @common_options
 def command(settings: Settings, as_json: bool, listen: str | None, textfile: Path | None, interval: float) -> None:
-    """Metrics for Prometheus: builds, times, reuse, cleanups, releases, sensors. Changes nothing.
+    """Serve or write metrics for Prometheus: builds, times, reuse, cleanups, releases, sensors. Changes nothing.
 
     They are read from the artifacts and the Dagster instance, so it runs wherever both can be reached, once for all
     processes of the factory. docs/operate.md lists them.

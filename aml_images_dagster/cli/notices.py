@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @click.option("--write", is_flag=True, help="Bring the notices and their lock up to date.")
 @common_options
 def command(settings: Settings, as_json: bool, image: str, source: str, write: bool) -> None:
-    """Show which components of an image its notices do not name as it has them: drift.
+    """Show in which components an image and its notices differ (drift).
 
     Drift is a component that was added or removed, another licence, and another version of what the folder pins.
     --write writes the lock, and the part of ThirdPartyNotices.txt below the line that says so; what is above stays.

@@ -20,7 +20,9 @@ _OPTIONS = [
         type=click.Path(path_type=Path, file_okay=False),
         help="Root of the repository of image folders. Default: the repository around the current folder.",
     ),
-    click.option("--docker-files-path", metavar="P", help="Folders that contain the image folders, separated by ';'."),
+    click.option(
+        "--docker-files-path", metavar="FOLDERS", help="Folders that contain the image folders, separated by ';'."
+    ),
     click.option(
         "--published-as",
         multiple=True,

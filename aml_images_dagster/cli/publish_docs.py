@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Show diff and findings of the leak check. Push nothing.")
 @common_options
 def command(settings: Settings, as_json: bool, images: tuple[str, ...], dry_run: bool) -> None:
-    """Propose what registry and Docker Hub show of released images: a README.md and a tags.yml for each.
+    """Propose what the registry and Docker Hub show of released images: a README.md and a tags.yml for each.
 
     Without IMAGE: all images that were released.
     """

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 @click.command("publish-source")
 @click.argument("images", nargs=-1, metavar="[IMAGE...]", type=IMAGE)
-@click.option("--head", metavar="REV", help="Publish this commit. Default: the working tree.")
+@click.option(
+    "--head", metavar="REV", help="Publish this commit. Default: the setting source_commit, else the working tree."
+)
 @click.option("--dry-run", is_flag=True, help="Show diff and findings of the leak check. Build and push nothing.")
 @common_options
 def command(settings: Settings, as_json: bool, images: tuple[str, ...], head: str | None, dry_run: bool) -> None:

@@ -83,7 +83,7 @@ def command(
 ) -> None:
     """Release BUILD: import its images into production by digest, then move :latest.
 
-    A release that was interrupted continues when the command is run again. With --dry-run BUILD may be `latest`.
+    A release that was interrupted continues when the command is run again. With --dry-run, BUILD may be `latest`.
     """
     how["outside_window"] = stated(how["outside_window"], "--outside-window")
     backends = backends_for(settings)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @click.command("releases")
-@click.argument("image", required=False, metavar="[FAMILY/IMAGE]", type=IMAGE)
+@click.argument("image", required=False, metavar="[IMAGE]", type=IMAGE)
 @common_options
 def command(settings: Settings, as_json: bool, image: str | None) -> None:
     """Show releases, rollbacks and withdrawals, newest first."""

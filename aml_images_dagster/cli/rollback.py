@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 @click.command("rollback")
-@click.argument("image", metavar="FAMILY/IMAGE", type=IMAGE)
+@click.argument("image", metavar="IMAGE", type=IMAGE)
 @click.option(
     "--to",
     metavar="TAG",
     type=RELEASE_TAG,
     default="",
-    help="Release tag to go back to. Default: the one before the current.",
+    help="Release tag to go back to. Default: the release before the current one.",
 )
 @click.option("--reason", default="", help="Why; kept in the release record.")
 @click.option("--dry-run", is_flag=True, help="Show what would change. Change nothing.")

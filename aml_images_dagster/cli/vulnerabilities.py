@@ -40,7 +40,7 @@ _COLOURS = {"not allowed": "red", "of the base": "red", "in grace": "yellow", "e
     "reports",
     metavar="SOURCE=FILE",
     multiple=True,
-    help=f"Read what a scanner has found from its report ({', '.join(SOURCES_OF_REPORTS)}); may be repeated.",
+    help=f"Read what a scanner has found from its report ({', '.join(SOURCES_OF_REPORTS)}). Repeatable.",
 )
 @click.option("--platform", metavar="OS/ARCH", help="Only this platform of an image of several.")
 @common_options

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("withdraw")
-@click.argument("image", metavar="FAMILY/IMAGE", type=IMAGE)
+@click.argument("image", metavar="IMAGE", type=IMAGE)
 @click.argument("tag", type=RELEASE_TAG)
 @click.option("--reason", required=True, help="Why; kept in the release record.")
 @click.option("--dry-run", is_flag=True, help="Show what would change. Change nothing.")

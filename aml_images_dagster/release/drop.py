@@ -74,7 +74,7 @@ def _files_below(folder: Traversable, above: str = "") -> Iterator[tuple[str, by
 
 
 def _shell_package(documents: Mapping[str, bytes], mtime: int) -> bytes:
-    shell = _PACKAGE / "shell"
+    shell = _PACKAGE / "drop_script"
     members = dict(documents) | {name: (shell / name).read_bytes() for name in _SHELL_FILES}
     package = io.BytesIO()
     with tarfile.open(fileobj=package, mode="w", format=tarfile.PAX_FORMAT) as tar:

@@ -13,11 +13,11 @@ from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, FactoryError, ReleaseFailed, ReleaseInterrupted
 from aml_images_dagster.release.actor import stated
 from aml_images_dagster.release.candidate import check_staging, check_traceable, check_verified, claim, completed, lacks
+from aml_images_dagster.release.drop_script.import_images import ImportRefused, Tested, import_all
 from aml_images_dagster.release.lease import Lease
 from aml_images_dagster.release.major_changes import ReleaseComparison, accepted_changes
 from aml_images_dagster.release.notes_writer import NotesWriter
 from aml_images_dagster.release.release_plan import ReleasePlan, plan_release
-from aml_images_dagster.release.shell.import_images import ImportRefused, Tested, import_all
 from aml_images_dagster.text import counted
 from aml_images_dagster.trust.referrers import copy
 
@@ -306,7 +306,7 @@ def _explained(release: ReleaseJson, changes: Sequence[TagChange], production: _
         raise ReleaseFailed(
             f"the release of build {release.build} did not complete: {what}",
             where=where,
-            hint=f"Every :latest points to a tested image. {_only_hint(error) or again}",
+            hint=f"Every :latest points to an image of a complete build. {_only_hint(error) or again}",
         ) from None
 
 

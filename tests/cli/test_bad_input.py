@@ -115,6 +115,12 @@ HEAD = ("build", "--all", "--head")
         pytest.param(nothing, ("build", "--base", "no-such"), ["git knows no revision 'no-such'"], id="base"),
         pytest.param(nothing, ("discover", "--base", "no-such"), ["git knows no revision"], id="base to discover"),
         pytest.param(nothing, ("build", "hello", "--all"), ["cannot be combined"], id="image and all"),
+        pytest.param(
+            nothing,
+            ("inventory", "hello", "--json", "--format", "spdx"),
+            ["--json and --format spdx cannot be combined"],
+            id="json and another format",
+        ),
         pytest.param(nothing, ("list", "--docker-files-path", "none"), ["no folder 'none'"], id="docker_files_path"),
         pytest.param(nothing, ("list", "--docker-files-path", "/etc"), ["no folder of the repository"], id="absolute"),
         pytest.param(nothing, ("list", "--docker-files-path", "../.."), ["no folder of the repository"], id="outside"),

@@ -340,8 +340,11 @@ def test_a_pipe_that_is_closed_is_no_trouble(repository: ImageRepository) -> Non
     assert "Exception" not in done.stderr
 
 
-def test_a_build_reads_the_commit_of_the_settings(repository: ImageRepository) -> None:
-    done = repository.run_in_a_copy("build", "--all", "--dry-run", AML_IMAGES_SOURCE_COMMIT="no-such-commit")
+@pytest.mark.parametrize("command", [("build", "--all", "--dry-run"), ("discover",)])
+def test_a_build_and_what_shows_its_images_read_the_commit_of_the_settings(
+    repository: ImageRepository, command: tuple[str, ...]
+) -> None:
+    done = repository.run_in_a_copy(*command, AML_IMAGES_SOURCE_COMMIT="no-such-commit")
     assert done.returncode == 2
     assert "git knows no revision 'no-such-commit'" in done.stderr
 

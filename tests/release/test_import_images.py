@@ -17,9 +17,9 @@ from aml_images_dagster.builds.records import AttachedArtifact, StagedPlatform, 
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.registry.platforms import images_of
 from aml_images_dagster.release.drop import drop_files
+from aml_images_dagster.release.drop_script import import_images
 from aml_images_dagster.release.import_cfg import import_cfg
 from aml_images_dagster.release.release_files import publish
-from aml_images_dagster.release.shell import import_images
 from tests.emulators.az import install
 from tests.indexes import push_index
 from tests.release.conftest import House, digests

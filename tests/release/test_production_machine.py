@@ -27,8 +27,8 @@ from aml_images_dagster.builds.housekeeping.janitor import sweep
 from aml_images_dagster.builds.ledger import LATEST, ReleaseRecord
 from aml_images_dagster.errors import FactoryError
 from aml_images_dagster.release.candidate import completed
+from aml_images_dagster.release.drop_script import import_images
 from aml_images_dagster.release.lease import Lease
-from aml_images_dagster.release.shell import import_images
 from tests.release.memory import FIRST, MemoryWorld
 
 if TYPE_CHECKING:

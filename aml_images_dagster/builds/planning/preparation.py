@@ -133,7 +133,7 @@ def _nothing_to_build(wanted: Wanted, settings: Settings, source: Source) -> Bad
     if wanted.fallback and not catalog.select_default():
         what = f"nothing to build: {counted(len(catalog.images), 'image')}, past their end of life"
         return BadInput(what, where="eol in image.json", hint="Name images to build them anyway.")
-    found = discover_images(settings, wanted.base, wanted.head or settings.source_commit, fallback=wanted.fallback)
+    found = discover_images(settings, wanted.base, wanted.head, fallback=wanted.fallback)
     gone = ", ".join(f"{image.family}/{image.name}" for image in found.removed)
     what = nothing_to_build(found.merge_base) + (f"; gone: {gone}" if gone else "")
     kind = BadInput if wanted.fallback else NothingChanged
@@ -146,6 +146,5 @@ def _choose(wanted: Wanted, settings: Settings, source: Source) -> Selection:
         return {source.catalog.get(image).id: reason for image in wanted.images}
     if wanted.everything:
         return dict.fromkeys(source.catalog.select_default(), (f"all images, asked for {wanted.asked}",))
-    head = wanted.head or settings.source_commit
-    found = discover_images(settings, wanted.base, head, fallback=wanted.fallback)
+    found = discover_images(settings, wanted.base, wanted.head, fallback=wanted.fallback)
     return {image.id: image.reasons for image in found.images}
