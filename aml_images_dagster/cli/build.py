@@ -14,7 +14,7 @@ from aml_images_dagster.builds.planning.preflight import NOT_POSSIBLE, check_pla
 from aml_images_dagster.builds.planning.preparation import NothingChanged, Wanted, prepare
 from aml_images_dagster.builds.records import why_unreleasable
 from aml_images_dagster.cli.arguments import IMAGE
-from aml_images_dagster.cli.console import new_table, open_console, rows_worth_showing
+from aml_images_dagster.cli.console import left_out_in_words, new_table, open_console, rows_worth_showing
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.profiles import backends_for
@@ -168,8 +168,9 @@ def _print_plan(plan: Plan, release_tag: str, as_json: bool) -> None:
     if steps:
         console.print(table)
     if left_out:
-        more = counted(left_out, "more image" if steps else "image")
-        console.print(f"{more} to reuse as they are: --json lists all")
+        untested = sum(not step.tests for step in left_out)
+        more = left_out_in_words(len(left_out), untested, len(steps))
+        console.print(f"{more} to reuse as they are: `--json` lists all")
     count = Counter(step.action for step in plan.images)
     console.print(
         f"Dry run: {count['build']} to build, {count['reuse']} to reuse, {count['refuse']} refused, "

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
-from aml_images_dagster.text import printable
+from aml_images_dagster.text import counted, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,7 +32,7 @@ _LEAST = 10
 _NARROW = 100
 """Columns below which a table is too narrow for numbers, digests and names side by side."""
 _MOST_REUSED = 20
-"""Images without work that a table of images has beside those with work."""
+"""Images without work that a table of images has."""
 
 T = TypeVar("T")
 
@@ -256,12 +256,19 @@ def new_table(name: str, *headings: str) -> NameTable:
     return table
 
 
-def rows_worth_showing(images: Sequence[T], is_reused: Callable[[T], bool]) -> tuple[list[T], int]:
-    """Images without those that are reused as they are, if these are so many that nobody would see the others.
+def rows_worth_showing(images: Sequence[T], is_unchanged: Callable[[T], bool]) -> tuple[list[T], list[T]]:
+    """Images for a table: those that are reused as they are only if they are few enough for the others to be seen.
 
     Returns:
-        The images, and how many were left out.
+        The images, and those that are left out.
     """
-    made = [image for image in images if not is_reused(image)]
-    left_out = len(images) - len(made)
-    return (made, left_out) if left_out > _MOST_REUSED else ([*images], 0)
+    unchanged = [image for image in images if is_unchanged(image)]
+    if len(unchanged) <= _MOST_REUSED:
+        return [*images], []
+    return [image for image in images if not is_unchanged(image)], unchanged
+
+
+def left_out_in_words(images: int, untested: int, rows: int) -> str:
+    """Images that a table leaves out: `980 more images, 3 of them not tested`."""
+    more = counted(images, "more image" if rows else "image")
+    return f"{more}, {untested} of them not tested," if untested else more

@@ -19,12 +19,12 @@ from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.naming import build_number, release_tag_for
 from aml_images_dagster.builds.records import BuildRecord, why_unreleasable
 from aml_images_dagster.cli.cleanup import report_table
-from aml_images_dagster.cli.console import open_console, rows_worth_showing
+from aml_images_dagster.cli.console import left_out_in_words, open_console, rows_worth_showing
 from aml_images_dagster.cli.dagster_run import INVOCATION_TAG, execute, remembered_interrupt
 from aml_images_dagster.cli.instance import open_instance
 from aml_images_dagster.cli.options import print_json
 from aml_images_dagster.cli.progress import Progress
-from aml_images_dagster.cli.status import document, explain_failure, images_table, in_step
+from aml_images_dagster.cli.status import document, explain_failure, images_table, in_step, unchanged_images
 from aml_images_dagster.defs.operations.cleanup import announce, observe_removed
 from aml_images_dagster.defs.request import COMMAND_LINE
 from aml_images_dagster.defs.run import created_at
@@ -32,7 +32,6 @@ from aml_images_dagster.defs.run_state import InstanceRuns, first_error, first_f
 from aml_images_dagster.errors import INTERRUPTED
 from aml_images_dagster.instance.compute_logs import FileComputeLogManager
 from aml_images_dagster.release.release_plan import hint_at_withdrawn
-from aml_images_dagster.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -221,11 +220,13 @@ def _show_to_programs(outcome: _Outcome) -> None:
 
 def _show_success(outcome: _Outcome, record: BuildRecord) -> None:
     console = open_console()
-    images, left_out = rows_worth_showing(record.images, lambda image: _is_reused(outcome.folder, image))
+    unchanged = unchanged_images(outcome.folder, record)
+    images, left_out = rows_worth_showing(record.images, unchanged.__contains__)
     if images:
         console.print(images_table(outcome.folder, record, images))
     if left_out:
-        more = counted(left_out, "more image" if images else "image")
+        untested = sum(not unchanged[image].scenarios for image in left_out)
+        more = left_out_in_words(len(left_out), untested, len(images))
         console.print(f"{more} reused as they are: `aml-images status {record.build}` lists all")
     console.print(f"\n[green]build [bold]{record.build}[/] succeeded[/], release tag {record.release_tag}")
     console.print(f"release.json, import.cfg and drop: {outcome.folder.root}", markup=False)
@@ -233,11 +234,6 @@ def _show_success(outcome: _Outcome, record: BuildRecord) -> None:
         console.print(f"[yellow]{unreleasable}[/]")
     if outcome.withdrawn:
         console.print(outcome.withdrawn, style="yellow", markup=False, soft_wrap=True)
-
-
-def _is_reused(folder: BuildFolder, image: str) -> bool:
-    staged = folder.read_staged(image)
-    return staged is not None and staged.reused(folder.build)
 
 
 def _show_failure(outcome: _Outcome) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.builds.artifacts import BuildFolder
     from aml_images_dagster.builds.history import BuildRelease
-    from aml_images_dagster.builds.records import BuildFailure, BuildRecord, JobRecord
+    from aml_images_dagster.builds.records import BuildFailure, BuildRecord, JobRecord, TestedImage
     from aml_images_dagster.settings import Settings
 
 
@@ -181,6 +181,18 @@ def images_table(folder: BuildFolder, record: BuildRecord, images: Sequence[str]
             escape("\n".join(staged.reasons)),
         )
     return table
+
+
+def unchanged_images(folder: BuildFolder, record: BuildRecord) -> dict[str, TestedImage]:
+    """Images that a build has neither built nor tested. Its plan does not know of those that went meanwhile."""
+    unchanged = {}
+    for image in record.images:
+        staged, tested = folder.read_staged(image), folder.read_tested(image)
+        if staged is None or tested is None or not staged.reused(folder.build):
+            continue
+        if all(scenario.tested_in != folder.build for scenario in tested.scenarios):
+            unchanged[image] = tested
+    return unchanged
 
 
 def _not_staged(image: str, record: BuildRecord) -> str:

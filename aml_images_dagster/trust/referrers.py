@@ -204,9 +204,10 @@ def push(registry: Registry, image: Reference, artifacts: Sequence[Artifact]) ->
         Unreachable: The registry does not answer or refuses.
     """
     lists: dict[str, list[Attached]] = {}
+    subject = Descriptor.of(registry.existing(image))
     if artifacts:
         _upload(registry, image.repository, _EMPTY)
-    _push(registry, image.repository, Descriptor.of(registry.existing(image)), artifacts, lists)
+    _push(registry, image.repository, subject, artifacts, lists)
     return lists
 
 
@@ -413,13 +414,13 @@ def settle(registry: Registry, repository: str, lists: Mapping[str, Sequence[Att
     """
     give_up = time.monotonic() + _SETTLE_SECONDS
     calm = dict.fromkeys(lists, 0)
-    tries, keeps_list = 0, True
+    tries = 0
     while calm and time.monotonic() < give_up:
         is_written = False
         for subject in [*calm]:
-            entries = registry.referrers(repository, subject) if keeps_list else None
-            if entries is None:  # one registry is like itself: it is not asked again for each list
-                keeps_list = False
+            entries = registry.referrers(repository, subject)
+            keeps_list = entries is not None
+            if entries is None:
                 entries = _index_entries(registry, repository, subject)
             if {attached.digest for attached in lists[subject]} <= {entry["digest"] for entry in entries}:
                 calm[subject] += 1

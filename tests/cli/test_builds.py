@@ -27,6 +27,7 @@ from aml_images_dagster.builds.records import (
     StagedPlatform,
     TestedImage,
 )
+from aml_images_dagster.cli.status import unchanged_images
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.settings import load_settings
 from tests.records import DIGEST, KEY, NOW, begun_release, build_record, passed_scenario, staged_image, write_withdrawal
@@ -569,3 +570,15 @@ def test_a_pipe_has_no_escape_sequences_and_a_line_for_each_row(
     shown = repository.run("builds", COLUMNS="", **environment).stdout
     assert "\x1b" not in shown
     assert [line.split()[0] for line in shown.splitlines() if line.split()[0] in (EARLIER, LATER)] == [LATER, EARLIER]
+
+
+def test_an_image_that_was_only_tested_again_is_no_unchanged_one(tmp_path: Path) -> None:
+    folder = Artifacts(str(tmp_path)).build(LATER)
+    tested_in = {"a/built": (LATER, LATER), "a/tested": (EARLIER, LATER), "a/reused": (EARLIER, EARLIER)}
+    for image, (built, tested) in tested_in.items():
+        folder.write_staged(staged_image(image, LATER, built_in=built))
+        scenarios = (passed_scenario("runs", tested), passed_scenario("trains", built))
+        folder.write_tested(TestedImage(image=image, digest=DIGEST, scenarios=scenarios))
+    folder.write_staged(staged_image("a/failed", LATER, built_in=EARLIER))
+    record = build_record(LATER, images=(*tested_in, "a/failed", "a/never"))
+    assert list(unchanged_images(folder, record)) == ["a/reused"]

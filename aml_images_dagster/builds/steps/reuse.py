@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.records import PassedImage
+    from aml_images_dagster.builds.session import BuildSession
     from aml_images_dagster.catalog.content_key import ContentKey
     from aml_images_dagster.catalog.image import Image
 
@@ -47,6 +48,20 @@ def passed_before(
     else:
         found = [_without_pull_requests(passed, artifacts) for passed in found if passed]
     return [passed for passed in found if passed]
+
+
+def passed_with(session: BuildSession, content_key: str, image: str, digest: str) -> list[PassedImage]:
+    """What a build may use of an image that passed with a content key and has a digest, best first.
+
+    None if the image was deleted, or replaced by another with the same content key.
+    """
+    artifacts = session.backends.artifacts
+    passed = passed_before(content_key, image, artifacts, for_pull_request=bool(session.pull_request))
+    return _with_digest(passed, digest)
+
+
+def _with_digest(passed: list[PassedImage], digest: str) -> list[PassedImage]:
+    return [each for each in passed if each.staged.digest == digest]
 
 
 def _without_pull_requests(passed: PassedImage, artifacts: Artifacts) -> PassedImage | None:
@@ -79,7 +94,7 @@ def reusable(key: ContentKey, image: Image, backends: Backends, *, for_pull_requ
     passed = passed_before(key.digest, image.id, backends.artifacts, for_pull_request=for_pull_request)
     for digest in dict.fromkeys(each.staged.digest for each in passed):
         if backends.staging.digest(Reference(backends.staging.host, image.family, digest=digest)):
-            return [each for each in passed if each.staged.digest == digest]
+            return _with_digest(passed, digest)
     return []
 
 
@@ -87,7 +102,7 @@ def is_reusable(reference: Reference, image: Image, backends: Backends, *, for_p
     """Whether staging still holds an image, by digest, that has passed and whose record still exists."""
     key = _content_key_of(reference, backends)
     passed = passed_before(key, image.id, backends.artifacts, for_pull_request=for_pull_request) if key else []
-    return any(each.staged.digest == reference.digest for each in passed)
+    return bool(_with_digest(passed, reference.digest))
 
 
 def forget(image: Reference, backends: Backends) -> None:

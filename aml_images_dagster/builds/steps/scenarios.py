@@ -22,7 +22,8 @@ from aml_images_dagster.builds.records import (
     on_platform,
 )
 from aml_images_dagster.builds.steps.evidence import Evidence
-from aml_images_dagster.builds.steps.staging import passed_with, staged_by_digest
+from aml_images_dagster.builds.steps.reuse import passed_with
+from aml_images_dagster.builds.steps.staging import staged_by_digest
 from aml_images_dagster.catalog.tests_file import lay_out, scenario_files
 from aml_images_dagster.errors import BuildFailed, FactoryError
 from aml_images_dagster.testing.interface import JobResult, TestJob
@@ -102,7 +103,7 @@ def test(session: BuildSession, staged: StagedImage, log: Callable[[str], None])
 
 
 def attached_before(passed: Iterable[PassedImage]) -> EvidenceRecord | None:
-    """What earlier builds have attached to an image, by its records, best first."""
+    """What earlier builds have attached to an image; of records that are given best first, the best counts."""
     return next(
         (each.evidence for each in passed if each.evidence and each.evidence.digest == each.staged.digest), None
     )
@@ -133,7 +134,7 @@ def scenario_key(session: BuildSession, digest: str, image: Image, run: Scenario
 
 
 def passed_scenarios(passed: Sequence[PassedImage]) -> Mapping[str, ScenarioRecord]:
-    """Scenarios that an image has passed, by their own keys, by its records, best first."""
+    """Scenarios that an image has passed, by their keys; of records that are given best first, the best counts."""
     return {record.key: record for before in reversed(passed) for record in before.tested.scenarios}
 
 

@@ -25,7 +25,7 @@ from aml_images_dagster.builds.records import BaseImage, StagedImage, StagedPlat
 from aml_images_dagster.builds.steps.bases import pin_bases
 from aml_images_dagster.builds.steps.parents import is_in_staging, parent_finder
 from aml_images_dagster.builds.steps.recipe import Recipe, recipe_of, secrets_of, why_built
-from aml_images_dagster.builds.steps.reuse import is_of_no_pull_request, passed_before, reusable
+from aml_images_dagster.builds.steps.reuse import is_of_no_pull_request, passed_with, reusable
 from aml_images_dagster.catalog.builder_features import mirrored_frontend
 from aml_images_dagster.catalog.dockerfile import in_every_stage, with_labels, without_directives
 from aml_images_dagster.catalog.reference import Reference
@@ -69,8 +69,7 @@ def stage(session: BuildSession, name: str, log: LogLine) -> StagedImage:
     planned = session.planned(name)
     record = None
     if planned and planned.action == "reuse" and is_followed(session, planned, log):
-        passed = reuse_planned(session, planned, log)
-        record = staged_again(session, passed[0]) if passed else None
+        record = staged_again(session, name, reuse_planned(session, planned, log))
     record = record or _find_out(session, name, log)
     session.folder.write_staged(record)
     return record
@@ -86,18 +85,11 @@ def is_followed(session: BuildSession, planned: PlannedImage, log: LogLine) -> b
 
 
 def reuse_planned(session: BuildSession, planned: PlannedImage, log: LogLine) -> list[PassedImage]:
-    """Tag an image that the plan reuses for this build; its records, best first, or none if it was deleted since."""
+    """Tag an image that the plan reuses for this build; its records, best first, or none if it is gone or replaced."""
     if not passed_with(session, planned.content_key, planned.image, planned.digest):
-        log(f"{planned.digest} of {planned.image} was cleaned up after the build was planned")
+        log(f"{planned.digest} of {planned.image} was cleaned up or replaced after the build was planned")
         return []
     return _reuse(session, planned.image, planned.content_key, planned.digest, log)
-
-
-def passed_with(session: BuildSession, content_key: str, image: str, digest: str) -> list[PassedImage]:
-    """The records of an image that passed with a content key and has a digest, best first; none if it was deleted."""
-    artifacts = session.backends.artifacts
-    passed = passed_before(content_key, image, artifacts, for_pull_request=bool(session.pull_request))
-    return [each for each in passed if each.staged.digest == digest]
 
 
 def _find_out(session: BuildSession, name: str, log: LogLine) -> StagedImage:
@@ -112,7 +104,7 @@ def _find_out(session: BuildSession, name: str, log: LogLine) -> StagedImage:
             log(f"warning: {base.warning}")
     found = [] if session.force else _reusable(session, recipe.key, image)
     passed = _reuse(session, name, recipe.key.digest, found[0].staged.digest, log) if found else []
-    return staged_again(session, passed[0]) if passed else _build_and_push(session, recipe, log)
+    return staged_again(session, name, passed) or _build_and_push(session, recipe, log)
 
 
 def _digest_in(session: BuildSession, name: str, log: LogLine) -> str | None:
@@ -183,26 +175,27 @@ def _await_staged(session: BuildSession, name: str) -> StagedImage:
 
 
 def _reuse(session: BuildSession, image: str, content_key: str, digest: str, log: LogLine) -> list[PassedImage]:
-    """Tag an image of another build for this one; its records, best first, or none if it was deleted meanwhile."""
+    """Tag an image of another build for this one; its records, best first, or none if it went meanwhile."""
     reference = session.staging_reference(session.image(image))
+    log(f"content key {content_key} has passed: using {digest}")
     is_tagged = _tag(session.backends.staging, reference.with_digest(digest), reference.tag)
     # A cleanup that has looked for tags before ours was there has made sure that the image is not reusable (reuse.py).
     passed = passed_with(session, content_key, image, digest) if is_tagged else []
-    if passed:
-        log(f"content key {content_key} passed in build {passed[0].staged.built_in}: using {digest}")
-    else:
-        log(f"{digest} was just cleaned up: building")
+    if not passed:
+        log(f"{digest} was just cleaned up, or replaced: deciding again")
     return passed
 
 
-def staged_again(session: BuildSession, passed: PassedImage) -> StagedImage:
-    """The `staged.json` of an image that passed in another build, for this one, whose tag it has."""
-    staged = passed.staged
+def staged_again(session: BuildSession, image: str, passed: list[PassedImage]) -> StagedImage | None:
+    """The `staged.json` of an image that has this build's tag, by its records of other builds; None without any."""
+    if not passed:
+        return None
+    staged = passed[0].staged
     return staged.model_copy(
         update={
-            "reference": str(session.staging_reference(session.image(staged.image))),
+            "reference": str(session.staging_reference(session.image(image))),
             "seconds": 0.0,
-            "reasons": session.why(staged.image),
+            "reasons": session.why(image),
             "because": (f"passed in build {staged.built_in}",),
         }
     )
@@ -335,9 +328,13 @@ def _is_complete(session: BuildSession, reference: Reference, pushed: PushedImag
     digest = pushed.digest or staging.digest(reference)
     if digest is None:
         return False
-    whole = reference.with_digest(digest)
-    parts = [whole.with_digest(part) for part in manifests_below(staging, whole)]
-    return session.keeps([whole, *parts]) and staging.digest(reference) is not None
+    return _is_whole(session, reference.with_digest(digest)) and staging.digest(reference) is not None
+
+
+def _is_whole(session: BuildSession, image: Reference) -> bool:
+    """The same of an image that has this build's tag, by digest."""
+    parts = [image.with_digest(part) for part in manifests_below(session.backends.staging, image)]
+    return session.keeps([image, *parts])
 
 
 def _platforms(image: Image, pushed: Reference, told: PushedImage, staging: Registry) -> tuple[StagedPlatform, ...]:
@@ -462,7 +459,12 @@ def reuse_staged(session: BuildSession, name: str, build: str) -> StagedImage:
         )
     earlier = artifacts.build(build).read_staged(name) if build else None
     staging, reference = session.backends.staging, session.staging_reference(session.image(name))
-    if earlier is None or not _tag(staging, reference.with_digest(earlier.digest), reference.tag):
+    # It need not have passed, so no record says that a cleanup may have looked for tags before ours was there.
+    if (
+        earlier is None
+        or not _tag(staging, reference.with_digest(earlier.digest), reference.tag)
+        or not _is_whole(session, reference.with_digest(earlier.digest))
+    ):
         raise BadInput(f"{name} is not in staging", where=name, hint="Materialize its staged asset in the same run.")
     update = {
         "reference": str(reference),

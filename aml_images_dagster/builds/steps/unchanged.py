@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.builds.records import PassedImage, StagedImage, TestedImage
 from aml_images_dagster.builds.steps.evidence import Evidence
+from aml_images_dagster.builds.steps.reuse import passed_with
 from aml_images_dagster.builds.steps.scenarios import attached_before, passed_scenarios, remember, test
 from aml_images_dagster.builds.steps.staging import (
     is_followed,
     keep_sources,
-    passed_with,
     reuse_planned,
     stage_once,
     staged_again,
@@ -85,13 +85,13 @@ def _find(session: BuildSession, planned: PlannedImage, log: LogLine) -> PassedI
     staged = session.folder.read_staged(planned.image)  # by a step that has need of it
     if staged is None:
         passed = reuse_planned(session, planned, log)
+        staged = staged_again(session, planned.image, passed)
     elif staged.digest == planned.digest:
         passed = passed_with(session, planned.content_key, planned.image, planned.digest)
     else:
+        passed = []
+    if staged is None or not passed:
         return None
-    if not passed:
-        return None
-    staged = staged or staged_again(session, passed[0])
     records = passed_scenarios(passed)
     found = {scenario: records.get(scenario.key) for scenario in planned.scenarios}
     if any(record is None and scenario.status != "untested" for scenario, record in found.items()):

@@ -28,11 +28,15 @@ def report_unchanged(context: dg.AssetExecutionContext, session: BuildSession) -
     """Record images that the plan reuses. One that had to be built after all is shown as if a step had built it."""
     for made in record_unchanged(session, step_log):
         image, version = made.staged.image, {"dagster/data_version": made.staged.digest}
-        context.log.warning(f"{image} or its base was deleted after the build was planned: it was built again")
-        for stage, metadata in (
-            ("staged", staged_metadata(session, made.staged)),
-            ("tested", tested_metadata(session, made.tested)),
-        ):
+        events = [("tested", tested_metadata(session, made.tested))]
+        if made.staged.reused(session.number):
+            context.log.warning(
+                f"what was known of {image} was removed after the build was planned: it was tested again"
+            )
+        else:
+            context.log.warning(f"{image} or its base was deleted after the build was planned: it was built again")
+            events = [("staged", staged_metadata(session, made.staged)), *events]
+        for stage, metadata in events:
             context.log_event(dg.AssetMaterialization(asset_key(image, stage), metadata=metadata, tags=version))  # type: ignore[arg-type]
         for result in staged_checks(session, made.staged):
             context.log_event(evaluation(asset_key(image, "staged"), result))

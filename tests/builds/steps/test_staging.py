@@ -112,8 +112,16 @@ class CleanedUpMeanwhile(OciRegistry):
         return answer
 
 
-def while_it_is_cleaned_up(session: BuildSession) -> BuildSession:
-    backends = dataclasses.replace(session.backends, staging=CleanedUpMeanwhile(session.backends.staging.host))
+class CleanedUpAfterwards(OciRegistry):
+    """The real registry, in which it goes right after its tag was read back."""
+
+    def tag(self, reference: Reference, tag: str) -> None:
+        super().tag(reference, tag)
+        self.delete(reference)
+
+
+def while_it_is_cleaned_up(session: BuildSession, registry: type[OciRegistry] = CleanedUpMeanwhile) -> BuildSession:
+    backends = dataclasses.replace(session.backends, staging=registry(session.backends.staging.host))
     return dataclasses.replace(session, backends=backends)
 
 
@@ -198,13 +206,14 @@ def test_the_labels_of_an_image_are_the_same_in_every_build_of_a_commit(
     assert created.timestamp() == session.source.committed
 
 
+@pytest.mark.parametrize("registry", [CleanedUpMeanwhile, CleanedUpAfterwards])
 def test_an_image_that_goes_while_it_is_reused_is_not_in_staging(
-    new_session: Callable[..., BuildSession], image_repository: ImageRepository
+    new_session: Callable[..., BuildSession], image_repository: ImageRepository, registry: type[OciRegistry]
 ) -> None:
     name = image_repository.image("apps/other")
     earlier = new_session("apps/other")
     staging.stage(earlier, name, print)
-    session = while_it_is_cleaned_up(new_session("apps/other"))
+    session = while_it_is_cleaned_up(new_session("apps/other"), registry)
     with pytest.raises(BadInput, match="is not in staging"):
         staging.reuse_staged(session, name, earlier.number)
     assert session.folder.read_staged(name) is None

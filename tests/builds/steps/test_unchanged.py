@@ -13,7 +13,7 @@ from aml_images_dagster.builds.steps.staging import stage, stage_once
 from aml_images_dagster.builds.steps.unchanged import record_unchanged
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, BuildFailed, BuildStopped
-from tests.builds.in_memory import MemoryFactory, staged_digests, write, write_image
+from tests.builds.in_memory import MemoryFactory, MemoryRegistry, staged_digests, write, write_image
 from tests.builds.test_process import elsewhere
 
 if TYPE_CHECKING:
@@ -155,6 +155,26 @@ def test_no_other_build_uses_a_parent_that_a_pull_request_made_not_even_by_a_pla
     assert [base.digest for base in leaf.bases] == [root.digest]
     with pytest.raises(BadInput, match="tools/root is neither part of the build nor released"):
         stage(factory.session(plan), "apps/leaf", print)
+
+
+def test_an_image_whose_record_goes_while_it_is_tagged_is_made(
+    factory: MemoryFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cleanup has looked for tags before ours was there, so it deletes the image: its record says so in time."""
+    factory.build(factory.plan())
+    plan = factory.plan()
+    tag = MemoryRegistry.tag
+
+    def tag_late(registry: MemoryRegistry, reference: Reference, name: str) -> None:
+        tag(registry, reference, name)
+        for planned in plan.images:
+            if planned.digest == reference.digest:
+                factory.backends.artifacts.forget_passed(planned.content_key, planned.digest)
+
+    monkeypatch.setattr(MemoryRegistry, "tag", tag_late)
+    forget_work(factory)
+    factory.build(plan)
+    assert sorted(factory.builder.built) == ALL
 
 
 def test_images_that_went_after_the_plan_are_made_and_so_is_what_is_built_on_them(factory: MemoryFactory) -> None:
