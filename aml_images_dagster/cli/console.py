@@ -269,6 +269,6 @@ def rows_worth_showing(images: Sequence[T], is_unchanged: Callable[[T], bool]) -
 
 
 def left_out_in_words(images: int, untested: int, rows: int) -> str:
-    """Images that a table leaves out: `980 more images, 3 of them not tested`."""
+    """Images that a table leaves out, as a subject: `980 more images`, `21 images, 3 of them not tested,`."""
     more = counted(images, "more image" if rows else "image")
     return f"{more}, {untested} of them not tested," if untested else more

@@ -53,7 +53,7 @@ def passed_before(
 def passed_with(session: BuildSession, content_key: str, image: str, digest: str) -> list[PassedImage]:
     """What a build may use of an image that passed with a content key and has a digest, best first.
 
-    None if the image was deleted, or replaced by another with the same content key.
+    Nothing if the image was deleted, or replaced by another with the same content key.
     """
     artifacts = session.backends.artifacts
     passed = passed_before(content_key, image, artifacts, for_pull_request=bool(session.pull_request))

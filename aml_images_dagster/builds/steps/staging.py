@@ -332,7 +332,7 @@ def _is_complete(session: BuildSession, reference: Reference, pushed: PushedImag
 
 
 def _is_whole(session: BuildSession, image: Reference) -> bool:
-    """The same of an image that has this build's tag, by digest."""
+    """Whether staging has an image, by digest, with all its parts, once nobody deletes any of it any more."""
     parts = [image.with_digest(part) for part in manifests_below(session.backends.staging, image)]
     return session.keeps([image, *parts])
 
