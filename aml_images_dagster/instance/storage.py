@@ -20,7 +20,7 @@ import uuid
 from collections import OrderedDict
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import dagster
 from dagster import DagsterEventType, Field, StringSource
@@ -31,14 +31,14 @@ from dagster._core.storage.event_log.sqlite.sqlite_event_log import (
 )
 from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
 from dagster._core.storage.schedules.sqlite.sqlite_schedule_storage import SqliteScheduleStorage
-from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS, create_db_conn_string
 from dagster._core.storage.sqlite_storage import (
     DagsterSqliteStorage,
     _event_logs_directory,
     _runs_directory,
     _schedule_directory,
 )
-from sqlalchemy import create_engine, event, inspect
+from sqlalchemy import create_engine, event, inspect, text
 from sqlalchemy.pool import QueuePool
 from watchdog.observers import Observer
 
@@ -76,12 +76,13 @@ class _Databases:
 
     def engine(self, address: str, synchronous: Literal["NORMAL", "FULL"]) -> Engine:
         """The engine of a file."""
-        engine = self._engines.get(address) or _make_engine(address, synchronous)
-        self._engines[address] = engine
-        self._engines.move_to_end(address)
-        while len(self._engines) > self._MOST:
-            self._engines.popitem(last=False)[1].dispose()
-        return engine
+        with self.lock:
+            engine = self._engines.get(address) or _make_engine(address, synchronous)
+            self._engines[address] = engine
+            self._engines.move_to_end(address)
+            while len(self._engines) > self._MOST:
+                self._engines.popitem(last=False)[1].dispose()
+            return engine
 
     @contextmanager
     def connect(self, address: str, synchronous: Literal["NORMAL", "FULL"]) -> Iterator[Connection]:
@@ -115,6 +116,20 @@ def _make_engine(address: str, synchronous: Literal["NORMAL", "FULL"]) -> Engine
 _DATABASES = _Databases()
 
 
+def _is_set_up(engine: Engine, *tables: str) -> bool:
+    """Whether a file has tables and, as Dagster leaves it, a revision of them.
+
+    Then Dagster would change nothing. It finds that out by loading all scripts of its migrations, for each of the three
+    storages of every instance that it makes, which is one a tick of each sensor.
+    """
+    if not Path(str(engine.url.database)).exists():
+        return False
+    with _DATABASES.lock, engine.connect() as connection:
+        if not {"alembic_version", *tables} <= {*inspect(connection).get_table_names()}:
+            return False
+        return connection.execute(text("SELECT version_num FROM alembic_version")).first() is not None
+
+
 class PooledEventLogStorage(SqliteEventLogStorage):
     """The event logs: one file for each run, and an index of all."""
 
@@ -139,6 +154,8 @@ class PooledEventLogStorage(SqliteEventLogStorage):
     def _initdb(self, engine: Engine, for_index_shard: bool = False) -> None:
         """Make the tables of a new file. That of a run is a copy: to make its tables costs as much as a step."""
         path = Path(str(engine.url.database))
+        if _is_set_up(engine):
+            return
         if not for_index_shard and path.stem != INDEX_SHARD_NAME and not path.exists():
             with suppress(OSError):  # the file system has no hard links
                 _copy(self._empty(path.parent), path)
@@ -231,6 +248,14 @@ class _LogWatchdog(SqliteEventLogStorageWatchdog):
 class PooledRunStorage(SqliteRunStorage):
     """The runs, with status and tags."""
 
+    @classmethod
+    def from_local(cls, base_dir: str, inst_data: ConfigurableClassData | None = None) -> Self:
+        """The storage in a folder, made if it is not there."""
+        address = create_db_conn_string(base_dir, "runs")
+        if _is_set_up(_DATABASES.engine(address, "FULL"), "instance_info"):
+            return cls(address, inst_data)
+        return super().from_local(base_dir, inst_data)
+
     @contextmanager
     def connect(self) -> Iterator[Connection]:
         """A connection in a transaction."""
@@ -240,6 +265,14 @@ class PooledRunStorage(SqliteRunStorage):
 
 class PooledScheduleStorage(SqliteScheduleStorage):
     """The ticks of schedules and sensors."""
+
+    @classmethod
+    def from_local(cls, base_dir: str, inst_data: ConfigurableClassData | None = None) -> Self:
+        """The storage in a folder, made if it is not there."""
+        address = create_db_conn_string(base_dir, "schedules")
+        if _is_set_up(_DATABASES.engine(address, "FULL")):
+            return cls(address, inst_data)
+        return cast("Self", super().from_local(base_dir, inst_data))
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:

@@ -112,6 +112,40 @@ def test_the_file_of_a_run_has_the_tables_that_dagsters_own_storage_makes(
     assert [tables_of(home, run) for run in ours] == [tables_of(home, theirs)] * 2
 
 
+def test_a_store_that_is_there_is_opened_without_a_look_at_the_migrations(
+    instance: dg.DagsterInstance, home: Path
+) -> None:
+    run_id = new_run(instance)
+    report(instance, run_id, "stored")
+    storage._DATABASES.close()
+    with (
+        mock.patch("alembic.script.ScriptDirectory.from_config", side_effect=AssertionError("migrations are loaded")),
+        dg.DagsterInstance.from_config(str(home)) as again,
+    ):
+        assert messages(again, run_id) == ["stored"]
+        assert [run.run_id for run in again.get_runs()] == [run_id]
+        assert again.all_instigator_state() == []
+
+
+@pytest.mark.parametrize("damage", ["DELETE FROM alembic_version", "DROP TABLE alembic_version"])
+@pytest.mark.parametrize("file", ["runs.db", "runs/index.db", "schedules/schedules.db"])
+def test_a_store_of_no_revision_gets_one_as_from_dagster(
+    instance: dg.DagsterInstance, home: Path, file: str, damage: str
+) -> None:
+    new_run(instance)
+    storage._DATABASES.close()
+    with closing(sqlite3.connect(found(home, file))) as connection, connection:
+        connection.execute(damage)
+    with dg.DagsterInstance.from_config(str(home)) as again:
+        again.event_log_storage.all_asset_keys()
+    assert len(rows(found(home, file), "SELECT version_num FROM alembic_version")) == 1
+
+
+def found(home: Path, file: str) -> Path:
+    [path] = [path for path in home.rglob("*.db") if str(path).endswith(f"/{file}")]
+    return path
+
+
 def test_forks_and_their_parent_store_at_the_same_time(instance: dg.DagsterInstance, home: Path) -> None:
     run_id = new_run(instance)
     report(instance, run_id, "before")  # the connections are open when it forks
