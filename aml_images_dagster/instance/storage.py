@@ -39,6 +39,7 @@ from dagster._core.storage.sqlite_storage import (
     _schedule_directory,
 )
 from sqlalchemy import create_engine, event, inspect, text
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import QueuePool
 from watchdog.observers import Observer
 
@@ -124,10 +125,13 @@ def _is_set_up(engine: Engine, *tables: str) -> bool:
     """
     if not Path(str(engine.url.database)).exists():
         return False
-    with _DATABASES.lock, engine.connect() as connection:
-        if not {"alembic_version", *tables} <= {*inspect(connection).get_table_names()}:
-            return False
-        return connection.execute(text("SELECT version_num FROM alembic_version")).first() is not None
+    try:
+        with _DATABASES.lock, engine.connect() as connection:
+            has_tables = {"alembic_version", *tables} <= {*inspect(connection).get_table_names()}
+            revisions = text("SELECT version_num FROM alembic_version")
+            return has_tables and connection.execute(revisions).first() is not None
+    except DatabaseError:  # locked by who makes it, or damaged: Dagster waits, or says so
+        return False
 
 
 class PooledEventLogStorage(SqliteEventLogStorage):
