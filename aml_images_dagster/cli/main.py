@@ -120,7 +120,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line and turn a failure that explains itself into a message and an exit code."""
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
-    # Python looks for garbage once more before it exits, in what the system is about to take: a fifth of a short build.
+    # Before it exits Python looks for garbage in what the system is about to take: a quarter of a short build.
     atexit.register(gc.freeze)
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal's encoding lacks is shown as escapes.

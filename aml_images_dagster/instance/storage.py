@@ -2,7 +2,7 @@
 
 Dagster makes a SQLAlchemy engine at every connection, so each statement is compiled again, and the connection closed
 last checkpoints and deletes the write-ahead log. dagster.yaml names `PooledSqliteStorage` as `storage: custom`; files
-and tables are Dagster's own, so an instance can go back to `storage: sqlite` at any time.
+and tables are Dagster's own: without `storage` in dagster.yaml, Dagster's own storages read them, at any time.
 
 Power loss: commits of the event logs reach the disk with the next checkpoint (`synchronous=NORMAL`),
 so the last seconds of a run's log may be lost, and no database is damaged. Runs, their status and tags included, and
