@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +31,7 @@ import aml_images_dagster.cli.status
 import aml_images_dagster.cli.validate
 import aml_images_dagster.cli.withdraw  # noqa: F401
 from aml_images_dagster.cli.main import main
+from tests.forked_command import ForkedCommand, become
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,6 +47,12 @@ DOCKERFILES = {
 }
 PRIVATE = "COPY LICENSE.txt ThirdPartyNotices.txt /\n"
 TESTS = {"scenarios": [{"name": "runs", "kind": "training", "script": "runs.py"}], "timeout_minutes": 2}
+
+
+def without_settings() -> dict[str, str]:
+    """The variables of this process, but for those that are settings."""
+    # pytest-xdist sets COLUMNS.
+    return {k: v for k, v in os.environ.items() if not k.startswith(("AML_IMAGES_", "DAGSTER_", "COLUMNS"))}
 
 
 @dataclass(frozen=True)
@@ -134,8 +140,6 @@ base-mirrors = {{ "docker.io" = "{staging}/mirror/docker.io" }}
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Start `aml-images` in the repository, with no settings around but these, as its own process group."""
-        # pytest-xdist sets COLUMNS.
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("AML_IMAGES_", "DAGSTER_", "COLUMNS"))}
         return subprocess.Popen(
             [sys.executable, "-c", "from aml_images_dagster.cli.main import main; main()", *arguments],
             cwd=self.root,
@@ -143,20 +147,27 @@ base-mirrors = {{ "docker.io" = "{staging}/mirror/docker.io" }}
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=clean | environment,
+            env=without_settings() | environment,
             start_new_session=True,
         )
+
+    def fork(self, *arguments: str, **environment: str) -> ForkedCommand:
+        """The same, without what Python needs to import it all."""
+        return ForkedCommand(main, arguments, self.root, without_settings() | environment)
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run `aml-images` to its end. What only reads runs in a copy of this process, which starts at once."""
         if arguments[:1] != ("build",):
             return self.run_in_a_copy(*arguments, **environment)
-        process = self.start(*arguments, **environment)
+        # Of what Python does when it starts a fork has nothing.
+        start = self.start if "PYTHONPATH" in environment else self.fork
+        process = start(*arguments, **environment)
         try:
             out, err = process.communicate(timeout=300)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             raise
+        assert process.returncode is not None
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def run_in_a_copy(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -172,31 +183,7 @@ base-mirrors = {{ "docker.io" = "{staging}/mirror/docker.io" }}
 
     def be_the_command(self, arguments: tuple[str, ...], environment: Mapping[str, str], out: int, err: int) -> int:
         """Let this process, a copy that ends with it, be the command; its exit code."""
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(out, 1)
-        os.dup2(err, 2)
-        sys.stdin, sys.stdout, sys.stderr = (
-            open(number, mode, closefd=False)  # noqa: SIM115 - for the life of the process
-            for number, mode in enumerate(("r", "w", "w"))
-        )
-        sys.argv = ["aml-images", *arguments]
-        os.chdir(self.root)
-        for name in list(os.environ):
-            if name.startswith(("AML_IMAGES_", "DAGSTER_", "COLUMNS")):
-                del os.environ[name]
-        os.environ.update(environment)
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        except BaseException:  # noqa: BLE001 - as Python itself would end
-            traceback.print_exc()
-            code = 1
-        else:
-            code = 0
-        sys.stdout.flush()
-        sys.stderr.flush()
-        return code
+        return become(main, arguments, self.root, without_settings() | environment, out, err)
 
     def json(self, *arguments: str, **environment: str) -> Any:
         """What a command that succeeds prints as JSON."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tests.faults.gate import GatedRegistry
     from tests.faults.own_engine import OwnEngine
     from tests.faults.own_registry import OwnRegistry
+    from tests.forked_command import ForkedCommand
 
 Started = Literal["command line", "UI"]
 T = TypeVar("T")
@@ -113,7 +114,7 @@ class Build:
     number: str
     observer: Observer
     started: Started
-    process: subprocess.Popen[str] | None = None
+    process: ForkedCommand | None = None
     struck_at: float | None = None
     recovered_at: float | None = None
     output: str = ""
@@ -207,26 +208,26 @@ class Scene:
             run_id, process = self._launch(chosen), None
         else:
             known = {run.run_id for run in self.instance.get_runs()}
-            process = self.repository.start("build", *chosen, **self.environment)
+            process = self.repository.fork("build", *chosen, **self.environment)
             run_id = self.until(lambda: self._new_run(known, process), "no run was started")
         record = self.instance.get_run_record_by_id(run_id)
         assert record is not None
         number = build_number(run_id, record.create_timestamp)
         return Build(run_id, number, Observer(self.eyes, number), started, process)
 
-    def plan_and_stop(self) -> tuple[subprocess.Popen[str], Path]:
+    def plan_and_stop(self) -> tuple[ForkedCommand, Path]:
         """Start a build at the command line and stop its process as soon as it has planned; its plan."""
         plans = self.repository.artifacts / "plans"
         before = {*plans.glob("*.json")}
         self.repository.write(
             self.repository.folder(FAULTY) / "image.json", json.dumps({"description": uuid.uuid4().hex})
         )
-        process = self.repository.start("build", *map(self.repository.image, IMAGES), **self.environment)
+        process = self.repository.fork("build", *map(self.repository.image, IMAGES), **self.environment)
         (plan,) = self.until(lambda: {*plans.glob("*.json")} - before, "nothing was planned")
         process.send_signal(signal.SIGSTOP)
         return process, plan
 
-    def _new_run(self, known: set[str], process: subprocess.Popen[str]) -> str | None:
+    def _new_run(self, known: set[str], process: ForkedCommand) -> str | None:
         assert process.poll() is None, process.communicate()
         builds = self.instance.get_runs(dg.RunsFilter(job_name=BUILD_JOB))  # beside those of cleanups
         return next((run.run_id for run in builds if run.run_id not in known), None)

@@ -5,22 +5,21 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import subprocess
-import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
 from dagster import DagsterEventType, DagsterRunStatus
 
-from tests.instance.jobs import POOL
+from tests.forked_command import ForkedCommand
+from tests.instance.jobs import POOL, main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
-PROGRAM = "from tests.instance.jobs import main; main()"
+ROOT = Path(__file__).parents[2]
 SECONDS = 90
 """Longest wait, on a busy machine."""
 
@@ -31,13 +30,10 @@ class Runs:
     def __init__(self, instance: dg.DagsterInstance, marks: Path) -> None:
         self.instance = instance
         self._marks = marks
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: list[ForkedCommand] = []
 
-    def start(self, job: str, *options: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-W", "ignore", "-c", PROGRAM, job, *options]
-        process = subprocess.Popen(
-            command, env=os.environ | {"MARKS": str(self._marks)}, stderr=subprocess.DEVNULL, start_new_session=True
-        )
+    def start(self, job: str, *options: str) -> ForkedCommand:
+        process = ForkedCommand(main, (job, *options), ROOT, os.environ | {"MARKS": str(self._marks)})
         self._processes.append(process)
         return process
 

@@ -1,0 +1,136 @@
+"""A command in a process of its own that starts at once: a fork of a server that has imported the factory before."""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+PRELOADED = [
+    "aml_images_dagster.cli.dagster_run",
+    "aml_images_dagster.definitions",
+    "tests.image_repository",
+    "tests.instance.jobs",
+]
+"""What the server imports. It makes no definitions: they are those of a command's own folder."""
+
+
+class ForkedCommand:
+    """What tests use of `subprocess.Popen`; the command is its own process group.
+
+    Args:
+        main: Runs the command to its end; the name of a function of a module.
+        arguments: Of the command.
+        folder: Where it runs.
+        environment: All its variables.
+    """
+
+    def __init__(
+        self, main: Callable[[], object], arguments: tuple[str, ...], folder: Path, environment: Mapping[str, str]
+    ) -> None:
+        self.args = arguments
+        self._said = tempfile.TemporaryDirectory(prefix="forked-command-")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
+        self._process = context.Process(
+            target=_be, args=(main, arguments, folder, dict(environment), Path(self._said.name))
+        )
+        for name in ("out", "err"):
+            Path(self._said.name, name).touch()
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, the negative number of the signal that ended it, or None while it runs."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """The same."""
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code, once it has ended."""
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        return self._process.exitcode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """What it has printed, once it has ended: standard output, standard error."""
+        self.wait(timeout)
+        out, err = (Path(self._said.name, name).read_text("utf-8") for name in ("out", "err"))
+        return out, err
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it."""
+        self.send_signal(signal.SIGKILL)
+
+
+def _be(
+    main: Callable[[], object], arguments: tuple[str, ...], folder: Path, environment: Mapping[str, str], said: Path
+) -> None:
+    """Be the process of a command, as it would be if Python had just started."""
+    os.setsid()
+    out, err = (os.open(said / name, os.O_WRONLY) for name in ("out", "err"))
+    code = become(main, arguments, folder, environment, out, err)
+    atexit._run_exitfuncs()  # a fork of the server ends without
+    sys.exit(code)
+
+
+def become(
+    main: Callable[[], object],
+    arguments: tuple[str, ...],
+    folder: Path,
+    environment: Mapping[str, str],
+    out: int,
+    err: int,
+) -> int:
+    """Let this process, a copy that ends with it, be a command; its exit code.
+
+    Args:
+        main: Runs the command to its end.
+        arguments: Of the command.
+        folder: Where it runs.
+        environment: All its variables.
+        out: File to which it prints.
+        err: File to which it prints errors.
+    """
+    for number, place in enumerate((os.open(os.devnull, os.O_RDONLY), out, err)):
+        os.dup2(place, number)
+    sys.stdin, sys.stdout, sys.stderr = (
+        open(number, mode, closefd=False)  # noqa: SIM115 - for the life of the process
+        for number, mode in enumerate(("r", "w", "w"))
+    )
+    sys.argv = ["aml-images", *arguments]
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:  # noqa: BLE001 - as Python itself would end
+        traceback.print_exc()
+        code = 1
+    else:
+        code = 0
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return code
