@@ -31,6 +31,7 @@ from aml_images_dagster.defs.request import RESOURCE, BuildOptions
 from aml_images_dagster.defs.run import FACTORY, Factory
 from aml_images_dagster.defs.run_state import name_process
 from aml_images_dagster.instance.fork_executor import fork_executor
+from aml_images_dagster.instance.forked_runs import fork_runs
 from aml_images_dagster.instance.heartbeat import beat, seconds_between_beats
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.pull_requests.declaration import with_declared
@@ -50,6 +51,8 @@ def definitions(settings: Settings, pinned: PinnedCatalog | None = None) -> dg.D
     Raises:
         BadInput: The settings or the repository are wrong.
     """
+    if settings.executor == "fork":
+        fork_runs(fork_server.FOR_RUNS)
     pinned = pinned or PinnedCatalog.now(settings)
     factory = Factory(settings, load_source(settings, pinned.commit), backends_for(settings))
     known = with_declared(images_with_assets(factory.source.catalog), pinned.declared)
@@ -84,7 +87,7 @@ def _executor(factory: Factory) -> dg.ExecutorDefinition:
     settings = factory.settings
     return fork_executor(
         settings.parallel,
-        fork_server.PRELOADED,
+        fork_server.FOR_STEPS,
         factory.prepare,
         forks=settings.executor == "fork",
         fail_fast=True,  # a build is all or nothing: what a failed build has not begun need not be stopped

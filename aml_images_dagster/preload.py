@@ -1,7 +1,12 @@
-"""Imports of a step process, made once in the server that steps are forked from.
+"""Imports of a process that Dagster starts for a run or a step, made once in the server that it is forked from.
 
-The server ignores a module that fails to import, and every step would then be slow: a test imports this one.
+The server ignores a module that fails to import, and every process would then be slow: a test imports this one.
 """
+
+# ruff: noqa: E402
+import gc
+
+gc.disable()  # modules are long-lived: it would look at them again and again
 
 import dagster._core.executor.multiprocess
 import dagster._core.launcher
@@ -10,11 +15,15 @@ import dagster._core.scheduler
 import dagster._core.storage.local_compute_log_manager
 import dagster._core.storage.root
 import dagster._core.storage.sqlite_storage
+import dagster._grpc.impl
 import docker
 import requests
 
-from aml_images_dagster.definitions import build_job
+import aml_images_dagster.definitions
+from aml_images_dagster import fork_server
 
-__all__ = ["build_job", "dagster", "docker", "requests"]
+__all__ = ["aml_images_dagster", "dagster", "docker", "requests"]
 
-build_job()
+fork_server.ignore_termination()
+gc.freeze()  # a fork would copy what the collection looks at
+gc.enable()

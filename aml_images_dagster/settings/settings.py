@@ -160,8 +160,8 @@ class Settings(BaseSettings):
     )
     executor: Literal["fork", "multiprocess"] = Field(
         default="fork",
-        description="How steps of a run become processes: forks of the run's process, where that is possible "
-        "(Linux), or processes that load everything again.",
+        description="How runs of a code server, and their steps, become processes: forks of one that has imported "
+        "everything, where that is possible (Linux), or processes that load everything again.",
     )
     parallel: int = Field(
         default_factory=lambda: max(2, os.cpu_count() or 2),

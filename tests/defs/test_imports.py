@@ -24,7 +24,7 @@ backends_for(load_settings())
 
 TELL = "\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
 
-FORKED = """
+FORKED_STEPS = """
 import json, multiprocessing
 from aml_images_dagster import fork_server
 fork_server.start()
@@ -33,6 +33,18 @@ context.set_forkserver_preload(["json"])  # too late: it runs
 with context.Pool(1) as pool:
     print(json.dumps(pool.apply(eval, ("sorted(__import__('sys').modules)",))))
 """
+FORKED_RUNS = """
+import json
+from dagster._grpc.server import DagsterApiServer
+from aml_images_dagster.definitions import definitions
+from aml_images_dagster.settings import load_settings
+definitions(load_settings())
+server = object.__new__(DagsterApiServer)
+server._mp_ctx = "what it sets"
+with server._mp_ctx.Pool(1) as pool:
+    print(json.dumps(pool.apply(eval, ("sorted(__import__('sys').modules)",))))
+"""
+PRELOADED = f"import aml_images_dagster.preload_definitions{TELL}"
 
 
 def modules_after(code: str, repository: ImageRepository, **variables: str) -> set[str]:
@@ -54,16 +66,24 @@ def modules_told_by(program: str, repository: ImageRepository, **variables: str)
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("program", [FORKED, f"import aml_images_dagster.preload{TELL}"], ids=["forked", "imported"])
+@pytest.mark.parametrize("program", [FORKED_STEPS, FORKED_RUNS, PRELOADED], ids=["steps", "runs", "imported"])
 def test_preloading_works(repository: ImageRepository, program: str) -> None:
-    """The server that steps are forked from hides an import that fails, so it has to be seen here."""
+    """The servers that runs and steps are forked from hide an import that fails, so it has to be seen here."""
     modules = modules_told_by(program, repository)
     assert {"docker", "requests", "aml_images_dagster.definitions", "dagster._core.storage.sqlite_storage"} <= modules
 
 
+def test_runs_are_as_dagster_starts_them_where_nothing_is_to_be_forked(repository: ImageRepository) -> None:
+    program = FORKED_RUNS.replace('"what it sets"', "multiprocessing.get_context('spawn')").replace(
+        "import json", "import json, multiprocessing"
+    )
+    modules = modules_told_by(program, repository, AML_IMAGES_EXECUTOR="multiprocess")
+    assert not {name for name in modules if name.startswith(("dagster", "aml_images_dagster"))}
+
+
 def test_what_preloading_leaves_to_the_steps(repository: ImageRepository) -> None:
     """Modules of ours that a step would have to import itself are few: it has all that a build is made of."""
-    modules = modules_after("import aml_images_dagster.preload", repository)
+    modules = modules_after("import aml_images_dagster.preload_definitions", repository)
     for module in (
         "builds.steps.staging",
         "builds.steps.scenarios",
@@ -75,7 +95,9 @@ def test_what_preloading_leaves_to_the_steps(repository: ImageRepository) -> Non
 
 
 @pytest.mark.parametrize("profile", ["local", "azure"])
-@pytest.mark.parametrize("code", ["import aml_images_dagster.preload", MAKE_THE_BACKENDS], ids=["preload", "backends"])
+@pytest.mark.parametrize(
+    "code", ["import aml_images_dagster.preload_definitions", MAKE_THE_BACKENDS], ids=["preload", "backends"]
+)
 def test_loading_imports_no_cloud(repository: ImageRepository, profile: str, code: str) -> None:
     assert CLOUD_AND_ML & modules_after(code, repository, AML_IMAGES_PROFILE=profile) == set()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import dagster as dg
 
 from aml_images_dagster.instance.fork_executor import fork_executor
+from aml_images_dagster.instance.forked_runs import fork_runs
 
 POOL = "one_at_a_time"
 
@@ -28,6 +29,7 @@ def mark(name: str, text: str = "") -> None:
 @dg.op(out=dg.Out(dg.Nothing))
 def where(context: dg.OpExecutionContext) -> None:
     mark("parent", str(os.getppid()))
+    mark("grandparent", Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[1])
     mark("threads", str(threading.active_count()))
     print("printed by Python", flush=True)
     os.system("echo printed by a shell >&2")
@@ -213,7 +215,10 @@ def not_forked() -> None:
     where()
 
 
-defs = dg.Definitions(jobs=[interrupted, placed])
+@dg.definitions
+def defs() -> dg.Definitions:
+    fork_runs(["aml_images_dagster.preload", __name__])
+    return dg.Definitions(jobs=[interrupted, placed])
 
 
 def main() -> None:

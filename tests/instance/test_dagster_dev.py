@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +35,9 @@ def launch(ui: DagsterUi, job: str) -> str:
     return str(answer["run"]["runId"])
 
 
-def test_steps_are_forked_shown_and_terminated(image_repository: ImageRepository, tmp_path: Path) -> None:
+def test_runs_and_their_steps_are_forked_shown_and_terminated(
+    image_repository: ImageRepository, tmp_path: Path
+) -> None:
     marks, workspace = tmp_path / "marks", tmp_path / "workspace.yaml"
     marks.mkdir()
     workspace.write_text("load_from: [{python_module: {module_name: tests.instance.jobs, location_name: jobs}}]\n")
@@ -47,6 +51,12 @@ def test_steps_are_forked_shown_and_terminated(image_repository: ImageRepository
         log = ui.graphql(CAPTURED, key=[placed, "compute_logs", key])["capturedLogs"]["stdout"]
         assert log == "printed by Python\n"
 
+        server = int((marks / "grandparent").read_text())
+        assert "multiprocessing.forkserver" in Path(f"/proc/{server}/cmdline").read_text()
+        os.kill(server, signal.SIGTERM)  # as that of a whole group, which it outlives
+        assert ui.finished_run(launch(ui, "placed"))["status"] == "SUCCESS"
+        assert int((marks / "grandparent").read_text()) == server
+
         interrupted = launch(ui, "interrupted")
         until((marks / "began").exists, "no step began")
         step = int((marks / "began").read_text())
@@ -54,3 +64,4 @@ def test_steps_are_forked_shown_and_terminated(image_repository: ImageRepository
         assert ui.finished_run(interrupted)["status"] == dg.DagsterRunStatus.CANCELED.value
         assert (marks / "cleaned up").read_text() == "DagsterExecutionInterruptedError"
         until(lambda: not lives(step), "the step goes on")
+    until(lambda: not lives(server), "the server that runs are forked from outlives the code server")
