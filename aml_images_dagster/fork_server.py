@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 from multiprocessing import forkserver
@@ -10,6 +11,10 @@ FOR_RUNS = ["aml_images_dagster.preload"]
 """What the server imports that runs are forked from. It makes no definitions: a run makes those of its commit."""
 FOR_STEPS = ["dagster._core.executor.multiprocess", "aml_images_dagster.preload_definitions"]
 """What the server imports that steps are forked from where they are not forks of their run."""
+
+_PR_SET_PDEATHSIG = 1
+_server: int | None = None
+"""This process, if it is a server."""
 
 
 def start() -> None:
@@ -21,16 +26,45 @@ def start() -> None:
     forkserver.ensure_running()
 
 
-def ignore_termination() -> None:
-    """Let a server, which this process is, outlive a SIGTERM of its whole process group.
+def become_server() -> None:
+    """Let this process, a server, and its forks count as what they are: dead when dead, and alive until then.
 
-    It tells how each of its forks has ended: without it, one that still cleans up would count as dead. It ends with
-    the last process that it serves.
+    The server tells how each fork has ended; without it all of them count as dead. So it outlives a SIGTERM of its
+    whole process group, and ends with the last process that it serves. If it is killed all the same, its forks are
+    terminated.
     """
+    global _server
+    _server = os.getpid()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.register_at_fork(after_in_child=_can_be_terminated)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_become_fork)
 
 
-def _can_be_terminated() -> None:
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
+def _before_fork() -> None:
+    if _server is not None:  # else it is a fork itself
+        signal.pthread_sigmask(
+            signal.SIG_BLOCK, {signal.SIGTERM}
+        )  # what is sent to a fork at once waits until it can end
+
+
+def _after_fork() -> None:
+    if _server is not None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def _become_fork() -> None:
+    global _server
+    server, _server = _server, None
+    if server is not None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        if not terminate_with(server):
+            os._exit(1)
+
+
+def terminate_with(parent: int) -> bool:
+    """Have the kernel send this process a SIGTERM when its parent ends; False if that has happened already.
+
+    Source: https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    return os.getppid() == parent

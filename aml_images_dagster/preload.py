@@ -1,12 +1,12 @@
 """Imports of a process that Dagster starts for a run or a step, made once in the server that it is forked from.
 
-The server ignores a module that fails to import, and every process would then be slow: a test imports this one.
+The server ignores a module that cannot be imported, and every process would then be slow: a test imports this one.
 """
 
 # ruff: noqa: E402
 import gc
 
-gc.disable()  # modules are long-lived: it would look at them again and again
+gc.set_threshold(100_000)  # as the command line does: modules are long-lived
 
 import dagster._core.executor.multiprocess
 import dagster._core.launcher
@@ -24,6 +24,5 @@ from aml_images_dagster import fork_server
 
 __all__ = ["aml_images_dagster", "dagster", "docker", "requests"]
 
-fork_server.ignore_termination()
-gc.freeze()  # a fork would copy what the collection looks at
-gc.enable()
+fork_server.become_server()
+gc.freeze()  # a fork would copy what a collection looks at

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import atexit
 import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import subprocess
 import sys
-import tempfile
+import threading
+import time
 import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from multiprocessing.connection import Connection
+    from pathlib import Path
 
 PRELOADED = [
     "aml_images_dagster.cli.dagster_run",
@@ -39,17 +42,17 @@ class ForkedCommand:
         self, main: Callable[[], object], arguments: tuple[str, ...], folder: Path, environment: Mapping[str, str]
     ) -> None:
         self.args = arguments
-        self._said = tempfile.TemporaryDirectory(prefix="forked-command-")
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
-        self._process = context.Process(
-            target=_be, args=(main, arguments, folder, dict(environment), Path(self._said.name))
-        )
-        for name in ("out", "err"):
-            Path(self._said.name, name).touch()
+        (out, to_out), (err, to_err) = context.Pipe(duplex=False), context.Pipe(duplex=False)
+        self._process = context.Process(target=_be, args=(main, arguments, folder, dict(environment), to_out, to_err))
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
+        multiprocessing.util.Finalize(None, self.kill, exitpriority=0)  # else this process would wait for it at its end
+        for sender in (to_out, to_err):
+            sender.close()
+        self._said = _Reader(out), _Reader(err)
 
     @property
     def returncode(self) -> int | None:
@@ -68,9 +71,12 @@ class ForkedCommand:
         return self._process.exitcode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """What it has printed, once it has ended: standard output, standard error."""
+        """Standard output and standard error, once it has ended, and all that it has started and that could print."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        out, err = (reader.text(deadline) for reader in self._said)
+        if out is None or err is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
         self.wait(timeout)
-        out, err = (Path(self._said.name, name).read_text("utf-8") for name in ("out", "err"))
         return out, err
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -83,13 +89,37 @@ class ForkedCommand:
         self.send_signal(signal.SIGKILL)
 
 
+class _Reader(threading.Thread):
+    """Reads what comes out of a pipe, until nobody can write to it any more."""
+
+    def __init__(self, pipe: Connection) -> None:
+        super().__init__(daemon=True)
+        self._pipe = pipe
+        self._read = bytearray()
+        self.start()
+
+    def run(self) -> None:
+        while piece := os.read(self._pipe.fileno(), 65536):
+            self._read += piece
+        self._pipe.close()
+
+    def text(self, deadline: float | None) -> str | None:
+        """All of it; None if there may be more at the deadline."""
+        self.join(None if deadline is None else max(0, deadline - time.monotonic()))
+        return None if self.is_alive() else self._read.decode()
+
+
 def _be(
-    main: Callable[[], object], arguments: tuple[str, ...], folder: Path, environment: Mapping[str, str], said: Path
+    main: Callable[[], object],
+    arguments: tuple[str, ...],
+    folder: Path,
+    environment: Mapping[str, str],
+    out: Connection,
+    err: Connection,
 ) -> None:
     """Be the process of a command, as it would be if Python had just started."""
     os.setsid()
-    out, err = (os.open(said / name, os.O_WRONLY) for name in ("out", "err"))
-    code = become(main, arguments, folder, environment, out, err)
+    code = become(main, arguments, folder, environment, out.fileno(), err.fileno())
     atexit._run_exitfuncs()  # a fork of the server ends without
     sys.exit(code)
 

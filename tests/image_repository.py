@@ -159,7 +159,7 @@ base-mirrors = {{ "docker.io" = "{staging}/mirror/docker.io" }}
         """Run `aml-images` to its end. What only reads runs in a copy of this process, which starts at once."""
         if arguments[:1] != ("build",):
             return self.run_in_a_copy(*arguments, **environment)
-        # Of what Python does when it starts a fork has nothing.
+        # PYTHONPATH counts only when Python starts, and a fork does not start it.
         start = self.start if "PYTHONPATH" in environment else self.fork
         process = start(*arguments, **environment)
         try:

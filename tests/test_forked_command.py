@@ -28,6 +28,11 @@ def tells() -> None:
     sys.exit(7)
 
 
+def leaves_one_behind() -> None:
+    subprocess.Popen(["sh", "-c", "sleep 2; echo late"])
+    print("x" * 1_000_000)  # more than a pipe holds
+
+
 def raises() -> None:
     raise ValueError("unexpected")
 
@@ -58,6 +63,15 @@ def test_it_is_as_a_process_that_python_has_just_started(tmp_path: Path) -> None
     assert "of a shell" in out
     assert {*out.splitlines()} == {*other.stdout.splitlines()} - {f"('PYTHONPATH', '{ROOT}')"}
     assert (err, command.returncode) == (other.stderr, other.returncode)
+
+
+def test_what_it_has_started_is_waited_for(tmp_path: Path) -> None:
+    command = ForkedCommand(leaves_one_behind, (), tmp_path, os.environ)
+    command.wait(60)
+    with pytest.raises(subprocess.TimeoutExpired):
+        command.communicate(0.1)
+    out, _ = command.communicate(60)
+    assert out.endswith("x\nlate\n")
 
 
 def test_what_nobody_catches_is_printed(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ Every private name of Dagster in use is listed in docs/performance.md.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import multiprocessing
 import os
@@ -46,6 +45,7 @@ from dagster._utils.error import serializable_error_info_from_exc_info
 from dagster._utils.interrupts import capture_interrupts
 from dagster_shared.error import SerializableErrorInfo
 
+from aml_images_dagster.fork_server import terminate_with
 from aml_images_dagster.instance.heartbeat import repeated
 
 if TYPE_CHECKING:
@@ -62,7 +62,6 @@ if TYPE_CHECKING:
     Begin = Callable[[dg.DagsterInstance, dg.DagsterRun], None]
     Beat = Callable[[dg.DagsterInstance, dg.DagsterRun], None]
 
-_PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.2
 """Between two looks for an interrupt and for free slots in pools."""
 _GRACE_SECONDS = 300
@@ -346,13 +345,12 @@ def _run(
 ) -> None:
     """What the process of a step does."""
     # Nobody would wait for it when the run's process is killed; what it does is interrupted, and cleaned up.
-    # Source: https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    is_watched = terminate_with(parent)
     # A terminal interrupts a whole group, and the executor passes the interrupt on: a second one would interrupt the
     # step's cleanup after the first.
     os.setpgid(0, 0)
     with capture_interrupts(), suppress(BrokenPipeError):
-        if os.getppid() != parent:
+        if not is_watched:
             return
         try:
             started = f"Step {step.key} runs in a fork of the run's process"

@@ -1,6 +1,6 @@
 """Processes of runs as forks of a server that has imported everything.
 
-Dagster's code server starts a Python for each run that it is asked to launch, and half of the processor time of a small
+Dagster's code server starts a Python for each run that it is asked to launch, and most of the processor time of a small
 run is its imports. Here the first run starts a fork server of `multiprocessing`, and each run is a fork of that: of a
 process with one thread, without definitions and without an instance, so that a run makes its own as before.
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def fork_runs(preload: Sequence[str]) -> None:
-    """Let the code server that this process is fork the processes of its runs; nothing in any other process.
+    """Start the runs of this process's code server as forks; does nothing in a process without one, and off Linux.
 
     Args:
         preload: Modules that the fork server imports.
@@ -27,10 +27,10 @@ def fork_runs(preload: Sequence[str]) -> None:
     if sys.platform == "linux" and "dagster._grpc.server" in sys.modules:  # a long import, which others can do without
         from dagster._grpc.server import DagsterApiServer
 
-        DagsterApiServer._mp_ctx = _ForkServer(preload)  # type: ignore[assignment]
+        DagsterApiServer._mp_ctx = _ForkServerContext(preload)  # type: ignore[assignment]
 
 
-class _ForkServer:
+class _ForkServerContext:
     """In place of an attribute that each code server sets when it is made, before it loads definitions."""
 
     def __init__(self, preload: Sequence[str]) -> None:

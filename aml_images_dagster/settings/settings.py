@@ -160,8 +160,9 @@ class Settings(BaseSettings):
     )
     executor: Literal["fork", "multiprocess"] = Field(
         default="fork",
-        description="How runs of a code server, and their steps, become processes: forks of one that has imported "
-        "everything, where that is possible (Linux), or processes that load everything again.",
+        description="How runs and steps become processes. fork (Linux): steps are forks of their run's process, and "
+        "runs that a code server starts are forks of one that has imported everything, which counts when it is "
+        "loaded; multiprocess: as Dagster starts them.",
     )
     parallel: int = Field(
         default_factory=lambda: max(2, os.cpu_count() or 2),

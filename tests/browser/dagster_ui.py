@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,10 +82,15 @@ class DagsterUi:
     def __exit__(self, *_: object) -> None:
         self._stop()
 
-    @property
-    def process_group(self) -> int:
-        """Group of all its processes."""
-        return self._process.pid
+    def processes(self, program: str = "") -> set[int]:
+        """Its processes that have this in their command line."""
+        found = set()
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                if os.getpgid(int(entry.name)) == self._process.pid and program in command:
+                    found.add(int(entry.name))
+        return found
 
     def restart(self) -> None:
         """End what is left of it, and start it again on the same instance."""

@@ -17,7 +17,7 @@ from tests.emulators.buildkit_socket import RemoteBuilder
 from tests.emulators.faulty_registry import Fault as Answer
 from tests.faults.matrix import FILE
 from tests.faults.own_engine import is_alive
-from tests.faults.scene import FAULTY, group_members
+from tests.faults.scene import FAULTY
 
 if TYPE_CHECKING:
     from tests.faults.scene import Build, Scene, Started
@@ -356,10 +356,9 @@ def orphan_pushes(scene: Scene, started: Started) -> Build:
 def daemon_killed(scene: Scene, started: Started) -> Build:
     assert scene.ui is not None
     build = in_mid_test(scene, started)
-    group = scene.ui.process_group
-    scene.strike(
-        build, lambda: kill(*(pid for pid, command in group_members(group).items() if "dagster._daemon" in command))
-    )
+    daemon = scene.ui.processes("dagster._daemon")
+    assert daemon
+    scene.strike(build, lambda: kill(*daemon))
     scene.ui.restart()
     build.recovered_at = time.time()
     return build
@@ -370,7 +369,7 @@ def all_killed(scene: Scene, started: Started) -> Build:
     assert scene.ui is not None
     build = in_mid_test(scene, started)
     # Steps first: one whose run's process is killed before it would clean up.
-    everything = [*scene.steps(build), scene.worker(build), *group_members(scene.ui.process_group)]
+    everything = [*scene.steps(build), scene.worker(build), *scene.ui.processes()]
 
     def kill_all() -> None:
         for pid in everything:
@@ -386,17 +385,22 @@ def all_killed(scene: Scene, started: Started) -> Build:
 @fault("kill -9 of the code server and the run worker in test", "UI")
 def code_server_killed(scene: Scene, started: Started) -> Build:
     assert scene.ui is not None
+    ui = scene.ui
     build = in_mid_test(scene, started)
-    group = scene.ui.process_group
-
-    def servers() -> set[int]:
-        return {pid for pid, command in group_members(group).items() if " api grpc " in command}
-
-    killed = servers()
+    killed = ui.processes(" api grpc ")
     assert killed
     scene.strike(build, lambda: kill(*killed, scene.worker(build)))
-    scene.until(lambda: servers() - killed, "no code server was started again")
+    scene.until(lambda: ui.processes(" api grpc ") - killed, "no code server was started again")
     build.recovered_at = time.time()
+    return build
+
+
+@fault("kill -9 of the server that runs are forked from in test", "UI")
+def fork_server_killed(scene: Scene, started: Started) -> Build:
+    assert scene.ui is not None
+    build = in_mid_test(scene, started)
+    (server,) = scene.ui.processes("multiprocessing.forkserver")
+    scene.strike(build, lambda: kill(server))
     return build
 
 

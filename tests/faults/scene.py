@@ -12,8 +12,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import dagster as dg
 
@@ -30,7 +29,8 @@ from tests.faults.own_engine import is_alive
 from tests.image_repository import PRIVATE, TESTS, ImageRepository
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
+    from pathlib import Path
 
     from tests.faults.gate import GatedRegistry
     from tests.faults.own_engine import OwnEngine
@@ -406,16 +406,3 @@ class Scene:
 
 def layer_of(sensor: str) -> str:
     return sensor if sensor == "janitor" else "status sensor"
-
-
-def group_members(group: int) -> Mapping[int, str]:
-    """Command lines of the processes of a group."""
-    found: dict[int, Any] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if os.getpgid(int(entry.name)) == group:
-                    found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-    return found

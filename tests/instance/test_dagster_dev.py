@@ -52,6 +52,7 @@ def test_runs_and_their_steps_are_forked_shown_and_terminated(
         assert log == "printed by Python\n"
 
         server = int((marks / "grandparent").read_text())
+        assert len([*Path(f"/proc/{server}/task").iterdir()]) == 1  # another thread could hold a lock in each fork
         assert "multiprocessing.forkserver" in Path(f"/proc/{server}/cmdline").read_text()
         os.kill(server, signal.SIGTERM)  # as that of a whole group, which it outlives
         assert ui.finished_run(launch(ui, "placed"))["status"] == "SUCCESS"
@@ -64,4 +65,7 @@ def test_runs_and_their_steps_are_forked_shown_and_terminated(
         assert ui.finished_run(interrupted)["status"] == dg.DagsterRunStatus.CANCELED.value
         assert (marks / "cleaned up").read_text() == "DagsterExecutionInterruptedError"
         until(lambda: not lives(step), "the step goes on")
-    until(lambda: not lives(server), "the server that runs are forked from outlives the code server")
+
+        (code_server,) = ui.processes(" api grpc ")
+        os.kill(code_server, signal.SIGKILL)
+        until(lambda: not lives(server), "the server that runs are forked from outlives the code server")

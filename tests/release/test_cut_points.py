@@ -32,7 +32,7 @@ ENOUGH = 40
 
 
 class Watcher:
-    """Looks at every `:latest` again and again.
+    """Looks at every `:latest` again and again, and whenever it is told to.
 
     Args:
         registry: Production.
@@ -60,20 +60,23 @@ class Watcher:
         self._end.set()
         self._thread.join()
 
+    def look(self) -> None:
+        for name, tested in list(self._tested.items()):
+            repository, _, tag = name.rpartition(":")
+            reference = Reference(self._registry.host, repository, tag)
+            try:
+                served = self._registry.digest(reference)
+            except Unreachable:  # this registry refuses to read a tag at the moment in which it is written
+                continue
+            if served not in tested:
+                self.wrong.append(f"{name} was {served}")
+            elif served not in self._whole and not self._is_whole(reference):
+                self.wrong.append(f"{name} was {served}, of which backends are missing")
+        self.looks += 1
+
     def _watch(self) -> None:
-        while not self._end.is_set():
-            for name, tested in self._tested.items():
-                repository, _, tag = name.rpartition(":")
-                reference = Reference(self._registry.host, repository, tag)
-                try:
-                    served = self._registry.digest(reference)
-                except Unreachable:  # this registry refuses to read a tag at the moment in which it is written
-                    continue
-                if served not in tested:
-                    self.wrong.append(f"{name} was {served}")
-                elif served not in self._whole and not self._is_whole(reference):
-                    self.wrong.append(f"{name} was {served}, of which backends are missing")
-            self.looks += 1
+        while not self._end.wait(0.03):
+            self.look()
 
     def _is_whole(self, reference: Reference) -> bool:
         manifest = self._registry.existing(reference)
@@ -143,6 +146,7 @@ def test_every_cut_point(
             if not killed:
                 break
             points += 1
+            watcher.look()  # nothing changes now: what production is between two changes is seen in any case
             cut.arm(None)
             assert house.backends.artifacts.build(release.build).root.exists()
             done = house.releaser().release(release)
