@@ -399,7 +399,8 @@ def code_server_killed(scene: Scene, started: Started) -> Build:
 def fork_server_killed(scene: Scene, started: Started) -> Build:
     assert scene.ui is not None
     build = in_mid_test(scene, started)
-    (server,) = scene.ui.processes("multiprocessing.forkserver")
+    server = int(Path(f"/proc/{scene.worker(build)}/stat").read_text().rpartition(")")[2].split()[1])
+    assert server in scene.ui.processes("multiprocessing.forkserver")
     scene.strike(build, lambda: kill(server))
     return build
 
