@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 # 500: distribution's registry says it while another request writes the tag that this one reads.
 _RETRIED = (429, 500, 502, 503, 504)
+_REPEAT_AS_IT_WAS = (requests.codes.temporary_redirect, requests.codes.permanent_redirect)
 LONGEST_PAUSE = 20
 """Seconds; a server that wants a longer pause is given up at once."""
 _NO_LIMIT = 10**9
@@ -120,10 +121,22 @@ class _Retry(Retry):
 
 
 class _Session(requests.Session):
-    """Follows no redirect that gives up encryption."""
+    """Follows no redirect that gives up encryption, and none that gives up what was sent.
+
+    After 301, 302 and 303 requests repeats a PUT without its body, or as GET: a registry would be given an empty
+    manifest, or a GET taken for a DELETE that went well. 307 and 308 repeat a request as it was.
+    Source: https://www.rfc-editor.org/rfc/rfc9110#section-15.4.
+    """
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         target = super().get_redirect_target(resp)
+        if target and resp.request.method not in ("GET", "HEAD") and resp.status_code not in _REPEAT_AS_IT_WAS:
+            raise Unreachable(
+                f"it answers {resp.request.method} by a redirect that loses what is sent (HTTP {resp.status_code}), "
+                f"to {target[:200]}",
+                where=urlsplit(resp.url).netloc,
+                hint="Give the address that it leads to.",
+            )
         if target and resp.url.startswith("https:") and urlsplit(urljoin(resp.url, target)).scheme == "http":
             raise Unreachable(
                 f"it leads from https to {target[:200]}, which is not encrypted",

@@ -580,6 +580,33 @@ def test_a_circle_of_redirects_is_said(server: OddRegistry) -> None:
     assert not isinstance(failed.value, NoAnswer)
 
 
+def elsewhere(status: int) -> Callable[[Asked, Callable[[], Told]], Told]:
+    """Lead whoever writes a manifest to another address."""
+
+    def lead(asked: Asked, answer: Callable[[], Told]) -> Told:
+        leads = asked.kind == "PUT manifest" and not asked.path.endswith("?there")
+        return Told(status, {"Location": f"{asked.path}?there"}) if leads else answer()
+
+    return lead
+
+
+@pytest.mark.parametrize("status", [301, 302, 303])
+def test_a_redirect_that_loses_what_is_sent_is_not_followed(server: OddRegistry, status: int) -> None:
+    server.change = elsewhere(status)
+    said = rf"it answers PUT by a redirect that loses what is sent \(HTTP {status}\), to \S+\?there"
+    with pytest.raises(Unreachable, match=said) as failed:
+        OciRegistry(server.host).tag(reference(server), "new")
+    assert failed.value.where == server.host
+    assert ("a", "new") not in server.state.tags
+
+
+@pytest.mark.parametrize("status", [307, 308])
+def test_a_redirect_that_repeats_what_is_sent_is_followed(server: OddRegistry, status: int) -> None:
+    server.change = elsewhere(status)
+    OciRegistry(server.host).tag(reference(server), "new")
+    assert server.state.tags["a", "new"] == server.state.tags["a", "1"]
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 405, 500])
 def test_a_tag_stays_with_its_image_where_deleting_is_refused(
     server: OddRegistry, slept: list[float], status: int
