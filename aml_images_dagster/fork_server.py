@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import sys
 from multiprocessing import forkserver
 
 FOR_RUNS = ["aml_images_dagster.preload"]
@@ -31,9 +32,11 @@ def become_server() -> None:
 
     The server tells how each fork has ended; without it all of them count as dead. So it outlives a SIGTERM of its
     whole process group, and ends with the last process that it serves. If it is killed all the same, its forks are
-    terminated.
+    terminated. Does nothing off Linux.
     """
     global _server
+    if sys.platform != "linux":  # it has no signal for the end of a parent
+        return
     _server = os.getpid()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_become_fork)
@@ -41,9 +44,8 @@ def become_server() -> None:
 
 def _before_fork() -> None:
     if _server is not None:  # else it is a fork itself
-        signal.pthread_sigmask(
-            signal.SIG_BLOCK, {signal.SIGTERM}
-        )  # what is sent to a fork at once waits until it can end
+        # What is sent to a fork at once waits until it can end.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
 
 def _after_fork() -> None:

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aml_images_dagster import fork_server
+from tests.image_repository import ImageRepository
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tests.image_repository import ImageRepository
 
 USER = """
 import json, multiprocessing, os, sys, time
@@ -57,9 +56,9 @@ class User:
 
 
 @pytest.fixture(params=["runs", "steps"])
-def user(request: pytest.FixtureRequest, image_repository: ImageRepository) -> Iterator[User]:
+def user(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[User]:
     preload = {"runs": fork_server.FOR_RUNS, "steps": fork_server.FOR_STEPS}[request.param]
-    user = User(preload, image_repository.root)
+    user = User(preload, ImageRepository.create(tmp_path / "repository").root)
     yield user
     user.process.kill()
     user.process.communicate()
