@@ -12,6 +12,7 @@ import re
 import subprocess
 import tarfile
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from aml_images_dagster.engine.buildkit.buildx import Buildx
 from aml_images_dagster.engine.buildkit.features import supported_features
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from aml_images_dagster.catalog.builder_features import BuilderFeatures
 
@@ -76,43 +77,36 @@ class RealBuilder:
             context: The folder that is its context.
             builds: Build; else the Dockerfile is only made into the steps of a build.
         """
-        refusal, _ = self._build(text, context, "type=cacheonly", *([] if builds else ["--print=outline"]))
-        return refusal
+        arguments = [] if builds else ["--print=outline"]
+        with self._build(text, context, "type=cacheonly", *arguments) as (refusal, _):
+            return refusal
 
     def files(self, text: str, context: Path, target: str = "") -> dict[str, str] | str:
         """What is in the image, or in a stage: paths, and what is there. A text says why it is refused."""
-        refusal, content = self._build(text, context, "type=tar,dest={}", f"--target={target}")
-        if refusal:
-            return refusal
-        with tarfile.open(content) as tar:
-            return {member.name.rstrip("/"): _described(tar, member) for member in tar.getmembers()}
+        with self._build(text, context, "type=tar,dest={}", f"--target={target}") as (refusal, content):
+            if refusal:
+                return refusal
+            with tarfile.open(content) as tar:
+                return {member.name.rstrip("/"): _described(tar, member) for member in tar.getmembers()}
 
     def labels(self, text: str, build_args: Mapping[str, str]) -> dict[str, str] | str:
         """The labels of the image. A text says why it is refused."""
         arguments = [f"--build-arg={name}={value}" for name, value in build_args.items()]
-        with tempfile.TemporaryDirectory() as context:
-            refusal, content = self._build(
-                text, Path(context), "type=oci,dest={}", "--platform=linux/amd64", *arguments
-            )
-        if refusal:
-            return refusal
-        with tarfile.open(content) as tar:
+        with (
+            tempfile.TemporaryDirectory() as context,
+            self._build(text, Path(context), "type=oci,dest={}", "--platform=linux/amd64", *arguments) as built,
+        ):
+            refusal, content = built
+            return refusal or _labels(content)
 
-            def read(name: str) -> dict[str, object]:
-                file = tar.extractfile(name)
-                assert file is not None
-                found: dict[str, object] = json.load(file)
-                return found
-
-            document: dict[str, object] = read("index.json")
-            for key in ("manifests", "config"):
-                described = document[key][0] if key == "manifests" else document[key]  # type: ignore[index]
-                document = read(f"blobs/{described['digest'].replace(':', '/')}")  # type: ignore[index]
-            return document["config"].get("Labels") or {}  # type: ignore[attr-defined, no-any-return]
-
-    def _build(self, text: str, context: Path, output: str, *arguments: str) -> tuple[str, Path]:
+    @contextmanager
+    def _build(self, text: str, context: Path, output: str, *arguments: str) -> Iterator[tuple[str, Path]]:
+        """Why it is refused, empty if not, and the file that it was written to."""
         assert is_harmless(text), text
-        folder = Path(tempfile.mkdtemp())
+        with tempfile.TemporaryDirectory() as folder:
+            yield self._build_in(Path(folder), text, context, output, *arguments)
+
+    def _build_in(self, folder: Path, text: str, context: Path, output: str, *arguments: str) -> tuple[str, Path]:
         dockerfile, written = folder / "Dockerfile", folder / "written.tar"
         dockerfile.write_bytes(text.encode())
         command = self._buildx.command(
@@ -135,6 +129,22 @@ class RealBuilder:
         if "Cannot connect to the Docker daemon" in done.stderr or "error reading from server" in done.stderr:
             raise RuntimeError(f"the engine is gone: {text!r}")
         return "" if done.returncode == 0 else done.stderr.rpartition("ERROR:")[2].strip() or "refused", written
+
+
+def _labels(oci_layout: Path) -> dict[str, str]:
+    with tarfile.open(oci_layout) as tar:
+
+        def read(name: str) -> dict[str, object]:
+            file = tar.extractfile(name)
+            assert file is not None
+            found: dict[str, object] = json.load(file)
+            return found
+
+        document: dict[str, object] = read("index.json")
+        for key in ("manifests", "config"):
+            described = document[key][0] if key == "manifests" else document[key]  # type: ignore[index]
+            document = read(f"blobs/{described['digest'].replace(':', '/')}")  # type: ignore[index]
+        return document["config"].get("Labels") or {}  # type: ignore[attr-defined]
 
 
 def _described(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
