@@ -22,6 +22,7 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
@@ -184,7 +185,9 @@ class ForkExecutor(dg.Executor):
             raise DagsterSubprocessError("the resources of the run could not be made", subprocess_error_infos=[])  # type: ignore[no-untyped-call]
         if self._prepare is not None:
             self._prepare(context.instance, context.dagster_run)
-        _ = context.instance.compute_log_manager  # made when it is first asked for: here, and not in every step
+        # Made when they are first asked for: here, and not in every step.
+        _ = context.instance.compute_log_manager
+        _map_assets(context, execution_plan)
         try:
             with _nothing_is_garbage():
                 yield from self._run_steps(context, execution_plan, pulse)
@@ -222,6 +225,7 @@ class ForkExecutor(dg.Executor):
             errors: list[SerializableErrorInfo] = []
             interrupted_at: float | None = None
             failed = ""
+            look_at = 0.0
             try:
                 while running or (interrupted_at is None and not failed and not active.is_complete):
                     if active.check_for_interrupts() and interrupted_at is None:
@@ -233,11 +237,13 @@ class ForkExecutor(dg.Executor):
                         _signal(running, signal.SIGINT)
                     if interrupted_at is not None and time.monotonic() > interrupted_at + self._grace_seconds:
                         _signal(running, signal.SIGKILL)
-                    while interrupted_at is None and not failed:
-                        steps = active.get_steps_to_execute(limit=self._max_concurrent - len(running))
+                    # It goes through all steps of the run: not once for each event of one.
+                    while interrupted_at is None and not failed and time.monotonic() >= look_at:
+                        free = self._max_concurrent - len(running)
+                        steps = active.get_steps_to_execute(limit=free) if free else ()
                         yield from active.concurrency_event_iterator(context)
                         if not steps:
-                            break
+                            look_at = time.monotonic() + _POLL_SECONDS
                         for step in steps:
                             running[step.key] = _Fork.of(context, step, active.get_known_state())
                     pulse()
@@ -256,6 +262,7 @@ class ForkExecutor(dg.Executor):
                         if not has_ended:
                             continue
                         del running[key]
+                        look_at = 0.0
                         fork.messages.close()
                         if not fork.complete:
                             crash = _crash(key, fork)
@@ -376,6 +383,9 @@ def _events(
         except Exception:  # noqa: BLE001 - a step runs without its log
             yield from _handle_compute_log_setup_error(context, sys.exc_info())
         step_context = context.for_step(step, known_state)
+        # Dagster asks for it with each output of a step, and each time goes through all outputs and all their keys: the
+        # step of the release files has two outputs for each image.
+        step_context.get_output_asset_keys = cache(step_context.get_output_asset_keys)  # type: ignore[method-assign]
         events = []
         for event in dagster_event_sequence_for_step(step_context):
             events.append(event)
@@ -385,6 +395,18 @@ def _events(
             capture.close()
         except Exception:  # noqa: BLE001
             yield from _handle_compute_log_teardown_error(context, sys.exc_info())
+
+
+def _map_assets(context: PlanExecutionContext, plan: ExecutionPlan) -> None:
+    """Let the job find which step makes which asset: it goes through all of both."""
+    assets = context.job_def.asset_layer
+    made = (
+        assets.get_asset_key_for_node_output(step.node_handle, output.name)
+        for step in plan.get_steps_to_execute_in_topo_order()
+        for output in step.step_outputs
+    )
+    if first := next(filter(None, made), None):
+        assets.get_op_output_handle(first)
 
 
 def _obstacle() -> str:

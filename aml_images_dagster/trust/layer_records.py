@@ -19,21 +19,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
+from aml_images_dagster.errors import BadInput
+from aml_images_dagster.http_connection import time_limit
 from aml_images_dagster.registry.layers import LayerArchive, UnreadableLayer, open_layer
+from aml_images_dagster.registry.oci import read_manifest
 from aml_images_dagster.text import printable_line
 from aml_images_dagster.trust.file_tree import LONGEST_PATH
 from aml_images_dagster.trust.packages import RPM_DATABASE, Document, Reader, UnreadableDocument, reader_of, rpm
 
 if TYPE_CHECKING:
     import tarfile
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from aml_images_dagster.catalog.reference import Reference
     from aml_images_dagster.registry.interface import Registry
 
 _FORM = 3
+_LAYER_SECONDS = 3600
 _END = b"null\n"
 """The last line; without it a record is not whole."""
 _REMOVED, _ALL_REMOVED = ".wh.", ".wh..wh..opq"
+_REMOVALS = ("remove", "empty")
+_WINDOWS_DRIVE, _WINDOWS_FILES = "C:/", "Files/"
 _LONGEST_RECORD = 256 * 2**20
 _MOST_LINES = 500_000
 _LARGEST_DATABASE = 2 * 2**30
@@ -102,6 +109,31 @@ class LayerRecords:
         with record, gzip.open(record) as lines:
             yield map(Change.read, itertools.takewhile(lambda line: line != _END, lines))
 
+    def files_in(self, registry: Registry, image: Reference, paths: Iterable[str]) -> dict[str, bool]:
+        """Which of the absolute paths an image of one platform has.
+
+        Layers are looked at newest first, only until every path is decided: what an image adds at its end costs little.
+        A layer that cannot be read, or the part of one, counts as one without files.
+
+        Raises:
+            BadInput: There is no such image.
+            Unreachable: The registry does not answer, or serves something else than it promised.
+        """
+        manifest = registry.manifest(image)
+        if manifest is None:
+            raise BadInput("the registry has no such image", where=str(image), hint="Is the name right?")
+        names = {path: _name_in_layers(path) for path in paths}
+        decided: dict[str, bool] = {}
+        for layer in reversed(read_manifest(manifest).get("layers", ())):
+            looked_for = {path: name for path, name in names.items() if path not in decided}
+            if looked_for and not layer.get("urls"):  # a Windows base is in the registry of Microsoft alone
+                with (
+                    time_limit(_LAYER_SECONDS),
+                    self.changes(registry, image.repository, layer["digest"]) as changes,
+                ):
+                    decided |= _decide(changes, looked_for)
+        return {path: decided.get(path, False) for path in names}
+
     def _new(self, registry: Registry, repository: str, digest: str, kept: Path) -> IO[bytes]:
         """Read a layer and keep its record, if it could be read to its end."""
         with tempfile.TemporaryDirectory(prefix="new-", dir=self._folder) as work:
@@ -124,6 +156,26 @@ class LayerRecords:
         for number, (total, (_, _, path)) in enumerate(zip(sizes, found, strict=True)):
             if total > _MOST_BYTES or number >= _MOST_RECORDS:
                 path.unlink(missing_ok=True)
+
+
+def _decide(changes: Iterable[Change], looked_for: Mapping[str, str]) -> dict[str, bool]:
+    """What one layer says of paths: there, removed, or nothing. What it removes is of those below it."""
+    decided = {}
+    for change in changes:
+        for path, name in looked_for.items():
+            if change.what == "remove":
+                is_decided = f"{name}/".startswith(f"{change.path}/")
+            elif change.what == "empty":
+                is_decided = not change.path or name.startswith(f"{change.path}/")
+            else:
+                is_decided = change.what != "unread" and change.path == name
+            if is_decided:
+                decided[path] = change.what not in _REMOVALS
+    return decided
+
+
+def _name_in_layers(path: str) -> str:
+    return path.replace("\\", "/").replace(_WINDOWS_DRIVE, _WINDOWS_FILES).removeprefix("/")
 
 
 def _opened(kept: Path) -> IO[bytes] | None:

@@ -32,11 +32,11 @@ from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
 from aml_images_dagster.registry import copy as copying
 from aml_images_dagster.registry import oci
 from aml_images_dagster.registry.copy import CopyingImporter, copy_image
-from aml_images_dagster.registry.layers import files_in
 from aml_images_dagster.registry.oci import OCI_INDEX, OCI_MANIFEST, OciRegistry, read_manifest
 from aml_images_dagster.registry.platforms import images_of, manifests_below
 from aml_images_dagster.registry.resolution import BaseResolver
 from tests.emulators.odd_registry import PASSWORD, USER, Asked, OddRegistry, State, Told, digest_of
+from tests.trust.files import files_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

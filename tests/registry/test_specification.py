@@ -19,13 +19,13 @@ from aml_images_dagster.http_session import asked_pause
 from aml_images_dagster.registry import copy as copying
 from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.registry.interface import Manifest, NoAnswer
-from aml_images_dagster.registry.layers import files_in
 from aml_images_dagster.registry.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, OciRegistry, read_manifest
 from aml_images_dagster.registry.platforms import manifests_below
 from aml_images_dagster.registry.tokens import origin, read_challenges
 from tests.emulators.hostile_registry import HostileRegistry
 from tests.emulators.odd_registry import PASSWORD, USER, OddRegistry, State, Told, digest_of
 from tests.registry.test_odd_answers import IMAGE, INDEX, OTHER, STATE
+from tests.trust.files import files_in
 
 if TYPE_CHECKING:
     import ssl

@@ -28,8 +28,11 @@ def parent_finder(session: BuildSession, staged: StagedDigest) -> FindParent:
     """How a build finds parents: what it stages itself comes first, then what its plan has pinned, if it is there."""
     for_pull_request = bool(session.pull_request)
     elsewhere = finder_elsewhere(session.source, session.backends, session.settings, for_pull_request=for_pull_request)
-    planned = session.plan.images if session.plan else ()
-    pinned = {base.image: Reference.parse(base.pull) for step in planned for base in step.bases if base.pull}
+
+    @cache
+    def pinned() -> dict[str, Reference]:
+        planned = session.plan.images if session.plan else ()
+        return {base.image: Reference.parse(base.pull) for step in planned for base in step.bases if base.pull}
 
     def is_there(pin: Reference, image: Image) -> bool:
         if is_in_staging(pin, image, session.backends):
@@ -40,7 +43,7 @@ def parent_finder(session: BuildSession, staged: StagedDigest) -> FindParent:
         if release:
             return elsewhere(parent, release)
         if parent not in session.images:
-            pin = pinned.get(parent)
+            pin = pinned().get(parent)
             return pin if pin and is_there(pin, session.image(parent)) else elsewhere(parent)
         digest = staged(parent)
         if digest is None:

@@ -32,8 +32,8 @@ from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.catalog.windows import check_host
 from aml_images_dagster.engine.interface import BuildRequest, DockerfileFailed
 from aml_images_dagster.errors import BadInput, BuildFailed, Unreachable
-from aml_images_dagster.registry.layers import files_in
 from aml_images_dagster.registry.platforms import images_of, manifests_below
+from aml_images_dagster.trust.layer_records import LayerRecords
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -257,7 +257,7 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
             where = _place(image, text, failure.line)
             raise BuildFailed(failure.what, where=where, hint=failure.hint, log=failure.log) from None
     by_digest = reference.with_digest(served)
-    platforms = _platforms(image, by_digest, pushed, backends.staging)
+    platforms = _platforms(session, image, by_digest, pushed)
     os, architecture = platforms[0].platform.split("/")[:2]
     return StagedImage(
         image=image.id,
@@ -337,27 +337,28 @@ def _is_whole(session: BuildSession, image: Reference) -> bool:
     return session.keeps([image, *parts])
 
 
-def _platforms(image: Image, pushed: Reference, told: PushedImage, staging: Registry) -> tuple[StagedPlatform, ...]:
+def _platforms(session: BuildSession, image: Image, pushed: Reference, told: PushedImage) -> tuple[StagedPlatform, ...]:
     """The images that a builder has pushed, in the order of the platforms of image.json.
 
     Raises:
         BuildFailed: They are for other platforms.
     """
-    found = images_of(staging, pushed)
+    found = images_of(session.backends.staging, pushed)
     _check_platforms(image, found, pushed)
-    return tuple(_staged_platform(image, platform, found[platform], told, staging) for platform in image.platforms)
+    return tuple(_staged_platform(session, image, platform, found[platform], told) for platform in image.platforms)
 
 
 def _staged_platform(
-    image: Image, platform: str, reference: Reference, told: PushedImage, staging: Registry
+    session: BuildSession, image: Image, platform: str, reference: Reference, told: PushedImage
 ) -> StagedPlatform:
+    staging, records = session.backends.staging, LayerRecords(session.settings.layer_records)
     manifest = staging.manifest(reference)
     return StagedPlatform(
         platform=platform,
         digest=reference.digest,
         size_bytes=staging.size_bytes(reference),
         layers=len(json.loads(manifest.body).get("layers", ())) if manifest else 0,
-        notices=dict(told.files or files_in(staging, reference, notice_paths(image.os))),
+        notices=dict(told.files or records.files_in(staging, reference, notice_paths(image.os))),
     )
 
 

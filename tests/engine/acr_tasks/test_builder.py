@@ -17,12 +17,12 @@ from aml_images_dagster.engine.acr_tasks.runs import RunLog
 from aml_images_dagster.engine.interface import BuildRequest, RegistryLogin
 from aml_images_dagster.errors import BadInput, BuildFailed, Unreachable
 from aml_images_dagster.profiles import backends_for
-from aml_images_dagster.registry.layers import files_in
 from aml_images_dagster.settings import load_settings
 from tests.emulators.azure.acr_tasks import CONTAINER, AcrTasks
 from tests.emulators.azure.blob_storage import BlobStorage
 from tests.emulators.token_registry import TokenRegistry
 from tests.memory import memory_growth
+from tests.trust.files import files_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

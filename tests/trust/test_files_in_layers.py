@@ -15,11 +15,12 @@ import pytest
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.registry.interface import Manifest
-from aml_images_dagster.registry.layers import files_in
 from aml_images_dagster.registry.oci import OCI_CONFIG, OCI_MANIFEST, OciRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from aml_images_dagster.trust.layer_records import LayerRecords
 
 pytestmark = pytest.mark.engine
 
@@ -58,10 +59,10 @@ def push(staging: OciRegistry, repository: str) -> Callable[..., Reference]:
     return push
 
 
-def test_the_names_of_many_files_are_not_held(push, staging):
+def test_the_names_of_many_files_are_not_held(push, staging, records):
     image = push(f"opt/{number}" for number in range(10_000))
     tracemalloc.start()
-    assert files_in(staging, image, ["/opt/9999", "/opt/x"]) == {"/opt/9999": True, "/opt/x": False}
+    assert records.files_in(staging, image, ["/opt/9999", "/opt/x"]) == {"/opt/9999": True, "/opt/x": False}
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 3e6
@@ -85,28 +86,42 @@ def test_the_names_of_many_files_are_not_held(push, staging):
     ],
 )
 def test_the_newest_layer_that_says_something_decides(
-    push: Callable[..., Reference], staging: OciRegistry, layers: list[list[str]], there: bool
+    push: Callable[..., Reference], staging: OciRegistry, records: LayerRecords, layers: list[list[str]], there: bool
 ) -> None:
-    assert files_in(staging, push(*layers), ["/etc/a"]) == {"/etc/a": there}
+    assert records.files_in(staging, push(*layers), ["/etc/a"]) == {"/etc/a": there}
 
 
-def test_windows_keeps_the_files_of_c_in_a_folder(push: Callable[..., Reference], staging: OciRegistry) -> None:
+def test_windows_keeps_the_files_of_c_in_a_folder(
+    push: Callable[..., Reference], staging: OciRegistry, records: LayerRecords
+) -> None:
     image = push(["Files", "Files/LICENSE.txt", "Hives/Software_Delta"])
     wanted = ["C:\\LICENSE.txt", "C:\\Absent.txt"]
-    assert files_in(staging, image, wanted) == {"C:\\LICENSE.txt": True, "C:\\Absent.txt": False}
+    assert records.files_in(staging, image, wanted) == {"C:\\LICENSE.txt": True, "C:\\Absent.txt": False}
 
 
 def test_layers_below_the_last_that_is_needed_are_not_read(
-    push: Callable[..., Reference], staging: OciRegistry, monkeypatch: pytest.MonkeyPatch
+    push: Callable[..., Reference], staging: OciRegistry, records: LayerRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = push(["old"], ["new"])
     opened = []
     open_blob = staging.open_blob
     monkeypatch.setattr(staging, "open_blob", lambda *blob: opened.append(blob) or open_blob(*blob))
-    assert files_in(staging, image, ["/new"]) == {"/new": True}
+    assert records.files_in(staging, image, ["/new"]) == {"/new": True}
     assert len(opened) == 1
 
 
-def test_an_image_that_is_not_there(staging: OciRegistry, repository: str) -> None:
+def test_images_on_one_base_read_it_once(
+    push: Callable[..., Reference], staging: OciRegistry, records: LayerRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [push(["base"], [f"own{number}"]) for number in range(5)]
+    opened = []
+    open_blob = staging.open_blob
+    monkeypatch.setattr(staging, "open_blob", lambda *blob: opened.append(blob) or open_blob(*blob))
+    for image in images:
+        assert records.files_in(staging, image, ["/base", "/none"]) == {"/base": True, "/none": False}
+    assert len(opened) == 1 + len(images)
+
+
+def test_an_image_that_is_not_there(staging: OciRegistry, repository: str, records: LayerRecords) -> None:
     with pytest.raises(BadInput, match="no such image"):
-        files_in(staging, Reference(staging.host, repository, "absent"), ["/a"])
+        records.files_in(staging, Reference(staging.host, repository, "absent"), ["/a"])
