@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -213,6 +214,19 @@ def beating() -> None:
 @dg.job(executor_def=fork(forks=False))
 def not_forked() -> None:
     where()
+
+
+@dg.multi_asset(specs=[dg.AssetSpec(f"asset{number}") for number in range(40)], can_subset=True)
+def assets(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
+    for key in sorted(context.selected_asset_keys):
+        yield dg.MaterializeResult(asset_key=key)
+    asked = context.get_step_execution_context().get_output_asset_keys.cache_info()  # type: ignore[attr-defined]
+    mark("asked", f"{asked.hits} {asked.misses}")
+
+
+def of_assets() -> dg.JobDefinition:
+    job = dg.define_asset_job("of_assets", executor_def=fork())
+    return dg.Definitions([assets], jobs=[job]).resolve_job_def("of_assets")
 
 
 @dg.definitions

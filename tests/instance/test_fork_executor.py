@@ -111,6 +111,16 @@ def test_steps_are_forks_of_the_run_and_have_logs_of_their_own(runs: Runs, insta
     assert manager.is_capture_complete(manager.build_log_key_for_run(run.run_id, keys["where"]))
 
 
+def test_a_step_finds_out_its_outputs_once_however_many_dagster_asks_for(
+    runs: Runs, instance: dg.DagsterInstance
+) -> None:
+    """Where Dagster no longer asks with each output, the executor need not keep the answer."""
+    assert runs.finish("of_assets").status is DagsterRunStatus.SUCCESS
+    hits, misses = map(int, runs.mark("asked").split())
+    assert (hits >= 40, misses) == (True, 1)
+    assert len(instance.get_asset_keys()) == 40
+
+
 def test_a_run_is_prepared_once_where_steps_are_forked(runs: Runs) -> None:
     run = runs.finish("prepared")
     assert run.status is DagsterRunStatus.SUCCESS
