@@ -237,7 +237,7 @@ class ForkExecutor(dg.Executor):
                         _signal(running, signal.SIGINT)
                     if interrupted_at is not None and time.monotonic() > interrupted_at + self._grace_seconds:
                         _signal(running, signal.SIGKILL)
-                    # It goes through all steps of the run: not once for each event of one.
+                    # Dagster goes through all steps of the run to find the next ones: not with each event of one.
                     while interrupted_at is None and not failed and time.monotonic() >= look_at:
                         free = self._max_concurrent - len(running)
                         steps = active.get_steps_to_execute(limit=free) if free else ()
@@ -271,7 +271,8 @@ class ForkExecutor(dg.Executor):
                                 errors.append(crash)
                                 failed = failed or (key if self._fail_fast else "")
                         active.verify_complete(context, key)
-                    yield from active.plan_events_iterator(context)
+                    if time.monotonic() >= look_at:
+                        yield from active.plan_events_iterator(context)
             except BaseException:
                 # No step may run without a parent that watches it.
                 _signal(running, signal.SIGINT)
