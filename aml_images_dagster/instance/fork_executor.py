@@ -402,12 +402,12 @@ def _map_assets(context: PlanExecutionContext, plan: ExecutionPlan) -> None:
     """Let the job find which step makes which asset: it goes through all of both."""
     assets = context.job_def.asset_layer
     made = (
-        assets.get_asset_key_for_node_output(step.node_handle, output.name)
+        key
         for step in plan.get_steps_to_execute_in_topo_order()
-        for output in step.step_outputs
+        for key in assets.get_selected_entity_keys_for_node(step.node_handle)
     )
-    if first := next(filter(None, made), None):
-        assets.get_op_output_handle(first)
+    if key := next(made, None):
+        assets.get_op_output_handle(key)
 
 
 def _obstacle() -> str:

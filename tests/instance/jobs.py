@@ -229,6 +229,11 @@ def of_assets() -> dg.JobDefinition:
     return dg.Definitions([assets], jobs=[job]).resolve_job_def("of_assets")
 
 
+def of_the_last_asset() -> dg.JobDefinition:
+    job = dg.define_asset_job("of_the_last_asset", ["asset9"], executor_def=fork())
+    return dg.Definitions([assets], jobs=[job]).resolve_job_def("of_the_last_asset")
+
+
 @dg.definitions
 def defs() -> dg.Definitions:
     fork_runs(["aml_images_dagster.preload", __name__])

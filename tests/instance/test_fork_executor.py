@@ -121,6 +121,11 @@ def test_a_step_finds_out_its_outputs_once_however_many_dagster_asks_for(
     assert len(instance.get_asset_keys()) == 40
 
 
+def test_a_step_may_make_some_of_its_outputs(runs: Runs, instance: dg.DagsterInstance) -> None:
+    assert runs.finish("of_the_last_asset").status is DagsterRunStatus.SUCCESS
+    assert instance.get_asset_keys() == [dg.AssetKey("asset9")]
+
+
 def test_a_run_is_prepared_once_where_steps_are_forked(runs: Runs) -> None:
     run = runs.finish("prepared")
     assert run.status is DagsterRunStatus.SUCCESS
