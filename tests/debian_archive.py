@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import shutil
 import subprocess
+import tempfile
 from datetime import UTC, date, datetime
 from email.utils import format_datetime
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Self
+from pathlib import Path
+from typing import Self
 
 from tests.emulators.served import Served
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SUITES = {"debian": ("bookworm", "bookworm-updates"), "debian-security": ("bookworm-security",)}
 
@@ -33,12 +33,11 @@ class DebianArchive(Served):
 
     def __init__(self, folder: Path) -> None:
         self._root = folder / "archive"
-        self._gpg_home = folder / "gpg"
         self.keyring = folder / "keyring.gpg"
         self._changelogs: dict[str, list[str]] = {}
 
     def __enter__(self) -> Self:
-        self._gpg_home.mkdir(mode=0o700, parents=True)
+        self._gpg_home = Path(tempfile.mkdtemp(prefix="gpg-"))  # the path of a socket has to be short
         self._gpg("--passphrase", "", "--quick-generate-key", "archive@example.com", "ed25519", "sign")
         self._gpg("--export", "--output", self.keyring)
         for archive, suites in SUITES.items():
@@ -51,6 +50,7 @@ class DebianArchive(Served):
     def __exit__(self, *_: object) -> None:
         super().__exit__()
         subprocess.run(["gpgconf", "--homedir", self._gpg_home, "--kill", "all"], check=True, timeout=60)
+        shutil.rmtree(self._gpg_home)
 
     @property
     def url(self) -> str:
