@@ -37,6 +37,7 @@ class DebianArchive(Served):
         self._changelogs: dict[str, list[str]] = {}
 
     def __enter__(self) -> Self:
+        self.keyring.parent.mkdir(parents=True, exist_ok=True)
         self._gpg_home = Path(tempfile.mkdtemp(prefix="gpg-"))  # the path of a socket has to be short
         self._gpg("--passphrase", "", "--quick-generate-key", "archive@example.com", "ed25519", "sign")
         self._gpg("--export", "--output", self.keyring)
