@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     Beat = Callable[[dg.DagsterInstance, dg.DagsterRun], None]
 
 _POLL_SECONDS = 0.2
-"""Between two looks for an interrupt and for free slots in pools."""
+"""Between two looks for an interrupt, and for free slots in pools and steps to retry while none has ended."""
 _GRACE_SECONDS = 300
 """How long a step has to end after an interrupt; longer than the longest cleanup of ours after one."""
 _INTERRUPTS = {"DagsterExecutionInterruptedError", "KeyboardInterrupt"}

@@ -1,8 +1,8 @@
 """The archive that a layer of an image is, as a stream, without pulling the image.
 
-Source of the form, with the names of removed files: https://github.com/opencontainers/image-spec/blob/main/layer.md.
-Anybody may have made an archive: it is decompressed
-while it comes and never held, and what is read of it at once, and how much of it there may be, is limited here.
+Source of the form: https://github.com/opencontainers/image-spec/blob/main/layer.md. Anybody may have made an archive:
+it is decompressed while it comes and never held, and what is read of it at once, and how much of it there may be, is
+limited here.
 """
 
 from __future__ import annotations

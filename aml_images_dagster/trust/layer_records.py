@@ -2,7 +2,8 @@
 
 A record is a file of JSON lines, compressed: first what the layer removes of those below it, then what it adds, in the
 order of its archive. A layer is named by the digest of its content, so a record never becomes wrong; the number in
-the file's name is that of the form and of the readers, and is raised when either changes.
+the file's name is that of the form and of the readers, and is raised when either changes. Source of the names by which
+a layer removes files: https://github.com/opencontainers/image-spec/blob/main/layer.md.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ class LayerRecords:
         """Which of the absolute paths an image of one platform has.
 
         Layers are looked at newest first, only until every path is decided: what an image adds at its end costs little.
-        A layer that cannot be read, or the part of one, counts as one without files.
+        A layer that cannot be read, the part of one, or what is beyond the limits of a record, counts as without files.
 
         Raises:
             BadInput: There is no such image.
@@ -127,10 +128,7 @@ class LayerRecords:
         for layer in reversed(read_manifest(manifest).get("layers", ())):
             looked_for = {path: name for path, name in names.items() if path not in decided}
             if looked_for and not layer.get("urls"):  # a Windows base is in the registry of Microsoft alone
-                with (
-                    time_limit(_LAYER_SECONDS),
-                    self.changes(registry, image.repository, layer["digest"]) as changes,
-                ):
+                with self.changes(registry, image.repository, layer["digest"]) as changes:
                     decided |= _decide(changes, looked_for)
         return {path: decided.get(path, False) for path in names}
 
@@ -138,7 +136,8 @@ class LayerRecords:
         """Read a layer and keep its record, if it could be read to its end."""
         with tempfile.TemporaryDirectory(prefix="new-", dir=self._folder) as work:
             record = Path(work) / "record"
-            is_whole = _write(registry, repository, digest, record)
+            with time_limit(_LAYER_SECONDS):
+                is_whole = _write(registry, repository, digest, record)
             opened = record.open("rb")
             if is_whole:
                 record.replace(kept)
@@ -224,7 +223,10 @@ def _write(registry: Registry, repository: str, digest: str, record: Path) -> bo
                     reading.take(layer, entry)
         except UnreadableLayer as error:
             unreadable = Change("unread", "", f"layer {digest}: {error}")
-        reading.finish()
+        try:
+            reading.finish()
+        except UnreadableLayer as error:
+            unreadable = unreadable or Change("unread", "", f"layer {digest}: {error}")
         lines.write(_END)
     with _compressed(record) as lines:
         for change in filter(None, (unreadable, *reading.removed)):

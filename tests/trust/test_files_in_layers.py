@@ -30,7 +30,7 @@ def _layer(names: Iterable[str]) -> bytes:
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name in names:
             tar.addfile(tarfile.TarInfo(name))
-    return gzip.compress(buffer.getvalue())
+    return gzip.compress(buffer.getvalue(), mtime=0)
 
 
 @pytest.fixture

@@ -167,6 +167,13 @@ def test_a_layer_that_is_too_large_is_named(read, monkeypatch, module, limit, va
     assert inventory.unread[0].endswith(why)
 
 
+def test_a_layer_that_is_too_large_may_have_a_database(read, monkeypatch):
+    monkeypatch.setattr(layer_records, "_LONGEST_RECORD", 100)
+    inventory = read({"var/lib/rpm/rpmdb.sqlite": "no database", **{f"f{number}": "" for number in range(5)}})
+    assert len(inventory.unread) == 1
+    assert inventory.unread[0].endswith("what there is to say of its files has more than 100 bytes")
+
+
 def test_a_bomb_is_read_in_little_memory(read):
     size = 300 * 2**20
     header = tarfile.TarInfo("opt/a.dist-info/RECORD")
