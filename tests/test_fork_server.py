@@ -38,7 +38,11 @@ class User:
 
     def __init__(self, preload: list[str], folder: Path) -> None:
         command = [sys.executable, "-W", "ignore", "-c", USER, json.dumps(preload)]
-        self.process = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        # Another test of this process may have loaded the definitions of its own repository, for all that it starts.
+        environment = {name: value for name, value in os.environ.items() if name != "AML_IMAGES_PINNED_CATALOG"}
+        self.process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         self.server, self.fork = self._said()
 
     def _said(self) -> list[int]:
