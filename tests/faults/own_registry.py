@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -115,6 +116,7 @@ class OwnRegistry:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                env={"GOGC": "400", **os.environ},  # as scripts/services starts them
             )
         deadline = time.monotonic() + _SECONDS
         while True:
