@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
+from alembic.script import ScriptDirectory
 
 from aml_images_dagster.builds.naming import build_number, release_tag_for
 from aml_images_dagster.builds.session import BuildSession
@@ -38,6 +39,8 @@ from tests.image_repository import DOCKERFILES, ImageRepository
 from tests.indexes import push_index
 
 if TYPE_CHECKING:
+    from alembic.config import Config
+
     from aml_images_dagster.builds.backends import Backends
 
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and what is printed would be as narrow
@@ -68,6 +71,21 @@ LONGEST = (
 MakeContext = Callable[[Mapping[str, str | bytes]], Path]
 PushNewImage = Callable[[str, str], Reference]
 NewSession = Callable[..., BuildSession]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _migrations_read_once() -> Iterator[None]:
+    """Dagster reads the scripts of its migrations for each of the three stores of an instance; they never change."""
+    read = ScriptDirectory.from_config
+    known: dict[str | None, ScriptDirectory] = {}
+
+    def from_config(config: Config) -> ScriptDirectory:
+        place = config.get_main_option("script_location")
+        return known.get(place) or known.setdefault(place, read(config))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptDirectory, "from_config", from_config)
+        yield
 
 
 @pytest.fixture(autouse=True)

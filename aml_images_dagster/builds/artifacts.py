@@ -115,9 +115,7 @@ def _written_beside(path: UPath, data: bytes, *, durable: bool) -> Iterator[Path
     made for it, after it.
     """
     folder = Path(str(path.parent))
-    new = [folder, *folder.parents]
-    new = new[: next((index for index, each in enumerate(new) if each.exists()), 0) + 1]
-    folder.mkdir(parents=True, exist_ok=True)
+    changed = _made(folder)
     temporary = folder / f".{uuid.uuid4().hex}"
     try:
         with temporary.open("wb") as file:
@@ -127,10 +125,19 @@ def _written_beside(path: UPath, data: bytes, *, durable: bool) -> Iterator[Path
                 os.fsync(file.fileno())
         yield temporary
         if durable:
-            for each in new:
+            for each in changed:
                 _sync_folder(each)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _made(folder: Path) -> list[Path]:
+    """Make a folder if it is not there; the folders in which there is a new name then: itself, and those above."""
+    if folder.is_dir():
+        return [folder]
+    above = _made(folder.parent)
+    folder.mkdir(exist_ok=True)
+    return [folder, *above]
 
 
 def _sync_folder(folder: Path) -> None:
@@ -250,10 +257,12 @@ class BuildFolder:
     def __init__(self, root: UPath, build: str) -> None:
         self.build = build
         self.root = root / build
+        self._folders: dict[str, UPath] = {}
 
     def image(self, image: str) -> UPath:
         """Folder of what the build knows of one image."""
-        return below(self.root / ".records", image)
+        known = self._folders.get(image)  # a path is slow to put together, and each record of an image needs it
+        return known or self._folders.setdefault(image, below(self.root / ".records", image))
 
     def keep_sources(self, files: Iterable[tuple[str, bytes]]) -> None:
         """Keep files of the repository, for people who inspect the build.
@@ -551,6 +560,9 @@ class Artifacts:
         self.root = UPath(uri, **(options or {}))
         self.of_no_pull_request: set[str] = set()
         """Builds whose record says so; of what a build is never changes, and 1,000 images are from a few builds."""
+        self.made_by: set[tuple[str, str, str, str]] = set()
+        """Images that a build was seen to have made: the build, the image, its digest and its content key."""
+        self._passed_folders: list[UPath] = [self.root / "passed", self.root / "passed_by_pull_requests"]
 
     @property
     def on_disk(self) -> bool:
@@ -655,7 +667,7 @@ class Artifacts:
     def forget_passed(self, content_key: str, digest: str) -> None:
         """Remove the records of images that passed with this content key and have this digest."""
         for by_pull_requests in (False, True):
-            records = (self._passed_folder(by_pull_requests) / content_key).glob("*/*.json")
+            records = (self._passed_folders[by_pull_requests] / content_key).glob("*/*.json")
             for path in (self._passed_earlier(content_key, by_pull_requests), *records):
                 passed = _read_memory(path)
                 if passed is not None and passed.staged.digest == digest:
@@ -717,12 +729,8 @@ class Artifacts:
             _write(below(self.root / "last_passed", f"{staged.image}.json"), record)
 
     def _passed(self, content_key: str, image: str, by_pull_requests: bool) -> UPath:
-        return below(self._passed_folder(by_pull_requests) / content_key, f"{image}.json")
+        return below(self._passed_folders[by_pull_requests], f"{content_key}/{image}.json")
 
     def _passed_earlier(self, content_key: str, by_pull_requests: bool) -> UPath:
         """The one record for all images with the same content, as earlier versions wrote it."""
-        return self._passed_folder(by_pull_requests) / f"{content_key}.json"
-
-    def _passed_folder(self, by_pull_requests: bool) -> UPath:
-        folder: UPath = self.root / ("passed_by_pull_requests" if by_pull_requests else "passed")
-        return folder
+        return self._passed_folders[by_pull_requests] / f"{content_key}.json"

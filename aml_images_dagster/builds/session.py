@@ -70,6 +70,7 @@ class BuildSession:
         settings: All settings.
         backends: The engine, registries, test runner and artifacts store.
         plan: The plan of the build; None if its steps decide themselves.
+        tagged: Digests that this process has tagged for the build and seen under the tag, by image.
     """
 
     number: str
@@ -89,6 +90,7 @@ class BuildSession:
     is_checked: bool = False
     keep_until: datetime | None = None
     plan: Plan | None = None
+    tagged: dict[str, str] = field(default_factory=dict)
 
     @property
     def build_network(self) -> str | None:

@@ -37,6 +37,14 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.builds.records import Plan
 
+_SHOWN = {
+    dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
+    dg.DagsterEventType.ASSET_MATERIALIZATION,
+    dg.DagsterEventType.STEP_START,
+    dg.DagsterEventType.STEP_SUCCESS,
+    dg.DagsterEventType.STEP_FAILURE,
+    dg.DagsterEventType.STEP_SKIPPED,
+}
 _POLL_SECONDS = 0.3
 _LOOK_SECONDS = 2
 _STAGES: tuple[Stage, ...] = ("staged", "tested", "import_cfg")
@@ -121,7 +129,9 @@ class Progress:
             self._run_id = runs[0].run_id
             build = build_number(self._run_id, created_at(self._instance, self._run_id))
             self._console.print(f"build {build} started: {self._count()}", markup=False)
-        connection = self._instance.get_records_for_run(self._run_id, cursor=self._cursor, limit=1000)
+        if not self._cells:  # nothing is made, and the events of the release files hold all images
+            return
+        connection = self._instance.get_records_for_run(self._run_id, self._cursor, of_type=_SHOWN, limit=1000)
         self._cursor = connection.cursor
         for record in connection.records:
             event = record.event_log_entry.dagster_event

@@ -126,7 +126,9 @@ def release_image(session: BuildSession, name: str) -> ReleaseImage:
             where=name,
             hint="Select the whole chain of the image; what failed is cleaned up, so start a new build.",
         )
-    served = session.backends.staging.digest(session.staging_reference(image))
+    served = session.tagged.get(name)
+    if served != staged.digest:  # a tag that this step has just read back is not asked for once more
+        served = session.backends.staging.digest(session.staging_reference(image))
     if tested.digest != staged.digest or served != staged.digest:
         raise BuildFailed(
             f"staged {staged.digest}, tested {tested.digest}, but the tag serves {served or 'nothing'}",

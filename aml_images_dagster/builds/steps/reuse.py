@@ -23,7 +23,7 @@ from aml_images_dagster.registry.platforms import manifests_below
 if TYPE_CHECKING:
     from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.builds.backends import Backends
-    from aml_images_dagster.builds.records import PassedImage
+    from aml_images_dagster.builds.records import PassedImage, StagedImage
     from aml_images_dagster.builds.session import BuildSession
     from aml_images_dagster.catalog.content_key import ContentKey
     from aml_images_dagster.catalog.image import Image
@@ -67,14 +67,23 @@ def _with_digest(passed: list[PassedImage], digest: str) -> list[PassedImage]:
 def _without_pull_requests(passed: PassedImage, artifacts: Artifacts) -> PassedImage | None:
     """Records made by builds that are not for pull requests: earlier versions had common records for all builds."""
     staged, tested = passed.staged, passed.tested
-    made = None
-    if is_of_no_pull_request(staged.built_in, artifacts):
-        with suppress(BadInput):
-            made = artifacts.build(staged.built_in).read_staged(staged.image)
-    if made is None or (made.digest, made.content_key) != (staged.digest, staged.content_key):
+    if not is_of_no_pull_request(staged.built_in, artifacts) or not _is_made_there(staged, artifacts):
         return None
     scenarios = tuple(record for record in tested.scenarios if is_of_no_pull_request(record.tested_in, artifacts))
     return passed.model_copy(update={"tested": tested.model_copy(update={"scenarios": scenarios})})
+
+
+def _is_made_there(staged: StagedImage, artifacts: Artifacts) -> bool:
+    """Whether the build that is said to have made an image says so itself."""
+    said = (staged.built_in, staged.image, staged.digest, staged.content_key.digest)
+    if said not in artifacts.made_by:
+        made = None
+        with suppress(BadInput):
+            made = artifacts.build(staged.built_in).read_staged(staged.image)
+        if made is None or (made.digest, made.content_key) != (staged.digest, staged.content_key):
+            return False
+        artifacts.made_by.add(said)
+    return True
 
 
 def is_of_no_pull_request(build: str, artifacts: Artifacts) -> bool:

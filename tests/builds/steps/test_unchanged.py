@@ -13,6 +13,7 @@ from aml_images_dagster.builds.steps.staging import stage, stage_once
 from aml_images_dagster.builds.steps.unchanged import record_unchanged
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, BuildFailed, BuildStopped
+from aml_images_dagster.release.release_json import release_image
 from tests.builds.in_memory import MemoryFactory, MemoryRegistry, staged_digests, write, write_image
 from tests.builds.test_process import elsewhere
 
@@ -59,6 +60,28 @@ def test_what_is_reused_is_recorded_and_nothing_is_built_or_run(factory: MemoryF
         assert factory.staging.digest(Reference.parse(staged.reference)) == staged.digest
         assert [scenario.tested_in for scenario in tested.scenarios] == [first.number] * (image != "apps/other")
         assert (second.folder.root / "sources/images" / image / "Dockerfile").exists()
+
+
+def test_a_tag_is_asked_for_once_more_only_by_another_process(
+    factory: MemoryFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factory.build(factory.plan())
+    plan = factory.plan()
+    asked, ask = [], MemoryRegistry.digest
+
+    def digest(registry: MemoryRegistry, reference: Reference) -> str | None:
+        asked.extend([reference.tag] if reference.tag else [])
+        return ask(registry, reference)
+
+    monkeypatch.setattr(MemoryRegistry, "digest", digest)
+    session = factory.build(plan)
+    digests = {image: release_image(session, image).staging.digest for image in ALL}
+    assert digests == {planned.image: planned.digest for planned in plan.images}
+    assert asked == []
+    for image in ALL:  # as the step of the release files does where other steps have staged
+        session.tagged.clear()
+        assert release_image(session, image).staging.digest == digests[image]
+    assert asked == [session.staging_reference(session.image(image)).tag for image in ALL]
 
 
 def test_a_leaf_that_changed_is_built_on_the_parent_that_is_reused(factory: MemoryFactory) -> None:

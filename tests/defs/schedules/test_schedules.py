@@ -6,6 +6,7 @@ import asyncio
 import os
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -233,11 +234,11 @@ def _evaluate(instance: dg.DagsterInstance, node: Any) -> FreshnessState:
 
 
 def test_freshness_does_not_flap_and_notices_a_missing_month(load: Callable[..., dg.Definitions]) -> None:
-    """Two years of monthly builds of changing length, looked at every twelve hours; then one is missing."""
+    """Two years of monthly builds of changing length, looked at when new and when oldest; then one is missing."""
     days = second_wednesdays("America/Los_Angeles", 9)[:25]
     built = [day.astimezone(UTC) + timedelta(hours=number * 7 % 23) for number, day in enumerate(days[:-1])]
-    last = built[-1]
-    looked = [built[0] + timedelta(hours=12 * n) for n in range(1, (last - built[0]).days * 2)]
+    last, second = built[-1], timedelta(seconds=1)
+    looked = [moment for this, following in pairwise(built) for moment in (this + second, following - second)]
     late = [last + timedelta(days=36.9), last + timedelta(days=37.1), last + timedelta(days=300)]
     found = states(load, built, [*looked, *late])
     assert set(found[: len(looked) + 1]) == {FreshnessState.PASS}
