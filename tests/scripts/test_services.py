@@ -132,6 +132,16 @@ def test_what_answered_before_is_left_running_and_named(clone: Clone) -> None:
     assert clone.answers == [True, False, False]
 
 
+def test_a_service_that_ends_says_why(clone: Clone) -> None:
+    (clone.root / "bin/dockerd").write_text(
+        "#!/bin/sh\necho starting\necho failed to start daemon: no room >&2\nexit 1\n"
+    )
+    failed = clone.services()
+    assert failed.returncode == 2
+    log = clone.root / ".aml-images/dockerd.log"
+    assert f"the engine has ended: failed to start daemon: no room; see {log}" in failed.stderr
+
+
 def test_another_process_that_has_the_number_of_one_that_was_started_is_not_ended(clone: Clone) -> None:
     (clone.root / "engine").touch()
     assert clone.services().returncode == 0
