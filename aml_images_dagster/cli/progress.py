@@ -45,6 +45,8 @@ _SHOWN = {
     dg.DagsterEventType.STEP_FAILURE,
     dg.DagsterEventType.STEP_SKIPPED,
 }
+_AT_ONCE = 1000
+"""Events that are read at once."""
 _POLL_SECONDS = 0.3
 _LOOK_SECONDS = 2
 _STAGES: tuple[Stage, ...] = ("staged", "tested", "import_cfg")
@@ -131,12 +133,14 @@ class Progress:
             self._console.print(f"build {build} started: {self._count()}", markup=False)
         if not self._cells:  # nothing is made, and the events of the release files hold all images
             return
-        connection = self._instance.get_records_for_run(self._run_id, self._cursor, of_type=_SHOWN, limit=1000)
-        self._cursor = connection.cursor
-        for record in connection.records:
-            event = record.event_log_entry.dagster_event
-            if event is not None:
-                self._apply(event, record.event_log_entry.timestamp)
+        has_more = True
+        while has_more:  # the last look is at all that there is
+            connection = self._instance.get_records_for_run(self._run_id, self._cursor, of_type=_SHOWN, limit=_AT_ONCE)
+            self._cursor, has_more = connection.cursor, connection.has_more
+            for record in connection.records:
+                event = record.event_log_entry.dagster_event
+                if event is not None:
+                    self._apply(event, record.event_log_entry.timestamp)
 
     def _look_for_places(self) -> None:
         """Find out whether other builds hold all places that this one has need of."""
