@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from aml_images_dagster.builds.records import EndStatus
+    from aml_images_dagster.catalog.content_key import ContentKey
 
 R = TypeVar("R", bound=Record)
 
@@ -115,7 +116,7 @@ def _written_beside(path: UPath, data: bytes, *, durable: bool) -> Iterator[Path
     made for it, after it.
     """
     folder = Path(str(path.parent))
-    changed = _made(folder)
+    changed = _make_folder(folder)
     temporary = folder / f".{uuid.uuid4().hex}"
     try:
         with temporary.open("wb") as file:
@@ -131,12 +132,20 @@ def _written_beside(path: UPath, data: bytes, *, durable: bool) -> Iterator[Path
         temporary.unlink(missing_ok=True)
 
 
-def _made(folder: Path) -> list[Path]:
-    """Make a folder if it is not there; the folders in which there is a new name then: itself, and those above."""
+def _make_folder(folder: Path) -> list[Path]:
+    """Make a folder and those above it that are missing; all that have a new name in them once a file is written there.
+
+    Raises:
+        NotADirectoryError: One of these is a file.
+    """
     if folder.is_dir():
         return [folder]
-    above = _made(folder.parent)
-    folder.mkdir(exist_ok=True)
+    above = _make_folder(folder.parent) if folder.parent != folder else []
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if not folder.is_dir():  # "exists" would be taken for the record that another process was faster to create
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
     return [folder, *above]
 
 
@@ -560,9 +569,12 @@ class Artifacts:
         self.root = UPath(uri, **(options or {}))
         self.of_no_pull_request: set[str] = set()
         """Builds whose record says so; of what a build is never changes, and 1,000 images are from a few builds."""
-        self.made_by: set[tuple[str, str, str, str]] = set()
-        """Images that a build was seen to have made: the build, the image, its digest and its content key."""
-        self._passed_folders: list[UPath] = [self.root / "passed", self.root / "passed_by_pull_requests"]
+        self.known_made: dict[tuple[str, str, str], ContentKey] = {}
+        """What builds were seen to have made: of a build, an image and a digest, the content key."""
+        self._passed_folders: dict[bool, UPath] = {
+            False: self.root / "passed",
+            True: self.root / "passed_by_pull_requests",
+        }
 
     @property
     def on_disk(self) -> bool:

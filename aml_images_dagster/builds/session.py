@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _DELETION_SECONDS = 60.0
 """How long a deletion may take; one that takes longer was begun by a process that has ended on another machine."""
 _WAIT_SECONDS = 0.5
+_SEEN_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,6 @@ class BuildSession:
         settings: All settings.
         backends: The engine, registries, test runner and artifacts store.
         plan: The plan of the build; None if its steps decide themselves.
-        tagged: Digests that this process has tagged for the build and seen under the tag, by image.
     """
 
     number: str
@@ -90,7 +90,7 @@ class BuildSession:
     is_checked: bool = False
     keep_until: datetime | None = None
     plan: Plan | None = None
-    tagged: dict[str, str] = field(default_factory=dict)
+    _tags_seen: dict[str, tuple[str, float]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def build_network(self) -> str | None:
@@ -124,6 +124,15 @@ class BuildSession:
     def staging_reference(self, image: Image) -> Reference:
         """The staging tag of an image in this build."""
         return staging_reference(self.backends.staging.host, image.family, image.name, self.number)
+
+    def saw_tag(self, image: str, digest: str) -> None:
+        """Remember that this step has just written the staging tag of an image, and read back that it serves this."""
+        self._tags_seen[image] = (digest, time.monotonic())
+
+    def has_just_seen_tag(self, image: str, digest: str) -> bool:
+        """Whether this step has done so within the last minute: a tag that is older may have moved."""
+        seen, when = self._tags_seen.get(image, ("", 0.0))
+        return seen == digest and time.monotonic() - when < _SEEN_SECONDS
 
     def has_ended(self) -> bool:
         """Whether the build has failed or was canceled, here or elsewhere."""

@@ -37,13 +37,16 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.builds.records import Plan
 
+_STATES = {
+    dg.DagsterEventType.STEP_START: "running",
+    dg.DagsterEventType.STEP_SUCCESS: "done",
+    dg.DagsterEventType.STEP_FAILURE: "failed",
+    dg.DagsterEventType.STEP_SKIPPED: "skipped",
+}
 _SHOWN = {
     dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
     dg.DagsterEventType.ASSET_MATERIALIZATION,
-    dg.DagsterEventType.STEP_START,
-    dg.DagsterEventType.STEP_SUCCESS,
-    dg.DagsterEventType.STEP_FAILURE,
-    dg.DagsterEventType.STEP_SKIPPED,
+    *_STATES,
 }
 _AT_ONCE = 1000
 """Events that are read at once."""
@@ -172,12 +175,7 @@ class Progress:
             elif split and split[1] == "tested" and split[0] in self._without_test:
                 self._cells[split] = _Cell("done", note="no tests")
             return
-        state = {
-            dg.DagsterEventType.STEP_START: "running",
-            dg.DagsterEventType.STEP_SUCCESS: "done",
-            dg.DagsterEventType.STEP_FAILURE: "failed",
-            dg.DagsterEventType.STEP_SKIPPED: "skipped",
-        }.get(kind)
+        state = _STATES.get(kind)
         if state is None or event.step_key is None:
             return
         if state == "failed" and was_stopped(event):

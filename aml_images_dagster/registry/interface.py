@@ -120,7 +120,7 @@ class Registry(Protocol):
         """All tags of images in a repository, all pages; none for an unknown repository."""
 
     def tag(self, reference: Reference, tag: str) -> None:
-        """Give an existing image one more tag; no layer moves."""
+        """Give an existing image one more tag, and read back that it serves the image; no layer moves."""
 
     def untag(self, reference: Reference) -> None:
         """Remove one tag and leave every other tag of the same digest alone. Absent is fine."""

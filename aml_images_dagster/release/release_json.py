@@ -126,8 +126,8 @@ def release_image(session: BuildSession, name: str) -> ReleaseImage:
             where=name,
             hint="Select the whole chain of the image; what failed is cleaned up, so start a new build.",
         )
-    served = session.tagged.get(name)
-    if served != staged.digest:  # a tag that this step has just read back is not asked for once more
+    served: str | None = staged.digest
+    if not session.has_just_seen_tag(name, staged.digest):
         served = session.backends.staging.digest(session.staging_reference(image))
     if tested.digest != staged.digest or served != staged.digest:
         raise BuildFailed(

@@ -321,6 +321,15 @@ def test_a_file_system_without_hard_links_says_so(number: int, tmp_path: Path, m
     assert list((tmp_path / BUILD).iterdir()) == []
 
 
+@pytest.mark.parametrize("at", ["store", "store/builds", "store/builds/one"])
+def test_a_file_in_the_place_of_a_folder_is_not_taken_for_the_record(at: str, tmp_path: Path) -> None:
+    """Who creates a record takes "it exists" for another process that was faster, and would try for ever."""
+    (tmp_path / at).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / at).touch()
+    with pytest.raises(NotADirectoryError):
+        create_atomically(UPath(tmp_path / "store" / "builds" / "one" / "file"), b"content")
+
+
 def test_a_record_and_its_name_are_on_the_disk_before_anybody_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

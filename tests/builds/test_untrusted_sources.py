@@ -277,9 +277,10 @@ def test_a_memory_of_an_earlier_version_is_used_as_far_as_its_builds_are_known_t
         staged_image("base/a", theirs),
         staged_image("base/a", unknown),
         staged_image("base/a", ours, digest=f"sha256:{'6' * 64}"),
+        staged_image("base/a", ours, content_key=KEY.model_copy(update={"dockerfile": "1"})),
     ):
         remember(forged)
-        assert passed_before(KEY.digest, "base/a", artifacts) == []
+        assert passed_before(forged.content_key.digest, "base/a", artifacts) == []
 
 
 @pytest.mark.engine

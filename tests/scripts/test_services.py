@@ -139,7 +139,7 @@ def test_a_service_that_ends_says_why(clone: Clone) -> None:
     failed = clone.services()
     assert failed.returncode == 2
     log = clone.root / ".aml-images/dockerd.log"
-    assert f"the engine has ended: failed to start daemon: no room; see {log}" in failed.stderr
+    assert f"the engine has ended; the last line of {log}: failed to start daemon: no room" in failed.stderr
 
 
 def test_another_process_that_has_the_number_of_one_that_was_started_is_not_ended(clone: Clone) -> None:

@@ -75,15 +75,15 @@ def _without_pull_requests(passed: PassedImage, artifacts: Artifacts) -> PassedI
 
 def _is_made_there(staged: StagedImage, artifacts: Artifacts) -> bool:
     """Whether the build that is said to have made an image says so itself."""
-    said = (staged.built_in, staged.image, staged.digest, staged.content_key.digest)
-    if said not in artifacts.made_by:
+    said = (staged.built_in, staged.image, staged.digest)
+    if said not in artifacts.known_made:
         made = None
         with suppress(BadInput):
             made = artifacts.build(staged.built_in).read_staged(staged.image)
-        if made is None or (made.digest, made.content_key) != (staged.digest, staged.content_key):
+        if made is None or made.digest != staged.digest:
             return False
-        artifacts.made_by.add(said)
-    return True
+        artifacts.known_made[said] = made.content_key
+    return artifacts.known_made[said] == staged.content_key
 
 
 def is_of_no_pull_request(build: str, artifacts: Artifacts) -> bool:

@@ -180,7 +180,7 @@ def _reuse(session: BuildSession, image: str, content_key: str, digest: str, log
     log(f"content key {content_key} has passed: using {digest}")
     is_tagged = _tag(session.backends.staging, reference.with_digest(digest), reference.tag)
     if is_tagged:
-        session.tagged[image] = digest
+        session.saw_tag(image, digest)
     # A cleanup that has looked for tags before ours was there has made sure that the image is not reusable (reuse.py).
     passed = passed_with(session, content_key, image, digest) if is_tagged else []
     if not passed:

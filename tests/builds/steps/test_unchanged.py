@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -62,7 +63,7 @@ def test_what_is_reused_is_recorded_and_nothing_is_built_or_run(factory: MemoryF
         assert (second.folder.root / "sources/images" / image / "Dockerfile").exists()
 
 
-def test_a_tag_is_asked_for_once_more_only_by_another_process(
+def test_a_tag_that_the_step_has_just_read_back_is_not_asked_for_again(
     factory: MemoryFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     factory.build(factory.plan())
@@ -78,10 +79,19 @@ def test_a_tag_is_asked_for_once_more_only_by_another_process(
     digests = {image: release_image(session, image).staging.digest for image in ALL}
     assert digests == {planned.image: planned.digest for planned in plan.images}
     assert asked == []
-    for image in ALL:  # as the step of the release files does where other steps have staged
-        session.tagged.clear()
-        assert release_image(session, image).staging.digest == digests[image]
-    assert asked == [session.staging_reference(session.image(image)).tag for image in ALL]
+    tags = [session.staging_reference(session.image(image)).tag for image in ALL]
+    now = time.monotonic()
+    monkeypatch.setattr("time.monotonic", lambda: now + 61)  # it may have moved since
+    for image in ALL:
+        release_image(session, image)
+    assert asked == tags
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    session.saw_tag(ALL[0], BASE)  # then the image was built after all
+    assert release_image(session, ALL[0]).staging.digest == digests[ALL[0]]
+    assert asked == [*tags, tags[0]]
+    factory.staging.push(session.staging_reference(session.image(ALL[0])), BASE, {})
+    with pytest.raises(BuildFailed, match="The tag moved after the test"):
+        release_image(session, ALL[0])
 
 
 def test_a_leaf_that_changed_is_built_on_the_parent_that_is_reused(factory: MemoryFactory) -> None:
