@@ -22,7 +22,14 @@ from typing_extensions import override
 
 from aml_images_dagster.bounded import TooLong, beginning
 from aml_images_dagster.catalog.reference import Reference
-from aml_images_dagster.engine.faults import build_fault, engine_errors, in_gigabytes, transfer_fault
+from aml_images_dagster.engine.faults import (
+    PULLED_AGAIN_AFTER_SECONDS,
+    ContentRemoved,
+    build_fault,
+    engine_errors,
+    in_gigabytes,
+    transfer_fault,
+)
 from aml_images_dagster.engine.interface import (
     BuildRequest,
     BuiltImage,
@@ -192,6 +199,19 @@ class DockerEngine(Engine):
     @override
     def pull(self, reference: str, log: LogLine, login: RegistryLogin | None = None, *, platform: str = "") -> str:
         wanted = Reference.parse(reference)
+        for pause in PULLED_AGAIN_AFTER_SECONDS:
+            try:
+                self._pull(wanted, log, login, platform)
+                break
+            except ContentRemoved as met:
+                log(f"{met}\npulling again in {pause:g} s")
+                time.sleep(pause)
+        else:
+            self._pull(wanted, log, login, platform)
+        with self._client() as client:
+            return str(client.image(_pinned(wanted))["Id"])
+
+    def _pull(self, wanted: Reference, log: LogLine, login: RegistryLogin | None, platform: str) -> None:
         self._transfer(
             "pull",
             wanted,
@@ -207,8 +227,6 @@ class DockerEngine(Engine):
             ),
             _pulled_digest,
         )
-        with self._client() as client:
-            return str(client.image(_pinned(wanted))["Id"])
 
     @override
     def local_digest(self, reference: str) -> str | None:

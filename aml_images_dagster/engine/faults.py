@@ -27,7 +27,19 @@ _DISK_FULL = re.compile(r"no space left on device|disk quota exceeded|not enough
 _NEARLY_NOTHING = 50_000_000
 T = TypeVar("T")
 
+# Said by containerd of its own store; a registry that lacks content says it in other words.
+_CONTENT_REMOVED = re.compile(r"content digest sha256:[0-9a-f]{64}: not found")
+
 PUSHED_AGAIN_AFTER_SECONDS = (1.0, 4.0, 15.0, 60.0)
+PULLED_AGAIN_AFTER_SECONDS = (0.5, 2.0, 5.0)
+
+
+class ContentRemoved(Unreachable):
+    """The engine has removed what a pull had just found in its store.
+
+    An image that was removed leaves its content to containerd's garbage collector, which comes some time later: a pull
+    of the same digest may meet it.
+    """
 
 
 def build_fault(
@@ -111,6 +123,9 @@ def transfer_fault(fault: StreamFault, verb: str, reference: str, registry: str)
         )
     elif any(word in said for word in ("unauthorized", "denied", "authentication required", "no basic auth")):
         hint = f"Sign in: give a login for {registry} that may {verb} this repository."
+    elif verb == "pull" and _CONTENT_REMOVED.search(said):
+        what = f"the engine removed content of the image while it pulled it: {fault.message}"
+        return ContentRemoved(what, where=reference, hint="Repeat it.")
     elif "server gave http response to https client" in said:
         hint = f"{registry} speaks plain HTTP: add it to the engine's insecure-registries, or give it a certificate."
     elif "x509" in said or "certificate" in said:

@@ -8,7 +8,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from tests.emulators.served import Served
 
@@ -32,6 +32,7 @@ class FaultyEngine(Served):
     Attributes:
         url: For `DockerEngine`.
         headers: Request headers of the last build, push or pull.
+        images: What it has, and answers when it is asked for one.
         hung_up: Set once a client has closed the connection of a silent stream.
     """
 
@@ -49,6 +50,7 @@ class FaultyEngine(Served):
         self.info = {"OSType": "linux", **(info or {})}
         self.version = {"ApiVersion": "1.41", "Version": "20.10", "Os": "linux", "Arch": "amd64", **(version or {})}
         self.headers: dict[str, str] = {}
+        self.images: Mapping[str, Mapping[str, Any]] = {}
         self.hung_up = threading.Event()
         self.stopped = False
         self._server = _Server(("127.0.0.1", 0), _handler(self))
@@ -73,8 +75,9 @@ def _handler(engine: FaultyEngine) -> type[BaseHTTPRequestHandler]:
             if engine.stopped:
                 self.close_connection = True
                 return
-            documents = {"version": engine.version, "info": engine.info, "_ping": "OK"}
-            name = urlsplit(self.path).path.rsplit("/", 1)[-1]
+            documents = {"version": engine.version, "info": engine.info, "_ping": "OK", **engine.images}
+            path = unquote(urlsplit(self.path).path)
+            name = path.partition("/images/")[2].removesuffix("/json") or path.rsplit("/", 1)[-1]
             if name in documents:
                 self.answer(200, documents[name])
             else:

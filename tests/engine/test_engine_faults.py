@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from aml_images_dagster.engine import docker_engine
 from aml_images_dagster.engine.docker_engine import DockerEngine
 from aml_images_dagster.engine.interface import BuildRequest, RegistryLogin
 from aml_images_dagster.errors import BuildFailed, Unreachable
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 STEP = {"stream": "Step 1/1 : RUN work\n"}
 KILLED = {"error": "failed", "errorDetail": {"code": 137, "message": "RUN work returned a non-zero code: 137"}}
 REFERENCE = "registry.example/tests/image:1"
+DIGEST = "sha256:" + "d" * 64
 
 
 @pytest.fixture
@@ -100,6 +102,26 @@ def test_a_refused_push_says_what_to_do(said, hint):
         DockerEngine(engine.url).push(REFERENCE, print)
     assert said in failed.value.what
     assert hint in failed.value.hint
+
+
+@pytest.mark.parametrize("times", [1, 3, 4])
+def test_a_pull_that_meets_the_garbage_collector_of_the_engine_is_repeated(monkeypatch, times):
+    monkeypatch.setattr(docker_engine, "PULLED_AGAIN_AFTER_SECONDS", (0.01, 0.02, 0.03))
+    said = f"failed to check image {DIGEST}: rpc error: code = NotFound desc = content digest {DIGEST}: not found"
+    image, repeated = f"registry.example/tests/image@{DIGEST}", []
+    with FaultyEngine(({"error": said, "errorDetail": {"message": said}},)) as engine:
+
+        def log(line: str) -> None:
+            repeated.extend([line] if "pulling again in" in line else [])
+            if len(repeated) == times:
+                engine.events, engine.images = ({"status": f"Digest: {DIGEST}"},), {image: {"Id": "the image"}}
+
+        if times > 3:
+            with pytest.raises(Unreachable, match="removed content of the image while it pulled it"):
+                DockerEngine(engine.url).pull(image, log)
+        else:
+            assert DockerEngine(engine.url).pull(image, log) == "the image"
+    assert len(repeated) == min(times, 3)
 
 
 def test_the_login_travels_with_the_call_and_appears_nowhere_else():

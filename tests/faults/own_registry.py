@@ -69,19 +69,23 @@ class OwnRegistry:
         folder: Where it keeps everything.
 
     Attributes:
-        host: Host and port; the same after each start.
+        port: Where it listens; the same after each start.
+        host: Host and port.
     """
 
+    port: int
+    host: str
+
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
-        self.host = f"127.0.0.1:{self.port}"
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         self._folder.mkdir(parents=True)
+        with socket.socket() as free:  # only now: others look for free ports, too
+            free.bind(("127.0.0.1", 0))
+            self.port = int(free.getsockname()[1])
+        self.host = f"127.0.0.1:{self.port}"
         (self._folder / "registry.yml").write_text(
             "version: 0.1\nlog: {level: warn}\n"
             f"storage: {{filesystem: {{rootdirectory: {self._folder}}}, delete: {{enabled: true}}}}\n"
@@ -123,7 +127,8 @@ class OwnRegistry:
             try:
                 OciRegistry(self.host).ping()
             except FactoryError:
-                assert time.monotonic() < deadline, f"the registry does not start: {self._folder}/registry.log"
+                is_late = time.monotonic() >= deadline or self._process.poll() is not None
+                assert not is_late, f"the registry does not start: {self._folder}/registry.log"
                 time.sleep(0.1)
             else:
                 return
