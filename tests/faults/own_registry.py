@@ -69,11 +69,9 @@ class OwnRegistry:
         folder: Where it keeps everything.
 
     Attributes:
-        port: Where it listens; the same after each start.
-        host: Host and port.
+        host: Host and port; the same after each start.
     """
 
-    port: int
     host: str
 
     def __init__(self, folder: Path) -> None:
@@ -84,8 +82,7 @@ class OwnRegistry:
         self._folder.mkdir(parents=True)
         with socket.socket() as free:  # only now: others look for free ports, too
             free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
-        self.host = f"127.0.0.1:{self.port}"
+            self.host = f"127.0.0.1:{free.getsockname()[1]}"
         (self._folder / "registry.yml").write_text(
             "version: 0.1\nlog: {level: warn}\n"
             f"storage: {{filesystem: {{rootdirectory: {self._folder}}}, delete: {{enabled: true}}}}\n"
