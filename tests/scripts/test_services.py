@@ -105,7 +105,7 @@ def clone(tmp_path: Path) -> Iterator[Clone]:
     clone = Clone(tmp_path)
     yield clone
     for service in SERVICES:
-        with suppress(FileNotFoundError, ProcessLookupError):
+        with suppress(FileNotFoundError, ProcessLookupError, IndexError):  # of one that ended at once nothing is known
             os.kill(clone.process(service), signal.SIGKILL)
 
 
