@@ -28,6 +28,7 @@ from aml_images_dagster.engine.faults import (
     build_fault,
     engine_errors,
     in_gigabytes,
+    repeated_after,
     transfer_fault,
 )
 from aml_images_dagster.engine.interface import (
@@ -199,15 +200,13 @@ class DockerEngine(Engine):
     @override
     def pull(self, reference: str, log: LogLine, login: RegistryLogin | None = None, *, platform: str = "") -> str:
         wanted = Reference.parse(reference)
-        for pause in PULLED_AGAIN_AFTER_SECONDS:
-            try:
-                self._pull(wanted, log, login, platform)
-                break
-            except ContentRemoved as met:
-                log(f"{met}\npulling again in {pause:g} s")
-                time.sleep(pause)
-        else:
-            self._pull(wanted, log, login, platform)
+        repeated_after(
+            PULLED_AGAIN_AFTER_SECONDS,
+            lambda: self._pull(wanted, log, login, platform),
+            log,
+            refused=ContentRemoved,
+            doing="pulling",
+        )
         with self._client() as client:
             return str(client.image(_pinned(wanted))["Id"])
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
 from aml_images_dagster.catalog.builder_features import CLASSIC
 from aml_images_dagster.catalog.reference import Reference
-from aml_images_dagster.engine.faults import PUSHED_AGAIN_AFTER_SECONDS, once_more_when_back
+from aml_images_dagster.engine.faults import PUSHED_AGAIN_AFTER_SECONDS, once_more_when_back, repeated_after
 from aml_images_dagster.engine.interface import Builder, PushedImage, TooManyRequests
 
 if TYPE_CHECKING:
@@ -71,13 +70,13 @@ class EngineBuilder(Builder):
     def _push(self, tag: str, log: LogLine) -> str:
         """Push; repeat it if the registry has too many requests, because engines do not."""
         registry = Reference.parse(tag).registry
-        for pause in PUSHED_AGAIN_AFTER_SECONDS:
-            try:
-                return self._engine.push(tag, log, self._login_for(registry))
-            except TooManyRequests as refused:
-                log(f"{refused}\npushing again in {pause:g} s")
-                time.sleep(pause)
-        return self._engine.push(tag, log, self._login_for(registry))
+        return repeated_after(
+            PUSHED_AGAIN_AFTER_SECONDS,
+            lambda: self._engine.push(tag, log, self._login_for(registry)),
+            log,
+            refused=TooManyRequests,
+            doing="pushing",
+        )
 
     def _build(self, request: BuildRequest, log: LogLine) -> None:
         """Build; repeat it once if the engine was lost and is back in time."""

@@ -13,7 +13,7 @@ from aml_images_dagster.errors import BuildFailed, Unreachable
 from aml_images_dagster.messages import plain_reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from aml_images_dagster.engine.interface import BuildRequest, LogLine
 
@@ -200,3 +200,31 @@ def once_more_when_back(
         log("the engine is back: building once more")
         tidy()
         return work()
+
+
+def repeated_after(
+    pauses: Iterable[float],
+    work: Callable[[], T],
+    log: LogLine,
+    *,
+    refused: type[Unreachable],
+    doing: str,
+    wait: Callable[[float], object] = time.sleep,
+) -> T:
+    """Do work; if it is refused for the moment, pause and do it again, and the last time let its error go.
+
+    Args:
+        pauses: Before each further attempt, in seconds.
+        work: Raises `refused` if another attempt may succeed.
+        log: Receives what happens.
+        refused: That error.
+        doing: The work in one word, e.g. `pushing`.
+        wait: Waits for some seconds.
+    """
+    for pause in pauses:
+        try:
+            return work()
+        except refused as error:
+            log(f"{error}\n{doing} again in {pause:g} s")
+            wait(pause)
+    return work()

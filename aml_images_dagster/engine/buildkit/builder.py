@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import tarfile
 import tempfile
@@ -21,7 +22,7 @@ from aml_images_dagster.engine.buildkit.credentials import served_logins
 from aml_images_dagster.engine.buildkit.faults import BuilderLost, PushFailed, fault_of
 from aml_images_dagster.engine.buildkit.features import supported_features
 from aml_images_dagster.engine.buildkit.progress import Progress
-from aml_images_dagster.engine.faults import PUSHED_AGAIN_AFTER_SECONDS, once_more_when_back
+from aml_images_dagster.engine.faults import PUSHED_AGAIN_AFTER_SECONDS, once_more_when_back, repeated_after
 from aml_images_dagster.engine.interface import Builder, EngineInfo, LocalBuilder, PushedImage
 from aml_images_dagster.errors import BuildFailed, FactoryError, Unreachable
 
@@ -135,14 +136,15 @@ class BuildKitBuilder(Builder, LocalBuilder):
 
         A push to a registry that has too many requests, or errors of its own, is repeated: what is built is cached.
         """
-        for pause in self._pauses:
-            try:
-                return self._build_and_push(request, log, still_wanted, pushes)
-            except PushFailed as refused:
-                log(f"{refused}\npushing again in {pause:g} s")
-                _pause(pause, still_wanted)
-                request = replace(request, no_cache=False)
-        return self._build_and_push(request, log, still_wanted, pushes)
+        attempts = itertools.chain([request], itertools.repeat(replace(request, no_cache=False)))
+        return repeated_after(
+            self._pauses,
+            lambda: self._build_and_push(next(attempts), log, still_wanted, pushes),
+            log,
+            refused=PushFailed,
+            doing="pushing",
+            wait=lambda seconds: _pause(seconds, still_wanted),
+        )
 
     @override
     def build(self, request: BuildRequest, log: LogLine) -> None:
