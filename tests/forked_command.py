@@ -19,13 +19,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from pathlib import Path
 
-PRELOADED = [
-    "aml_images_dagster.cli.dagster_run",
-    "aml_images_dagster.definitions",
-    "tests.image_repository",
-    "tests.instance.jobs",
-]
-"""What the server imports. It makes no definitions: they are those of a command's own folder."""
+_PRELOAD = "tests.preload"
 
 
 class ForkedCommand:
@@ -43,7 +37,7 @@ class ForkedCommand:
     ) -> None:
         self.args = arguments
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
+        context.set_forkserver_preload([_PRELOAD])
         (out, to_out), (err, to_err) = context.Pipe(duplex=False), context.Pipe(duplex=False)
         self._process = context.Process(target=_be, args=(main, arguments, folder, dict(environment), to_out, to_err))
         self._process.start()

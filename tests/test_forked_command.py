@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.forked_command import PRELOADED, ForkedCommand
+from tests.forked_command import ForkedCommand
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,7 +44,7 @@ def sleeps() -> None:
 def test_the_server_has_imported_what_commands_need() -> None:
     """It hides an import that fails."""
     out, _ = ForkedCommand(loaded, (), ROOT, os.environ).communicate(60)
-    assert {*PRELOADED} <= {*out.splitlines()}
+    assert "tests.preload" in out.splitlines()  # one that fails half-way is not there
 
 
 def test_it_is_as_a_process_that_python_has_just_started(tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import requests
 
 from aml_images_dagster.cli.console import open_console, print_error
-from aml_images_dagster.cli.instance import open_instance
 from aml_images_dagster.errors import BadInput, FactoryError
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.settings import ENV_PREFIX, load_settings
@@ -49,9 +48,11 @@ def become_dagster_dev(settings: Settings, workspace: str, port: str) -> NoRetur
         workspace: Absolute path of the file that names the code location.
         port: Where the UI listens on loopback.
     """
-    backends_for(settings)  # what contradicts the profile would keep the code location from being loaded
-    home = open_instance(settings).root_directory
     _check_port(port)
+    backends_for(settings)  # what contradicts the profile would keep the code location from being loaded
+    from aml_images_dagster.cli.instance import open_instance  # imports Dagster, for which nothing wrong should wait
+
+    home = open_instance(settings).root_directory
     _check_daemon(home)
     os.environ[f"{ENV_PREFIX}REPO"] = str(settings.repo)
     for address in {"ui_url", "webserver_url"} - settings.pull_requests.model_fields_set:

@@ -29,6 +29,7 @@ LOADED = """{ workspaceOrError { ... on Workspace { locationEntries { loadStatus
     locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
 RUN = """query ($id: ID!) { runOrError(runId: $id) { ... on Run { status assetSelection { path } stepStats { status }
     eventConnection(limit: 1000) { events { ... on ErrorEvent { error { message } } } } } } }"""
+STATUS = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
 RUNNING = ("QUEUED", "NOT_STARTED", "MANAGED", "STARTING", "STARTED", "CANCELING")
 
 
@@ -108,13 +109,12 @@ class DagsterUi:
 
     def finished_run(self, run_id: str) -> dict[str, Any]:
         """A run, once it has ended: status, assetSelection, stepStats, and `errors`, the messages of what failed."""
-        found: dict[str, Any] = {}
-
-        def ended() -> bool:
-            found.update(self.graphql(RUN, id=run_id)["runOrError"])
-            return found["status"] not in RUNNING
-
-        self._wait_for(ended, RUN_SECONDS, f"run {run_id} has not ended")
+        self._wait_for(
+            lambda: self.graphql(STATUS, id=run_id)["runOrError"]["status"] not in RUNNING,
+            RUN_SECONDS,
+            f"run {run_id} has not ended",
+        )
+        found: dict[str, Any] = self.graphql(RUN, id=run_id)["runOrError"]
         events = found.pop("eventConnection")["events"]
         found["errors"] = [event["error"]["message"] for event in events if event.get("error")]
         return found
