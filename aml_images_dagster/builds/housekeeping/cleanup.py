@@ -446,6 +446,8 @@ def _remove(reference: Reference, folder: BuildFolder, backends: Backends) -> Ou
         staging.untag(reference)  # it may be listed still, and lead nowhere
         return "removed"
     if not reference.digest:
+        # Without its tag no record may name it: a step that has ended too early has pushed it, and written nothing.
+        folder.write_untagged(_image_of(reference, folder), digest)
         try:
             staging.untag(reference)
         except Unreachable:

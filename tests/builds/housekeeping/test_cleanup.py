@@ -220,6 +220,31 @@ def test_an_image_that_a_killed_cleanup_has_left_without_a_tag_goes(
     assert backends.staging.digest(pushed.with_digest(pushed.digest)) is None
 
 
+def test_an_image_without_a_record_whose_cleanup_ends_after_its_tag_is_gone_goes(
+    backends: Backends,
+    image_repository: ImageRepository,
+    stage: Callable[[str, str], Reference],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The step that has pushed it was ended before it wrote `staged.json`."""
+    begin(backends, image_repository, "apps/other")
+    pushed = stage("apps/other", BUILD)
+    untag = backends.staging.untag
+
+    def end(reference: Reference) -> None:
+        untag(reference)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(backends.staging, "untag", end)
+        cleanup(BUILD, backends, "failed")
+    assert there(backends, [pushed]) == [True]
+    assert anything_left(BUILD, backends)
+    assert cleanup(BUILD, backends, "failed").clean
+    assert there(backends, [pushed]) == [False]
+    assert not anything_left(BUILD, backends)
+
+
 def test_an_image_under_another_tag_is_not_taken_for_one_without(
     backends: Backends, image_repository: ImageRepository, stage: Callable[[str, str], Reference]
 ) -> None:
