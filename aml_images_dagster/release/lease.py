@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Self
 
@@ -19,7 +20,7 @@ from aml_images_dagster.builds.artifacts import create_atomically, read_whole, w
 from aml_images_dagster.builds.ledger import LEASE_SECONDS
 from aml_images_dagster.builds.process import is_dead, this_process
 from aml_images_dagster.builds.records import Record
-from aml_images_dagster.errors import BadInput, ReleaseFailed, Unreachable
+from aml_images_dagster.errors import BadInput, FactoryError, ReleaseFailed, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,8 +106,10 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         self._given_back.set()
         self._renewal.join()
-        if self.is_held():
-            self._write(datetime.now(UTC))
+        # A store that is away must not hide how the work has ended: a lease that is not given back expires.
+        with suppress(OSError, FactoryError):
+            if self.is_held():
+                self._write(datetime.now(UTC))
 
     def is_held(self) -> bool:
         """Whether no other process can hold it."""

@@ -14,7 +14,7 @@ from upath import UPath
 
 from aml_images_dagster.builds.artifacts import written_at
 from aml_images_dagster.builds.process import named, this_process
-from aml_images_dagster.errors import BadInput, ReleaseFailed
+from aml_images_dagster.errors import BadInput, ReleaseFailed, Unreachable
 from aml_images_dagster.release.lease import Lease, _Holder
 
 if TYPE_CHECKING:
@@ -114,6 +114,21 @@ def test_it_is_kept_for_as_long_as_it_is_used(folder: UPath) -> None:
 def written_ago(path: UPath, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     written = datetime.now(UTC) - timedelta(seconds=seconds)
     monkeypatch.setattr(type(path.fs), "modified", lambda self, _: written)
+
+
+def test_a_store_that_is_away_in_the_end_does_not_hide_how_the_work_has_ended(
+    folder: UPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> list[int]:
+        raise Unreachable("the artifacts store does not answer")
+
+    held = lease(folder, seconds=0.5)
+    with pytest.raises(ReleaseFailed, match="import failed"), held:
+        monkeypatch.setattr(held, "_numbers", away)
+        raise ReleaseFailed("import failed")
+    time.sleep(0.6)
+    with lease(folder, "b"):  # it has expired by itself
+        pass
 
 
 def test_a_file_that_cannot_be_read_is_somebodys(folder: UPath, monkeypatch: pytest.MonkeyPatch) -> None:
