@@ -18,7 +18,7 @@ from aml_images_dagster.release.rollback import plan_rollback
 from aml_images_dagster.trust.referrers import attach, end_of_life
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from datetime import date
 
     from aml_images_dagster.builds.backends import Backends
@@ -85,7 +85,7 @@ def withdraw(
         lease.check()
         begun = begun or ledger.begin("withdrawal", version.record, (change,), who, reason)
         lease.check()
-        if not _has_other_releases(version, history.versions(image)):
+        if not _has_other_releases(version, history):
             _end_life(version, begun.when.date(), backends)
             lease.check()
         backends.production.untag(Reference(backends.production.host, version.repository, tag))
@@ -98,9 +98,12 @@ def withdraw(
         return ledger.complete(begun, who, reason=reason)
 
 
-def _has_other_releases(version: ReleasedVersion, known: Sequence[ReleasedVersion]) -> bool:
+def _has_other_releases(version: ReleasedVersion, history: History) -> bool:
     """Whether an image was released under another tag as well, which stays."""
-    return any(other.digest == version.digest and other.tag != version.tag and not other.withdrawn for other in known)
+    others = (other for other in history.versions(version.image) if other.digest == version.digest)
+    return any(
+        other.tag != version.tag and history.withdrawal(f"{other.repository}:{other.tag}") is None for other in others
+    )
 
 
 def _end_life(version: ReleasedVersion, day: date, backends: Backends) -> None:

@@ -1,4 +1,7 @@
-"""What a refused withdrawal tells a person to do; tests/release/test_rollback.py withdraws from a real registry."""
+"""What a refused withdrawal tells a person to do, and when an image has reached its end of life.
+
+tests/release/test_rollback.py withdraws from a real registry.
+"""
 
 from __future__ import annotations
 
@@ -50,3 +53,39 @@ def test_a_rollback_is_named_where_it_helps(tmp_path: Path) -> None:
     assert hint(world, "v2") == "Run `aml-images rollback base/a` first, or release another build."
     world.roll_back()
     assert world.withdraw("v2") is not None
+
+
+def ended(world: MemoryWorld) -> int:
+    """Images with an end of life in production."""
+    return len([of for of, attached in world.production.attached.items() if attached])
+
+
+def same_image(world: MemoryWorld, *numbers: int) -> None:
+    """Releases `v<number>` of one image, and a later one that `:latest` points to."""
+    for number in numbers:
+        world.release(world.build(number, {"base/a": "5"}))
+    world.release(world.build(9))
+
+
+def test_the_end_of_life_comes_with_the_last_tag_of_an_image(tmp_path: Path) -> None:
+    world = MemoryWorld(tmp_path)
+    same_image(world, 1, 2, 3)
+    for tag, expected in (("v1", 0), ("v2", 0), ("v3", 1)):
+        world.withdraw(tag)
+        assert ended(world) == expected, tag
+
+
+def test_a_withdrawal_that_is_run_again_knows_the_other_tags_too(tmp_path: Path) -> None:
+    world = MemoryWorld(tmp_path)
+    same_image(world, 1, 2)
+
+    def stop(registry: str, what: str, _: str) -> None:
+        if (registry, what) == ("production", "untag"):
+            raise KeyboardInterrupt
+
+    world.before_change = stop
+    with pytest.raises(KeyboardInterrupt):
+        world.withdraw("v1")
+    world.before_change = lambda *_: None
+    assert world.withdraw("v1") is not None
+    assert ended(world) == 0
