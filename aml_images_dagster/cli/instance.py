@@ -76,6 +76,18 @@ def waiting_runs(home: Path, runs: Iterable[str]) -> dict[str, str]:
         return {run: found for run in runs if (found := waiting(instance, run))}
 
 
+def is_over(home: Path, run_id: str) -> bool:
+    """Whether a run has ended; False also if it is unknown there.
+
+    Args:
+        home: Where the instance is.
+        run_id: The run.
+    """
+    with existing_instance(home) as instance:
+        run = instance.get_run_by_id(run_id)
+    return run is not None and run.is_finished
+
+
 def open_instance(settings: Settings) -> dg.DagsterInstance:
     """The Dagster instance of the settings, made when it is not there yet."""
     home = Path(os.environ.get("DAGSTER_HOME") or settings.home / "dagster").absolute()

@@ -67,8 +67,7 @@ def command(
         if not follow or has_ended:
             break
         time.sleep(_POLL_SECONDS)
-        now = folder.read_build()
-        has_ended = now is None or now.status not in ("running", "partial")  # once more: its last lines
+        has_ended = _has_ended(settings, folder)  # once more: its last lines
     if not any(shown.values()):
         what = " ".join(filter(None, (image, scenario)))
         console.print(f"Build {record.build} has no logs{f' of {what}' if what else ''} here.", markup=False)
@@ -128,9 +127,28 @@ def _logs(
 
 
 def _step_logs(settings: Settings, record: BuildRecord, image: str | None) -> Iterator[tuple[str, str]]:
-    home = Path(os.environ.get("DAGSTER_HOME") or settings.home / "dagster").absolute()
-    if not (home / "dagster.yaml").exists():
+    home = _instance(settings)
+    if home is None:
         return
     from aml_images_dagster.cli.instance import step_logs
 
     yield from step_logs(home, record.run_id, image)
+
+
+def _has_ended(settings: Settings, folder: BuildFolder) -> bool:
+    """Whether nothing more is printed. A build of a part of the chain stays `partial`: only its run knows."""
+    record = folder.read_build()
+    if record is None or record.status not in ("running", "partial"):
+        return True
+    home = _instance(settings)
+    if record.status == "running" or home is None:
+        return False
+    from aml_images_dagster.cli.instance import is_over
+
+    return is_over(home, record.run_id)
+
+
+def _instance(settings: Settings) -> Path | None:
+    """The folder of this machine's Dagster instance, if there is one."""
+    home = Path(os.environ.get("DAGSTER_HOME") or settings.home / "dagster").absolute()
+    return home if (home / "dagster.yaml").exists() else None

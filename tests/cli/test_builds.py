@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+import dagster as dg
 import pytest
 
 from aml_images_dagster.builds.artifacts import Artifacts, BuildFolder
@@ -27,9 +28,12 @@ from aml_images_dagster.builds.records import (
     StagedPlatform,
     TestedImage,
 )
+from aml_images_dagster.cli.instance import CONFIGURATION
 from aml_images_dagster.cli.status import unchanged_images
+from aml_images_dagster.defs.keys import BUILD_JOB
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.settings import load_settings
+from tests.dagster_instance import open_instance
 from tests.records import DIGEST, KEY, NOW, begun_release, build_record, passed_scenario, staged_image, write_withdrawal
 
 if TYPE_CHECKING:
@@ -427,6 +431,27 @@ def test_logs_are_followed_until_the_build_has_ended(repository: ImageRepository
     folder.finish("failed")
     rest, err = process.communicate(timeout=60)
     assert (process.returncode, rest, err) == (0, "second\n", "")
+
+
+def test_logs_of_a_part_of_the_chain_are_followed_until_its_run_has_ended(repository: ImageRepository) -> None:
+    """Such a build stays `partial`."""
+    home = repository.root / ".aml-images" / "dagster"
+    home.mkdir(parents=True)
+    (home / "dagster.yaml").symlink_to(CONFIGURATION)
+    folder = rewrite(repository, "partial")
+    folder.write_log("apps/other", "runs.node-0.log", "first\n")
+    record = folder.read_build()
+    assert record is not None
+    with open_instance(home) as instance:
+        instance.add_run(dg.DagsterRun(BUILD_JOB, run_id=record.run_id, status=dg.DagsterRunStatus.STARTED))
+        process = repository.start("logs", LATER, "--follow")
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in range(2)][1] == "first\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(3)
+        instance.report_run_canceled(instance.get_run_by_id(record.run_id))
+        rest, err = process.communicate(timeout=60)
+    assert (process.returncode, rest, err) == (0, "", "")
 
 
 def test_show_says_what_became_of_the_image(repository: ImageRepository) -> None:
