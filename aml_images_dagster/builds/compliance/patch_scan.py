@@ -9,7 +9,7 @@ A rebuild brings a fix
 - if the package comes from a base, and what the base's name stands for now has the fix: the content key knows that.
 
 If the package comes from a parent, it is the parent that has to be rebuilt, and what is FROM it follows. Where the
-newest build of an image has the fix already, nothing is left but to release it.
+newest build of an image that can be released has the fix already, nothing is left but to release it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,14 @@ import re
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from aml_images_dagster.builds.compliance.patches import ProductionScan, Rebuild, fixes_in_words, missing_fixes
+from aml_images_dagster.builds.history import History
+from aml_images_dagster.builds.ledger import Ledger
+from aml_images_dagster.builds.naming import split_staging_tag
+from aml_images_dagster.builds.records import why_unreleasable
 from aml_images_dagster.builds.steps.parents import in_production, released
 from aml_images_dagster.builds.versions.image_lookup import find_base, find_reference
 from aml_images_dagster.builds.versions.image_versions import ImageVersions
@@ -113,12 +118,16 @@ class ProductionScanner:
         try:
             version = self._served(image, served)
             found = ProductionScan.of(image.id, served.digest, now, self._scanned(version), before)
-            missing = missing_fixes(found, self._policy, now.date())
-            rebuilds, waits_for = self._rebuilds(version, missing) if missing else ([], "")
         except (BadInput, Unreachable) as error:
             sources = self._settings.vulnerabilities.sources
             failed = [Scan(source, None, f"the image cannot be read: {error.what}", failed=True) for source in sources]
-            return ProductionScan.of(image.id, served.digest, now, failed, before)
+            found = ProductionScan.of(image.id, served.digest, now, failed, before)
+            return found.model_copy(update=_remedy_of(before, served.digest))
+        missing = missing_fixes(found, self._policy, now.date())
+        try:
+            rebuilds, waits_for = self._rebuilds(version, missing) if missing else ([], "")
+        except (BadInput, Unreachable):  # another registry, of which what is found in production does not depend
+            return found.model_copy(update=_remedy_of(before, served.digest) if missing else {})
         return found.model_copy(update={"rebuilds": tuple(rebuilds), "waits_for": waits_for})
 
     def _rebuilds(self, served: _Version, missing: Sequence[Vulnerability]) -> tuple[list[Rebuild], str]:
@@ -126,7 +135,7 @@ class ProductionScanner:
         newest = self._newest(served.image) or served
         wanted = _still_in(self._scanned(newest), missing)
         if not wanted:
-            return [], newest.staged.built_in if newest.staged else ""
+            return [], "" if newest.is_released or newest.staged is None else _build_of(newest.staged)
         by_image: dict[tuple[str, bool], list[Vulnerability]] = defaultdict(list)
         for name, forced, each in self._bringing(newest, wanted):
             by_image[name, forced].append(each)
@@ -185,15 +194,29 @@ class ProductionScanner:
         return _Version(image, self._backends.production, served, known.staged, is_released=True)
 
     def _newest(self, image: Image) -> _Version | None:
-        """The last image that has passed and is in staging, else what production serves."""
+        """The last image that has passed and can be released, else what production serves."""
         served = released(image, self._backends, self._settings)
         passed = self._backends.artifacts.read_last_passed(image.id)
-        if passed and (served is None or passed.staged.digest != served.digest):
+        is_newer = passed and (served is None or passed.staged.digest != served.digest)
+        if passed and is_newer and self._may_be_released(passed.staged):
             staging = self._backends.staging
             reference = Reference(staging.host, image.family, digest=passed.staged.digest)
             if staging.digest(reference) is not None:
                 return _Version(image, staging, reference, passed.staged, is_released=False)
         return self._served(image, served) if served else None
+
+    def _may_be_released(self, staged: StagedImage) -> bool:
+        """Whether a person could release an image: it was not withdrawn, and its build is complete and of a commit."""
+        if staged.digest in self._history.withdrawn_of(staged.image):
+            return False
+        with suppress(BadInput):
+            build = self._backends.artifacts.build(_build_of(staged)).read_build()
+            return build is not None and build.status == "succeeded" and not why_unreleasable(build.commit)
+        return False
+
+    @cached_property
+    def _history(self) -> History:
+        return History(Ledger(self._backends.artifacts).records())
 
     def _scanned(self, version: _Version) -> tuple[Scan, ...]:
         contents = version.image.settings.contains
@@ -229,6 +252,19 @@ class ProductionScanner:
             for image in _for_platforms(images_of(found.registry, found.reference), platforms)
             for package in read_inventory(found.registry, image, self._records).packages
         }
+
+
+def _build_of(staged: StagedImage) -> str:
+    """The build that has an image under its tag: the one that made it, or the last one that has reused it."""
+    split = split_staging_tag(Reference.parse(staged.reference).tag)
+    return split[1] if split else staged.built_in
+
+
+def _remedy_of(before: ProductionScan | None, digest: str) -> dict[str, Any]:
+    """What an earlier scan of the same image has named, for as long as nobody knows better."""
+    if before is None or before.digest != digest:
+        return {}
+    return {"rebuilds": before.rebuilds, "waits_for": before.waits_for}
 
 
 def _for_platforms(images: Mapping[str, Reference], platforms: Sequence[str]) -> list[Reference]:

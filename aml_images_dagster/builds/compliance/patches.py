@@ -83,11 +83,13 @@ class ProductionScan(Account):
         digest: What was asked about: what production served as `:latest`.
         asked: When, UTC.
         sources: Every source that was asked.
-        fixable: Vulnerabilities with a fix. The day of a fix is the one that the source names, else the first day on
-            which this fix was found.
+        fixable: Vulnerabilities with a fix; also those that an earlier scan has found and whose source has not looked
+            since. The day of a fix is the one that the source names, else the first day on which this fix was found.
         found: How many vulnerabilities were found, with and without a fix, by severity.
         rebuilds: What has to be rebuilt for the fixes that it lacks.
         waits_for: The build that has all these fixes and was not released yet; else empty.
+        of_earlier: Those that were found in what production served before, and whose source has not looked since: when
+            it finds them again, their days go on.
         by_person: Whether a person has asked, and not the sensor: then rebuilds that were given up are tried again.
     """
 
@@ -99,6 +101,7 @@ class ProductionScan(Account):
     found: dict[Severity, int] = Field(default_factory=dict)
     rebuilds: tuple[Rebuild, ...] = ()
     waits_for: str = ""
+    of_earlier: tuple[Vulnerability, ...] = ()
     by_person: bool = False
 
     @classmethod
@@ -114,8 +117,13 @@ class ProductionScan(Account):
             scans: What they have said.
             before: The record that this one replaces, also one of another digest.
         """
-        found = merged(tuple(scans))
-        days = {_key(each): each.fixed_since for each in before.fixable} if before else {}
+        found, of_earlier = list(merged(tuple(scans))), []
+        days = {}
+        if before is not None:
+            is_same = before.digest == digest
+            of_earlier = _not_looked_for(before.of_earlier if is_same else before.known, scans)
+            found += _not_looked_for(before.fixable, scans) if is_same else []
+            days = {_key(each): each.fixed_since for each in before.known}
         return cls(
             image=image,
             digest=digest,
@@ -130,7 +138,13 @@ class ProductionScan(Account):
                 if each.fixed_in
             ),
             found=dict(Counter(each.severity for each in found)),
+            of_earlier=tuple(of_earlier),
         )
+
+    @property
+    def known(self) -> tuple[Vulnerability, ...]:
+        """Every vulnerability with a fix, and the day of that."""
+        return (*self.of_earlier, *self.fixable)
 
     @property
     def not_looked(self) -> dict[str, str]:
@@ -301,6 +315,13 @@ def _days(left: int) -> str:
     if left < 0:
         return f"{counted(-left, 'day')} overdue"
     return f"{counted(left, 'day')} left" if left else "to be in production today"
+
+
+def _not_looked_for(known: Iterable[Vulnerability], scans: Collection[Scan]) -> list[Vulnerability]:
+    """What was known and is not found again, because a source of it could not look."""
+    found = {_key(each) for each in merged(tuple(scans))}
+    blind = {scan.source for scan in scans if not scan.has_looked}
+    return [each for each in known if _key(each) not in found and blind.intersection(each.source.split(", "))]
 
 
 def _key(vulnerability: Vulnerability) -> tuple[str, str, str]:

@@ -55,7 +55,10 @@ def patched_checks(images: Sequence[Image], main: MainBranch) -> dg.AssetChecksD
             for key in sorted(context.selected_asset_check_keys):
                 name = by_key[key.asset_key]
                 image = source.catalog.images.get(name)
-                found = scanner.scan(image, scans.read(name), datetime.now(UTC)) if image and image.parsed else None
+                if image and image.parsed is None:
+                    step_log(f"{name}: its Dockerfile cannot be read, so what was known of it stays")
+                    continue
+                found = scanner.scan(image, scans.read(name), datetime.now(UTC)) if image else None
                 if found is None:
                     scans.remove(name)
                     continue

@@ -17,7 +17,7 @@ from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.vulnerabilities.vulnerability import Scan, Vulnerability
 from tests.builds.in_memory import MemoryFactory, write, write_image
-from tests.records import begun_release, staged_image
+from tests.records import begun_release, build_record, staged_image, write_withdrawal
 from tests.trust.images import MemoryRegistry
 from tests.trust.test_inventory import deb, dist_info
 
@@ -111,11 +111,19 @@ class World:
         ledger.complete(ledger.append(begun_release(build, changes=(change,))), "somebody")
         return BaseImage(reference=f"registry.example/{image.partition('/')[2]}", digest=pushed.digest)
 
-    def stage(self, image: str, layers: Mapping[str, str], *bases: BaseImage, build: str = NEXT) -> None:
-        """The newest build of an image that has passed."""
+    def stage(
+        self, image: str, layers: Mapping[str, str], *bases: BaseImage, build: str = NEXT, **record: Any
+    ) -> StagedImage:
+        """The newest build of an image that has passed; with what its record says, if that is not of a complete one."""
         pushed = self.staging.push(DEBIAN, layers, title=image)
         staged = self._staged(image, pushed, bases, build)
-        tested = TestedImage(image=image, digest=pushed.digest, scenarios=())
+        self.passes(staged)
+        fields = {"status": "succeeded", "commit": "c" * 40, **record}
+        self.backends.artifacts.build(build).write_build(build_record(build, images=(image,), **fields))
+        return staged
+
+    def passes(self, staged: StagedImage) -> None:
+        tested = TestedImage(image=staged.image, digest=staged.digest, scenarios=())
         self.backends.artifacts.write_passed(PassedImage(staged=staged, tested=tested))
 
     @staticmethod
@@ -248,6 +256,53 @@ def test_a_build_that_has_the_fix_waits_for_its_release(world: World) -> None:
     assert scan.remedy == f"Build {NEXT} has what it lacks: release it."
 
 
+def test_a_build_that_has_reused_the_image_is_the_one_to_release(world: World) -> None:
+    """The one that made it may have left staging since."""
+    base = world.base(libc6="1")
+    world.release("base/a", _packages(libc6="1", openssl="1"), base)
+    made = world.stage("base/a", _packages(libc6="1", openssl="2"), base, build="20261124.cccccccc")
+    world.passes(made.model_copy(update={"reference": made.reference.replace("20261124.cccccccc", NEXT)}))
+    world.backends.artifacts.build(NEXT).write_build(build_record(NEXT, status="succeeded", commit="c" * 40))
+
+    assert world.scan().waits_for == NEXT
+
+
+@pytest.mark.parametrize("record", [{"status": "partial"}, {"status": "expired"}, {"commit": "abc-dirty"}])
+def test_a_build_that_cannot_be_released_is_not_waited_for(world: World, record: dict[str, str]) -> None:
+    base = world.base(libc6="1")
+    world.release("base/a", _packages(libc6="1", openssl="1"), base)
+    world.stage("base/a", _packages(libc6="1", openssl="2"), base, **record)
+
+    scan = world.scan()
+    assert (scan.rebuilds, scan.waits_for) == ((_rebuild("base/a", forced=True),), "")
+
+
+def test_an_image_that_was_withdrawn_is_not_waited_for(world: World) -> None:
+    base = world.base(libc6="1")
+    world.release("base/a", _packages(libc6="1", openssl="1"), base)
+    staged = world.stage("base/a", _packages(libc6="1", openssl="2"), base)
+    write_withdrawal(world.backends.artifacts, "base/a", staged.digest, tag="v2")
+
+    scan = world.scan()
+    assert (scan.rebuilds, scan.waits_for) == ((_rebuild("base/a", forced=True),), "")
+
+
+def test_what_is_found_in_production_does_not_depend_on_other_registries(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.release("base/a", _packages(libc6="1", openssl="1"), world.base(libc6="1"))
+    before = world.scan()
+
+    def no_answer(*_: object) -> None:
+        raise Unreachable("docker.io does not answer")
+
+    monkeypatch.setattr(patch_scan, "find_base", no_answer)
+
+    scans = world.scan(), world.scan(before=before)
+    assert [(scan.failed, scan.fixable) for scan in scans] == [({}, before.fixable)] * 2
+    assert [scan.rebuilds for scan in scans] == [(), (_rebuild("base/a", forced=True),)]
+
+
 def test_a_build_that_lacks_the_fix_as_well_is_not_waited_for(world: World) -> None:
     base = world.base(libc6="1")
     world.release("base/a", _packages(libc6="1", openssl="1"), base)
@@ -298,9 +353,13 @@ def test_an_image_that_cannot_be_read_is_a_failed_scan(
     def unreadable(*_: object) -> None:
         raise error
 
+    before = world.scan()
     monkeypatch.setattr(patch_scan, "read_inventory", unreadable)
 
-    assert "the image cannot be read" in world.scan().failed["updates"]
+    scan = world.scan(before=before)
+    assert "the image cannot be read" in scan.failed["updates"]
+    assert (scan.fixable, scan.rebuilds) == (before.fixable, before.rebuilds), "what is known stays"
+    assert scan.rebuilds == (_rebuild("base/a", forced=True),)
 
 
 def test_images_that_share_a_base_ask_about_it_once(world: World) -> None:

@@ -111,6 +111,41 @@ def test_a_fix_without_a_day_counts_from_the_day_on_which_it_was_first_found() -
     }
 
 
+UNDATED = replace(UPDATE, fixed_since=None, source="trivy", severity="high")
+AWAY = Scan("trivy", None, "no answer", failed=True)
+
+
+def test_what_a_source_has_found_stays_while_it_cannot_look() -> None:
+    first = _scan(Scan("trivy", (UNDATED,)), Scan("updates", ()), asked=NOW - timedelta(days=40))
+
+    failed = _scan(AWAY, Scan("updates", ()), asked=NOW - timedelta(days=1), before=first)
+    again = _scan(Scan("trivy", (UNDATED,)), Scan("updates", ()), before=failed)
+
+    for scan in (failed, again):
+        status = patch_status(scan, DIGEST, None, 30, NOW)
+        assert (status.state, status.days_left, status.found) == ("overdue", -10, {"high": 1})
+
+
+def test_what_a_source_that_has_looked_does_not_find_any_more_is_gone() -> None:
+    first = _scan(Scan("trivy", (UNDATED,)), Scan("updates", ()), asked=NOW - timedelta(days=40))
+    failed = _scan(AWAY, Scan("updates", ()), before=first)
+
+    assert _scan(Scan("trivy", ()), Scan("updates", None, "no answer"), before=failed).known == ()
+
+
+def test_days_go_on_in_the_next_image_also_if_its_first_scan_fails() -> None:
+    next_digest = f"sha256:{2:064x}"
+    first = _scan(Scan("trivy", (UNDATED,)), asked=NOW - timedelta(days=40))
+
+    failed = ProductionScan.of("base/a", next_digest, NOW, (AWAY,), first)
+    failed_again = ProductionScan.of("base/a", next_digest, NOW, (AWAY,), failed)
+    found = ProductionScan.of("base/a", next_digest, NOW, (Scan("trivy", (UNDATED,)),), failed_again)
+
+    assert (failed.fixable, failed_again.fixable) == ((), ()), "nobody knows whether the next image lacks it"
+    assert patch_status(found, next_digest, None, 30, NOW).state == "overdue"
+    assert found.of_earlier == ()
+
+
 def test_what_the_policy_allows_or_excepts_does_not_count_until_its_exception_ends() -> None:
     low = replace(UPDATE, id="CVE-2026-3", is_security_update=False, severity="low")
     exception = {"id": "CVE-2026-1", "reason": "not reachable in a job", "expires": "2026-11-26"}

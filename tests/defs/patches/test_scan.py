@@ -17,6 +17,7 @@ from aml_images_dagster.defs.main_branch import MainBranch
 from aml_images_dagster.defs.patches.scan import patched_checks
 from aml_images_dagster.defs.run import FACTORY, Factory
 from tests.builds.compliance.test_patch_scan import World, _packages, world  # noqa: F401 - a fixture
+from tests.builds.in_memory import write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,6 +105,20 @@ def test_an_image_that_production_does_not_serve_has_no_result_and_no_record(
 
     assert _scan(world, instance) == {}
     assert ProductionScans(world.backends.artifacts).read_all() == {}
+
+
+def test_what_is_known_of_an_image_stays_while_its_dockerfile_cannot_be_read(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    world.release("base/a", _packages(openssl="1"), world.base(libc6="1"))
+    _scan(world, instance)
+    scans = ProductionScans(world.backends.artifacts)
+    known = scans.read("base/a")
+    write(next(world.repo.rglob("base/a/Dockerfile")), "FROM debian:12\nRUN <<EOF\nnever ends\n")
+
+    assert _scan(world, instance) == {}
+    assert known is not None
+    assert scans.read("base/a") == known
 
 
 def test_only_what_is_selected_is_asked_about(world: World, instance: dg.DagsterInstance) -> None:
