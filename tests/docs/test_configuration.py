@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from aml_images_dagster.builds.planning.prerequisites import unknown_variables
 from aml_images_dagster.settings import Settings, load_settings
 from aml_images_dagster.settings.group import Group, every_setting, is_secret
 
@@ -64,6 +65,16 @@ def test_every_variable_of_the_page_is_read(tmp_path: Path, monkeypatch: pytest.
     for (_, variable, _, _), name in zip(ROWS, SETTINGS, strict=True):
         monkeypatch.setenv(variable, str(tmp_path) if name == "repo" else sample(name))
     assert given(load_settings()) == set(SETTINGS)
+
+
+def test_doctor_takes_no_other_variable_for_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    section = PAGE.partition("\n## Other variables\n")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    names = [name for cell in cells for name in re.findall(r"`(AML_IMAGES_[A-Z_]+)", cell)]
+    assert "AML_IMAGES_NOTIFY_" in names
+    for name in (*names, "AML_IMAGES_ZZZ"):
+        monkeypatch.setenv(f"{name}OPERATORS" if name.endswith("_") else name, "1")
+    assert set(unknown_variables(tmp_path)) == {"AML_IMAGES_ZZZ"}
 
 
 def test_every_key_of_the_page_is_read(tmp_path: Path) -> None:

@@ -40,6 +40,11 @@ if TYPE_CHECKING:
 
     Resolve = Callable[[str], ResolvedBase]
 
+_NO_SETTINGS = {f"{ENV_PREFIX}{name}" for name in ("CODE_HOST", "CODE_PORT", "REPOSITORY")}
+"""Variables of deploy/ that are in the environment of the code server and of runs."""
+_CHANNELS = f"{ENV_PREFIX}NOTIFY_"
+"""Start of the variables with the addresses of channels."""
+
 
 def prerequisites(settings: Settings, backends: Backends, images: Collection[str] = ()) -> tuple[Check, ...]:
     """All checks, in the order in which a person would fix their findings. They leave no changes.
@@ -218,10 +223,11 @@ def unknown_variables(repo: Path) -> dict[str, str]:
     Args:
         repo: Root of the repository, whose `.env` is read beside the environment.
     """
-    known = {f"{ENV_PREFIX}{name}".upper() for name in _names(Settings)}
+    known = {f"{ENV_PREFIX}{name}".upper() for name in _names(Settings)} | _NO_SETTINGS
     single = {"__".join(path).upper() for path, _ in every_setting(Settings)}
     given = {*os.environ, *dotenv_values(repo / ".env")}
-    unknown = sorted(name for name in given if name.startswith(ENV_PREFIX) and name.upper() not in known)
+    ours = (name for name in given if name.startswith(ENV_PREFIX) and not name.startswith(_CHANNELS))
+    unknown = sorted(name for name in ours if name.upper() not in known)
     return {name: _meant(name.upper().removeprefix(ENV_PREFIX), single) for name in unknown}
 
 

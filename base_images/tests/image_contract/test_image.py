@@ -21,6 +21,11 @@ def test_legal_texts_are_at_the_root(name: str) -> None:
     assert text.strip(), f"/{name} is empty"
 
 
+def test_it_starts_as_root() -> None:
+    """Jobs install packages and start sshd."""
+    assert os.geteuid() == 0, f"the image starts as user {os.geteuid()}"
+
+
 def test_python_and_python3_are_the_same() -> None:
     """It does not matter which of the two names a job uses."""
     python, python3 = shutil.which("python"), shutil.which("python3")
@@ -33,6 +38,16 @@ def test_python_and_python3_are_the_same() -> None:
         for program in (python, python3)
     }
     assert len(versions) == 1, f"{python} and {python3} are different: {versions}"
+
+
+def test_pip_installs_into_this_python() -> None:
+    """`pip` on the PATH is that of `python` on the PATH."""
+    assert shutil.which("pip"), f"pip is not on the PATH {os.environ['PATH']}"
+    said = {
+        subprocess.run([*pip, "--version"], capture_output=True, text=True, check=True).stdout
+        for pip in (["pip"], ["python", "-m", "pip"])
+    }
+    assert len(said) == 1, f"pip and python -m pip are different: {said}"
 
 
 def test_python_is_supported() -> None:
@@ -78,6 +93,13 @@ def test_path_is_unsurprising() -> None:
     assert all(folder.startswith("/") for folder in folders), "PATH has an empty or a relative entry"
     missing = STANDARD_FOLDERS - set(folders)
     assert not missing, f"PATH lacks {missing}"
+
+
+def test_a_login_shell_has_the_same_path() -> None:
+    """What a job finds, somebody who looks into its container by `bash -l` finds as well."""
+    shell = subprocess.run(["bash", "-lc", "printenv PATH"], capture_output=True, text=True, check=True)
+    # What the shell's profile prints comes before.
+    assert shell.stdout.splitlines()[-1] == os.environ["PATH"]
 
 
 def test_nobody_else_may_write_to_folders_of_the_path() -> None:
