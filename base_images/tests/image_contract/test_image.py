@@ -95,11 +95,11 @@ def test_path_is_unsurprising() -> None:
     assert not missing, f"PATH lacks {missing}"
 
 
-def test_a_login_shell_has_the_same_path() -> None:
+def test_a_login_shell_finds_the_same_python() -> None:
     """What a job finds, somebody who looks into its container by `bash -l` finds as well."""
-    shell = subprocess.run(["bash", "-lc", "printenv PATH"], capture_output=True, text=True, check=True)
+    found = subprocess.run(["bash", "-lc", "command -v python"], capture_output=True, text=True, check=True).stdout
     # What the shell's profile prints comes before.
-    assert shell.stdout.splitlines()[-1] == os.environ["PATH"]
+    assert found.splitlines()[-1] == shutil.which("python")
 
 
 def test_nobody_else_may_write_to_folders_of_the_path() -> None:
