@@ -31,6 +31,7 @@ from aml_images_dagster.defs.run_state import STOPPED
 from aml_images_dagster.defs.stop import stopped_with
 from aml_images_dagster.errors import BadInput, BuildFailed, BuildStopped, FactoryError, refused_by_system
 from aml_images_dagster.instance.sign_in import SIGNED_IN_TAG
+from aml_images_dagster.pull_requests.remote import open_remote
 from aml_images_dagster.release.actor import actor
 from aml_images_dagster.schedules import read_timetable
 from aml_images_dagster.text import code_block, printable
@@ -134,7 +135,7 @@ class Factory:
         with suppress(FactoryError, OSError):
             created = created_at(instance, run.run_id)
             number = build_number(run.run_id, created)
-            source = self._source_of(commit, folders) or self._source_as_it_is()
+            source = self._source_of(run, commit, folders) or self._source_as_it_is()
             # Connections to a store are not for forks: elsewhere than on a disk each step reads the plan itself.
             read = self._plan_of(number, plan, source) if self.backends.artifacts.on_disk else None
             tags = _shown(run, number, read, planned)
@@ -149,7 +150,7 @@ class Factory:
         instance, run = context.instance, context.run
         created = created_at(instance, run.run_id)
         number = build_number(run.run_id, created)
-        source = self._source_of(options.source_commit, options.docker_files_path)
+        source = self._source_of(run, options.source_commit, options.docker_files_path)
         if source is None:
             record = self.backends.artifacts.build(number).read_build()
             source = self._source_as_it_is(record.commit if record else "")
@@ -181,13 +182,23 @@ class Factory:
             )
         return plan
 
-    def _source_of(self, commit: str, docker_files_path: str) -> Source | None:
+    def _source_of(self, run: dg.DagsterRun, commit: str, docker_files_path: str) -> Source | None:
         """The files that the options or the settings name; None where it is the working tree."""
+        pull_request = run.tags.get(PULL_REQUEST_TAG, "")
+        if commit and pull_request.isdecimal():
+            self._bring(commit, int(pull_request))
         if commit or docker_files_path:
             return load_source(self.settings, commit or self.settings.source_commit, docker_files_path)
         if self.settings.source_commit or not git.is_repository(self.settings.repo):
             return self.source
         return None
+
+    def _bring(self, commit: str, pull_request: int) -> None:
+        """Fetch a pull request, unless its commit is here: a run in a pod has a clone of its own, of the branches."""
+        try:
+            git.resolve(self.settings.repo, commit)
+        except BadInput:
+            open_remote(self.settings).fetch(pull_request, commit)
 
     def _source_as_it_is(self, begun: str = "") -> Source:
         """The working tree as it was when a build began.

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog import git
 from aml_images_dagster.errors import BadInput, Unreachable
+from aml_images_dagster.pull_requests.hosts import host_address
 from aml_images_dagster.pull_requests.quarantine import quarantine
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aml_images_dagster.pull_requests.quarantine import Quarantine
+    from aml_images_dagster.settings import Settings
     from aml_images_dagster.settings.pull_requests import PullRequestSettings
 
 TARGET_REF = "refs/aml-images/target"
@@ -58,6 +60,15 @@ class Heads:
 
     target: str
     pull_requests: Mapping[int, str]
+
+
+def open_remote(settings: Settings) -> GitRemote:
+    """The remote whose pull requests are built.
+
+    Raises:
+        BadInput: The refs of its pull requests cannot be derived from the settings.
+    """
+    return GitRemote(settings.repo, settings.pull_requests, settings.pull_requests.refs or host_address(settings).refs)
 
 
 class GitRemote:

@@ -14,14 +14,15 @@ from aml_images_dagster.builds.artifacts import Artifacts
 from aml_images_dagster.builds.records import Plan
 from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.defs.keys import BUILD_JOB, RELEASE_JOB, asset_key
-from aml_images_dagster.defs.request import BUILD_TAG, PULL_REQUEST_TAG, RESOURCE, BuildOptions
+from aml_images_dagster.defs.request import BUILD_TAG, PULL_REQUEST_TAG, RESOURCE, BuildOptions, build_config
 from aml_images_dagster.defs.run import Factory, acting, explained, planned_keys
 from aml_images_dagster.defs.run_state import first_error, first_failure, was_stopped
-from aml_images_dagster.errors import BuildFailed, BuildStopped
+from aml_images_dagster.errors import BadInput, BuildFailed, BuildStopped
 from aml_images_dagster.instance.sign_in import SIGNED_IN_TAG
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.settings import load_settings
 from tests.image_repository import DOCKERFILES
+from tests.pull_requests.remote_repository import RemoteRepository, edit_hello, edit_shell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -217,6 +218,29 @@ def test_what_is_the_same_for_all_steps_is_found_out_once(
         assert instance.get_runs(dg.RunsFilter(tags={BUILD_TAG: session.number}))[0].run_id == run.run_id
         factory.session(SimpleNamespace(instance=instance, run=other), BuildOptions())  # type: ignore[arg-type]
         assert asked == [other.run_id]
+
+
+def test_a_run_fetches_the_pull_request_that_its_clone_lacks(
+    repository: ImageRepository, load: Load, tmp_path: Path
+) -> None:
+    """A pod of a run has a clone of its own, made when it starts, and of the branches only."""
+    definitions = load(repository)
+    remote = RemoteRepository.create(tmp_path, repository)
+    head = remote.push(7, edit_hello)
+    remote.push(7, edit_shell, onto=head)  # and another commit since
+    settings = load_settings()
+    factory = Factory(settings, load_source(settings), backends_for(settings))
+    options, config = BuildOptions(source_commit=head), build_config(source_commit=head)
+    with dg.DagsterInstance.ephemeral() as instance:
+        job = definitions.resolve_job_def(BUILD_JOB)
+        run, other = (
+            instance.create_run_for_job(job, run_config=config, tags={PULL_REQUEST_TAG: number}) for number in ("7", "")
+        )
+        with pytest.raises(BadInput, match="knows no revision"):
+            factory.session(SimpleNamespace(instance=instance, run=other), options)  # type: ignore[arg-type]
+        session = factory.session(SimpleNamespace(instance=instance, run=run), options)  # type: ignore[arg-type]
+    assert session.source.commit == head
+    assert "RUN echo changed" in session.image(repository.image("apps/hello")).dockerfile.text
 
 
 @pytest.mark.parametrize(

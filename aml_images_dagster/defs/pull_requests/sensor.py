@@ -30,7 +30,7 @@ from aml_images_dagster.pull_requests.assessment import Assessor
 from aml_images_dagster.pull_requests.declaration import unknown_images
 from aml_images_dagster.pull_requests.hosts import open_host
 from aml_images_dagster.pull_requests.inspection import look_through
-from aml_images_dagster.pull_requests.remote import GitRemote
+from aml_images_dagster.pull_requests.remote import open_remote
 from aml_images_dagster.pull_requests.tracking import Tracked, Tracking
 from aml_images_dagster.text import counted, printable
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.defs.operations.jobs import AssetJob
     from aml_images_dagster.defs.run import Factory
     from aml_images_dagster.pull_requests.hosts.interface import PullRequestHost
+    from aml_images_dagster.pull_requests.remote import GitRemote
 
 _POLL_SECONDS = 45
 """How long a poll may take until nothing more is waited for: Dagster ends a tick after 60 s."""
@@ -82,9 +83,7 @@ class PullRequestPoll:
     @cached_property
     def remote(self) -> GitRemote:
         """Where the commits are."""
-        address, _ = open_host(self.factory.settings)
-        settings = self.factory.settings.pull_requests
-        return GitRemote(self.factory.settings.repo, settings, settings.refs or address.refs)
+        return open_remote(self.factory.settings)
 
     @cached_property
     def assessor(self) -> Assessor:
