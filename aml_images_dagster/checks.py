@@ -8,12 +8,15 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from aml_images_dagster.errors import FactoryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+Purpose = Literal["build", "release"]
+"""What has prerequisites."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +28,18 @@ class Check:
         ask: Gives what was found, in a few words, or raises a `FactoryError` that says what is wrong.
         before_build: Whether every build asks it before it starts; the others are shown by `aml-images doctor` only.
         images: The images that cannot be built without it, while others can; empty if nothing can.
-        is_for_release: Whether only a release needs it.
+        only_for: What alone needs it; None if both do.
     """
 
     name: str
     ask: Callable[[], str]
     before_build: bool = False
     images: tuple[str, ...] = ()
-    is_for_release: bool = False
+    only_for: Purpose | None = None
+
+    def is_needed_for(self, purpose: Purpose | None) -> bool:
+        """Whether a build or a release needs it; None: whether any of them does."""
+        return None in (purpose, self.only_for) or purpose == self.only_for
 
 
 @dataclass(frozen=True, slots=True)

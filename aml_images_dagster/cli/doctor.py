@@ -22,6 +22,7 @@ from aml_images_dagster.text import counted
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from aml_images_dagster.checks import Purpose
     from aml_images_dagster.settings import Settings
 
 
@@ -38,13 +39,13 @@ if TYPE_CHECKING:
     "--for",
     "purpose",
     type=click.Choice(["build", "release"]),
-    default="release",
-    show_default=True,
-    help="What is to be done here: `build` leaves out what only a release needs.",
+    help="What is to be done here; what only the other needs is left out. Default: both.",
 )
 @click.argument("images", nargs=-1, metavar="[IMAGE...]", type=IMAGE)
 @common_options
-def command(settings: Settings, as_json: bool, seconds: float, purpose: str, images: tuple[str, ...]) -> None:
+def command(
+    settings: Settings, as_json: bool, seconds: float, purpose: Purpose | None, images: tuple[str, ...]
+) -> None:
     """Check everything a build and a release need, and show how to fix what is missing. Starts nothing.
 
     With IMAGE: checks only the bases of these images and what else they need. Without: images that cannot be built here
@@ -55,7 +56,7 @@ def command(settings: Settings, as_json: bool, seconds: float, purpose: str, ima
     backends = backends_for(settings)
     backends.import_sdks()
     checks = (*prerequisites(settings, backends, images), Check("Dagster", lambda: _dagster(settings)))
-    results = perform_all([each for each in checks if purpose == "release" or not each.is_for_release], seconds)
+    results = perform_all([each for each in checks if each.is_needed_for(purpose)], seconds)
     # An image that cannot be built here is no failure, unless none can be.
     blocked = {image for result in results if not result.ok for image in result.images}
     is_partial = bool(blocked) and blocked != {image for result in results for image in result.images}

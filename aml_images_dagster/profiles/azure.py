@@ -97,7 +97,7 @@ def azure_backends(settings: Settings) -> Backends:
             Check("identity", lambda: credential.found(endpoints.management_scope), before_build=True),
             *registry_checks(staging, production),
             *blob_checks(settings, artifacts),
-            Check("import into production", importer.found, is_for_release=True),
+            Check("import into production", importer.found, only_for="release"),
         ),
         import_sdks=_import_sdks,
     )

@@ -99,9 +99,9 @@ def builder_checks(linux: Builder, windows: Builder | None, settings: Settings) 
         space = "" if info.free_bytes is None else f", {info.free_bytes / 1e9:.1f} GB free"
         return f"{info.version}, {info.os}/{info.architecture}{space}{_lacks(builder, os)}"
 
-    checks = [Check("Linux builder", lambda: ask(linux, "linux"))]
+    checks = [Check("Linux builder", lambda: ask(linux, "linux"), only_for="build")]
     if windows is not None:
-        checks.append(Check("Windows builder", lambda: ask(windows, "windows")))
+        checks.append(Check("Windows builder", lambda: ask(windows, "windows"), only_for="build"))
     return tuple(checks)
 
 

@@ -37,11 +37,11 @@ def trust_checks(settings: Settings) -> tuple[Check, ...]:
     """Whether the key signs, as what the settings name; and whether what it signs is accepted here."""
     checks = []
     if settings.trust.attach:
-        checks.append(Check("signing key", partial(_signing_key, settings)))
+        checks.append(Check("signing key", partial(_signing_key, settings), only_for="build"))
         if settings.trust.timestamp_url:
-            checks.append(Check("timestamp service", partial(_timestamp_service, settings)))
+            checks.append(Check("timestamp service", partial(_timestamp_service, settings), only_for="build"))
     if settings.releases_verified or settings.trust.roots:
-        checks.append(Check("trust policy", partial(_trust_policy, settings), is_for_release=True))
+        checks.append(Check("trust policy", partial(_trust_policy, settings), only_for="release"))
     return tuple(checks)
 
 

@@ -51,6 +51,15 @@ def test_all_is_well(image_repository: ImageRepository) -> None:
     assert not image_repository.artifacts.exists() or not list(image_repository.artifacts.iterdir())
 
 
+def test_a_machine_that_only_releases_needs_no_engine_and_no_bases(image_repository: ImageRepository) -> None:
+    away = {"AML_IMAGES_DOCKER_HOST": "tcp://127.0.0.1:9", "AML_IMAGES_BASE_MIRRORS": f"docker.io={NOWHERE}/mirror"}
+    checked = image_repository.json("doctor", "--for", "release", **away)["checks"]
+    names = {check["name"] for check in checked}
+    assert {"staging registry", "production registry", "artifacts store", "image folders"} < names
+    assert {"Linux builder", "tests", "signing key", "base busybox"}.isdisjoint(names)
+    assert {"Linux builder", "tests"} <= faults(image_repository, "--for", "build", **away).keys()
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "name", "said"),
     [

@@ -110,7 +110,7 @@ def _folders(source: Source) -> str:
 
 def _needed_by_images(images: Sequence[Image], backends: Backends, resolve: Resolve) -> list[Check]:
     checks = [_readable(image) for image in images if image.parsed is None]
-    checks += [Check(f"base {base}", partial(_base, resolve, base)) for base in _bases(images)]
+    checks += [Check(f"base {base}", partial(_base, resolve, base), only_for="build") for base in _bases(images)]
     if _lacks_builder(images, backends):
         checks.append(_windows_builder(backends))
     return [_test_machines(images, backends), *checks]
@@ -128,7 +128,12 @@ def _needed_by_any(source: Source, backends: Backends, resolve: Resolve) -> list
         if image.parsed is None
     ]
     checks += [
-        Check(f"base {base}", partial(_base, resolve, base), images=_built_on(users, others, catalog))
+        Check(
+            f"base {base}",
+            partial(_base, resolve, base),
+            images=_built_on(users, others, catalog),
+            only_for="build",
+        )
         for base, users in _bases(others).items()
     ]
     if lacking:
@@ -137,7 +142,7 @@ def _needed_by_any(source: Source, backends: Backends, resolve: Resolve) -> list
 
 
 def _readable(image: Image) -> Check:
-    return Check(f"image folder {image.path}", lambda: counted(len(image.dockerfile.stages), "stage"))
+    return Check(f"image folder {image.path}", lambda: counted(len(image.dockerfile.stages), "stage"), only_for="build")
 
 
 def _bases(images: Sequence[Image]) -> dict[str, list[str]]:
@@ -162,7 +167,7 @@ def _lacks_builder(images: Sequence[Image], backends: Backends) -> list[Image]:
 
 
 def _windows_builder(backends: Backends) -> Check:
-    return Check("Windows builder", lambda: backends.builder_for("windows").info().version)
+    return Check("Windows builder", lambda: backends.builder_for("windows").info().version, only_for="build")
 
 
 def _test_machines(images: Sequence[Image], backends: Backends) -> Check:
@@ -172,7 +177,7 @@ def _test_machines(images: Sequence[Image], backends: Backends) -> Check:
     def ask() -> str:
         return backends.runner.check(computes, {each for each in platforms if backends.runner.runs(each)})
 
-    return Check("tests", ask)
+    return Check("tests", ask, only_for="build")
 
 
 def _resolving(source: Source, backends: Backends, settings: Settings) -> Resolve:
