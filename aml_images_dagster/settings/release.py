@@ -101,6 +101,12 @@ class ReleaseSettings(Group):
         default="", description="Name of the person who releases, for release records; default: user@host."
     )
 
+    kubernetes_service_account: str = Field(
+        default="",
+        description="Service account of the pods that release, roll back and withdraw, where each run is a pod; "
+        "default: that of all runs.",
+    )
+
     @field_validator("windows")
     @classmethod
     def _are_windows(cls, value: str) -> str:

@@ -33,6 +33,9 @@ param maxMachines int = 5
 @description('Namespace and service account of runs in deploy/kubernetes, which sign in as the identity that builds.')
 param runsAccount string = 'system:serviceaccount:aml-images:aml-images-runs'
 
+@description('The same of the runs that release, roll back and withdraw, which sign in as the identity that releases.')
+param releasesAccount string = 'system:serviceaccount:aml-images:aml-images-releases'
+
 var roles = {
   acrPull: '7f951dda-4ed3-4680-a7ca-43fe172d538d'
   networkContributor: '4d97b98b-1d4f-495f-ae58-64e0a4f9b6a5'
@@ -40,6 +43,10 @@ var roles = {
 
 resource builder 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' existing = {
   name: 'aml-images-builder'
+}
+
+resource releaser 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' existing = {
+  name: 'aml-images-releaser'
 }
 
 resource staging 'Microsoft.ContainerRegistry/registries@2023-07-01' existing = {
@@ -219,6 +226,16 @@ resource runsAreTheBuilder 'Microsoft.ManagedIdentity/userAssignedIdentities/fed
   properties: {
     issuer: cluster.properties.oidcIssuerProfile.issuerURL
     subject: runsAccount
+    audiences: ['api://AzureADTokenExchange']
+  }
+}
+
+resource releasesAreTheReleaser 'Microsoft.ManagedIdentity/userAssignedIdentities/federatedIdentityCredentials@2023-01-31' = {
+  parent: releaser
+  name: 'aml-images-releases'
+  properties: {
+    issuer: cluster.properties.oidcIssuerProfile.issuerURL
+    subject: releasesAccount
     audiences: ['api://AzureADTokenExchange']
   }
 }

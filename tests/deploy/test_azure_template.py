@@ -133,10 +133,14 @@ def test_the_cluster_uses_what_the_other_template_makes() -> None:
     resources, made = parsed("cluster")["resources"], parsed("main")["resources"]
     assert resources["builder"]["existing"] is True
     assert resources["builder"]["config"]["name"] == made["builder"]["config"]["name"]
-    subject = parsed("cluster")["parameters"]["runsAccount"]["default"]
+    assert resources["releaser"]["existing"] is True
+    assert resources["releaser"]["config"]["name"] == made["releaser"]["config"]["name"]
+    parameters = parsed("cluster")["parameters"]
+    subject = parameters["runsAccount"]["default"]
     launcher = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "instance.yaml").read_text("utf-8").split("---")[0])
     config = yaml.safe_load(launcher["data"]["dagster.yaml"])["run_launcher"]["config"]
     assert subject == f"system:serviceaccount:{config['job_namespace']}:{config['service_account_name']}"
+    assert parameters["releasesAccount"]["default"] == subject.replace("runs", "releases")
 
 
 def test_outputs_and_page_name_settings_that_exist() -> None:
@@ -149,4 +153,4 @@ def test_outputs_and_page_name_settings_that_exist() -> None:
 
 def test_outputs_are_on_the_page() -> None:
     outputs = {output for name in TEMPLATES for output in parsed(name)["outputs"]}
-    assert [name for name in outputs if f"<{name}>" not in PAGE and name != "releaserClientId"] == []
+    assert [name for name in outputs if f"<{name}>" not in PAGE] == []

@@ -89,6 +89,11 @@ def test_a_run_that_was_killed_with_its_container_is_known_to_be_dead() -> None:
     assert "/etc/machine-id:/etc/machine-id:ro" in code["volumes"]
 
 
+def test_sensors_can_fetch_into_the_clone() -> None:
+    (mount,) = [each for each in SERVICES["code"]["volumes"] if ":/repository" in each]
+    assert mount.endswith(":/repository")
+
+
 def test_services_wait_for_healthy_ones_and_come_back() -> None:
     for name, service in SERVICES.items():
         assert service["restart"] == "unless-stopped", name

@@ -76,6 +76,13 @@ def test_what_a_pod_names_is_there(workload: dict[str, Any]) -> None:
     assert maps <= named("ConfigMap").keys()
 
 
+def test_sensors_can_fetch_into_the_clone() -> None:
+    (code,) = [each for each in WORKLOADS if each["metadata"]["name"] == "aml-images-code"]
+    (container,) = code["spec"]["template"]["spec"]["containers"]
+    (mount,) = [each for each in container["volumeMounts"] if each["mountPath"] == "/repository"]
+    assert "readOnly" not in mount
+
+
 def test_services_lead_to_ports_of_pods() -> None:
     pods = {each["metadata"]["name"]: each for each in WORKLOADS}
     for service in named("Service").values():
@@ -85,6 +92,7 @@ def test_services_lead_to_ports_of_pods() -> None:
             assert ports[port["targetPort"]] == port["port"]
     settings = named("ConfigMap")["aml-images-settings"]["data"]
     assert settings["AML_IMAGES_CODE_HOST"] in named("Service")
+    assert settings["AML_IMAGES_RELEASE__KUBERNETES_SERVICE_ACCOUNT"] in named("ServiceAccount")
 
 
 def test_the_instance_is_that_of_the_team_but_for_what_kubernetes_does() -> None:

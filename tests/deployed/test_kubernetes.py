@@ -244,6 +244,15 @@ def test_a_build_in_another_pod_is_never_taken_for_dead(cluster: Cluster) -> Non
     assert [tag for tag in cluster.left_of(build) if tag.endswith(f"--{build}")]
 
 
+def test_what_changes_production_has_an_account_of_its_own(cluster: Cluster) -> None:
+    runs = {job: cluster.site.launch(job) for job in ("release", "cleanup")}
+    accounts = {}
+    for job, run_id in runs.items():
+        cluster.site.ended(run_id)
+        accounts[job] = cluster.pod_of(run_id).spec["serviceAccountName"]
+    assert accounts == {"release": "aml-images-releases", "cleanup": "aml-images-runs"}
+
+
 def test_who_may_not_is_refused(cluster: Cluster) -> None:
     """The pods of builds have no role: what a Dockerfile does with their token is nothing."""
     jobs = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"

@@ -8,7 +8,7 @@ import dagster as dg
 
 from aml_images_dagster.defs.in_process import in_process_executor
 from aml_images_dagster.defs.keys import PROMOTED, RELEASE_JOB, released_key
-from aml_images_dagster.defs.release.production_jobs import production_jobs
+from aml_images_dagster.defs.release.production_jobs import pod_tags, production_jobs
 from aml_images_dagster.defs.release.release_files import release_files
 from aml_images_dagster.defs.release.released import released_assets
 from aml_images_dagster.defs.release.sensors import (
@@ -32,6 +32,7 @@ def definitions(images: Sequence[Image], factory: Factory, main: MainBranch) -> 
         selection=_released(images, factory),
         description="Release a build: import its images into production, and move :latest last of all.",
         executor_def=in_process_executor(factory.settings),
+        tags=pod_tags(factory.settings),
     )
     return dg.Definitions(
         assets=[release_files(images, factory.timetable), released_assets(images, factory.settings)] if images else [],

@@ -1,5 +1,7 @@
 """The jobs `rollback` and `withdraw`."""
 
+from typing import Any
+
 import dagster as dg
 from pydantic import Field
 
@@ -32,6 +34,15 @@ class WithdrawOptions(dg.Config):
     reason: str = Field(description="Why; recorded.")
     dry_run: bool = Field(default=False, description="Only show what would change.")
     who: str = Field(default="", description="Who does it; recorded. Default: the setting release.who.")
+
+
+def pod_tags(settings: Settings) -> dict[str, Any]:
+    """Tags of the jobs that change production: the account of their pods, which may do more than that of builds.
+
+    Source: https://docs.dagster.io/deployment/oss/deployment-options/kubernetes/customizing-your-deployment.
+    """
+    account = settings.release.kubernetes_service_account
+    return {"dagster-k8s/config": {"pod_spec_config": {"service_account_name": account}}} if account else {}
 
 
 def production_jobs(settings: Settings) -> list[dg.JobDefinition]:
@@ -69,18 +80,22 @@ def production_jobs(settings: Settings) -> list[dg.JobDefinition]:
             if record is not None:
                 announce_change(context.instance, record, factory, context.log_event)
 
-    in_process = in_process_executor(settings)
+    in_process, tags = in_process_executor(settings), pod_tags(settings)
 
     @dg.job(
         name=ROLLBACK_JOB,
         description="Move :latest of an image back to an earlier release.",
         executor_def=in_process,
+        tags=tags,
     )
     def rollback_job() -> None:
         roll_back_op()
 
     @dg.job(
-        name=WITHDRAW_JOB, description="Remove a release tag from production, permanently.", executor_def=in_process
+        name=WITHDRAW_JOB,
+        description="Remove a release tag from production, permanently.",
+        executor_def=in_process,
+        tags=tags,
     )
     def withdraw_job() -> None:
         withdraw_op()
