@@ -10,6 +10,7 @@ import posixpath
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.dockerfile.expansion import ExpansionError
@@ -116,22 +117,26 @@ def copy_sources(
 
 
 def remote_sources(
-    dockerfile: Dockerfile, build_args: Mapping[str, str] | None = None, platform: str = "linux/amd64"
+    dockerfile: Dockerfile, build_args: Mapping[str, str] | None, platforms: Iterable[str]
 ) -> list[RemoteSource]:
-    """Everything that ADD may fetch, behind ONBUILD as well.
+    """Everything that ADD may fetch on any of the platforms, behind ONBUILD as well, each once.
+
+    A builder's machine may be anything, so what depends on BUILDARCH or its companions may be an address.
 
     Args:
         dockerfile: The Dockerfile.
         build_args: Values for ARG.
-        platform: What TARGETARCH and its companions are made from.
+        platforms: What TARGETARCH and its companions are made from.
     """
-    return [each for each in _sources(dockerfile, build_args, platform) if isinstance(each, RemoteSource)]
+    each = (_sources(dockerfile, build_args, platform, on_any_builder=True) for platform in platforms)
+    every = dict.fromkeys(chain.from_iterable(each))
+    return [source for source in every if isinstance(source, RemoteSource)]
 
 
 def _sources(
-    dockerfile: Dockerfile, build_args: Mapping[str, str] | None, platform: str
+    dockerfile: Dockerfile, build_args: Mapping[str, str] | None, platform: str, *, on_any_builder: bool = False
 ) -> Iterator[CopySource | RemoteSource]:
-    scope = Scope(dockerfile, build_args or {}, platform)
+    scope = Scope(dockerfile, build_args or {}, platform, on_any_builder=on_any_builder)
     for number, instruction in enumerate(read_instructions(dockerfile.text, str, dockerfile.escape)):
         match instruction.keyword:
             case "COPY" | "ADD":
@@ -153,7 +158,8 @@ def _copied(
     for written in _arguments(instruction)[:-1]:
         if is_heredoc(written):
             continue
-        address = _known(scope, written)
+        # A trigger has the values of the image that is FROM this one.
+        address = None if instruction.on_build and "$" in written else _known(scope, written)
         if keyword == "ADD" and (address is None or _REMOTE.match(address)):
             is_fixed = "checksum" in flags or bool(_COMMIT.search(address or ""))
             yield RemoteSource(written, address or "", is_fixed, line)
