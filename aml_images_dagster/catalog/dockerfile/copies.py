@@ -13,6 +13,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.catalog.dockerfile.addresses import is_fetched, may_be_fetched
 from aml_images_dagster.catalog.dockerfile.expansion import ExpansionError
 from aml_images_dagster.catalog.dockerfile.flags import MountError, mount_fields
 from aml_images_dagster.catalog.dockerfile.instructions import (
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.catalog.dockerfile.dockerfile import Dockerfile
 
-_REMOTE = re.compile(r"https?://|git://|ssh://|[\w.-]+@[\w.-]+:", re.ASCII)
 _COMMIT = re.compile(r"#[0-9a-f]{40}(:|$)")
 
 
@@ -67,7 +67,8 @@ class RemoteSource:
 
     Attributes:
         written: As the Dockerfile has it.
-        address: After expansion; empty when a variable in it has no value that can be known.
+        address: After expansion; empty when a variable in it has no value that can be known, or when it may as well
+            be a file of the context.
         is_fixed: Whether it says what content it is: by a checksum, or by the name of a commit.
         line: Line of the instruction, counted from 1.
     """
@@ -160,10 +161,11 @@ def _copied(
             continue
         # A trigger has the values of the image that is FROM this one.
         address = None if instruction.on_build and "$" in written else _known(scope, written)
-        if keyword == "ADD" and (address is None or _REMOTE.match(address)):
+        if keyword == "ADD" and (address is None or may_be_fetched(address)):
             is_fixed = "checksum" in flags or bool(_COMMIT.search(address or ""))
-            yield RemoteSource(written, address or "", is_fixed, line)
-        if not instruction.on_build and not _REMOTE.match(address or written):
+            certain = address if address is not None and is_fetched(address) else ""
+            yield RemoteSource(written, certain, is_fixed, line)
+        if not instruction.on_build and not is_fetched(address or written):
             path = _path(written, dockerfile, scope, is_windows=is_windows)
             yield CopySource(written, path, keyword, line, scope.stage, number)
 
