@@ -105,16 +105,19 @@ def _part(part: str) -> str:
 
 
 def copy_sources(
-    dockerfile: Dockerfile, build_args: Mapping[str, str] | None = None, platform: str = "linux/amd64"
+    dockerfile: Dockerfile, build_args: Mapping[str, str] | None, platforms: Iterable[str]
 ) -> list[CopySource]:
-    """Everything that is taken from the context: no other stages or images, no addresses, no heredocs.
+    """Everything that is taken from the context on any of the platforms, each once.
+
+    It has no other stages or images, no addresses, no heredocs.
 
     Args:
         dockerfile: The Dockerfile.
         build_args: Values for ARG.
-        platform: What TARGETARCH and its companions are made from.
+        platforms: What TARGETARCH and its companions are made from.
     """
-    return [each for each in _sources(dockerfile, build_args, platform) if isinstance(each, CopySource)]
+    each = (_sources(dockerfile, build_args, platform) for platform in platforms)
+    return [source for source in dict.fromkeys(chain.from_iterable(each)) if isinstance(source, CopySource)]
 
 
 def remote_sources(
@@ -130,8 +133,7 @@ def remote_sources(
         platforms: What TARGETARCH and its companions are made from.
     """
     each = (_sources(dockerfile, build_args, platform, on_any_builder=True) for platform in platforms)
-    every = dict.fromkeys(chain.from_iterable(each))
-    return [source for source in every if isinstance(source, RemoteSource)]
+    return [source for source in dict.fromkeys(chain.from_iterable(each)) if isinstance(source, RemoteSource)]
 
 
 def _sources(
