@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import posixpath
 from functools import cached_property
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.dockerfile import copy_sources, is_literal, takes
@@ -58,8 +57,7 @@ class ContextFiles:
         image = self._image
         if image.parsed is None:
             return ()
-        each = (copy_sources(image.parsed, image.settings.build_args, platform) for platform in image.platforms)
-        every = dict.fromkeys(chain.from_iterable(each))
+        every = copy_sources(image.parsed, image.settings.build_args, image.platforms)
         if image.os == "windows":
             return tuple(every)
         return tuple(source for source in every if source.stage in image.parsed.needed_stages)

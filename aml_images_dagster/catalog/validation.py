@@ -165,7 +165,7 @@ def _check_instructions(image: Image, tree: Tree, context: ContextFiles, feature
         yield _at(image, "error", refused.message, refused.line)
     for odd in odd_blanks(image.parsed):
         yield _at(image, "warning", odd.message, odd.line)
-    for remote in remote_sources(image.parsed, image.settings.build_args, image.platform):
+    for remote in remote_sources(image.parsed, image.settings.build_args, image.platforms):
         if remote.address and not remote.is_fixed:
             message = (
                 f"ADD {remote.written}: not reproducible, because what is there may change; "

@@ -140,9 +140,8 @@ def private_files(part: PublicPart, folder: str) -> list[Leak]:
     image = part.image
     if image.public_lines is None or image.parsed is None:
         return []
-    private = [
-        source for source in copy_sources(image.parsed, image.settings.build_args) if source.line > image.public_lines
-    ]
+    sources = copy_sources(image.parsed, image.settings.build_args, image.platforms)
+    private = [source for source in sources if source.line > image.public_lines]
     candidates = [name for name in part.files if name not in (DOCKERFILE, LICENSE_FILE, NOTICES_FILE)]
     return [
         Leak(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, Literal
 
 from aml_images_dagster.catalog.tree import FileMode
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 COMMIT_MESSAGE = "the commit message"
 """Where a finding is said to be that is in no file."""
+_LONGEST = 4_000
+"""UTF-16 units of a description that Azure DevOps takes; GitHub takes 65,536."""
 _HINT = "The branch was pushed. Check the token and publish again, or open the pull request manually."
 
 
@@ -107,7 +110,7 @@ def propose(
         repository: The checkout, with the new files in it.
         published: What is published, changed or not; all of it is checked, and all other changes as well.
         rules: What must not become public.
-        describe: Gives title and text of the commit.
+        describe: Gives title and text of the commit and of the pull request; the text may have any number of lines.
         settings: Name the branch.
         further_leaks: Findings of callers that know more than the files.
         prove: Raises unless the changed files are as they should be.
@@ -119,7 +122,8 @@ def propose(
         Unreachable: It does not answer.
     """
     changes = tuple(repository.changes())
-    title, text = describe(changes)
+    title, every_line = describe(changes)
+    text = _shortened(every_line)
     looked_through = {COMMIT_MESSAGE: PublicFile(FileMode.REGULAR, f"{title}\n{text}".encode())}
     for change in changes:
         content = repository.read(change.path)
@@ -141,6 +145,20 @@ def propose(
     return Proposal(
         outcome, repository.url, branch, changes, diff, commit, _pull_request(repository, request, settings)
     )
+
+
+def _shortened(text: str) -> str:
+    """As many lines of a text as every host takes, and how many others there are."""
+    if _size(text) <= _LONGEST:
+        return text
+    lines = text.splitlines()
+    room = _LONGEST - _size(f"… and {len(lines)} more")
+    shown = sum(size <= room for size in accumulate(_size(line) + 1 for line in lines))
+    return "\n".join([*lines[:shown], f"… and {len(lines) - shown} more"])
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def _pull_request(repository: PublicRepository, request: PullRequest, settings: Settings) -> str:

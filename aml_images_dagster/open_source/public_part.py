@@ -82,7 +82,7 @@ class PublicPart:
         if image.variant:
             dockerfile = _of_variant(dockerfile, image)
         public = {DOCKERFILE, LICENSE_FILE, NOTICES_FILE}
-        for source in copy_sources(dockerfile):
+        for source in copy_sources(dockerfile, None, image.platforms):
             copied = source.matches(names)
             if not copied:
                 raise BadInput(

@@ -127,7 +127,9 @@ class PublicRepository:
             Unreachable: The repository does not answer.
         """
         before = self._tip(branch)
-        self._git("commit", "-q", "--no-verify", "-m", title, "-m", body)
+        # By standard input: an argument may have 128 KiB.
+        message = f"{title}\n\n{body}".encode("utf-8", "surrogateescape")
+        self._git("commit", "-q", "--no-verify", "-F", "-", given=message)
         commit = git.resolve(self.root, "HEAD")
         if before:
             self._fetch(branch)
@@ -161,8 +163,8 @@ class PublicRepository:
         found = (line.partition("\t") for line in listed)
         return next((commit for commit, _, ref in found if ref == f"refs/heads/{branch}"), "")
 
-    def _git(self, *arguments: str) -> str:
-        return _git(self.root, self.url, self._author, self.token, *arguments)
+    def _git(self, *arguments: str, given: bytes | None = None) -> str:
+        return _git(self.root, self.url, self._author, self.token, *arguments, given=given)
 
 
 @contextmanager
@@ -183,7 +185,9 @@ def open_public_repository(
         yield PublicRepository(url, target, Path(folder) / "checkout", author, token)
 
 
-def _git(root: Path, url: str, author: Author, token: SecretStr | None, *arguments: str) -> str:
+def _git(
+    root: Path, url: str, author: Author, token: SecretStr | None, *arguments: str, given: bytes | None = None
+) -> str:
     who = {
         f"GIT_{role}_{what}": value
         for role in ("AUTHOR", "COMMITTER")
@@ -195,6 +199,7 @@ def _git(root: Path, url: str, author: Author, token: SecretStr | None, *argumen
     try:
         done = subprocess.run(
             ["git", "-C", str(root), *options, *arguments],
+            input=given,
             capture_output=True,
             check=False,
             env=environment,

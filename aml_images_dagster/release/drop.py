@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import tarfile
 from importlib.resources import files
 from typing import TYPE_CHECKING, TypeVar
@@ -35,6 +36,8 @@ _BUILD = b"{build}"
 """What the build's number replaces in the files of `service_group_root/`."""
 M = TypeVar("M", ImportCfg, ReleaseJson)
 
+_DOCUMENTS = ("import.cfg", "release.json")
+_SUM = re.compile(r"(?P<digest>[0-9a-f]{64})  (?P<path>[^\r\n]+)\r?\n")
 _DAMAGED = "Take the drop of the build again: it is in the build's artifacts."
 
 
@@ -146,8 +149,23 @@ def _read(path: Path, model: type[M]) -> M:
 
 
 def _check_sums(folder: Path, sums: Path) -> None:
-    for line in sums.read_text("utf-8").splitlines():
-        digest, _, name = line.partition("  ")
+    named = _read_sums(sums)
+    missing = [name for name in _DOCUMENTS if name not in named]
+    if missing:
+        raise BadInput(f"it does not name {' and '.join(missing)}", where=str(sums), hint=_DAMAGED)
+    for name, digest in named.items():
         file = folder / name
         if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
             raise BadInput("the file is missing or does not match SHA256SUMS", where=str(file), hint=_DAMAGED)
+
+
+def _read_sums(sums: Path) -> dict[str, str]:
+    """The digests in SHA256SUMS by path. Each line of it ends, so one that is cut off is found."""
+    try:
+        text = sums.read_bytes().decode()
+    except UnicodeDecodeError:
+        raise BadInput("it is not UTF-8", where=str(sums), hint=_DAMAGED) from None
+    lines = [_SUM.fullmatch(line) for line in text.splitlines(keepends=True)]
+    if None in lines:
+        raise BadInput(f"line {lines.index(None) + 1} is damaged", where=str(sums), hint=_DAMAGED)
+    return {line["path"]: line["digest"] for line in lines if line}

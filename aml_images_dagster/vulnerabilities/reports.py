@@ -22,15 +22,23 @@ if TYPE_CHECKING:
 
 _LONGEST_TITLE = 120
 _TYPES = {
-    "debian": "deb",
-    "ubuntu": "deb",
     "python-pkg": "pypi",
     "python": "pypi",
     "conda-pkg": "conda",
     "linux": "deb",
 }
+# Families of operating systems, as trivy names them. Source: https://github.com/aquasecurity/trivy,
+# pkg/fanal/types/const.go; which packages they have: pkg/purl/purl.go.
+# The names of the last line are those of older versions.
+_TYPES |= dict.fromkeys(("debian", "ubuntu", "echo"), "deb")
+_TYPES |= dict.fromkeys(("alpine", "wolfi", "chainguard", "minimos"), "apk")
 _TYPES |= dict.fromkeys(
-    ("redhat", "centos", "rocky", "alma", "fedora", "oracle", "amazon", "azurelinux", "cbl-mariner"), "rpm"
+    (
+        *("redhat", "centos", "centos-stream", "coreos", "rocky", "alma", "fedora", "oracle", "amazon"),
+        *("azurelinux", "cbl-mariner", "photon", "opensuse", "opensuse-leap", "opensuse-tumbleweed", "sles", "slem"),
+        *("opensuse.leap", "opensuse.tumbleweed", "suse linux enterprise server", "suse linux enterprise micro"),
+    ),
+    "rpm",
 )
 
 _Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]

@@ -313,6 +313,11 @@ def test_a_parent_that_a_build_uses_stays_when_the_build_that_made_it_is_cleaned
         ("ADD http://169.254.169.254/latest /x", "ADD http://169.254.169.254/latest"),
         ("ADD --checksum=sha256:0 https://host.example/a /x", "ADD https://host.example/a"),
         ("ADD git@host.example:a/b.git#main /x", "ADD git@host.example:a/b.git#main"),
+        ("ADD GIT://10.0.0.1/b /x", "ADD GIT://10.0.0.1/b"),
+        ("ADD HTTPS://host.example/a.git /x", "ADD HTTPS://host.example/a.git"),
+        ("ADD HTTPS://host.example/a%2egit /x", "ADD HTTPS://host.example/a%2egit"),
+        ("ADD Ssh://host.example/a /x", "ADD Ssh://host.example/a"),
+        ("ADD 10.0.0.1:b /x", "ADD 10.0.0.1:b"),
         ("ARG A=http\nADD $A://host.example/ /x", "ADD $A://host.example/"),
         ("ADD $UNKNOWN /x", "ADD $UNKNOWN"),
         ('ADD ["https://host.example/a b", "/x"]', "ADD https://host.example/a b"),
@@ -328,12 +333,79 @@ def test_a_pull_request_may_not_reach_out_of_its_build(
     assert finding.line in (3, 4)
 
 
+METADATA = "http://169.254.169.254/latest"
+
+
+@pytest.mark.parametrize(
+    ("platforms", "text"),
+    [
+        ('"platform": "linux/arm64"', f"FROM debian:12\nARG TARGETARCH\nADD ${{TARGETARCH/arm64/{METADATA}}} /x\n"),
+        (
+            '"platforms": ["linux/amd64", "linux/arm64"]',
+            f"FROM debian:12\nARG TARGETARCH\nADD ${{TARGETARCH/arm64/{METADATA}}} /x\n",
+        ),
+        (  # each platform has another address
+            '"platforms": ["linux/amd64", "linux/arm64"]',
+            "FROM debian:12\nARG TARGETARCH\nADD https://host.example/$TARGETARCH /x\n",
+        ),
+        (  # which stage FROM means depends on the platform
+            '"platforms": ["linux/amd64", "linux/arm64"]',
+            f"FROM scratch AS amd64\nENV A=amd64\nFROM scratch AS arm64\nENV A={METADATA}\n"
+            "FROM $TARGETARCH\nADD $A /x\n",
+        ),
+    ],
+)
+def test_a_pull_request_may_reach_out_on_no_platform(git_repository: GitRepository, platforms: str, text: str) -> None:
+    git_repository.image("base/x", text, image__json=f"{{{platforms}}}", amd64="a file")
+    (finding,) = reaching_out(git_repository.catalog().get("base/x"))
+    assert finding.message.startswith("a pull request may not use ADD")
+    assert finding.line == text.count("\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"FROM scratch\nARG BUILDARCH\nADD ${{BUILDARCH/arm64/{METADATA}}} /x\n",
+        f"FROM scratch\nARG BUILDPLATFORM\nADD ${{BUILDPLATFORM/linux*arm64/{METADATA}}} /x\n",
+        f"FROM scratch\nARG BUILDOS\nADD ${{BUILDOS/freebsd/{METADATA}}} /x\n",
+        f"FROM scratch\nARG BUILDVARIANT\nADD ${{BUILDVARIANT:+{METADATA}}} /x\n",
+        f"FROM scratch\nARG BUILDARCH\nENV A=$BUILDARCH\nADD ${{A/arm64/{METADATA}}} /x\n",
+        f"ARG A=$BUILDARCH\nFROM scratch\nARG A\nADD ${{A/arm64/{METADATA}}} /x\n",
+        f"FROM scratch AS amd64\nENV A=amd64\nFROM scratch AS arm64\nENV A={METADATA}\nFROM $BUILDARCH\nADD $A /x\n",
+        # A variable whose name is not known may be any.
+        f"FROM scratch\nARG BUILDARCH\nENV arm64=amd64\nENV $BUILDARCH={METADATA}\nADD $arm64 /x\n",
+        f"FROM debian:12\nENV a=amd64\nENV $NAME_OF_A={METADATA}\nADD $a /x\n",
+        # The factory and the client have build arguments of their own.
+        f"FROM scratch\nARG SOURCE_DATE_EPOCH\nADD amd64${{SOURCE_DATE_EPOCH:+{METADATA}}} /x\n",
+        f"FROM scratch\nARG SOURCE_DATE_EPOCH=amd64\nADD ${{SOURCE_DATE_EPOCH/1*/{METADATA}}} /x\n",
+        f"FROM scratch\nARG https_proxy\nADD ${{https_proxy:+{METADATA}}} /x\n",
+        f"FROM scratch\nARG TARGETSTAGE\nADD ${{TARGETSTAGE:+{METADATA}}} /x\n",
+        # A trigger has the values of the image that is FROM this one.
+        "FROM scratch\nENV A=amd64\nONBUILD ADD $A /x\n",
+    ],
+)
+def test_a_pull_request_may_reach_out_on_no_builder(git_repository: GitRepository, text: str) -> None:
+    git_repository.image("base/x", text, amd64="a file")
+    (finding,) = reaching_out(git_repository.catalog().get("base/x"))
+    assert finding.message.startswith("a pull request may not use ")
+    assert finding.line == text.count("\n")
+
+
+def test_a_build_argument_of_the_factory_wins_over_one_of_a_pull_request(git_repository: GitRepository) -> None:
+    text = f"FROM scratch\nARG SOURCE_DATE_EPOCH\nADD ${{SOURCE_DATE_EPOCH/1*/{METADATA}}} /x\n"
+    git_repository.image("base/x", text, image__json='{"build_args": {"SOURCE_DATE_EPOCH": "amd64"}}', amd64="a file")
+    (finding,) = reaching_out(git_repository.catalog().get("base/x"))
+    assert finding.line == 3
+
+
 def test_a_pull_request_may_use_what_stays_in_its_build(git_repository: GitRepository) -> None:
     text = (
         "FROM debian:12\nARG A=LICENSE.txt\nRUN --network=none true\nRUN --network=default curl https://x\nADD $A /\n"
     )
     text += "RUN --mount=type=secret,id=a --mount=type=cache,target=/c true\nCOPY --from=debian:12 / /x\n"
-    git_repository.image("base/x", text)
+    text += "ARG TARGETARCH\nADD tool-$TARGETARCH /\nARG BUILD_NUMBER=1\nADD a-$BUILD_NUMBER.tar /\n"
+    text += "ONBUILD ADD a.tar /\n"
+    git_repository.image("base/x", text, image__json='{"platforms": ["linux/amd64", "linux/arm64"]}')
     assert [*reaching_out(git_repository.catalog().get("base/x"))] == []
 
 

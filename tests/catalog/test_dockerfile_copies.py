@@ -6,12 +6,13 @@ import pytest
 
 from aml_images_dagster.catalog.dockerfile import copy_sources, parse_dockerfile
 
+LINUX = "linux/amd64"
 FILES = ("Dockerfile", "a.txt", "b.txt", "deep/er/x.py", "deep/y.py", "with blank.txt")
 
 
 def copied(instructions: str, build_args: dict[str, str] | None = None) -> list[str]:
     dockerfile = parse_dockerfile(f"ARG OUTER=a\nFROM debian:12 AS first\nFROM debian:12\n{instructions}\n", build_args)
-    sources = copy_sources(dockerfile, build_args)
+    sources = copy_sources(dockerfile, build_args, [LINUX])
     return sorted({file for source in sources for file in source.matches(FILES)})
 
 
@@ -60,15 +61,21 @@ def test_copied_files(instructions: str, expected: list[str]) -> None:
 
 def test_arguments_are_inherited_from_the_stage_that_a_stage_is_from() -> None:
     dockerfile = parse_dockerfile("FROM debian:12 AS one\nARG N=a\nENV M=b\nFROM one\nCOPY $N.txt $M.txt /\n")
-    assert [source.pattern for source in copy_sources(dockerfile)] == ["a.txt", "b.txt"]
+    assert [source.pattern for source in copy_sources(dockerfile, None, [LINUX])] == ["a.txt", "b.txt"]
 
 
 def test_platforms_decide_what_is_copied() -> None:
     dockerfile = parse_dockerfile("FROM debian:12\nARG TARGETARCH\nCOPY tool-${TARGETARCH} /\n")
-    patterns = [copy_sources(dockerfile, platform=f"linux/{arch}")[0].pattern for arch in ("amd64", "arm64")]
-    assert patterns == ["tool-amd64", "tool-arm64"]
-    (unknown,) = copy_sources(dockerfile, platform="windows/amd64")  # the classic builder predefines none
+    both = copy_sources(dockerfile, None, [LINUX, "linux/arm64"])
+    assert [source.pattern for source in both] == ["tool-amd64", "tool-arm64"]
+    (unknown,) = copy_sources(dockerfile, None, ["windows/amd64"])  # the classic builder predefines none
     assert unknown.pattern is None
+
+
+def test_platforms_decide_which_stage_is_meant() -> None:
+    text = "FROM scratch AS amd64\nENV A=a.txt\nFROM scratch AS arm64\nENV A=b.txt\nFROM $TARGETARCH\nCOPY $A /\n"
+    both = copy_sources(parse_dockerfile(text), None, [LINUX, "linux/arm64"])
+    assert [source.pattern for source in both] == ["a.txt", "b.txt"]
 
 
 def test_a_build_argument_wins() -> None:
@@ -76,11 +83,11 @@ def test_a_build_argument_wins() -> None:
 
 
 def test_what_cannot_be_known() -> None:
-    (source,) = copy_sources(parse_dockerfile("FROM debian:12\nARG NAME\nRUN x\nCOPY $NAME /\n"))
+    (source,) = copy_sources(parse_dockerfile("FROM debian:12\nARG NAME\nRUN x\nCOPY $NAME /\n"), None, [LINUX])
     assert (source.written, source.pattern, source.keyword, source.line) == ("$NAME", None, "COPY", 4)
 
 
 def test_backslashes_of_windows() -> None:
     dockerfile = parse_dockerfile("# escape=`\nFROM x\nCOPY deep\\y.py C:/\n")
-    (source,) = copy_sources(dockerfile)
+    (source,) = copy_sources(dockerfile, None, [LINUX])
     assert source.matches(FILES) == ["deep/y.py"]

@@ -187,6 +187,18 @@ def test_only_the_images_asked_for(good):
             ("warning", "Dockerfile", 2, "ADD https://x.example/a.git#main: not reproducible"),
         ),
         (
+            {"Dockerfile": "FROM debian:12\nADD GIT://x.example/a#main /\n"},
+            ("warning", "Dockerfile", 2, "ADD GIT://x.example/a#main: not reproducible"),
+        ),
+        (
+            {"Dockerfile": "FROM debian:12\nCOPY HTTPS://x.example/a.git /\n"},
+            ("error", "Dockerfile", 2, "COPY takes nothing from elsewhere, such as HTTPS://x.example/a.git; ADD does"),
+        ),
+        (  # BuildKit takes the scheme of a file as it stands there
+            {"Dockerfile": "FROM debian:12\nADD HTTPS://x.example/a /\n"},
+            ("error", "Dockerfile", 2, "ADD HTTPS://x.example/a: there is nothing of this name in the build context"),
+        ),
+        (
             {"Dockerfile": "FROM debian:12\n\nCOPY LICENSE.txt gone.txt /\n"},
             ("error", "Dockerfile", 3, "COPY gone.txt: there is nothing of this name in the build context"),
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,11 @@ from pydantic import SecretStr
 
 from aml_images_dagster.code_hosts.address import address_of
 from aml_images_dagster.errors import BadInput, Unreachable
-from aml_images_dagster.open_source.proposal import PullRequest, open_place, open_pull_request
+from aml_images_dagster.open_source.leak_check import LeakRules
+from aml_images_dagster.open_source.proposal import PullRequest, open_place, open_pull_request, propose
+from aml_images_dagster.open_source.public_repository import Author, open_public_repository
 from aml_images_dagster.settings import load_settings
+from tests.emulators.github import LONGEST_COMMENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.code_hosts.address import Kind
 
+LONGEST_DESCRIPTION = 4_000
+"""Of Azure DevOps. Source: https://learn.microsoft.com/azure/devops/repos/git/pull-requests."""
 TOKEN = SecretStr("a-token-of-tests")
 FIRST = PullRequest("aml-images/sync", "main", "Update base/a", "- base/a")
 SECOND = PullRequest("aml-images/sync", "main", "Update 2 images", "- base/a\n- base/b")
@@ -68,6 +74,10 @@ class _Handler(BaseHTTPRequestHandler):
             sought = wanted.get("head") or wanted["searchCriteria.sourceRefName"]
             found = [pull for pull in self.server.pulls if sought in (pull["branch"], f"refs/heads/{pull['branch']}")]
             self._answer(200, found if address.path.startswith("/repos/") else {"value": found})
+        elif len(given.get("description", "")) > LONGEST_DESCRIPTION:
+            self._answer(400, {"message": "Invalid pull request description."})
+        elif len(given.get("body", "")) > LONGEST_COMMENT:
+            self._answer(422, {"message": "Validation Failed"})
         elif self.command == "PATCH":
             self.server.pulls[0] |= {"title": given["title"], "text": given.get("body") or given["description"]}
             self._answer(200, self.server.pulls[0])
@@ -131,6 +141,38 @@ def test_a_refusal_is_told_without_the_token(host: Host, kind: Kind) -> None:
 def test_a_host_that_is_not_there(kind: Kind) -> None:
     with pytest.raises(Unreachable, match="does not answer"):
         opened(kind, "http://127.0.0.1:9", FIRST)
+
+
+@pytest.fixture
+def public(tmp_path: Path) -> Path:
+    """A public repository with one commit."""
+    root, work = tmp_path / "public.git", tmp_path / "work"
+    who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(root)], check=True)
+    subprocess.run(["git", "clone", "-q", str(root), str(work)], check=True, capture_output=True)
+    for arguments in (["commit", "-q", "--allow-empty", "-m", "begin"], ["push", "-q", "origin", "HEAD:main"]):
+        subprocess.run(["git", "-C", str(work), *who, *arguments], check=True)
+    return root
+
+
+@pytest.mark.parametrize("kind", PLACES)
+@pytest.mark.parametrize(("images", "shown"), [(3, 3), (250, 189), (5_000, 189)])
+def test_a_description_has_as_many_lines_as_every_host_takes(
+    host: Host, public: Path, tmp_path: Path, kind: Kind, images: int, shown: int
+) -> None:
+    lines = [f"- family/image-{number:05}" for number in range(images)]
+    open_source = {"api_url": host.url, "sync_branch": FIRST.branch}
+    settings = load_settings(repo=tmp_path, open_source=open_source)
+    with open_public_repository(str(public), "main", Author("a", "a@b.c"), TOKEN) as repository:
+        repository.url = PLACES[kind]  # its remote stays the folder
+        repository.write("new", b"text\n")
+        rules = LeakRules((), frozenset(), {}, ())
+        proposal = propose(repository, {}, rules, lambda _: ("Update", "\n".join(lines)), settings)
+    assert (proposal.outcome, proposal.pull_request) == ("proposed", SHOWN[kind])
+    expected = lines[:shown] + ([f"… and {images - shown} more"] if images > shown else [])
+    assert host.pulls[0]["text"].splitlines() == expected
+    message = ["git", "-C", str(public), "log", "-1", "--format=%b", FIRST.branch]
+    assert subprocess.run(message, check=True, capture_output=True, text=True).stdout.strip().splitlines() == expected
 
 
 def test_the_repository_that_is_not_configured_is_named(tmp_path: Path) -> None:

@@ -43,6 +43,16 @@ def test_another_ref_that_ends_like_our_branch_is_not_our_branch(public: Path) -
     assert tip.stdout.strip() == commit
 
 
+def test_a_message_may_be_longer_than_an_argument(public: Path) -> None:
+    body = "\n".join(f"- family/image-{number}" for number in range(10_000))
+    with open_public_repository(str(public), "main", AUTHOR) as repository:
+        repository.write("new", b"text\n")
+        repository.changes()
+        repository.propose(BRANCH, "Update", body)
+    message = ["git", "-C", str(public), "log", "-1", "--format=%B", BRANCH]
+    assert subprocess.run(message, check=True, capture_output=True, text=True).stdout.strip() == f"Update\n\n{body}"
+
+
 @pytest.mark.parametrize("path", ["link", "link/file"])
 def test_a_link_in_the_public_repository_is_not_followed(public: Path, tmp_path: Path, path: str) -> None:
     outside = tmp_path / "outside"

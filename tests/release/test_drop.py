@@ -193,6 +193,32 @@ def test_a_file_that_was_changed(cfg_path: Path) -> None:
     assert refused.value.where == str(tampered)
 
 
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda _: b"", "does not name import.cfg and release.json"),
+        (lambda sums: sums[: sums.index(b"\n", sums.index(b"import.cfg")) + 1], "does not name release.json"),
+        (lambda sums: sums[:-1], r"line \d is damaged"),  # cut off
+        (lambda sums: sums[:-20], r"line \d is damaged"),
+        (lambda sums: sums.replace(b"  import.cfg", b" import.cfg"), r"line \d is damaged"),
+        (lambda sums: b"\xff\xfe" + sums, "not UTF-8"),
+        (lambda sums: sums.decode().encode("utf-16"), "not UTF-8"),
+    ],
+)
+def test_checksums_that_are_damaged(cfg_path: Path, damage: Callable[[bytes], bytes], message: str) -> None:
+    sums = cfg_path.with_name("SHA256SUMS")
+    sums.write_bytes(damage(sums.read_bytes()))
+    with pytest.raises(BadInput, match=message) as refused:
+        read_drop(cfg_path)
+    assert refused.value.where == str(sums)
+
+
+def test_checksums_with_the_line_ends_of_windows(cfg_path: Path, release: ReleaseJson) -> None:
+    sums = cfg_path.with_name("SHA256SUMS")
+    sums.write_bytes(sums.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_drop(cfg_path)[0] == release
+
+
 def test_the_account_comes_from_the_environment(release: ReleaseJson) -> None:
     cfg = import_cfg(release.images)
     login = resolve_login(cfg, {"STAGING_CLIENT_ID": "someone", "STAGING_CLIENT_SECRET": SECRET})

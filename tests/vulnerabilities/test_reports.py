@@ -104,6 +104,22 @@ def test_what_trivy_has_found() -> None:
     assert (second.id, second.fixed_in, second.severity) == ("CVE-2026-2", "", "high")
 
 
+@pytest.mark.parametrize(
+    ("families", "packages"),
+    [
+        ("debian ubuntu echo", "deb"),
+        ("alpine wolfi chainguard minimos", "apk"),
+        ("redhat centos centos-stream coreos rocky alma fedora oracle amazon azurelinux cbl-mariner photon", "rpm"),
+        ("opensuse opensuse-leap opensuse-tumbleweed sles slem opensuse.leap opensuse.tumbleweed", "rpm"),
+    ],
+)
+def test_the_packages_of_every_operating_system_that_trivy_names(families: str, packages: str) -> None:
+    document = copy.deepcopy(TRIVY)
+    for family in (*families.split(), *(["suse linux enterprise server"] if packages == "rpm" else [])):
+        document["Results"][0]["Type"] = family
+        assert {each.type for each in _read("trivy", document).vulnerabilities or ()} == {packages}, family
+
+
 def test_what_grype_has_found() -> None:
     first, second = _read("grype", GRYPE).vulnerabilities or ()
 

@@ -157,8 +157,10 @@ def reaching_out(image: Image) -> Iterator[Finding]:
         for flag in instruction.flags if instruction.keyword == "RUN" else ():
             if _reaches_out(flag):
                 yield _at(image, f"RUN --{flag.name}={flag.value}", instruction.line)
-    for source in remote_sources(image.parsed, image.settings.build_args):
-        yield _at(image, f"ADD {source.written}, which the builder fetches; let RUN do it", source.line)
+    # Of several platforms one source may be several addresses.
+    fetched = remote_sources(image.parsed, image.settings.build_args, image.platforms)
+    for written, line in dict.fromkeys((source.written, source.line) for source in fetched):
+        yield _at(image, f"ADD {written}, which the builder fetches; let RUN do it", line)
 
 
 def _reaches_out(flag: Flag) -> bool:

@@ -10,8 +10,10 @@ import posixpath
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.catalog.dockerfile.addresses import is_fetched, may_be_fetched
 from aml_images_dagster.catalog.dockerfile.expansion import ExpansionError
 from aml_images_dagster.catalog.dockerfile.flags import MountError, mount_fields
 from aml_images_dagster.catalog.dockerfile.instructions import (
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.catalog.dockerfile.dockerfile import Dockerfile
 
-_REMOTE = re.compile(r"https?://|git://|ssh://|[\w.-]+@[\w.-]+:", re.ASCII)
 _COMMIT = re.compile(r"#[0-9a-f]{40}(:|$)")
 
 
@@ -66,7 +67,8 @@ class RemoteSource:
 
     Attributes:
         written: As the Dockerfile has it.
-        address: After expansion; empty when a variable in it has no value that can be known.
+        address: After expansion; empty when a variable in it has no value that can be known, or when it may as well
+            be a file of the context.
         is_fixed: Whether it says what content it is: by a checksum, or by the name of a commit.
         line: Line of the instruction, counted from 1.
     """
@@ -103,35 +105,41 @@ def _part(part: str) -> str:
 
 
 def copy_sources(
-    dockerfile: Dockerfile, build_args: Mapping[str, str] | None = None, platform: str = "linux/amd64"
+    dockerfile: Dockerfile, build_args: Mapping[str, str] | None, platforms: Iterable[str]
 ) -> list[CopySource]:
-    """Everything that is taken from the context: no other stages or images, no addresses, no heredocs.
+    """Everything that is taken from the context on any of the platforms, each once.
+
+    It has no other stages or images, no addresses, no heredocs.
 
     Args:
         dockerfile: The Dockerfile.
         build_args: Values for ARG.
-        platform: What TARGETARCH and its companions are made from.
+        platforms: What TARGETARCH and its companions are made from.
     """
-    return [each for each in _sources(dockerfile, build_args, platform) if isinstance(each, CopySource)]
+    each = (_sources(dockerfile, build_args, platform) for platform in platforms)
+    return [source for source in dict.fromkeys(chain.from_iterable(each)) if isinstance(source, CopySource)]
 
 
 def remote_sources(
-    dockerfile: Dockerfile, build_args: Mapping[str, str] | None = None, platform: str = "linux/amd64"
+    dockerfile: Dockerfile, build_args: Mapping[str, str] | None, platforms: Iterable[str]
 ) -> list[RemoteSource]:
-    """Everything that ADD may fetch, behind ONBUILD as well.
+    """Everything that ADD may fetch on any of the platforms, behind ONBUILD as well, each once.
+
+    A builder's machine may be anything, so what depends on BUILDARCH or its companions may be an address.
 
     Args:
         dockerfile: The Dockerfile.
         build_args: Values for ARG.
-        platform: What TARGETARCH and its companions are made from.
+        platforms: What TARGETARCH and its companions are made from.
     """
-    return [each for each in _sources(dockerfile, build_args, platform) if isinstance(each, RemoteSource)]
+    each = (_sources(dockerfile, build_args, platform, on_any_builder=True) for platform in platforms)
+    return [source for source in dict.fromkeys(chain.from_iterable(each)) if isinstance(source, RemoteSource)]
 
 
 def _sources(
-    dockerfile: Dockerfile, build_args: Mapping[str, str] | None, platform: str
+    dockerfile: Dockerfile, build_args: Mapping[str, str] | None, platform: str, *, on_any_builder: bool = False
 ) -> Iterator[CopySource | RemoteSource]:
-    scope = Scope(dockerfile, build_args or {}, platform)
+    scope = Scope(dockerfile, build_args or {}, platform, on_any_builder=on_any_builder)
     for number, instruction in enumerate(read_instructions(dockerfile.text, str, dockerfile.escape)):
         match instruction.keyword:
             case "COPY" | "ADD":
@@ -153,11 +161,13 @@ def _copied(
     for written in _arguments(instruction)[:-1]:
         if is_heredoc(written):
             continue
-        address = _known(scope, written)
-        if keyword == "ADD" and (address is None or _REMOTE.match(address)):
+        # A trigger has the values of the image that is FROM this one.
+        address = None if instruction.on_build and "$" in written else _known(scope, written)
+        if keyword == "ADD" and (address is None or may_be_fetched(address)):
             is_fixed = "checksum" in flags or bool(_COMMIT.search(address or ""))
-            yield RemoteSource(written, address or "", is_fixed, line)
-        if not instruction.on_build and not _REMOTE.match(address or written):
+            certain = address if address is not None and is_fetched(address) else ""
+            yield RemoteSource(written, certain, is_fixed, line)
+        if not instruction.on_build and not is_fetched(address or written):
             path = _path(written, dockerfile, scope, is_windows=is_windows)
             yield CopySource(written, path, keyword, line, scope.stage, number)
 

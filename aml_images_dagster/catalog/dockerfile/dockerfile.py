@@ -340,7 +340,7 @@ class _Reader:
                 where=where,
                 hint="Give the ARG a default before the first FROM, or a value as a build argument.",
             )
-        parent = self._stage_named(base)
+        parent = stage_named(self._stages, base, is_windows=self._is_windows)
         if parent is not None:
             platform = parent.platform
         elif base != SCRATCH:
@@ -436,11 +436,6 @@ class _Reader:
                 self._need(instruction, PLATFORM_ARGS, f"predefined ARG {name}")
         return expansion
 
-    def _stage_named(self, name: str) -> Stage | None:
-        """The nearest earlier stage that FROM means; BuildKit keeps names in lower case, and looks for it as it is."""
-        meant = name.lower() if self._is_windows else name
-        return next((stage for stage in reversed(self._stages) if stage.name == meant), None)
-
     def _check_reference(self, reference: str, instruction: Instruction, without_value: Sequence[str]) -> None:
         try:
             Reference.parse(reference)
@@ -476,6 +471,12 @@ def stage_names(instructions: Sequence[Instruction]) -> tuple[dict[str, int], in
         if len(given) == 3:
             found[given[2].lower()] = index
     return found, len(stages)
+
+
+def stage_named(stages: Sequence[Stage], name: str, *, is_windows: bool) -> Stage | None:
+    """The nearest of these stages that FROM means; BuildKit keeps names in lower case, and looks for it as it is."""
+    meant = name.lower() if is_windows else name
+    return next((stage for stage in reversed(stages) if meant and stage.name == meant), None)
 
 
 def _is_platform(text: str) -> bool:

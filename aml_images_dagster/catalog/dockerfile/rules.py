@@ -16,6 +16,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.catalog.dockerfile.addresses import is_fetched, is_file_address
 from aml_images_dagster.catalog.dockerfile.dockerfile import SCRATCH
 from aml_images_dagster.catalog.dockerfile.expansion import ExpansionError, check_patterns, split_words
 from aml_images_dagster.catalog.dockerfile.flags import MountError, check_mount, mount_fields
@@ -57,8 +58,6 @@ _SIGNAL = re.compile(
 )
 _PORTS = re.compile(r"(\d{1,20})(?:-(\d{1,20}))?(?:-.*)?", re.ASCII)
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
-_ADDRESS = re.compile(r"https?://")
-_GIT = re.compile(r"(?:git|ssh)://|[\w.-]+@[\w.-]+:|https?://[^#]*\.git(?:#|$)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -228,12 +227,12 @@ class _Rules:
             path_matcher(posixpath.normpath(f"/{source}").lstrip("/"))
         if "from" not in flags and keyword == "COPY":
             for source in filter(None, sources):
-                if _ADDRESS.match(source) or _GIT.match(source):
+                if is_fetched(source):
                     raise _RefusedError(f"COPY takes nothing from elsewhere, such as {source}; ADD does")
         if checksum and keyword == "ADD":
             if not _CHECKSUM.fullmatch(checksum):
                 raise _RefusedError(f"--checksum={checksum} is none; write sha256: and 64 digits")
-            if len(sources) != 1 or (sources[0] is not None and not _ADDRESS.match(sources[0])):
+            if len(sources) != 1 or (sources[0] is not None and not is_file_address(sources[0])):
                 raise _RefusedError("--checksum is for one address, http:// or https://")
         if self._is_windows and len(sources) > 1 and destination is not None and destination[-1:] not in ("/", "\\"):
             raise _RefusedError(f"several sources go into a folder: write a / behind {destination}")
