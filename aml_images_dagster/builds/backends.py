@@ -36,6 +36,14 @@ class Resolver(Protocol):
             Unreachable: Its registry refuses.
         """
 
+    def triggers(self, image: str) -> Sequence[str]:
+        """The instructions that ONBUILD of an image, by digest, adds to a build FROM it, on any platform.
+
+        Raises:
+            BadInput: Its registry does not have it, or not all of it.
+            Unreachable: Its registry does not answer, or refuses.
+        """
+
     def observe(self, references: Iterable[str]) -> Mapping[str, ResolvedBase | BadInput]:
         """What registries serve now, whatever was answered before; or why there is no answer."""
 

@@ -15,7 +15,7 @@ from aml_images_dagster.http_connection import time_limit
 from aml_images_dagster.http_session import Untrusted
 from aml_images_dagster.registry.interface import NoAnswer
 from aml_images_dagster.registry.oci import OciRegistry
-from aml_images_dagster.registry.platforms import images_of
+from aml_images_dagster.registry.platforms import images_of, manifests_below
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -151,6 +151,27 @@ class BaseResolver:
                 registry = self._registries.setdefault(reference.registry, self._open_registry(reference.registry))
                 self._platforms[image] = tuple(images_of(registry, reference))
         return self._platforms.get(image, ())
+
+    def triggers(self, image: str) -> tuple[str, ...]:
+        """The instructions that ONBUILD of an image adds to a build FROM it.
+
+        All images of an index count, whatever platform it says that they are for: which one a builder takes is its own
+        choice.
+
+        Args:
+            image: As `ResolvedBase.pull` names it.
+
+        Raises:
+            BadInput: Its registry does not have it, or not all of it.
+            Unreachable: Its registry does not answer, or refuses.
+        """
+        reference = Reference.parse(image)
+        with time_limit(_SECONDS):
+            registry = self._registries.setdefault(reference.registry, self._open_registry(reference.registry))
+            below = [reference.with_digest(digest) for digest in manifests_below(registry, reference)]
+            images = [each for each in below or [reference] if not manifests_below(registry, each)]
+            configs = [registry.config(each).get("config") or {} for each in images]
+        return tuple(dict.fromkeys(str(trigger) for config in configs for trigger in config.get("OnBuild") or ()))
 
     def observe(self, references: Iterable[str]) -> dict[str, ResolvedBase | BadInput]:
         """What registries serve now, whatever was answered before; the engine is not asked.

@@ -216,6 +216,9 @@ class MemoryResolver:
     def platforms(self, image: str) -> Sequence[str]:
         return self.of.get(image.rpartition("@")[2], ("linux/amd64", "linux/arm64"))
 
+    def triggers(self, _image: str) -> Sequence[str]:
+        return ()
+
     def forget(self) -> None:
         pass
 

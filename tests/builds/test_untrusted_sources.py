@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 import posixpath
 import tarfile
+import threading
 import uuid
-from typing import TYPE_CHECKING, Any
+from contextlib import nullcontext
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -17,18 +22,20 @@ from upath import UPath
 
 from aml_images_dagster.builds.artifacts import RELEASE_FILES, Artifacts, below
 from aml_images_dagster.builds.housekeeping.cleanup import cleanup
-from aml_images_dagster.builds.planning.preflight import reaching_out
-from aml_images_dagster.builds.records import PassedImage, TestedImage
+from aml_images_dagster.builds.records import PassedImage, PinnedBase, TestedImage
+from aml_images_dagster.builds.steps.isolation import check_triggers, reaching_out
 from aml_images_dagster.builds.steps.recipe import secrets_of
 from aml_images_dagster.builds.steps.reuse import passed_before, reusable
 from aml_images_dagster.builds.steps.scenarios import test as run_scenarios
 from aml_images_dagster.builds.steps.staging import reuse_staged, stage
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
+from aml_images_dagster.registry.interface import Manifest
 from aml_images_dagster.registry.oci import read_manifest
 from aml_images_dagster.release.candidate import completed
 from aml_images_dagster.settings import load_settings
 from aml_images_dagster.testing.interface import JobResult
+from tests.builds.in_memory import MemoryResolver
 from tests.catalog.conftest import git_repository as git_repository  # a fixture
 from tests.catalog.conftest import new_git_repository as new_git_repository  # a fixture
 from tests.records import KEY, build_record, passed_scenario, staged_image
@@ -38,6 +45,7 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.builds.records import StagedImage
     from aml_images_dagster.builds.session import BuildSession
+    from aml_images_dagster.registry.oci import OciRegistry
     from aml_images_dagster.settings import Settings
     from aml_images_dagster.testing.interface import TestJob
     from tests.catalog.conftest import GitRepository
@@ -407,6 +415,90 @@ def test_a_pull_request_may_use_what_stays_in_its_build(git_repository: GitRepos
     text += "ONBUILD ADD a.tar /\n"
     git_repository.image("base/x", text, image__json='{"platforms": ["linux/amd64", "linux/arm64"]}')
     assert [*reaching_out(git_repository.catalog().get("base/x"))] == []
+
+
+class Fetched(BaseHTTPRequestHandler):
+    """Counts what is fetched."""
+
+    paths: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.paths.append(self.path)
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def with_triggers(registry: OciRegistry, image: Reference, *triggers: str) -> Reference:
+    """The same image with ONBUILD, under another tag."""
+    document, config = read_manifest(registry.existing(image)), dict(registry.config(image))
+    config["config"] = {**config["config"], "OnBuild": [*triggers]}
+    content = json.dumps(config).encode()
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    registry.upload_blob(image.repository, digest, content)
+    document["config"] |= {"digest": digest, "size": len(content)}
+    body, tag = json.dumps(document).encode(), uuid.uuid4().hex
+    manifest = Manifest(f"sha256:{hashlib.sha256(body).hexdigest()}", document["mediaType"], body)
+    registry.put_manifest(image.repository, tag, manifest)
+    return Reference(registry.host, image.repository, tag)
+
+
+@pytest.mark.engine
+def test_a_pull_request_may_not_reach_out_by_its_base(
+    build: Callable[..., BuildSession],
+    image_repository: ImageRepository,
+    staging: OciRegistry,
+    busybox: Reference,
+) -> None:
+    """The builder runs ONBUILD of a base as if it stood in the Dockerfile, which does not show it."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Fetched) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        base = with_triggers(staging, busybox, f"ADD {address}/file /fetched")
+        image_repository.write_image("apps/other", f"FROM {base}\nCOPY python /bin/python\n")
+        image_repository.commit("another base")
+        with pytest.raises(BadInput, match=f"may not use ADD {address}/file, .*: ONBUILD of its base"):
+            build("apps/other", pull_request="7", releasable=False)
+        assert Fetched.paths == []
+        build("apps/other")
+        assert "/file" in Fetched.paths, "the builder fetches it"
+        server.shutdown()
+    staging.delete(base)
+
+
+@pytest.mark.parametrize(
+    ("trigger", "refused"),
+    [
+        ("ADD https://host.example/a /x", True),
+        ("ADD $A /x", True),
+        ("RUN --network=host true", True),
+        ("RUN true\nADD https://host.example/a /x", True),
+        ("no instruction", True),
+        ("ADD a.tar /", False),
+        ("COPY . /app", False),
+        ("RUN pip install -r requirements.txt", False),
+    ],
+)
+def test_what_a_base_may_do_in_a_pull_request(
+    git_repository: GitRepository, monkeypatch: pytest.MonkeyPatch, trigger: str, refused: bool
+) -> None:
+    git_repository.image("base/x", "FROM debian:12\nRUN true\n")
+    image = git_repository.catalog().get("base/x")
+    resolver = MemoryResolver()
+    monkeypatch.setattr(resolver, "triggers", lambda pull: (trigger,) if pull == "mirror.example/debian@it" else ())
+    backends: Any = SimpleNamespace(resolver=resolver)
+    base = PinnedBase(reference="debian:12", digest="it", pull="mirror.example/debian@it")
+    ours, from_engine = base.model_copy(update={"image": "base/y"}), base.model_copy(update={"warning": "it is"})
+    check_triggers(image, (ours, from_engine), backends)
+    with pytest.raises(BadInput, match="ONBUILD of its base debian:12") if refused else nullcontext():
+        check_triggers(image, (base,), backends)
 
 
 @pytest.mark.engine

@@ -1,9 +1,4 @@
-"""Preflight: finds everything that would stop a build before it starts.
-
-The Dockerfile of a pull request may not reach out of its build. RUN has the network that `pull_requests.build_network`
-gives it; a Dockerfile can ask for another one, and what ADD fetches, the builder fetches itself, with the network of
-its own machine.
-"""
+"""Preflight: finds everything that would stop a build before it starts."""
 
 from __future__ import annotations
 
@@ -12,11 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 from aml_images_dagster.builds.planning.plan import plan
 from aml_images_dagster.builds.steps.evidence import is_attached_by
+from aml_images_dagster.builds.steps.isolation import reaching_out
 from aml_images_dagster.builds.steps.recipe import secrets_of
 from aml_images_dagster.catalog.builder_features import BuilderFeatures, usual_features
-from aml_images_dagster.catalog.dockerfile import remote_sources
-from aml_images_dagster.catalog.dockerfile.instructions import read_instructions
-from aml_images_dagster.catalog.finding import Finding
 from aml_images_dagster.catalog.validation import validate
 from aml_images_dagster.catalog.windows import check_host
 from aml_images_dagster.errors import BadInput, FactoryError
@@ -24,16 +17,12 @@ from aml_images_dagster.trust.signing import EvidenceSigner
 from aml_images_dagster.vulnerabilities.policy import find_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from aml_images_dagster.builds.backends import Backends
     from aml_images_dagster.builds.records import Plan
     from aml_images_dagster.builds.session import BuildSession, Source
-    from aml_images_dagster.catalog.dockerfile.flags import Flag
-    from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.catalog.validation import FeaturesOf
-
-_OWN_NETWORKS = ("default", "none")
 
 
 def begin_checked(session: BuildSession) -> None:
@@ -147,28 +136,3 @@ def check_prerequisites(plan: Plan, source: Source, backends: Backends) -> None:
             if image.os == "windows" == os and info.os_version is not None:
                 check_host(image, info.os_version)
         builder.sweep()
-
-
-def reaching_out(image: Image) -> Iterator[Finding]:
-    """Everything by which an image's Dockerfile would reach out of its build."""
-    if image.parsed is None:
-        return
-    for instruction in read_instructions(image.parsed.text, str, image.parsed.escape):
-        for flag in instruction.flags if instruction.keyword == "RUN" else ():
-            if _reaches_out(flag):
-                yield _at(image, f"RUN --{flag.name}={flag.value}", instruction.line)
-    # Of several platforms one source may be several addresses.
-    fetched = remote_sources(image.parsed, image.settings.build_args, image.platforms)
-    for written, line in dict.fromkeys((source.written, source.line) for source in fetched):
-        yield _at(image, f"ADD {written}, which the builder fetches; let RUN do it", line)
-
-
-def _reaches_out(flag: Flag) -> bool:
-    if flag.name == "network":
-        return flag.value.lower() not in _OWN_NETWORKS
-    return flag.name in ("security", "device")
-
-
-def _at(image: Image, what: str, line: int) -> Finding:
-    path, there = image.place(line)
-    return Finding(image.id, "error", f"a pull request may not use {what}", path, there)

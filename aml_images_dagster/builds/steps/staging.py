@@ -23,6 +23,7 @@ from aml_images_dagster.builds.naming import (
 from aml_images_dagster.builds.process import is_dead
 from aml_images_dagster.builds.records import BaseImage, StagedImage, StagedPlatform
 from aml_images_dagster.builds.steps.bases import pin_bases
+from aml_images_dagster.builds.steps.isolation import check_triggers
 from aml_images_dagster.builds.steps.parents import is_in_staging, parent_finder
 from aml_images_dagster.builds.steps.recipe import Recipe, recipe_of, secrets_of, why_built
 from aml_images_dagster.builds.steps.reuse import is_of_no_pull_request, passed_with, reusable
@@ -226,6 +227,8 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
     image, backends, settings = recipe.image, session.backends, session.settings
     if image.os == "windows" and (version := backends.builder_for(image.os).info().os_version) is not None:
         check_host(image, version)
+    if session.pull_request:
+        check_triggers(image, recipe.bases, backends)
     reference = session.staging_reference(image)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=temporary_prefix(session.number)) as folder:
