@@ -140,10 +140,10 @@ def private_files(part: PublicPart, folder: str) -> list[Leak]:
     image = part.image
     if image.public_lines is None or image.parsed is None:
         return []
-    sources = copy_sources(image.parsed, image.settings.build_args, image.platforms)
+    sources = copy_sources(image.parsed, image.settings.build_args, image.platforms, on_any_builder=True)
     private = [source for source in sources if source.line > image.public_lines]
     candidates = [name for name in part.files if name not in (DOCKERFILE, LICENSE_FILE, NOTICES_FILE)]
-    return [
+    copied = [
         Leak(
             f"{folder}/{name}",
             0,
@@ -153,6 +153,18 @@ def private_files(part: PublicPart, folder: str) -> list[Leak]:
         for source in private
         for name in source.matches(candidates)
     ]
+    perhaps = [
+        Leak(
+            f"{folder}/{candidates[0]}",
+            0,
+            f"Dockerfile.private may copy it as well (line {source.line - image.public_lines}): "
+            f"the value of {source.written} is not known here",
+            "Name the file there without a variable of the base or of the builder.",
+        )
+        for source in private
+        if source.pattern is None and candidates
+    ]
+    return copied + perhaps
 
 
 def _text(content: bytes) -> str | None:

@@ -46,3 +46,20 @@ def test_a_file_that_is_private_on_one_platform_is_found(
     part = public_part(git_repository, "FROM debian:12\nCOPY tool-arm64 /tool\n", settings, Dockerfile__private=private)
     (leak,) = private_files(part, "public/x")
     assert (leak.path, leak.what) == ("public/x/tool-arm64", "Dockerfile.private copies it as well (line 2)")
+
+
+@pytest.mark.parametrize(
+    ("private", "leaks"),
+    [("ARG BUILDARCH\nCOPY tool-${BUILDARCH} /inner\n", 1), ("COPY $OF_THE_BASE /inner\n", 1), ("COPY inner /\n", 0)],
+)
+def test_a_private_copy_that_is_not_known_may_be_of_any_public_file(
+    git_repository: GitRepository,  # noqa: F811
+    private: str,
+    leaks: int,
+) -> None:
+    text = "FROM debian:12\nCOPY tool-arm64 /tool\n"
+    part = public_part(git_repository, text, "{}", Dockerfile__private=private, inner="x")
+    found = private_files(part, "public/x")
+    assert [leak.path for leak in found] == ["public/x/tool-arm64"] * leaks
+    assert all("Dockerfile.private may copy it as well" in leak.what for leak in found)
+    assert private_files(public_part(git_repository, "FROM debian:12\n", "{}", Dockerfile__private=private), "x") == []

@@ -105,7 +105,11 @@ def _part(part: str) -> str:
 
 
 def copy_sources(
-    dockerfile: Dockerfile, build_args: Mapping[str, str] | None, platforms: Iterable[str]
+    dockerfile: Dockerfile,
+    build_args: Mapping[str, str] | None,
+    platforms: Iterable[str],
+    *,
+    on_any_builder: bool = False,
 ) -> list[CopySource]:
     """Everything that is taken from the context on any of the platforms, each once.
 
@@ -115,8 +119,9 @@ def copy_sources(
         dockerfile: The Dockerfile.
         build_args: Values for ARG.
         platforms: What TARGETARCH and its companions are made from.
+        on_any_builder: Whether BUILDARCH and its companions have no known value; else the builder is linux/amd64.
     """
-    each = (_sources(dockerfile, build_args, platform) for platform in platforms)
+    each = (_sources(dockerfile, build_args, platform, on_any_builder=on_any_builder) for platform in platforms)
     return [source for source in dict.fromkeys(chain.from_iterable(each)) if isinstance(source, CopySource)]
 
 
