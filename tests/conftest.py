@@ -69,7 +69,7 @@ LONGEST = (
 """Files that take more than a minute, the longest first: scripts/test gives a file to one process."""
 
 MakeContext = Callable[[Mapping[str, str | bytes]], Path]
-PushNewImage = Callable[[str, str], Reference]
+PushNewImage = Callable[..., Reference]
 NewSession = Callable[..., BuildSession]
 
 
@@ -198,11 +198,15 @@ def make_context(tmp_path: Path) -> MakeContext:
 
 @pytest.fixture
 def push_new_image(staging: OciRegistry, busybox: Reference) -> PushNewImage:
-    """Pushes an image that nobody else has, to a repository and a tag: a busybox whose configuration is unique."""
+    """Pushes an image that nobody else has, to a repository and a tag: a busybox whose configuration is unique.
 
-    def push(repository: str, tag: str) -> Reference:
+    With values of its `config`, as the specification of images names them.
+    """
+
+    def push(repository: str, tag: str, **settings: object) -> Reference:
         copy_image(staging, staging, busybox, repository)
         config = {**staging.config(busybox), "comment": str(uuid.uuid4())}
+        config["config"] = {**config["config"], **settings}
         body = json.dumps(config).encode()
         digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
         staging.upload_blob(repository, digest, body)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import io
 import json
 import posixpath
@@ -30,7 +29,6 @@ from aml_images_dagster.builds.steps.scenarios import test as run_scenarios
 from aml_images_dagster.builds.steps.staging import reuse_staged, stage
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.registry.interface import Manifest
 from aml_images_dagster.registry.oci import read_manifest
 from aml_images_dagster.release.candidate import completed
 from aml_images_dagster.settings import load_settings
@@ -45,7 +43,6 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.builds.records import StagedImage
     from aml_images_dagster.builds.session import BuildSession
-    from aml_images_dagster.registry.oci import OciRegistry
     from aml_images_dagster.settings import Settings
     from aml_images_dagster.testing.interface import TestJob
     from tests.catalog.conftest import GitRepository
@@ -436,32 +433,18 @@ class Fetched(BaseHTTPRequestHandler):
         pass
 
 
-def with_triggers(registry: OciRegistry, image: Reference, *triggers: str) -> Reference:
-    """The same image with ONBUILD, under another tag."""
-    document, config = read_manifest(registry.existing(image)), dict(registry.config(image))
-    config["config"] = {**config["config"], "OnBuild": [*triggers]}
-    content = json.dumps(config).encode()
-    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    registry.upload_blob(image.repository, digest, content)
-    document["config"] |= {"digest": digest, "size": len(content)}
-    body, tag = json.dumps(document).encode(), uuid.uuid4().hex
-    manifest = Manifest(f"sha256:{hashlib.sha256(body).hexdigest()}", document["mediaType"], body)
-    registry.put_manifest(image.repository, tag, manifest)
-    return Reference(registry.host, image.repository, tag)
-
-
 @pytest.mark.engine
 def test_a_pull_request_may_not_reach_out_by_its_base(
     build: Callable[..., BuildSession],
     image_repository: ImageRepository,
-    staging: OciRegistry,
-    busybox: Reference,
+    push_new_image: Callable[..., Reference],
+    repository: str,
 ) -> None:
     """The builder runs ONBUILD of a base as if it stood in the Dockerfile, which does not show it."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Fetched) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
-        base = with_triggers(staging, busybox, f"ADD {address}/file /fetched")
+        base = push_new_image(repository, "1", OnBuild=[f"ADD {address}/file /fetched"])
         image_repository.write_image("apps/other", f"FROM {base}\nCOPY python /bin/python\n")
         image_repository.commit("another base")
         with pytest.raises(BadInput, match=f"may not use ADD {address}/file, .*: ONBUILD of its base"):
@@ -470,7 +453,6 @@ def test_a_pull_request_may_not_reach_out_by_its_base(
         build("apps/other")
         assert "/file" in Fetched.paths, "the builder fetches it"
         server.shutdown()
-    staging.delete(base)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from aml_images_dagster.errors import BadInput
 from aml_images_dagster.registry.interface import Manifest
 from aml_images_dagster.registry.oci import DOCKER_INDEX, OCI_INDEX, OCI_MANIFEST
 from aml_images_dagster.registry.platforms import images_of, manifests_below
+from aml_images_dagster.registry.resolution import BaseResolver
 
 REPOSITORY = Reference("registry.example", "base")
 
@@ -30,7 +31,7 @@ class Manifests:
         self.stored[digest] = Manifest(digest, media_type, body)
         return digest
 
-    def image(self, **config: str) -> str:
+    def image(self, **config: object) -> str:
         described = {"digest": f"sha256:{hashlib.sha256(repr(config).encode()).hexdigest()}", "size": 2}
         digest = self.put({"schemaVersion": 2, "config": described, "layers": []}, OCI_MANIFEST)
         self.configs[digest] = config
@@ -44,6 +45,8 @@ class Manifests:
         return self.stored.get(reference.digest)
 
     def config(self, reference: Reference) -> dict[str, Any]:
+        if reference.digest not in self.configs:
+            raise BadInput("there is no such image", where=str(reference))
         return self.configs[reference.digest]
 
 
@@ -92,3 +95,18 @@ def test_what_is_gone_or_of_another_kind_refers_to_nothing(registry: Any) -> Non
     assert manifests_below(registry, gone) == manifests_below(registry, REPOSITORY.with_digest(other)) == ()
     with pytest.raises(BadInput, match="no such image"):
         images_of(registry, gone)
+
+
+def test_triggers_are_those_of_every_image_of_an_index(registry: Any) -> None:
+    """A builder may take another image of it than the first that is said to be for a platform."""
+    first, second = (registry.image(config={"OnBuild": [f"RUN {n}"]}) for n in (1, 2))
+    nested = registry.index((registry.image(config={"OnBuild": ["RUN 2", "RUN 3"]}), platform("arm64")))
+    plain, empty = registry.image(), registry.image(config=None)
+    entries = [(first, platform("amd64", variant="v2")), (second, platform("amd64")), (nested, None)]
+    index = registry.index(*entries, (plain, platform("unknown")), (empty, platform("s390x")))
+    resolver = BaseResolver({}, None, lambda _: registry)
+    assert resolver.triggers(f"registry.example/base@{index}") == ("RUN 1", "RUN 2", "RUN 3")
+    assert resolver.triggers(f"registry.example/base@{second}") == ("RUN 2",)
+    gone = registry.index((first, platform("amd64")), (f"sha256:{1:064x}", platform("arm64")))
+    with pytest.raises(BadInput):
+        resolver.triggers(f"registry.example/base@{gone}")
