@@ -146,7 +146,7 @@ class _Reader:
             context = context_folder(settings.context or self._layout.context, place.folder, where=settings_path)
         except BadInput as error:
             problems.append(_as_finding(error, image, settings_path))
-        dockerfile = None
+        dockerfile, others = None, list[Dockerfile]()
         private = self._contents.get(place.dockerfile_path + PRIVATE_SUFFIX)
         public = self._contents.get(place.dockerfile_path)
         if public is not None and self._files[place.dockerfile_path].mode is not FileMode.SYMLINK:
@@ -180,6 +180,9 @@ class _Reader:
             except BadInput as error:
                 message = f"variants.{key}.base: {error.what}"
                 problems.append(Finding(image, "error", message, settings_path))
+        if dockerfile and others:  # FROM may mean another stage on each platform
+            needed = dockerfile.needed_stages.union(*(other.needed_stages for other in others))
+            dockerfile = replace(dockerfile, needed_stages=needed)
         return Draft(
             place=place,
             name=name,

@@ -236,6 +236,15 @@ def test_several_platforms(git_repository):
     assert "write one of them" in catalog.images["base/both"].problems[0].message
 
 
+def test_files_of_stages_that_only_one_platform_needs_count(git_repository):
+    text = "FROM debian:12 AS amd64\nCOPY one /\nFROM debian:12 AS arm64\nCOPY two /\nFROM debian:12 AS other\n"
+    text += "COPY three /\nFROM $TARGETARCH\n"
+    platforms = '{"platforms": ["linux/amd64", "linux/arm64"]}'
+    git_repository.image("base/x", text, image__json=platforms, one="1", two="2", three="3")
+    image = git_repository.catalog().get("base/x")
+    assert [each.pattern for each in ContextFiles(git_repository.tree(), image).sources] == ["one", "two"]
+
+
 def test_build_args_decide_the_base(git_repository):
     dockerfile = "ARG BASE=debian:12\nFROM $BASE\n"
     git_repository.image("base/x", dockerfile, image__json='{"build_args": {"BASE": "ubuntu:24.04"}}')
