@@ -99,4 +99,5 @@ def promised_numbers(
     for record in instance.get_run_records(waiting):
         run = record.dagster_run
         if PULL_REQUEST_TAG not in run.tags and not images_of(record, artifacts).isdisjoint(images):
-            yield options_of(run).get("release_num") or 1
+            number = options_of(run).get("release_num")
+            yield number if isinstance(number, int) and number else 1  # else the name of a variable, which has it

@@ -127,7 +127,9 @@ class Factory:
         options = options_of(run)
         commit, folders, plan = (options.get(name, "") for name in ("source_commit", "docker_files_path", "plan"))
         planned = planned_keys(instance, run.run_id)
-        if not any(map(is_of_build, planned)) or not all(isinstance(each, str) for each in (commit, folders, plan)):
+        # An option may be {env: NAME}, which Dagster resolves for steps only.
+        is_resolved = not any(isinstance(each, dict) for name, each in options.items() if name != "reasons")
+        if not any(map(is_of_build, planned)) or not is_resolved:
             return
         staged = [key for key in planned if (split := image_of(key)) and split[1] == "staged"]
         if len(staged) > 1 and self.settings.trust.attach and PULL_REQUEST_TAG not in run.tags:

@@ -26,6 +26,7 @@ FaultKind = Literal["reported", "refused", "broken", "deadline", "no result"]
 
 TAIL_LINES = 40
 LONGEST_TAIL_LINE = 4000
+_SHORTEST_LINE = 4
 """Characters."""
 # Name and password anywhere; on the web also what stands alone before the @, because tokens are given so.
 _URL_LOGIN = re.compile(r"(?<=://)[^/\s:@]*:[^/\s]+(?=@)|(?<=http://)[^/\s]+(?=@)|(?<=https://)[^/\s]+(?=@)")
@@ -76,7 +77,7 @@ def follow(
     import requests
     import urllib3.exceptions
 
-    hidden = tuple(secret for secret in secrets if secret)
+    hidden = parts_to_hide(secrets)
     pass_on = up_to(LONGEST_LOG, log)
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     deadline = time.monotonic() + seconds
@@ -137,6 +138,17 @@ def follow(
     if result is None or time_is_up.is_set():
         raise fault("no result", "the engine ended its answer without a result")
     return result
+
+
+def parts_to_hide(secrets: Iterable[str]) -> tuple[str, ...]:
+    """What a line of a log may not show of some secrets, the longest first: each as a whole, and each of its lines.
+
+    The value of a file ends with a line end, and a key has many lines: no line of a log has all of it.
+    """
+    parts = {secret for secret in secrets if secret}
+    lines = (line.strip() for secret in parts for line in secret.splitlines())
+    parts |= {line for line in lines if len(line) >= _SHORTEST_LINE}
+    return tuple(sorted(parts | {printable(part) for part in parts}, key=len, reverse=True))
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:

@@ -12,7 +12,7 @@ import os
 import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, unquote, unquote_plus
 
 from dotenv import dotenv_values
 
@@ -166,7 +166,8 @@ def _services(address: str, name: str) -> Apprise:
 def _reason(result: AppriseResult, address: str) -> str:
     """What Apprise says of a failure, without anything that is in the address."""
     said = " ".join(dict.fromkeys(entry.message.strip() for entry in result.logs()))
-    secrets = _SEPARATORS.split(address.partition("://")[2])
+    written = _SEPARATORS.split(address.partition("://")[2])
+    secrets = {decoded for part in written for decoded in (part, unquote(part), unquote_plus(part))}
     for secret in sorted(filter(lambda part: len(part) >= _SHORTEST_SECRET, secrets), key=len, reverse=True):
         said = said.replace(secret, "…")
     return printable_line(said.strip().rstrip("."))

@@ -126,18 +126,20 @@ class NotificationState(_Kept):
         """Send what is pending. What a channel does not accept stays; `warn` gets the reason, once per channel."""
         end = time.monotonic() + _DELIVERY_SECONDS
         left: list[Delivery] = []
-        failed: set[str] = set()
+        failed: set[tuple[str, str]] = set()
         for delivery in self.pending:
-            if delivery.channel in failed or time.monotonic() > end:
+            # An address that is gone keeps no mail from others.
+            if (delivery.channel, delivery.email) in failed or time.monotonic() > end:
                 left.append(delivery)
                 continue
             notification = delivery.notification
             try:
                 channels.send(delivery.channel, notification.line, notification.body, delivery.email)
             except FactoryError as error:
-                failed.add(delivery.channel)
+                if delivery.channel not in {channel for channel, _ in failed}:
+                    warn(str(error))
+                failed.add((delivery.channel, delivery.email))
                 left.append(delivery)
-                warn(str(error))
         return self.model_copy(update={"pending": tuple(left)})
 
 

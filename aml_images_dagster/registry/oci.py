@@ -12,6 +12,7 @@ import random
 import re
 import time
 import uuid
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urldefrag, urljoin, urlsplit
 
@@ -54,6 +55,8 @@ _REMOVED_TAG = "aml-images.removed-tag"
 """Annotation of a manifest that is made to be removed with a tag."""
 _LARGEST = 2**63 - 1
 """Bytes of a descriptor's size. Source: image-spec, "descriptor.md", int64."""
+_STRUCTURE = {name.casefold(): name for name in ("config", "OnBuild", "manifests", "layers")}
+"""Parts of manifests and configurations whose values are objects or lists; values of labels are texts."""
 DEEPEST = 8
 """Indexes in indexes that are followed to an image."""
 _LONGEST_MESSAGE = 500
@@ -757,10 +760,26 @@ def too_deep(reference: Reference) -> BadInput:
 def _json_object(body: bytes) -> dict[str, Any] | None:
     """The object that a JSON document is; None when it is none."""
     try:
-        document = json.loads(body)
+        document = json.loads(body, object_pairs_hook=_unambiguous)
     except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object that every program reads alike.
+
+    For programs in Go names differ in more than case, and of two that are equal both count; here the last one would.
+
+    Raises:
+        ValueError: It is none.
+    """
+    seen = Counter(name.casefold() for name, _ in pairs)
+    for name, value in pairs:
+        known = _STRUCTURE.get(name.casefold())
+        if known and isinstance(value, dict | list) and (name != known or seen[name.casefold()] > 1):
+            raise ValueError(f"{name} may be read in two ways")
+    return dict(pairs)
 
 
 def referrers_tag(digest: str) -> str:
@@ -798,9 +817,10 @@ def _is_config(document: Mapping[str, Any]) -> bool:
     texts = [document.get(key, "") for key in ("os", "architecture", "variant")]
     config = document.get("config") or {}
     labels = (config.get("Labels") or {}) if isinstance(config, dict) else None
-    if not isinstance(labels, dict):
+    triggers = (config.get("OnBuild") or []) if isinstance(config, dict) else None
+    if not isinstance(labels, dict) or not isinstance(triggers, list):
         return False
-    return all(isinstance(text, str) for text in [*texts, *labels.values()])
+    return all(isinstance(text, str) for text in [*texts, *labels.values(), *triggers])
 
 
 def _media_type(answer: requests.Response, body: bytes) -> str:

@@ -463,6 +463,8 @@ def test_a_pull_request_may_not_reach_out_by_its_base(
         ("RUN --network=host true", True),
         ("RUN true\nADD https://host.example/a /x", True),
         ("no instruction", True),
+        ("COPY --from=10.0.0.5/x / /s", True),
+        ("RUN --mount=type=bind,from=10.0.0.5/x,target=/a cp -r /a /b", True),
         ("ADD a.tar /", False),
         ("COPY . /app", False),
         ("RUN pip install -r requirements.txt", False),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from aml_images_dagster.errors import BadInput, Unreachable
-from aml_images_dagster.notifications.channels import Channels
-from aml_images_dagster.notifications.notification import Notification, NotificationState
+from aml_images_dagster.notifications.channels import Channels, _reason
+from aml_images_dagster.notifications.notification import Delivery, Notification, NotificationState
 from aml_images_dagster.notifications.rules import NotificationRules
 from tests.emulators.message_service import MessageService
 
@@ -71,6 +72,31 @@ def test_a_channel_that_is_down_keeps_no_other_from_its_message_and_gets_its_own
     state = evaluate(state, failing("a"), failing("b")).deliver(channels(service, "one", "two"), warnings.append)
     assert service.titles[2:] == [("one", "Sensor a fails"), ("one", "Sensor b fails")]
     assert (state.pending, len(warnings)) == ((), 1)
+
+
+def test_an_owner_who_cannot_be_reached_keeps_no_other_from_the_mail(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[str] = []
+
+    def send(_channel: str, _title: str, _body: str, email: str = "") -> None:
+        if email.startswith("gone"):
+            raise Unreachable("550 no such user")
+        sent.append(email)
+
+    owners = Channels({})
+    monkeypatch.setattr(owners, "send", send)
+    emails = ("gone@example.com", "a@example.com", "gone@example.com", "b@example.com", "gone2@example.com")
+    pending = tuple(Delivery(notification=failing("a"), channel="mail", email=each, since=NOW) for each in emails)
+    warnings: list[str] = []
+    state = NotificationState(pending=pending).deliver(owners, warnings.append)
+    assert sent == ["a@example.com", "b@example.com"]
+    assert {delivery.email for delivery in state.pending} == {"gone@example.com", "gone2@example.com"}
+    assert len(warnings) == 1, "once for each channel"
+
+
+def test_a_secret_that_is_encoded_in_the_address_is_not_shown() -> None:
+    log = SimpleNamespace(logs=lambda: [SimpleNamespace(message="refused for p@ssw0rd!")])
+    shown = _reason(log, "mailtos://user:p%40ssw0rd%21@host")  # type: ignore[arg-type]
+    assert shown == "refused for …"
 
 
 def test_what_no_service_has_accepted_for_a_week_is_given_up() -> None:

@@ -11,7 +11,7 @@ import pytest
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.registry.interface import Manifest
-from aml_images_dagster.registry.oci import DOCKER_INDEX, OCI_INDEX, OCI_MANIFEST
+from aml_images_dagster.registry.oci import DOCKER_INDEX, OCI_INDEX, OCI_MANIFEST, _is_config, _json_object
 from aml_images_dagster.registry.platforms import images_of, manifests_below
 from aml_images_dagster.registry.resolution import BaseResolver
 
@@ -110,3 +110,26 @@ def test_triggers_are_those_of_every_image_of_an_index(registry: Any) -> None:
     gone = registry.index((first, platform("amd64")), (f"sha256:{1:064x}", platform("arm64")))
     with pytest.raises(BadInput):
         resolver.triggers(f"registry.example/base@{gone}")
+
+
+@pytest.mark.parametrize(
+    ("body", "is_read"),
+    [
+        ('{"config": {"OnBuild": ["ADD http://a /"]}}', True),
+        ('{"config": {"Labels": {"config": "a", "Config": "b", "Layers": "c"}}, "container_config": {}}', True),
+        ('{"config": {"onbuild": ["ADD http://a /"]}}', False),
+        ('{"config": {}, "Config": {"OnBuild": ["ADD http://a /"]}}', False),
+        ('{"config": {"OnBuild": ["ADD http://a /"]}, "config": {}}', False),
+        ('{"config": {"OnBuild": ["ADD http://a /"]}, "config": null}', False),
+        ('{"config": {"OnBuild": ["ADD http://a /"], "OnBuild": null}}', False),
+        ('{"layers": [], "layer\u017f": [{}]}', False),
+    ],
+)
+def test_what_programs_read_in_different_ways_is_not_read(body: str, is_read: bool) -> None:
+    """Go takes names in any case, and merges two that are equal."""
+    assert (_json_object(body.encode()) is not None) is is_read
+
+
+@pytest.mark.parametrize("triggers", ["5", '"ADD a /"', "[5]", '{"a": "b"}'])
+def test_triggers_of_another_type_are_no_configuration(triggers: str) -> None:
+    assert not _is_config(json.loads(f'{{"config": {{"OnBuild": {triggers}}}}}'))

@@ -215,6 +215,14 @@ def test_one_rank_fails_and_all_are_ended(runner, make_job, shell_image, build, 
     assert runner.live(build) == []
 
 
+@pytest.mark.parametrize("spoil", ["rm -rf $AML_IMAGES_OUTPUTS", "mkdir $AML_IMAGES_OUTPUTS/.failure"])
+def test_a_rank_that_fails_where_nothing_can_be_written_has_failed(runner, make_job, shell_image, spoil):
+    script = f"if [ $RANK = 1 ]; then {spoil}; exit 3; fi; sleep 60"
+    job = make_job(shell_image, {"a.sh": script}, distribution="pytorch", processes_per_node=2)
+    result = runner.run(job, print)
+    assert (result.status, result.reason.partition(":")[0]) == ("failed", "exit code 1")
+
+
 def test_missing_mpirun(runner, make_job, shell_image):
     result = runner.run(make_job(shell_image, {"a.sh": "true"}, distribution="mpi"), print)
     assert (result.status, result.reason) == ("failed", "exit code 127: mpirun is not in the image's PATH")

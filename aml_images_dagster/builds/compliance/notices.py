@@ -70,7 +70,10 @@ def keys_of(inventories: Iterable[Inventory]) -> frozenset[Key]:
 
 
 def _key(package: Package) -> Key:
-    return package.type, package.source or package.name
+    source = package.source
+    if package.type == "rpm" and source:  # openssl-3.3.2-1.azl3.src.rpm: with its version each update were another one
+        source = source.removesuffix(".rpm").removesuffix(".src").removesuffix(".nosrc").rsplit("-", 2)[0]
+    return package.type, source or package.name
 
 
 def _component(

@@ -60,7 +60,16 @@ def _reach(trigger: str, platforms: Iterable[str]) -> str:
         parsed = parse_dockerfile(f"FROM scratch\nONBUILD {trigger}\n")
     except BadInput:
         return trigger  # no build would get there, or it is read in another way
-    return next((what for what, _ in _found(parsed, {}, platforms)), "")
+    return next((what for what, _ in _found(parsed, {}, platforms)), "") or _other_image(parsed)
+
+
+def _other_image(trigger: Dockerfile) -> str:
+    """By what a trigger takes files from another image, which nobody has looked at; empty if it does not."""
+    for instruction in read_instructions(trigger.text, str, trigger.escape):
+        for flag in instruction.flags:
+            if flag.name == "from" or (flag.name == "mount" and "from" in flag.value.lower()):
+                return f"{instruction.keyword} --{flag.name}={flag.value}"
+    return ""
 
 
 def _found(

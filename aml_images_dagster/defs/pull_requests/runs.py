@@ -168,8 +168,9 @@ class NewImages:
 
     def _write(self, images: dict[int, tuple[DeclaredImage, ...]]) -> None:
         if images != self._declared.images:
-            self._declared = Declarations(images=images)
-            self._declared.write(self._root)
+            declarations = Declarations(images=images)
+            declarations.write(self._root)
+            self._declared = declarations  # not before it is kept: else nothing would try again
 
 
 _SECONDS = 40

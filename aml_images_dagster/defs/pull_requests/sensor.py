@@ -26,6 +26,7 @@ from aml_images_dagster.defs.pull_requests.report import Reporter
 from aml_images_dagster.defs.pull_requests.runs import NewImages, PullRequestRuns, commit_of, number_of, seen_of
 from aml_images_dagster.defs.run_state import InstanceRuns
 from aml_images_dagster.defs.ticks import sensor_status, skips_while_unreachable
+from aml_images_dagster.errors import Unreachable
 from aml_images_dagster.pull_requests.assessment import Assessor
 from aml_images_dagster.pull_requests.declaration import unknown_images
 from aml_images_dagster.pull_requests.hosts import open_host
@@ -214,6 +215,12 @@ class _Poll:
                 break
             try:
                 self._evaluate(number, tracked, target)
+            except (Unreachable, OSError) as error:  # of this machine, or a service: the next poll tries again
+                # A path of this machine is not for the page of a pull request.
+                why = (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
+                tracked.note = f"it is evaluated again: {why}"
+                tracked.evaluation.failed(self.now)
+                self._say(number, tracked.note)
             except Exception as error:  # noqa: BLE001 - what a stranger has written must not stop the others
                 tracked.phase = "invalid"
                 tracked.note = f"it could not be evaluated: {type(error).__name__}"

@@ -88,9 +88,12 @@ def _released_on_its_day(
     if record is None:
         return _FOUND_NOTHING
     run = record.dagster_run
+    if RELEASE_BY_TAG not in run.tags:  # of a time when the schedule was not meant for release
+        return _FOUND_NOTHING
     by = datetime.fromisoformat(run.tags[RELEASE_BY_TAG]).astimezone(ZoneInfo(schedule.file.timezone))
     built = _built_since(record.create_timestamp, factory)
-    images = sorted(images_of(record, factory.backends.artifacts))
+    # One that was removed from the repository since is waited for no more.
+    images = sorted(images_of(record, factory.backends.artifacts) & factory.source.catalog.images.keys())
     waiting = [image for image in images if not _is_in_production(image, built.get(image, set()), factory)]
     number = build_number(run.run_id, record.create_timestamp)
     build = f"the build of {record.create_timestamp.astimezone(by.tzinfo):%d %B %Y}, {number},"

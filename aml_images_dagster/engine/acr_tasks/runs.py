@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.bounded import LONGEST_LOG, Lines, up_to
 from aml_images_dagster.engine.interface import DockerfileFailed
-from aml_images_dagster.engine.stream import LONGEST_TAIL_LINE, TAIL_LINES, redact
+from aml_images_dagster.engine.stream import LONGEST_TAIL_LINE, TAIL_LINES, parts_to_hide, redact
 from aml_images_dagster.errors import BuildFailed, FactoryError, Unreachable
 from aml_images_dagster.identity.faults import TIMEOUTS, explained
 from aml_images_dagster.text import printable
@@ -210,7 +210,7 @@ class RunLog:
     def __init__(self, find_link: Callable[[], str], log: LogLine, secrets: Iterable[str] = ()) -> None:
         self._find_link = find_link
         self._log = up_to(LONGEST_LOG, log)
-        self._secrets = tuple(secrets)
+        self._secrets = parts_to_hide(secrets)
         self._link = ""
         self._read_bytes = 0
         self._lines = Lines()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aml_images_dagster.bounded import LONGEST_LOG, Lines, up_to
-from aml_images_dagster.engine.stream import LONGEST_TAIL_LINE, TAIL_LINES, redact
+from aml_images_dagster.engine.stream import LONGEST_TAIL_LINE, TAIL_LINES, parts_to_hide, redact
 from aml_images_dagster.text import printable
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Progress:
     ) -> None:
         self._log = up_to(LONGEST_LOG, log)
         self._made = made
-        self._secrets = tuple(filter(None, secrets))
+        self._secrets = parts_to_hide(secrets)
         self._text = Lines(longest=2**20)
         self._event: list[str] = []
         self._vertices: dict[str, _Vertex] = {}

@@ -6,14 +6,15 @@
 set -eu
 
 failure=$AML_IMAGES_OUTPUTS/.failure
-trap 'exit "$(cat "$failure")"' USR1
+# Without the file, because the disk is full or the folder gone, a failure is one all the same.
+trap 'code=$(cat "$failure" 2>/dev/null) || :; exit "${code:-1}"' USR1
 LOCAL_RANK=0
 while [ "$LOCAL_RANK" -lt "$LOCAL_WORLD_SIZE" ]; do
     RANK=$((NODE_RANK * LOCAL_WORLD_SIZE + LOCAL_RANK))
     export LOCAL_RANK RANK
     {
         "$@" || {
-            echo $? >"$failure"
+            echo $? >"$failure" || :
             kill -s USR1 $$
         }
     } &

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aml_images_dagster.builds.compliance.notices import FoundComponents, NoticesResult, find_components, notices_result
+from aml_images_dagster.builds.compliance.notices import (
+    FoundComponents,
+    NoticesResult,
+    find_components,
+    keys_of,
+    notices_result,
+)
 from aml_images_dagster.builds.records import BaseImage
 from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.catalog.image import NOTICES_FILE, NOTICES_LOCK
 from aml_images_dagster.catalog.notices import Component, NoticesLock, notices_text
 from aml_images_dagster.errors import BadInput
+from aml_images_dagster.trust.packages import Package
 from tests.builds.in_memory import MemoryFactory, write, write_image
 from tests.records import build_record, staged_image
 from tests.trust.images import MemoryRegistry
@@ -188,6 +196,16 @@ def test_security_updates_and_versions_that_nobody_pins_are_no_drift(kept: Folde
         **dist_info("joblib", "2.0", "License-Expression: BSD-3-Clause"),
     }
     assert kept.check(kept.push(LAYER, updated)).changes == ()
+
+
+@pytest.mark.parametrize("kind", ["src", "nosrc"])
+def test_an_update_of_an_rpm_is_the_same_component(kind: str) -> None:
+    def key(release: str) -> frozenset[tuple[str, str]]:
+        source = f"openssl-3.3.2-{release}.azl3.{kind}.rpm"
+        package = Package("rpm", "openssl-libs", f"3.3.2-{release}.azl3", source=source)
+        return keys_of([SimpleNamespace(packages=(package,))])  # type: ignore[list-item]
+
+    assert key("1") == key("2") == {("rpm", "openssl")}
 
 
 def test_what_the_base_brings_is_told_and_blocks_nothing(folder: Folder) -> None:

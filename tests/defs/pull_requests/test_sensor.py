@@ -18,7 +18,7 @@ from aml_images_dagster.defs.keys import BUILD_JOB, ENDING_JOB
 from aml_images_dagster.defs.pinned_catalog import PinnedCatalog
 from aml_images_dagster.defs.pull_requests import report, runs, sensor
 from aml_images_dagster.defs.request import COMMIT_TAG, PULL_REQUEST_TAG
-from aml_images_dagster.errors import BadInput
+from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.pull_requests.changes import find_changes
 from aml_images_dagster.pull_requests.hosts.github import GitHubHost
@@ -593,6 +593,24 @@ def test_a_defect_of_ours_stops_no_other(ticks: Ticks, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(sensor.Assessor, "assess", broken)
     assert [request.tags[COMMIT_TAG] for request in ticks.tick()] == [other]
+
+
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device", "/var/lib/x"), Unreachable("it is away")])
+def test_a_fault_of_this_machine_or_of_a_service_is_no_fault_of_a_pull_request(
+    ticks: Ticks, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    head = ticks.open(7, edit_hello)
+    with monkeypatch.context() as patched:
+
+        def fails(*_: object) -> None:
+            raise fault
+
+        patched.setattr(sensor.Assessor, "assess", fails)
+        assert ticks.tick() == []
+    assert "it is evaluated again" in ticks.said
+    assert "/var/lib" not in ticks.said
+    monkeypatch.setattr(sensor.time, "time", lambda now=sensor.time.time: now() + 600)
+    assert [request.tags[COMMIT_TAG] for request in ticks.tick()] == [head]
 
 
 def test_strangers_hold_up_nobody(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:

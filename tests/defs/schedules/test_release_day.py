@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -85,6 +86,8 @@ class Scene:
         created: datetime,
         status: dg.DagsterRunStatus = dg.DagsterRunStatus.SUCCESS,
         release_by: datetime | None = None,
+        *,
+        for_release: bool = True,
     ) -> Reference:
         """A scheduled build; what it staged."""
         by = release_by or self.schedule.release_by(created.astimezone(PACIFIC))
@@ -93,10 +96,7 @@ class Scene:
                 dg.DagsterRun(
                     BUILD_JOB,
                     status=status,
-                    tags={
-                        SCHEDULE_TAG: "patch_day",
-                        RELEASE_BY_TAG: by.isoformat(),
-                    },
+                    tags={SCHEDULE_TAG: "patch_day"} | ({RELEASE_BY_TAG: by.isoformat()} if for_release else {}),
                     asset_selection=frozenset(build_keys([self.image])),
                 )
             )
@@ -193,6 +193,20 @@ def test_last_months_release_does_not_count(scene: Scene) -> None:
     scene.release(scene.complete(WEDNESDAY - timedelta(days=28)))
     scene.build(WEDNESDAY)
     assert not scene.look(RELEASED_ON_ITS_DAY, WEDNESDAY + timedelta(days=1)).passed
+
+
+def test_a_build_of_a_time_when_nothing_was_to_be_released_is_fine(scene: Scene) -> None:
+    scene.build(WEDNESDAY, for_release=False)
+    assert scene.look(RELEASED_ON_ITS_DAY, WEDNESDAY + timedelta(days=1)).passed
+    assert scene.look(PATCHED, WEDNESDAY).passed
+
+
+def test_an_image_that_was_removed_since_is_not_waited_for(scene: Scene) -> None:
+    scene.build(WEDNESDAY)
+    shutil.rmtree(scene.repository.folder("tools/shell"))
+    scene.repository.commit("removed")
+    scene.factory.source = load_source(scene.factory.settings)
+    assert scene.look(RELEASED_ON_ITS_DAY, WEDNESDAY + timedelta(days=1)).passed
 
 
 def test_updates_that_come_after_the_build(scene: Scene) -> None:

@@ -76,3 +76,24 @@ def test_what_is_no_event_is_shown_as_it_is() -> None:
     progress.take(b"a warning\n{broken}\n{\n half")
     progress.end()
     assert lines == ["a warning", "{broken}", "{", " half"]
+
+
+@pytest.mark.parametrize(
+    ("secret", "printed"),
+    [
+        ("tok123456\n", "tok123456"),  # of a file
+        ("machine a\n  password tok123456\r\n", "password tok123456"),
+        ("-----BEGIN KEY-----\nAAAA\nBBBBBB\n", "AAAA and BBBBBB"),
+        ("tok\x01123456", "tok\x01123456"),
+    ],
+)
+def test_no_line_shows_a_part_of_a_secret(secret: str, printed: str) -> None:
+    lines: list[str] = []
+    progress = Progress(lines.append, [secret])
+    events = [{"vertexes": [{"digest": "b", "name": "RUN make"}]}, output("b", f"it is {printed}.\n")]
+    events.append({"vertexes": [{"digest": "b", "name": "RUN make", "error": f"no {printed}"}]})
+    progress.take("".join(json.dumps(event) + "\n" for event in events).encode())
+    progress.end()
+    shown = "\n".join([*lines, progress.failed_output, progress.tail, progress.error])
+    assert "***" in shown
+    assert [part for part in ("tok", "123456", "AAAA", "BBBBBB") if part in shown] == []
