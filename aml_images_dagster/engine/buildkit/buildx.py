@@ -283,7 +283,8 @@ def follow_call(
                 now = time.monotonic()
                 if now >= deadline:
                     return "deadline"
-                if progress.pushing_since is not None and now >= progress.pushing_since + push_seconds:
+                pushing = None if progress.is_pushed else progress.pushing_since
+                if pushing is not None and now >= pushing + push_seconds:
                     return "push deadline"
                 if now >= looked + _LOOK_SECONDS:
                     looked = now

@@ -49,6 +49,7 @@ class Progress:
         tail: The end of the log.
         failed_output: The end of what the failed instruction has printed.
         pushing_since: When the push began, on the monotonic clock; None before it does.
+        is_pushed: Whether it is over: the cache is exported after it.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Progress:
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self.error = ""
         self.pushing_since: float | None = None
+        self.is_pushed = False
 
     @property
     def tail(self) -> str:
@@ -144,6 +146,8 @@ class Progress:
             self._write(f"#{vertex.number} {name}")
         if name.startswith("pushing ") and said.get("started"):
             self._begin_to_push()
+        if name.startswith("exporting cache") and said.get("started"):
+            self.is_pushed = self.pushing_since is not None
         if said.get("cached"):
             self._write(f"#{vertex.number} CACHED")
         if error := said.get("error"):

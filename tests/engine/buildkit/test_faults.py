@@ -169,14 +169,23 @@ def test_a_push_that_hangs_ends_at_its_own_deadline(build) -> None:
     assert time.monotonic() - began < 20
 
 
+METADATA = 'for a in "$@"; do case $a in --metadata-file=*) f=${a#*=};; esac; done'
+PUSHED = f'{METADATA}; echo \'{{"containerimage.digest": "{DIGEST}"}}\' >$f'
+
+
+def test_a_cache_that_is_slow_to_export_is_no_push_that_hangs(build) -> None:
+    export = {"vertexes": [{"digest": "c", "name": "exporting cache to registry", "started": "2026-11-27T00:00:00Z"}]}
+    events = f"{PUSHING.decode().strip()}\n{json.dumps(export)}"
+    done = build(f"echo '{events}' >&2; sleep 3; {PUSHED}", push_seconds=1)
+    assert done.digest == DIGEST
+
+
 def test_a_registry_with_errors_of_its_own_is_waited_for(build, tmp_path) -> None:
     fails = (
         f"echo '{PUSHING.decode().strip()}' >&2; echo 'ERROR: failed to push: 500 Internal Server Error' >&2; exit 1"
     )
     count = tmp_path / "count"
-    metadata = 'for a in "$@"; do case $a in --metadata-file=*) f=${a#*=};; esac; done'
-    pushed = f'{metadata}; echo \'{{"containerimage.digest": "{DIGEST}"}}\' >$f'
-    done = build(f"echo x >>{count}; if [ $(wc -l <{count}) -lt 3 ]; then {fails}; fi; {pushed}", pauses=(0.1, 0.1))
+    done = build(f"echo x >>{count}; if [ $(wc -l <{count}) -lt 3 ]; then {fails}; fi; {PUSHED}", pauses=(0.1, 0.1))
     assert done.digest == DIGEST
     with pytest.raises(PushFailed, match="500"):
         build(fails, pauses=(0.1,))
