@@ -17,7 +17,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from aml_images_dagster.catalog.reference import Reference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from aml_images_dagster.catalog.image import Image
     from aml_images_dagster.settings.settings import UpstreamSettings
@@ -63,6 +63,7 @@ class WatchedBase(BaseModel):
         building: The digest that it was started for.
         failures: Builds for the served digest that have failed, one after the other.
         failed: When the last of them was found to have failed, UTC.
+        images: The images FROM it, as they were when no build was under way; None before they were noted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,6 +75,7 @@ class WatchedBase(BaseModel):
     building: str = ""
     failures: int = 0
     failed: AwareDatetime | None = None
+    images: tuple[str, ...] | None = None
 
     def seen(self, digest: str, now: datetime) -> WatchedBase:
         """After its registry was asked: another digest is a new chance."""
@@ -97,6 +99,24 @@ class WatchedBase(BaseModel):
         if self.building != self.served:
             return self.model_copy(update=ended)
         return self.model_copy(update=ended | {"failures": self.failures + 1, "failed": now})
+
+    def used_by(self, images: Sequence[str], built_on: Callable[[str], str], now: datetime) -> WatchedBase:
+        """After its images were looked at.
+
+        One that a build has left out, because its Dockerfile could not be read, is back: if it is still built on
+        another digest, that is a change as well.
+
+        Args:
+            images: The images FROM it that can be built.
+            built_on: The digest of this base that an image was built on last; empty if it was not.
+            now: The time, UTC.
+        """
+        if self.build:
+            return self
+        back = [image for image in images if image not in self.images] if self.images is not None else []
+        behind = "" if self.changed else next((on for on in map(built_on, back) if on not in ("", self.settled)), "")
+        missed = {"settled": behind, "changed": now} if behind else {}
+        return self.model_copy(update=missed | {"images": tuple(images)})
 
     def resumed(self) -> WatchedBase:
         """After a person has said that it is to be tried again."""

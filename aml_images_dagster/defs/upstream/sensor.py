@@ -16,11 +16,20 @@ from aml_images_dagster.defs.ticks import sensor_status, skips_while_unreachable
 from aml_images_dagster.defs.upstream.bases import RESUME
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.registry.resolution import ResolvedBase
-from aml_images_dagster.upstream import Outcome, UpstreamState, WatchedBase, external_bases, is_fixed, next_build
+from aml_images_dagster.upstream import (
+    Outcome,
+    UpstreamState,
+    WatchedBase,
+    base_name,
+    external_bases,
+    is_fixed,
+    next_build,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.defs.main_branch import MainBranch, MainImages
     from aml_images_dagster.defs.run import Factory
     from aml_images_dagster.settings.settings import UpstreamSettings
@@ -51,7 +60,11 @@ def upstream_sensor(factory: Factory, main: MainBranch) -> dg.SensorDefinition:
         served = {name: answer.digest for name, answer in answers.items() if isinstance(answer, ResolvedBase)}
         remembered = _read(context.cursor)
         before = remembered.only(standing)
-        watch = before.with_bases(_looked_at(before, served, context.instance, now))
+        looked_at = _looked_at(before, served, context.instance, now)
+        artifacts = factory.backends.artifacts
+        watch = before.with_bases(
+            {name: base.used_by(standing[name], _built_on(name, artifacts), now) for name, base in looked_at.items()}
+        )
         chosen = next_build(watch, settings, now)
         requests = []
         if chosen:
@@ -118,6 +131,17 @@ def _looked_at(
             base = base.resumed()
         found[name] = base
     return found
+
+
+def _built_on(base: str, artifacts: Artifacts) -> Callable[[str], str]:
+    """Looks up on which digest of a base an image was built last."""
+
+    def digest(image: str) -> str:
+        passed = artifacts.read_last_passed(image)
+        used = passed.staged.bases if passed else ()
+        return next((each.digest for each in used if base_name(each.reference) == base), "")
+
+    return digest
 
 
 def _outcome(instance: dg.DagsterInstance, run_key: str) -> Outcome:

@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 from dagster._core.storage.tags import RUN_KEY_TAG
 
+from aml_images_dagster.builds.records import BaseImage, PassedImage, TestedImage
 from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.defs.keys import BUILD_JOB, REBUILT, base_key
 from aml_images_dagster.defs.main_branch import MainBranch
@@ -22,6 +23,7 @@ from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.settings import load_settings
 from aml_images_dagster.upstream import UpstreamState
 from tests.emulators.token_registry import TokenRegistry
+from tests.records import staged_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -251,6 +253,38 @@ def test_a_change_is_not_missed_while_a_dockerfile_is_broken(scene: Scene, push:
     scene.wait(1)
     (request,) = scene.tick().run_requests or ()
     assert scene.asked(request) == scene.images("apps/other")
+
+
+def test_an_image_that_was_broken_while_its_base_was_built_is_built_when_it_is_back(
+    scene: Scene, push: Callable[[str], Reference]
+) -> None:
+    scene.repository.write_image("apps/other", f"FROM {ONE}\n")
+    scene.repository.commit("both on one base")
+    before = push("one").digest
+    name = scene.repository.image("apps/other")
+    staged = staged_image(name, "20261101.aaaaaaaa", bases=(BaseImage(reference=ONE, digest=before),))
+    tested = TestedImage(image=name, digest=staged.digest, scenarios=())
+    scene.factory.backends.artifacts.write_passed(PassedImage(staged=staged, tested=tested))
+    scene.tick()
+    scene.repository.write_image("apps/other", "FRMO nothing\n")
+    scene.repository.commit("broken")
+    now = push("one").digest
+    scene.tick()
+    scene.wait(1)
+    (request,) = scene.tick().run_requests or ()
+    assert not scene.images("apps/other") <= scene.asked(request)
+    scene.end_run(request, dg.DagsterRunStatus.SUCCESS)
+    assert scene.tick().run_requests == []
+    assert scene.state(ONE).settled == now
+    scene.repository.write_image("apps/other", f"FROM {ONE}\n")
+    scene.repository.commit("fixed")
+    assert scene.tick().run_requests == []
+    scene.wait(1)
+    (request,) = scene.tick().run_requests or ()
+    assert scene.images("apps/other") <= scene.asked(request)
+    scene.end_run(request, dg.DagsterRunStatus.SUCCESS)
+    scene.tick()
+    assert (scene.state(ONE).settled, scene.state(ONE).changed) == (now, None)
 
 
 def test_a_registry_that_is_away_stops_no_other(scene: Scene, push: Callable[[str], Reference]) -> None:
