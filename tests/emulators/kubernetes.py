@@ -338,9 +338,8 @@ class Kubernetes(AzureService):
         mounts.sort(key=lambda mount: mount["Target"])  # as container runtimes do: one may be inside of another
         account = pod.spec.get("serviceAccountName") or "default"
         mounts.append(Mount(ACCOUNT_FOLDER, str(self._account(account)), "bind", read_only=True))
-        groups = [
-            str(group) for group in (confined.get("fsGroup"), *(confined.get("supplementalGroups") or ())) if group
-        ]
+        asked = (confined.get("fsGroup"), *(confined.get("supplementalGroups") or ()))
+        groups = [str(group) for group in asked if group is not None]  # that of root is 0
         limits = (spec.get("resources") or {}).get("limits") or {}
         started = self._engine.containers.create(
             spec["image"],
@@ -353,7 +352,7 @@ class Kubernetes(AzureService):
             labels={CLUSTER_LABEL: self._id},
             mounts=mounts,
             user=str(confined.get("runAsUser", "")),
-            group_add=[str(group) for group in groups if group],
+            group_add=groups,
             read_only=bool(confined.get("readOnlyRootFilesystem")),
             cap_drop=(confined.get("capabilities") or {}).get("drop") or [],
             security_opt=["no-new-privileges:true"] if confined.get("allowPrivilegeEscalation") is False else [],
