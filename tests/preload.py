@@ -1,6 +1,7 @@
 """What the server imports from which tests fork commands; every fork would import it anew.
 
-It makes no definitions: they are those of a command's own folder.
+It makes no definitions: they are those of a command's own folder. And nothing of Azure's: aiohttp reads SSL_CERT_FILE
+when it is imported.
 """
 
 import gc
@@ -13,8 +14,6 @@ for name in (
     "aml_images_dagster.instance.storage",
     "aml_images_dagster.trust.sbom.cyclonedx",
     "aml_images_dagster.trust.sbom.spdx",
-    "azure.ai.ml",
-    "azure.containerregistry",
     "docker",
     "tests.image_repository",
     "tests.instance.jobs",

@@ -70,6 +70,9 @@ class MemoryRegistry:
     def referrers(self, repository: str, digest: str) -> list[dict[str, Any]]:
         return [{"mediaType": OCI_MANIFEST, "digest": each, "size": 2} for each in self.attached[repository, digest]]
 
+    def referrers_tags(self, _repository: str) -> list[str]:
+        return []
+
     def has_blob(self, _repository: str, _digest: str) -> bool:
         return True
 
