@@ -1,4 +1,4 @@
-"""What the server imports from which tests fork commands; every fork would import it anew.
+"""What the server imports from which tests fork commands; every fork would import it again.
 
 It makes no definitions: they are those of a command's own folder. And nothing of Azure's: aiohttp reads SSL_CERT_FILE
 when it is imported.

@@ -26,8 +26,9 @@ FaultKind = Literal["reported", "refused", "broken", "deadline", "no result"]
 
 TAIL_LINES = 40
 LONGEST_TAIL_LINE = 4000
-_SHORTEST_LINE = 4
 """Characters."""
+_SHORTEST_LINE = 4
+"""Characters of a line of a secret; what is shorter is in every log."""
 # Name and password anywhere; on the web also what stands alone before the @, because tokens are given so.
 _URL_LOGIN = re.compile(r"(?<=://)[^/\s:@]*:[^/\s]+(?=@)|(?<=http://)[^/\s]+(?=@)|(?<=https://)[^/\s]+(?=@)")
 

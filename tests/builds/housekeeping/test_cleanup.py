@@ -64,6 +64,14 @@ def staged_record(image: str, pushed: Reference) -> StagedImage:
     return staged_image(image, BUILD, reference=str(tag_of(pushed)), digest=pushed.digest)
 
 
+def interrupted_cleanup(backends: Backends, monkeypatch: pytest.MonkeyPatch, **staging: Callable[..., None]) -> None:
+    """A cleanup that ends within one of these methods of the registry."""
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        for name, method in staging.items():
+            patched.setattr(backends.staging, name, method)
+        cleanup(BUILD, backends, "failed")
+
+
 def outcomes(report: CleanupReport) -> dict[str, str]:
     return {row.name: row.outcome for row in report.rows}
 
@@ -235,9 +243,7 @@ def test_an_image_without_a_record_whose_cleanup_ends_after_its_tag_is_gone_goes
         untag(reference)
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(backends.staging, "untag", end)
-        cleanup(BUILD, backends, "failed")
+    interrupted_cleanup(backends, monkeypatch, untag=end)
     assert there(backends, [pushed]) == [True]
     assert anything_left(BUILD, backends)
     assert cleanup(BUILD, backends, "failed").clean
@@ -575,9 +581,7 @@ def test_a_cleanup_that_ends_between_an_index_and_its_images_is_completed_by_the
             raise KeyboardInterrupt
         delete(reference)
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(backends.staging, "delete", stop)
-        cleanup(BUILD, backends, "failed")
+    interrupted_cleanup(backends, monkeypatch, delete=stop)
     assert there(backends, pushed) == [False, True, True]
     assert cleanup(BUILD, backends, "failed").clean
     assert there(backends, pushed) == [False, False, False]
