@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from aml_images_dagster.errors import BadInput
+from aml_images_dagster.errors import BadInput, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,6 +75,7 @@ def run(root: Path, *arguments: str) -> bytes:
 
     Raises:
         BadInput: git is not installed, `root` is no repository, or git refuses; with git's own words.
+        Unreachable: git was killed, as the kernel does when memory is short.
     """
     done = _try(root, *arguments)
     if done.returncode:
@@ -315,7 +317,9 @@ def _try(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         raise BadInput("git is not installed", hint="Install git 2.31 or newer and put it on PATH.") from error
 
 
-def _refusal(root: Path, done: subprocess.CompletedProcess[bytes]) -> BadInput:
+def _refusal(root: Path, done: subprocess.CompletedProcess[bytes]) -> BadInput | Unreachable:
+    if done.returncode == -signal.SIGKILL:
+        return Unreachable("git was killed", where=str(root), hint="Try again, with more memory: the kernel may do so.")
     words = done.stderr.decode("utf-8", "replace").strip() or f"git ended with code {done.returncode}"
     if "not a git repository" in words:
         return BadInput(

@@ -28,6 +28,7 @@ MEMORY_BYTES = 2**30
 """Limits of the process, and of each git that it starts. 1,000 images take a fifth of them."""
 
 _OUT_OF_MEMORY = "out of memory"
+_LATER = "It is tried again later."
 _HINT = "Make it simpler: its folders, patterns or variables expand to more than they seem."
 
 
@@ -50,7 +51,8 @@ def look_through(settings: Settings, target: str, head: str, seconds: float) -> 
 
     Raises:
         BadInput: See `find_changes`; or a limit of the process was reached.
-        Unreachable: See `find_changes`; or the time is over.
+        Unreachable: See `find_changes`; or the time is over, or the process was killed, as the kernel does when the
+            memory of the machine is short.
         RuntimeError: A defect of ours, with the last of what the process wrote.
     """
     # By standard input and not as arguments, which everybody on the machine can read; only we can write there.
@@ -69,8 +71,10 @@ def look_through(settings: Settings, target: str, head: str, seconds: float) -> 
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         if isinstance(ended, subprocess.TimeoutExpired):
-            raise Unreachable(f"it was not evaluated within {seconds:.0f} s", hint="It is tried again later.") from None
+            raise Unreachable(f"it was not evaluated within {seconds:.0f} s", hint=_LATER) from None
         raise
+    if process.returncode == -signal.SIGKILL:
+        raise Unreachable("its evaluation was killed", hint=_LATER)
     if process.returncode == -signal.SIGXCPU:
         raise BadInput(f"its evaluation takes more than {PROCESSOR_SECONDS} s of CPU time", hint=_HINT)
     if process.returncode:

@@ -86,7 +86,7 @@ class Verification:
             raise Refused(
                 "; ".join(f"{check.name}: {check.found}" for check in self.failed),
                 where=str(self.image),
-                hint="Do not use this image. A new build makes evidence again; see docs/trust.md.",
+                hint="Do not use this image. A build with --force makes it and its evidence again; see docs/trust.md.",
             )
 
 

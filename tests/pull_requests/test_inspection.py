@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import time
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,6 +19,7 @@ from tests.pull_requests.remote_repository import edit_docs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from aml_images_dagster.pull_requests.changes import Changes
     from aml_images_dagster.settings import Settings
@@ -108,6 +111,24 @@ def test_the_time_is_over(remote: RemoteRepository, look: Callable[..., Changes]
     with pytest.raises(Unreachable, match="not evaluated within 0 s"):
         look(head, 0.01)
     assert time.monotonic() - started < 40
+
+
+@pytest.mark.parametrize("killed", ["the process", "git"])
+def test_short_memory_of_the_machine_is_no_fault_of_the_pull_request(
+    look: Look, remote: RemoteRepository, killed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    head = remote.push(1, edit_docs)
+    # As the kernel ends a process: what it says of itself is nothing.
+    command = tmp_path / "git"
+    command.write_text(f"#!/bin/sh\nkill -9 ${'PPID' if killed == 'the process' else '$'}\n")
+    command.chmod(0o755)
+
+    def popen(arguments: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(arguments, env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}, **options)
+
+    monkeypatch.setattr(inspection, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": popen}))
+    with pytest.raises(Unreachable, match="killed"):
+        look(head)
 
 
 def test_names_that_are_no_text(remote: RemoteRepository, look: Look) -> None:

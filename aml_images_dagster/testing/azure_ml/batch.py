@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
-from aml_images_dagster.testing.azure_ml.command import command_job, image_key
+from aml_images_dagster.testing.azure_ml.command import build_key, command_job, image_key
 from aml_images_dagster.testing.azure_ml.job_state import ENDS, Evaluation, JobState, Timeouts, job_result
 from aml_images_dagster.testing.azure_ml.workspace import AT_ONCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from types import TracebackType
 
     from aml_images_dagster.testing.azure_ml.workspace import SeenJob, Workspace
@@ -76,9 +76,10 @@ class Batch:
         # The service continues a request whose sender is gone: what is on its way is waited for, so that the job
         # that it makes can be found and ended.
         self._pool.shutdown(wait=True, cancel_futures=True)
-        unknown = [job.name for submission, job in self._submissions.items() if not submission.cancelled()]
+        unknown = [job for submission, job in self._submissions.items() if not submission.cancelled()]
+        ours = [*unknown, *(each.job for each in self._submitted.values())]
         try:
-            end_jobs(self._workspace, [*unknown, *self._submitted], self._timeouts.cancel_seconds)
+            end_jobs(self._workspace, {job.name: build_key(job.build) for job in ours}, self._timeouts.cancel_seconds)
         except FactoryError as left:
             if error is None or isinstance(error, GeneratorExit):
                 raise
@@ -175,12 +176,14 @@ class Batch:
         return job_result(self._workspace, each.job, evaluation, each.url, each.state.running_seconds(now))
 
 
-def end_jobs(workspace: Workspace, names: Iterable[str], seconds: float) -> None:
-    """Cancel jobs and wait until none of them runs any more. Jobs that have ended, or never were, are left alone.
+def end_jobs(workspace: Workspace, keys: Mapping[str, str], seconds: float) -> None:
+    """Cancel jobs and wait until none of them runs any more.
+
+    Jobs that have ended, or never were, are left alone, and so is one of another program that has the same name.
 
     Args:
         workspace: Where they are.
-        names: Their names.
+        keys: Their names, each with the key of a tag that the job has.
         seconds: Longest time to wait after they are canceled; a job can stay in CancelRequested for hours.
 
     Raises:
@@ -190,7 +193,7 @@ def end_jobs(workspace: Workspace, names: Iterable[str], seconds: float) -> None
     pause = _FIRST_LOOK_SECONDS
     asked: set[str] = set()
     with ThreadPoolExecutor(AT_ONCE, "end jobs") as pool:
-        left = _running(workspace, names, pool)
+        left = _running(workspace, keys, pool)
         while left:
             # One that was Finalizing refuses, and one in CancelRequested was canceled by another process.
             news = [name for name, status in left.items() if name not in asked and status != "CancelRequested"]
@@ -206,10 +209,10 @@ def end_jobs(workspace: Workspace, names: Iterable[str], seconds: float) -> None
                 )
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS, max(until - time.monotonic(), 0) + 0.01)
-            left = _running(workspace, left, pool)
+            left = _running(workspace, {name: keys[name] for name in left}, pool)
 
 
-def _running(workspace: Workspace, names: Iterable[str], pool: ThreadPoolExecutor) -> dict[str, str]:
+def _running(workspace: Workspace, keys: Mapping[str, str], pool: ThreadPoolExecutor) -> dict[str, str]:
     """The status of those jobs that have not ended."""
-    found = pool.map(workspace.find, list(names))
-    return {job.name: job.status for job in found if job and job.status not in ENDS}
+    found = pool.map(workspace.find, keys)
+    return {job.name: job.status for job in found if job and job.status not in ENDS and keys[job.name] in job.tags}

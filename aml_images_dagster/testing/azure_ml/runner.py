@@ -87,7 +87,7 @@ class AzureMlRunner(TestRunner):
             Unreachable: A job has not ended in time; it may be in CancelRequested for hours.
         """
         names = self.live(build)
-        end_jobs(self._connected(), names, self._timeouts.cancel_seconds)
+        end_jobs(self._connected(), dict.fromkeys(names, build_key(build)), self._timeouts.cancel_seconds)
         return names
 
     @override

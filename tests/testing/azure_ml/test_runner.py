@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -264,6 +265,22 @@ def test_a_job_that_is_there_is_reused(
     assert (first.status, again.status) == ("passed", "passed")
     assert [line.status for line in cloud.arm.exchanges("PUT", "/jobs/")] == [201, 400]
     assert len(workspace.jobs) == 1
+
+
+def test_a_job_of_another_program_is_left_alone(
+    runner: AzureMlRunner, clockwork: Clockwork, workspace: MachineLearning, make_job: MakeJob
+) -> None:
+    clockwork.stays = "Running"
+    job = make_job()
+    theirs = replace(job, build="of-others")
+    other = threading.Thread(target=lambda: runner.run(theirs, print))
+    other.start()
+    eventually(lambda: workspace.jobs and workspace.jobs[job.name].status == "Running")
+    with pytest.raises(BadInput, match="another program"):
+        runner.run(job, print)
+    assert not workspace.jobs[job.name].stop.is_set()
+    assert runner.cancel(theirs.build) == [job.name]
+    other.join()
 
 
 def test_the_answer_to_a_submission_is_lost(
