@@ -359,7 +359,7 @@ def measure(scene: Scene, rounds: int, rows: Sequence[str], products: Mapping[st
         print(f"| {row} | {who} | {middle[row, who]:.1f} | {processor[row, who]:.1f} | {times} |")
     for who in products:
         if ("forced", who) in costs and ("step", who) in costs:
-            steps = 2 * (len(every) - len(half))
+            steps = len(every) - len(half)  # one for each image, which has no scenarios
             each = (processor["forced", who] - processor["step", who]) / steps
             print(f"\n{who}: one step more, {len(half)} to {len(every)} images forced: {each:.2f} CPU s")
     for row in rows if WITHOUT_EVIDENCE in products else ():
