@@ -86,7 +86,7 @@ def definitions(settings: Settings, pinned: PinnedCatalog | None = None) -> dg.D
 def _executor(factory: Factory) -> dg.ExecutorDefinition:
     settings = factory.settings
     return fork_executor(
-        settings.parallel,
+        settings.steps_at_once,
         fork_server.FOR_STEPS,
         factory.prepare,
         forks=settings.executor == "fork",

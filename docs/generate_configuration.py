@@ -33,6 +33,7 @@ COMPUTED = {
     "repo": "the repository around the current folder",
     "artifacts": "`<home>/artifacts`",
     "parallel": "number of processors, at least 2",
+    "parallel_tests": "`parallel` in the profile local, else 8",
     "base_mirrors": "none",
     "automation": "off in the profile local, else on",
     "pull_requests.api_url": "derived from the URL of the remote",

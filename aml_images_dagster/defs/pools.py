@@ -22,7 +22,12 @@ def set_missing_limits(instance: dg.DagsterInstance, settings: Settings) -> None
     Dagster has no key in dagster.yaml for the limit of a pool: it is set by the instance.
     """
     known = {info.name for info in instance.event_log_storage.get_pool_limits()}
-    limits = {BUILD_POOL: settings.parallel, TEST_POOL: settings.parallel, WINDOWS_BUILD_POOL: 1, OPERATIONS_POOL: 4}
+    limits = {
+        BUILD_POOL: settings.parallel,
+        TEST_POOL: settings.tested_at_once,
+        WINDOWS_BUILD_POOL: 1,
+        OPERATIONS_POOL: 4,
+    }
     for pool, limit in limits.items():
         if pool not in known:
             instance.event_log_storage.set_concurrency_slots(pool, limit)

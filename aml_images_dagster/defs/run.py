@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -131,9 +132,11 @@ class Factory:
         is_resolved = not any(isinstance(each, dict) for name, each in options.items() if name != "reasons")
         if not any(map(is_of_build, planned)) or not is_resolved:
             return
-        staged = [key for key in planned if (split := image_of(key)) and split[1] == "staged"]
-        if len(staged) > 1 and self.settings.trust.attach and PULL_REQUEST_TAG not in run.tags:
+        stages = Counter(split[1] for key in planned if (split := image_of(key)))
+        if stages["staged"] > 1 and self.settings.trust.attach and PULL_REQUEST_TAG not in run.tags:
             sbom.load()
+        if stages["tested"] > 1:
+            self.backends.runner.load()
         with suppress(FactoryError, OSError):
             created = created_at(instance, run.run_id)
             number = build_number(run.run_id, created)

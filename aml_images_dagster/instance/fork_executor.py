@@ -45,6 +45,7 @@ from dagster._utils import get_run_crash_explanation
 from dagster._utils.error import serializable_error_info_from_exc_info
 from dagster._utils.interrupts import capture_interrupts
 from dagster_shared.error import SerializableErrorInfo
+from typing_extensions import override
 
 from aml_images_dagster.fork_server import terminate_with
 from aml_images_dagster.instance.heartbeat import repeated
@@ -212,7 +213,7 @@ class ForkExecutor(dg.Executor):
         self, context: PlanExecutionContext, execution_plan: ExecutionPlan, pulse: Callable[[], None]
     ) -> Iterator[DagsterEvent]:
         with ExitStack() as stack:
-            slots = stack.enter_context(InstanceConcurrencyContext(context.instance, context.dagster_run))
+            slots = stack.enter_context(Slots(context.instance, context.dagster_run))
             active = stack.enter_context(
                 ActiveExecution(
                     execution_plan,
@@ -303,6 +304,33 @@ class ForkExecutor(dg.Executor):
         yield ended
         active.handle_event(ended)
         return ended.is_step_up_for_retry
+
+
+class Slots(InstanceConcurrencyContext):
+    """Slots of pools, for which one step of the run waits in each pool.
+
+    With Dagster's own, every step that is ready asks for a slot, again and again, and one that a step of the run has
+    left is idle until the step that it is given to asks once more, after up to 15 seconds. That matters where more
+    steps run than a pool has slots.
+    """
+
+    def __init__(self, instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+        super().__init__(instance, run)
+        self._next: dict[str, str] = {}
+
+    @override
+    def claim(self, concurrency_key: str, step_key: str, step_priority: int = 0) -> bool:
+        if self._next.setdefault(concurrency_key, step_key) != step_key:
+            return False
+        has_slot = super().claim(concurrency_key, step_key, step_priority)
+        if has_slot:
+            del self._next[concurrency_key]
+        return has_slot
+
+    @override
+    def free_step(self, step_key: str) -> None:
+        super().free_step(step_key)
+        self._pending_timeouts.clear()
 
 
 @dataclass

@@ -168,7 +168,15 @@ class Settings(BaseSettings):
         default_factory=lambda: max(2, os.cpu_count() or 2),
         ge=1,
         le=64,
-        description="Steps that run at the same time.",
+        description="Images that are built at the same time, over all builds; in the profile local as many steps of a "
+        "build run at the same time.",
+    )
+    parallel_tests: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="Images that are tested at the same time, over all builds; default: as many as are built in the "
+        "profile local, else 8, which wait for their jobs and take at most 110 MB of memory each.",
     )
 
     automation: Literal["on", "off"] | None = Field(
@@ -268,6 +276,18 @@ class Settings(BaseSettings):
     def is_automatic(self) -> bool:
         """Whether sensors and schedules that start builds run unless somebody has switched them off in the UI."""
         return self.profile != "local" if self.automation is None else self.automation == "on"
+
+    @property
+    def tested_at_once(self) -> int:
+        """How many images are tested at the same time, over all builds."""
+        return self.parallel_tests or (self.parallel if self.profile == "local" else 8)
+
+    @property
+    def steps_at_once(self) -> int:
+        """How many steps of a build run at the same time: tests that run elsewhere take no place of what is built."""
+        if self.profile == "local":
+            return max(self.parallel, self.tested_at_once)
+        return self.parallel + self.tested_at_once
 
     @property
     def artifacts_uri(self) -> str:

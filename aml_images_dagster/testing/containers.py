@@ -60,6 +60,10 @@ class ContainerRunner(TestRunner):
         self._emulated = emulated
         self._architecture = ""
 
+    def load(self) -> None:
+        """See `TestRunner.load`."""
+        from aml_images_dagster.testing import container_job, docker_connection, leftovers  # noqa: F401
+
     def run(self, job: TestJob, log: Callable[[str], None]) -> JobResult:
         """See `TestRunner.run`.
 

@@ -96,6 +96,9 @@ class TestRunner(Protocol):
     kind: str
     """What release notes call it, e.g. `local containers`."""
 
+    def load(self) -> None:
+        """Import what running a job takes, in a process whose forks will run jobs."""
+
     def runs(self, platform: str) -> bool:
         """Whether jobs run on a platform here, e.g. `linux/arm64`; else images for it are not tested on it.
 

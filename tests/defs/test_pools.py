@@ -51,6 +51,25 @@ def test_a_code_location_that_loads_gives_every_pool_its_limit(instance: dg.Dags
     assert used <= limits(instance).keys()
 
 
+@pytest.mark.parametrize(
+    ("options", "limit", "steps"),
+    [
+        ({}, 3, 3),
+        ({"parallel_tests": 2}, 2, 3),
+        ({"parallel_tests": 5}, 5, 5),
+        ({"profile": "azure"}, 8, 11),
+        ({"profile": "azure", "parallel_tests": 20}, 20, 23),
+    ],
+)
+def test_tests_that_run_elsewhere_take_no_place_of_a_build(
+    instance: dg.DagsterInstance, options: dict[str, object], limit: int, steps: int
+) -> None:
+    settings = load_settings(parallel=3, **options)
+    set_missing_limits(instance, settings)
+    assert (limits(instance)["docker_build"], limits(instance)["image_test"]) == (3, limit)
+    assert settings.steps_at_once == steps
+
+
 def test_a_limit_that_somebody_has_set_stays(instance: dg.DagsterInstance) -> None:
     instance.event_log_storage.set_concurrency_slots("docker_build", 1)
     set_missing_limits(instance, load_settings(parallel=3))

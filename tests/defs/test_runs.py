@@ -206,8 +206,12 @@ def test_what_is_the_same_for_all_steps_is_found_out_once(
         monkeypatch.setattr(
             defs_run, "planned_keys", lambda _, run_id: (asked.append(run_id), planned_keys(instance, run_id))[1]
         )
-        for prepared in (release, run):
-            factory.prepare(instance, prepared)
+        loaded: list[str] = []
+        monkeypatch.setattr(factory.backends.runner, "load", lambda: loaded.append("runner"))
+        factory.prepare(instance, release)
+        assert loaded == []
+        factory.prepare(instance, run)
+        assert loaded == ["runner"]
         assert BUILD_TAG not in instance.get_runs(dg.RunsFilter(run_ids=[release.run_id]))[0].tags
         asked.clear()
         step: Any = SimpleNamespace(instance=instance, run=run)

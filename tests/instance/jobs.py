@@ -15,6 +15,7 @@ from aml_images_dagster.instance.fork_executor import fork_executor
 from aml_images_dagster.instance.forked_runs import fork_runs
 
 POOL = "one_at_a_time"
+CROWD = 3
 
 
 def folder() -> Path:
@@ -131,6 +132,19 @@ def alone(context: dg.OpExecutionContext) -> None:
     mark(f"alone-{context.run_id}", f"{began} {time.time()}")
 
 
+@dg.op(pool=POOL, out=dg.Out(dg.Nothing))
+def makes(context: dg.OpExecutionContext) -> None:
+    mark(f"makes-{context.op_handle}")
+
+
+@dg.op(ins={"made": dg.In(dg.Nothing)})
+def meets(context: dg.OpExecutionContext) -> None:
+    """Ends when three of it run at once."""
+    mark(f"meets-{context.op_handle}")
+    while len([*folder().glob("meets-*")]) < CROWD:
+        time.sleep(0.05)
+
+
 def beats(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     with (folder() / "beats").open("a") as file:
         file.write(f"{os.getpid()} {run.run_id}\n")
@@ -192,6 +206,12 @@ def silent() -> None:
 @dg.job(executor_def=fork())
 def pooled() -> None:
     alone()
+
+
+@dg.job(executor_def=fork_executor(CROWD + 1))
+def crowded() -> None:
+    for number in range(CROWD):
+        meets.alias(f"meets_{number}")(made=makes.alias(f"makes_{number}")())
 
 
 @dg.job(executor_def=fork())

@@ -13,6 +13,7 @@ import dagster as dg
 import pytest
 from dagster import DagsterEventType, DagsterRunStatus
 
+from aml_images_dagster.instance.fork_executor import Slots
 from tests.forked_command import ForkedCommand
 from tests.instance.jobs import POOL, main
 
@@ -248,6 +249,27 @@ def test_a_pool_holds_for_steps_of_several_runs(runs: Runs, instance: dg.Dagster
     for (_, end), (begin, _) in itertools.pairwise(times):
         assert end <= begin
     assert instance.event_log_storage.get_concurrency_info(POOL).active_slot_count == 0
+
+
+def test_one_step_of_a_run_waits_in_each_pool_and_takes_what_another_leaves(instance: dg.DagsterInstance) -> None:
+    for pool in (POOL, "another"):
+        instance.event_log_storage.set_concurrency_slots(pool, 1)
+    with Slots(instance, dg.DagsterRun("of_many_steps")) as slots:
+        assert [slots.claim(POOL, step) for step in ("one", "two", "three")] == [True, False, False]
+        assert instance.event_log_storage.get_concurrency_info(POOL).pending_step_count == 1
+        assert slots.claim("another", "four")
+        slots.free_step("one")
+        assert [slots.claim(POOL, step) for step in ("three", "two", "three")] == [False, True, False]
+        slots.free_step("two")
+        assert slots.claim(POOL, "three")
+    assert instance.event_log_storage.get_concurrency_info(POOL).pending_step_count == 0
+
+
+def test_a_full_pool_leaves_the_other_places_of_a_run_to_steps_of_others(
+    runs: Runs, instance: dg.DagsterInstance
+) -> None:
+    instance.event_log_storage.set_concurrency_slots(POOL, 1)
+    assert runs.finish("crowded").status is DagsterRunStatus.SUCCESS
 
 
 def test_a_killed_step_gives_its_slot_back(runs: Runs, instance: dg.DagsterInstance) -> None:

@@ -13,7 +13,7 @@ from aml_images_dagster.testing.azure_ml.batch import Batch, end_jobs
 from aml_images_dagster.testing.azure_ml.command import build_key
 from aml_images_dagster.testing.azure_ml.job_state import ENDS, Timeouts
 from aml_images_dagster.testing.azure_ml.sdk_version import newest, sdk, warning
-from aml_images_dagster.testing.azure_ml.workspace import Workspace
+from aml_images_dagster.testing.azure_ml.workspace import Workspace, load_sdk
 from aml_images_dagster.testing.interface import TestRunner
 
 if TYPE_CHECKING:
@@ -45,6 +45,10 @@ class AzureMlRunner(TestRunner):
             silent_seconds=settings.job_silent_minutes * 60,
             cancel_seconds=settings.job_cancel_seconds,
         )
+
+    def load(self) -> None:
+        """See `TestRunner.load`."""
+        load_sdk()
 
     def run(self, job: TestJob, log: Callable[[str], None]) -> JobResult:
         """See `TestRunner.run`.

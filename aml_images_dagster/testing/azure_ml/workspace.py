@@ -85,11 +85,7 @@ class Workspace:
         self._lock = threading.Lock()
         self._environments: dict[tuple[str, str], str] = {}
         self._registering = threading.Lock()
-        keep_out_of_logs()
-        # Dozens, on what the SDK's own libraries will change; they cannot be avoided here.
-        warnings.filterwarnings("ignore", module=r"azure\.ai\.ml|marshmallow")
-        os.environ.setdefault("TQDM_DISABLE", "1")  # heeded when it is imported; its bars are not shown anywhere
-        logging.getLogger("azure.ai.ml._utils._experimental").setLevel(logging.ERROR)
+        _quieten()
 
     @property
     def client(self) -> MLClient:
@@ -271,6 +267,23 @@ class Workspace:
             raise fault(error, where, asking, role="AzureML Data Scientist") from None
         except MlException as error:
             raise BadInput(f"asked {asking}, the SDK refused: {_plain(error)}", where=where) from None
+
+
+def load_sdk() -> None:
+    """Import the SDK, which takes two seconds and 75 MB, in a process whose forks will use it. It starts no thread."""
+    _quieten()
+    import azure.ai.ml.entities
+    import azure.identity
+    import azure.storage.blob  # noqa: F401
+
+
+def _quieten() -> None:
+    """Keep what the SDK says to itself out of logs; to be called before it is imported."""
+    keep_out_of_logs()
+    # Dozens, on what the SDK's own libraries will change; they cannot be avoided here.
+    warnings.filterwarnings("ignore", module=r"azure\.ai\.ml|marshmallow")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # heeded when it is imported; its bars are not shown anywhere
+    logging.getLogger("azure.ai.ml._utils._experimental").setLevel(logging.ERROR)
 
 
 class _InTurn(Executor):

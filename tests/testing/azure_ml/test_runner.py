@@ -126,7 +126,7 @@ def test_one_failure_ends_the_others(
     bad = make_job(name="bad")
 
     def fails_at_once() -> None:
-        eventually(lambda: len(workspace.jobs) == 6, seconds=120)
+        eventually(lambda: [job.status for job in workspace.jobs.values()] == 6 * ["Running"], seconds=120)
         workspace.jobs[bad.name].status = "Failed"
 
     threading.Thread(target=fails_at_once).start()
