@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from aml_images_dagster.errors import BadInput, Unreachable
+from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +59,10 @@ class ChangedFile:
     status: ChangeStatus
 
 
+class Killed(Unreachable):
+    """A process was killed before it has answered, as the kernel does when memory is short."""
+
+
 def environment() -> dict[str, str]:
     """The environment in which git runs: deaf to a surrounding hook, in English, never asking anything."""
     kept = {name: value for name, value in os.environ.items() if name not in _REPOSITORY_VARIABLES}
@@ -75,7 +79,7 @@ def run(root: Path, *arguments: str) -> bytes:
 
     Raises:
         BadInput: git is not installed, `root` is no repository, or git refuses; with git's own words.
-        Unreachable: git was killed, as the kernel does when memory is short.
+        Killed: git was killed.
     """
     done = _try(root, *arguments)
     if done.returncode:
@@ -231,9 +235,7 @@ def object_sizes(root: Path, names: Sequence[str]) -> list[int]:
         BadInput: One is missing.
     """
     asked = "".join(f"{name}\n" for name in names).encode("ascii")
-    check = ("cat-file", "--batch-check=%(objectsize)")
-    done = subprocess.run(command(root, *check), input=asked, capture_output=True, check=False, env=environment())
-    sizes = done.stdout.split()
+    sizes = _try(root, "cat-file", "--batch-check=%(objectsize)", asked=asked).stdout.split()
     if len(sizes) != len(names):
         raise BadInput("git lacks an object", where=str(root), hint="The clone is damaged or partial: fetch again.")
     return [int(size) for size in sizes]
@@ -310,17 +312,30 @@ def _status(letter: bytes) -> ChangeStatus:
             return "M"
 
 
-def _try(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+def _try(root: Path, *arguments: str, asked: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
     try:
-        return subprocess.run(command(root, *arguments), capture_output=True, check=False, env=environment())
+        done = subprocess.run(
+            command(root, *arguments), input=asked, capture_output=True, check=False, env=environment()
+        )
     except FileNotFoundError as error:
         raise BadInput("git is not installed", hint="Install git 2.31 or newer and put it on PATH.") from error
-
-
-def _refusal(root: Path, done: subprocess.CompletedProcess[bytes]) -> BadInput | Unreachable:
     if done.returncode == -signal.SIGKILL:
-        return Unreachable("git was killed", where=str(root), hint="Try again, with more memory: the kernel may do so.")
-    words = done.stderr.decode("utf-8", "replace").strip() or f"git ended with code {done.returncode}"
+        raise ended(root, done.returncode)
+    return done
+
+
+def ended(root: Path, code: int) -> FactoryError:
+    """What is wrong when git has ended before it has answered."""
+    if code == -signal.SIGKILL:
+        # Without the place: pull requests show this, and paths of this machine are not published.
+        return Killed("git was killed", hint="Try again, with more memory: the kernel kills when it is short.")
+    return BadInput(f"git ended with code {code}", where=str(root))
+
+
+def _refusal(root: Path, done: subprocess.CompletedProcess[bytes]) -> FactoryError:
+    words = done.stderr.decode("utf-8", "replace").strip()
+    if not words:
+        return ended(root, done.returncode)
     if "not a git repository" in words:
         return BadInput(
             "this folder is in no git repository",

@@ -296,18 +296,21 @@ class CommitTree(Tree):
             ) as process:
                 assert process.stdout is not None  # noqa: S101 - a pipe was asked for
                 for path, oid in wanted:
-                    header = process.stdout.readline().split()
-                    if len(header) != 3:
+                    line = process.stdout.readline()
+                    header = line.split()
+                    size = int(header[2]) if len(header) == 3 else -1
+                    content = process.stdout.read(size + 1)
+                    if not line.endswith(b"\n") or len(content) != size + 1:
+                        raise git.ended(self.root, process.wait())
+                    if size < 0:
                         raise BadInput(
                             f"git has no object {oid}, the content of {path}",
                             where=str(self.root),
                             hint="The clone is damaged or partial: fetch again, without a filter.",
                         )
-                    size = int(header[2])
-                    content = process.stdout.read(size + 1)[:size]
                     if size <= _SMALL_BYTES:
-                        self._small[oid] = content
-                    yield path, content
+                        self._small[oid] = content[:size]
+                    yield path, content[:size]
 
     @override
     def read_ahead(self, paths: Iterable[str]) -> None:

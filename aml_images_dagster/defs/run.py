@@ -133,10 +133,11 @@ class Factory:
         if not any(map(is_of_build, planned)) or not is_resolved:
             return
         stages = Counter(split[1] for key in planned if (split := image_of(key)))
-        if stages["staged"] > 1 and self.settings.trust.attach and PULL_REQUEST_TAG not in run.tags:
-            sbom.load()
-        if stages["tested"] > 1:
-            self.backends.runner.load()
+        with suppress(ImportError):
+            if stages["staged"] > 1 and self.settings.trust.attach and PULL_REQUEST_TAG not in run.tags:
+                sbom.load()
+            if stages["tested"] > 1:
+                self.backends.runner.load()
         with suppress(FactoryError, OSError):
             created = created_at(instance, run.run_id)
             number = build_number(run.run_id, created)

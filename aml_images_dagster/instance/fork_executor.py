@@ -40,6 +40,7 @@ from dagster._core.execution.plan.execute_plan import (
 )
 from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
 from dagster._core.execution.retries import RetryMode
+from dagster._core.executor import multiprocess
 from dagster._core.executor.multiprocess import MultiprocessExecutor
 from dagster._utils import get_run_crash_explanation
 from dagster._utils.error import serializable_error_info_from_exc_info
@@ -158,6 +159,7 @@ class ForkExecutor(dg.Executor):
         obstacle = _obstacle() if self._forks else "the multiprocess executor was chosen"
         if obstacle:
             yield DagsterEvent.engine_event(plan_context, f"Steps are not forked: {obstacle}", EngineEventData())
+            multiprocess.InstanceConcurrencyContext = Slots  # type: ignore[assignment, attr-defined]
             substitute = MultiprocessExecutor(
                 retries=RetryMode.ENABLED,
                 max_concurrent=self._max_concurrent,
@@ -235,6 +237,7 @@ class ForkExecutor(dg.Executor):
                         )
                         active.mark_interrupted()
                         interrupted_at = time.monotonic()
+                        slots.wait_no_more()
                         _signal(running, signal.SIGINT)
                     if interrupted_at is not None and time.monotonic() > interrupted_at + self._grace_seconds:
                         _signal(running, signal.SIGKILL)
@@ -255,9 +258,10 @@ class ForkExecutor(dg.Executor):
                         for message in fork.received():
                             if isinstance(message, DagsterEvent):
                                 yield message
-                                active.handle_event(message)
                                 if message.is_step_failure and self._fail_fast:
                                     failed = failed or key
+                                    slots.wait_no_more()
+                                active.handle_event(message)
                             else:
                                 errors.append(message)
                         if not has_ended:
@@ -267,6 +271,8 @@ class ForkExecutor(dg.Executor):
                         fork.messages.close()
                         if not fork.complete:
                             crash = _crash(key, fork)
+                            if self._fail_fast:
+                                slots.wait_no_more()
                             will_be_retried = yield from self._crashed(context, active, key, fork, crash)
                             if interrupted_at is None and not will_be_retried:
                                 errors.append(crash)
@@ -331,6 +337,13 @@ class Slots(InstanceConcurrencyContext):
     def free_step(self, step_key: str) -> None:
         super().free_step(step_key)
         self._pending_timeouts.clear()
+
+    def wait_no_more(self) -> None:
+        """Let what steps of this run leave go to other runs at once: no further step will be started."""
+        for step_key in self._pending_claims:
+            self._instance.event_log_storage.free_concurrency_slot_for_step(self._run_id, step_key)
+        self._pending_claims.clear()
+        self._next.clear()
 
 
 @dataclass

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aml_images_dagster.catalog.git import Killed
 from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.pull_requests.admission import admit, approving_labels
 from aml_images_dagster.settings.pull_requests import EVERYONE
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from aml_images_dagster.pull_requests.remote import GitRemote
     from aml_images_dagster.pull_requests.tracking import Tracked
     from aml_images_dagster.settings import Settings
+
+_TRIES = 3
+"""How often a head is evaluated whose evaluation is killed: one that takes too much memory would end others, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,9 @@ class Assessor:
         except Unreachable as fault:
             tracked.note = str(fault)
             tracked.evaluation.failed(now)
+            if isinstance(fault, Killed) and tracked.evaluation.failures >= _TRIES:
+                tracked.phase, tracked.note = "invalid", f"{fault.what}, {_TRIES} times: it may take too much memory"
+                self.remote.forget(number)
             return None
         tracked.evaluation.succeeded()
         if tracked.phase == "refused":

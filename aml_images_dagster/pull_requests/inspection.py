@@ -18,6 +18,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from aml_images_dagster.catalog import git
 from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.pull_requests.changes import Changes, find_changes
@@ -34,7 +35,7 @@ _HINT = "Make it simpler: its folders, patterns or variables expand to more than
 
 class _Answer(BaseModel):
     changes: Changes | None = None
-    fault: Literal["", "bad input", "unreachable"] = ""
+    fault: Literal["", "bad input", "unreachable", "killed"] = ""
     what: str = ""
     where: str = ""
     hint: str = ""
@@ -51,8 +52,8 @@ def look_through(settings: Settings, target: str, head: str, seconds: float) -> 
 
     Raises:
         BadInput: See `find_changes`; or a limit of the process was reached.
-        Unreachable: See `find_changes`; or the time is over, or the process was killed, as the kernel does when the
-            memory of the machine is short.
+        Killed: The process, or a git that it has started, was killed.
+        Unreachable: See `find_changes`; or the time is over.
         RuntimeError: A defect of ours, with the last of what the process wrote.
     """
     # By standard input and not as arguments, which everybody on the machine can read; only we can write there.
@@ -74,7 +75,7 @@ def look_through(settings: Settings, target: str, head: str, seconds: float) -> 
             raise Unreachable(f"it was not evaluated within {seconds:.0f} s", hint=_LATER) from None
         raise
     if process.returncode == -signal.SIGKILL:
-        raise Unreachable("its evaluation was killed", hint=_LATER)
+        raise git.Killed("its evaluation was killed", hint=_LATER)
     if process.returncode == -signal.SIGXCPU:
         raise BadInput(f"its evaluation takes more than {PROCESSOR_SECONDS} s of CPU time", hint=_HINT)
     if process.returncode:
@@ -83,13 +84,15 @@ def look_through(settings: Settings, target: str, head: str, seconds: float) -> 
     answer = _Answer.model_validate_json(out)
     if answer.changes is not None:
         return answer.changes
-    kind = Unreachable if answer.fault == "unreachable" else BadInput
-    raise kind(answer.what, where=answer.where, hint=answer.hint)
+    kinds = {"unreachable": Unreachable, "killed": git.Killed}
+    raise kinds.get(answer.fault, BadInput)(answer.what, where=answer.where, hint=answer.hint)
 
 
 def _answer(settings: Settings, target: str, head: str) -> _Answer:
     try:
         return _Answer(changes=find_changes(settings, backends_for(settings), target, head))
+    except git.Killed as fault:
+        return _Answer(fault="killed", what=fault.what, hint=_LATER)
     except (BadInput, Unreachable) as fault:
         if _OUT_OF_MEMORY in fault.what.lower():  # a git that we have started
             return _too_much_memory()

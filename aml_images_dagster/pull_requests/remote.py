@@ -188,7 +188,7 @@ class GitRemote:
             raise _not_written(error.strerror or str(error)) from None
         try:
             git.run(self._root, "-c", f"core.filesRefLockTimeout={_LOCK_MILLISECONDS}", "update-ref", ours, commit)
-        except BadInput:  # another git writes the same ref
+        except (BadInput, git.Killed):  # another git writes the same ref
             raise _not_written(f"git does not write {ours}") from None
 
     def _git(self, *arguments: str, seconds: float, fetch: Quarantine | None = None) -> bytes:

@@ -168,8 +168,8 @@ class Settings(BaseSettings):
         default_factory=lambda: max(2, os.cpu_count() or 2),
         ge=1,
         le=64,
-        description="Images that are built at the same time, over all builds; in the profile local as many steps of a "
-        "build run at the same time.",
+        description="Images that are built at the same time, over all builds. In the profile local those that a build "
+        "tests count, too.",
     )
     parallel_tests: int | None = Field(
         default=None,
@@ -287,7 +287,7 @@ class Settings(BaseSettings):
         """How many steps of a build run at the same time: tests that run elsewhere take no place of what is built."""
         if self.profile == "local":
             return max(self.parallel, self.tested_at_once)
-        return self.parallel + self.tested_at_once
+        return self.parallel + 1 + self.tested_at_once  # one Windows image is built beside the others
 
     @property
     def artifacts_uri(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import uuid
 from typing import TYPE_CHECKING
@@ -82,6 +83,25 @@ def new_git_repository(tmp_path_factory: pytest.TempPathFactory) -> Callable[[],
     """Makes repositories; for property tests, which need a new one for each example."""
     folder = tmp_path_factory.mktemp("repositories")
     return lambda: GitRepository(folder / uuid.uuid4().hex[:8])
+
+
+@pytest.fixture
+def killed_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
+    """Lets a command of git be killed after so many bytes of its output, as the kernel does when memory is short."""
+    real, folder = shutil.which("git"), tmp_path / "killed-git"
+
+    def kill(subcommand: str, after: int) -> None:
+        folder.mkdir()
+        script = f"""case " $* " in
+*" {subcommand} "*) {real} "$@" | head -c {after}; kill -9 $$ ;;
+*) exec {real} "$@" ;;
+esac
+"""
+        (folder / "git").write_text(f"#!/bin/sh\n{script}")
+        (folder / "git").chmod(0o755)
+        monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+
+    return kill
 
 
 @pytest.fixture

@@ -46,6 +46,25 @@ def test_a_missing_git_is_told(git_repository, monkeypatch, tmp_path):
         git.resolve(git_repository.root, "HEAD")
 
 
+@pytest.mark.parametrize(
+    ("subcommand", "ask"),
+    [
+        ("merge-base", lambda root, commit: git.merge_base(root, commit, commit)),
+        ("cat-file", lambda root, commit: git.object_sizes(root, [commit])),
+        ("rev-parse", git.resolve),
+        ("rev-parse", lambda root, _: git.is_repository(root)),
+        ("show", git.commit_time),
+        ("grep", git.has_filters),
+        ("diff-tree", lambda root, commit: git.changed_files(root, commit, commit)),
+    ],
+)
+def test_a_git_that_is_killed_has_not_answered(git_repository, killed_git, subcommand, ask):
+    commit = git_repository.commit()
+    killed_git(subcommand, 0)
+    with pytest.raises(git.Killed, match="git was killed"):
+        ask(git_repository.root, commit)
+
+
 def test_merge_base_of_a_branch(git_repository):
     fork = git_repository.commit()
     git_repository.git("checkout", "-q", "-b", "feature")

@@ -143,6 +143,18 @@ def test_a_damaged_clone_is_told(git_repository):
         tree.read("file")
 
 
+@pytest.mark.parametrize("after", [0, 20, 60, 70])
+def test_a_git_that_is_killed_leaves_no_half_of_a_file(git_repository, killed_git, after):
+    git_repository.write("Dockerfile", "FROM busybox\nRUN echo 1\n")
+    git_repository.commit()
+    tree = git_repository.tree("HEAD")
+    assert tree.files()
+    killed_git("cat-file", after)  # of 48 for the line before the content, and 25
+    for _ in range(2):
+        with pytest.raises(git.Killed):
+            tree.read("Dockerfile")
+
+
 def test_reading_stops_without_reading_all(full_repository):
     """A caller may take only the first of many files."""
     tree = full_repository.tree("HEAD")

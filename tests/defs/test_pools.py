@@ -57,8 +57,8 @@ def test_a_code_location_that_loads_gives_every_pool_its_limit(instance: dg.Dags
         ({}, 3, 3),
         ({"parallel_tests": 2}, 2, 3),
         ({"parallel_tests": 5}, 5, 5),
-        ({"profile": "azure"}, 8, 11),
-        ({"profile": "azure", "parallel_tests": 20}, 20, 23),
+        ({"profile": "azure"}, 8, 12),
+        ({"profile": "azure", "parallel_tests": 20}, 20, 24),
     ],
 )
 def test_tests_that_run_elsewhere_take_no_place_of_a_build(

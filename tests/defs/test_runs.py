@@ -206,12 +206,8 @@ def test_what_is_the_same_for_all_steps_is_found_out_once(
         monkeypatch.setattr(
             defs_run, "planned_keys", lambda _, run_id: (asked.append(run_id), planned_keys(instance, run_id))[1]
         )
-        loaded: list[str] = []
-        monkeypatch.setattr(factory.backends.runner, "load", lambda: loaded.append("runner"))
-        factory.prepare(instance, release)
-        assert loaded == []
-        factory.prepare(instance, run)
-        assert loaded == ["runner"]
+        for prepared in (release, run):
+            factory.prepare(instance, prepared)
         assert BUILD_TAG not in instance.get_runs(dg.RunsFilter(run_ids=[release.run_id]))[0].tags
         asked.clear()
         step: Any = SimpleNamespace(instance=instance, run=run)
@@ -222,6 +218,22 @@ def test_what_is_the_same_for_all_steps_is_found_out_once(
         assert instance.get_runs(dg.RunsFilter(tags={BUILD_TAG: session.number}))[0].run_id == run.run_id
         factory.session(SimpleNamespace(instance=instance, run=other), BuildOptions())  # type: ignore[arg-type]
         assert asked == [other.run_id]
+
+
+@pytest.mark.parametrize(("tested", "loads"), [((), 0), (("apps/hello",), 0), (("apps/hello", "apps/other"), 1)])
+def test_what_runs_jobs_is_loaded_for_several_images_that_are_tested(
+    repository: ImageRepository, load: Load, monkeypatch: pytest.MonkeyPatch, tested: tuple[str, ...], loads: int
+) -> None:
+    definitions = load(repository)
+    settings = load_settings()
+    factory = Factory(settings, load_source(settings), backends_for(settings))
+    keys = {asset_key(repository.image(image), "tested") for image in tested} | {asset_key("apps/x", "staged")}
+    monkeypatch.setattr(defs_run, "planned_keys", lambda *_: keys)
+    loaded: list[str] = []
+    monkeypatch.setattr(factory.backends.runner, "load", lambda: loaded.append("runner"))
+    with dg.DagsterInstance.ephemeral() as instance:
+        factory.prepare(instance, instance.create_run_for_job(definitions.resolve_job_def(BUILD_JOB)))
+    assert len(loaded) == loads
 
 
 def test_a_run_fetches_the_pull_request_that_its_clone_lacks(

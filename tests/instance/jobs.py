@@ -134,7 +134,8 @@ def alone(context: dg.OpExecutionContext) -> None:
 
 @dg.op(pool=POOL, out=dg.Out(dg.Nothing))
 def makes(context: dg.OpExecutionContext) -> None:
-    mark(f"makes-{context.op_handle}")
+    pool = context.instance.event_log_storage.get_concurrency_info(POOL)
+    mark(f"makes-{context.op_handle}", str(pool.pending_step_count))
 
 
 @dg.op(ins={"made": dg.In(dg.Nothing)})
@@ -208,10 +209,18 @@ def pooled() -> None:
     alone()
 
 
-@dg.job(executor_def=fork_executor(CROWD + 1))
-def crowded() -> None:
+@dg.graph
+def crowd() -> None:
     for number in range(CROWD):
         meets.alias(f"meets_{number}")(made=makes.alias(f"makes_{number}")())
+
+
+def crowded() -> dg.JobDefinition:
+    return crowd.to_job("crowded", executor_def=fork_executor(CROWD + 1))
+
+
+def crowded_not_forked() -> dg.JobDefinition:
+    return crowd.to_job("crowded_not_forked", executor_def=fork_executor(CROWD + 1, forks=False))
 
 
 @dg.job(executor_def=fork())

@@ -265,11 +265,25 @@ def test_one_step_of_a_run_waits_in_each_pool_and_takes_what_another_leaves(inst
     assert instance.event_log_storage.get_concurrency_info(POOL).pending_step_count == 0
 
 
-def test_a_full_pool_leaves_the_other_places_of_a_run_to_steps_of_others(
-    runs: Runs, instance: dg.DagsterInstance
+def test_a_run_that_starts_nothing_more_leaves_its_slots_to_others(instance: dg.DagsterInstance) -> None:
+    instance.event_log_storage.set_concurrency_slots(POOL, 1)
+    with (
+        Slots(instance, dg.DagsterRun("failing")) as slots,
+        Slots(instance, dg.DagsterRun("another")) as others,
+    ):
+        assert [slots.claim(POOL, step) for step in ("one", "two")] == [True, False]
+        slots.wait_no_more()
+        slots.free_step("one")
+        assert others.claim(POOL, "three")
+
+
+@pytest.mark.parametrize("job", ["crowded", "crowded_not_forked"])
+def test_a_full_pool_leaves_the_other_places_of_a_run_to_other_steps(
+    runs: Runs, instance: dg.DagsterInstance, job: str
 ) -> None:
     instance.event_log_storage.set_concurrency_slots(POOL, 1)
-    assert runs.finish("crowded").status is DagsterRunStatus.SUCCESS
+    assert runs.finish(job).status is DagsterRunStatus.SUCCESS
+    assert {int(runs.mark(name)) for name in runs.marks() if name.startswith("makes-")} <= {0, 1}
 
 
 def test_a_killed_step_gives_its_slot_back(runs: Runs, instance: dg.DagsterInstance) -> None:

@@ -1,6 +1,6 @@
 """A workspace of Azure ML: the few calls of the SDK that are needed, and what its errors mean.
 
-Importing this module does not import the SDK: that takes two seconds and 75 MB. Whatever is private in the SDK and
+Importing this module does not import the SDK: that takes two seconds and 90 MB. Whatever is private in the SDK and
 used all the same is used here and nowhere else.
 """
 
@@ -270,7 +270,7 @@ class Workspace:
 
 
 def load_sdk() -> None:
-    """Import the SDK, which takes two seconds and 75 MB, in a process whose forks will use it. It starts no thread."""
+    """Import the SDK, which takes two seconds and 90 MB, in a process whose forks will use it. It starts no thread."""
     _quieten()
     import azure.ai.ml.entities
     import azure.identity

@@ -13,6 +13,7 @@ import pytest
 from aml_images_dagster.builds.artifacts import write_atomically
 from aml_images_dagster.builds.naming import build_number
 from aml_images_dagster.builds.records import InstalledComponents
+from aml_images_dagster.catalog.git import Killed
 from aml_images_dagster.definitions import definitions
 from aml_images_dagster.defs.keys import BUILD_JOB, ENDING_JOB
 from aml_images_dagster.defs.pinned_catalog import PinnedCatalog
@@ -611,6 +612,24 @@ def test_a_fault_of_this_machine_or_of_a_service_is_no_fault_of_a_pull_request(
     assert "/var/lib" not in ticks.said
     monkeypatch.setattr(sensor.time, "time", lambda now=sensor.time.time: now() + 600)
     assert [request.tags[COMMIT_TAG] for request in ticks.tick()] == [head]
+
+
+def test_an_evaluation_that_is_killed_again_and_again_takes_too_much(
+    ticks: Ticks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = ticks.open(7, edit_hello)
+    now = time.time()
+
+    def killed(*_: object) -> Changes:
+        raise Killed("its evaluation was killed")
+
+    monkeypatch.setattr(sensor, "look_through", killed)
+    for minutes in (0, 10, 20):
+        assert ticks.github.outcomes(head)[-1:] in ([], ["pending"])
+        monkeypatch.setattr(sensor.time, "time", lambda now=now + minutes * 60: now)
+        assert ticks.tick() == []
+    assert "#7 invalid: its evaluation was killed, 3 times: it may take too much memory" in ticks.said
+    assert ticks.github.outcomes(head)[-1] in ("error", "failure")
 
 
 def test_strangers_hold_up_nobody(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
