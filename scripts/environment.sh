@@ -16,7 +16,7 @@ CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/aml-images
 ENGINE=$CACHE/engine
 PATH=$PATH:$ENGINE/usr/sbin:$ENGINE/usr/bin
 
-say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
+say() { if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then printf '\033[1m==> %s\033[0m\n' "$*"; else printf '==> %s\n' "$*"; fi; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 2; }
 
 state_folder() { mkdir -p "$STATE"; [ -e "$STATE/.gitignore" ] || echo '*' >"$STATE/.gitignore"; }

@@ -101,7 +101,8 @@ class Catalog:
                 raise BadInput(
                     f"there is no folder {path!r} in {_name_of(tree)}",
                     where="docker_files_path",
-                    hint="Name another repository with --repo, or its folders with --docker-files-path, between ';'.",
+                    hint="Name another repository with --repo, or the folders of its images: --docker-files-path, or "
+                    "docker-files-path of [tool.aml-images] in its pyproject.toml; ';' between them.",
                 )
         drafts = read_drafts(tree, layout)
         published = PublishedNames(published_as, [draft.fields for draft in drafts], layout.fields)

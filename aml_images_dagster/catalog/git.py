@@ -264,7 +264,13 @@ def main_branch(root: Path) -> str:
         if _try(root, "rev-parse", "--verify", "--quiet", f"{reference}^{{commit}}").returncode == 0:
             return reference
     run(root, "rev-parse", "--git-dir")
-    raise BadInput("there is no branch main or master to compare with", where=str(root), hint="Name one with --base.")
+    if _try(root, "rev-parse", "--verify", "--quiet", "HEAD").returncode:
+        raise BadInput("the repository has no commit yet", where=str(root), hint="Commit the image folders first.")
+    raise BadInput(
+        "there is no branch main or master to compare with",
+        where=str(root),
+        hint="Name one with --base, or build all images with --all.",
+    )
 
 
 def origin_url(root: Path) -> str:

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
-from aml_images_dagster.settings import Settings, load_settings
+from aml_images_dagster.settings import Settings, load_settings, unknown_variables
+from aml_images_dagster.text import printable_line
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,6 +40,8 @@ def common_options(command: F) -> F:
         repo: Path | None, docker_files_path: str | None, published_as: tuple[str, ...], **rest: Any
     ) -> Any:
         settings = load_settings(repo=repo, docker_files_path=docker_files_path, published_as=published_as or None)
+        if click.get_current_context().info_name != "doctor":  # of which it is a finding
+            _name_unknown_variables(settings.repo)
         return command(settings=settings, **rest)
 
     with_settings.__doc__ = command.__doc__
@@ -47,6 +50,12 @@ def common_options(command: F) -> F:
     for option in reversed(_OPTIONS):
         decorated = option(decorated)
     return decorated  # type: ignore[no-any-return]
+
+
+def _name_unknown_variables(repo: Path) -> None:
+    for name, meant in unknown_variables(repo).items():
+        like = f"; did you mean {meant}?" if meant else ""
+        click.secho(f"{printable_line(name)} is ignored: there is no such setting{like}", fg="yellow", err=True)
 
 
 def print_json(document: Any) -> None:

@@ -41,7 +41,7 @@ def command(settings: Settings, as_json: bool, reference: str) -> None:
         raise BadInput(
             f"{reference!r} does not begin with a registry",
             where="REFERENCE",
-            hint=f"Write registry, name, and tag or digest, e.g. {settings.production_registry}/NAME:latest.",
+            hint=f"Write registry, name, and tag or digest: {_in_production(reference, settings)}.",
         )
     image = Reference.parse(reference)
     trust = trust_of(settings)
@@ -57,6 +57,11 @@ def command(settings: Settings, as_json: bool, reference: str) -> None:
             console.print(f"[yellow]{TEST_KEY_WARNING.capitalize()}[/]: trust.roots names no root.")
         console.print("Verified." if found.ok else "[bold red]Refused.[/]")
     sys.exit(0 if found.ok else 1)
+
+
+def _in_production(named: str, settings: Settings) -> str:
+    name = named if {":", "@"} & {*named} else "NAME:latest"
+    return f"{settings.production_registry}/{name}, as a release prints it"
 
 
 def _registry(settings: Settings, host: str) -> OciRegistry:

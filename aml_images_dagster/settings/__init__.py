@@ -2,5 +2,6 @@
 
 from aml_images_dagster.settings.loading import find_repository, load_settings
 from aml_images_dagster.settings.settings import ENV_PREFIX, Settings
+from aml_images_dagster.settings.unknown_variables import unknown_variables
 
-__all__ = ["ENV_PREFIX", "Settings", "find_repository", "load_settings"]
+__all__ = ["ENV_PREFIX", "Settings", "find_repository", "load_settings", "unknown_variables"]

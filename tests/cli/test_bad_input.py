@@ -129,7 +129,7 @@ HEAD = ("build", "--all", "--head")
         pytest.param(break_settings, ("list",), ["unknown key 'paralel'", "Did you mean 'parallel'?"], id="setting"),
         pytest.param(no_git, ("discover",), ["in no git repository"], id="no git"),
         pytest.param(no_git, (*HEAD, "main"), ["in no git repository"], id="no git to build"),
-        pytest.param(no_commits, ("discover",), ["no branch main or master"], id="no commits"),
+        pytest.param(no_commits, ("discover",), ["the repository has no commit yet"], id="no commits"),
         pytest.param(no_commits, (*HEAD, "HEAD"), ["git knows no revision 'HEAD'"], id="no commits to build"),
         pytest.param(nothing_at_all, ("list",), ["docker_files_path", "no folder"], id="empty folder"),
         pytest.param(nothing_at_all, BUILD_ALL, ["docker_files_path", "no folder"], id="empty folder to build"),
@@ -190,6 +190,16 @@ def test_it_is_told_and_nothing_is_left(
     assert state(repository) == []
 
 
+def test_a_variable_that_is_no_setting_is_named_and_ignored(repository: ImageRepository) -> None:
+    done = repository.run_in_a_copy("list", "--json", AML_IMAGES_PRODUCTION_REGISTY="prod.example")
+    assert done.returncode == 0
+    assert done.stderr == (
+        "AML_IMAGES_PRODUCTION_REGISTY is ignored: there is no such setting; "
+        "did you mean AML_IMAGES_PRODUCTION_REGISTRY?\n"
+    )
+    assert json.loads(done.stdout)
+
+
 @pytest.mark.parametrize("command", [("builds",), ("builds", "--json"), ("releases",), ("status", "latest")])
 def test_a_folder_that_is_no_repository_has_no_builds_unless_a_setting_says_where_they_are(
     repository: ImageRepository, command: tuple[str, ...]
@@ -219,7 +229,8 @@ def test_a_folder_that_is_no_repository_has_no_builds_unless_a_setting_says_wher
             {
                 "what": "there is no folder 'none' in {root}",
                 "where": "docker_files_path",
-                "hint": "Name another repository with --repo, or its folders with --docker-files-path, between ';'.",
+                "hint": "Name another repository with --repo, or the folders of its images: --docker-files-path, or "
+                "docker-files-path of [tool.aml-images] in its pyproject.toml; ';' between them.",
             },
             id="another option",
         ),

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aml_images_dagster.builds.planning.prerequisites import unknown_variables
-from aml_images_dagster.settings import Settings, load_settings
+from aml_images_dagster.settings import Settings, load_settings, unknown_variables
 from aml_images_dagster.settings.group import Group, every_setting, is_secret
 
 if TYPE_CHECKING:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-import os
 import uuid
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
-
-from dotenv import dotenv_values
 
 from aml_images_dagster.builds.artifacts import create_atomically, read_whole
 from aml_images_dagster.builds.source import load_source
@@ -20,16 +16,12 @@ from aml_images_dagster.builds.steps.scenarios import scenario_runs
 from aml_images_dagster.catalog import git
 from aml_images_dagster.checks import Check
 from aml_images_dagster.errors import BadInput, FactoryError
-from aml_images_dagster.settings import ENV_PREFIX, Settings
-from aml_images_dagster.settings.group import Group, every_setting
+from aml_images_dagster.settings import Settings, unknown_variables
 from aml_images_dagster.text import counted
 from aml_images_dagster.trust.checks import trust_checks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
-    from pathlib import Path
-
-    from pydantic import BaseModel
+    from collections.abc import Callable, Collection, Sequence
 
     from aml_images_dagster.builds.artifacts import Artifacts
     from aml_images_dagster.builds.backends import Backends
@@ -39,11 +31,6 @@ if TYPE_CHECKING:
     from aml_images_dagster.registry.resolution import ResolvedBase
 
     Resolve = Callable[[str], ResolvedBase]
-
-_NO_SETTINGS = {f"{ENV_PREFIX}{name}" for name in ("CODE_HOST", "CODE_PORT", "REPOSITORY")}
-"""Variables of deploy/ that are in the environment of the code server and of runs."""
-_CHANNELS = f"{ENV_PREFIX}NOTIFY_"
-"""Start of the variables with the addresses of channels."""
 
 
 def prerequisites(settings: Settings, backends: Backends, images: Collection[str] = ()) -> tuple[Check, ...]:
@@ -78,7 +65,7 @@ def _settings(settings: Settings) -> str:
     if unknown:
         meant = ", ".join(filter(None, unknown.values()))
         raise BadInput(
-            f"no such setting: {', '.join(unknown)}; other commands ignore it",
+            f"no such setting: {', '.join(unknown)}: ignored",
             where="the environment or .env",
             hint=f"Did you mean {meant}?" if meant else "docs/configuration.md has all settings.",
         )
@@ -220,30 +207,3 @@ def _raising(fault: FactoryError) -> Callable[[], str]:
         raise fault
 
     return ask
-
-
-def unknown_variables(repo: Path) -> dict[str, str]:
-    """Variables that look like a setting and are none, each with the setting that its name is like, or an empty text.
-
-    Args:
-        repo: Root of the repository, whose `.env` is read beside the environment.
-    """
-    known = {f"{ENV_PREFIX}{name}".upper() for name in _names(Settings)} | _NO_SETTINGS
-    single = {"__".join(path).upper() for path, _ in every_setting(Settings)}
-    given = {*os.environ, *dotenv_values(repo / ".env")}
-    ours = (name for name in given if name.startswith(ENV_PREFIX) and not name.startswith(_CHANNELS))
-    unknown = sorted(name for name in ours if name.upper() not in known)
-    return {name: _meant(name.upper().removeprefix(ENV_PREFIX), single) for name in unknown}
-
-
-def _meant(name: str, known: Collection[str]) -> str:
-    """The variable of the setting that a name is like; of the names alone, because they all begin alike."""
-    return next((f"{ENV_PREFIX}{close}" for close in difflib.get_close_matches(name, known, n=1)), "")
-
-
-def _names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        yield f"{prefix}{name}"  # that of a group, too, which can be given whole
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Group):
-            yield from _names(kind, f"{prefix}{name}__")
