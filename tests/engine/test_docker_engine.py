@@ -78,7 +78,9 @@ def test_info_describes_the_engine(engine):
 
 def test_build_passes_on_all_that_the_request_says(build, busybox, client, lines):
     built, reference = build(
-        f'FROM {busybox} AS first\nARG WORD\nCOPY note /note\nRUN echo "said $WORD"\nFROM first AS second\nRUN false\n',
+        # The label: another test that ends at this moment takes cached parents of its image with it.
+        f"FROM {busybox} AS first\nLABEL test={uuid.uuid4().hex}\nARG WORD\nCOPY note /note\n"
+        'RUN echo "said $WORD"\nFROM first AS second\nRUN false\n',
         dockerfile="deep/Dockerfile",
         files={"note": "text"},
         build_args={"WORD": "hello"},
