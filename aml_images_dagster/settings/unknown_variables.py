@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-_NO_SETTINGS = {f"{ENV_PREFIX}{name}" for name in ("CODE_HOST", "CODE_PORT", "REPOSITORY")}
-"""Variables of deploy/ that are in the environment of the code server and of runs."""
+_NO_SETTINGS = {f"{ENV_PREFIX}{name}" for name in ("CODE_HOST", "CODE_PORT", "REPOSITORY", "PINNED_CATALOG")}
+"""Variables of deploy/, and of the factory itself, that are in the environment of the code server and of runs."""
 _CHANNELS = f"{ENV_PREFIX}NOTIFY_"
 """Start of the variables with the addresses of channels."""
 

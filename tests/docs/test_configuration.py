@@ -71,7 +71,7 @@ def test_doctor_takes_no_other_variable_for_a_setting(tmp_path: Path, monkeypatc
     cells = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
     names = [name for cell in cells for name in re.findall(r"`(AML_IMAGES_[A-Z_]+)", cell)]
     assert "AML_IMAGES_NOTIFY_" in names
-    for name in (*names, "AML_IMAGES_ZZZ"):
+    for name in (*names, "AML_IMAGES_PINNED_CATALOG", "AML_IMAGES_ZZZ"):
         monkeypatch.setenv(f"{name}OPERATORS" if name.endswith("_") else name, "1")
     assert set(unknown_variables(tmp_path)) == {"AML_IMAGES_ZZZ"}
 
