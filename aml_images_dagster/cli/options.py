@@ -39,6 +39,7 @@ def common_options(command: F) -> F:
     def with_settings(
         repo: Path | None, docker_files_path: str | None, published_as: tuple[str, ...], **rest: Any
     ) -> Any:
+        _printed.clear()  # of another command in this process, or in the one that this is a fork of
         settings = load_settings(repo=repo, docker_files_path=docker_files_path, published_as=published_as or None)
         if click.get_current_context().info_name != "doctor":  # of which it is a finding
             _name_unknown_variables(settings.repo)

@@ -159,6 +159,7 @@ class ForkExecutor(dg.Executor):
         obstacle = _obstacle() if self._forks else "the multiprocess executor was chosen"
         if obstacle:
             yield DagsterEvent.engine_event(plan_context, f"Steps are not forked: {obstacle}", EngineEventData())
+            # Dagster's executor makes its own and cannot be given another.
             multiprocess.InstanceConcurrencyContext = Slots  # type: ignore[assignment, attr-defined]
             substitute = MultiprocessExecutor(
                 retries=RetryMode.ENABLED,

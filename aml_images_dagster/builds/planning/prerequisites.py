@@ -65,7 +65,7 @@ def _settings(settings: Settings) -> str:
     if unknown:
         meant = ", ".join(filter(None, unknown.values()))
         raise BadInput(
-            f"no such setting: {', '.join(unknown)}: ignored",
+            f"no such setting: {', '.join(unknown)}",
             where="the environment or .env",
             hint=f"Did you mean {meant}?" if meant else "docs/configuration.md has all settings.",
         )
