@@ -290,7 +290,9 @@ class RealScene(Scene):
             (base,), (parent,) = {use.reference for use in image.dockerfile.uses}, image.parents
             pins[base] = self._peer(parent)
         context = self.root / f"{image.id.replace('/', '-')}.tar"
-        dockerfile = BuildContext.of(source.tree, image).write_tar(context, pin(image.dockerfile, pins))
+        dockerfile = BuildContext.of(source.tree, image).write_tar(
+            context, pin(image.dockerfile, pins), int(time.time())
+        )
         return str(context), dockerfile
 
     def docker_build(self, builder: str) -> Cost:

@@ -22,6 +22,7 @@ PLATFORM_ARGS = "predefined platform ARGs"
 SECRET_VARIABLES = "RUN --mount=type=secret,env"  # noqa: S105 - no secret
 GIT_SOURCES = "ADD of git repositories"
 SEVERAL_PLATFORMS = "several platforms in one image"
+REWRITE_TIMESTAMP = "rewrite_timestamp of image.json"
 
 EVERYWHERE = frozenset({"FROM --platform", "COPY --chown", "COPY --from", "ADD --chown"})
 """Flags that every builder knows, the engine's classic one included, which stops at any other."""
@@ -30,7 +31,7 @@ _BUILDKIT = frozenset(
     {"RUN --mount", "RUN --network", "RUN --security", "RUN --device", SECRET_VARIABLES}
     | {"COPY --chmod", "COPY --link", "COPY --parents", "COPY --exclude"}
     | {"ADD --chmod", "ADD --link", "ADD --checksum", "ADD --keep-git-dir", "ADD --exclude", "ADD --unpack"}
-    | {HEREDOCS, PLATFORM_ARGS, GIT_SOURCES, SEVERAL_PLATFORMS}
+    | {HEREDOCS, PLATFORM_ARGS, GIT_SOURCES, SEVERAL_PLATFORMS, REWRITE_TIMESTAMP}
 )
 _OF_DOCKERFILES = re.compile(r"(docker\.io/)?docker/dockerfile(-upstream)?(:[^@]+)?(@.+)?")
 _ANY_VERSION = re.compile(r"[^:@]+(:1|:latest)?")

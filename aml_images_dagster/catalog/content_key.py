@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.catalog.context import BuildContext
 
+_ADDED_LATER = ("secrets", "target", "rewrite_timestamp")
 _SHOWN_FILES = 5
 _FOLDER_MODE = "40000"
 _SHOWN_DIGEST = len("sha256:") + 12
@@ -34,6 +35,7 @@ class ContentKey(BaseModel):
         bases: Every image that the Dockerfile names, as written there → digest that it points to.
         secrets: Ids of the secrets that RUN may read, and `ssh`; never their values.
         target: The stage that makes the image; empty for the last one.
+        rewrite_timestamp: Whether files that the build made get the time of the commit.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -46,6 +48,7 @@ class ContentKey(BaseModel):
     bases: dict[str, str]
     secrets: tuple[str, ...] = ()
     target: str = ""
+    rewrite_timestamp: bool = False
 
     @classmethod
     def of(
@@ -58,6 +61,7 @@ class ContentKey(BaseModel):
         bases: Mapping[str, str],
         secrets: Sequence[str] = (),
         target: str = "",
+        rewrite_timestamp: bool = False,
     ) -> ContentKey:
         """The key of an image.
 
@@ -69,6 +73,7 @@ class ContentKey(BaseModel):
             bases: Reference as in the Dockerfile → digest.
             secrets: Ids of the secrets that RUN may read.
             target: The stage that makes the image.
+            rewrite_timestamp: Whether files that the build made get the time of the commit.
         """
         return cls(
             dockerfile=hashlib.sha256(dockerfile.encode("utf-8", "surrogateescape")).hexdigest(),
@@ -79,13 +84,14 @@ class ContentKey(BaseModel):
             bases=dict(bases),
             secrets=tuple(sorted(secrets)),
             target=target,
+            rewrite_timestamp=rewrite_timestamp,
         )
 
     @property
     def digest(self) -> str:
         """The key itself: sha256, in hexadecimal, of the canonical JSON of all parts."""
         # Images without them keep the key that they had before there were any.
-        parts = self.model_dump(exclude={name for name in ("secrets", "target") if not getattr(self, name)})
+        parts = self.model_dump(exclude={name for name in _ADDED_LATER if not getattr(self, name)})
         canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
@@ -117,6 +123,8 @@ def _differences(old: ContentKey, new: ContentKey, dockerfile: str) -> Iterator[
         yield f"build argument {sentence}"
     for secret in sorted({*old.secrets} ^ {*new.secrets}):
         yield f"secret {secret} {'added' if secret in new.secrets else 'removed'}"
+    if old.rewrite_timestamp != new.rewrite_timestamp:
+        yield f"rewrite_timestamp {'set' if new.rewrite_timestamp else 'removed'}"
     if old.platform != new.platform:
         yield f"platform {old.platform} → {new.platform}"
     for base in sorted(old.bases.keys() & new.bases.keys()):

@@ -95,12 +95,13 @@ class BuildContext:
         """Size of all contents together. Whoever limits contexts looks here and at `files`, before `write_tar`."""
         return sum(file.size_bytes for file in self.files)
 
-    def write_tar(self, target: Path, dockerfile: str) -> str:
-        """Write the context for the engine; the same context gives the same bytes anywhere.
+    def write_tar(self, target: Path, dockerfile: str, mtime: int) -> str:
+        """Write the context for the engine; the same context and time give the same bytes anywhere.
 
         Args:
             target: The tar file to write.
             dockerfile: The rendered Dockerfile. The image cannot copy it.
+            mtime: Unix time that all files get. It decides nothing about a builder's cache.
 
         Returns:
             Path of the rendered Dockerfile inside the tar.
@@ -112,20 +113,20 @@ class BuildContext:
         with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
             above = _folders((*(file.path for file in self.files), *self.folders))
             for folder in sorted({*above, *self.folders}):
-                tar.addfile(_member(folder, tarfile.DIRTYPE, 0o755))
+                tar.addfile(_member(folder, tarfile.DIRTYPE, 0o755, mtime))
             for name, content in own.items():
-                tar.addfile(_member(name, tarfile.REGTYPE, 0o644, len(content)), io.BytesIO(content))
+                tar.addfile(_member(name, tarfile.REGTYPE, 0o644, mtime, len(content)), io.BytesIO(content))
             paths = [posixpath.join(self.folder, file.path) for file in self.files]
             for file, (path, content) in zip(self.files, self.tree.read_many(paths), strict=True):
                 if hashlib.sha256(content).hexdigest() != file.sha256:
                     raise BadInput("the file changed while the build was starting", where=path, hint="Build again.")
                 if file.mode is FileMode.SYMLINK:
-                    link = _member(file.path, tarfile.SYMTYPE, 0o777)
+                    link = _member(file.path, tarfile.SYMTYPE, 0o777, mtime)
                     link.linkname = content.decode("utf-8", "surrogateescape")
                     tar.addfile(link)
                 else:
                     mode = 0o755 if file.mode is FileMode.EXECUTABLE else 0o644
-                    tar.addfile(_member(file.path, tarfile.REGTYPE, mode, len(content)), io.BytesIO(content))
+                    tar.addfile(_member(file.path, tarfile.REGTYPE, mode, mtime, len(content)), io.BytesIO(content))
         return _BUILT_DOCKERFILE
 
 
@@ -182,8 +183,8 @@ def _folders(paths: Iterable[str]) -> list[str]:
     return sorted({str(folder) for path in paths for folder in PurePosixPath(path).parents if folder.name})
 
 
-def _member(name: str, kind: bytes, mode: int, size: int = 0) -> tarfile.TarInfo:
-    """A header that says nothing of this machine: TarInfo's time, owner and group are 0 and empty."""
+def _member(name: str, kind: bytes, mode: int, mtime: int, size: int = 0) -> tarfile.TarInfo:
+    """A header that says nothing of this machine: TarInfo's owner and group are 0 and empty."""
     member = tarfile.TarInfo(name)
-    member.type, member.mode, member.size = kind, mode, size
+    member.type, member.mode, member.mtime, member.size = kind, mode, mtime, size
     return member

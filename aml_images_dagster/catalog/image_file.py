@@ -86,6 +86,11 @@ class _ImageKeys(StrictModel):
         default=False,
         description="Whether RUN --mount=type=ssh may use the ssh agent of the user who builds. Not in pull requests.",
     )
+    rewrite_timestamp: bool = Field(
+        default=False,
+        description="Whether files that the build made get the time of the commit, so that it makes the same digest "
+        "again. Not for images with Python: it takes its byte code for outdated then.",
+    )
     size_budget_mb: int | None = Field(
         default=None, ge=1, description="Compressed size in 10^6 bytes, on each platform, above which a check warns."
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from aml_images_dagster.catalog.builder_features import (
     CLASSIC,
+    REWRITE_TIMESTAMP,
     SEVERAL_PLATFORMS,
     asks_for_more,
     is_dockerfile_frontend,
@@ -100,7 +101,8 @@ def validate(
             _check_syntax(image, frontends),
             _check_scenarios(image, catalog, tree, existing),
             _check_bases(image, catalog),
-            _check_platform(image, catalog, features_of),
+            _check_builder(image, features_of),
+            _check_platform(image, catalog),
             _check_parents(image, catalog, day),
         ):
             try:
@@ -285,13 +287,24 @@ def _check_bases(image: Image, catalog: Catalog) -> Iterator[Finding]:
             yield _at(image, "warning", message, use.line)
 
 
-def _check_platform(image: Image, catalog: Catalog, features_of: FeaturesOf) -> Iterator[Finding]:
+def _check_builder(image: Image, features_of: FeaturesOf) -> Iterator[Finding]:
+    if image.settings.rewrite_timestamp:
+        features = features_of(image.os)
+        if REWRITE_TIMESTAMP not in features.supported:
+            message = (
+                f"rewrite_timestamp: {features.builder} cannot set the times of files; remove it, or build with buildx "
+                "0.22 or newer on an engine that keeps images in containerd's store"
+            )
+            yield Finding(image.id, "error", message, image.settings_path)
     if len(image.platforms) > 1:
         features = features_of(image.os)
         if SEVERAL_PLATFORMS not in features.supported:
             because = f": {features.one_platform}" if features.one_platform else ""
             message = f"platforms: {features.builder} makes no image for several platforms{because}; name one"
             yield Finding(image.id, "error", message, image.settings_path)
+
+
+def _check_platform(image: Image, catalog: Catalog) -> Iterator[Finding]:
     if image.has_windows_base and image.os != "windows":
         message = f"the base is a Windows image, but the platform is {image.platform}"
         yield Finding(

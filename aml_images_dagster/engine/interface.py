@@ -100,7 +100,8 @@ class BuildRequest:
         secrets: Values of secrets that RUN may mount, by id. BuildKit only.
         ssh: Whether RUN may use the keys of this user's ssh agent. BuildKit only.
         frontend: Image of the Dockerfile frontend, by digest; empty takes the builder's own. BuildKit only.
-        epoch: Unix time for everything in the image that has a time; None leaves the times of the build. BuildKit only.
+        epoch: Unix time of the image and its history, SOURCE_DATE_EPOCH; None leaves that of the build. BuildKit only.
+        rewrite_timestamp: Whether later times of files are to be the epoch as well. BuildKit only.
     """
 
     context: Path
@@ -121,6 +122,7 @@ class BuildRequest:
     ssh: bool = False
     frontend: str = ""
     epoch: int | None = None
+    rewrite_timestamp: bool = False
 
 
 @dataclass(frozen=True, slots=True)

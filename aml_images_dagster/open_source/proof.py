@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import tarfile
 import tempfile
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,7 +75,7 @@ def _build(
     tag = f"aml-images.public/{image.family}:{image.name}"
     with tempfile.TemporaryDirectory(prefix="aml-images-public-") as folder:
         context = Path(folder) / "context.tar"
-        _write_context(context, part, pin(part.dockerfile, pins))
+        _write_context(context, part, pin(part.dockerfile, pins), source.committed or int(time.time()))
         request = BuildRequest(
             context=context,
             dockerfile=DOCKERFILE,
@@ -120,11 +121,11 @@ def _released(
     return named_release(source.catalog.get(image), release, backends, settings)
 
 
-def _write_context(target: Path, part: PublicPart, dockerfile: str) -> None:
+def _write_context(target: Path, part: PublicPart, dockerfile: str, mtime: int) -> None:
     with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
         for name, file in part.files.items():
             content = dockerfile.encode() if name == DOCKERFILE else file.content
             member = tarfile.TarInfo(name)
-            member.size = len(content)
+            member.size, member.mtime = len(content), mtime
             member.mode = 0o755 if file.mode is FileMode.EXECUTABLE else 0o644
             tar.addfile(member, io.BytesIO(content))

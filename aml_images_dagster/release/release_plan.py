@@ -153,11 +153,11 @@ def _named(withdrawn: Mapping[str, tuple[str, ReleaseRecord]]) -> list[str]:
 
 
 def _other_image(images: Collection[str], tag: str = "") -> str:
-    """How to have another image in place of what was withdrawn: builds are reproducible, so force alone does not do."""
+    """How to have another image in place of what was withdrawn."""
     command = " ".join(filter(None, ("aml-images build", *images, tag)))
     return (
         f"Change what was wrong with it, in its folder or its base, commit, and run `{command}`. A build of the same "
-        "commit, also with --force, makes the same image again where its instructions make the same files."
+        "commit takes the same image again."
     )
 
 

@@ -470,7 +470,7 @@ def copied(text: str, files: Mapping[str, str], links: Mapping[str, str], ignore
         if isinstance(theirs, str):
             return
         sent = BuildContext.of(tree, found)
-        sent.write_tar(Path(folder) / "sent.tar", text)
+        sent.write_tar(Path(folder) / "sent.tar", text, 0)
         shutil.unpack_archive(Path(folder) / "sent.tar", Path(folder) / "sent")
         ours = builder.files(text, Path(folder) / "sent")
         assert compared(ours, theirs) == compared(theirs, theirs), shown

@@ -61,7 +61,7 @@ def test_c1_a_folder_of_which_all_files_are_left_out_is_in_the_image(git_reposit
     assert errors(git_repository) == []
     assert context(git_repository).folders == ("logs",)
     assert key(git_repository).files["logs/"] == "40000"
-    context(git_repository).write_tar(git_repository.root / "context.tar", "")
+    context(git_repository).write_tar(git_repository.root / "context.tar", "", 0)
     with tarfile.open(git_repository.root / "context.tar") as tar:
         assert tar.getmember("logs").isdir()
     before = git_repository.commit()

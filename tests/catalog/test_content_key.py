@@ -20,6 +20,9 @@ keys = st.builds(
     build_args=st.dictionaries(words, words, max_size=3),
     platform=st.sampled_from(["linux/amd64", "linux/arm64"]),
     bases=st.dictionaries(words, digests, max_size=3),
+    secrets=st.sampled_from([(), ("pip",), ("pip", "ssh")]),
+    target=st.sampled_from(["", "runtime"]),
+    rewrite_timestamp=st.booleans(),
 )
 
 
@@ -85,6 +88,7 @@ def test_a_move_between_parts_is_a_change():
             ["base debian:12 moved sha256:aaaaaaaaaaaa… → sha256:bbbbbbbbbbbb…"],
         ),
         ({"bases": {"debian:13": f"sha256:{'a' * 64}"}}, ["base debian:13 is new", "base debian:12 is gone"]),
+        ({"rewrite_timestamp": True}, ["rewrite_timestamp set"]),
         ({"version": 2}, ["content keys are computed in another way since"]),
         ({}, []),
     ],
@@ -113,7 +117,7 @@ def test_a_dockerfile_that_is_in_the_context_is_named_once():
 
 def test_secrets_count_by_name_and_images_without_keep_their_key():
     one = ContentKey(dockerfile="", files={}, build_args={}, platform="linux/amd64", bases={})
-    parts = one.model_dump(exclude={"secrets", "target"})
+    parts = one.model_dump(exclude={"secrets", "target", "rewrite_timestamp"})
     before = hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
     assert one.digest == before
     other = one.model_copy(update={"secrets": ("pip", "ssh")})

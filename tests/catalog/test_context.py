@@ -72,14 +72,14 @@ def test_the_tar_is_the_same_from_anywhere(full, tmp_path):
     tars = []
     for number, revision in enumerate((None, "HEAD")):
         target = tmp_path / f"{number}.tar"
-        assert context(full, revision).write_tar(target, "FROM debian:12\nRUN secret\n") == ".aml-images.Dockerfile"
+        assert context(full, revision).write_tar(target, "FROM debian:12\nRUN secret\n", 7) == ".aml-images.Dockerfile"
         tars.append(target.read_bytes())
     assert tars[0] == tars[1]
     with tarfile.open(tmp_path / "0.tar") as tar:
         members = {member.name: member for member in tar.getmembers()}
         assert tar.extractfile(".aml-images.Dockerfile").read() == b"FROM debian:12\nRUN secret\n"
         assert tar.extractfile("deep/er/data").read() == b"\x00\xff"
-    assert {(m.mtime, m.uid, m.gid, m.uname, m.gname) for m in members.values()} == {(0, 0, 0, "", "")}
+    assert {(m.mtime, m.uid, m.gid, m.uname, m.gname) for m in members.values()} == {(7, 0, 0, "", "")}
     assert members["run.sh"].mode == 0o755
     assert members["LICENSE.txt"].mode == 0o644
     assert members["deep/er"].isdir()
@@ -131,7 +131,7 @@ def test_a_file_that_changes_meanwhile_is_noticed(full, tmp_path):
     gathered = context(full)
     full.write(f"{FOLDER}/run.sh", "changed\n", executable=True)
     with pytest.raises(BadInput, match="changed while"):
-        gathered.write_tar(tmp_path / "x.tar", "FROM debian:12\n")
+        gathered.write_tar(tmp_path / "x.tar", "FROM debian:12\n", 0)
 
 
 def test_sizes(full):

@@ -71,7 +71,7 @@ def test_the_image_cannot_copy_what_is_private(git_repository, busybox, run, tmp
     image = git_repository.catalog().get("base/x")
     assert secret in image.dockerfile.text
     tar = tmp_path / "context.tar"
-    dockerfile = BuildContext.of(git_repository.tree(), image).write_tar(tar, image.dockerfile.text)
+    dockerfile = BuildContext.of(git_repository.tree(), image).write_tar(tar, image.dockerfile.text, 0)
     listing = run(tar, dockerfile, "sh", "-c", "cd /x; find . | sort; grep -r secret- . || true; ./link; ls -ln run.sh")
     lines = listing.splitlines()
     assert lines[:6] == [".", "./Dockerfile", "./ThirdPartyNotices.txt", "./link", "./run.sh", "ran"]

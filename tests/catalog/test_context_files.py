@@ -128,7 +128,7 @@ def test_the_key_and_the_tar_have_what_is_copied_and_nothing_else(repository, tm
     def key():
         tree, x = image(repository, dockerfile)
         context = BuildContext.of(tree, x)
-        context.write_tar(tmp_path / "context.tar", dockerfile)
+        context.write_tar(tmp_path / "context.tar", dockerfile, 0)
         return ContentKey.of(dockerfile=dockerfile, context=context, build_args={}, platform="", bases={}).digest
 
     before = key()

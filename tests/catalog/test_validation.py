@@ -8,7 +8,7 @@ from datetime import date
 
 import pytest
 
-from aml_images_dagster.catalog.builder_features import CLASSIC, SEVERAL_PLATFORMS, BuilderFeatures
+from aml_images_dagster.catalog.builder_features import BUILDKIT, CLASSIC, SEVERAL_PLATFORMS, BuilderFeatures
 from aml_images_dagster.catalog.catalog import Catalog
 from aml_images_dagster.catalog.image_name import GROUPS_OF_THE_FACTORY
 from aml_images_dagster.catalog.validation import validate
@@ -61,6 +61,15 @@ def test_several_platforms_need_a_builder_for_them(good):
     assert validate(catalog, tree, today=TODAY, features_of=lambda _: able) == []
     (finding,) = validate(catalog, tree, today=TODAY, features_of=lambda _: CLASSIC)
     assert "makes no image for several platforms: it builds for the engine's own platform" in finding.message
+
+
+def test_times_of_files_are_set_by_a_builder_that_can(good):
+    good.write(f"{ROOT}/base/good/image.json", '{"rewrite_timestamp": true}')
+    catalog, tree = good.catalog(), good.tree()
+    assert validate(catalog, tree, today=TODAY, features_of=lambda _: BUILDKIT) == []
+    (finding,) = validate(catalog, tree, today=TODAY, features_of=lambda _: CLASSIC)
+    assert (finding.severity, finding.path) == ("error", f"{ROOT}/base/good/image.json")
+    assert finding.message.startswith("rewrite_timestamp: the engine's classic builder cannot set the times of files")
 
 
 def test_where_nothing_is_published_a_missing_licence_is_no_mistake(good):

@@ -136,7 +136,6 @@ def test_an_image_that_was_withdrawn_comes_back_under_no_other_tag(world: Memory
 
 
 def test_a_build_that_was_withdrawn_needs_another_image(world: MemoryWorld) -> None:
-    """Builds are reproducible: by force the same files make the image again that is refused."""
     first = world.build(1, tag="20261123.v1")
     world.release(first)
     world.release(world.build(2))
@@ -144,7 +143,7 @@ def test_a_build_that_was_withdrawn_needs_another_image(world: MemoryWorld) -> N
     with pytest.raises(BadInput, match=r"/a:20261123.v1 was withdrawn by somebody") as refused:
         world.release(first)
     assert "in its folder or its base, commit, and run `aml-images build base/a --release-num 2`" in refused.value.hint
-    assert "A build of the same commit, also with --force, makes the same image again" in refused.value.hint
+    assert "A build of the same commit takes the same image again." in refused.value.hint
 
 
 def test_what_was_withdrawn_is_said_before_it_is_built_again(world: MemoryWorld) -> None:

@@ -69,6 +69,7 @@ def recipe_of(image: Image, source: Source, bases: Sequence[PinnedBase]) -> Reci
         bases={base.reference: base.digest for base in bases},
         secrets=(*image.settings.secrets, *(["ssh"] if image.settings.ssh else [])),
         target=image.settings.target,
+        rewrite_timestamp=image.settings.rewrite_timestamp,
     )
     dockerfile = pin(image.dockerfile, {base.reference: base.pull for base in bases})
     return Recipe(image, dockerfile, context, tuple(bases), key)

@@ -236,7 +236,9 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
         text = without_directives(recipe.dockerfile)
         if session.pull_request:
             text = _kept_apart(text)
-        dockerfile = recipe.context.write_tar(context, with_labels(text, labels(session, recipe)))
+        # As `git archive` does. Without a time they would be of 1970, which zip files, and so wheels, cannot have.
+        mtime = int(_created(session).timestamp())
+        dockerfile = recipe.context.write_tar(context, with_labels(text, labels(session, recipe)), mtime)
         request = BuildRequest(
             context=context,
             dockerfile=dockerfile,
@@ -255,6 +257,7 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
             ssh=image.settings.ssh and not session.pull_request,
             frontend=_frontend(recipe, backends),
             epoch=session.source.committed,
+            rewrite_timestamp=image.settings.rewrite_timestamp,
         )
         try:
             pushed, served = _push(session, recipe, request, log)
@@ -295,8 +298,8 @@ def _place(image: Image, built: str, line: int | None) -> str:
 def _push(session: BuildSession, recipe: Recipe, request: BuildRequest, log: LogLine) -> tuple[PushedImage, str]:
     """Build an image and push it; the digest that the registry serves.
 
-    Another build of the same commit makes the same image. If it is cleaned up at the same moment, it may not have seen
-    our tag when it deleted the image, which is then pushed again.
+    Another build of the same commit may make the same image. If it is cleaned up at the same moment, it may not have
+    seen our tag when it deleted the image, which is then pushed again.
 
     Raises:
         BuildFailed: The image can't be built, or the registry does not serve it.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from aml_images_dagster.catalog.builder_features import SEVERAL_PLATFORMS, BuilderFeatures
+from aml_images_dagster.catalog.builder_features import REWRITE_TIMESTAMP, SEVERAL_PLATFORMS, BuilderFeatures
 from aml_images_dagster.catalog.reference import Reference, is_digest
 from aml_images_dagster.engine.buildkit.buildx import follow_call
 from aml_images_dagster.engine.buildkit.credentials import served_logins
@@ -121,7 +121,8 @@ class BuildKitBuilder(Builder, LocalBuilder):
         builder = f"BuildKit of {info.version}"
         if kind.driver == "docker" and not kind.has_image_store:
             return BuilderFeatures(builder, supported, _NO_IMAGE_STORE)
-        return BuilderFeatures(builder, supported | {SEVERAL_PLATFORMS})
+        sets_times = {REWRITE_TIMESTAMP} if kind.keeps_no_image else set()
+        return BuilderFeatures(builder, supported | {SEVERAL_PLATFORMS} | sets_times)
 
     def build_and_push(
         self,
@@ -247,7 +248,9 @@ class BuildKitBuilder(Builder, LocalBuilder):
             output += ",store=false,unpack=false"
         if request.epoch is not None:
             arguments["SOURCE_DATE_EPOCH"] = str(request.epoch)
-            if goes_straight:
+            # Not for every image: it packs all layers of the Dockerfile again, also those in the cache, and each commit
+            # makes other ones; and byte code of Python is then older than its source says, so Python compiles it again.
+            if request.rewrite_timestamp and goes_straight:
                 output += ",rewrite-timestamp=true"
         if request.cache_group:
             arguments["BUILDKIT_CACHE_MOUNT_NS"] = request.cache_group

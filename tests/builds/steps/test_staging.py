@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -204,6 +205,39 @@ def test_the_labels_of_an_image_are_the_same_in_every_build_of_a_commit(
     assert found[0]["org.opencontainers.image.revision"] == session.source.commit
     created = datetime.fromisoformat(found[0]["org.opencontainers.image.created"])
     assert created.timestamp() == session.source.committed
+
+
+def test_files_of_the_context_are_of_the_commit_and_what_an_earlier_commit_made_is_taken_from_the_cache(
+    new_session: Callable[..., BuildSession],
+    image_repository: ImageRepository,
+    client: docker.DockerClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name, folder = image_repository.image("tools/shell"), image_repository.folder("tools/shell")
+    said: list[str] = []
+
+    def made() -> tuple[BuildSession, str]:
+        session = new_session("tools/shell", commit="HEAD")
+        staged = staging.stage(session, name, said.append)
+        reference = str(staging.staged_by_digest(session, staged))
+        try:
+            return session, client.containers.run(reference, ["stat", "-c", "%Y", "/greeting"], remove=True).decode()
+        finally:
+            client.images.remove(reference)
+
+    monkeypatch.setenv("GIT_COMMITTER_DATE", "2001-01-01T01:01:01Z")
+    (folder / "greeting").write_text(uuid.uuid4().hex)
+    image_repository.commit("another greeting")
+    session, time_of_file = made()
+    assert int(time_of_file) == session.source.committed
+    with (folder / "Dockerfile").open("a") as file:
+        file.write("ENV MORE=1\n")
+    monkeypatch.setenv("GIT_COMMITTER_DATE", "2002-02-02T02:02:02Z")
+    image_repository.commit("a line more")
+    said.clear()
+    later, time_of_file = made()
+    assert int(time_of_file) == session.source.committed != later.source.committed
+    assert any("CACHED" in line for line in said)
 
 
 @pytest.mark.parametrize("registry", [CleanedUpMeanwhile, CleanedUpAfterwards])

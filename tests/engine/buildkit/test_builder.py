@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import signal
+import tarfile
 import threading
 import time
 import uuid
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,12 +28,13 @@ from tests.emulators.faulty_registry import Fault, FaultyRegistry
 from tests.emulators.token_registry import TokenRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from aml_images_dagster.engine.docker_engine import DockerEngine
     from aml_images_dagster.registry.oci import OciRegistry
 
 pytestmark = pytest.mark.engine
+EPOCH = 1_700_000_000
 
 
 def wanted() -> None:
@@ -75,6 +80,18 @@ def build(new_builder, make_context, staging: OciRegistry, repository: str, line
     return run
 
 
+def layers_of(registry: OciRegistry, image: Reference) -> list[str]:
+    return [layer["digest"] for layer in json.loads(registry.existing(image).body)["layers"]]
+
+
+@contextmanager
+def last_layer(registry: OciRegistry, image: Reference) -> Iterator[tarfile.TarFile]:
+    with registry.open_blob(image.repository, layers_of(registry, image)[-1]) as blob:
+        content = io.BytesIO(b"".join(iter(lambda: blob.read(1 << 20), b"")))
+    with tarfile.open(fileobj=content) as layer:
+        yield layer
+
+
 def fresh() -> str:
     """An instruction that no cache has."""
     return f"RUN echo {uuid.uuid4()} > /word"
@@ -93,6 +110,28 @@ def test_what_is_pushed_is_what_the_registry_serves_and_the_engine_keeps_no_tag(
     with pytest.raises(docker.errors.ImageNotFound):
         client.images.get(str(tagged))
     client.close()
+
+
+# What Python does: byte code fits its source if it has the time of the source.
+COMPILED = "RUN touch -d @1800000000 /module.py && stat -c %Y /module.py > /compiled"
+
+
+@pytest.mark.parametrize(("is_rewritten", "kept"), [(False, 1_800_000_000), (True, EPOCH)])
+def test_files_keep_the_times_that_the_build_gave_them_unless_the_image_asks_for_others(
+    build, busybox, staging, is_rewritten: bool, kept: int
+):
+    pushed = build(f"FROM {busybox}\n{COMPILED}\n", epoch=EPOCH, rewrite_timestamp=is_rewritten)
+    assert staging.config(pushed)["created"].startswith("2023-11-14T22:13:20")
+    with last_layer(staging, pushed) as layer:
+        assert layer.getmember("module.py").mtime == kept
+        assert layer.extractfile("compiled").read() == b"1800000000\n"
+
+
+def test_a_line_more_at_another_commit_leaves_the_layers_before_it_as_they_are(build, busybox, staging):
+    text = f"FROM {busybox}\n{fresh()}\n"
+    before = layers_of(staging, build(text, epoch=EPOCH))
+    assert layers_of(staging, build(f"{text}RUN echo more > /more\n", epoch=EPOCH + 1))[:-1] == before
+    assert layers_of(staging, build(f"{text}ENV MORE=1\n", epoch=EPOCH + 2)) == before
 
 
 def test_an_older_image_with_the_same_tag_in_the_engine_is_not_published_instead(build, busybox, staging, engine):

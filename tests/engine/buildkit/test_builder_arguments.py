@@ -71,7 +71,7 @@ def test_an_image_is_pushed_once_by_a_buildx_and_an_engine_that_can(
     build, version: str, has_image_store: bool, goes_straight: bool
 ) -> None:
     engine = Engine(has_image_store=has_image_store)
-    arguments, _ = build(version, engine, epoch=EPOCH)
+    arguments, _ = build(version, engine, epoch=EPOCH, rewrite_timestamp=True)
     (output,) = [argument for argument in arguments if argument.startswith("--output=")]
     straight = ",store=false,unpack=false,rewrite-timestamp=true" if goes_straight else ""
     assert output == f"--output=type=image,name={TAG},push=true{straight}"
@@ -85,8 +85,14 @@ def test_times_are_left_alone_without_a_commit(build) -> None:
     assert not [argument for argument in arguments if "SOURCE_DATE_EPOCH" in argument]
 
 
+def test_times_of_files_are_left_alone_unless_the_image_asks_for_it(build) -> None:
+    arguments, _ = build("v0.29.1", Engine(has_image_store=True), epoch=EPOCH)
+    assert f"--output=type=image,name={TAG},push=true,store=false,unpack=false" in arguments
+    assert f"--build-arg=SOURCE_DATE_EPOCH={EPOCH}" in arguments, "the time of the image and its history"
+
+
 def test_a_builder_elsewhere_keeps_no_image_in_any_version(build) -> None:
-    arguments, _ = build("v0.13.1", None, epoch=EPOCH)
+    arguments, _ = build("v0.13.1", None, epoch=EPOCH, rewrite_timestamp=True)
     assert f"--output=type=image,name={TAG},push=true,rewrite-timestamp=true" in arguments
 
 

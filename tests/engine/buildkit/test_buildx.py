@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from aml_images_dagster.catalog.builder_features import SEVERAL_PLATFORMS
+from aml_images_dagster.catalog.builder_features import REWRITE_TIMESTAMP, SEVERAL_PLATFORMS
 from aml_images_dagster.engine.buildkit import buildx as module
 from aml_images_dagster.engine.buildkit.builder import BuildKitBuilder
 from aml_images_dagster.engine.buildkit.buildx import Buildx
@@ -88,14 +88,23 @@ def test_the_platforms_of_all_machines_of_a_builder_are_its_own(fake_buildx):
     assert Buildx().inspect().platforms == ("linux/amd64", "linux/arm64", "linux/arm/v7")
 
 
-@pytest.mark.parametrize(("label", "several"), [("worker.containerd.uuid", True), ("worker.moby.uuid", False)])
-def test_an_engine_makes_images_for_several_platforms_where_it_has_the_store_for_them(
-    fake_buildx, tmp_path, monkeypatch, label, several
+@pytest.mark.parametrize(
+    ("version", "label", "several", "sets_times"),
+    [
+        ("0.13.1", "worker.containerd.uuid", True, False),
+        ("0.29.1", "worker.containerd.uuid", True, True),
+        ("0.29.1", "worker.moby.uuid", False, False),
+    ],
+)
+def test_what_an_engine_makes_depends_on_its_store_and_on_buildx(
+    fake_buildx, tmp_path, version, label, several, sets_times
 ):
-    fake_buildx(f"{VERSION} {INSPECTION.replace('worker.containerd.uuid', label)} *) exit 0;; esac")
+    answers = f"{VERSION} {INSPECTION}".replace("0.13.1", version).replace("worker.containerd.uuid", label)
+    fake_buildx(f"{answers} *) exit 0;; esac")
     builder = BuildKitBuilder(
         Buildx(), None, lambda _: None, features_file=tmp_path / "features.json", wait_seconds=0, push_seconds=1
     )
     features = builder.features()
     assert (SEVERAL_PLATFORMS in features.supported) == several
+    assert (REWRITE_TIMESTAMP in features.supported) == sets_times
     assert ("containerd-snapshotter" in features.one_platform) == (not several)
