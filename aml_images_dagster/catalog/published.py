@@ -110,6 +110,21 @@ class PublishedNames:
             )
         return (found[0] if found else None), follows
 
+    def doubt(self, reference: str) -> str:
+        """Why a reference to none of our images may mean one of them: a clause; empty where nothing says so.
+
+        Raises:
+            BadInput: It is no image reference.
+        """
+        identity = Reference.parse(reference).repository
+        if self._names.get(identity):
+            return f"FROM names {identity} of this repository as {self._names[identity][0]} (published-as)"
+        meant = self.nearest(reference)
+        if meant is None:
+            return ""
+        hint = f"did you mean {meant}?" if meant else "is it published from elsewhere?"
+        return f"no image folder is published as {reference}; {hint}"
+
     def nearest(self, reference: str) -> str | None:
         """Whom a reference may mean that is written as our images are published, and names none of them.
 

@@ -275,11 +275,10 @@ def _check_bases(image: Image, catalog: Catalog) -> Iterator[Finding]:
     for use in image.parsed.uses if image.parsed else ():
         if use.reference not in image.bases or use.reference in image.releases:
             continue
-        meant = catalog.published.nearest(use.reference)
-        if meant is not None:
+        doubt = catalog.published.doubt(use.reference)
+        if doubt:
             # No error: others may publish there, too.
-            hint = f"did you mean {meant}?" if meant else "is it published from elsewhere?"
-            yield _at(image, "warning", f"no image folder is published as {use.reference}; {hint}", use.line)
+            yield _at(image, "warning", doubt, use.line)
             continue
         base = Reference.parse(use.reference)
         if base.version == "latest":

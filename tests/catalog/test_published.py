@@ -95,6 +95,23 @@ def test_the_nearest_to_a_misspelling(pattern: str, reference: str, image: str |
     assert PublishedNames([pattern], IMAGES).nearest(reference) == image
 
 
+@pytest.mark.parametrize(
+    ("reference", "doubt"),
+    [
+        ("base/ubuntu:latest", "FROM names base/ubuntu of this repository as quay.io/mine/ubuntu (published-as)"),
+        ("docker.io/gpu/ubuntu-cuda", "FROM names gpu/ubuntu-cuda of this repository as quay.io/mine/ubuntu-cuda"),
+        ("quay.io/mine/debain", "no image folder is published as quay.io/mine/debain; did you mean base/debian?"),
+        ("quay.io/mine/zzz", "no image folder is published as quay.io/mine/zzz; is it published from elsewhere?"),
+        ("ubuntu:24.04", ""),
+        ("base/other", ""),
+    ],
+)
+def test_what_may_mean_an_image_of_the_repository(reference: str, doubt: str) -> None:
+    said = PublishedNames(["quay.io/mine/{name}"], IMAGES).doubt(reference)
+    assert said.startswith(doubt)
+    assert bool(said) == bool(doubt)
+
+
 def test_two_images_under_one_name() -> None:
     names = PublishedNames(["quay.io/{name}"], [*IMAGES, image("gpu", "ubuntu")])
     assert names.resolve("quay.io/debian") == "base/debian"

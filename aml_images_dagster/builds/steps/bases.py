@@ -108,7 +108,10 @@ def resolve_base(reference: str, catalog: Catalog, backends: Backends, find_pare
         return backends.resolver.resolve(reference)
     except BadInput as error:
         if image is None:
-            raise
+            doubt = catalog.published.doubt(reference)
+            if not doubt:
+                raise
+            raise BadInput(f"{doubt}; {lower_first(error.what)}", where=error.where, hint=error.hint) from None
         raise BadInput(
             f"neither production nor staging has this release of {image}, and {lower_first(error.what)}",
             where=reference,

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _MOST_LINES_OF_AN_EVENT = 100_000
 _MADE = re.compile(r"exporting manifest (sha256:[0-9a-f]{64})")
+# Each part of buildx adds its own words to what BuildKit says.
+_FAILED = re.compile(r"ERROR: (?:failed to (?:build|solve): )*")
 _CODE = re.compile(r"did not complete successfully: exit code: (\d+)")
 
 
@@ -118,7 +120,7 @@ class Progress:
                 self._event.clear()
         elif line.strip():
             if line.startswith("ERROR: "):
-                self.error = redact(printable(line.removeprefix("ERROR: ")), self._secrets)
+                self.error = redact(printable(_FAILED.sub("", line)), self._secrets)
             self._write(line)
 
     def _take_event(self, event: Mapping[str, Any]) -> None:

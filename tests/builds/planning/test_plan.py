@@ -243,6 +243,18 @@ def test_a_base_that_nobody_knows_is_refused_beside_what_can_be_built(
     assert "can't be resolved" in steps["apps/other"].because[0]
 
 
+def test_a_base_that_is_written_unlike_an_image_of_the_repository_names_it(
+    new_session: NewSession, image_repository: ImageRepository
+) -> None:
+    image_repository.write_image("apps/other", "FROM registry.example/shel\n")
+    (misspelt,) = plan(new_session("apps/other")).images
+    shell = image_repository.image("tools/shell")
+    assert f"as registry.example/shel; did you mean {shell}?; the base can't be resolved" in misspelt.because[0]
+    image_repository.write_image("apps/other", f"FROM {shell}\n")
+    (by_its_id,) = plan(new_session("apps/other")).images
+    assert f"FROM names {shell} of this repository as registry.example/shell" in by_its_id.because[0]
+
+
 def test_the_plan_of_a_commit_is_that_of_its_own_files(
     new_session: NewSession, image_repository: ImageRepository, let_pass: Pass
 ) -> None:
