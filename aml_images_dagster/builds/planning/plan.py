@@ -25,7 +25,7 @@ from aml_images_dagster.builds.steps.scenarios import is_testable, passed_scenar
 from aml_images_dagster.errors import BadInput, Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from datetime import date
 
     from aml_images_dagster.builds.backends import Backends
@@ -174,6 +174,7 @@ def plan(session: BuildSession) -> Plan:
             for name in generation:
                 try:
                     bases = pin_bases(session.image(name), session.source.catalog, session.backends, find_parent)
+                    _check_parents(session.image(name), bases, planned)
                     recipes.append(recipe_of(session.image(name), session.source, bases))
                 except BadInput as fault:
                     planned[name] = _refused(session, name, fault)
@@ -218,6 +219,12 @@ def _planned(session: BuildSession, recipe: Recipe, passed: list[PassedImage]) -
         digest=staged.digest if staged else "",
         built_in=staged.built_in if staged else "",
     )
+
+
+def _check_parents(image: Image, bases: Iterable[PinnedBase], planned: Mapping[str, PlannedImage]) -> None:
+    for base in bases:
+        if base.image in planned and planned[base.image].action == "refuse":
+            raise BadInput(f"its base {base.image} cannot be built", where=image.dockerfile_path)
 
 
 def _refused(session: BuildSession, name: str, fault: BadInput) -> PlannedImage:

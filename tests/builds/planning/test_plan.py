@@ -10,6 +10,7 @@ import pytest
 
 from aml_images_dagster.builds.artifacts import Artifacts
 from aml_images_dagster.builds.planning.plan import plan, with_needed_parents
+from aml_images_dagster.builds.planning.preflight import check_plan
 from aml_images_dagster.builds.records import (
     BaseImage,
     PassedImage,
@@ -241,6 +242,23 @@ def test_a_base_that_nobody_knows_is_refused_beside_what_can_be_built(
     assert {short: step.action for short, step in steps.items()} == {"apps/other": "refuse", "tools/shell": "build"}
     assert "127.0.0.1:9/none/such:1" in steps["apps/other"].because[0]
     assert "can't be resolved" in steps["apps/other"].because[0]
+
+
+def test_an_image_from_one_that_cannot_be_built_cannot_be_built(
+    new_session: NewSession, image_repository: ImageRepository
+) -> None:
+    image_repository.write_image("tools/shell", "FROM 127.0.0.1:9/none/such:1\n")
+    planned = plan(new_session("tools/shell", "apps/hello", "apps/other"))
+    steps = by_image(planned, image_repository)
+    assert {short: step.action for short, step in steps.items()} == {
+        "tools/shell": "refuse",
+        "apps/hello": "refuse",
+        "apps/other": "build",
+    }
+    because = f"Dockerfile: its base {image_repository.image('tools/shell')} cannot be built"
+    assert steps["apps/hello"].because[0].endswith(because)
+    with pytest.raises(BadInput, match=because):
+        check_plan(planned)
 
 
 def test_a_base_that_is_written_unlike_an_image_of_the_repository_names_it(
