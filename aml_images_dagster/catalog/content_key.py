@@ -35,7 +35,7 @@ class ContentKey(BaseModel):
         bases: Every image that the Dockerfile names, as written there → digest that it points to.
         secrets: Ids of the secrets that RUN may read, and `ssh`; never their values.
         target: The stage that makes the image; empty for the last one.
-        rewrite_timestamp: Whether files that the build made get the time of the commit.
+        rewrite_timestamp: Whether no file is later than the commit.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -73,7 +73,7 @@ class ContentKey(BaseModel):
             bases: Reference as in the Dockerfile → digest.
             secrets: Ids of the secrets that RUN may read.
             target: The stage that makes the image.
-            rewrite_timestamp: Whether files that the build made get the time of the commit.
+            rewrite_timestamp: Whether no file is later than the commit.
         """
         return cls(
             dockerfile=hashlib.sha256(dockerfile.encode("utf-8", "surrogateescape")).hexdigest(),

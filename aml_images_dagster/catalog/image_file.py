@@ -88,8 +88,8 @@ class _ImageKeys(StrictModel):
     )
     rewrite_timestamp: bool = Field(
         default=False,
-        description="Whether files that the build made get the time of the commit, so that it makes the same digest "
-        "again. Not for images with Python: it takes its byte code for outdated then.",
+        description="Whether no file is later than the commit, so that it makes the same digest again. Python then "
+        "takes byte code for outdated that pip has made.",
     )
     size_budget_mb: int | None = Field(
         default=None, ge=1, description="Compressed size in 10^6 bytes, on each platform, above which a check warns."

@@ -291,8 +291,8 @@ def _check_builder(image: Image, features_of: FeaturesOf) -> Iterator[Finding]:
         features = features_of(image.os)
         if REWRITE_TIMESTAMP not in features.supported:
             message = (
-                f"rewrite_timestamp: {features.builder} cannot set the times of files; remove it, or build with buildx "
-                "0.22 or newer on an engine that keeps images in containerd's store"
+                f"rewrite_timestamp: {features.builder} cannot set the times of files; remove it. For Linux images "
+                "BuildKit 0.13 can, with buildx 0.22 and containerd's image store"
             )
             yield Finding(image.id, "error", message, image.settings_path)
     if len(image.platforms) > 1:

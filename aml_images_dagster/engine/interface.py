@@ -100,8 +100,9 @@ class BuildRequest:
         secrets: Values of secrets that RUN may mount, by id. BuildKit only.
         ssh: Whether RUN may use the keys of this user's ssh agent. BuildKit only.
         frontend: Image of the Dockerfile frontend, by digest; empty takes the builder's own. BuildKit only.
-        epoch: Unix time of the image and its history, SOURCE_DATE_EPOCH; None leaves that of the build. BuildKit only.
-        rewrite_timestamp: Whether later times of files are to be the epoch as well. BuildKit only.
+        epoch: Unix time: nothing in the image and its history gets a later one, and a Dockerfile may read it as ARG
+            SOURCE_DATE_EPOCH; None leaves the times of the build. BuildKit only.
+        rewrite_timestamp: Whether files get no later time, either. BuildKit only.
     """
 
     context: Path

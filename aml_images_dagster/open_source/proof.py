@@ -75,7 +75,8 @@ def _build(
     tag = f"aml-images.public/{image.family}:{image.name}"
     with tempfile.TemporaryDirectory(prefix="aml-images-public-") as folder:
         context = Path(folder) / "context.tar"
-        _write_context(context, part, pin(part.dockerfile, pins), source.committed or int(time.time()))
+        mtime = int(time.time()) if source.committed is None else source.committed
+        _write_context(context, part, pin(part.dockerfile, pins), mtime)
         request = BuildRequest(
             context=context,
             dockerfile=DOCKERFILE,

@@ -157,7 +157,7 @@ def _other_image(images: Collection[str], tag: str = "") -> str:
     command = " ".join(filter(None, ("aml-images build", *images, tag)))
     return (
         f"Change what was wrong with it, in its folder or its base, commit, and run `{command}`. A build of the same "
-        "commit takes the same image again."
+        "commit takes the same image again, and with --force makes another one of the same files."
     )
 
 

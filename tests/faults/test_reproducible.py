@@ -27,7 +27,8 @@ def test_a_commit_that_is_built_again_on_another_engine_makes_the_same_digests(
     scene.fix()
     with (repository.folder("tools/shell") / "Dockerfile").open("a") as file:
         file.write(MADE_NOW)
-    for image in IMAGES:
+    sets_times = Buildx().version() >= (0, 22)
+    for image in IMAGES if sets_times else ():
         (repository.folder(image) / "image.json").write_text('{"rewrite_timestamp": true}\n')
     repository.commit("a file that has a time")
     names = [repository.image(image) for image in IMAGES]
@@ -37,8 +38,7 @@ def test_a_commit_that_is_built_again_on_another_engine_makes_the_same_digests(
         second = repository.json("build", *names, "--force", AML_IMAGES_DOCKER_HOST=engine.url)
     made = [[digest_in(scene, name, build) for name in names] for build in (first, second)]
     assert None not in (*made[0], *made[1])
-    # An older buildx cannot set the times in layers.
-    assert (made[0] == made[1]) is (Buildx().version() >= (0, 22))
+    assert (made[0] == made[1]) is sets_times
     assert [image["reused"] for image in second["images"]] == [False, False]
     shell, hello = (layers(scene, name, second) for name in names)
     assert hello[: len(shell)] == shell, "what an image is built on is left as it is"

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 _WAIT_SECONDS = 0.5
 _PUSHES = 3
+_FIXED_TIME = 315_619_200
+"""2 January 1980: in every time zone zip files, and so wheels, can have it."""
 
 
 def stage(session: BuildSession, name: str, log: LogLine) -> StagedImage:
@@ -236,8 +238,8 @@ def _build_and_push(session: BuildSession, recipe: Recipe, log: LogLine) -> Stag
         text = without_directives(recipe.dockerfile)
         if session.pull_request:
             text = _kept_apart(text)
-        # As `git archive` does. Without a time they would be of 1970, which zip files, and so wheels, cannot have.
-        mtime = int(_created(session).timestamp())
+        # As `git archive` does. With `rewrite_timestamp` it may not matter from which commit the cache has a file.
+        mtime = _FIXED_TIME if image.settings.rewrite_timestamp else int(_created(session).timestamp())
         dockerfile = recipe.context.write_tar(context, with_labels(text, labels(session, recipe)), mtime)
         request = BuildRequest(
             context=context,

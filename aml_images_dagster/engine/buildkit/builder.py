@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
+import re
 import tarfile
 import tempfile
 import time
@@ -36,6 +38,11 @@ if TYPE_CHECKING:
 # An older buildx lets the engine push the tag that it has, too: without one in the engine it fails, and with one of
 # another build that older image is published. Source: https://github.com/docker/buildx/commit/4f7d145c0.
 _PUSHES_ONCE = (0, 22)
+# Source: docs/build-repro.md of https://github.com/moby/buildkit, and its version in vendor.mod of moby/moby.
+_FIRST_BUILDKIT_THAT_SETS_TIMES, _FIRST_ENGINE_THAT_SETS_TIMES = (0, 13), (26, 0)
+_UNKNOWN = (0, 0)
+"""What a BuildKit calls itself that a distribution has built."""
+_EPOCH = "SOURCE_DATE_EPOCH"
 _AS_WRITTEN: dict[str, Any] = {"filter": "tar"} if hasattr(tarfile, "tar_filter") else {}
 """How Python unpacks what the factory has packed: with links and modes. That of Debian 12, 3.11.2, has no filters."""
 _NO_IMAGE_STORE = "the engine keeps no images in containerd's store (features.containerd-snapshotter in daemon.json)"
@@ -121,8 +128,17 @@ class BuildKitBuilder(Builder, LocalBuilder):
         builder = f"BuildKit of {info.version}"
         if kind.driver == "docker" and not kind.has_image_store:
             return BuilderFeatures(builder, supported, _NO_IMAGE_STORE)
-        sets_times = {REWRITE_TIMESTAMP} if kind.keeps_no_image else set()
-        return BuilderFeatures(builder, supported | {SEVERAL_PLATFORMS} | sets_times)
+        made = {SEVERAL_PLATFORMS, REWRITE_TIMESTAMP} if self._sets_times(info) else {SEVERAL_PLATFORMS}
+        return BuilderFeatures(builder, supported | made)
+
+    def _sets_times(self, info: EngineInfo) -> bool:
+        """Whether the builder can set the times of files; an older one ignores what it is asked to."""
+        if not self._kind.keeps_no_image:
+            return False
+        if self._engine is not None:
+            return _version(info.version) >= _FIRST_ENGINE_THAT_SETS_TIMES
+        versions = (_version(each.partition(": v")[2]) for each in self._buildx.inspect().nodes if "BuildKit" in each)
+        return all(each >= _FIRST_BUILDKIT_THAT_SETS_TIMES or each == _UNKNOWN for each in versions)
 
     def build_and_push(
         self,
@@ -208,8 +224,7 @@ class BuildKitBuilder(Builder, LocalBuilder):
             configuration.mkdir(mode=0o700)
             # Of a context that comes as a tar file BuildKit does not read .dockerignore: it would let `COPY . /` have
             # the rendered Dockerfile with its private part.
-            with tarfile.open(request.context) as tar:
-                tar.extractall(context, **_AS_WRITTEN)  # noqa: S202 - the factory has packed it
+            _unpack(request.context, context)
             hidden = [login.password for login in request.logins.values()] + list(request.secrets.values())
             progress = Progress(log, hidden, pushes if "," in request.platform else lambda _: None)
             secrets = {f"AML_IMAGES_SECRET_{number}": value for number, value in enumerate(request.secrets.values())}
@@ -247,9 +262,14 @@ class BuildKitBuilder(Builder, LocalBuilder):
         if kind.driver == "docker" and goes_straight:
             output += ",store=false,unpack=false"
         if request.epoch is not None:
-            arguments["SOURCE_DATE_EPOCH"] = str(request.epoch)
-            # Not for every image: it packs all layers of the Dockerfile again, also those in the cache, and each commit
-            # makes other ones; and byte code of Python is then older than its source says, so Python compiles it again.
+            output += f",source-date-epoch={request.epoch}"
+            # BuildKit 0.22 makes folders of WORKDIR at this time: with the time of each commit neither they nor what
+            # follows would be in the cache.
+            dockerfile = metadata.parent / "context" / request.dockerfile
+            if request.rewrite_timestamp or _EPOCH in arguments or _names_epoch(dockerfile):
+                arguments[_EPOCH] = str(request.epoch)
+            # Not for every image: it packs all layers of the Dockerfile again, also those in the cache; and byte code
+            # of Python no longer names the time of its source, so Python compiles it again.
             if request.rewrite_timestamp and goes_straight:
                 output += ",rewrite-timestamp=true"
         if request.cache_group:
@@ -317,6 +337,24 @@ class BuildKitBuilder(Builder, LocalBuilder):
             return self._engine.free_space()
         except Unreachable:
             return None
+
+
+def _unpack(archive: Path, context: Path) -> None:
+    with tarfile.open(archive) as tar:
+        members = tar.getmembers()
+        tar.extractall(context, **_AS_WRITTEN)  # noqa: S202 - the factory has packed it
+    for member in members:
+        if member.issym():  # tarfile leaves their time
+            os.utime(context / member.name, (member.mtime, member.mtime), follow_symlinks=False)
+
+
+def _names_epoch(dockerfile: Path) -> bool:
+    return _EPOCH.encode() in dockerfile.read_bytes()
+
+
+def _version(text: str) -> tuple[int, int]:
+    found = re.match(r"(\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2])) if found else _UNKNOWN
 
 
 def _digest_in(metadata: Path, tag: str) -> str:

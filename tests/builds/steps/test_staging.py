@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import tarfile
 import time
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import docker
 import docker.errors
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
     from aml_images_dagster.builds.records import BuildRecord, StagedImage
     from aml_images_dagster.builds.session import BuildSession
+    from aml_images_dagster.builds.steps.recipe import Recipe
+    from aml_images_dagster.engine.interface import BuildRequest, LogLine
     from aml_images_dagster.registry.interface import Manifest
     from tests.image_repository import ImageRepository
 
@@ -238,6 +242,32 @@ def test_files_of_the_context_are_of_the_commit_and_what_an_earlier_commit_made_
     later, time_of_file = made()
     assert int(time_of_file) == session.source.committed != later.source.committed
     assert any("CACHED" in line for line in said)
+
+
+@pytest.mark.parametrize("is_fixed", [False, True])
+def test_files_of_an_image_that_is_to_be_the_same_again_have_one_time_in_all_commits(
+    new_session: Callable[..., BuildSession],
+    image_repository: ImageRepository,
+    monkeypatch: pytest.MonkeyPatch,
+    is_fixed: bool,
+) -> None:
+    folder, times = image_repository.folder("tools/shell"), set()
+    (folder / "image.json").write_text(json.dumps({"rewrite_timestamp": is_fixed}))
+
+    def look(session: BuildSession, recipe: Recipe, request: BuildRequest, log: LogLine) -> NoReturn:
+        with tarfile.open(request.context) as tar:
+            times.update(member.mtime for member in tar)
+        raise BuildFailed("seen", where="")
+
+    monkeypatch.setattr(staging, "_push", look)
+    for date in ("2001-01-01T01:01:01Z", "2002-02-02T02:02:02Z"):
+        monkeypatch.setenv("GIT_COMMITTER_DATE", date)
+        (folder / "greeting").write_text(date)
+        image_repository.commit("another greeting")
+        with pytest.raises(BuildFailed, match="seen"):
+            staging.stage(new_session("tools/shell", commit="HEAD"), image_repository.image("tools/shell"), print)
+    assert len(times) == (1 if is_fixed else 2)
+    assert min(times) > datetime(1980, 1, 1, 23, tzinfo=UTC).timestamp(), "which zip files can have everywhere"
 
 
 @pytest.mark.parametrize("registry", [CleanedUpMeanwhile, CleanedUpAfterwards])

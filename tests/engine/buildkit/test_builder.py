@@ -18,6 +18,7 @@ import docker
 import docker.errors
 import pytest
 
+from aml_images_dagster.catalog.builder_features import REWRITE_TIMESTAMP
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.engine.buildkit.builder import BuildKitBuilder
 from aml_images_dagster.engine.buildkit.buildx import Buildx
@@ -118,8 +119,10 @@ COMPILED = "RUN touch -d @1800000000 /module.py && stat -c %Y /module.py > /comp
 
 @pytest.mark.parametrize(("is_rewritten", "kept"), [(False, 1_800_000_000), (True, EPOCH)])
 def test_files_keep_the_times_that_the_build_gave_them_unless_the_image_asks_for_others(
-    build, busybox, staging, is_rewritten: bool, kept: int
+    build, new_builder, busybox, staging, is_rewritten: bool, kept: int
 ):
+    if REWRITE_TIMESTAMP not in new_builder().features().supported:
+        kept = 1_800_000_000
     pushed = build(f"FROM {busybox}\n{COMPILED}\n", epoch=EPOCH, rewrite_timestamp=is_rewritten)
     assert staging.config(pushed)["created"].startswith("2023-11-14T22:13:20")
     with last_layer(staging, pushed) as layer:
@@ -128,10 +131,29 @@ def test_files_keep_the_times_that_the_build_gave_them_unless_the_image_asks_for
 
 
 def test_a_line_more_at_another_commit_leaves_the_layers_before_it_as_they_are(build, busybox, staging):
-    text = f"FROM {busybox}\n{fresh()}\n"
-    before = layers_of(staging, build(text, epoch=EPOCH))
-    assert layers_of(staging, build(f"{text}RUN echo more > /more\n", epoch=EPOCH + 1))[:-1] == before
-    assert layers_of(staging, build(f"{text}ENV MORE=1\n", epoch=EPOCH + 2)) == before
+    text = f"FROM {busybox}\nWORKDIR /here\nCOPY note /note\n{fresh()}\n"
+    files = {"note": "x"}
+    before = layers_of(staging, build(text, epoch=EPOCH, files=files))
+    assert layers_of(staging, build(f"{text}RUN echo more > /more\n", epoch=EPOCH + 1, files=files))[:-1] == before
+    assert layers_of(staging, build(f"{text}ENV MORE=1\n", epoch=EPOCH + 2, files=files)) == before
+
+
+def test_everything_of_the_context_has_its_time_links_too(new_builder, staging, repository, tmp_path, busybox):
+    with tarfile.open(tmp_path / "context.tar", "w") as tar:
+        for name, kind, content in (
+            ("folder", tarfile.DIRTYPE, b""),
+            ("folder/link", tarfile.SYMTYPE, b""),
+            ("Dockerfile", tarfile.REGTYPE, f"FROM {busybox}\nCOPY . /all\n".encode()),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.mtime, member.size, member.mode, member.linkname = kind, EPOCH, len(content), 0o755, "x"
+            tar.addfile(member, io.BytesIO(content))
+    reference = Reference(staging.host, repository, "times")
+    request = BuildRequest(tmp_path / "context.tar", "Dockerfile", str(reference), "linux/amd64", 120)
+    new_builder().build_and_push(request, print, still_wanted=wanted, started=lambda _: None)
+    with last_layer(staging, reference) as layer:
+        times = {member.name: member.mtime for member in layer if member.name.startswith("all/")}
+    assert times == dict.fromkeys(("all/folder", "all/folder/link", "all/Dockerfile"), EPOCH)
 
 
 def test_an_older_image_with_the_same_tag_in_the_engine_is_not_published_instead(build, busybox, staging, engine):

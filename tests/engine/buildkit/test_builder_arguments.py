@@ -38,7 +38,9 @@ class Engine:
 def build(fake_buildx, make_context, tmp_path: Path):
     """Builds with a script in the place of buildx; the arguments that it got, and how often it was called."""
 
-    def run(version: str, engine: Engine | None, **fields: object) -> tuple[list[str], list[str]]:
+    def run(
+        version: str, engine: Engine | None, dockerfile_text: str = "FROM x\n", **fields: object
+    ) -> tuple[list[str], list[str]]:
         said, calls = tmp_path / "arguments", tmp_path / "calls"
         script = f"""echo $1 >>{calls}
             case $1 in version) echo github.com/docker/buildx {version} abc;; {INSPECTION.replace("docker", "remote")}
@@ -48,7 +50,7 @@ def build(fake_buildx, make_context, tmp_path: Path):
         options = {"wait_seconds": 0, "push_seconds": 30, "pauses": (), "features_file": tmp_path / "features.json"}
         buildx = Buildx(builder="" if engine else "mine")
         builder = BuildKitBuilder(buildx, engine, lambda _: None, **options)  # type: ignore[arg-type]
-        context = make_context({"Dockerfile": "FROM x\n"})
+        context = make_context({"Dockerfile": dockerfile_text})
         request = BuildRequest(context, "Dockerfile", TAG, "linux/amd64", 30, **fields)  # type: ignore[arg-type]
         builder.build_and_push(request, print, still_wanted=lambda: None, started=lambda _: None)
         return said.read_text().splitlines(), calls.read_text().split()
@@ -73,8 +75,8 @@ def test_an_image_is_pushed_once_by_a_buildx_and_an_engine_that_can(
     engine = Engine(has_image_store=has_image_store)
     arguments, _ = build(version, engine, epoch=EPOCH, rewrite_timestamp=True)
     (output,) = [argument for argument in arguments if argument.startswith("--output=")]
-    straight = ",store=false,unpack=false,rewrite-timestamp=true" if goes_straight else ""
-    assert output == f"--output=type=image,name={TAG},push=true{straight}"
+    straight, times = (",store=false,unpack=false", ",rewrite-timestamp=true") if goes_straight else ("", "")
+    assert output == f"--output=type=image,name={TAG},push=true{straight},source-date-epoch={EPOCH}{times}"
     assert f"--build-arg=SOURCE_DATE_EPOCH={EPOCH}" in arguments
     assert engine.forgotten == ([] if goes_straight else [TAG])
 
@@ -87,13 +89,22 @@ def test_times_are_left_alone_without_a_commit(build) -> None:
 
 def test_times_of_files_are_left_alone_unless_the_image_asks_for_it(build) -> None:
     arguments, _ = build("v0.29.1", Engine(has_image_store=True), epoch=EPOCH)
-    assert f"--output=type=image,name={TAG},push=true,store=false,unpack=false" in arguments
-    assert f"--build-arg=SOURCE_DATE_EPOCH={EPOCH}" in arguments, "the time of the image and its history"
+    assert f"--output=type=image,name={TAG},push=true,store=false,unpack=false,source-date-epoch={EPOCH}" in arguments
+    assert not [argument for argument in arguments if "SOURCE_DATE_EPOCH" in argument], "in no key of the cache"
+
+
+def test_a_dockerfile_that_asks_for_the_time_of_the_commit_gets_it_whatever_image_json_says(build) -> None:
+    engine = Engine(has_image_store=True)
+    arguments, _ = build("v0.29.1", engine, epoch=EPOCH, dockerfile_text="FROM x\nARG SOURCE_DATE_EPOCH\n")
+    assert f"--build-arg=SOURCE_DATE_EPOCH={EPOCH}" in arguments
+    arguments, _ = build("v0.29.1", engine, epoch=EPOCH, build_args={"SOURCE_DATE_EPOCH": "soon"})
+    assert f"--build-arg=SOURCE_DATE_EPOCH={EPOCH}" in arguments
+    assert "--build-arg=SOURCE_DATE_EPOCH=soon" not in arguments
 
 
 def test_a_builder_elsewhere_keeps_no_image_in_any_version(build) -> None:
     arguments, _ = build("v0.13.1", None, epoch=EPOCH, rewrite_timestamp=True)
-    assert f"--output=type=image,name={TAG},push=true,rewrite-timestamp=true" in arguments
+    assert f"--output=type=image,name={TAG},push=true,source-date-epoch={EPOCH},rewrite-timestamp=true" in arguments
 
 
 def test_a_build_on_an_engine_asks_buildx_for_its_version_alone(build) -> None:

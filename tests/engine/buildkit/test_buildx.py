@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,6 +11,7 @@ from aml_images_dagster.catalog.builder_features import REWRITE_TIMESTAMP, SEVER
 from aml_images_dagster.engine.buildkit import buildx as module
 from aml_images_dagster.engine.buildkit.builder import BuildKitBuilder
 from aml_images_dagster.engine.buildkit.buildx import Buildx
+from aml_images_dagster.engine.interface import EngineInfo
 from aml_images_dagster.errors import BadInput, Unreachable
 from tests.engine.buildkit.conftest import INSPECTION, VERSION
 
@@ -89,18 +91,20 @@ def test_the_platforms_of_all_machines_of_a_builder_are_its_own(fake_buildx):
 
 
 @pytest.mark.parametrize(
-    ("version", "label", "several", "sets_times"),
+    ("version", "buildkit", "label", "several", "sets_times"),
     [
-        ("0.13.1", "worker.containerd.uuid", True, False),
-        ("0.29.1", "worker.containerd.uuid", True, True),
-        ("0.29.1", "worker.moby.uuid", False, False),
+        ("0.13.1", "0.0.0+unknown", "worker.containerd.uuid", True, False),
+        ("0.29.1", "0.0.0+unknown", "worker.containerd.uuid", True, True),
+        ("0.29.1", "0.13.0", "worker.containerd.uuid", True, True),
+        ("0.29.1", "0.12.5", "worker.containerd.uuid", True, False),
+        ("0.29.1", "0.0.0+unknown", "worker.moby.uuid", False, False),
     ],
 )
 def test_what_an_engine_makes_depends_on_its_store_and_on_buildx(
-    fake_buildx, tmp_path, version, label, several, sets_times
+    fake_buildx, tmp_path, version, buildkit, label, several, sets_times
 ):
-    answers = f"{VERSION} {INSPECTION}".replace("0.13.1", version).replace("worker.containerd.uuid", label)
-    fake_buildx(f"{answers} *) exit 0;; esac")
+    inspection = INSPECTION.replace("worker.containerd.uuid", label).replace("0.0.0+unknown", buildkit)
+    fake_buildx(f"{VERSION.replace('0.13.1', version)} {inspection} *) exit 0;; esac")
     builder = BuildKitBuilder(
         Buildx(), None, lambda _: None, features_file=tmp_path / "features.json", wait_seconds=0, push_seconds=1
     )
@@ -108,3 +112,13 @@ def test_what_an_engine_makes_depends_on_its_store_and_on_buildx(
     assert (SEVERAL_PLATFORMS in features.supported) == several
     assert (REWRITE_TIMESTAMP in features.supported) == sets_times
     assert ("containerd-snapshotter" in features.one_platform) == (not several)
+
+
+@pytest.mark.parametrize(("version", "sets_times"), [("25.0.5", False), ("26.0.0", True), ("26.1.5+dfsg1", True)])
+def test_an_engine_sets_times_from_docker_26_on(fake_buildx, tmp_path, version, sets_times):
+    fake_buildx(f"{VERSION.replace('0.13.1', '0.29.1')} {INSPECTION} *) exit 0;; esac")
+    engine = SimpleNamespace(info=lambda: EngineInfo(version, "linux", "amd64", None), has_image_store=True)
+    builder = BuildKitBuilder(
+        Buildx(), engine, lambda _: None, features_file=tmp_path / "features.json", wait_seconds=0, push_seconds=1
+    )
+    assert (REWRITE_TIMESTAMP in builder.features().supported) == sets_times
