@@ -1,4 +1,4 @@
-"""`aml-images verify REFERENCE`."""
+"""`aml-images verify IMAGE|REFERENCE`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.markup import escape
 
-from aml_images_dagster.builds.versions.image_lookup import is_reference
+from aml_images_dagster.builds.versions.image_lookup import find_image, is_reference
 from aml_images_dagster.catalog.reference import Reference
+from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
@@ -23,29 +24,27 @@ from aml_images_dagster.trust.verification import verify_image
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from aml_images_dagster.registry.interface import Registry
     from aml_images_dagster.settings import Settings
     from aml_images_dagster.trust.verification import Verification
 
 
 @click.command("verify")
-@click.argument("reference")
+@click.argument("image", metavar="IMAGE|REFERENCE", type=IMAGE)
 @common_options
-def command(settings: Settings, as_json: bool, reference: str) -> None:
-    """Verify the image at REFERENCE: its signature, its provenance, and that it has a signed SBOM.
+def command(settings: Settings, as_json: bool, image: str) -> None:
+    """Verify an image: its signature, its provenance, and that it has a signed SBOM.
+
+    IMAGE is the newest one in staging, else the last one that was released. REFERENCE is any image in a registry, with
+    the registry's host, as a release prints it.
 
     Whose signatures count, and what an image must have, are settings (trust.roots, trust.identities, trust.required).
 
     Exit codes: 0 verified, 1 refused, 2 there is no such image or it cannot be asked for.
     """
-    if not is_reference(reference):
-        raise BadInput(
-            f"{reference!r} does not begin with a registry",
-            where="REFERENCE",
-            hint=f"Write registry, name, and tag or digest: {_in_production(reference, settings)}.",
-        )
-    image = Reference.parse(reference)
+    registry, reference = _find(settings, image)
     trust = trust_of(settings)
-    found = verify_image(_registry(settings, image.registry), image, trust, settings.trust.required, datetime.now(UTC))
+    found = verify_image(registry, reference, trust, settings.trust.required, datetime.now(UTC))
     by_test_key = trust.is_test and bool(found.signatures)
     if as_json:
         print_json(_document(found) | {"test_key": by_test_key})
@@ -59,19 +58,25 @@ def command(settings: Settings, as_json: bool, reference: str) -> None:
     sys.exit(0 if found.ok else 1)
 
 
-def _in_production(named: str, settings: Settings) -> str:
-    name = named if {":", "@"} & {*named} else "NAME:latest"
-    return f"{settings.production_registry}/{name}, as a release prints it"
-
-
-def _registry(settings: Settings, host: str) -> OciRegistry:
+def _find(settings: Settings, text: str) -> tuple[Registry, Reference]:
+    """An image of the repository, or exactly what a reference says: a mirror has no evidence."""
     backends = backends_for(settings)
-    for registry in (backends.staging, backends.production):
-        if registry.host == host and isinstance(registry, OciRegistry):
-            return registry
-    return OciRegistry(
-        host, lambda: backends.login_for(host), trusted=settings.trusts(host), setting=settings.naming(host)
-    )
+    if is_reference(text):
+        reference = Reference.parse(text)
+        host = reference.registry
+        own = next((each for each in (backends.staging, backends.production) if each.host == host), None)
+        elsewhere = OciRegistry(
+            host, lambda: backends.login_for(host), trusted=settings.trusts(host), setting=settings.naming(host)
+        )
+        return own or elsewhere, reference
+    if {":", "@"} & {*text}:
+        raise BadInput(
+            f"{text!r} does not begin with a registry",
+            where="REFERENCE",
+            hint=f"Write registry, name, and tag or digest: {settings.production_registry}/{text}.",
+        )
+    found = find_image(settings, backends, text)
+    return found.registry, found.reference
 
 
 def _table(found: Verification) -> Table:

@@ -99,6 +99,8 @@ def test_an_image_for_two_platforms_from_its_build_to_its_withdrawal(
         assert of_it["latest"] == of_it["v1"]
         verified = two_platforms.run("verify", str(of_it["latest"][0]))
         assert verified.returncode == 0, verified.stdout + verified.stderr
+        by_name = two_platforms.json("verify", name)
+        assert (by_name["verified"], by_name["digest"]) == (True, digests[0])
         assert [image_of_sbom(production, part) for part in of_it["latest"][1:]] == digests[1:]
 
     two_platforms.write(two_platforms.folder("tools/shell") / "greeting", "good day\n")

@@ -190,11 +190,17 @@ class TestCommand:
         for reference in ("UPPER CASE", image.with_tag("none")):
             assert isinstance(run(reference).exception, BadInput)
 
-    @pytest.mark.parametrize("name", ["hello", "apps/hello", "library/debian:12"])
-    def test_a_name_without_a_registry_is_asked_of_nobody(self, run, name):
+    def test_a_reference_without_a_registry_is_asked_of_nobody(self, run):
+        refused = run("library/debian:12").exception
+        assert isinstance(refused, BadInput)
+        assert str(refused).startswith("REFERENCE: 'library/debian:12' does not begin with a registry")
+        assert "/library/debian:12." in refused.hint
+
+    @pytest.mark.parametrize("name", ["hello", "apps/hello"])
+    def test_a_name_is_that_of_an_image_of_the_repository(self, run, name):
         refused = run(name).exception
         assert isinstance(refused, BadInput)
-        assert str(refused).startswith(f"REFERENCE: {name!r} does not begin with a registry")
+        assert "there is no folder" in str(refused)
 
     def test_the_test_key_of_a_laptop_is_named(self, run, real_registry, image, monkeypatch, tmp_path):
         from aml_images_dagster.trust.keys import laptop_key
