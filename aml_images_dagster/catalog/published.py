@@ -110,14 +110,19 @@ class PublishedNames:
             )
         return (found[0] if found else None), follows
 
-    def doubt(self, reference: str) -> str:
+    def doubt(self, reference: str, *, is_nowhere: bool = False) -> str:
         """Why a reference to none of our images may mean one of them: a clause; empty where nothing says so.
+
+        Args:
+            reference: What FROM names.
+            is_nowhere: Whether no registry has it. Then it may also be the id of one of our images: others may have an
+                image of that name, too.
 
         Raises:
             BadInput: It is no image reference.
         """
         identity = Reference.parse(reference).repository
-        if self._names.get(identity):
+        if is_nowhere and self._names.get(identity):
             return f"FROM names {identity} of this repository as {self._names[identity][0]} (published-as)"
         meant = self.nearest(reference)
         if meant is None:

@@ -107,9 +107,11 @@ def test_the_nearest_to_a_misspelling(pattern: str, reference: str, image: str |
     ],
 )
 def test_what_may_mean_an_image_of_the_repository(reference: str, doubt: str) -> None:
-    said = PublishedNames(["quay.io/mine/{name}"], IMAGES).doubt(reference)
+    names = PublishedNames(["quay.io/mine/{name}"], IMAGES)
+    said = names.doubt(reference, is_nowhere=True)
     assert said.startswith(doubt)
     assert bool(said) == bool(doubt)
+    assert names.doubt(reference) == ("" if said.startswith("FROM") else said), "others may have it"
 
 
 def test_two_images_under_one_name() -> None:

@@ -108,7 +108,7 @@ def resolve_base(reference: str, catalog: Catalog, backends: Backends, find_pare
         return backends.resolver.resolve(reference)
     except BadInput as error:
         if image is None:
-            doubt = catalog.published.doubt(reference)
+            doubt = catalog.published.doubt(reference, is_nowhere=True)
             if not doubt:
                 raise
             raise BadInput(f"{doubt}; {lower_first(error.what)}", where=error.where, hint=error.hint) from None
