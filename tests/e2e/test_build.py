@@ -350,8 +350,9 @@ def test_a_build_of_what_was_withdrawn_says_so_before_and_after(repository):
     other = repository.image("apps/other")
     repository.write(repository.folder("apps/other") / "Dockerfile", "FROM busybox:latest\n")
     (repository.folder("apps/other") / "tests.json").unlink()
-    repository.commit("an image without tests, whose instructions make the same files each time")
-    built = repository.json("build", other)
+    repository.write(repository.folder("apps/other") / "image.json", '{"rewrite_timestamp": true}')
+    repository.commit("an image without tests, of which each build of the commit makes the same")
+    built = repository.json("build", other, "--force")
     digest = built["images"][0]["staged"]["digest"]
     write_withdrawal(Artifacts(str(repository.artifacts)), other, digest)
     said = f"This build cannot be released: {other} is the image of v1, which was withdrawn"

@@ -6,10 +6,12 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 import uuid
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -216,15 +218,18 @@ class Scene:
         return Build(run_id, number, Observer(self.eyes, number), started, process)
 
     def plan_and_stop(self) -> tuple[ForkedCommand, Path]:
-        """Start a build at the command line and stop its process as soon as it has planned; its plan."""
+        """Start a build at the command line and stop its process when it has planned and has no run yet; its plan."""
         plans = self.repository.artifacts / "plans"
         before = {*plans.glob("*.json")}
         self.repository.write(
             self.repository.folder(FAULTY) / "image.json", json.dumps({"description": uuid.uuid4().hex})
         )
-        process = self.repository.fork("build", *map(self.repository.image, IMAGES), **self.environment)
-        (plan,) = self.until(lambda: {*plans.glob("*.json")} - before, "nothing was planned")
-        process.send_signal(signal.SIGSTOP)
+        runs = self.home / "history" / "runs.db"
+        with closing(sqlite3.connect(runs, isolation_level=None)) as database:
+            database.execute("BEGIN IMMEDIATE")  # nobody can write a run until it ends
+            process = self.repository.fork("build", *map(self.repository.image, IMAGES), **self.environment)
+            (plan,) = self.until(lambda: {*plans.glob("*.json")} - before, "nothing was planned")
+            process.send_signal(signal.SIGSTOP)
         return process, plan
 
     def _new_run(self, known: set[str], process: ForkedCommand) -> str | None:
