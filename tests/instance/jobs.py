@@ -24,8 +24,9 @@ def folder() -> Path:
 
 
 def mark(name: str, text: str = "") -> None:
-    (folder() / f"{name}.new").write_text(text)
-    (folder() / f"{name}.new").rename(folder() / name)
+    new = folder() / f"{name}.{os.getpid()}.new"  # runs that begin together leave the same marks
+    new.write_text(text)
+    new.rename(folder() / name)
 
 
 @dg.op(out=dg.Out(dg.Nothing))

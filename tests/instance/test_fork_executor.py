@@ -242,10 +242,9 @@ def test_after_a_failure_nothing_else_is_started_and_what_runs_comes_to_its_end(
 def test_a_pool_holds_for_steps_of_several_runs(runs: Runs, instance: dg.DagsterInstance) -> None:
     instance.event_log_storage.set_concurrency_slots(POOL, 1)
     processes = [runs.start("pooled") for _ in range(3)]
-    for process in processes:
-        process.wait(SECONDS)
+    said = [process.communicate(timeout=SECONDS) for process in processes]
     times = sorted(tuple(map(float, runs.mark(name).split())) for name in runs.marks() if name.startswith("alone-"))
-    assert len(times) == len(processes)
+    assert len(times) == len(processes), said
     for (_, end), (begin, _) in itertools.pairwise(times):
         assert end <= begin
     assert instance.event_log_storage.get_concurrency_info(POOL).active_slot_count == 0
