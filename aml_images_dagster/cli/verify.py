@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.markup import escape
 
-from aml_images_dagster.builds.versions.image_lookup import find_image, is_reference
+from aml_images_dagster.builds.versions.image_lookup import find_image, is_reference, registry_at
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.profiles import backends_for
-from aml_images_dagster.registry.oci import OciRegistry
 from aml_images_dagster.trust.keys import TEST_KEY_WARNING
 from aml_images_dagster.trust.signing import trust_of
 from aml_images_dagster.trust.verification import verify_image
@@ -63,12 +62,7 @@ def _find(settings: Settings, text: str) -> tuple[Registry, Reference]:
     backends = backends_for(settings)
     if is_reference(text):
         reference = Reference.parse(text)
-        host = reference.registry
-        own = next((each for each in (backends.staging, backends.production) if each.host == host), None)
-        elsewhere = OciRegistry(
-            host, lambda: backends.login_for(host), trusted=settings.trusts(host), setting=settings.naming(host)
-        )
-        return own or elsewhere, reference
+        return registry_at(reference.registry, settings, backends), reference
     if {":", "@"} & {*text}:
         raise BadInput(
             f"{text!r} does not begin with a registry",

@@ -103,9 +103,8 @@ def find_reference(settings: Settings, backends: Backends, text: str) -> FoundIm
         Unreachable: A registry does not answer.
     """
     reference = Reference.parse(text)
-    for registry in (backends.staging, backends.production):
-        if registry.host == reference.registry:
-            return FoundImage(registry, reference, reference.repository)
+    if reference.registry in (backends.staging.host, backends.production.host):
+        return FoundImage(registry_at(reference.registry, settings, backends), reference, reference.repository)
     base = backends.resolver.resolve(text)
     place = Reference.parse(base.pull)
     if base.from_engine:
@@ -114,12 +113,17 @@ def find_reference(settings: Settings, backends: Backends, text: str) -> FoundIm
             where=text,
             hint="Push it to a registry, or name a mirror that has it (base_mirrors).",
         )
-    host = place.registry
-    own = next((each for each in (backends.staging, backends.production) if each.host == host), None)
-    elsewhere = OciRegistry(
-        host, backends.login_for(host), trusted=settings.trusts(host), setting=settings.naming(host)
+    return FoundImage(registry_at(place.registry, settings, backends), place, reference.repository)
+
+
+def registry_at(host: str, settings: Settings, backends: Backends) -> Registry:
+    """The registry at a host: staging, production, or another one with the login for it."""
+    for registry in (backends.staging, backends.production):
+        if registry.host == host:
+            return registry
+    return OciRegistry(
+        host, lambda: backends.login_for(host), trusted=settings.trusts(host), setting=settings.naming(host)
     )
-    return FoundImage(own or elsewhere, place, reference.repository)
 
 
 def find_base(base: BaseImage, catalog: Catalog, backends: Backends, settings: Settings) -> FoundImage | None:
