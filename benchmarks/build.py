@@ -14,7 +14,8 @@ the product a second time with `trust.attach` off: what evidence costs. --other 
 one: the interpreter of its environment. Without --chartpress that peer is left out; it is `pip install chartpress` in
 an environment of its own. The images are trivial, or those of the last commit of a --repository, built by the factory
 with tests and evidence, and by the peers, `docker build` by BuildKit and by the classic builder, without: in
-the row `cold` alone, which is `forced` by a factory that has read no layer before.
+the row `cold` alone, which is `forced` by a factory that has read no layer before. With --without-scenarios the factory
+tests nothing either: the same work.
 
 Needs the engine, docker-registry, and the bases (busybox) in the mirror of the staging registry on 127.0.0.1:5000; both
 registries of the benchmark are its own.
@@ -214,10 +215,14 @@ class Scene:
 
     def commit(self) -> None:
         for repository in (self.ours, self.theirs):
-            git = ["git", "-C", str(repository), "-c", "user.name=b", "-c", "user.email=b@example.com"]
-            subprocess.run([*git, "init", "-q"], check=True)
-            subprocess.run([*git, "add", "-A"], check=True)
-            subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "images"], check=True)
+            self._commit(repository)
+
+    @staticmethod
+    def _commit(repository: Path) -> None:
+        git = ["git", "-C", str(repository), "-c", "user.name=b", "-c", "user.email=b@example.com"]
+        subprocess.run([*git, "init", "-q"], check=True)
+        subprocess.run([*git, "add", "-A"], check=True)
+        subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "images"], check=True)
 
     def keep_instances_in(self, configuration: Path, products: Sequence[Product]) -> None:
         """Let instances have another configuration. All products share its database."""
@@ -254,11 +259,17 @@ class Scene:
 
 
 class RealScene(Scene):
-    """Images of a repository, at its last commit, with its own tests."""
+    """Images of a repository, at its last commit, with its own tests or with none."""
 
-    def __init__(self, root: Path, repository: Path, names: Sequence[str], staging: str, production: str) -> None:
+    def __init__(
+        self, root: Path, repository: Path, names: Sequence[str], staging: str, production: str, *, scenarios: bool
+    ) -> None:
         self.root, self.staging, self.ours, self.names = root, staging, root / "ours", [*names]
         subprocess.run(["git", "clone", "-q", repository, self.ours], check=True)
+        if not scenarios:
+            for file in self.ours.rglob("tests.json"):
+                file.unlink()
+            self._commit(self.ours)
         self.settings = {
             "AML_IMAGES_STAGING_REGISTRY": staging,
             "AML_IMAGES_PRODUCTION_REGISTRY": production,
@@ -378,6 +389,7 @@ def main() -> None:
     parser.add_argument("--other", action="append", default=[], metavar="NAME=PYTHON")
     parser.add_argument("--without-evidence", action="store_true")
     parser.add_argument("--repository", type=Path)
+    parser.add_argument("--without-scenarios", action="store_true")
     parser.add_argument("--names", default="", metavar="FAMILY/NAME,...")
     parser.add_argument("--chartpress", default="", metavar="PATH")
     parser.add_argument("--postgres", action="store_true")
@@ -390,7 +402,13 @@ def main() -> None:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         hosts = [registry.host for registry in registries(stack, root)]
         scene = (
-            RealScene(root, options.repository.resolve(), options.names.split(","), *hosts)
+            RealScene(
+                root,
+                options.repository.resolve(),
+                options.names.split(","),
+                *hosts,
+                scenarios=not options.without_scenarios,
+            )
             if options.repository
             else Scene(root, *hosts, options.images)
         )
