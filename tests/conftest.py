@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import io
 import json
@@ -61,12 +62,13 @@ LONGEST = (
     "tests/e2e/test_upstream.py",
     "tests/catalog/test_dockerfile_engine.py",
     "tests/release/test_cut_points.py",
-    "tests/faults/test_faults_command_line.py",
     "tests/faults/test_faults_with_daemon.py",
     "tests/faults/test_hosts.py",
-    "tests/faults/test_production.py",
+    "tests/faults/test_faults_command_line.py",
+    "tests/faults/test_concurrent_builds.py",
+    "tests/faults/test_faults_on_postgres.py",
 )
-"""Files that take more than a minute, the longest first: scripts/test gives a file to one process."""
+"""Files that take more than a minute, the longest first: scripts/test gives a file to one process, or a class of it."""
 
 MakeContext = Callable[[Mapping[str, str | bytes]], Path]
 PushNewImage = Callable[..., Reference]
@@ -110,6 +112,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return places.get(item.nodeid.partition("::")[0], len(LONGEST)), not is_long
 
     items.sort(key=place)
+
+
+def pytest_collection_finish() -> None:
+    """What is there before the first test stays: no collection of garbage looks at it again, and no fork copies it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+import pytest
 
 from tests.emulators.buildkit_socket import RemoteBuilder
 from tests.emulators.faulty_registry import Fault as Answer
@@ -22,6 +24,7 @@ from tests.faults.scene import FAULTY
 if TYPE_CHECKING:
     from tests.faults.scene import Build, Scene, Started
 
+At = Literal["build", "registry", "engine"]
 Inflict = Callable[["Scene", "Started"], "Build"]
 LOST = "the engine was lost while it built"
 
@@ -31,6 +34,7 @@ class Fault:
     """A fault that a build meets.
 
     Attributes:
+        at: What fails first. The faults of each are a class of tests, which may run beside the others.
         name: As the matrix shows it.
         started: How the build is started.
         inflict: Lets it happen.
@@ -39,6 +43,7 @@ class Fault:
         says: Regular expression for what the command line says of it; empty where nobody is left to say it.
     """
 
+    at: At
     name: str
     started: Started
     inflict: Inflict
@@ -54,18 +59,19 @@ FAULTS: list[Fault] = []
 
 
 def fault(
-    name: str, *started: Started, daemon: bool = False, by_hand: tuple[Started, ...] = (), says: str = ""
+    at: At, name: str, *started: Started, daemon: bool = False, by_hand: tuple[Started, ...] = (), says: str = ""
 ) -> Callable[[Inflict], Inflict]:
     def register(inflict: Inflict) -> Inflict:
-        FAULTS.extend(Fault(name, how, inflict, daemon or how == "UI", how in by_hand, says) for how in started)
+        FAULTS.extend(Fault(at, name, how, inflict, daemon or how == "UI", how in by_hand, says) for how in started)
         return inflict
 
     return register
 
 
-def chosen(*, daemon: bool) -> list[Fault]:
-    """The faults that are to be run: all of them when the matrix is wanted as a file."""
-    return [fault for fault in FAULTS if fault.daemon == daemon and (os.environ.get(FILE) or not fault.by_hand)]
+def chosen(at: At, *, daemon: bool) -> pytest.MarkDecorator:
+    """A test of each fault that is to be run: of all when the matrix is wanted as a file."""
+    mine = [fault for fault in FAULTS if fault.at == at and fault.daemon == daemon]
+    return pytest.mark.parametrize("fault", [one for one in mine if os.environ.get(FILE) or not one.by_hand], ids=str)
 
 
 def soon_over(scene: Scene, build: Build) -> Build:
@@ -77,19 +83,19 @@ def soon_over(scene: Scene, build: Build) -> Build:
 # Exceptions
 
 
-@fault("RUN fails", "command line", "UI", by_hand=("UI",), says="did not complete successfully: exit code: 1")
+@fault("build", "RUN fails", "command line", "UI", by_hand=("UI",), says="did not complete successfully: exit code: 1")
 def run_fails(scene: Scene, started: Started) -> Build:
     scene.instruction("false")
     return soon_over(scene, scene.start(started))
 
 
-@fault("scenario fails", "command line", "UI", by_hand=("UI",))
+@fault("build", "scenario fails", "command line", "UI", by_hand=("UI",))
 def scenario_fails(scene: Scene, started: Started) -> Build:
     scene.scenario("exit 3")
     return soon_over(scene, scene.start(started))
 
 
-@fault("scenario times out", "command line", by_hand=("command line",))
+@fault("build", "scenario times out", "command line", by_hand=("command line",))
 def scenario_times_out(scene: Scene, started: Started) -> Build:
     scene.scenario("sleep 300", timeout_minutes=0.02)
     return soon_over(scene, scene.start(started))
@@ -108,17 +114,25 @@ def answered(scene: Scene, started: Started, answer: Answer) -> Build:
     return soon_over(scene, scene.start(started))
 
 
-@fault("push: auth refused", "command line", says="could not push .* 401 Unauthorized.* Sign in")
+@fault("registry", "push: auth refused", "command line", says="could not push .* 401 Unauthorized.* Sign in")
 def auth_refused(scene: Scene, started: Started) -> Build:
     return answered(scene, started, Answer("status", "PUT", pushed_to(scene), status=401))
 
 
-@fault("push: registry answers 500", "command line", says="could not push .* 500 Internal Server Error")
+@fault(
+    "registry", "push: too many requests", "command line", by_hand=("command line",), says="has too many requests: wait"
+)
+def too_many_requests(scene: Scene, started: Started) -> Build:
+    return answered(scene, started, Answer("status", "PUT", pushed_to(scene), status=429))
+
+
+@fault("registry", "push: registry answers 500", "command line", says="could not push .* 500 Internal Server Error")
 def registry_500(scene: Scene, started: Started) -> Build:
     return answered(scene, started, Answer("status", "PUT", pushed_to(scene), status=500))
 
 
 @fault(
+    "registry",
     "push: connection dropped",
     "command line",
     by_hand=("command line",),
@@ -128,13 +142,13 @@ def registry_drops(scene: Scene, started: Started) -> Build:
     return answered(scene, started, Answer("drop", "PUT", pushed_to(scene)))
 
 
-@fault("push: registry hangs", "command line", says="could not push .*: not finished after 3 s")
+@fault("registry", "push: registry hangs", "command line", says="could not push .*: not finished after 3 s")
 def registry_hangs(scene: Scene, started: Started) -> Build:
     scene.environment["AML_IMAGES_TRANSFER_TIMEOUT_MINUTES"] = "0.05"
     return answered(scene, started, Answer("hang", "PUT", pushed_to(scene)))
 
 
-@fault("registry stopped in mid-push", "command line", daemon=True, says="could not push")
+@fault("registry", "registry stopped in mid-push", "command line", daemon=True, says="could not push")
 def registry_stopped(scene: Scene, started: Started) -> Build:
     scene.content()
     front = scene.world.front
@@ -154,7 +168,7 @@ def registry_stopped_while(scene: Scene, build: Build) -> Build:
     return build
 
 
-@fault("registry stopped in mid-test", "UI", by_hand=("UI",))
+@fault("registry", "registry stopped in mid-test", "UI", by_hand=("UI",))
 def registry_stopped_in_test(scene: Scene, started: Started) -> Build:
     scene.scenario("sleep 2; exit 3")
     build = scene.start(started)
@@ -193,44 +207,44 @@ def step_killed(scene: Scene, build: Build) -> Build:
     return soon_over(scene, build)
 
 
-@fault("kill -9 of the step between push and attach", "command line")
+@fault("build", "kill -9 of the step between push and attach", "command line")
 def step_killed_before_attach(scene: Scene, started: Started) -> Build:
     return step_killed(scene, in_mid_attach(scene, started, artifacts_of(scene)))
 
 
-@fault("kill -9 of the step between artifact and list", "command line")
+@fault("build", "kill -9 of the step between artifact and list", "command line")
 def step_killed_in_attach(scene: Scene, started: Started) -> Build:
     return step_killed(scene, in_mid_attach(scene, started, lists_of(scene)))
 
 
-@fault("kill -9 of the run worker between artifact and list", "UI")
+@fault("build", "kill -9 of the run worker between artifact and list", "UI")
 def worker_killed_in_attach(scene: Scene, started: Started) -> Build:
     build = in_mid_attach(scene, started, lists_of(scene))
     scene.strike(build, lambda: kill(scene.worker(build)))
     return build
 
 
-@fault("attach: forbidden", "command line")
+@fault("registry", "attach: forbidden", "command line")
 def attach_forbidden(scene: Scene, started: Started) -> Build:
     return answered(scene, started, Answer("status", "PUT", artifacts_of(scene), status=403))
 
 
-@fault("attach: list refused", "command line", by_hand=("command line",))
+@fault("registry", "attach: list refused", "command line", by_hand=("command line",))
 def list_refused(scene: Scene, started: Started) -> Build:
     return answered(scene, started, Answer("status", "PUT", lists_of(scene), status=403))
 
 
-@fault("attach: too many requests", "command line", by_hand=("command line",))
+@fault("registry", "attach: too many requests", "command line", by_hand=("command line",))
 def attach_throttled(scene: Scene, started: Started) -> Build:
     return answered(scene, started, Answer("status", "PUT", artifacts_of(scene), status=429))
 
 
-@fault("attach: registry answers 500", "command line")
+@fault("registry", "attach: registry answers 500", "command line")
 def attach_500(scene: Scene, started: Started) -> Build:
     return answered(scene, started, Answer("status", "PUT", lists_of(scene), status=500))
 
 
-@fault("registry stopped in mid-attach", "command line", daemon=True)
+@fault("registry", "registry stopped in mid-attach", "command line", daemon=True)
 def registry_stopped_in_attach(scene: Scene, started: Started) -> Build:
     return registry_stopped_while(scene, in_mid_attach(scene, started, lists_of(scene)))
 
@@ -248,12 +262,12 @@ def signalled(scene: Scene, started: Started, how: signal.Signals) -> Build:
     return soon_over(scene, build)
 
 
-@fault("Ctrl-C in test", "command line", by_hand=("command line",))
+@fault("build", "Ctrl-C in test", "command line", by_hand=("command line",))
 def interrupted(scene: Scene, started: Started) -> Build:
     return signalled(scene, started, signal.SIGINT)
 
 
-@fault("SIGTERM in test", "command line", by_hand=("command line",))
+@fault("build", "SIGTERM in test", "command line", by_hand=("command line",))
 def ended(scene: Scene, started: Started) -> Build:
     return signalled(scene, started, signal.SIGTERM)
 
@@ -264,22 +278,22 @@ def terminated(scene: Scene, started: Started, policy: str, *, in_test: bool) ->
     return soon_over(scene, build)
 
 
-@fault("terminate in test", "UI")
+@fault("build", "terminate in test", "UI")
 def terminated_in_test(scene: Scene, started: Started) -> Build:
     return terminated(scene, started, "SAFE_TERMINATE", in_test=True)
 
 
-@fault("terminate in build", "UI", by_hand=("UI",))
+@fault("build", "terminate in build", "UI", by_hand=("UI",))
 def terminated_in_build(scene: Scene, started: Started) -> Build:
     return terminated(scene, started, "SAFE_TERMINATE", in_test=False)
 
 
-@fault("force-terminate in test", "UI", by_hand=("UI",))
+@fault("build", "force-terminate in test", "UI", by_hand=("UI",))
 def force_terminated_in_test(scene: Scene, started: Started) -> Build:
     return terminated(scene, started, "MARK_AS_CANCELED_IMMEDIATELY", in_test=True)
 
 
-@fault("force-terminate in build", "UI")
+@fault("build", "force-terminate in build", "UI")
 def force_terminated_in_build(scene: Scene, started: Started) -> Build:
     return terminated(scene, started, "MARK_AS_CANCELED_IMMEDIATELY", in_test=False)
 
@@ -307,31 +321,31 @@ def kill(*pids: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-@fault("kill -9 of the step in test", "command line", "UI", by_hand=("UI",))
+@fault("build", "kill -9 of the step in test", "command line", "UI", by_hand=("UI",))
 def step_killed_in_test(scene: Scene, started: Started) -> Build:
     return step_killed(scene, in_mid_test(scene, started))
 
 
-@fault("kill -9 of the step in build", "command line", by_hand=("command line",))
+@fault("build", "kill -9 of the step in build", "command line", by_hand=("command line",))
 def step_killed_in_build(scene: Scene, started: Started) -> Build:
     return step_killed(scene, in_mid_build(scene, started))
 
 
-@fault("kill -9 of the run worker in test", "command line", "UI", daemon=True, by_hand=("command line",))
+@fault("build", "kill -9 of the run worker in test", "command line", "UI", daemon=True, by_hand=("command line",))
 def worker_killed_in_test(scene: Scene, started: Started) -> Build:
     build = in_mid_test(scene, started)
     scene.strike(build, lambda: kill(scene.worker(build)))
     return build
 
 
-@fault("kill -9 of the run worker in build", "command line", "UI", daemon=True, by_hand=("command line", "UI"))
+@fault("build", "kill -9 of the run worker in build", "command line", "UI", daemon=True, by_hand=("command line", "UI"))
 def worker_killed_in_build(scene: Scene, started: Started) -> Build:
     build = in_mid_build(scene, started)
     scene.strike(build, lambda: kill(scene.worker(build)))
     return build
 
 
-@fault("orphan step pushes after the cleanup", "command line", "UI", daemon=True, by_hand=("command line",))
+@fault("build", "orphan step pushes after the cleanup", "command line", "UI", daemon=True, by_hand=("command line",))
 def orphan_pushes(scene: Scene, started: Started) -> Build:
     scene.content()
     front = scene.world.front
@@ -352,7 +366,7 @@ def orphan_pushes(scene: Scene, started: Started) -> Build:
     return build
 
 
-@fault("kill -9 of the daemon in test, which ends `dagster dev`", "UI", by_hand=("UI",))
+@fault("build", "kill -9 of the daemon in test, which ends `dagster dev`", "UI", by_hand=("UI",))
 def daemon_killed(scene: Scene, started: Started) -> Build:
     assert scene.ui is not None
     build = in_mid_test(scene, started)
@@ -364,7 +378,7 @@ def daemon_killed(scene: Scene, started: Started) -> Build:
     return build
 
 
-@fault("kill -9 of UI, daemon, worker and step at once in test", "UI")
+@fault("build", "kill -9 of UI, daemon, worker and step at once in test", "UI")
 def all_killed(scene: Scene, started: Started) -> Build:
     assert scene.ui is not None
     build = in_mid_test(scene, started)
@@ -382,7 +396,7 @@ def all_killed(scene: Scene, started: Started) -> Build:
     return build
 
 
-@fault("kill -9 of the code server and the run worker in test", "UI")
+@fault("build", "kill -9 of the code server and the run worker in test", "UI")
 def code_server_killed(scene: Scene, started: Started) -> Build:
     assert scene.ui is not None
     ui = scene.ui
@@ -395,7 +409,7 @@ def code_server_killed(scene: Scene, started: Started) -> Build:
     return build
 
 
-@fault("kill -9 of the server that runs are forked from in test", "UI")
+@fault("build", "kill -9 of the server that runs are forked from in test", "UI")
 def fork_server_killed(scene: Scene, started: Started) -> Build:
     assert scene.ui is not None
     build = in_mid_test(scene, started)
@@ -419,12 +433,12 @@ def in_mid_recording(scene: Scene) -> Build:
     return build
 
 
-@fault("kill -9 of the step that records what is reused", "command line")
+@fault("build", "kill -9 of the step that records what is reused", "command line")
 def step_killed_in_recording(scene: Scene, started: Started) -> Build:
     return step_killed(scene, in_mid_recording(scene))
 
 
-@fault("kill -9 of the run worker while what is reused is recorded", "command line", daemon=True)
+@fault("build", "kill -9 of the run worker while what is reused is recorded", "command line", daemon=True)
 def worker_killed_in_recording(scene: Scene, started: Started) -> Build:
     build = in_mid_recording(scene)
     orphans = scene.steps(build)
@@ -449,26 +463,23 @@ def engine_ended_in_test(scene: Scene, started: Started, how: signal.Signals) ->
     return build
 
 
-@fault("engine stopped in test", "command line", daemon=True, by_hand=("command line",))
+@fault("engine", "engine stopped in test", "command line", daemon=True, by_hand=("command line",))
 def engine_stopped_in_test(scene: Scene, started: Started) -> Build:
     return engine_ended_in_test(scene, started, signal.SIGTERM)
 
 
-@fault("engine killed in test", "UI", by_hand=("UI",))
+@fault("engine", "engine killed in test", "UI", by_hand=("UI",))
 def engine_killed_in_test(scene: Scene, started: Started) -> Build:
     return engine_ended_in_test(scene, started, signal.SIGKILL)
 
 
-@fault("kill -9 of the client in build", "command line", says="buildx was killed by SIGKILL.* ran out of memory")
+@fault(
+    "build", "kill -9 of the client in build", "command line", says="buildx was killed by SIGKILL.* ran out of memory"
+)
 def client_killed_in_build(scene: Scene, started: Started) -> Build:
     build = in_mid_build(scene, started, seconds=60)
     scene.strike(build, lambda: kill(*scene.clients(build)))
     return soon_over(scene, build)
-
-
-@fault("push: too many requests", "command line", by_hand=("command line",), says="has too many requests: wait")
-def too_many_requests(scene: Scene, started: Started) -> Build:
-    return answered(scene, started, Answer("status", "PUT", pushed_to(scene), status=429))
 
 
 def engine_ended_in_build(scene: Scene, started: Started, how: signal.Signals) -> Build:
@@ -482,17 +493,17 @@ def engine_ended_in_build(scene: Scene, started: Started, how: signal.Signals) -
     return build
 
 
-@fault("engine stopped in build, longer than a build waits for it", "command line", daemon=True, says=LOST)
+@fault("engine", "engine stopped in build, longer than a build waits for it", "command line", daemon=True, says=LOST)
 def engine_stopped_in_build(scene: Scene, started: Started) -> Build:
     return engine_ended_in_build(scene, started, signal.SIGTERM)
 
 
-@fault("engine killed in build, longer than a build waits for it", "command line", daemon=True, says=LOST)
+@fault("engine", "engine killed in build, longer than a build waits for it", "command line", daemon=True, says=LOST)
 def engine_killed_in_build(scene: Scene, started: Started) -> Build:
     return engine_ended_in_build(scene, started, signal.SIGKILL)
 
 
-@fault("remote builder lost in build", "command line", says=f"builder remote-.* {LOST}")
+@fault("engine", "remote builder lost in build", "command line", says=f"builder remote-.* {LOST}")
 def remote_builder_lost(scene: Scene, started: Started) -> Build:
     scene.environment["AML_IMAGES_ENGINE_PATIENCE_SECONDS"] = "1"
     with tempfile.TemporaryDirectory(prefix="remote-") as folder:
@@ -504,7 +515,7 @@ def remote_builder_lost(scene: Scene, started: Started) -> Build:
             return soon_over(scene, build)
 
 
-@fault("disk full in build", "command line", says="the engine's disk is full: .* Free space")
+@fault("engine", "disk full in build", "command line", says="the engine's disk is full: .* Free space")
 def disk_full(scene: Scene, started: Started) -> Build:
     build = in_mid_build_that_writes(scene, started)
     scene.strike(build, scene.world.engine.fill_disk)

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.emulators.faulty_registry import Fault as Answer
-from tests.faults.faults import Fault, chosen, in_mid_build, pushed_to
-from tests.faults.matrix import PROPERTY
-from tests.faults.verification import nothing_is_left
+from tests.faults.faults import chosen, in_mid_build, pushed_to
+from tests.faults.verification import NothingIsLeft
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tests.faults.scene import Scene
 
@@ -27,9 +26,19 @@ def scene(command_line: Scene) -> Iterator[Scene]:
     command_line.fix()
 
 
-@pytest.mark.parametrize("fault", chosen(daemon=False), ids=str)
-def test_nothing_is_left(fault: Fault, scene: Scene, record_property: Callable[[str, object], None]) -> None:
-    record_property(PROPERTY, list(nothing_is_left(fault, scene)))
+@chosen("engine", daemon=False)
+class TestEngine(NothingIsLeft):
+    pass
+
+
+@chosen("build", daemon=False)
+class TestBuild(NothingIsLeft):
+    pass
+
+
+@chosen("registry", daemon=False)
+class TestRegistry(NothingIsLeft):
+    pass
 
 
 def test_a_build_that_is_killed_between_plan_and_run_leaves_a_plan_that_is_removed(scene: Scene) -> None:

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.faults import Fault, chosen
-from tests.faults.matrix import PROPERTY
-from tests.faults.verification import nothing_is_left
+from tests.faults.faults import chosen
+from tests.faults.verification import NothingIsLeft
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tests.faults.scene import Scene
 
@@ -25,6 +24,16 @@ def scene(with_daemon: Scene) -> Iterator[Scene]:
     with_daemon.fix()
 
 
-@pytest.mark.parametrize("fault", chosen(daemon=True), ids=str)
-def test_nothing_is_left(fault: Fault, scene: Scene, record_property: Callable[[str, object], None]) -> None:
-    record_property(PROPERTY, list(nothing_is_left(fault, scene)))
+@chosen("build", daemon=True)
+class TestBuild(NothingIsLeft):
+    pass
+
+
+@chosen("engine", daemon=True)
+class TestEngine(NothingIsLeft):
+    pass
+
+
+@chosen("registry", daemon=True)
+class TestRegistry(NothingIsLeft):
+    pass

@@ -7,10 +7,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.faults.matrix import Row
+from tests.faults.matrix import PROPERTY, Row
 from tests.faults.scene import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.faults.evidence import Left
     from tests.faults.faults import Fault
     from tests.faults.scene import Build, Scene
@@ -64,3 +66,10 @@ def nothing_is_left(fault: Fault, scene: Scene) -> Row:
     assert scene.damaged() == []
     # Only now, because the layers say what they have done when they are done.
     return Row(fault.name, build.started, str(clean.there), scene.cleaners(build), clean.seconds)
+
+
+class NothingIsLeft:
+    """The test of each fault that a class is about."""
+
+    def test_nothing_is_left(self, fault: Fault, scene: Scene, record_property: Callable[[str, object], None]) -> None:
+        record_property(PROPERTY, list(nothing_is_left(fault, scene)))
