@@ -14,6 +14,7 @@ import hashlib
 import json
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,7 @@ _EMPTY_CONFIG = {
 
 _DEEPEST = 4
 """An image, its SBOM, the signature of that, and one more."""
+_AT_ONCE = 4
 _MOST_ARTIFACTS = 2000
 _MOST_ENTRIES = 1000
 _LONGEST_CONTENT = 64 * 2**20
@@ -189,7 +191,7 @@ def attach(registry: Registry, image: Reference, artifacts: Sequence[Artifact]) 
 
 
 def push(registry: Registry, image: Reference, artifacts: Sequence[Artifact]) -> dict[str, list[Attached]]:
-    """Push all that is to be attached to an image; `settle` says so in the lists.
+    """Push all that is to be attached to an image, artifacts side by side; `settle` says so in the lists.
 
     Args:
         registry: Where the image is.
@@ -203,33 +205,34 @@ def push(registry: Registry, image: Reference, artifacts: Sequence[Artifact]) ->
         BadInput: There is no such image.
         Unreachable: The registry does not answer or refuses.
     """
-    lists: dict[str, list[Attached]] = {}
     subject = Descriptor.of(registry.existing(image))
-    if artifacts:
-        _upload(registry, image.repository, _EMPTY)
-    _push(registry, image.repository, subject, artifacts, lists)
-    return lists
+    if not artifacts:
+        return {}
+    _upload(registry, image.repository, _EMPTY)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        pushed = list(pool.map(lambda artifact: _push(registry, image.repository, subject, artifact), artifacts))
+    lists = {found: of for _, below in pushed for found, of in below.items()}
+    return {**lists, subject.digest: [attached for attached, _ in pushed]}
 
 
 def _push(
-    registry: Registry,
-    repository: str,
-    subject: Descriptor,
-    artifacts: Sequence[Artifact],
-    lists: dict[str, list[Attached]],
-) -> None:
-    """Push artifacts, and add what the list of each subject must have: who finds one finds its signature, too."""
-    pushed = []
-    for artifact in artifacts:
-        manifest = artifact.manifest(subject)
-        if artifact.content != _EMPTY:
-            _upload(registry, repository, artifact.content)
-        registry.put_manifest(repository, manifest.digest, manifest)
-        descriptor = Descriptor.of(manifest)
-        pushed.append(Attached(descriptor, artifact.artifact_type, artifact.annotations, subject.digest))
-        _push(registry, repository, descriptor, artifact.attached, lists)
-    if pushed:
-        lists[subject.digest] = pushed
+    registry: Registry, repository: str, subject: Descriptor, artifact: Artifact
+) -> tuple[Attached, dict[str, list[Attached]]]:
+    """Push an artifact, and then what is attached to it; what lists must have: who finds one finds its signature."""
+    manifest = artifact.manifest(subject)
+    if artifact.content != _EMPTY:
+        _upload(registry, repository, artifact.content)
+    registry.put_manifest(repository, manifest.digest, manifest)
+    descriptor = Descriptor.of(manifest)
+    lists: dict[str, list[Attached]] = {}
+    own = []
+    for each in artifact.attached:
+        attached, below = _push(registry, repository, descriptor, each)
+        own.append(attached)
+        lists |= below
+    if own:
+        lists[descriptor.digest] = own
+    return Attached(descriptor, artifact.artifact_type, artifact.annotations, subject.digest), lists
 
 
 def _upload(registry: Registry, repository: str, content: bytes) -> None:
@@ -415,18 +418,20 @@ def settle(registry: Registry, repository: str, lists: Mapping[str, Sequence[Att
     give_up = time.monotonic() + _SETTLE_SECONDS
     calm = dict.fromkeys(lists, 0)
     tries = 0
+    keeps_lists = True
     while calm and time.monotonic() < give_up:
         is_written = False
         for subject in [*calm]:
-            entries = registry.referrers(repository, subject)
-            keeps_list = entries is not None
+            # A registry that keeps no list of one manifest keeps none of the others, which are there, too.
+            entries = registry.referrers(repository, subject) if keeps_lists else None
+            keeps_lists = entries is not None
             if entries is None:
                 entries = _index_entries(registry, repository, subject)
             if {attached.digest for attached in lists[subject]} <= {entry["digest"] for entry in entries}:
                 calm[subject] += 1
-                if keeps_list or calm[subject] == _CALM:
+                if keeps_lists or calm[subject] == _CALM:
                     del calm[subject]
-            elif not keeps_list:
+            elif not keeps_lists:
                 calm[subject] = 0
                 _write_index(registry, repository, subject, [*entries, *(each.entry for each in lists[subject])])
                 is_written = True

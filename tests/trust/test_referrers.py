@@ -75,6 +75,29 @@ def test_everything_of_an_image_takes_one_write_of_the_index(staging, pushed, re
     referrers.delete(staging, pushed)
 
 
+def test_a_registry_that_keeps_no_lists_is_asked_for_one_once(staging, pushed, repository):
+    with FaultyRegistry(staging.host) as front:
+        referrers.attach(OciRegistry(front.host), pushed, [SIGNED_SBOM, *notes(2)])
+        assert len(front.requests("GET", "/referrers/")) == 1
+    referrers.delete(staging, pushed)
+
+
+def test_artifacts_are_pushed_side_by_side_and_each_before_its_signature(real_registry, image, monkeypatch):
+    both, order, put = threading.Barrier(2), [], real_registry.put_manifest
+
+    def put_beside_another(repository, version, manifest):
+        if json.loads(manifest.body)["subject"]["digest"] == image.digest:
+            both.wait(timeout=60)
+        put(repository, version, manifest)
+        order.append(version)
+
+    monkeypatch.setattr(real_registry, "put_manifest", put_beside_another)
+    sbom, note = referrers.attach(real_registry, image, [SIGNED_SBOM, *notes(1)])
+    (signature,) = named(referrers.listed(real_registry, image.with_digest(sbom)))
+    assert set(order) == {sbom, note, signature}
+    assert order.index(sbom) < order.index(signature)
+
+
 def test_there_is_nothing_to_attach_to_an_image_that_is_gone(real_registry, image):
     with pytest.raises(BadInput, match="no such image"):
         referrers.attach(real_registry, image.with_digest(f"sha256:{'0' * 64}"), [SBOM])

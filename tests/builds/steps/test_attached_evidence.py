@@ -334,11 +334,13 @@ def test_a_step_that_is_killed_while_it_attaches_leaves_nothing_behind_after_cle
     session.folder.write_run_information()
     staged = stage(session, image, _silent)
     there = _by_digest(staged, backends.staging)
+    sent: list[str] = []
     stored: list[str] = []
     put = backends.staging.put_manifest
 
     def put_some(repository: str, version: str, manifest: Any) -> None:
-        if len(stored) == pushed:
+        sent.append(version)
+        if len(sent) > pushed:
             raise Killed
         put(repository, version, manifest)
         stored.append(version)
