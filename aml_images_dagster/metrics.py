@@ -104,7 +104,7 @@ class StoreMetrics:
 
     def _look_at(self, folder: BuildFolder) -> None:
         record = folder.read_build()
-        if record is None or record.status == "running":
+        if record is None or record.status in ("running", "partial"):  # the latter may yet fail
             return
         plan = None
         with suppress(FactoryError):  # the build counts without it

@@ -150,6 +150,7 @@ class ScheduleFile(StrictModel):
     stale_after_days: float | None = Field(
         default=None,
         gt=0,
+        le=36_500,
         description="An image whose last complete build is older is shown as unhealthy. More than the longest time "
         "between two builds.",
     )

@@ -200,6 +200,10 @@ def test_other_files_are_remarked_upon(root: Path) -> None:
             "x.yaml:7: error: stale_after_days: a number of 5,000 digits",
         ),
         (
+            PATCH_DAY + "stale_after_days: 1000000000\n",
+            "x.yaml:7: error: stale_after_days: ",
+        ),
+        (
             PATCH_DAY + "stale_after_days: 1.0e999\n",
             "x.yaml:7: error: stale_after_days: 1.0e999 is not a finite number",
         ),

@@ -59,6 +59,19 @@ class _Completed(click.ParamType[str]):
         raise NotImplementedError
 
 
+class _Stated(click.ParamType[str]):
+    """A word that says something: an empty one is mostly a variable that is not set."""
+
+    name = "text"
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        text = str(value)
+        if not text.strip():
+            self.fail("it is empty; leave the option out, or say what it is to be", param, ctx)
+        return text
+
+
 class _Build(_Completed):
     @override
     def names(self, settings: Settings, given: Mapping[str, Any]) -> Iterable[str]:
@@ -107,6 +120,8 @@ IMAGE_OF_BUILD = _ImageOfBuild()
 """Type of an argument that names an image of the build of the argument `build`."""
 RELEASE_TAG = _ReleaseTag()
 """Type of an argument or an option that names a release of the argument `image`."""
+STATED = _Stated()
+"""Type of an option that may be left out, and not be empty."""
 IMAGE = _Image()
 """Type of an argument or an option that names an image of the repository."""
 

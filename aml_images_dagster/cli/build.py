@@ -13,7 +13,7 @@ from aml_images_dagster.builds.ledger import Ledger
 from aml_images_dagster.builds.planning.preflight import NOT_POSSIBLE, check_plan, check_prerequisites
 from aml_images_dagster.builds.planning.preparation import NothingChanged, Wanted, prepare
 from aml_images_dagster.builds.records import why_unreleasable
-from aml_images_dagster.cli.arguments import IMAGE
+from aml_images_dagster.cli.arguments import IMAGE, STATED
 from aml_images_dagster.cli.console import left_out_in_words, new_table, open_console, rows_worth_showing
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
@@ -31,9 +31,12 @@ _ACTIONS = {"build": "[bold yellow]build[/]", "reuse": "[green]reuse[/]", "refus
 
 @click.command("build")
 @click.argument("images", nargs=-1, metavar="[IMAGE...]", type=IMAGE)
-@click.option("--base", metavar="REV", help="Build what changed since this branch, tag or commit.")
+@click.option("--base", type=STATED, metavar="REV", help="Build what changed since this branch, tag or commit.")
 @click.option(
-    "--head", metavar="REV", help="Build this commit. Default: the setting source_commit, else the working tree."
+    "--head",
+    type=STATED,
+    metavar="REV",
+    help="Build this commit. Default: the setting source_commit, else the working tree.",
 )
 @click.option("--all", "everything", is_flag=True, help="Build all images that are not past their end of life.")
 @click.option(
@@ -42,7 +45,7 @@ _ACTIONS = {"build": "[bold yellow]build[/]", "reuse": "[green]reuse[/]", "refus
 @click.option(
     "--release-num", type=int, metavar="N", help="N of the release tag YYYYMMDD.vN. Default: the next free one."
 )
-@click.option("--release-tag", metavar="TAG", help="Use this release tag instead of YYYYMMDD.vN.")
+@click.option("--release-tag", type=STATED, metavar="TAG", help="Use this release tag instead of YYYYMMDD.vN.")
 @click.option("--dry-run", is_flag=True, help="Show what would be built and why. Change nothing.")
 @click.option("--force", is_flag=True, help="Build and test images again that already passed.")
 @click.option("--keep-failed", is_flag=True, help="Keep images and containers of a failed build for keep_failed_hours.")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,9 +9,11 @@ from rich.markup import escape
 
 from aml_images_dagster.builds.history import History
 from aml_images_dagster.builds.ledger import Ledger
+from aml_images_dagster.catalog.git import DIRTY
 from aml_images_dagster.catalog.image_name import full_name
 from aml_images_dagster.cli.arguments import IMAGE, require_images
 from aml_images_dagster.cli.console import new_table, open_console, print_error
+from aml_images_dagster.cli.instance_home import existing_home
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.profiles import backends_for
 
@@ -37,8 +37,8 @@ COLOURS: dict[BuildStatus, str] = {
 def waits_of(settings: Settings, records: Iterable[BuildRecord]) -> dict[str, str]:
     """What builds wait for, by their numbers, as this machine's Dagster instance knows; only of those that wait."""
     runs = {record.run_id: record.build for record in records if record.status == "running"}
-    home = Path(os.environ.get("DAGSTER_HOME") or settings.home / "dagster").absolute()
-    if not runs or not (home / "dagster.yaml").exists():
+    home = existing_home(settings)
+    if not runs or home is None:
         return {}
     from aml_images_dagster.cli.instance import waiting_runs  # Dagster takes seconds to import
 
@@ -102,7 +102,7 @@ def command(settings: Settings, as_json: bool, image: str | None, limit: int | N
             "\n".join(filter(None, (f"[{COLOURS[record.status]}]{record.status}[/]", waits.get(record.build)))),
             f"{record.created:%Y-%m-%d %H:%M:%S}",
             escape(record.started_by) or "-",
-            record.commit[:12] + ("-dirty" if record.commit.endswith("-dirty") else ""),
+            record.commit[:12] + (DIRTY if record.commit.endswith(DIRTY) else ""),
             "\n".join(filter(None, (record.release_tag, release_state(history, record.build)))),
             escape("\n".join(record.images)),
         )

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.command("cleanup")
 @click.argument("build", type=BUILD)
 @click.option("--yes", is_flag=True, help="Do not ask before removing a build that succeeded.")
-@click.option("--force", is_flag=True, help="Also remove a build that is released.")
+@click.option("--force", is_flag=True, help="Do not ask, and also remove a build that is released.")
 @common_options
 def command(settings: Settings, as_json: bool, build: str, yes: bool, force: bool) -> None:
     """Remove the staged images, jobs and release files of BUILD. Can be repeated at any time.

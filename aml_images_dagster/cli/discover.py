@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from aml_images_dagster.builds.source import discover_images, load_catalog, source_tree
 from aml_images_dagster.catalog.discovery import nothing_to_build
+from aml_images_dagster.cli.arguments import STATED
 from aml_images_dagster.cli.console import new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 
@@ -17,9 +18,14 @@ if TYPE_CHECKING:
 
 
 @click.command("discover")
-@click.option("--base", metavar="REV", help="Compare with this branch, tag or commit. Default: the main branch.")
 @click.option(
-    "--head", metavar="REV", help="Compare this commit. Default: the setting source_commit, else the working tree."
+    "--base", type=STATED, metavar="REV", help="Compare with this branch, tag or commit. Default: the main branch."
+)
+@click.option(
+    "--head",
+    type=STATED,
+    metavar="REV",
+    help="Compare this commit. Default: the setting source_commit, else the working tree.",
 )
 @click.option("--no-fallback", is_flag=True, help="Select no image instead of all images when no image changed.")
 @common_options

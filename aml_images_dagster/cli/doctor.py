@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +13,7 @@ from aml_images_dagster.builds.planning.prerequisites import prerequisites
 from aml_images_dagster.checks import Check, CheckResult, perform_all
 from aml_images_dagster.cli.arguments import IMAGE
 from aml_images_dagster.cli.console import new_table, open_console
+from aml_images_dagster.cli.instance_home import existing_home, instance_home
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.text import counted
@@ -89,9 +88,9 @@ def _table(results: list[CheckResult]) -> Table:
 
 def _dagster(settings: Settings) -> str:
     """The instance as it is; a build makes one where there is none."""
-    home = Path(os.environ.get("DAGSTER_HOME") or settings.home / "dagster").absolute()
-    if not (home / "dagster.yaml").exists():
-        return f"no instance in {home} yet: the first build creates it"
+    home = existing_home(settings)
+    if home is None:
+        return f"no instance in {instance_home(settings)} yet: the first build creates it"
     from aml_images_dagster.cli.instance import existing_instance  # Dagster takes seconds to import
 
     with existing_instance(home) as instance:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from sqlalchemy.exc import OperationalError
 
+from aml_images_dagster.cli.instance_home import instance_home
 from aml_images_dagster.defs.keys import image_of
 from aml_images_dagster.defs.pools import free_places_of_ended_runs, set_missing_limits
-from aml_images_dagster.defs.run_state import waiting
+from aml_images_dagster.defs.run_state import InstanceRuns, waiting
 from aml_images_dagster.errors import BadInput, FactoryError, Unreachable
 
 if TYPE_CHECKING:
@@ -76,21 +77,21 @@ def waiting_runs(home: Path, runs: Iterable[str]) -> dict[str, str]:
         return {run: found for run in runs if (found := waiting(instance, run))}
 
 
-def is_over(home: Path, run_id: str) -> bool:
-    """Whether a run has ended; False also if it is unknown there.
+def is_over(home: Path, run_id: str, patience_seconds: float) -> bool:
+    """Whether a run has ended, also by the death of its process; False also if it is unknown there.
 
     Args:
         home: Where the instance is.
         run_id: The run.
+        patience_seconds: See `InstanceRuns`.
     """
     with existing_instance(home) as instance:
-        run = instance.get_run_by_id(run_id)
-    return run is not None and run.is_finished
+        return InstanceRuns(instance, patience_seconds).state(run_id) not in ("alive", "unknown")
 
 
 def open_instance(settings: Settings) -> dg.DagsterInstance:
     """The Dagster instance of the settings, made when it is not there yet."""
-    home = Path(os.environ.get("DAGSTER_HOME") or settings.home / "dagster").absolute()
+    home = instance_home(settings)
     home.mkdir(parents=True, exist_ok=True)
     # Even when the instance is elsewhere: artifacts and logs come here, and are no change of the working tree.
     settings.home.mkdir(parents=True, exist_ok=True)

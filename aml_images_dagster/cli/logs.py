@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +11,7 @@ import click
 from aml_images_dagster.catalog.image_name import full_name
 from aml_images_dagster.cli.arguments import BUILD, IMAGE_OF_BUILD, build_named
 from aml_images_dagster.cli.console import open_console
+from aml_images_dagster.cli.instance_home import existing_home
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.cli.status import find_build
 from aml_images_dagster.errors import BadInput
@@ -127,7 +126,7 @@ def _logs(
 
 
 def _step_logs(settings: Settings, record: BuildRecord, image: str | None) -> Iterator[tuple[str, str]]:
-    home = _instance(settings)
+    home = existing_home(settings)
     if home is None:
         return
     from aml_images_dagster.cli.instance import step_logs
@@ -136,19 +135,17 @@ def _step_logs(settings: Settings, record: BuildRecord, image: str | None) -> It
 
 
 def _has_ended(settings: Settings, folder: BuildFolder) -> bool:
-    """Whether nothing more is printed. A build of a part of the chain stays `partial`: only its run knows."""
+    """Whether nothing more is printed.
+
+    A build of a part of the chain stays `partial`, and one that was killed `running` until it is cleaned up: only its
+    run knows.
+    """
     record = folder.read_build()
     if record is None or record.status not in ("running", "partial"):
         return True
-    home = _instance(settings)
-    if record.status == "running" or home is None:
+    home = existing_home(settings)
+    if home is None:
         return False
     from aml_images_dagster.cli.instance import is_over
 
-    return is_over(home, record.run_id)
-
-
-def _instance(settings: Settings) -> Path | None:
-    """The folder of this machine's Dagster instance, if there is one."""
-    home = Path(os.environ.get("DAGSTER_HOME") or settings.home / "dagster").absolute()
-    return home if (home / "dagster.yaml").exists() else None
+    return is_over(home, record.run_id, settings.host_patience_seconds)

@@ -53,13 +53,14 @@ def command(settings: Settings, as_json: bool, listen: str | None, textfile: Pat
         raise BadInput(
             "there is no such folder", where=f"--textfile {textfile.parent}", hint="Name another, or make it."
         )
+    address = _address(listen) if listen is not None else None
     exporter = _exporter(settings)
     if textfile is not None:
         exporter.refresh()
         exporter.write(textfile)
         return
-    assert listen is not None  # noqa: S101 - one of the two is given
-    _serve(exporter, listen, interval)
+    assert address is not None  # noqa: S101 - one of the two is given
+    _serve(exporter, *address, interval)
 
 
 def _exporter(settings: Settings) -> Exporter:
@@ -73,14 +74,19 @@ def _exporter(settings: Settings) -> Exporter:
     return Exporter(sources, lambda reason: click.echo(f"warning: {printable(reason)}", err=True))
 
 
-def _serve(exporter: Exporter, listen: str, interval: float) -> NoReturn:
+def _address(listen: str) -> tuple[str, int]:
     host, _, port = listen.rpartition(":")
     is_host = host and (":" not in host or (host.startswith("[") and host.endswith("]")))
     if not is_host or not port.isdecimal() or not 0 < int(port) <= _MOST_PORTS:
         raise BadInput(f"{listen!r} is no address", where="--listen", hint="Write HOST:PORT, e.g. 127.0.0.1:9464.")
+    return host, int(port)
+
+
+def _serve(exporter: Exporter, host: str, port: int, interval: float) -> NoReturn:
+    listen = f"{host}:{port}"
     exporter.refresh()
     try:
-        exporter.serve(host.strip("[]"), int(port))
+        exporter.serve(host.strip("[]"), port)
     except OSError as error:
         raise BadInput(
             f"the address cannot be had: {error.strerror or error}",

@@ -10,10 +10,11 @@ from rich.markup import escape
 
 from aml_images_dagster.builds.compliance.notices import drift, find_components
 from aml_images_dagster.builds.source import load_catalog
+from aml_images_dagster.builds.versions.image_lookup import is_reference
 from aml_images_dagster.catalog.image import NOTICES_FILE, NOTICES_LOCK
 from aml_images_dagster.catalog.notices import NoticesLock, head_of, new_head, notices_text, sharing
 from aml_images_dagster.catalog.tree import WorkingTree
-from aml_images_dagster.cli.arguments import IMAGE
+from aml_images_dagster.cli.arguments import IMAGE, build_named
 from aml_images_dagster.cli.console import Facts, new_table, open_console
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.errors import BadInput
@@ -59,6 +60,8 @@ def command(settings: Settings, as_json: bool, image: str, source: str, write: b
             hint=f"Write {NOTICES_FILE} by hand.",
         )
     console = open_console(stderr=True)
+    if not is_reference(source):
+        source = build_named(settings, source, latest=True)
     looked = find_components(
         found, source, tree, catalog, backends_for(settings), settings, lambda line: console.print(line, markup=False)
     )
@@ -83,9 +86,21 @@ def command(settings: Settings, as_json: bool, image: str, source: str, write: b
 
 
 def _write(settings: Settings, tree: WorkingTree, image: Image, looked: FoundComponents) -> None:
-    notices, lock = image.file(NOTICES_FILE), NoticesLock(components=looked.components)
-    head = head_of(tree.read(notices).decode("utf-8", "replace")) if notices in tree.files() else new_head(image)
-    for path, text in ((notices, notices_text(head, lock)), (image.file(NOTICES_LOCK), lock.text())):
+    notices, lock_file = image.file(NOTICES_FILE), image.file(NOTICES_LOCK)
+    for path in {notices, lock_file}.intersection(tree.links):
+        raise BadInput(
+            "it is a link, and what it leads to would be changed",
+            where=path,
+            hint="Put a file of its own into the folder.",
+        )
+    head = new_head(image)
+    if notices in tree.files():
+        try:
+            head = head_of(tree.read(notices).decode())
+        except UnicodeDecodeError:
+            raise BadInput("the file is not UTF-8", where=notices, hint="Save it as UTF-8.") from None
+    lock = NoticesLock(components=looked.components)
+    for path, text in ((notices, notices_text(head, lock)), (lock_file, lock.text())):
         (settings.repo / path).write_text(text, encoding="utf-8", newline="\n")
 
 

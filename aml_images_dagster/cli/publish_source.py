@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.catalog import git
-from aml_images_dagster.cli.arguments import IMAGE
+from aml_images_dagster.cli.arguments import IMAGE, STATED
 from aml_images_dagster.cli.console import open_console, print_highlighted
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.open_source.proposal import LeaksFound
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 @click.command("publish-source")
 @click.argument("images", nargs=-1, metavar="[IMAGE...]", type=IMAGE)
 @click.option(
-    "--head", metavar="REV", help="Publish this commit. Default: the setting source_commit, else the working tree."
+    "--head",
+    type=STATED,
+    metavar="REV",
+    help="Publish this commit. Default: the setting source_commit, else the working tree.",
 )
 @click.option("--dry-run", is_flag=True, help="Show diff and findings of the leak check. Build and push nothing.")
 @common_options

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -15,6 +13,7 @@ from rich.markup import escape
 from aml_images_dagster.builds.source import load_catalog
 from aml_images_dagster.catalog.tree import WorkingTree
 from aml_images_dagster.cli.console import new_table, open_console
+from aml_images_dagster.cli.instance_home import existing_home
 from aml_images_dagster.cli.options import common_options, print_json
 from aml_images_dagster.schedules import FOLDER, patches_published, patches_to_come, read_timetable, ticks
 from aml_images_dagster.text import counted
@@ -82,8 +81,8 @@ def _date(schedule: Schedule, catalog: Catalog, tick: datetime) -> dict[str, Any
 
 def _states(settings: Settings) -> dict[str, bool]:
     """Which schedules were switched on or off in the Dagster instance, if there is one; the others are as set up."""
-    home = Path(os.environ.get("DAGSTER_HOME") or settings.home / "dagster").absolute()
-    if not (home / "dagster.yaml").exists():
+    home = existing_home(settings)
+    if home is None:
         return {}
     from aml_images_dagster.cli.instance import schedules_switched
 

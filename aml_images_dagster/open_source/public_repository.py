@@ -195,6 +195,7 @@ def _git(
     }
     # The files are published byte by byte, whatever git's configuration on this machine says.
     options = ["-c", "core.autocrlf=false", "-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false"]
+    options += ["-c", "log.showSignature=false"]
     environment = git.environment() | who | _credentials(url, token)
     try:
         done = subprocess.run(

@@ -7,6 +7,7 @@ token server; the server gives a short-lived token for one repository, to anonym
 from __future__ import annotations
 
 import base64
+import ipaddress
 import re
 import threading
 import time
@@ -243,4 +244,7 @@ def origin(url: str) -> tuple[str, str, int]:
 
 def is_loopback(host: str) -> bool:
     """Whether a host name without port means this machine."""
-    return host in ("localhost", "::1") or host.startswith("127.")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, which may lead anywhere: 127.example.com
+        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,15 @@ if TYPE_CHECKING:
 
 def actor(settings: Settings, named: str = "") -> str:
     """Who is named, else the setting, else user@host of this process."""
-    return named.strip() or settings.release.who or f"{getpass.getuser()}@{socket.gethostname()}"
+    return named.strip() or settings.release.who or f"{_user()}@{socket.gethostname()}"
+
+
+def _user() -> str:
+    """The user of this process; one that has no name, as in many containers, by number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # the latter from Python 3.13 on
+        return f"uid-{os.getuid()}"
 
 
 def stated(reason: str, where: str, *, required: bool = False) -> str:

@@ -73,7 +73,7 @@ def plan_release(release: ReleaseJson, production: Registry, records: Sequence[R
     _check_names(release, names)
     changes = tuple(_change(image, name, digest, production) for image, name, digest in names)
     ours = [r for r in history.changes if (r.action, r.build) == ("release", release.build)]
-    _check_tags(release, changes, production, history)
+    _check_tags(release, changes, history)
     _check_age(release, changes, production, history)
     return ReleasePlan(
         changes=changes,
@@ -101,7 +101,7 @@ def _check_names(release: ReleaseJson, names: Sequence[tuple[str, str, str]]) ->
         )
 
 
-def _check_tags(release: ReleaseJson, changes: Sequence[TagChange], production: Registry, history: History) -> None:
+def _check_tags(release: ReleaseJson, changes: Sequence[TagChange], history: History) -> None:
     taken = []
     for change in changes:
         if change.tag == LATEST:
@@ -122,7 +122,7 @@ def _check_tags(release: ReleaseJson, changes: Sequence[TagChange], production: 
         raise BadInput(
             "\n  ".join(taken),
             where=f"build {release.build}",
-            hint=f"A release tag never moves. {_build_again(release, changes, production, history)}",
+            hint=f"A release tag never moves. {_build_again(release, changes, history)}",
         )
     _check_withdrawn(release, changes, history)
 
@@ -197,24 +197,14 @@ def hint_at_withdrawn(digests: Mapping[str, str], records: Sequence[ReleaseRecor
     return f"This build cannot be released: {'; '.join(_named(found))}. {_other_image(found)}"
 
 
-def _build_again(release: ReleaseJson, changes: Sequence[TagChange], production: Registry, history: History) -> str:
+def _build_again(release: ReleaseJson, changes: Sequence[TagChange], history: History) -> str:
     """How to have an image under a tag that is free; what was withdrawn would be refused under any."""
-    tag = _another_tag(release, changes, production)
+    tag = "" if _NUMBERED.fullmatch(release.release_tag) else "--release-tag ANOTHER"
     withdrawn = _withdrawn_images(changes, history)
     if withdrawn:
         return f"What was withdrawn is released under no other. {_other_image(withdrawn, tag)}"
-    return f"Build again with {tag}; what passed is reused, so it takes seconds."
-
-
-def _another_tag(release: ReleaseJson, changes: Sequence[TagChange], production: Registry) -> str:
-    """The option of `aml-images build` with a tag that is free."""
-    numbered = _NUMBERED.fullmatch(release.release_tag)
-    if not numbered:
-        return "--release-tag ANOTHER"
-    tags = {tag for repository in {change.repository for change in changes} for tag in production.tags(repository)}
-    matches = filter(None, map(_NUMBERED.fullmatch, {*tags, release.release_tag}))
-    used = [int(match[2]) for match in matches if match[1] == numbered[1]]
-    return f"--release-num {max(used) + 1}"
+    how = f" with {tag}" if tag else ", without a release number: the build takes the next free one"
+    return f"Build again{how}; what passed is reused, so it takes seconds."
 
 
 def _check_age(release: ReleaseJson, changes: Sequence[TagChange], production: Registry, history: History) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from aml_images_dagster.settings.group import Group
+from aml_images_dagster.settings.group import Group, Minutes, Seconds
 
 _REGISTRY_ID = re.compile(
     r"/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.ContainerRegistry/registries/[^/]+", re.IGNORECASE
@@ -31,14 +31,16 @@ class AzureSettings(Group):
     storage_account: str = Field(
         default="", description="Account of artifacts in Azure Blob (az://container/prefix): its name, or its host."
     )
-    job_poll_seconds: float = Field(default=10, gt=0, description="Time between two polls of running jobs, in seconds.")
-    job_queue_minutes: float = Field(
+    job_poll_seconds: Seconds = Field(
+        default=10, gt=0, description="Time between two polls of running jobs, in seconds."
+    )
+    job_queue_minutes: Minutes = Field(
         default=60, gt=0, description="How long a job may wait for machines and its image, in minutes."
     )
-    job_silent_minutes: float = Field(
+    job_silent_minutes: Minutes = Field(
         default=10, gt=0, description="How long a job may be paused or not respond before it is canceled, in minutes."
     )
-    job_cancel_seconds: float = Field(
+    job_cancel_seconds: Seconds = Field(
         default=120, gt=0, description="How long a canceled job may take to end, in seconds."
     )
     staging_registry_id: str = Field(
@@ -60,7 +62,7 @@ class AzureSettings(Group):
         description="Image whose entry point is buildx, for Linux builds by ACR Tasks with the BuildKit of their "
         "agents (docs/azure.md); default: none, the classic builder builds.",
     )
-    task_poll_seconds: float = Field(
+    task_poll_seconds: Seconds = Field(
         default=5, gt=0, description="Time between two polls of a run of ACR Tasks, in seconds."
     )
     import_by: Literal["identity", "password"] = Field(
@@ -68,7 +70,7 @@ class AzureSettings(Group):
         description="How production pulls from staging: as the identity that imports, or by the account that "
         "STAGING_CLIENT_ID and STAGING_CLIENT_SECRET name.",
     )
-    import_timeout_minutes: float = Field(default=60, gt=0, description="Time limit for importing one image.")
+    import_timeout_minutes: Minutes = Field(default=60, gt=0, description="Time limit for importing one image.")
 
     @field_validator("staging_registry_id", "production_registry_id")
     @classmethod

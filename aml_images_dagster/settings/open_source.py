@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from string import Formatter
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
-from pydantic_settings import NoDecode
 
-from aml_images_dagster.settings.group import Group
-
-Texts = Annotated[tuple[str, ...], NoDecode]
+from aml_images_dagster.settings.group import Group, Several, check_name_pattern
 
 _INTERNAL_NAMES = (
     # Names that only an organisation's own network resolves; RFC 6762, RFC 8375, and what is customary.
@@ -77,11 +73,11 @@ class OpenSourceSettings(Group):
     author_email: str = Field(
         default="aml-images@users.noreply.github.com", description="E-mail address of the author of the commits."
     )
-    internal_names: Texts = Field(
+    internal_names: Several[str] = Field(
         default=(),
         description="Regular expressions of names that must not become public, in addition to the built-in ones.",
     )
-    binary_files: Texts = Field(
+    binary_files: Several[str] = Field(
         default=(), description="Patterns of files that may be published although they are not text, e.g. */logo.png."
     )
     after_release: bool = Field(default=False, description="Publish the sources of an image when it is released.")
@@ -101,11 +97,6 @@ class OpenSourceSettings(Group):
         description="File of the documentation repository with the page of all images in production; empty: none.",
     )
 
-    @field_validator("internal_names", "binary_files", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return tuple(filter(None, map(str.strip, value.split(";")))) if isinstance(value, str) else value
-
     @field_validator("internal_names")
     @classmethod
     def _compiles(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -121,11 +112,8 @@ class OpenSourceSettings(Group):
     def _names_every_image(cls, value: str, field: ValidationInfo) -> str:
         if not value and field.field_name == "notes_file":
             return value
-        try:
-            fields = {field for _, field, _, _ in Formatter().parse(value) if field is not None}
-        except ValueError:
-            raise ValueError("a brace is not closed") from None
-        if not {"name"} <= fields <= {"name", "family"} or value.startswith("/") or ".." in value.split("/"):
+        check_name_pattern(value, "{family}/{name}")
+        if value.startswith("/") or ".." in value.split("/"):
             raise ValueError("write a relative path with {name} and perhaps {family}, e.g. {family}/{name}")
         return value.strip("/")
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from aml_images_dagster.settings.group import Group
+from aml_images_dagster.settings.group import Group, Seconds, split
 
 SAME_REPOSITORY = "same-repository"
 EVERYONE = "everyone"
@@ -65,7 +65,7 @@ class PullRequestSettings(Group):
     max_fetch_mb: float = Field(
         default=1000, gt=0, description="Most data, in 10^6 bytes, that is fetched for one pull request."
     )
-    max_fetch_seconds: float = Field(
+    max_fetch_seconds: Seconds = Field(
         default=40,
         gt=0,
         le=50,
@@ -89,7 +89,7 @@ class PullRequestSettings(Group):
     @field_validator("allow")
     @classmethod
     def _names_rules(cls, value: str) -> str:
-        for rule in cls._split(value):
+        for rule in split(value):
             named = rule.startswith((AUTHOR, LABEL)) and not rule.endswith(":")
             if rule not in (SAME_REPOSITORY, EVERYONE) and not named:
                 raise ValueError(f"{rule!r} is none of {SAME_REPOSITORY}, {AUTHOR}NAME, {LABEL}NAME, {EVERYONE}")
@@ -110,8 +110,4 @@ class PullRequestSettings(Group):
     @property
     def rules(self) -> tuple[str, ...]:
         """The rules of `allow`."""
-        return self._split(self.allow)
-
-    @staticmethod
-    def _split(value: str) -> tuple[str, ...]:
-        return tuple(filter(None, (rule.strip() for rule in value.split(";"))))
+        return split(self.allow)

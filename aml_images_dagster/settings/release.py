@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
 
-from aml_images_dagster.settings.group import Group, check_name_pattern
+from aml_images_dagster.settings.group import Group, Minutes, Seconds, check_name_pattern
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -72,7 +72,7 @@ class ReleaseSettings(Group):
         ),
     )
     time_zone: str = Field(default="UTC", description="Time zone of the windows, e.g. America/Los_Angeles.")
-    wait_minutes: float = Field(
+    wait_minutes: Minutes = Field(
         default=30, ge=0, description="How long a release waits for another one that is running."
     )
     after_release: Literal["offer", "build"] = Field(
@@ -91,10 +91,10 @@ class ReleaseSettings(Group):
             "default: promotion is not watched."
         ),
     )
-    promotion_timeout_minutes: float = Field(
+    promotion_timeout_minutes: Minutes = Field(
         default=60, gt=0, description="How long to wait until the public registry serves a release."
     )
-    promotion_poll_seconds: float = Field(
+    promotion_poll_seconds: Seconds = Field(
         default=15, gt=0, description="Time between two polls of the public registry, in seconds."
     )
     who: str = Field(

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from aml_images_dagster.settings.azure import AzureSettings
-from aml_images_dagster.settings.group import Group, check_name_pattern
+from aml_images_dagster.settings.group import (
+    Days,
+    File,
+    Group,
+    Host,
+    Hours,
+    Minutes,
+    Pairs,
+    Seconds,
+    Several,
+    check_home,
+    check_name_pattern,
+)
 from aml_images_dagster.settings.open_source import OpenSourceSettings
 from aml_images_dagster.settings.pull_requests import PullRequestSettings
 from aml_images_dagster.settings.release import ReleaseSettings
@@ -26,12 +38,12 @@ class UpstreamSettings(Group):
     interval_seconds: int = Field(
         default=300, ge=5, description="Time between two polls of the digests of external bases, in seconds."
     )
-    batch_minutes: float = Field(
+    batch_minutes: Minutes = Field(
         default=30,
         ge=0,
         description="How long to collect changes of bases before their build starts.",
     )
-    retry_minutes: float = Field(
+    retry_minutes: Minutes = Field(
         default=30, gt=0, description="Wait after a failed build of a changed base; doubled after each further failure."
     )
     pause_after_failures: int = Field(
@@ -46,6 +58,7 @@ class Settings(BaseSettings):
         env_prefix=ENV_PREFIX,
         env_ignore_empty=True,
         env_nested_delimiter="__",
+        allow_inf_nan=False,
         extra="ignore",
         frozen=True,
         populate_by_name=True,
@@ -53,11 +66,11 @@ class Settings(BaseSettings):
 
     profile: Literal["local", "azure"] = Field(default="local", description="Which backends build, test and release.")
     repo: Path = Field(description="Root of the repository that holds the image folders.")
-    home: Path = Field(
+    home: File[Path] = Field(
         default=Path(".aml-images"),
         description="Where state is kept (artifacts, the Dagster instance); relative to the repository.",
     )
-    artifacts: str = Field(
+    artifacts: File[str] = Field(
         default="", description="Folder of the artifacts, or az://CONTAINER/PREFIX; default: <home>/artifacts."
     )
 
@@ -65,13 +78,13 @@ class Settings(BaseSettings):
     docker_files_path: str = Field(
         default="base_images/docker/public", description="Folders with image folders, separated by ';'."
     )
-    image_paths: Annotated[tuple[str, ...], NoDecode] = Field(
+    image_paths: Several[str] = Field(
         default=(),
         description="How the path of a Dockerfile's folder becomes a family and a name: patterns such as "
         "src/{name}/.devcontainer, of which the first that fits counts; behind ' = ' what the fields make, as in "
         "src/{os}/{arch} = runtime/{os}-{arch} (docs/repositories.md); default: the last two folders.",
     )
-    dockerfile_names: Annotated[tuple[str, ...], NoDecode] = Field(
+    dockerfile_names: Several[str] = Field(
         default=("Dockerfile",),
         description="Names of Dockerfiles, e.g. Containerfile or *.Dockerfile; what the star stands for is the last "
         "part of the image's path.",
@@ -82,12 +95,12 @@ class Settings(BaseSettings):
         "from the Dockerfile's folder such as .., or /PATH from the root of the repository.",
     )
     tests_path: str = Field(default="base_images/tests", description="Folder of the training scripts.")
-    template_tags: Annotated[tuple[str, ...], NoDecode] = Field(
+    template_tags: Several[str] = Field(
         default=("{{latest-image-tag}}", "{{latest-image-tag:*}}"),
         description="Tags in FROM lines that stand for the newest release of an image; what the star stands for is a "
         "regular expression of the tags that count.",
     )
-    published_as: Annotated[tuple[str, ...], NoDecode] = Field(
+    published_as: Several[str] = Field(
         default=("mcr.microsoft.com/azureml/{name}",),
         description="Names of an image in FROM lines of others, with {name}, {family} and other fields of image-paths; "
         "a star in a tag stands for any version.",
@@ -96,17 +109,17 @@ class Settings(BaseSettings):
         default="public/azureml/{name}", description="Repository of an image in the production registry."
     )
 
-    staging_registry: str = Field(default="127.0.0.1:5000", description="Host of the staging registry.")
-    production_registry: str = Field(default="127.0.0.1:5001", description="Host of the production registry.")
+    staging_registry: Host = Field(default="127.0.0.1:5000", description="Host of the staging registry.")
+    production_registry: Host = Field(default="127.0.0.1:5001", description="Host of the production registry.")
     staging_client_id: str | None = Field(default=None, validation_alias=AliasChoices("STAGING_CLIENT_ID"))
     staging_client_secret: SecretStr | None = Field(
         default=None, validation_alias=AliasChoices("STAGING_CLIENT_SECRET")
     )
-    base_mirrors: Annotated[dict[str, str], NoDecode] = Field(
+    base_mirrors: Pairs[str] = Field(
         default_factory=dict,
         description="Mirrors of external bases: prefix=mirror, separated by ';': docker.io=mirror.example/hub.",
     )
-    trusted_registries: Annotated[tuple[str, ...], NoDecode] = Field(
+    trusted_registries: Several[Host] = Field(
         default=(),
         description="Hosts of other registries that may have a private address, lead to one, or do without TLS on this "
         "machine, separated by ';'. Staging, production and the mirrors are trusted anyway.",
@@ -124,12 +137,12 @@ class Settings(BaseSettings):
         description="Repository in a registry where a builder that keeps no cache finds the layers of earlier builds, "
         "e.g. registry.example/cache; default: none.",
     )
-    build_secrets: Annotated[dict[str, str], NoDecode] = Field(
+    build_secrets: Pairs[str] = Field(
         default_factory=dict,
         description="Where the values of secrets in image.json come from: id=env:VARIABLE or id=file:PATH, separated "
         "by ';': pip=env:PIP_TOKEN.",
     )
-    frontends: Annotated[dict[str, str], NoDecode] = Field(
+    frontends: Pairs[str] = Field(
         default_factory=dict,
         description="Mirrors of the frontends that # syntax= may name, separated by ';': "
         "docker/dockerfile=mirror.example/docker/dockerfile; default: the builder's own.",
@@ -140,22 +153,22 @@ class Settings(BaseSettings):
         description="Test images for several platforms also on those that the engine has to emulate (QEMU), which is "
         "slow; else such platforms are not tested.",
     )
-    build_timeout_minutes: float = Field(default=90, gt=0, description="Time limit for building one image.")
-    transfer_timeout_minutes: float = Field(
+    build_timeout_minutes: Minutes = Field(default=90, gt=0, description="Time limit for building one image.")
+    transfer_timeout_minutes: Minutes = Field(
         default=30, gt=0, description="Time limit for one push or pull of one image."
     )
     min_free_gb: float = Field(default=2, ge=0, description="Free space, in 10^9 bytes, that a build needs to start.")
-    engine_patience_seconds: float = Field(
+    engine_patience_seconds: Seconds = Field(
         default=120, ge=0, description="How long a build waits for an engine that stopped answering, before it fails."
     )
-    host_patience_seconds: float = Field(
+    host_patience_seconds: Seconds = Field(
         default=300,
         gt=0,
         description="How long a run on another machine, or in another container, may write no heartbeat before it "
         "counts as dead and its build is cleaned up.",
     )
-    keep_failed_hours: float = Field(default=24, gt=0, description="How long --keep-failed keeps a failed build.")
-    keep_staged_days: float = Field(
+    keep_failed_hours: Hours = Field(default=24, gt=0, description="How long --keep-failed keeps a failed build.")
+    keep_staged_days: Days = Field(
         default=15, gt=0, description="How long a build that was not released stays in staging."
     )
     executor: Literal["fork", "multiprocess"] = Field(
@@ -193,25 +206,6 @@ class Settings(BaseSettings):
     trust: TrustSettings = TrustSettings()
     vulnerabilities: VulnerabilitySettings = VulnerabilitySettings()
 
-    @field_validator(
-        "published_as", "trusted_registries", "image_paths", "dockerfile_names", "template_tags", mode="before"
-    )
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return tuple(filter(None, map(str.strip, value.split(";")))) if isinstance(value, str) else value
-
-    @field_validator("trusted_registries")
-    @classmethod
-    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(map(cls._is_a_host, value))
-
-    @field_validator("staging_registry", "production_registry")
-    @classmethod
-    def _is_a_host(cls, value: str) -> str:
-        if "/" in value:
-            raise ValueError("write host and port alone, without http:// and without a path, e.g. 127.0.0.1:5000")
-        return value
-
     @field_validator("production_names")
     @classmethod
     def _names_every_image(cls, value: str) -> str:
@@ -224,17 +218,9 @@ class Settings(BaseSettings):
             kind, _, name = place.partition(":")
             if kind not in ("env", "file") or not name:
                 raise ValueError(f"write {secret}=env:VARIABLE or {secret}=file:PATH, never the value itself")
+            if kind == "file":
+                check_home(name)
         return value
-
-    @field_validator("base_mirrors", "build_secrets", "frontends", mode="before")
-    @classmethod
-    def _split_pairs(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        pairs = [pair.partition("=") for pair in value.split(";") if pair.strip()]
-        if not all(prefix.strip() and mirror.strip() for prefix, _, mirror in pairs):
-            raise ValueError("write it as name=value;name=value")
-        return {prefix.strip(): mirror.strip() for prefix, _, mirror in pairs}
 
     @model_validator(mode="after")
     def _whole_account(self) -> Self:

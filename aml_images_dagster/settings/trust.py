@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import NoDecode
 
-from aml_images_dagster.settings.group import Group
+from aml_images_dagster.settings.group import Days, File, Group, Several
 
-Texts = Annotated[tuple[str, ...], NoDecode]
 Evidence = Literal["signature", "provenance", "sbom"]
 
 _VAULT_CERTIFICATE = re.compile(r"https://[^/?#]+/certificates/[0-9A-Za-z-]+(/[0-9a-f]+)?")
@@ -34,7 +32,7 @@ class TrustSettings(Group):
         description="Release only images that verify in staging, as `aml-images verify` does; default: in the profile "
         "azure.",
     )
-    signing_key: str = Field(
+    signing_key: File[str] = Field(
         default="",
         description="What signs: a PEM file with a private key, a PKCS#12 file (.p12, .pfx), or a certificate in Azure "
         "Key Vault, https://NAME.vault.azure.net/certificates/NAME; default: in the profile local a test key, which "
@@ -43,36 +41,36 @@ class TrustSettings(Group):
     signing_key_password: SecretStr | None = Field(
         default=None, description="Password of the key file. None: it is not encrypted."
     )
-    signing_certificates: str = Field(
+    signing_certificates: File[str] = Field(
         default="",
         description="PEM file with the certificates of the signing key that its file or vault lacks, up to the root.",
     )
-    signature_days: float = Field(
+    signature_days: Days = Field(
         default=0, ge=0, description="Days after which a new signature expires; 0: with its certificate."
     )
     timestamp_url: str = Field(
         default="", description="URL of a timestamp service (RFC 3161) for new signatures; default: none."
     )
-    roots: Texts = Field(
+    roots: Several[File[str]] = Field(
         default=(),
         description="PEM files with the root certificates that are trusted to name who signs, separated by ';'; "
         "default: in the profile local the test key.",
     )
-    identities: Texts = Field(
+    identities: Several[str] = Field(
         default=(),
         description="Who may sign, separated by ';': what the subject of the signing certificate must have, e.g. "
         "C=US, ST=WA, O=Contoso, CN=image factory; default: everybody whom a root names.",
     )
-    timestamp_roots: Texts = Field(
+    timestamp_roots: Several[File[str]] = Field(
         default=(),
         description="PEM files with the root certificates of trusted timestamp services, separated by ';'.",
     )
-    revocation_lists: Texts = Field(
+    revocation_lists: Several[File[str]] = Field(
         default=(),
         description="Files with revocation lists (CRL, PEM or DER) of those who have issued signing certificates, "
         "separated by ';'; default: nothing is looked up.",
     )
-    required: Annotated[tuple[Evidence, ...], NoDecode] = Field(
+    required: Several[Evidence] = Field(
         default=("signature", "provenance", "sbom"),
         description="What an image must have to be verified, separated by ';': signature, provenance, sbom.",
     )
@@ -80,11 +78,6 @@ class TrustSettings(Group):
         default="pkg:generic/aml-images-dagster",
         description="URI that names this factory as the builder in provenance.",
     )
-
-    @field_validator("roots", "identities", "timestamp_roots", "revocation_lists", "required", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return tuple(filter(None, map(str.strip, value.split(";")))) if isinstance(value, str) else value
 
     @field_validator("signing_key")
     @classmethod

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 - pydantic reads it
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
-from pydantic_settings import NoDecode
 
-from aml_images_dagster.settings.group import Group
+from aml_images_dagster.settings.group import Group, Hours, Pairs, Several
 
 
 class VulnerabilitySettings(Group):
     """Who is asked for vulnerabilities; what they mean is in policy.yaml."""
 
-    sources: Annotated[tuple[Literal["updates", "trivy", "grype"], ...], NoDecode] = Field(
+    sources: Several[Literal["updates", "trivy", "grype"]] = Field(
         default=("updates",),
         description="Who looks, separated by ';': updates (security updates of Debian and Ubuntu, asked of apt), and "
         "the scanners trivy and grype on PATH.",
@@ -25,13 +24,13 @@ class VulnerabilitySettings(Group):
         le=365,
         description="Days after a fix became available in which production is to serve an image that has it.",
     )
-    scan_hours: float = Field(
+    scan_hours: Hours = Field(
         default=24,
         gt=0,
         le=24,
         description="Time between two scans of production: all sources are asked about all images that it serves.",
     )
-    apt_mirrors: Annotated[dict[Literal["debian", "debian-security", "ubuntu"], str], NoDecode] = Field(
+    apt_mirrors: Pairs[Literal["debian", "debian-security", "ubuntu"]] = Field(
         default_factory=dict,
         description="Mirrors that apt asks, separated by ';': debian=URL;debian-security=URL;ubuntu=URL; default: "
         "those of this machine's apt, else the public ones.",
@@ -42,17 +41,9 @@ class VulnerabilitySettings(Group):
         "the distribution.",
     )
 
-    @field_validator("sources", mode="before")
+    @field_validator("apt_mirrors")
     @classmethod
-    def _split(cls, value: object) -> object:
-        return tuple(filter(None, map(str.strip, value.split(";")))) if isinstance(value, str) else value
-
-    @field_validator("apt_mirrors", mode="before")
-    @classmethod
-    def _split_pairs(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        pairs = [pair.partition("=") for pair in value.split(";") if pair.strip()]
-        if not all(name.strip() and url.strip().startswith(("http://", "https://")) for name, _, url in pairs):
+    def _are_urls(cls, value: dict[str, str]) -> dict[str, str]:
+        if not all(url.startswith(("http://", "https://")) for url in value.values()):
             raise ValueError("write it as name=URL;name=URL")
-        return {name.strip(): url.strip() for name, _, url in pairs}
+        return value

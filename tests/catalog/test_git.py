@@ -180,6 +180,21 @@ def test_the_users_configuration_does_not_change_the_answer(git_repository):
     assert git.changed_files(git_repository.root, base, None) == expected
 
 
+def test_a_signature_that_git_shows_is_no_part_of_the_answer(git_repository):
+    git_repository.write("file")
+    unsigned = git_repository.git("cat-file", "commit", git_repository.commit())
+    head, _, message = unsigned.partition("\n\n")
+    signature = "gpgsig -----BEGIN PGP SIGNATURE-----\n \n -----END PGP SIGNATURE-----"
+    path = git_repository.root.parent / "signed"
+    path.write_text(f"{head}\n{signature}\n\n{message}\n")
+    signed = git_repository.git("hash-object", "-t", "commit", "-w", str(path)).strip()
+    git_repository.git("update-ref", "HEAD", signed)
+    git_repository.git("config", "log.showSignature", "true")
+    assert git.resolve(git_repository.root, "HEAD") == signed
+    assert git.commit_time(git_repository.root, signed) == int(head.rsplit("> ", 1)[1].split()[0])
+    assert [each.name for each in git.log(git_repository.root, signed, signed, [""])] == []
+
+
 def test_the_variables_of_a_hook_do_not_point_elsewhere(git_repository, new_git_repository, monkeypatch):
     commit = git_repository.commit("here")
     other = new_git_repository()

@@ -16,6 +16,7 @@ import pytest
 from aml_images_dagster.builds.artifacts import Artifacts, BuildFolder
 from aml_images_dagster.builds.housekeeping.cleanup import cleanup
 from aml_images_dagster.builds.ledger import Ledger, TagChange
+from aml_images_dagster.builds.process import this_process
 from aml_images_dagster.builds.records import (
     BaseImage,
     BuildFailure,
@@ -31,6 +32,7 @@ from aml_images_dagster.builds.records import (
 from aml_images_dagster.cli.instance import CONFIGURATION
 from aml_images_dagster.cli.status import unchanged_images
 from aml_images_dagster.defs.keys import BUILD_JOB
+from aml_images_dagster.defs.run_state import process_tag
 from aml_images_dagster.profiles import backends_for
 from aml_images_dagster.settings import load_settings
 from tests.dagster_instance import open_instance
@@ -433,12 +435,13 @@ def test_logs_are_followed_until_the_build_has_ended(repository: ImageRepository
     assert (process.returncode, rest, err) == (0, "second\n", "")
 
 
-def test_logs_of_a_part_of_the_chain_are_followed_until_its_run_has_ended(repository: ImageRepository) -> None:
-    """Such a build stays `partial`."""
+@pytest.mark.parametrize("ending", ["a part of the chain", "killed"])
+def test_logs_are_followed_until_the_run_has_ended(repository: ImageRepository, ending: str) -> None:
+    """A build of a part of the chain stays `partial`, and one that was killed `running` until it is cleaned up."""
     home = repository.root / ".aml-images" / "dagster"
     home.mkdir(parents=True)
     (home / "dagster.yaml").symlink_to(CONFIGURATION)
-    folder = rewrite(repository, "partial")
+    folder = rewrite(repository, "running" if ending == "killed" else "partial")
     folder.write_log("apps/other", "runs.node-0.log", "first\n")
     record = folder.read_build()
     assert record is not None
@@ -449,7 +452,11 @@ def test_logs_of_a_part_of_the_chain_are_followed_until_its_run_has_ended(reposi
         assert [process.stdout.readline() for _ in range(2)][1] == "first\n"
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(3)
-        instance.report_run_canceled(instance.get_run_by_id(record.run_id))
+        run = instance.get_run_by_id(record.run_id)
+        if ending == "killed":
+            instance.add_run_tags(run.run_id, process_tag(run, f"{this_process()}1"))
+        else:
+            instance.report_run_canceled(run)
         rest, err = process.communicate(timeout=60)
     assert (process.returncode, rest, err) == (0, "", "")
 

@@ -88,6 +88,38 @@ def test_a_lock_is_made_and_drift_is_shown_until_it_is_written(
     assert images.run("notices", "other").returncode == 0
 
 
+def test_what_is_shared_or_of_another_encoding_is_left_as_it_is(
+    images: ImageRepository, stage: Callable[..., Reference]
+) -> None:
+    stage("20261126.aaaaaaaa", LAYER)
+    notices, shared = images.folder("apps/other") / NOTICES_FILE, images.root / "NOTICES.txt"
+    shared.write_text("of all images\n")
+    notices.unlink()
+    notices.symlink_to("../../../NOTICES.txt")
+    refused = images.run("notices", "other", "--write")
+    assert (refused.returncode, "it is a link" in refused.stderr) == (2, True)
+    assert (notices.is_symlink(), shared.read_text()) == (True, "of all images\n")
+    notices.unlink()
+    notices.write_bytes(b"\xa9 somebody\n")
+    refused = images.run("notices", "other", "--write")
+    assert (refused.returncode, "the file is not UTF-8" in refused.stderr) == (2, True)
+    assert notices.read_bytes() == b"\xa9 somebody\n"
+
+
+def test_a_build_of_a_pull_request_counts_only_by_its_number(
+    images: ImageRepository, stage: Callable[..., Reference]
+) -> None:
+    merged = stage("20261126.aaaaaaaa", LAYER)
+    stage("20261126.bbbbbbbb", UPDATED)
+    record = build_record("20261126.bbbbbbbb", images=(images.image("apps/other"),), status="partial", pull_request="7")
+    Artifacts(str(images.artifacts)).build("20261126.bbbbbbbb").write_build(record)
+    assert images.json("notices", "other")["of"] == "20261126.aaaaaaaa"
+    assert images.json("notices", "other", "--of", "20261126.b")["of"] == "20261126.bbbbbbbb"
+    refused = images.run("notices", "other", "--of", "20261126", "--write")
+    assert (refused.returncode, "2 builds begin with '20261126'" in refused.stderr) == (2, True)
+    assert images.json("inventory", "other")["reference"].endswith(merged.digest)
+
+
 def test_what_cannot_be_looked_at_is_one_message(images: ImageRepository, stage: Callable[..., Reference]) -> None:
     assert "neither in staging nor released" in images.run("notices", "other").stderr
     stage("20261126.aaaaaaaa", LAYER)

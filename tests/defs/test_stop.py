@@ -67,11 +67,15 @@ def test_what_a_step_has_begun_is_ended_by_the_interrupt(session: BuildSession) 
 
 def test_a_record_that_cannot_be_read_for_a_moment_stops_nothing(session: BuildSession) -> None:
     path = session.folder.root / "build.json"
-    record = path.read_bytes()
-    path.write_bytes(b"{")
-    with stopped_with(session):
+    record, waited = path.read_bytes(), False
+    with pytest.raises(BuildStopped), stopped_with(session):
+        path.write_bytes(b"{")
         time.sleep(0.5)
-    path.write_bytes(record)
+        waited = True
+        path.write_bytes(record)
+        session.folder.finish("failed")
+        wait()
+    assert waited
 
 
 def test_a_step_that_fails_by_itself_says_so(session: BuildSession) -> None:

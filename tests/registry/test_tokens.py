@@ -10,6 +10,7 @@ from aml_images_dagster.engine.interface import RegistryLogin
 from aml_images_dagster.errors import Unreachable
 from aml_images_dagster.registry.copy import copy_image
 from aml_images_dagster.registry.oci import OciRegistry
+from aml_images_dagster.registry.tokens import is_loopback
 from tests.emulators.faulty_registry import Fault
 from tests.emulators.token_registry import TokenRegistry
 
@@ -117,6 +118,24 @@ def test_a_password_is_not_sent_unencrypted_to_another_machine(guarded, pushed):
     guarded.realm = "http://token.example/token"
     with pytest.raises(Unreachable, match="without encryption"):
         OciRegistry(guarded.host, ROBOT).digest(pushed)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("127.8.9.10", True),
+        ("::1", True),
+        ("127.example.com", False),
+        ("127.0.0.1.example.com", False),
+        ("10.0.0.1", False),
+        ("localhost.example.com", False),
+        ("", False),
+    ],
+)
+def test_what_this_machine_is(host, expected):
+    assert is_loopback(host) is expected
 
 
 @pytest.mark.parametrize("realm", ["", "ftp://x/y", "token"])

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from aml_images_dagster.errors import BadInput
-from aml_images_dagster.release.actor import stated
+from aml_images_dagster.release.actor import actor, stated
 from aml_images_dagster.release.rollback import roll_back
 from aml_images_dagster.release.withdrawal import withdraw
+from aml_images_dagster.settings import Settings
 from tests.release.memory import MemoryWorld
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def test_a_user_without_a_name_is_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In many containers, as those of OpenShift, the user is in no list."""
+
+    def unknown() -> str:
+        raise KeyError("getpwuid(): uid not found: 54321")
+
+    monkeypatch.setattr(getpass, "getuser", unknown)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    assert actor(Settings(repo=tmp_path)).startswith("uid-54321@")
 
 
 def test_white_space_around_it_is_left_out() -> None:

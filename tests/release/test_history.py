@@ -142,7 +142,7 @@ def test_a_build_that_was_withdrawn_needs_another_image(world: MemoryWorld) -> N
     world.withdraw("20261123.v1")
     with pytest.raises(BadInput, match=r"/a:20261123.v1 was withdrawn by somebody") as refused:
         world.release(first)
-    assert "in its folder or its base, commit, and run `aml-images build base/a --release-num 2`" in refused.value.hint
+    assert "in its folder or its base, commit, and run `aml-images build base/a`" in refused.value.hint
     assert "A build of the same commit takes the same image again, and with --force makes another" in refused.value.hint
 
 

@@ -313,7 +313,7 @@ def find_components(
 
     Args:
         image: The image.
-        source: A reference, or the start of a build's number; empty for the newest build, else the last release.
+        source: A reference, or a build's number; empty for the newest build, else the last release.
         tree: Files of the repository: what they pin counts, where nothing was recorded.
         catalog: The images that are not external.
         backends: Registries and artifacts.
@@ -327,7 +327,7 @@ def find_components(
     if is_reference(source):
         return _read(image, find_reference(settings, backends, source), source, tree, catalog, backends, settings, log)
     for folder, record, staged in builds_of(image.id, backends):
-        if not record.build.startswith(source) or (record.pull_request and not source):
+        if record.build != source if source else record.pull_request:
             continue
         recorded = folder.read_components(image.id)
         if recorded and recorded.digest == staged.digest:

@@ -136,7 +136,7 @@ def _nothing_to_build(wanted: Wanted, settings: Settings, source: Source) -> Bad
     found = discover_images(settings, wanted.base, wanted.head, fallback=wanted.fallback)
     gone = ", ".join(f"{image.family}/{image.name}" for image in found.removed)
     what = nothing_to_build(found.merge_base) + (f"; gone: {gone}" if gone else "")
-    kind = BadInput if wanted.fallback else NothingChanged
+    kind = BadInput if wanted.fallback and not gone else NothingChanged
     return kind(what, where=found.base[:12], hint="Name images, or take all: --all.")
 
 

@@ -59,16 +59,15 @@ def builds_of(image: str, backends: Backends) -> Iterator[tuple[BuildFolder, Bui
             yield folder, record, staged
 
 
-def newest_staged(image: str, backends: Backends, *, releasable: bool = False) -> ImageVersion | None:
-    """The newest image that staging has; None when it has none.
+def newest_staged(image: str, backends: Backends) -> ImageVersion | None:
+    """The newest image that staging has, none of a pull request, which nobody signs; None when it has none.
 
     Args:
         image: `<family>/<name>`.
         backends: Staging, and the artifacts.
-        releasable: Leave out builds of pull requests, which are never released.
     """
     for _, record, staged in builds_of(image, backends):
-        found = None if releasable and record.pull_request else _in_staging(record, staged, backends)
+        found = None if record.pull_request else _in_staging(record, staged, backends)
         if found is not None:
             return found
     return None
@@ -163,7 +162,7 @@ class ImageVersions:
             BadInput: Staging has none.
             Unreachable: Staging does not answer.
         """
-        found = newest_staged(self._image, self._backends, releasable=True)
+        found = newest_staged(self._image, self._backends)
         if found is None:
             raise BadInput(
                 "staging has no image of it",

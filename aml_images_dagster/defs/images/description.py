@@ -10,6 +10,7 @@ import dagster as dg
 from aml_images_dagster.builds.records import signer_in_words
 from aml_images_dagster.builds.versions.difference_markdown import short_sections
 from aml_images_dagster.builds.versions.image_difference import summary
+from aml_images_dagster.catalog import git
 from aml_images_dagster.defs.keys import asset_key
 from aml_images_dagster.text import code, code_block
 
@@ -38,7 +39,7 @@ def code_references(image: Image, source: Source) -> dict[str, Any]:
     reference: dg.UrlCodeReference | dg.LocalFileCodeReference
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)
-        if source.url.startswith("https://") and not source.commit.endswith("-dirty"):
+        if source.url.startswith("https://") and not source.commit.endswith(git.DIRTY):
             reference = dg.UrlCodeReference(
                 url=f"{source.url.removesuffix('.git')}/blob/{source.commit}/{path}", label=path
             )

@@ -9,6 +9,7 @@ from aml_images_dagster.builds.ledger import Ledger, ReleaseRecord
 from aml_images_dagster.builds.session import Source
 from aml_images_dagster.builds.source import load_source
 from aml_images_dagster.builds.versions.release_notes import with_notes
+from aml_images_dagster.catalog import git
 from aml_images_dagster.defs.keys import OPERATIONS_GROUP, PUBLIC_DOCS, PUBLIC_SOURCE
 from aml_images_dagster.defs.run import Factory, explained, step_log
 from aml_images_dagster.defs.ticks import sensor_status, skips_while_unreachable
@@ -19,7 +20,6 @@ from aml_images_dagster.settings.open_source import OpenSourceSettings
 from aml_images_dagster.text import code_block
 
 SENSOR = "publish_after_release"
-_DIRTY = "-dirty"
 
 
 class PublishOptions(dg.Config):
@@ -131,7 +131,7 @@ def publish_after_release_sensor(factory: Factory) -> list[dg.SensorDefinition]:
 def _requests(record: ReleaseRecord, published: Sequence[dg.AssetKey]) -> list[dg.RunRequest]:
     images = sorted({change.image for change in record.changes})
     # A commit with changes that were never committed can't be read again: what is loaded is next to it.
-    commit = "" if record.commit.endswith(_DIRTY) else record.commit
+    commit = "" if record.commit.endswith(git.DIRTY) else record.commit
     # After a rollback or a withdrawal the sources are what they were, and tags and release notes are others.
     sources: dict[str, object] = {"only_tags": True}
     if record.action == "release":

@@ -1,5 +1,6 @@
 """The asset `operations/fleet`: its table shows every image in production, what needs a person first."""
 
+import time
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -24,6 +25,7 @@ from aml_images_dagster.fleet.page import (
 from aml_images_dagster.text import size_in_words
 
 SENSOR = "fleet"
+_TRY_AGAIN_SECONDS = 3600
 _MOST_ROWS = 200
 """Images in the table of the UI, which shows all rows of a table at once."""
 
@@ -67,13 +69,21 @@ def fleet_sensor(factory: Factory, job: AssetJob) -> dg.SensorDefinition:
         scanned = dg.RunsFilter(job_name=SCAN_JOB, statuses=[dg.DagsterRunStatus.SUCCESS])
         scans = context.instance.get_run_ids(scanned, limit=1)
         state = " ".join((str(records[-1].number), *scans, f"{datetime.now(UTC):%Y-%m-%d}"))
-        if state == context.cursor:
+        if state == context.cursor and not _failed_an_hour_ago(context.instance):
             return dg.SkipReason("production is what it was")
         if InstanceRuns(context.instance, factory.settings.host_patience_seconds).is_under_way(FLEET_JOB):
             return dg.SkipReason("it is being collected")
         return dg.SensorResult([dg.RunRequest()], cursor=state)
 
     return fleet
+
+
+def _failed_an_hour_ago(instance: dg.DagsterInstance) -> bool:
+    """Whether the last run has failed, long enough ago to try again."""
+    for last in instance.get_run_records(dg.RunsFilter(job_name=FLEET_JOB), limit=1):
+        failed = last.dagster_run.status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+        return failed and (last.end_time or 0) < time.time() - _TRY_AGAIN_SECONDS
+    return False
 
 
 def _table(fleet: Fleet) -> dg.TableMetadataValue:

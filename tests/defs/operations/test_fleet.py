@@ -74,7 +74,9 @@ def test_a_table_of_many_images_says_what_it_leaves_out(
     assert records[-1].data["image"] == "and 1 more: see the page"
 
 
-def test_it_is_collected_after_each_change_of_production(world: FleetWorld, definitions: dg.Definitions) -> None:
+def test_it_is_collected_after_each_change_of_production_and_again_when_that_has_failed(
+    world: FleetWorld, definitions: dg.Definitions, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sensor = definitions.get_repository_def().get_sensor_def(module.SENSOR)
     with dg.DagsterInstance.ephemeral() as instance:
 
@@ -89,4 +91,10 @@ def test_it_is_collected_after_each_change_of_production(world: FleetWorld, defi
         assert asked == 1
         assert tick(cursor)[::2] == (0, "production is what it was")
         world.release(world.record(world.build(2)))
-        assert tick(cursor)[0] == 1
+        asked, cursor, _ = tick(cursor)
+        assert asked == 1
+        run = instance.add_run(dg.DagsterRun(FLEET_JOB, status=dg.DagsterRunStatus.STARTED))
+        instance.report_run_failed(run)
+        assert tick(cursor)[::2] == (0, "production is what it was")
+        monkeypatch.setattr(module, "_TRY_AGAIN_SECONDS", -1)
+        assert tick(cursor)[0] == 1, "it has failed some time ago"
