@@ -64,22 +64,29 @@ def become_dagster_dev(settings: Settings, workspace: str, port: str) -> NoRetur
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Of its own log only what is wrong: each tick of a sensor is a line, and the UI shows them all.
     options = ["--workspace", workspace, "--host", _HOST, "--port", port, "--log-level", "warning"]
-    open_console(stderr=True).print(f"The Dagster UI will be at http://{_HOST}:{port} in some seconds. Ctrl-C ends it.")
-    _keep_code_served(f"http://{_HOST}:{port}/graphql")
+    address = f"http://{_HOST}:{port}"
+    open_console(stderr=True).print(f"The Dagster UI will be at {address} in some seconds. Ctrl-C ends it.")
+    _keep_code_served(address)
     dagster = [sys.executable, "-W", f"ignore:{_SUPERSEDED}", "-m", "dagster", "dev", *options]
     os.execv(sys.executable, dagster)  # noqa: S606 - a list, without a shell
 
 
-def _keep_code_served(graphql: str) -> None:
-    """Let a child process reload a code location whose server is gone, as long as this process lives.
+def _keep_code_served(address: str) -> None:
+    """Let a child process say when the UI answers, and then reload a code location whose server is gone.
+
+    It ends with this process.
 
     `dagster dev` starts a server for each code location, which starts another one, and restarts the first of the two,
     but not the second: without it no sensor would run, and nothing would be cleaned up.
     """
-    parent = os.getpid()
+    parent, graphql = os.getpid(), f"{address}/graphql"
     if os.fork():
         return
     try:
+        while os.getppid() == parent and not _ask(graphql, _LOCATIONS):
+            time.sleep(0.5)
+        if os.getppid() == parent:
+            open_console(stderr=True).print(f"The Dagster UI is at {address}.")
         lost_before, seconds = set[str](), 0
         while os.getppid() == parent:
             time.sleep(1)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from aml_images_dagster.builds.records import why_unreleasable
 from aml_images_dagster.builds.artifacts import read_whole
 from aml_images_dagster.builds.naming import BUILD_NUMBER
-from aml_images_dagster.catalog import git
 from aml_images_dagster.catalog.reference import Reference, short_digest
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.release.release_json import ReleaseJson
@@ -94,7 +94,7 @@ def check_traceable(release: ReleaseJson) -> None:
     Raises:
         BadInput: The build is not from a commit.
     """
-    if release.commit and not release.commit.endswith(git.DIRTY):
+    if not why_unreleasable(release.commit):
         return
     raise BadInput(
         f"build {release.build} is of a working tree {'with changes' if release.commit else 'outside of git'}",

@@ -89,8 +89,10 @@ def test_settings_are_those_of_the_repository_and_a_signal_ends_it_all(
             start_new_session=True,
         )
     try:
-        wait_for(lambda: process.poll() is not None or (seen.exists() and listens(port)), log)
+        ready = f"The Dagster UI is at http://127.0.0.1:{port}."
+        wait_for(lambda: process.poll() is not None or (seen.exists() and ready in log.read_text()), log)
         assert process.poll() is None, log.read_text()
+        assert listens(port)
         settings = json.loads(seen.read_text())
         process.send_signal(end)
         process.wait(SECONDS)
