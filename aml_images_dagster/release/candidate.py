@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from aml_images_dagster.builds.records import why_unreleasable
 from aml_images_dagster.builds.artifacts import read_whole
 from aml_images_dagster.builds.naming import BUILD_NUMBER
+from aml_images_dagster.builds.records import why_unreleasable
 from aml_images_dagster.catalog.reference import Reference, short_digest
 from aml_images_dagster.errors import BadInput
 from aml_images_dagster.release.release_json import ReleaseJson
