@@ -6,6 +6,7 @@ A request that a busy server refuses is repeated when the server says so. Answer
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urljoin, urlsplit
 
@@ -29,6 +30,7 @@ from aml_images_dagster.http_connection import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from urllib3 import BaseHTTPResponse
@@ -177,7 +179,7 @@ class _Adapter(HTTPAdapter):
         if self._stranger:
             self._check(request, proxies)
         try:
-            with time_limit(self._seconds), size_limit(self._longest + _HEADER_BYTES, streamed=stream):
+            with self._limit(request), size_limit(self._longest + _HEADER_BYTES, streamed=stream):
                 answer = super().send(request, stream, timeout, verify, cert, proxies)
                 if not stream or not answer.ok or answer.is_redirect:
                     _read(answer, self._longest)
@@ -190,6 +192,11 @@ class _Adapter(HTTPAdapter):
         except NotPublic as fault:
             raise self._untrusted(fault) from None
         return answer
+
+    def _limit(self, request: requests.PreparedRequest) -> AbstractContextManager[None]:
+        """A limit for the answer; what is streamed to the server takes as long as the caller lets it."""
+        is_whole = request.body is None or isinstance(request.body, str | bytes)
+        return time_limit(self._seconds) if is_whole else nullcontext()
 
     def _check(self, request: requests.PreparedRequest, proxies: Mapping[str, str] | None) -> None:
         url = urlsplit(request.url or "")

@@ -71,7 +71,9 @@ class DebianArchive(Served):
             for suite in suites
         )
 
-    def publish(self, package: str, version: str, change: str, day: date, *, security: bool = False) -> None:
+    def publish(
+        self, package: str, version: str, change: str, day: date, *, security: bool = False, epoch: str = ""
+    ) -> None:
         """Publish a version, as a security update or as part of the release.
 
         Args:
@@ -80,6 +82,7 @@ class DebianArchive(Served):
             change: What its changelog says.
             day: The day of that.
             security: Whether it goes into the security archive.
+            epoch: What the package's version has in front of that of its source.
         """
         archive, suite = ("debian-security", "bookworm-security") if security else ("debian", "bookworm")
         moment = format_datetime(datetime(day.year, day.month, day.day, 12, tzinfo=UTC))
@@ -91,7 +94,7 @@ class DebianArchive(Served):
         (documents / "changelog.Debian.gz").write_bytes(gzip.compress("".join(self._changelogs[package]).encode()))
         (tree / "DEBIAN").mkdir()
         (tree / "DEBIAN" / "control").write_text(
-            f"Package: {package}\nVersion: {version}\nArchitecture: amd64\nMaintainer: A <a@example.com>\n"
+            f"Package: {package}\nVersion: {epoch}{version}\nArchitecture: amd64\nMaintainer: A <a@example.com>\n"
             "Description: a package of a test\n"
         )
         pool = self._root / archive / "pool"

@@ -67,7 +67,7 @@ def command(settings: Settings, as_json: bool, image: str) -> None:
         "platform": ", ".join(found.platforms),
         "built from": "\n".join((*found.parents, *found.bases)),
         "built from it": "\n".join(descendants) or "nothing",
-        "published as": "\n".join(p.format(name=found.name, family=found.family) for p in settings.published_as),
+        "published as": "\n".join(catalog.published.of(found.id)),
         "owners": ", ".join(found.settings.owners),
         "end of life": _end_of_life(found),
         "last build": _last_build(past),

@@ -83,13 +83,23 @@ def _listed(image: Image, catalog: Catalog, backends: Backends, settings: Settin
     tags = _tags(image, backends, settings)
     return ListedImage(
         image=image,
-        published=settings.published_as[0].format(name=image.name, family=image.family),
+        published=pulled_as(image, catalog, settings),
         tags=tags,
         system=operating_system(image, catalog),
         base=image.parsed.base if image.parsed else "",
         capabilities=_capabilities(image, tags[0], backends, settings) if tags else "",
         notes=tuple(served_notes(image.id, backends)) if tags else (),
     )
+
+
+def pulled_as(image: Image, catalog: Catalog, settings: Settings) -> str:
+    """The name to pull, without a tag: where releases become public, else that of published-as."""
+    names = catalog.published.of(image.id)
+    if settings.release.public_names or not names:
+        pattern = settings.release.public_names or f"{settings.production_registry}/{settings.production_names}"
+        return pattern.format(name=image.name, family=image.family)
+    above, _, last = names[0].rpartition("/")
+    return f"{above}/{last.partition(':')[0]}"
 
 
 def _capabilities(image: Image, tag: str, backends: Backends, settings: Settings) -> str:

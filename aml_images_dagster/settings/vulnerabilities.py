@@ -30,10 +30,10 @@ class VulnerabilitySettings(Group):
         le=24,
         description="Time between two scans of production: all sources are asked about all images that it serves.",
     )
-    apt_mirrors: Pairs[Literal["debian", "debian-security", "ubuntu"]] = Field(
+    apt_mirrors: Pairs[Literal["debian", "debian-security", "ubuntu", "ubuntu-ports"]] = Field(
         default_factory=dict,
-        description="Mirrors that apt asks, separated by ';': debian=URL;debian-security=URL;ubuntu=URL; default: "
-        "those of this machine's apt, else the public ones.",
+        description="Mirrors that apt asks, separated by ';': debian=URL;debian-security=URL;ubuntu=URL;"
+        "ubuntu-ports=URL; default: those of this machine's apt, else the public ones.",
     )
     apt_keyring: Path | None = Field(
         default=None,

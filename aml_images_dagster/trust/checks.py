@@ -88,7 +88,7 @@ def _timestamp_service(settings: Settings) -> str:
     try:
         check_timestamp(token, content, roots, datetime.now(UTC))
     except Refused as refused:
-        raise BadInput(refused.what, where=url, hint="Name its root certificate in trust.timestamp_roots.") from None
+        raise BadInput(refused.what, where=url, hint="Is its root certificate in trust.timestamp_roots?") from None
     return url
 
 

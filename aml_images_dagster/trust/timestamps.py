@@ -5,6 +5,7 @@ Source: RFC 3161; Notary Project, signature-specification.md, "Timestamping".
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
+_SKEW = timedelta(minutes=5)
+"""How far the clocks of two machines may be apart."""
 _TIMEOUT = (10.0, 60.0)
 _SHORT = 0x80
 _GRANTED = bytes.fromhex("3003020100")
@@ -84,8 +87,8 @@ def check_timestamp(token: bytes, signature: bytes, roots: Sequence[x509.Certifi
     except (VerificationError, ValueError) as error:
         raise Refused(f"the timestamp of the signature is not valid: {error}") from None
     moment = response.tst_info.gen_time
-    if moment > now:
-        raise Refused("the timestamp of the signature is of the future")
+    if moment > now + _SKEW:
+        raise Refused("the timestamp of the signature is of the future; the clock of this machine may be wrong")
     return moment
 
 

@@ -44,7 +44,9 @@ _TIMEOUT_SECONDS = 600
 _LONGEST_CHANGELOG = 16 * 2**20
 _MOST_ENTRIES = 200
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~:_-]{0,254}")
-_APT_URI = re.compile(r"https?://[^\s\"\]]*/(debian-security|debian|ubuntu)/?(?=\s|$)")
+_PORTS = "ubuntu-ports"
+"""Where Ubuntu has the architectures that are not in its main archive."""
+_APT_URI = re.compile(r"https?://[^\s\"\]]*/(debian-security|debian|ubuntu-ports|ubuntu)/?(?=\s|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ _ARCHIVES = {
         "ubuntu-archive-keyring.gpg",
         "ubuntu-keyring",
         {"ubuntu": ("{}", "{}-updates", "{}-security")},
-        {"ubuntu": "http://archive.ubuntu.com/ubuntu"},
+        {"ubuntu": "http://archive.ubuntu.com/ubuntu", _PORTS: "http://ports.ubuntu.com/ubuntu-ports"},
         "main restricted universe multiverse",
     ),
 }
@@ -108,8 +110,8 @@ class AptUpdates:
 
     Args:
         folder: Keeps apt's lists and what changelogs say.
-        mirrors: Where to fetch from, by archive: debian, debian-security, ubuntu; the mirrors of this machine's apt,
-            else the public ones, for those that are not named.
+        mirrors: Where to fetch from, by archive: debian, debian-security, ubuntu, ubuntu-ports; the mirrors of this
+            machine's apt, else the public ones, for those that are not named.
         keyring: What has signed what they serve; None for the keyring of the distribution.
     """
 
@@ -156,7 +158,7 @@ class AptUpdates:
             by_source: dict[tuple[str, str], list[_Update]] = defaultdict(list)
             for update in updates:
                 if update.is_security:
-                    by_source[_source(update.package), _without_rebuild(update.package.version)].append(update)
+                    by_source[_source(update.package), _source_version(update.package)].append(update)
             return tuple(
                 vulnerability
                 for several in by_source.values()
@@ -164,8 +166,10 @@ class AptUpdates:
             )
 
     def _sources(self, distribution: Distribution, archive: _Archive, keyring: Path) -> str:
+        in_ports = distribution.id == "ubuntu" and distribution.architecture not in ("amd64", "i386")
+        mirrors = {name: _PORTS if in_ports else name for name in archive.suites}
         return "".join(
-            f"deb [signed-by={keyring}] {self._mirrors.get(name) or archive.mirrors[name]} "
+            f"deb [signed-by={keyring}] {self._mirrors.get(mirrors[name]) or archive.mirrors[mirrors[name]]} "
             f"{suite.format(distribution.codename)} {archive.components}\n"
             for name, suites in archive.suites.items()
             for suite in suites
@@ -256,7 +260,7 @@ class _Apt:
             partial = kept.with_suffix(f".{os.getpid()}")
             partial.write_text(json.dumps(entries))
             partial.replace(kept)
-        return _fixes(entries, update.package.version, self._codename)
+        return _fixes(entries, _source_version(update.package), self._codename)
 
     def _changelog(self, updates: Sequence[_Update]) -> list[dict[str, str]]:
         """The changelog of the first package that brings one: some have a link to that of another package."""
@@ -323,6 +327,11 @@ def _is_newer(one: str, other: str) -> bool:
 
 def _source(package: Package) -> str:
     return package.source or package.name
+
+
+def _source_version(package: Package) -> str:
+    """The version that changelogs have; that of a package may have another epoch."""
+    return package.source_version or _without_rebuild(package.version)
 
 
 def _without_rebuild(version: str) -> str:
@@ -402,7 +411,7 @@ def _fixes(entries: Sequence[Mapping[str, str]], installed: str, codename: str) 
     """
     fixes: dict[str, _Fix] = {}
     available = None
-    for entry in takewhile(lambda entry: _is_newer(entry["version"], _without_rebuild(installed)), entries):
+    for entry in takewhile(lambda entry: _is_newer(entry["version"], installed), entries):
         if available is None or entry["suite"].startswith(codename):
             available = entry
         for identifier in entry["fixes"].split():

@@ -170,6 +170,39 @@ def test_a_cycle_only_disturbs_the_order(git_repository):
         catalog.order(catalog.images)
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("linux/x86_64", "linux/amd64"),
+        ("Linux/AMD64", "linux/amd64"),
+        ("linux/amd64/v1", "linux/amd64"),
+        ("amd64", "linux/amd64"),
+        ("linux", "linux/amd64"),
+        ("linux/aarch64", "linux/arm64"),
+        ("linux/arm64/v8", "linux/arm64"),
+        ("aarch64", "linux/arm64"),
+        ("linux/arm", "linux/arm/v7"),
+        ("linux/armhf", "linux/arm/v7"),
+        ("linux/arm/6", "linux/arm/v6"),
+        ("linux/i386", "linux/386"),
+        ("linux/s390x", "linux/s390x"),
+        ("linux/amd64/v3", "linux/amd64/v3"),
+    ],
+)
+def test_the_platform_of_an_image_is_in_the_words_of_registries(git_repository, written, meant):
+    """As https://github.com/containerd/platforms normalizes what FROM says."""
+    git_repository.image("base/a", f"FROM --platform={written} debian:12\n")
+    image = git_repository.catalog().images["base/a"]
+    assert (image.platform, image.platforms) == (meant, (meant,))
+
+
+def test_a_platform_in_other_words_is_that_of_image_json(git_repository):
+    git_repository.image(
+        "base/a", "FROM --platform=linux/x86_64 debian:12\n", image__json='{"platform": "linux/amd64"}'
+    )
+    assert git_repository.catalog().images["base/a"].problems == ()
+
+
 def test_platforms(git_repository):
     git_repository.image("base/linux")
     git_repository.image("base/arm", image__json='{"platform": "linux/arm64"}')

@@ -360,7 +360,22 @@ def test_the_escape_character_of_the_dockerfile_is_used() -> None:
     assert with_labels("# escape=`\nFROM b\n", {"path": "C:\\a `b`"}).endswith('LABEL "path"="C:\\a ``b``"\n')
 
 
-@pytest.mark.parametrize("end", ["", "\n", "\r\n", " \\", " \\\n\n"])
+@pytest.mark.parametrize(
+    "end", ["", "\n", "\r\n", " \\", " \\\n\n", " \\\n# the end", " \\\n\n  # one\n# two\n", " \\\n\\\n"]
+)
 def test_an_instruction_that_goes_on_where_the_file_ends_does_not_take_the_labels_in(end: str) -> None:
     labelled = with_labels(f"FROM b\nRUN true{end}", {"key": "value"})
     assert labelled == 'FROM b\nRUN true\nLABEL "key"="value"\n'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "FROM b\nCOPY a.ps1 C:\\\\",
+        "FROM b\nRUN <<END\ntrue \\\n# no comment\nEND",
+        "# escape=`\nFROM b\nCOPY a.ps1 C:\\",
+        "FROM b\nRUN true\n# the end",
+    ],
+)
+def test_labels_change_nothing_in_front_of_them(text: str) -> None:
+    assert with_labels(text, {"key": "value"}) == f'{text}\nLABEL "key"="value"\n'

@@ -204,6 +204,16 @@ def test_discover(repository: ImageRepository) -> None:
     assert "apps/other" in shown
 
 
+def test_a_published_name_has_the_fields_of_image_paths(repository: ImageRepository) -> None:
+    fields = {
+        "AML_IMAGES_IMAGE_PATHS": "images/{team}/{name} = {team}/{name}",
+        "AML_IMAGES_PUBLISHED_AS": "registry.example/{team}:{name}",
+    }
+    shown = repository.run_in_a_copy("show", "other", COLUMNS="200", **fields)
+    assert shown.returncode == 0, shown.stderr
+    assert "registry.example/apps:other" in shown.stdout.split()
+
+
 def test_discover_without_a_fallback(repository: ImageRepository) -> None:
     base = repository.git("rev-parse", "HEAD")
     repository.write(repository.root / "notes.md", "nothing that matters\n")

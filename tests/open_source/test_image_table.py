@@ -18,7 +18,7 @@ from aml_images_dagster.builds.versions.image_difference import (
 )
 from aml_images_dagster.builds.versions.release_notes import ReleaseNotes
 from aml_images_dagster.catalog.tree import FileMode, WorkingTree
-from aml_images_dagster.open_source.image_table import ListedImage, image_table, notes_page, without_versions
+from aml_images_dagster.open_source.image_table import ListedImage, image_table, notes_page, pulled_as, without_versions
 from aml_images_dagster.open_source.leak_check import LeakRules, check_for_leaks
 from aml_images_dagster.open_source.public_part import PublicFile
 from aml_images_dagster.open_source.syndication import image_readme
@@ -74,6 +74,22 @@ def listed(settings: Settings, *known: ReleaseNotes) -> ListedImage:
     return ListedImage(
         image, "registry.example/shell", ("v2", "latest"), "Debian 12", "busybox", "Python 3.11.2", known
     )
+
+
+@pytest.mark.parametrize(
+    ("published_as", "public_names", "expected"),
+    [
+        ("registry.example/{name}", "", "registry.example/shell"),
+        ("registry.example/{family}:{name}*", "", "registry.example/tools"),
+        ("127.0.0.1:5000/{family}:{name}", "", "127.0.0.1:5000/tools"),
+        ("registry.example/{family}:{name}", "public.example/{family}-{name}", "public.example/tools-shell"),
+    ],
+)
+def test_the_name_to_pull_has_no_tag(settings: Settings, published_as: str, public_names: str, expected: str) -> None:
+    release = settings.release.model_copy(update={"public_names": public_names})
+    settings = settings.model_copy(update={"published_as": (published_as,), "release": release})
+    catalog = load_catalog(settings, WorkingTree(settings.repo))
+    assert pulled_as(catalog.images["tools/shell"], catalog, settings) == expected
 
 
 @pytest.mark.parametrize(("readme", "link"), [("README.md", ""), ("docs/images.md", "../")])

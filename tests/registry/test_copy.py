@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from hashlib import sha256
 
 import pytest
 
+from aml_images_dagster import http_session
 from aml_images_dagster.catalog.reference import Reference
 from aml_images_dagster.errors import BadInput, Unreachable
 from aml_images_dagster.registry.copy import CopyingImporter, copy_image
-from aml_images_dagster.registry.interface import Manifest
+from aml_images_dagster.registry.interface import Manifest, VerifiedBlob
 from aml_images_dagster.registry.oci import OCI_INDEX, OciRegistry
 from tests.emulators.faulty_registry import Fault, FaultyRegistry
 
@@ -72,6 +74,26 @@ def test_an_image_that_is_gone(staging, production, pushed):
     absent = pushed.with_digest(f"sha256:{'0' * 64}")
     with pytest.raises(BadInput, match="no such image"):
         copy_image(staging, production, absent, pushed.repository)
+
+
+def test_a_transfer_may_take_longer_than_an_answer(staging, production, pushed, monkeypatch):
+    monkeypatch.setattr(http_session, "_ANSWER_SECONDS", 1)
+    read = VerifiedBlob.read
+
+    def read_slowly(blob, size=-1):
+        time.sleep(0.6)  # each blob has at least one piece and an end
+        return read(blob, size)
+
+    monkeypatch.setattr(VerifiedBlob, "read", read_slowly)
+    slow = OciRegistry(production.host)
+    assert copy_image(staging, slow, pushed, f"{pushed.repository}/slow", ["1"]) == pushed.digest
+
+
+def test_a_server_that_takes_a_transfer_and_does_not_answer_is_given_up(production, target_front, monkeypatch):
+    monkeypatch.setattr(http_session, "_ANSWER_SECONDS", 1)
+    target_front.faults = [Fault("hang", "PUT", "/blobs/", times=100)]
+    with pytest.raises(Unreachable, match="does not answer"):
+        OciRegistry(target_front.host, timeout_seconds=60).upload_blob("a", f"sha256:{sha256(b'x').hexdigest()}", b"x")
 
 
 @pytest.mark.parametrize("kind", ["drop", "truncate", "corrupt", "hang"])

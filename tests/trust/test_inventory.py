@@ -68,6 +68,25 @@ def versions(inventory):
     return {package.name: package.version for package in inventory.packages}
 
 
+@pytest.mark.parametrize(
+    ("state", "is_there"),
+    [
+        ("installed", True),
+        ("triggers-pending", True),
+        ("triggers-awaited", True),
+        ("half-configured", True),
+        ("unpacked", True),
+        ("half-installed", False),
+        ("config-files", False),
+        ("not-installed", False),
+    ],
+)
+def test_a_package_is_there_as_soon_as_its_files_are(read, state, is_there):
+    """States are those of dpkg(1)."""
+    inventory = read({"var/lib/dpkg/status": deb("curl", "1", Status=f"install ok {state}")})
+    assert versions(inventory) == ({"curl": "1"} if is_there else {})
+
+
 def test_ubuntu(read):
     status = (
         deb("curl", "8.5.0-2ubuntu10", Source="curl (8.5.0-2)", Maintainer="Ubuntu Developers <u@example.org>")

@@ -91,6 +91,33 @@ def test_what_it_cannot_look_into_it_says(folder: Path, distribution: Distributi
     assert said in scan.detail
 
 
+def test_a_package_with_another_version_than_its_source_has_the_fixes_of_the_source(tmp_path: Path) -> None:
+    """As bsdutils of util-linux."""
+    installed = [Package("deb", "bsdutils", "1:2.38-5+b1", "amd64", source="util-linux", source_version="2.38-5")]
+    with DebianArchive(tmp_path) as archive:
+        archive.publish("bsdutils", "2.38-5", "First.", date(2026, 1, 1), epoch="1:")
+        fixed = "2.38-5+deb12u1"
+        archive.publish("bsdutils", fixed, "Fix CVE-2026-0001.", date(2026, 11, 6), security=True, epoch="1:")
+        scan = AptUpdates(tmp_path / "apt", archive.mirrors, archive.keyring).scan(BOOKWORM, installed)
+
+    assert [(found.id, found.fixed_since) for found in scan.vulnerabilities or ()] == [
+        ("CVE-2026-0001", date(2026, 11, 6))
+    ]
+
+
+@pytest.mark.parametrize(("architecture", "mirror"), [("amd64", "ubuntu"), ("arm64", "ubuntu-ports")])
+def test_ubuntu_has_most_architectures_in_an_archive_of_their_own(
+    tmp_path: Path, architecture: str, mirror: str
+) -> None:
+    mirrors = {name: f"http://127.0.0.1:1/{name}" for name in ("ubuntu", "ubuntu-ports")}
+    keyring = tmp_path / "keyring.gpg"
+    keyring.touch()
+    scan = AptUpdates(tmp_path, mirrors, keyring).scan(Distribution("ubuntu", "jammy", architecture), [])
+    assert scan.failed
+    sources = (tmp_path / f"ubuntu-jammy-{architecture}" / "sources.list").read_text()
+    assert {line.split()[2] for line in sources.splitlines()} == {f"http://127.0.0.1:1/{mirror}"}
+
+
 def test_a_mirror_with_a_key_of_its_own_is_believed_with_its_keyring_alone(tmp_path: Path) -> None:
     installed = [Package("deb", "libdemo1", "1.0-1", "amd64")]
     with DebianArchive(tmp_path) as archive:

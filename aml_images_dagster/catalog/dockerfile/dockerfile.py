@@ -41,11 +41,22 @@ SCRATCH = "scratch"
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9._-]*")
 _WORD = re.compile(r"[^\t\v\f\r ]+")
-_SYSTEM_OR_ARCHITECTURE = re.compile(
-    "aix|android|darwin|dragonfly|freebsd|hurd|illumos|ios|js|linux|macos|nacl|netbsd|openbsd|plan9|solaris|windows|zos|"
+_SYSTEM = re.compile(
+    "aix|android|darwin|dragonfly|freebsd|hurd|illumos|ios|js|linux|macos|nacl|netbsd|openbsd|plan9|solaris|windows|zos"
+)
+_ARCHITECTURE = re.compile(
     "i?386|amd64(p32)?|x86[_-]64|arm(hf|el|be)?|arm64(be)?|aarch64|ppc(64(le)?)?|loong64|mips(64)?(le)?|mips64p32(le)?|"
     "riscv(64)?|s390x?|sparc(64)?|wasm"
 )
+_ALIASES = {
+    "aarch64": ("arm64", ""),
+    "armel": ("arm", "v6"),
+    "armhf": ("arm", "v7"),
+    "i386": ("386", ""),
+    "x86-64": ("amd64", ""),
+    "x86_64": ("amd64", ""),
+}
+"""Other names of architectures: architecture, and variant where none is named."""
 _WITH_FLAGS = frozenset({"FROM", "COPY", "ADD", "RUN"})
 
 
@@ -205,6 +216,7 @@ class _Reader:
         self._stages: list[Stage] = []
         self._uses: list[ImageUse] = []
         self._needs: list[FeatureUse] = []
+        self._platform = platform
         self._is_windows = platform.startswith("windows/")
         self._made_from: list[set[int]] = []
         """Of every stage, the stages that it is FROM or takes files from."""
@@ -334,6 +346,7 @@ class _Reader:
                 raise BadInput(f"FROM --platform is empty: {_no_value(target.without_value)}", where=where)
             if not _is_platform(platform):
                 raise BadInput(f"FROM --platform={platform} is no platform, such as linux/amd64", where=where)
+            platform = _normalized(platform, self._platform)
         if not base:
             raise BadInput(
                 f"FROM {given[0].group()} names no image: {_no_value(without_value)}",
@@ -484,7 +497,31 @@ def _is_platform(text: str) -> bool:
     parts = text.lower().split("/")
     if not all(re.fullmatch(r"[a-z0-9_-]+", part) for part in parts):
         return False
-    return len(parts) in (2, 3) or _SYSTEM_OR_ARCHITECTURE.fullmatch(text.lower()) is not None
+    return len(parts) in (2, 3) or bool(_SYSTEM.fullmatch(parts[0]) or _ARCHITECTURE.fullmatch(parts[0]))
+
+
+def _normalized(text: str, default: str) -> str:
+    """A platform in the words of image configurations.
+
+    Source: https://github.com/containerd/platforms, Parse and Normalize.
+
+    Args:
+        text: A platform, or the name of a system or of an architecture alone.
+        default: The platform that has what is not said.
+    """
+    system, _, rest = text.lower().partition("/")
+    architecture, _, variant = rest.partition("/")
+    if not rest and not _SYSTEM.fullmatch(system):
+        system, architecture = default.partition("/")[0], system
+    elif not rest:
+        architecture, _, variant = default.partition("/")[2].partition("/")
+    architecture, named = _ALIASES.get(architecture, (architecture, ""))
+    variant = variant or named
+    if architecture == "arm":
+        variant = f"v{variant.removeprefix('v') or '7'}"
+    elif (architecture, variant) in (("arm64", "8"), ("arm64", "v8"), ("amd64", "v1")) or architecture == "386":
+        variant = ""
+    return "/".join(filter(None, (system, architecture, variant)))
 
 
 @lru_cache

@@ -246,8 +246,11 @@ def with_labels(dockerfile: str, labels: Mapping[str, str]) -> str:
         return dockerfile
     escape = read_directives(dockerfile, str).get("escape", "\\")
     text = dockerfile.rstrip()
-    while text.endswith(escape):  # a line that goes on where the file ends
-        text = text[:-1].rstrip()
+    while any(instruction.continued for instruction in read_instructions(text, str, escape)[-1:]):
+        lines = text.split("\n")
+        while not lines[-1].strip() or lines[-1].lstrip().startswith("#"):
+            lines.pop()
+        text = "\n".join(lines).rstrip()[: -len(escape)].rstrip()
     pairs = " ".join(f"{quoted(name, escape)}={quoted(value, escape)}" for name, value in labels.items())
     return f"{text}\nLABEL {pairs}\n"
 

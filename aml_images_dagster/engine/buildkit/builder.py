@@ -123,7 +123,9 @@ class BuildKitBuilder(Builder, LocalBuilder):
     @override
     def features(self) -> BuilderFeatures:
         info, kind = self.info(), self._kind
-        about = repr((info.version, kind, self._buildx.where, str(self._buildx.program)))
+        nodes = () if self._engine is not None else self._buildx.inspect().nodes
+        versions = sorted(each for each in nodes if "BuildKit" in each)
+        about = repr((info.version, kind, self._buildx.where, str(self._buildx.program), *versions))
         supported = supported_features(self._buildx, self._features_file, about)
         builder = f"BuildKit of {info.version}"
         if kind.driver == "docker" and not kind.has_image_store:

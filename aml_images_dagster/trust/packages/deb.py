@@ -12,6 +12,8 @@ import re
 from aml_images_dagster.licences import all_of, expression
 from aml_images_dagster.trust.packages.package import Document, Package, paragraphs, text_of
 
+_ON_DISK = {"installed", "triggers-pending", "triggers-awaited", "half-configured", "unpacked"}
+"""States of packages whose files are all there, configured or not. Source: dpkg(1), "Package states"."""
 _COMMON = re.compile(r"/usr/share/common-licenses/([A-Za-z0-9.+-]*[A-Za-z0-9+])")
 _SAYS_ITS_FORMAT = 1000
 """Characters in which a machine-readable copyright file says that it is one."""
@@ -26,7 +28,8 @@ def read_status(content: bytes) -> Document:
     packages = []
     for fields in paragraphs(text_of(content)):
         name, version = fields.get("package"), fields.get("version")
-        if not name or not version or "installed" not in fields.get("status", "install ok installed").split():
+        state = fields.get("status", "installed").rpartition(" ")[2]
+        if not name or not version or state not in _ON_DISK:
             continue
         source, _, source_version = fields.get("source", name).partition(" ")
         source_version = source_version.strip("() ")

@@ -9,6 +9,7 @@ import pytest
 
 from aml_images_dagster.catalog.builder_features import REWRITE_TIMESTAMP, SEVERAL_PLATFORMS
 from aml_images_dagster.engine.buildkit import buildx as module
+from aml_images_dagster.engine.buildkit import features
 from aml_images_dagster.engine.buildkit.builder import BuildKitBuilder
 from aml_images_dagster.engine.buildkit.buildx import Buildx
 from aml_images_dagster.engine.interface import EngineInfo
@@ -112,6 +113,17 @@ def test_what_an_engine_makes_depends_on_its_store_and_on_buildx(
     assert (SEVERAL_PLATFORMS in features.supported) == several
     assert (REWRITE_TIMESTAMP in features.supported) == sets_times
     assert ("containerd-snapshotter" in features.one_platform) == (not several)
+
+
+def test_a_builder_that_was_updated_is_asked_again(fake_buildx, tmp_path, monkeypatch):
+    asked: list[str] = []
+    monkeypatch.setattr(features, "_ask", lambda buildx: asked.extend(buildx.inspect().nodes) or set())
+    for version in ("0.11.6", "0.11.6", "0.20.0"):
+        fake_buildx(f"{VERSION} {INSPECTION.replace('0.0.0+unknown', version)} *) exit 0;; esac")
+        BuildKitBuilder(
+            Buildx(), None, lambda _: None, features_file=tmp_path / "features.json", wait_seconds=0, push_seconds=1
+        ).features()
+    assert [node.rpartition(" ")[2] for node in asked if "BuildKit" in node] == ["v0.11.6", "v0.20.0"]
 
 
 @pytest.mark.parametrize(("version", "sets_times"), [("25.0.5", False), ("26.0.0", True), ("26.1.5+dfsg1", True)])
