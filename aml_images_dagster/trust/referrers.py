@@ -209,8 +209,11 @@ def push(registry: Registry, image: Reference, artifacts: Sequence[Artifact]) ->
     if not artifacts:
         return {}
     _upload(registry, image.repository, _EMPTY)
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    pool = ThreadPoolExecutor(_AT_ONCE)
+    try:
         pushed = list(pool.map(lambda artifact: _push(registry, image.repository, subject, artifact), artifacts))
+    finally:
+        pool.shutdown(cancel_futures=True)  # a step that is stopped sends nothing more
     lists = {found: of for _, below in pushed for found, of in below.items()}
     return {**lists, subject.digest: [attached for attached, _ in pushed]}
 
