@@ -285,13 +285,13 @@ def test_for_an_image_that_is_reused_no_layer_is_read_again(kept: Folder) -> Non
     assert second.folder.read_components(IMAGE) is not None
 
 
-def test_builds_of_pull_requests_are_looked_at_only_by_their_name(kept: Folder) -> None:
+def test_builds_of_pull_requests_are_looked_at_only_by_their_number(kept: Folder) -> None:
     image, number = kept.push(LAYER, ADDED), "20261127.bbbbbbbb"
     folder = kept.world.backends.artifacts.build(number)
     folder.write_build(build_record(number, images=(IMAGE,), pull_request="7"))
     folder.write_staged(staged_image(IMAGE, number, digest=image.digest))
 
     assert kept.found().of == BUILD
-    assert (kept.found("20261127").of, len(kept.found("20261127").components)) == (number, 5)
+    assert (kept.found(number).of, len(kept.found(number).components)) == (number, 5)
     with pytest.raises(BadInput, match="no build '2026112801' has this image"):
         kept.found("2026112801")
