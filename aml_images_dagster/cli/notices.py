@@ -87,12 +87,13 @@ def command(settings: Settings, as_json: bool, image: str, source: str, write: b
 
 def _write(settings: Settings, tree: WorkingTree, image: Image, looked: FoundComponents) -> None:
     notices, lock_file = image.file(NOTICES_FILE), image.file(NOTICES_LOCK)
-    for path in {notices, lock_file}.intersection(tree.links):
-        raise BadInput(
-            "it is a link, and what it leads to would be changed",
-            where=path,
-            hint="Put a file of its own into the folder.",
-        )
+    for path in (notices, lock_file):
+        if path in tree.links:
+            raise BadInput(
+                "it is a link, and what it leads to would be changed",
+                where=path,
+                hint="Put a file of its own into the folder.",
+            )
     head = new_head(image)
     if notices in tree.files():
         try:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from aml_images_dagster.catalog.reference import Reference
     from aml_images_dagster.registry.interface import Registry
 
-_FORM = 3
+_FORM = 4
 _LAYER_SECONDS = 3600
 _END = b"null\n"
 """The last line; without it a record is not whole."""

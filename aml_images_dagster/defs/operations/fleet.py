@@ -80,10 +80,10 @@ def fleet_sensor(factory: Factory, job: AssetJob) -> dg.SensorDefinition:
 
 def _failed_an_hour_ago(instance: dg.DagsterInstance) -> bool:
     """Whether the last run has failed, long enough ago to try again."""
-    for last in instance.get_run_records(dg.RunsFilter(job_name=FLEET_JOB), limit=1):
-        failed = last.dagster_run.status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
-        return failed and (last.end_time or 0) < time.time() - _TRY_AGAIN_SECONDS
-    return False
+    last = next(iter(instance.get_run_records(dg.RunsFilter(job_name=FLEET_JOB), limit=1)), None)
+    if last is None or last.dagster_run.status not in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED):
+        return False
+    return (last.end_time or 0) < time.time() - _TRY_AGAIN_SECONDS
 
 
 def _table(fleet: Fleet) -> dg.TableMetadataValue:

@@ -29,9 +29,9 @@ from aml_images_dagster.engine.interface import Builder, EngineInfo, LocalBuilde
 from aml_images_dagster.errors import BuildFailed, FactoryError, Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from aml_images_dagster.engine.buildkit.buildx import Buildx
+    from aml_images_dagster.engine.buildkit.buildx import BuilderInfo, Buildx
     from aml_images_dagster.engine.docker_engine import DockerEngine
     from aml_images_dagster.engine.interface import BuildRequest, LoginFor, LogLine, RegistryLogin
 
@@ -107,11 +107,18 @@ class BuildKitBuilder(Builder, LocalBuilder):
 
     @override
     def info(self) -> EngineInfo:
+        return self._info(self._inspection())
+
+    def _inspection(self) -> BuilderInfo | None:
+        """What buildx says of a builder that runs elsewhere; None for that of an engine."""
+        return None if self._engine is not None else self._buildx.inspect()
+
+    def _info(self, found: BuilderInfo | None) -> EngineInfo:
         version = "buildx {}.{}".format(*self._buildx.version())
-        if self._engine is not None:
+        if found is None:
+            assert self._engine is not None  # noqa: S101 - one of the two is there
             info = self._engine.info()
             return replace(info, version=f"{info.version}, {version}")
-        found = self._buildx.inspect()
         os_and_architecture = (found.platforms or ("linux/amd64",))[0].split("/")
         return EngineInfo(
             version=f"builder {self._buildx.builder} ({found.driver}), {version}",
@@ -122,25 +129,23 @@ class BuildKitBuilder(Builder, LocalBuilder):
 
     @override
     def features(self) -> BuilderFeatures:
-        info, kind = self.info(), self._kind
-        nodes = () if self._engine is not None else self._buildx.inspect().nodes
-        versions = sorted(each for each in nodes if "BuildKit" in each)
+        found = self._inspection()
+        info, kind, versions = self._info(found), self._kind, found.versions if found else ()
         about = repr((info.version, kind, self._buildx.where, str(self._buildx.program), *versions))
         supported = supported_features(self._buildx, self._features_file, about)
         builder = f"BuildKit of {info.version}"
         if kind.driver == "docker" and not kind.has_image_store:
             return BuilderFeatures(builder, supported, _NO_IMAGE_STORE)
-        made = {SEVERAL_PLATFORMS, REWRITE_TIMESTAMP} if self._sets_times(info) else {SEVERAL_PLATFORMS}
+        made = {SEVERAL_PLATFORMS, REWRITE_TIMESTAMP} if self._sets_times(info, versions) else {SEVERAL_PLATFORMS}
         return BuilderFeatures(builder, supported | made)
 
-    def _sets_times(self, info: EngineInfo) -> bool:
+    def _sets_times(self, info: EngineInfo, versions: Sequence[str]) -> bool:
         """Whether the builder can set the times of files; an older one ignores what it is asked to."""
         if not self._kind.keeps_no_image:
             return False
         if self._engine is not None:
             return _version(info.version) >= _FIRST_ENGINE_THAT_SETS_TIMES
-        versions = (_version(each.partition(": v")[2]) for each in self._buildx.inspect().nodes if "BuildKit" in each)
-        return all(each >= _FIRST_BUILDKIT_THAT_SETS_TIMES or each == _UNKNOWN for each in versions)
+        return all(each >= _FIRST_BUILDKIT_THAT_SETS_TIMES or each == _UNKNOWN for each in map(_version, versions))
 
     def build_and_push(
         self,

@@ -66,6 +66,11 @@ class BuilderInfo:
     platforms: tuple[str, ...]
     nodes: tuple[str, ...]
 
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """Of the BuildKit of each machine, e.g. `0.20.0`, sorted."""
+        return tuple(sorted(node.partition(": v")[2] for node in self.nodes if "BuildKit" in node))
+
 
 class Buildx:
     """Calls buildx for one builder.
