@@ -507,5 +507,8 @@ def why_unreleasable(commit: str) -> str:
     if not commit:
         return "The image folders are in no commit of git: this build cannot be released."
     if commit.endswith(git.DIRTY):
-        return "The working tree has uncommitted changes: this build cannot be released."
+        return (
+            "The working tree has changes that are not committed, or files that git does not know: "
+            "this build cannot be released."
+        )
     return ""

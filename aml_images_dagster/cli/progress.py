@@ -158,7 +158,7 @@ class Progress:
 
     def _count(self) -> str:
         images = counted(len(self._images) + self._unchanged, "image")
-        return f"{images}, {self._unchanged} reused as they are" if self._unchanged else images
+        return f"{images}, {self._unchanged} of them reused" if self._unchanged else images
 
     def _apply(self, event: DagsterEvent, when: float) -> None:
         kind = event.event_type

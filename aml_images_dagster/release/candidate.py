@@ -99,7 +99,7 @@ def check_traceable(release: ReleaseJson) -> None:
     raise BadInput(
         f"build {release.build} is of a working tree {'with changes' if release.commit else 'outside of git'}",
         where=release.commit or release.source,
-        hint="Commit, and build again: what passed is reused, so it takes seconds.",
+        hint="Commit everything that `git status` shows, and build again: what passed is reused, so it takes seconds.",
     )
 
 

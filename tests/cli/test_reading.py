@@ -163,7 +163,10 @@ def test_what_cannot_be_released_is_said_before_anything_is_built(repository: Im
 
     assert "released" not in said()
     repository.write(repository.folder("tools/shell") / "greeting", "good day\n")
-    assert said() == "The working tree has uncommitted changes: this build cannot be released."
+    assert said() == (
+        "The working tree has changes that are not committed, or files that git does not know: this build cannot be "
+        "released."
+    )
     (repository.root / ".git").rename(repository.root.parent / "elsewhere")
     assert said() == "The image folders are in no commit of git: this build cannot be released."
 
